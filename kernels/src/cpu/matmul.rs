@@ -1,0 +1,424 @@
+//! `n` rows of activations by packed weights.
+//!
+//! # The order of operations
+//! In each output, over the blocks of the weight row in order: the integer sum of the block is exact,
+//! and enters the result in one fused step (two with a minimum):
+//!
+//! ```text
+//! acc = fma(d · x.d, Σ scale[j] · Σ (code[i] − offset) · q[i], acc)
+//! acc = fma(m · x.d, Σ min[j] · Σ q[i], acc)
+//! ```
+//!
+//! Weights in floating point: four chains over `k mod 4`, each fused in order of `k`, added as
+//! `(c0 + c1) + (c2 + c3)`.
+//!
+//! Outputs never share an operation, so neither the number of rows nor the split over threads shows.
+//!
+//! # Shape of the output
+//! Tiles: `out[g][row][lane]` is output `16 g + lane` of activation row `row`, so that a thread that
+//! takes consecutive groups writes consecutive memory. For one row this is the plain vector.
+
+use super::acts::{ActRow, Block32, Block256};
+use super::lanes::{LANES, Lanes, nth};
+use super::pack::{Layout, Packed, meta_len, scale_at};
+use crate::quant::Format;
+
+/// How far ahead of their use codes are requested: about what memory delivers in its latency.
+const PREFETCH_BYTES: usize = 4096;
+/// Rows of activations that share one pass over a group of weights.
+const PANEL: usize = 32;
+
+/// Multiplies groups `first..` of `w` by the rows `x`; as many groups as `out` has tiles. With `add`
+/// the products are added to what `out` holds.
+///
+/// `scratch` has [`Packed::scratch_len`] floats.
+#[inline(always)]
+pub(super) fn matmul<S: Lanes>(
+    s: S,
+    w: &Packed,
+    first: usize,
+    x: &[ActRow],
+    out: &mut [f32], // (groups, x.len(), 16)
+    add: bool,
+    scratch: &mut [f32],
+) {
+    let groups = Groups { w, first, x, add };
+    match w.layout {
+        Layout::F32 => groups.floats(s, out, |s, lines, k| {
+            s.load(bytemuck::cast_ref::<[u8; 64], [f32; 16]>(&lines[k]))
+        }),
+        Layout::F16 => {
+            groups.floats(s, out, |s, lines, k| s.load_f16(nth(lines.as_flattened(), k)))
+        }
+        Layout::BF16 => {
+            groups.floats(s, out, |s, lines, k| s.load_bf16(nth(lines.as_flattened(), k)))
+        }
+        Layout::Foreign { row_bytes } => groups.foreign(s, out, row_bytes, scratch),
+        Layout::Blocks(f) => match (f.bits, f.scaled, f.min) {
+            (4, false, false) => groups.blocks::<S, Plain<4, false>>(s, &f, out),
+            (4, false, true) => groups.blocks::<S, Plain<4, true>>(s, &f, out),
+            (5, false, false) => groups.blocks::<S, Plain<5, false>>(s, &f, out),
+            (5, false, true) => groups.blocks::<S, Plain<5, true>>(s, &f, out),
+            (8, false, false) => groups.blocks::<S, Plain<8, false>>(s, &f, out),
+            (2, true, true) => groups.blocks::<S, Super<2, 16, true>>(s, &f, out),
+            (3, true, false) => groups.blocks::<S, Super<3, 16, false>>(s, &f, out),
+            (4, true, true) => groups.blocks::<S, Super<4, 32, true>>(s, &f, out),
+            (5, true, true) => groups.blocks::<S, Super<5, 32, true>>(s, &f, out),
+            (6, true, false) => groups.blocks::<S, Super<6, 16, false>>(s, &f, out),
+            _ => unreachable!("the table of types has no such format"),
+        },
+    }
+}
+
+/// One call's arguments.
+struct Groups<'a> {
+    w: &'a Packed,
+    first: usize,
+    x: &'a [ActRow],
+    add: bool,
+}
+
+impl Groups<'_> {
+    /// Runs a block format over the groups: a few rows at a time with their sums in registers, or a
+    /// panel of rows with its sums in the first-level cache.
+    #[inline(always)]
+    fn blocks<S: Lanes, B: BlockKernel>(&self, s: S, f: &Format, out: &mut [f32]) {
+        // Panels outside, groups inside: a panel of activations stays in the first-level cache while
+        // the groups of this call come from the second.
+        for (p, x) in self.x.chunks(PANEL).enumerate() {
+            for (g, tile) in out.chunks_exact_mut(self.x.len() * LANES).enumerate() {
+                let (codes, meta) = self.w.group(self.first + g);
+                let tile = &mut tile[p * PANEL * LANES..][..x.len() * LANES];
+                match x {
+                    [a] => self.few::<S, B, 1>(s, f, codes, meta, [a], tile),
+                    [a, b] => self.few::<S, B, 2>(s, f, codes, meta, [a, b], tile),
+                    [a, b, c] => self.few::<S, B, 3>(s, f, codes, meta, [a, b, c], tile),
+                    [a, b, c, d] => self.few::<S, B, 4>(s, f, codes, meta, [a, b, c, d], tile),
+                    _ => self.panel::<S, B>(s, f, codes, meta, x, tile),
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn few<S: Lanes, B: BlockKernel, const N: usize>(
+        &self,
+        s: S,
+        f: &Format,
+        codes: &[[u8; 64]],
+        meta: &[u8],
+        x: [&ActRow; N],
+        tile: &mut [f32],
+    ) {
+        let mut acc = [s.splat(0.0); N];
+        let rows: [&[B::Acts]; N] = x.map(|x| B::acts(x));
+        for (b, (codes, meta)) in blocks_of(f, codes, meta).enumerate() {
+            let x: [&B::Acts; N] = std::array::from_fn(|i| &rows[i][b]);
+            B::multiply(s, codes, meta, x, &mut acc);
+        }
+        for (acc, out) in acc.into_iter().zip(tile.chunks_exact_mut(LANES)) {
+            self.store(s, acc, out);
+        }
+    }
+
+    #[inline(always)]
+    fn panel<S: Lanes, B: BlockKernel>(
+        &self,
+        s: S,
+        f: &Format,
+        codes: &[[u8; 64]],
+        meta: &[u8],
+        x: &[ActRow],
+        tile: &mut [f32],
+    ) {
+        const STEP: usize = 4;
+        let mut acc = [s.splat(0.0); PANEL];
+        let mut rows: [&[B::Acts]; PANEL] = [&[]; PANEL];
+        for (rows, x) in rows.iter_mut().zip(x) {
+            *rows = B::acts(x);
+        }
+        let (rows, acc) = (&rows[..x.len()], &mut acc[..x.len()]);
+        for (b, (codes, meta)) in blocks_of(f, codes, meta).enumerate() {
+            let mut steps = rows.chunks_exact(STEP).zip(acc.chunks_exact_mut(STEP));
+            for (rows, acc) in &mut steps {
+                let x: [&B::Acts; STEP] = std::array::from_fn(|i| &rows[i][b]);
+                let acc: &mut [S::F; STEP] = acc.try_into().expect("chunks have STEP elements");
+                B::multiply(s, codes, meta, x, acc);
+            }
+            let done = x.len() / STEP * STEP;
+            for (rows, acc) in rows[done..].iter().zip(&mut acc[done..]) {
+                B::multiply(s, codes, meta, [&rows[b]], std::array::from_mut(acc));
+            }
+        }
+        for (&acc, out) in acc.iter().zip(tile.chunks_exact_mut(LANES)) {
+            self.store(s, acc, out);
+        }
+    }
+
+    /// Weights in floating point; `load` reads the 16 weights at `k`.
+    #[inline(always)]
+    fn floats<S: Lanes>(
+        &self,
+        s: S,
+        out: &mut [f32],
+        load: impl Fn(S, &[[u8; 64]], usize) -> S::F + Copy,
+    ) {
+        for (g, tile) in out.chunks_exact_mut(self.x.len() * LANES).enumerate() {
+            let (lines, _) = self.w.group(self.first + g);
+            self.float_group(s, tile, |k| load(s, lines, k));
+        }
+    }
+
+    /// Dequantises 16 rows at a time with ggml and multiplies them as floats.
+    #[inline(always)]
+    fn foreign<S: Lanes>(&self, s: S, out: &mut [f32], row_bytes: usize, scratch: &mut [f32]) {
+        let k = self.w.n_cols();
+        let (row, tile16) = scratch[..(LANES + 1) * k].split_at_mut(k);
+        for (g, tile) in out.chunks_exact_mut(self.x.len() * LANES).enumerate() {
+            let (lines, _) = self.w.group(self.first + g);
+            let rows = (self.w.n_rows() - (self.first + g) * LANES).min(LANES);
+            tile16.fill(0.0);
+            for lane in 0..rows {
+                self.w.ty.dequantize(&lines.as_flattened()[lane * row_bytes..][..row_bytes], row);
+                for (w, tile) in row.iter().zip(tile16.chunks_exact_mut(LANES)) {
+                    tile[lane] = *w;
+                }
+            }
+            self.float_group(s, tile, |k| s.load(nth(tile16, k)));
+        }
+    }
+
+    #[inline(always)]
+    fn float_group<S: Lanes>(&self, s: S, tile: &mut [f32], weight: impl Fn(usize) -> S::F) {
+        const STEP: usize = 4;
+        let mut tiles = tile.chunks_exact_mut(LANES);
+        let mut steps = self.x.chunks_exact(STEP);
+        for x in &mut steps {
+            let x: [&[f32]; STEP] = std::array::from_fn(|i| x[i].float());
+            for (acc, out) in float_sums(s, x, &weight).into_iter().zip(&mut tiles) {
+                self.store(s, acc, out);
+            }
+        }
+        for (x, out) in steps.remainder().iter().zip(&mut tiles) {
+            let [acc] = float_sums(s, [x.float()], &weight);
+            self.store(s, acc, out);
+        }
+    }
+
+    #[inline(always)]
+    fn store<S: Lanes>(&self, s: S, acc: S::F, out: &mut [f32]) {
+        let out: &mut [f32; 16] = out.try_into().expect("tiles are 16 wide");
+        let acc = if self.add { s.add(s.load(out), acc) } else { acc };
+        s.store(acc, out);
+    }
+}
+
+#[inline(always)]
+fn float_sums<S: Lanes, const N: usize>(
+    s: S,
+    x: [&[f32]; N], // (k) each
+    weight: &impl Fn(usize) -> S::F,
+) -> [S::F; N] {
+    let mut chains = [[s.splat(0.0); 4]; N];
+    let k = x[0].len();
+    let x = x.map(|x| &x[..k]);
+    for i in (0..k).step_by(4) {
+        for c in 0..4 {
+            let w = weight(i + c);
+            for (chains, x) in chains.iter_mut().zip(x) {
+                chains[c] = s.fma(w, s.splat(x[i + c]), chains[c]);
+            }
+        }
+    }
+    chains.map(|c| s.add(s.add(c[0], c[1]), s.add(c[2], c[3])))
+}
+
+/// The blocks of one group: lines of codes with bytes of scales.
+#[inline(always)]
+fn blocks_of<'a>(
+    f: &Format,
+    codes: &'a [[u8; 64]],
+    meta: &'a [u8],
+) -> impl Iterator<Item = (&'a [[u8; 64]], &'a [u8])> {
+    codes.chunks_exact(f.block_len / 32 * f.bits as usize).zip(meta.chunks_exact(meta_len(f)))
+}
+
+/// One block of a group times the same block of some rows.
+trait BlockKernel {
+    type Acts;
+    /// The row in blocks of this kernel's length.
+    fn acts(x: &ActRow) -> &[Self::Acts];
+    /// Adds the block's share to each row's sums.
+    fn multiply<S: Lanes, const N: usize>(
+        s: S,
+        codes: &[[u8; 64]],
+        meta: &[u8],
+        x: [&Self::Acts; N],
+        acc: &mut [S::F; N],
+    );
+}
+
+/// Blocks of 32 weights with a scale, and a minimum if `MIN`.
+struct Plain<const BITS: usize, const MIN: bool>;
+
+impl<const BITS: usize, const MIN: bool> BlockKernel for Plain<BITS, MIN> {
+    type Acts = Block32;
+
+    #[inline(always)]
+    fn acts(x: &ActRow) -> &[Block32] {
+        x.by32()
+    }
+
+    #[inline(always)]
+    fn multiply<S: Lanes, const N: usize>(
+        s: S,
+        codes: &[[u8; 64]],
+        meta: &[u8],
+        x: [&Block32; N],
+        acc: &mut [S::F; N],
+    ) {
+        let (low, high) = unpack::<S, BITS>(s, nth::<_, BITS>(codes, 0));
+        let d = s.load_f16(nth(meta, 0));
+        for (x, acc) in x.into_iter().zip(acc) {
+            let mut sum = s.splat_i(-offset::<S>(BITS, MIN) * x.sum);
+            sum = s.dot::<BITS>(sum, &low, nth(&x.q, 0));
+            sum = s.dot::<BITS>(sum, &high, nth(&x.q, 1));
+            let scale = s.splat(x.d);
+            *acc = s.fma(s.mul(d, scale), s.to_f(sum), *acc);
+            if MIN {
+                let m = s.load_f16(nth(meta, 1));
+                *acc = s.fma(s.mul(m, scale), s.splat(x.sum_f), *acc);
+            }
+        }
+    }
+}
+
+/// Superblocks of 256 weights in sub-blocks of `SUB` with integer scales, and minima if `MIN`.
+struct Super<const BITS: usize, const SUB: usize, const MIN: bool>;
+
+impl<const BITS: usize, const SUB: usize, const MIN: bool> BlockKernel for Super<BITS, SUB, MIN> {
+    type Acts = Block256;
+
+    #[inline(always)]
+    fn acts(x: &ActRow) -> &[Block256] {
+        x.by256()
+    }
+
+    #[inline(always)]
+    fn multiply<S: Lanes, const N: usize>(
+        s: S,
+        codes: &[[u8; 64]],
+        meta: &[u8],
+        x: [&Block256; N],
+        acc: &mut [S::F; N],
+    ) {
+        let offset = offset::<S>(BITS, MIN);
+        let scales = &meta[scale_at(MIN)..];
+        let mut sums = [s.splat_i(0); N];
+        for c in 0..8 {
+            let (low, high) = unpack::<S, BITS>(s, nth::<_, BITS>(codes, c));
+            if SUB == 32 {
+                let scale = s.load_i8(nth(scales, c));
+                for (x, sum) in x.iter().zip(&mut sums) {
+                    let mut dot = s.splat_i(-offset * x.sum32[c] as i32);
+                    dot = s.dot::<BITS>(dot, &low, nth(&x.q, 2 * c));
+                    dot = s.dot::<BITS>(dot, &high, nth(&x.q, 2 * c + 1));
+                    *sum = s.mul_add_i(scale, dot, *sum);
+                }
+            } else {
+                for (half, codes) in [(2 * c, &low), (2 * c + 1, &high)] {
+                    let scale = s.load_i8(nth(scales, half));
+                    for (x, sum) in x.iter().zip(&mut sums) {
+                        let zero = s.splat_i(-offset * x.sum16[half] as i32);
+                        let dot = s.dot::<BITS>(zero, codes, nth(&x.q, half));
+                        *sum = s.mul_add_i(scale, dot, *sum);
+                    }
+                }
+            }
+        }
+        let d = s.load_f16(nth(meta, 0));
+        for ((x, acc), sum) in x.iter().zip(acc.iter_mut()).zip(sums) {
+            *acc = s.fma(s.mul(d, s.splat(x.d)), s.to_f(sum), *acc);
+        }
+        if MIN {
+            let m = s.load_f16(nth(meta, 1));
+            let mins = &meta[min_offset::<SUB>()..];
+            for (x, acc) in x.iter().zip(acc.iter_mut()) {
+                let mut sum = s.splat_i(0);
+                for pair in 0..256 / SUB / 2 {
+                    let of = if SUB == 32 { &x.sum32[..] } else { &x.sum16[..] };
+                    let min = s.load_u8_pairs(nth(mins, pair));
+                    sum = s.dot_pairs(sum, min, *nth(of, pair));
+                }
+                *acc = s.fma(s.mul(m, s.splat(x.d)), s.to_f(sum), *acc);
+            }
+        }
+    }
+}
+
+/// Where the minima lie in the scales of a superblock that has them.
+const fn min_offset<const SUB: usize>() -> usize {
+    scale_at(true) + 256 / SUB * LANES
+}
+
+/// What is subtracted from each code, less what the instruction set has subtracted already.
+#[inline(always)]
+fn offset<S: Lanes>(bits: usize, min: bool) -> i32 {
+    match (bits, min) {
+        (8, _) => S::OFFSET8,
+        (_, true) => 0,
+        (_, false) => 1 << (bits - 1),
+    }
+}
+
+/// 32 weights of 16 rows from their planes, as two halves of 16 weights: see `pack.rs`.
+#[inline(always)]
+fn unpack<S: Lanes, const BITS: usize>(s: S, lines: &[[u8; 64]]) -> ([S::B; 4], [S::B; 4]) {
+    let line = |i: usize| {
+        s.prefetch(&lines[i], PREFETCH_BYTES);
+        s.load_b(&lines[i])
+    };
+    let field = |plane: S::B, right: u32, mask: u8| s.and(s.shr(plane, right), s.splat_b(mask));
+    let two_bits = |plane: S::B| std::array::from_fn(|t| field(plane, 2 * t as u32, 3));
+    let (mut low, mut high): ([S::B; 4], [S::B; 4]) = match BITS {
+        8 => (std::array::from_fn(line), std::array::from_fn(|i| line(4 + i))),
+        4..=6 => {
+            let planes: [S::B; 4] = std::array::from_fn(line);
+            (planes.map(|p| field(p, 0, 15)), planes.map(|p| field(p, 4, 15)))
+        }
+        _ => (two_bits(line(0)), two_bits(line(1))),
+    };
+    // Moves bit `from` of every byte to bit `to`.
+    let bit = |plane: S::B, from: u32, to: u32| {
+        let moved = if from > to { s.shr(plane, from - to) } else { s.shl(plane, to - from) };
+        s.and(moved, s.splat_b(1 << to))
+    };
+    match BITS {
+        3 | 5 => {
+            let plane = line(BITS - 1);
+            for g in 0..4 {
+                low[g] = s.or(low[g], bit(plane, g as u32, BITS as u32 - 1));
+                high[g] = s.or(high[g], bit(plane, 4 + g as u32, BITS as u32 - 1));
+            }
+        }
+        6 => {
+            let (planes, mask) = ([line(4), line(5)], s.splat_b(0x30));
+            for t in 0..4 {
+                let up = |plane: S::B| {
+                    s.and(
+                        if t < 2 {
+                            s.shl(plane, 4 - 2 * t as u32)
+                        } else {
+                            s.shr(plane, 2 * t as u32 - 4)
+                        },
+                        mask,
+                    )
+                };
+                low[t] = s.or(low[t], up(planes[0]));
+                high[t] = s.or(high[t], up(planes[1]));
+            }
+        }
+        _ => {}
+    }
+    (low, high)
+}

@@ -1,0 +1,35 @@
+//! Row-wise operations between the products: RMSNorm and SwiGLU.
+
+use super::lanes::{LANES, Lanes, exp, lanes, nth, sum_lanes};
+
+/// RMSNorm: `out = x / sqrt(mean(x²) + eps) · weight`; lengths a multiple of 16.
+///
+/// Squares are summed in sixteen fused chains, chain `i mod 16`, folded as in
+/// [`super::lanes::sum_lanes`]. IEEE division and square root are exactly rounded everywhere, so the
+/// reciprocal root needs no polynomial.
+#[inline(always)]
+pub(super) fn rms_norm<S: Lanes>(s: S, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    let mut squares = s.splat(0.0);
+    for i in 0..x.len() / LANES {
+        let x = s.load(nth(x, i));
+        squares = s.fma(x, x, squares);
+    }
+    let mean = sum_lanes(lanes(s, squares)) / x.len() as f32;
+    let scale = s.splat(1.0 / (mean + eps).sqrt());
+    for (i, out) in out.chunks_exact_mut(LANES).enumerate() {
+        let y = s.mul(s.mul(s.load(nth(x, i)), scale), s.load(nth(weight, i)));
+        s.store(y, out.try_into().expect("chunks are 16 long"));
+    }
+}
+
+/// SwiGLU: `gate = gate / (1 + exp(−gate)) · up`, in place; lengths a multiple of 16.
+#[inline(always)]
+pub(super) fn swiglu<S: Lanes>(s: S, gate: &mut [f32], up: &[f32]) {
+    let (zero, one) = (s.splat(0.0), s.splat(1.0));
+    for (i, gate) in gate.chunks_exact_mut(LANES).enumerate() {
+        let gate: &mut [f32; LANES] = gate.try_into().expect("chunks are 16 long");
+        let g = s.load(gate);
+        let silu = s.div(g, s.add(one, exp(s, s.sub(zero, g))));
+        s.store(s.mul(silu, s.load(nth(up, i))), gate);
+    }
+}

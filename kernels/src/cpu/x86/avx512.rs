@@ -1,0 +1,189 @@
+//! AVX-512 with VNNI: sixteen lanes are one register, four products of bytes one instruction.
+
+use crate::cpu::lanes::Lanes;
+use std::arch::x86_64::*;
+
+/// Exists only where AVX-512 F, BW, VL and VNNI were detected.
+#[derive(Clone, Copy)]
+pub struct Avx512(());
+
+impl Avx512 {
+    /// The instruction set, where the CPU has it.
+    pub fn detect() -> Option<Avx512> {
+        (is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512vnni")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c"))
+        .then_some(Avx512(()))
+    }
+}
+
+crate::cpu::instantiate!(Avx512(()), "avx512", "avx512f,avx512bw,avx512vl,avx512vnni,fma,f16c");
+
+/// Calls intrinsics of the instruction sets that an `Avx512` proves to be there.
+macro_rules! simd {
+    ($e:expr) => {
+        // SAFETY: `self` exists, so the instructions do; pointers come from references to arrays of
+        // exactly the width that is read or written.
+        unsafe { $e }
+    };
+}
+
+impl Lanes for Avx512 {
+    type F = __m512;
+    type I = __m512i;
+    type B = __m512i;
+
+    const OFFSET8: i32 = 128;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m512 {
+        simd!(_mm512_set1_ps(x))
+    }
+    #[inline(always)]
+    fn load(self, x: &[f32; 16]) -> __m512 {
+        simd!(_mm512_loadu_ps(x.as_ptr()))
+    }
+    #[inline(always)]
+    fn store(self, v: __m512, out: &mut [f32; 16]) {
+        simd!(_mm512_storeu_ps(out.as_mut_ptr(), v))
+    }
+    #[inline(always)]
+    fn load_f16(self, x: &[u8; 32]) -> __m512 {
+        simd!(_mm512_cvtph_ps(_mm256_loadu_si256(x.as_ptr().cast())))
+    }
+    #[inline(always)]
+    fn load_bf16(self, x: &[u8; 32]) -> __m512 {
+        simd!({
+            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(x.as_ptr().cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+        })
+    }
+    #[inline(always)]
+    fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        simd!(_mm512_fmadd_ps(a, b, c))
+    }
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        simd!(_mm512_add_ps(a, b))
+    }
+    #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        simd!(_mm512_sub_ps(a, b))
+    }
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        simd!(_mm512_mul_ps(a, b))
+    }
+    #[inline(always)]
+    fn div(self, a: __m512, b: __m512) -> __m512 {
+        simd!(_mm512_div_ps(a, b))
+    }
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        simd!(_mm512_max_ps(a, b))
+    }
+    #[inline(always)]
+    fn min(self, a: __m512, b: __m512) -> __m512 {
+        simd!(_mm512_min_ps(a, b))
+    }
+    #[inline(always)]
+    fn abs(self, a: __m512) -> __m512 {
+        simd!(_mm512_abs_ps(a))
+    }
+    #[inline(always)]
+    fn select_lt(self, a: __m512, b: __m512, yes: __m512, no: __m512) -> __m512 {
+        simd!(_mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), no, yes))
+    }
+    #[inline(always)]
+    fn round(self, a: __m512) -> __m512 {
+        simd!(_mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a))
+    }
+    #[inline(always)]
+    fn exp2i(self, n: __m512) -> __m512 {
+        simd!({
+            let biased = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased))
+        })
+    }
+    #[inline(always)]
+    fn to_i8(self, a: __m512) -> [i8; 16] {
+        let mut out = [0i8; 16];
+        simd!({
+            let bytes = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(a));
+            _mm_storeu_si128(out.as_mut_ptr().cast(), bytes);
+        });
+        out
+    }
+
+    #[inline(always)]
+    fn splat_i(self, x: i32) -> __m512i {
+        simd!(_mm512_set1_epi32(x))
+    }
+    #[inline(always)]
+    fn load_i8(self, x: &[u8; 16]) -> __m512i {
+        simd!(_mm512_cvtepi8_epi32(_mm_loadu_si128(x.as_ptr().cast())))
+    }
+    #[inline(always)]
+    fn mul_add_i(self, a: __m512i, b: __m512i, c: __m512i) -> __m512i {
+        simd!(_mm512_add_epi32(_mm512_mullo_epi32(a, b), c))
+    }
+    #[inline(always)]
+    fn to_f(self, a: __m512i) -> __m512 {
+        simd!(_mm512_cvtepi32_ps(a))
+    }
+
+    #[inline(always)]
+    fn load_b(self, x: &[u8; 64]) -> __m512i {
+        simd!(_mm512_loadu_si512(x.as_ptr().cast()))
+    }
+    #[inline(always)]
+    fn load_u8_pairs(self, x: &[u8; 32]) -> __m512i {
+        simd!(_mm512_cvtepu8_epi16(_mm256_loadu_si256(x.as_ptr().cast())))
+    }
+    #[inline(always)]
+    fn splat_b(self, x: u8) -> __m512i {
+        simd!(_mm512_set1_epi8(x as i8))
+    }
+    #[inline(always)]
+    fn and(self, a: __m512i, b: __m512i) -> __m512i {
+        simd!(_mm512_and_si512(a, b))
+    }
+    #[inline(always)]
+    fn or(self, a: __m512i, b: __m512i) -> __m512i {
+        simd!(_mm512_or_si512(a, b))
+    }
+    #[inline(always)]
+    fn shr(self, a: __m512i, n: u32) -> __m512i {
+        simd!(_mm512_srl_epi16(a, _mm_cvtsi32_si128(n as i32)))
+    }
+    #[inline(always)]
+    fn shl(self, a: __m512i, n: u32) -> __m512i {
+        simd!(_mm512_sll_epi16(a, _mm_cvtsi32_si128(n as i32)))
+    }
+    #[inline(always)]
+    fn dot<const BITS: usize>(
+        self,
+        mut acc: __m512i,
+        codes: &[__m512i; 4],
+        y: &[i8; 16],
+    ) -> __m512i {
+        for (j, &codes) in codes.iter().enumerate() {
+            let quad = i32::from_le_bytes(std::array::from_fn(|i| y[4 * j + i] as u8));
+            acc = simd!(_mm512_dpbusd_epi32(acc, codes, _mm512_set1_epi32(quad)));
+        }
+        acc
+    }
+    #[inline(always)]
+    fn dot_pairs(self, acc: __m512i, a: __m512i, y: [i16; 2]) -> __m512i {
+        let pair = (y[0] as u16 as u32 | (y[1] as u16 as u32) << 16) as i32;
+        simd!(_mm512_dpwssd_epi32(acc, a, _mm512_set1_epi32(pair)))
+    }
+
+    #[inline(always)]
+    fn prefetch(self, line: &[u8; 64], ahead: usize) {
+        simd!(_mm_prefetch::<_MM_HINT_T0>(line.as_ptr().wrapping_add(ahead).cast()))
+    }
+}

@@ -1,0 +1,271 @@
+//! The law of this crate: every instruction set, every number of rows and every split of the work
+//! gives the bits of the naive versions. Instruction sets that this CPU lacks are named and skipped.
+
+use dovetail_kernels::cpu::order;
+use dovetail_kernels::cpu::{ActRow, Angles, Attention, Forms, Kernels, Packed, RopeStyle, Team};
+use dovetail_kernels::quant::{self, Kind, QuantizedRow, TypeInfo};
+use half::f16;
+use proptest::prelude::*;
+use proptest::test_runner::TestRng;
+
+const ISAS: [&str; 3] = ["avx512", "avx2", "scalar"];
+
+fn isas() -> Vec<&'static Kernels> {
+    let here: Vec<_> = Kernels::available().collect();
+    for name in ISAS.iter().filter(|name| here.iter().all(|k| k.name != **name)) {
+        eprintln!("SKIPPED: this CPU has no {name}");
+    }
+    here
+}
+
+fn rng() -> TestRng {
+    TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha)
+}
+
+fn gaussian(rng: &mut TestRng, n: usize, scale: f32) -> Vec<f32> {
+    let uniform = |rng: &mut TestRng| rng.next_u32() as f32 / u32::MAX as f32 - 0.5;
+    (0..n).map(|_| (0..6).map(|_| uniform(rng)).sum::<f32>() * scale).collect()
+}
+
+fn bits(x: &[f32]) -> Vec<u32> {
+    x.iter().map(|x| x.to_bits()).collect()
+}
+
+/// Every weight type that can be multiplied: our own and those read through ggml.
+fn types() -> Vec<TypeInfo> {
+    (0..64).filter_map(quant::type_info).collect()
+}
+
+/// The specification: one row of weights by one row of activations.
+fn naive(ty: &TypeInfo, row: &[u8], x: &[f32]) -> f32 {
+    match ty.kind {
+        Kind::Blocks(ops) => {
+            let mut q = vec![0; x.len()];
+            let d: Vec<f32> = (x.chunks(ty.block_len).zip(q.chunks_mut(ty.block_len)))
+                .map(|(x, q)| order::quantize_block(x, q))
+                .collect();
+            quant::dot(ops, row, &QuantizedRow { q: &q, d: &d })
+        }
+        _ => {
+            let mut w = vec![0.0; x.len()];
+            ty.dequantize(row, &mut w);
+            order::float_dot(&w, x)
+        }
+    }
+}
+
+#[test]
+fn products_are_the_same_bits_on_every_isa_for_every_row_count_and_split() {
+    let rng = &mut rng();
+    let mut multiplied = 0;
+    for ty in types() {
+        let n_cols = ty.block_len.max(32) * (1 + rng.next_u32() as usize % 3);
+        let n_rows = 1 + rng.next_u32() as usize % 50;
+        let weights = gaussian(rng, n_rows * n_cols, 0.3);
+        let bytes = ggml_sys::quantize(ty.id, &weights, n_cols).unwrap();
+        let w = Packed::pack(ty, n_rows, n_cols, &bytes).unwrap();
+        let row_bytes = ty.row_bytes(n_cols).unwrap();
+        let inputs: Vec<Vec<f32>> = (0..64)
+            .map(|i| gaussian(rng, n_cols, if i == 5 { 0.0 } else { 10f32.powi(i % 7 - 3) }))
+            .collect();
+        let expected: Vec<Vec<f32>> = inputs
+            .iter()
+            .map(|x| bytes.chunks(row_bytes).map(|row| naive(&ty, row, x)).collect())
+            .collect();
+        for k in isas() {
+            let acts: Vec<ActRow> = inputs
+                .iter()
+                .map(|x| {
+                    let mut row = ActRow::new(n_cols);
+                    (k.quantize)(x, w.forms(), &mut row);
+                    row
+                })
+                .collect();
+            let mut scratch = vec![f32::NAN; w.scratch_len()];
+            for n in [1, 2, 3, 4, 5, 6, 7, 8, 11, 16, 29, 32, 33, 35, 61, 64] {
+                let mut out = vec![1.5f32; w.n_groups() * n * 16];
+                let split = rng.next_u32() as usize % (w.n_groups() + 1);
+                let (left, right) = out.split_at_mut(split * n * 16);
+                (k.matmul)(&w, 0, &acts[..n], left, false, &mut scratch);
+                (k.matmul)(&w, split, &acts[..n], right, true, &mut scratch);
+                for (i, tile) in out.chunks(16 * n).enumerate() {
+                    for (row, lanes) in tile.chunks(16).enumerate() {
+                        for (lane, &got) in
+                            lanes.iter().enumerate().take(n_rows - (16 * i).min(n_rows))
+                        {
+                            let product = expected[row][16 * i + lane];
+                            let expected = if i < split { product } else { 1.5 + product };
+                            assert_eq!(
+                                got.to_bits(),
+                                expected.to_bits(),
+                                "{} on {}: row {row} of {n}, output {}: {got} not {expected}",
+                                ty.name,
+                                k.name,
+                                16 * i + lane
+                            );
+                        }
+                    }
+                }
+            }
+        }
+        multiplied += 1;
+    }
+    assert!(multiplied >= 20, "only {multiplied} types were multiplied");
+}
+
+#[test]
+fn extreme_codes_do_not_saturate() {
+    // All codes and activations at their largest: intermediate 16-bit sums are at their limits.
+    for ty in types() {
+        let Kind::Blocks(_) = ty.kind else { continue };
+        let n_cols = ty.block_len.max(32);
+        for fill in [0xff, 0x7f, 0x80, 0x00] {
+            let mut row = vec![fill; ty.row_bytes(n_cols).unwrap()];
+            // Keep the half-float scales finite wherever they lie: no pair of bytes may be 0x7c… or 0xfc….
+            row.iter_mut().skip(1).step_by(2).for_each(|b| *b &= 0xbf);
+            let rows = row.repeat(16);
+            let w = Packed::pack(ty, 16, n_cols, &rows).unwrap();
+            for sign in [1.0, -1.0] {
+                let x: Vec<f32> =
+                    (0..n_cols).map(|i| if i % 3 == 2 { -sign } else { sign }).collect();
+                let expected = naive(&ty, &row, &x);
+                for k in isas() {
+                    let mut acts = ActRow::new(n_cols);
+                    (k.quantize)(&x, w.forms(), &mut acts);
+                    let mut out = [0.0; 16];
+                    (k.matmul)(&w, 0, &[acts], &mut out, false, &mut []);
+                    assert_eq!(bits(&out), [expected.to_bits(); 16], "{} on {}", ty.name, k.name);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn shapes_that_do_not_fit_are_refused() {
+    let q4_k = quant::type_info(12).unwrap();
+    assert!(Packed::pack(q4_k, 16, 288, &[0; 16]).is_err(), "no multiple of the block");
+    assert!(Packed::pack(q4_k, 16, 256, &[0; 16]).is_err(), "too few bytes");
+    assert!(Packed::pack(q4_k, usize::MAX, 256, &[0; 144]).is_err(), "overflow");
+    assert!(Packed::pack(quant::type_info(0).unwrap(), 1, 8, &[0; 32]).is_err(), "8 columns");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn activations_quantise_alike(blocks in 1usize..5, seed in any::<[u8; 32]>(), scale in -20i32..20) {
+        let rng = &mut TestRng::from_seed(proptest::test_runner::RngAlgorithm::ChaCha, &seed);
+        let x = gaussian(rng, 256 * blocks, 2f32.powi(scale));
+        for k in isas() {
+            let mut row = ActRow::new(256 * blocks);
+            (k.quantize)(&x, Forms { by32: true, by256: true, float: true }, &mut row);
+            prop_assert_eq!(bits(row.float()), bits(&x));
+            for (x, block) in x.chunks(32).zip(row.by32()) {
+                let mut q = [0; 32];
+                let d = order::quantize_block(x, &mut q);
+                prop_assert_eq!((d.to_bits(), q), (block.d.to_bits(), block.q));
+                let sum: i32 = q.iter().map(|&q| q as i32).sum();
+                prop_assert_eq!((sum, sum as f32), (block.sum, block.sum_f));
+            }
+            for (x, block) in x.chunks(256).zip(row.by256()) {
+                let mut q = [0; 256];
+                let d = order::quantize_block(x, &mut q);
+                prop_assert_eq!((d.to_bits(), &q[..]), (block.d.to_bits(), &block.q[..]));
+                for (q, sum) in q.chunks(32).zip(block.sum32) {
+                    prop_assert_eq!(q.iter().map(|&q| q as i32).sum::<i32>(), sum as i32);
+                }
+                for (q, sum) in q.chunks(16).zip(block.sum16) {
+                    prop_assert_eq!(q.iter().map(|&q| q as i32).sum::<i32>(), sum as i32);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn row_operations_are_alike(tiles in 1usize..40, seed in any::<[u8; 32]>(), scale in -10i32..10) {
+        let rng = &mut TestRng::from_seed(proptest::test_runner::RngAlgorithm::ChaCha, &seed);
+        let x = gaussian(rng, 16 * tiles, 2f32.powi(scale));
+        let y = gaussian(rng, 16 * tiles, 3.0);
+        let normed = order::rms_norm(&x, &y, 1e-5);
+        let gated: Vec<f32> = x.iter().zip(&y).map(|(x, y)| order::swiglu(*x, *y)).collect();
+        let mut angles = Angles::default();
+        let frequencies: Vec<f64> = (0..8 * tiles).map(|i| 0.9f64.powi(i as i32)).collect();
+        angles.set(seed[0] as usize * 100, &frequencies, 1.25);
+        let mut turned: Option<(Vec<u32>, Vec<u32>)> = None;
+        for k in isas() {
+            let mut out = vec![0.0; x.len()];
+            (k.rms_norm)(&x, &y, 1e-5, &mut out);
+            prop_assert_eq!(bits(&out), bits(&normed), "norm on {}", k.name);
+            out.copy_from_slice(&x);
+            (k.swiglu)(&mut out, &y);
+            prop_assert_eq!(bits(&out), bits(&gated), "SwiGLU on {}", k.name);
+            let [adjacent, halves] = [RopeStyle::Adjacent, RopeStyle::Halves].map(|style| {
+                let mut head = x.clone();
+                (k.rope)(&mut head, &angles, style);
+                bits(&head)
+            });
+            let first = turned.get_or_insert((adjacent.clone(), halves.clone()));
+            prop_assert_eq!(&*first, &(adjacent, halves), "RoPE on {}", k.name);
+        }
+    }
+
+    #[test]
+    fn attention_is_alike_and_never_looks_past_what_a_query_sees(
+        heads16 in 1usize..9, seed in any::<[u8; 32]>(), longest in 1usize..700, n in 1usize..9,
+    ) {
+        let rng = &mut TestRng::from_seed(proptest::test_runner::RngAlgorithm::ChaCha, &seed);
+        let hd = 16 * heads16;
+        let seen: Vec<usize> = (0..n).map(|_| 1 + rng.next_u32() as usize % longest).collect();
+        let row = |rng: &mut TestRng| -> Vec<f16> {
+            gaussian(rng, hd, 2.0).into_iter().map(f16::from_f32).collect()
+        };
+        let keys: Vec<Vec<f16>> = (0..longest).map(|_| row(rng)).collect();
+        let values: Vec<Vec<f16>> = (0..longest).map(|_| row(rng)).collect();
+        let queries = gaussian(rng, n * hd, 1.0);
+        let expected: Vec<u32> = (queries.chunks(hd).zip(&seen))
+            .flat_map(|(q, &seen)| bits(&order::attention(q, &keys[..seen], &values[..seen])))
+            .collect();
+        // What no query sees is infinite: it must not leak.
+        let top = *seen.iter().max().unwrap();
+        let positions = longest.next_multiple_of(16);
+        let mut packed_keys = vec![f16::INFINITY.to_bits(); positions * hd];
+        let mut packed_values = packed_keys.clone();
+        for position in 0..top {
+            for d in 0..hd {
+                packed_keys[(position / 16 * hd + d) * 16 + position % 16] = keys[position][d].to_bits();
+                packed_values[position * hd + d] = values[position][d].to_bits();
+            }
+        }
+        let task = Attention {
+            queries: &queries, seen: &seen, keys: &packed_keys, values: &packed_values, head_dim: hd,
+        };
+        for k in isas() {
+            let mut out = vec![f32::NAN; n * hd];
+            (k.attention)(&task, &mut out);
+            prop_assert_eq!(&bits(&out), &expected, "{} with {} queries", k.name, n);
+        }
+    }
+}
+
+#[test]
+fn the_number_of_threads_does_not_show() {
+    let rng = &mut rng();
+    let ty = quant::type_info(3).unwrap();
+    let (n_rows, n_cols) = (16 * 37, 96);
+    let bytes = ggml_sys::quantize(ty.id, &gaussian(rng, n_rows * n_cols, 0.3), n_cols).unwrap();
+    let w = Packed::pack(ty, n_rows, n_cols, &bytes).unwrap();
+    let k = Kernels::available().next().unwrap();
+    let mut acts = ActRow::new(n_cols);
+    (k.quantize)(&gaussian(rng, n_cols, 1.0), w.forms(), &mut acts);
+    let rows = [acts];
+    let mut results = [1, 2, 3, 5].map(|members| {
+        let mut out = vec![0.0; n_rows];
+        Team::new(members).share(&mut out, 16 * members, &mut vec![(); members], |i, out, ()| {
+            (k.matmul)(&w, i * members, &rows, out, false, &mut []);
+        });
+        bits(&out)
+    });
+    let first = results[0].clone();
+    assert!(results.iter_mut().all(|r| *r == first));
+}
