@@ -10,11 +10,26 @@
 //! ```
 //!
 //! To add a type: write `quant/NAME.rs` (block struct, size assert, `impl Block`) and give it a row
-//! in [`TYPES`]. The tests at the end of this file walk the table and compare the row with ggml.
+//! in [`TYPES`]. The tests (`tests.rs`) walk the table and compare the row with ggml.
 //! Types without a file of their own (`IQ*`, `TQ*`, `MXFP4`, …) are read through ggml: slower, right.
 //!
 //! # Source
 //! The formats are GGML's (`ggml-common.h` of ggml 0.26): the structs here are the same bytes.
+
+pub mod float;
+pub mod q2_k;
+pub mod q3_k;
+pub mod q4_0;
+pub mod q4_1;
+pub mod q4_k;
+pub mod q5_0;
+pub mod q5_1;
+pub mod q5_k;
+pub mod q6_k;
+pub mod q8_0;
+
+#[cfg(test)]
+mod tests;
 
 use half::f16;
 
@@ -57,4 +72,229 @@ pub trait Block: bytemuck::Pod {
 
     /// Unpacks the block.
     fn codes(&self, out: &mut Codes);
+}
+
+/// A type of tensor: what [`TYPES`] holds and [`type_info`] finds.
+#[derive(Clone, Copy, Debug)]
+pub struct TypeInfo {
+    /// Number of the type in a GGUF file.
+    pub id: u32,
+    /// ggml's name, for example `q4_K`.
+    pub name: &'static str,
+    /// Weights in one block; 1 for plain numbers.
+    pub block_len: usize,
+    /// Bytes of one block.
+    pub block_bytes: usize,
+    /// How its bytes are read.
+    pub kind: Kind,
+}
+
+/// How the bytes of a type are read.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// Plain single precision.
+    F32,
+    /// Plain half precision.
+    F16,
+    /// Plain brain floats.
+    BF16,
+    /// Blocks of codes: the kernels multiply these.
+    Blocks(&'static BlockOps),
+    /// Only ggml knows: it can be dequantised, no kernel multiplies it.
+    Foreign,
+}
+
+/// A [`Block`] as a value instead of a type parameter.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockOps {
+    /// The layout of the codes.
+    pub format: Format,
+    /// Bytes of one block.
+    pub block_bytes: usize,
+    /// Unpacks the bytes of exactly one block, at any alignment; panics at another length.
+    pub codes: fn(&[u8], &mut Codes),
+}
+
+/// All types that we read ourselves, by their GGUF numbers.
+pub static TYPES: &[TypeInfo] = &[
+    plain(0, "f32", 4, Kind::F32),
+    plain(1, "f16", 2, Kind::F16),
+    blocks::<q4_0::Q4_0>(2, "q4_0"),
+    blocks::<q4_1::Q4_1>(3, "q4_1"),
+    blocks::<q5_0::Q5_0>(6, "q5_0"),
+    blocks::<q5_1::Q5_1>(7, "q5_1"),
+    blocks::<q8_0::Q8_0>(8, "q8_0"),
+    blocks::<q2_k::Q2K>(10, "q2_K"),
+    blocks::<q3_k::Q3K>(11, "q3_K"),
+    blocks::<q4_k::Q4K>(12, "q4_K"),
+    blocks::<q5_k::Q5K>(13, "q5_K"),
+    blocks::<q6_k::Q6K>(14, "q6_K"),
+    plain(30, "bf16", 2, Kind::BF16),
+];
+
+/// The type with GGUF number `id`: ours, or ggml's as [`Kind::Foreign`]. `None` for numbers that
+/// are no types and for types that are no weights (integers, `f64`, quantised activations).
+pub fn type_info(id: u32) -> Option<TypeInfo> {
+    if let Some(info) = TYPES.iter().find(|info| info.id == id) {
+        return Some(*info);
+    }
+    let ggml_sys::TypeInfo { name, block_len, block_bytes, .. } =
+        ggml_sys::type_info(id).filter(|info| info.readable)?;
+    Some(TypeInfo { id, name, block_len, block_bytes, kind: Kind::Foreign })
+}
+
+impl TypeInfo {
+    /// Bytes of `n` weights; `None` where they are no whole number of blocks or too many to count.
+    pub fn row_bytes(&self, n: usize) -> Option<usize> {
+        if !n.is_multiple_of(self.block_len) {
+            return None;
+        }
+        (n / self.block_len).checked_mul(self.block_bytes)
+    }
+
+    /// Writes the weights of `bytes` to `out`.
+    ///
+    /// Any bytes will do; a scale may be infinite or not a number, and so may then be the weights.
+    ///
+    /// # Panics
+    /// Where `bytes` is not [`row_bytes`](Self::row_bytes) of `out.len()` long.
+    pub fn dequantize(&self, bytes: &[u8], out: &mut [f32]) {
+        assert_eq!(
+            Some(bytes.len()),
+            self.row_bytes(out.len()),
+            "bytes of {} {}",
+            out.len(),
+            self.name
+        );
+        match self.kind {
+            Kind::F32 => float::dequantize_f32(bytes, out),
+            Kind::F16 => float::dequantize_f16(bytes, out),
+            Kind::BF16 => float::dequantize_bf16(bytes, out),
+            Kind::Blocks(ops) => {
+                let mut codes = Codes::default();
+                let weights = out.chunks_exact_mut(self.block_len);
+                for (block, weights) in bytes.chunks_exact(self.block_bytes).zip(weights) {
+                    (ops.codes)(block, &mut codes);
+                    codes.weights(&ops.format, weights);
+                }
+            }
+            Kind::Foreign => ggml_sys::dequantize(self.id, bytes, out)
+                .expect("ggml named the type and the lengths have been checked"),
+        }
+    }
+}
+
+/// Activations of one token, quantised in blocks as long as the blocks of the weights.
+#[derive(Clone, Copy, Debug)]
+pub struct QuantizedRow<'a> {
+    /// Signed codes: −127 to 127.
+    pub q: &'a [i8], // (k)
+    /// Scale of each block.
+    pub d: &'a [f32], // (k / block_len)
+}
+
+/// The dot product of one row of weights with one row of activations: the specification of every
+/// kernel, bit for bit.
+///
+/// Block after block, `acc ← fma(d·x.d, Σⱼ scaleⱼ Σᵢ (codeᵢ − offset)·qᵢ, acc)`, then, where the format
+/// has minima, `acc ← fma(m·x.d, Σⱼ minⱼ Σᵢ qᵢ, acc)`. The sums are integers and exact; `fma` rounds once.
+///
+/// # Panics
+/// Where `row` and `x` are not the same whole number of blocks.
+pub fn dot(ops: &BlockOps, row: &[u8], x: &QuantizedRow) -> f32 {
+    let Format { block_len, sub_len, offset, min, .. } = ops.format;
+    assert_eq!(x.q.len(), x.d.len() * block_len, "activations are whole blocks");
+    assert_eq!(row.len(), x.d.len() * ops.block_bytes, "weights are as many blocks");
+    let mut codes = Codes::default();
+    let mut acc = 0f32;
+    let blocks = row.chunks_exact(ops.block_bytes).zip(x.q.chunks_exact(block_len));
+    for ((block, q), d) in blocks.zip(x.d) {
+        (ops.codes)(block, &mut codes);
+        let (mut sum, mut min_sum) = (0i32, 0i32);
+        for (j, q) in q.chunks_exact(sub_len).enumerate() {
+            let code = codes.code[j * sub_len..].iter().map(|&code| i32::from(code) - offset);
+            let products = code.zip(q).map(|(code, &q)| code * i32::from(q));
+            sum += i32::from(codes.scale[j]) * products.sum::<i32>();
+            min_sum += i32::from(codes.min[j]) * q.iter().map(|&q| i32::from(q)).sum::<i32>();
+        }
+        acc = f32::mul_add(codes.d.to_f32() * d, sum as f32, acc);
+        if min {
+            acc = f32::mul_add(codes.m.to_f32() * d, min_sum as f32, acc);
+        }
+    }
+    acc
+}
+
+const fn plain(id: u32, name: &'static str, block_bytes: usize, kind: Kind) -> TypeInfo {
+    TypeInfo { id, name, block_len: 1, block_bytes, kind }
+}
+
+const fn blocks<B: Block>(id: u32, name: &'static str) -> TypeInfo {
+    let (block_len, block_bytes) = (B::FORMAT.block_len, size_of::<B>());
+    TypeInfo { id, name, block_len, block_bytes, kind: Kind::Blocks(Erased::<B>::OPS) }
+}
+
+/// Makes a static of each block type's operations: a generic function cannot hold one.
+struct Erased<B>(std::marker::PhantomData<B>);
+
+impl<B: Block> Erased<B> {
+    const OPS: &'static BlockOps = &BlockOps {
+        format: B::FORMAT,
+        block_bytes: size_of::<B>(),
+        codes: |bytes, out| bytemuck::pod_read_unaligned::<B>(bytes).codes(out),
+    };
+}
+
+impl Default for Codes {
+    fn default() -> Self {
+        Self { code: [0; 256], scale: [0; 16], min: [0; 16], d: f16::ZERO, m: f16::ZERO }
+    }
+}
+
+impl Codes {
+    /// Writes the weights, `(d · scale) · (code − offset) + m · min`, rounded after each operation.
+    pub fn weights(&self, format: &Format, out: &mut [f32]) {
+        let (d, m) = (self.d.to_f32(), self.m.to_f32());
+        for (i, (weight, &code)) in out.iter_mut().zip(&self.code).enumerate() {
+            let j = i / format.sub_len;
+            *weight = d * f32::from(self.scale[j]) * (i32::from(code) - format.offset) as f32;
+            // Not `+ 0`: that would turn −0 into 0.
+            if format.min {
+                *weight += m * f32::from(self.min[j]);
+            }
+        }
+    }
+
+    /// The scales of a 32-weight block without a minimum.
+    fn one_scale(&mut self, d: f16) {
+        (self.scale[0], self.min[0], self.d, self.m) = (1, 0, d, f16::ZERO);
+    }
+
+    /// The scales of a 32-weight block with a minimum.
+    fn one_scale_and_min(&mut self, d: f16, m: f16) {
+        (self.scale[0], self.min[0], self.d, self.m) = (1, 1, d, m);
+    }
+}
+
+/// Unpacks four-bit codes: the low halves of all bytes, then the high halves.
+fn nibbles(bytes: &[u8], out: &mut [u8]) {
+    let (low, high) = out.split_at_mut(bytes.len());
+    for ((low, high), byte) in low.iter_mut().zip(high).zip(bytes) {
+        (*low, *high) = (byte & 15, byte >> 4);
+    }
+}
+
+/// Unpacks two-bit codes of the superblocks: byte `i` of each half of 32 bytes holds the codes
+/// `i`, `i + 32`, `i + 64`, `i + 96` of its 128, lowest bits first.
+fn crumbs(bytes: &[u8; 64], out: &mut [u8; 256]) {
+    for (i, code) in out.iter_mut().enumerate() {
+        *code = bytes[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3;
+    }
+}
+
+/// Adds bit `i` of `word` to code `i` as its bit number `place`.
+fn add_bit(place: u32, word: u32, out: &mut [u8]) {
+    for (i, code) in out.iter_mut().enumerate() {
+        *code |= ((word >> i & 1) << place) as u8;
+    }
 }

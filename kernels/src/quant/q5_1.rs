@@ -1,0 +1,31 @@
+//! `Q5_1`: 32 weights in 24 bytes, `w = d · code + m`.
+
+use bytemuck::{Pod, Zeroable};
+use half::f16;
+
+use super::{Block, Codes, Format, add_bit, nibbles};
+
+/// 32 weights: a scale, a minimum and 5-bit codes, whose fifth bits lie apart.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct Q5_1 {
+    d: f16,
+    m: f16,
+    /// Bit `i` of the little-endian word is the fifth bit of code `i`.
+    fifth: [u8; 4],
+    /// Byte `i` holds the low bits of code `i` (low) and code `i + 16` (high).
+    codes: [u8; 16],
+}
+
+const _: () = assert!(size_of::<Q5_1>() == 24);
+
+impl Block for Q5_1 {
+    const FORMAT: Format =
+        Format { block_len: 32, sub_len: 32, bits: 5, offset: 0, scaled: false, min: true };
+
+    fn codes(&self, out: &mut Codes) {
+        nibbles(&self.codes, &mut out.code[..32]);
+        add_bit(4, u32::from_le_bytes(self.fifth), &mut out.code[..32]);
+        out.one_scale_and_min(self.d, self.m);
+    }
+}
