@@ -1,7 +1,10 @@
-// What the small build takes from us instead of from ggml's CPU backend: the lock around one-time
-// initialisation and the three conversion tables of the dot products. Plain C, so that the product
-// needs neither a C++ compiler nor the C++ runtime.
+// What the small build takes from us instead of from ggml's C++ files: the lock around one-time
+// initialisation, the three conversion tables of the dot products, and ends for the calls that
+// graphs would make. Plain C, so that the product needs neither a C++ compiler nor its runtime.
 
+#include <stdlib.h>
+
+#include "ggml-backend.h"
 #include "ggml-impl.h"
 #include "ggml-threading.h"
 
@@ -31,4 +34,23 @@ void dovetail_ggml_fill_tables(void) {
         ggml_table_f32_e8m0_half[bits] = GGML_E8M0_TO_FP32_HALF((uint8_t) bits);
         ggml_table_f32_ue4m3[bits] = ggml_ue4m3_to_fp32((uint8_t) bits);
     }
+}
+
+// ggml.c names these three in its graph functions, which nothing in this build calls. Rust's linker
+// drops such functions; a C program that links our static library may not, and needs the names.
+void ggml_backend_tensor_set(struct ggml_tensor *tensor, const void *data, size_t offset,
+                             size_t size) {
+    (void) tensor, (void) data, (void) offset, (void) size;
+    abort();
+}
+
+void ggml_backend_tensor_memset(struct ggml_tensor *tensor, uint8_t value, size_t offset,
+                                size_t size) {
+    (void) tensor, (void) value, (void) offset, (void) size;
+    abort();
+}
+
+enum ggml_backend_buffer_usage ggml_backend_buffer_get_usage(ggml_backend_buffer_t buffer) {
+    (void) buffer;
+    abort();
 }
