@@ -3,7 +3,8 @@
 //! ```text
 //! reader.rs   a bounded cursor over untrusted bytes
 //! file.rs     mapping, read-ahead, release: the only unsafe code here
-//! meta.rs     keys and typed values
+//! value.rs    the thirteen types of values
+//! meta.rs     keys, and values by type
 //! tensor.rs   names, shapes, types, places
 //! split.rs    models in several files
 //! ```
@@ -20,6 +21,7 @@ mod meta;
 mod reader;
 mod split;
 mod tensor;
+mod value;
 #[cfg(test)]
 pub(crate) mod writer;
 
@@ -27,8 +29,9 @@ use std::collections::HashMap;
 use std::path::Path;
 
 pub use file::OpenOptions;
-pub use meta::{Array, Metadata, Value};
+pub use meta::Metadata;
 pub use tensor::{TensorInfo, TensorView};
+pub use value::{Array, Value};
 
 use crate::error::{Error, Result};
 use file::FileBytes;
@@ -261,4 +264,4 @@ fn alignment(metadata: &Metadata) -> Parse<usize> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

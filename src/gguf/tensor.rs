@@ -57,7 +57,7 @@ impl<'a> TensorView<'a> {
         self.info.type_id
     }
 
-    /// The element type's name, such as `Q4_1`.
+    /// The element type's name, such as `q4_1`.
     pub fn type_name(&self) -> &'static str {
         block_of(self.info.type_id).map_or("unknown", |block| block.name)
     }
@@ -80,29 +80,19 @@ struct BlockSize {
     bytes: usize,
 }
 
-/// The size of a type: weights as the kernels know them, plain numbers here.
+/// The size of a type: weights as the kernels know them, other numbers here.
 fn block_of(type_id: u32) -> Option<BlockSize> {
-    let block = |name, len, bytes| Some(BlockSize { name, len, bytes });
+    let number = |name, bytes| Some(BlockSize { name, len: 1, bytes });
     match type_id {
-        0 => block("F32", 1, 4),
-        1 => block("F16", 1, 2),
-        2 => block("Q4_0", 32, 18),
-        3 => block("Q4_1", 32, 20),
-        6 => block("Q5_0", 32, 22),
-        7 => block("Q5_1", 32, 24),
-        8 => block("Q8_0", 32, 34),
-        10 => block("Q2_K", 256, 84),
-        11 => block("Q3_K", 256, 110),
-        12 => block("Q4_K", 256, 144),
-        13 => block("Q5_K", 256, 176),
-        14 => block("Q6_K", 256, 210),
-        24 => block("I8", 1, 1),
-        25 => block("I16", 1, 2),
-        26 => block("I32", 1, 4),
-        27 => block("I64", 1, 8),
-        28 => block("F64", 1, 8),
-        30 => block("BF16", 1, 2),
-        _ => None,
+        24 => number("i8", 1),
+        25 => number("i16", 2),
+        26 => number("i32", 4),
+        27 => number("i64", 8),
+        28 => number("f64", 8),
+        weights => {
+            let info = dovetail_kernels::quant::type_info(weights)?;
+            Some(BlockSize { name: info.name, len: info.block_len, bytes: info.block_bytes })
+        }
     }
 }
 
@@ -204,10 +194,12 @@ mod tests {
         assert_eq!(size_of(&[], 0), Ok(4));
         assert_eq!(size_of(&[256], 14), Ok(210));
         for (shape, type_id, part) in [
-            (&[33][..], 3, "multiple of Q4_1's 32"),
+            (&[33][..], 3, "multiple of q4_1's 32"),
             (&[32, 0], 3, "empty shape"),
             (&[usize::MAX, 2], 0, "too large"),
+            (&[1], 4, "element type 4"),
             (&[1], 9999, "element type 9999"),
+            (&[1], u32::MAX, "not supported"),
         ] {
             let error = size_of(shape, type_id).unwrap_err();
             assert!(error.contains(part), "{error}");

@@ -33,7 +33,7 @@ fn a_file_is_read_back() {
     assert_eq!(meta.get_f32_array("scores").unwrap().unwrap().len(), 40);
     assert_eq!(meta.iter().count(), 9);
     let w = gguf.require_tensor("w").unwrap();
-    assert_eq!((w.shape(), w.type_name(), w.bytes().len()), (&[32, 2][..], "Q4_1", 40));
+    assert_eq!((w.shape(), w.type_name(), w.bytes().len()), (&[32, 2][..], "q4_1", 40));
     assert_eq!(w.bytes()[..3], [0, 1, 2]);
     assert_eq!(gguf.tensor("norm").unwrap().bytes()[0], 64);
     assert_eq!(gguf.tensors().len(), 3);
@@ -79,7 +79,7 @@ fn bad_files_are_refused_by_name() {
         (tensors(&[("t", &[1, 1, 1, 1, 1], 24, 0)]), "5 dimensions"),
         (tensors(&[("t", &[0], 24, 0)]), "empty shape"),
         (tensors(&[("t", &[1 << 33, 1 << 33], 24, 0)]), "too large"),
-        (tensors(&[("t", &[31], 2, 0)]), "multiple of Q4_0's 32"),
+        (tensors(&[("t", &[31], 2, 0)]), "multiple of q4_0's 32"),
         (tensors(&[("t", &[8], 77, 0)]), "element type 77"),
         (tensors(&[("t", &[65], 24, 0)]), "incomplete"),
         (tensors(&[("t", &[8], 24, u64::MAX - 31)]), "incomplete"),

@@ -1,6 +1,6 @@
 //! A writer of small GGUF files, for tests only.
 
-use super::meta::{Array, Value};
+use super::value::{Array, Value};
 
 /// A tensor to be written: name, shape, type, offset in the data section.
 pub(crate) type TensorEntry<'a> = (&'a str, &'a [u64], u32, u64);
