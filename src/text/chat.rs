@@ -1,0 +1,358 @@
+//! Messages to a prompt, by the model's own chat template or a well-known one.
+//!
+//! Templates are Jinja programs inside the model file, written against Hugging Face's set-up; they
+//! are not trusted: they see nothing but the messages and stop after a bounded number of steps.
+//!
+//! What users write may contain the texts of control tokens; a template puts it into the prompt as it
+//! is, and so it is parsed there, here as in every other program.
+
+use std::time::SystemTime;
+
+use minijinja::{Environment, Value, context};
+
+use super::jinja;
+use super::tokenizer::Tokenizer;
+use crate::error::{Error, Result};
+use crate::gguf::Metadata;
+
+/// Templates known by name. None of them needs more than role and content.
+const NAMED: &[(&str, &str)] = &[
+    (
+        "chatml",
+        r"{% for message in messages %}
+{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}
+{%- endfor %}
+{% if add_generation_prompt %}
+{{ '<|im_start|>assistant\n' }}
+{%- endif %}",
+    ),
+    (
+        "llama2",
+        r"{% set begin = 0 %}
+{% set system = '' %}
+{% if messages and messages[0].role == 'system' %}
+{% set begin = 1 %}
+{% set system = '<<SYS>>\n' + messages[0].content + '\n<</SYS>>\n\n' %}
+{% endif %}
+{% for message in messages[begin:] %}
+{% if message.role == 'user' %}
+{{ bos_token + '[INST] ' + (system if loop.first else '') + message.content + ' [/INST]' }}
+{%- else %}
+{{ ' ' + message.content + ' ' + eos_token }}
+{%- endif %}
+{% endfor %}",
+    ),
+    (
+        "llama3",
+        r"{{ bos_token }}
+{%- for message in messages %}
+{{ '<|start_header_id|>' + message.role + '<|end_header_id|>\n\n' + message.content | trim + '<|eot_id|>' }}
+{%- endfor %}
+{% if add_generation_prompt %}
+{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}
+{%- endif %}",
+    ),
+    (
+        "vicuna",
+        r"{% for message in messages %}
+{% if message.role == 'system' %}
+{{ message.content + '\n\n' }}
+{%- elif message.role == 'user' %}
+{{ 'USER: ' + message.content + '\n' }}
+{%- else %}
+{{ 'ASSISTANT: ' + message.content + eos_token + '\n' }}
+{%- endif %}
+{% endfor %}
+{% if add_generation_prompt %}
+{{ 'ASSISTANT:' }}
+{%- endif %}",
+    ),
+    (
+        "zephyr",
+        r"{% for message in messages %}
+{{ '<|' + message.role + '|>\n' + message.content + eos_token + '\n' }}
+{%- endfor %}
+{% if add_generation_prompt %}
+{{ '<|assistant|>\n' }}
+{%- endif %}",
+    ),
+];
+
+/// The one template of an environment.
+const TEMPLATE: &str = "chat";
+
+/// One turn of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// `system`, `user` or `assistant`.
+    pub role: String,
+    /// What was said.
+    pub content: String,
+}
+
+impl Message {
+    /// A turn.
+    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
+        Self { role: role.into(), content: content.into() }
+    }
+}
+
+/// Turns messages into the text a model was trained on.
+#[derive(Debug)]
+pub struct ChatTemplate {
+    source: String,
+    environment: Environment<'static>,
+}
+
+impl ChatTemplate {
+    /// The template inside a model, if it has one.
+    ///
+    /// # Errors
+    /// When it cannot be parsed.
+    pub fn from_gguf(metadata: &Metadata) -> Result<Option<Self>> {
+        metadata.get_str("tokenizer.chat_template")?.map(Self::from_source).transpose()
+    }
+
+    /// A template given as text (`--chat-template-file`).
+    ///
+    /// # Errors
+    /// When it cannot be parsed.
+    pub fn from_source(source: &str) -> Result<Self> {
+        Self::at_time(source, None)
+    }
+
+    /// A template given as text, with a fixed answer for templates that ask for the date.
+    ///
+    /// # Errors
+    /// When it cannot be parsed.
+    pub fn from_source_at(source: &str, now: SystemTime) -> Result<Self> {
+        Self::at_time(source, Some(now))
+    }
+
+    /// A well-known template (`--chat-template`).
+    ///
+    /// # Errors
+    /// When the name is not known; the message lists those that are.
+    pub fn named(name: &str) -> Result<Self> {
+        let Some((_, source)) = NAMED.iter().find(|(known, _)| *known == name) else {
+            let known: Vec<_> = Self::names().collect();
+            return Err(Error::Invalid(format!(
+                "chat template `{name}` is not known; known are {}; \
+                 for another use --chat-template-file FILE",
+                known.join(", ")
+            )));
+        };
+        Self::from_source(source)
+    }
+
+    /// The names that [`named`](Self::named) knows.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        NAMED.iter().map(|(name, _)| *name)
+    }
+
+    fn at_time(source: &str, now: Option<SystemTime>) -> Result<Self> {
+        let mut environment = jinja::environment(now);
+        environment
+            .add_template_owned(TEMPLATE, jinja::without_generation_tags(source))
+            .map_err(|error| explain("cannot be parsed", &error))?;
+        Ok(Self { source: source.to_owned(), environment })
+    }
+
+    /// The template's text.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The prompt as text. `bos` and `eos` are the texts of those tokens; a template that writes
+    /// `bos_token` puts it into the prompt, so tokenise the result with
+    /// [`Tokenizer::encode_chat`], which never doubles it.
+    ///
+    /// # Errors
+    /// When the template fails or refuses the messages; the message gives its line and reason.
+    pub fn render(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+        bos: &str,
+        eos: &str,
+    ) -> Result<String> {
+        let messages: Value = messages
+            .iter()
+            .map(|message| context! { role => message.role.as_str(), content => message.content.as_str() })
+            .collect();
+        let values = context! {
+            messages,
+            add_generation_prompt,
+            bos_token => bos,
+            eos_token => eos,
+            tools => Value::from(()),
+            documents => Value::from(()),
+        };
+        let template = self.environment.get_template(TEMPLATE);
+        template
+            .and_then(|template| template.render(values))
+            .map_err(|error| explain("failed", &error))
+    }
+
+    /// The prompt as tokens: renders, then encodes so that BOS stands in front once if the model
+    /// wants it. This is all a session needs.
+    ///
+    /// # Errors
+    /// As for [`render`](Self::render) and [`Tokenizer::encode`].
+    pub fn prompt(
+        &self,
+        tokenizer: &Tokenizer,
+        messages: &[Message],
+        add_generation_prompt: bool,
+    ) -> Result<Vec<u32>> {
+        let text = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id)).unwrap_or_default();
+        let (bos, eos) = (text(tokenizer.bos()), text(tokenizer.eos()));
+        tokenizer.encode_chat(&self.render(messages, add_generation_prompt, bos, eos)?)
+    }
+}
+
+/// One line: where, why, and what to do.
+fn explain(what: &str, error: &minijinja::Error) -> Error {
+    let line = error.line().map(|line| format!("line {line} ")).unwrap_or_default();
+    let reason = match error.detail() {
+        Some(detail) => detail.to_owned(),
+        None => error.kind().to_string(),
+    };
+    let reason = reason.split_whitespace().collect::<Vec<_>>().join(" ");
+    Error::Template(format!(
+        "{line}{what}: {reason}; give another with --chat-template NAME or \
+         --chat-template-file FILE, or a plain prompt"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    fn conversation() -> Vec<Message> {
+        [("system", "Be brief."), ("user", "Hi"), ("assistant", "Hello."), ("user", "Bye")]
+            .map(|(role, content)| Message::new(role, content))
+            .to_vec()
+    }
+
+    fn render(source: &str) -> Result<String> {
+        ChatTemplate::from_source_at(source, UNIX_EPOCH + Duration::from_secs(1_721_952_000))?
+            .render(&conversation(), true, "<s>", "</s>")
+    }
+
+    #[test]
+    fn named_templates_write_the_known_forms() {
+        for (name, expected) in [
+            (
+                "chatml",
+                "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n\
+                 <|im_start|>assistant\nHello.<|im_end|>\n<|im_start|>user\nBye<|im_end|>\n\
+                 <|im_start|>assistant\n",
+            ),
+            (
+                "llama2",
+                "<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nHi [/INST] Hello. </s>\
+                 <s>[INST] Bye [/INST]",
+            ),
+            (
+                "llama3",
+                "<s><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>\
+                 <|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>\
+                 <|start_header_id|>assistant<|end_header_id|>\n\nHello.<|eot_id|>\
+                 <|start_header_id|>user<|end_header_id|>\n\nBye<|eot_id|>\
+                 <|start_header_id|>assistant<|end_header_id|>\n\n",
+            ),
+            ("vicuna", "Be brief.\n\nUSER: Hi\nASSISTANT: Hello.</s>\nUSER: Bye\nASSISTANT:"),
+            (
+                "zephyr",
+                "<|system|>\nBe brief.</s>\n<|user|>\nHi</s>\n<|assistant|>\nHello.</s>\n\
+                 <|user|>\nBye</s>\n<|assistant|>\n",
+            ),
+        ] {
+            let template = ChatTemplate::named(name).unwrap();
+            let found = template.render(&conversation(), true, "<s>", "</s>").unwrap();
+            assert_eq!(found, expected, "{name}");
+            let without = template.render(&conversation()[..3], false, "<s>", "</s>").unwrap();
+            assert!(without.trim_end().ends_with(['>', '.']), "{name}: {without}");
+        }
+        let error = ChatTemplate::named("nonesuch").unwrap_err();
+        assert!(error.is_usage() && error.to_string().contains("chatml, llama2"), "{error}");
+    }
+
+    #[test]
+    fn templates_find_what_hugging_face_gives_them() {
+        for (source, expected) in [
+            (
+                "{% if strftime_now is defined %}{{ strftime_now('%d %b %Y') }}{% endif %}",
+                "26 Jul 2024",
+            ),
+            ("{{ messages[-1]['content'].strip().upper() }}", "BYE"),
+            ("{{ 'a</think>b'.split('</think>')[-1].lstrip('\\n') }}", "b"),
+            ("{% for m in messages[::-1] %}{{ m.role[0] }}{% endfor %}", "uaus"),
+            (
+                "{% for m in messages %}{% if loop.index0 == 1 %}{% continue %}{% endif %}{% if loop.last %}{% break %}{% endif %}{{ loop.index0 }}{% endfor %}",
+                "02",
+            ),
+            (
+                "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}",
+                "4",
+            ),
+            (
+                "{{ tools is none }}{{ nothing is defined }}{{ nothing }}{{ (messages[0].content is string) }}",
+                "TrueFalseTrue",
+            ),
+            ("{%- for key, value in {'a': 1}.items() %}{{ key ~ value }}{% endfor %}", "a1"),
+            ("{% macro twice(x) %}{{ x }}{{ x }}{% endmacro %}{{ twice('ab') }}", "abab"),
+            ("{{ bos_token }}<b>&</b>\n", "<s><b>&</b>"),
+            ("  {% if true %}\n  x\n  {% endif %}\ny\n\n", "  x\ny\n"),
+            (
+                "{{ raise_exception is defined }}{{ messages | map(attribute='role') | join(',') }}",
+                "Truesystem,user,assistant,user",
+            ),
+            ("{%- set m = messages[0] %}{% generation %}x{% endgeneration %}", "x"),
+        ] {
+            match render(source) {
+                Ok(found) => assert_eq!(found, expected, "{source}"),
+                Err(error) => panic!("{source}: {error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn failures_say_the_line_the_reason_and_the_way_out() {
+        for (source, parts) in [
+            (
+                "a\n{{ raise_exception('roles must\n alternate') }}",
+                ["line 2 failed", "roles must alternate"],
+            ),
+            ("\n\n{% if %}", ["line 3 cannot be parsed", "unexpected"]),
+            ("{{ nothing.at.all }}", ["line 1 failed", "undefined"]),
+            (
+                "{% for a in range(9999) %}{% for b in range(9999) %}{{ a }}{% endfor %}{% endfor %}",
+                ["line 1", "fuel"],
+            ),
+        ] {
+            let text = render(source).unwrap_err().to_string();
+            assert!(parts.iter().all(|part| text.contains(part)), "{text}");
+            assert!(!text.contains('\n') && text.contains("--chat-template-file"), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_real_models_template_renders() {
+        let Some(path) = crate::gguf::tests::real_model() else { return };
+        let gguf = crate::gguf::Gguf::open(path).unwrap();
+        let template = ChatTemplate::from_gguf(gguf.metadata()).unwrap().unwrap();
+        let messages = [Message::new("user", "Hi")];
+        let expected = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by \
+                        Hugging Face<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n";
+        assert_eq!(template.render(&messages, true, "<s>", "</s>").unwrap(), expected);
+        let tokenizer = Tokenizer::from_gguf(gguf.metadata()).unwrap();
+        let tokens = template.prompt(&tokenizer, &messages, true).unwrap();
+        assert_eq!(tokenizer.decode(&tokens, true), expected.as_bytes());
+        assert_eq!(tokens[0], tokenizer.token_id("<|im_start|>").unwrap());
+        assert!(tokenizer.is_end_of_generation(tokenizer.token_id("<|im_end|>").unwrap()));
+    }
+}

@@ -1,0 +1,27 @@
+//! Text to tokens and back.
+//!
+//! ```text
+//! tokenizer.rs   the public face: encode, decode, special tokens
+//! vocab.rs       what the file says of each token, and which tokens are special
+//! bpe.rs         byte-level BPE: the table of pre-tokenizers
+//! spm.rs         SentencePiece by score
+//! utf8.rs        bytes of a stream to text that never splits a character
+//! chat.rs        messages to a prompt, by the model's own template
+//! jinja.rs       what templates written for Hugging Face expect to find
+//! ```
+//!
+//! Token ids equal llama.cpp's: models are judged with it, and a drafter's vocabulary must agree
+//! with its target's. `tests/tokenizer.rs` holds its ids for hard strings.
+
+pub mod chat;
+pub mod tokenizer;
+pub mod utf8;
+
+mod bpe;
+mod jinja;
+mod spm;
+mod vocab;
+
+pub use chat::{ChatTemplate, Message};
+pub use tokenizer::Tokenizer;
+pub use utf8::Utf8Stream;

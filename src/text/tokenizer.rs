@@ -1,0 +1,278 @@
+//! Text to token ids and back, for the vocabulary inside a model file.
+//!
+//! A text is first searched for special tokens, the longest first; what lies between goes through
+//! the model's own algorithm. Ids equal llama.cpp's, with one exception made on purpose: where a BPE
+//! model names no BOS or EOS, we have none, while llama.cpp takes token 11 whatever that is.
+
+use super::bpe::Bpe;
+use super::spm::Spm;
+use super::vocab::{Kind, Spelling, Vocab};
+use crate::error::{Error, Result};
+use crate::gguf::Metadata;
+
+/// The values of `tokenizer.ggml.model` that [`Tokenizer::from_gguf`] accepts.
+const MODELS: &[&str] = &["gpt2", "llama"];
+
+#[derive(Debug)]
+enum Algorithm {
+    Bpe(Box<Bpe>),
+    Spm(Spm),
+}
+
+/// Encodes and decodes text.
+#[derive(Debug)]
+pub struct Tokenizer {
+    vocab: Vocab,
+    algorithm: Algorithm,
+    add_bos: bool,
+    add_eos: bool,
+    /// Whether a text, at its start and after a special token, gets a space in front.
+    add_space: bool,
+    /// Whether white space after a special token is dropped: a habit of Phi 3.
+    strip_after: Vec<u32>,
+}
+
+/// A stretch of the input: text still to be tokenised, or a special token found in it.
+enum Fragment<'a> {
+    Text(&'a str),
+    Token(u32),
+}
+
+impl Tokenizer {
+    /// Builds the tokenizer that the model's metadata describe.
+    ///
+    /// # Errors
+    /// When keys are missing or contradict each other, or the kind of tokenizer is not known.
+    pub fn from_gguf(metadata: &Metadata) -> Result<Self> {
+        let model = metadata.require_str("tokenizer.ggml.model")?;
+        let (vocab, algorithm, bos_default, space_default) = match model {
+            "gpt2" => {
+                let vocab = Vocab::from_gguf(metadata, Spelling::ByteLevel)?;
+                let bpe = Bpe::from_gguf(metadata, &vocab)?;
+                let add_bos = bpe.add_bos;
+                (vocab, Algorithm::Bpe(Box::new(bpe)), add_bos, false)
+            }
+            "llama" => {
+                let vocab = Vocab::from_gguf(metadata, Spelling::Sentence)?;
+                let spm = Spm::from_gguf(metadata, &vocab)?;
+                (vocab, Algorithm::Spm(spm), true, true)
+            }
+            other => {
+                return Err(Error::Unsupported(format!(
+                    "{}: tokenizer `{other}` is not known; known are {}",
+                    metadata.path().display(),
+                    MODELS.join(", ")
+                )));
+            }
+        };
+        // BPE has no place for an added space: llama.cpp reads the key there but never uses it.
+        let add_space = space_default
+            && metadata.get_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(space_default);
+        Ok(Self {
+            add_bos: metadata.get_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(bos_default),
+            add_eos: metadata.get_bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false),
+            add_space,
+            strip_after: strip_after(metadata, &vocab)?,
+            vocab,
+            algorithm,
+        })
+    }
+
+    /// The tokens of a text.
+    ///
+    /// `add_special` puts BOS before and EOS behind where the model wants them. With `parse_special`
+    /// the texts of control tokens become those tokens; without, they are text like any other, which
+    /// is what text from outside must be. User-defined tokens are found either way.
+    ///
+    /// # Errors
+    /// Only when the vocabulary cannot express a character.
+    pub fn encode(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<u32>> {
+        let mut out = Vec::with_capacity(text.len() / 3 + 2);
+        if add_special && self.add_bos {
+            out.extend(self.vocab.bos);
+        }
+        let mut after_special = true;
+        let mut spaced = String::new();
+        for fragment in self.fragments(text, parse_special) {
+            match (fragment, &self.algorithm) {
+                (Fragment::Token(id), _) => {
+                    out.push(id);
+                    after_special = true;
+                    continue;
+                }
+                (Fragment::Text(part), Algorithm::Bpe(bpe)) => bpe.encode(part, &mut out)?,
+                (Fragment::Text(part), Algorithm::Spm(spm)) => {
+                    spaced.clear();
+                    if self.add_space && after_special {
+                        spaced.push('▁');
+                    }
+                    spaced.extend(part.chars().map(|c| if c == ' ' { '▁' } else { c }));
+                    spm.encode(&spaced, &self.vocab, &mut out)?;
+                }
+            }
+            after_special = false;
+        }
+        if add_special && self.add_eos {
+            out.extend(self.vocab.eos);
+        }
+        Ok(out)
+    }
+
+    /// The tokens of a prompt that a chat template rendered: special tokens are parsed, BOS stands
+    /// in front once if the model wants it, whether or not the template wrote it, and no EOS ends it.
+    ///
+    /// # Errors
+    /// As for [`encode`](Self::encode).
+    pub fn encode_chat(&self, prompt: &str) -> Result<Vec<u32>> {
+        let mut tokens = self.encode(prompt, false, true)?;
+        if let Some(bos) = self.vocab.bos.filter(|_| self.add_bos)
+            && tokens.first() != Some(&bos)
+        {
+            tokens.insert(0, bos);
+        }
+        Ok(tokens)
+    }
+
+    /// The bytes of a whole text. Control tokens are left out unless `special`.
+    ///
+    /// Of a text that was given a space in front, that space is taken away again. To decode a
+    /// continuation token by token use [`piece`](Self::piece).
+    pub fn decode(&self, tokens: &[u32], special: bool) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (i, &id) in tokens.iter().enumerate() {
+            let piece = self.piece(id, special);
+            let spaced = i == 0 && self.add_space;
+            out.extend(piece.strip_prefix(b" ").filter(|_| spaced).unwrap_or(piece));
+        }
+        out
+    }
+
+    /// The bytes of one token, possibly part of a character. Empty for control and unknown tokens
+    /// unless `special`, for holes in the vocabulary, and for ids outside it.
+    pub fn piece(&self, id: u32, special: bool) -> &[u8] {
+        match self.vocab.kinds.get(id as usize) {
+            Some(Kind::Control | Kind::Unknown) if !special => &[],
+            _ => self.vocab.piece(id),
+        }
+    }
+
+    /// The bytes of one token as they appear in text: control tokens are empty.
+    pub fn piece_bytes(&self, id: u32) -> &[u8] {
+        self.piece(id, false)
+    }
+
+    /// The token as the file writes it, `Ġthe` or `<0x0A>`; `None` outside the vocabulary.
+    pub fn token_text(&self, id: u32) -> Option<&str> {
+        self.vocab.texts.get(id as usize).map(String::as_str)
+    }
+
+    /// The token that the file writes exactly so.
+    pub fn token_id(&self, text: &str) -> Option<u32> {
+        self.vocab.ids.get(text).copied()
+    }
+
+    /// Number of tokens.
+    pub fn n_vocab(&self) -> usize {
+        self.vocab.texts.len()
+    }
+
+    /// The token that begins a text.
+    pub fn bos(&self) -> Option<u32> {
+        self.vocab.bos
+    }
+
+    /// The token that ends a text.
+    pub fn eos(&self) -> Option<u32> {
+        self.vocab.eos
+    }
+
+    /// The token that ends a turn of a chat.
+    pub fn eot(&self) -> Option<u32> {
+        self.vocab.eot
+    }
+
+    /// The token for what the vocabulary cannot express.
+    pub fn unknown(&self) -> Option<u32> {
+        self.vocab.unknown
+    }
+
+    /// The token that fills up batches.
+    pub fn padding(&self) -> Option<u32> {
+        self.vocab.padding
+    }
+
+    /// Whether `encode` with `add_special` begins with BOS.
+    pub fn adds_bos(&self) -> bool {
+        self.add_bos && self.vocab.bos.is_some()
+    }
+
+    /// Whether `encode` with `add_special` ends with EOS.
+    pub fn adds_eos(&self) -> bool {
+        self.add_eos && self.vocab.eos.is_some()
+    }
+
+    /// Whether a generation ends with this token.
+    pub fn is_end_of_generation(&self, id: u32) -> bool {
+        self.vocab.ends.contains(&id)
+    }
+
+    /// All tokens that end a generation, in ascending order.
+    pub fn ends_of_generation(&self) -> impl Iterator<Item = u32> {
+        self.vocab.ends.iter().copied()
+    }
+
+    /// Whether the token steers the model and is no text.
+    pub fn is_control(&self, id: u32) -> bool {
+        self.vocab.kinds.get(id as usize) == Some(&Kind::Control)
+    }
+
+    /// Cuts the text at special tokens, the longest first wherever they stand.
+    fn fragments<'a>(&self, text: &'a str, parse_special: bool) -> Vec<Fragment<'a>> {
+        if text.is_empty() {
+            return Vec::new();
+        }
+        let mut fragments = vec![Fragment::Text(text)];
+        for &id in &self.vocab.matched {
+            let hidden = self.vocab.kinds[id as usize] != Kind::UserDefined;
+            let special = &self.vocab.texts[id as usize];
+            if (hidden && !parse_special) || !text.contains(special.as_str()) {
+                continue;
+            }
+            let strip = self.strip_after.contains(&id);
+            let mut cut = Vec::with_capacity(fragments.len() + 2);
+            for fragment in fragments {
+                match fragment {
+                    Fragment::Text(text) => cut_at(text, special, id, strip, &mut cut),
+                    token => cut.push(token),
+                }
+            }
+            fragments = cut;
+        }
+        fragments
+    }
+}
+
+fn cut_at<'a>(mut text: &'a str, special: &str, id: u32, strip: bool, out: &mut Vec<Fragment<'a>>) {
+    while let Some((before, after)) = text.split_once(special) {
+        if !before.is_empty() {
+            out.push(Fragment::Text(before));
+        }
+        out.push(Fragment::Token(id));
+        let space = [' ', '\t', '\n', '\x0b', '\x0c', '\r'];
+        text = if strip { after.trim_start_matches(space) } else { after };
+    }
+    if !text.is_empty() {
+        out.push(Fragment::Text(text));
+    }
+}
+
+/// The special tokens that swallow the white space after them: Phi 3's, which no key marks.
+fn strip_after(metadata: &Metadata, vocab: &Vocab) -> Result<Vec<u32>> {
+    let name = metadata.get_str("general.name")?.unwrap_or_default().to_ascii_lowercase();
+    if !name.contains("phi-3") && !name.contains("phi3") {
+        return Ok(Vec::new());
+    }
+    let kept = ["<unk>", "<s>", "<|endoftext|>"];
+    let strips = |&id: &u32| !kept.contains(&vocab.texts[id as usize].as_str());
+    Ok(vocab.matched.iter().copied().filter(strips).collect())
+}

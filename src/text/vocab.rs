@@ -1,0 +1,367 @@
+//! What the file says of each token, and which tokens are special.
+//!
+//! Files often leave special tokens unnamed or mark them as plain text, so some are known by their
+//! texts, as llama.cpp knows them; the lists below are data, to be extended as models appear.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::LazyLock;
+
+use crate::error::{Error, Result};
+use crate::gguf::Metadata;
+
+/// What a token is for: `tokenizer.ggml.token_type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Text.
+    Normal,
+    /// Stands for what the vocabulary cannot express.
+    Unknown,
+    /// Steers the model; not part of the text.
+    Control,
+    /// Text matched before all else, as it stands.
+    UserDefined,
+    /// A hole in the vocabulary; shown as nothing.
+    Unused,
+    /// One byte, written `<0x0A>`.
+    Byte,
+}
+
+/// How token texts stand for bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spelling {
+    /// Each byte is a printable character (GPT-2's table).
+    ByteLevel,
+    /// UTF-8 with `▁` for the space.
+    Sentence,
+}
+
+/// All tokens of a model.
+#[derive(Debug)]
+pub(super) struct Vocab {
+    pub(super) texts: Vec<String>,
+    pub(super) kinds: Vec<Kind>,
+    pub(super) ids: HashMap<String, u32>,
+    /// The bytes of all tokens, one after another; token `i` ends at `piece_ends[i]`.
+    pieces: Vec<u8>,
+    piece_ends: Vec<usize>,
+    /// Tokens that are matched in the text before tokenisation, longest text first.
+    pub(super) matched: Vec<u32>,
+    pub(super) bos: Option<u32>,
+    pub(super) eos: Option<u32>,
+    pub(super) eot: Option<u32>,
+    pub(super) unknown: Option<u32>,
+    pub(super) padding: Option<u32>,
+    /// Tokens that end a generation.
+    pub(super) ends: BTreeSet<u32>,
+}
+
+/// Texts of the token that ends a turn, the likeliest first.
+const TURN_ENDS: &[&str] = &[
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "<｜end▁of▁sentence｜>",
+    "<end_of_utterance>",
+];
+
+/// Texts that end a generation whatever the file says.
+const GENERATION_ENDS: &[&str] = &[
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<|flush|>",
+    "<|calls|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "</s>",
+    "<|eom_id|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "[EOS]",
+    "<|end_of_text|>",
+    "<end_of_utterance>",
+    "<eos>",
+    "<turn|>",
+    "<|tool_response>",
+    "<｜end▁of▁sentence｜>",
+    "[e~[",
+];
+
+/// Texts used when a code model fills in the middle: the first found of each row is a control
+/// token. Generation also ends at the rows marked so: padding, next repository, next file.
+const FILL_IN: &[(&str, bool, &[&str])] = &[
+    (
+        "fim_pre",
+        false,
+        &[
+            "<|fim_prefix|>",
+            "<fim-prefix>",
+            "<fim_prefix>",
+            "<｜fim▁begin｜>",
+            "<PRE>",
+            "▁<PRE>",
+            "<|code_prefix|>",
+            "<|prefix|>",
+        ],
+    ),
+    (
+        "fim_suf",
+        false,
+        &[
+            "<|fim_suffix|>",
+            "<fim-suffix>",
+            "<fim_suffix>",
+            "<｜fim▁hole｜>",
+            "<SUF>",
+            "▁<SUF>",
+            "<|code_suffix|>",
+            "<|suffix|>",
+        ],
+    ),
+    (
+        "fim_mid",
+        false,
+        &[
+            "<|fim_middle|>",
+            "<fim-middle>",
+            "<fim_middle>",
+            "<｜fim▁end｜>",
+            "<MID>",
+            "▁<MID>",
+            "<|code_middle|>",
+            "<|middle|>",
+        ],
+    ),
+    ("fim_pad", true, &["<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"]),
+    ("fim_rep", true, &["<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"]),
+    ("fim_sep", true, &["<|file_sep|>"]),
+];
+
+/// Texts that stay visible although they look like control tokens.
+const ALWAYS_SHOWN: &[&str] = &["<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"];
+
+impl Vocab {
+    pub(super) fn from_gguf(metadata: &Metadata, spelling: Spelling) -> Result<Self> {
+        let listed = metadata.require_str_array("tokenizer.ggml.tokens")?;
+        let malformed = |what: String| Error::gguf(metadata.path(), what);
+        if listed.is_empty() || u32::try_from(listed.len()).is_err() {
+            return Err(malformed(format!("has a vocabulary of {} tokens", listed.len())));
+        }
+        let mut texts = Vec::with_capacity(listed.len());
+        let mut ids = HashMap::with_capacity(listed.len());
+        for (id, text) in (0u32..).zip(listed) {
+            let text = if text.is_empty() { format!("[EMPTY_{id}]") } else { text.clone() };
+            if let Some(first) = ids.insert(text.clone(), id) {
+                return Err(malformed(format!("tokens {first} and {id} are both {text:?}")));
+            }
+            texts.push(text);
+        }
+        let kinds = kinds(metadata, texts.len())?;
+        let mut vocab = Self {
+            texts,
+            kinds,
+            ids,
+            pieces: Vec::new(),
+            piece_ends: Vec::new(),
+            matched: Vec::new(),
+            bos: None,
+            eos: None,
+            eot: None,
+            unknown: None,
+            padding: None,
+            ends: BTreeSet::new(),
+        };
+        vocab.find_special(metadata, spelling)?;
+        vocab.find_matched();
+        vocab.spell(spelling);
+        Ok(vocab)
+    }
+
+    /// The id a key names; ids outside the vocabulary count as absent.
+    fn named(&self, metadata: &Metadata, key: &str, default: Option<u32>) -> Result<Option<u32>> {
+        let inside = |id: u32| (id as usize) < self.texts.len();
+        let key = format!("tokenizer.ggml.{key}_token_id");
+        // Some writers store −1 for "none".
+        let named = match metadata.get_u32(&key) {
+            Err(_) if metadata.get_i32(&key).is_ok() => None,
+            other => other?,
+        };
+        Ok(named.filter(|&id| inside(id)).or(default.filter(|&id| inside(id))))
+    }
+
+    /// The first of `texts` that is a token; it becomes a control token.
+    fn first_control(&mut self, texts: &[&str]) -> Option<u32> {
+        let id = texts.iter().find_map(|&text| self.ids.get(text).copied())?;
+        self.kinds[id as usize] = Kind::Control;
+        Some(id)
+    }
+
+    fn find_special(&mut self, metadata: &Metadata, spelling: Spelling) -> Result<()> {
+        let default = |id| (spelling == Spelling::Sentence).then_some(id);
+        self.bos = self.named(metadata, "bos", default(1))?;
+        self.eos = self.named(metadata, "eos", default(2))?;
+        self.unknown = self.named(metadata, "unknown", default(0))?;
+        self.padding = self.named(metadata, "padding", None)?;
+        self.eot = match self.named(metadata, "eot", None)? {
+            Some(id) => Some(id),
+            None => self.first_control(TURN_ENDS),
+        };
+        let eom = match self.named(metadata, "eom", None)? {
+            Some(id) => Some(id),
+            None => self.first_control(&["<|eom_id|>"]),
+        };
+        for &(key, ends, texts) in FILL_IN {
+            let id = match self.named(metadata, key, None)? {
+                Some(id) => Some(id),
+                None => self.first_control(texts),
+            };
+            self.ends.extend(id.filter(|_| ends));
+        }
+        for &text in GENERATION_ENDS {
+            let id = self.first_control(&[text]);
+            self.ends.extend(id);
+        }
+        for &text in ALWAYS_SHOWN {
+            if let Some(&id) = self.ids.get(text) {
+                self.kinds[id as usize] = Kind::UserDefined;
+            }
+        }
+        self.ends.extend(self.eos.into_iter().chain(self.eot).chain(eom));
+        self.undo_false_ends();
+        Ok(())
+    }
+
+    /// Some vocabularies use a well-known end for something else.
+    fn undo_false_ends(&mut self) {
+        let ends = |text| self.ids.get(text).is_some_and(|id| self.ends.contains(id));
+        // OpenAI's harmony and Solar: `<|end|>` only separates messages.
+        let separates = (ends("<|return|>") && (ends("<|call|>") || ends("<|calls|>")))
+            || (ends("<|flush|>") && (ends("<|call|>") || ends("<|calls|>")));
+        // Gemma 4 and PLaMo: `</s>` is text.
+        let is_text = ends("<|tool_response>") || ends("<|plamo:eos|>");
+        for (applies, text, kind) in
+            [(separates, "<|end|>", Kind::UserDefined), (is_text, "</s>", Kind::Normal)]
+        {
+            if let Some(&id) = self.ids.get(text).filter(|_| applies)
+                && self.ends.remove(&id)
+            {
+                self.kinds[id as usize] = kind;
+            }
+        }
+    }
+
+    fn find_matched(&mut self) {
+        let is_matched = |&id: &u32| {
+            matches!(self.kinds[id as usize], Kind::Control | Kind::UserDefined | Kind::Unknown)
+        };
+        let mut matched: Vec<u32> = (0..self.texts.len() as u32).filter(is_matched).collect();
+        matched.sort_by_key(|&id| std::cmp::Reverse(self.texts[id as usize].len()));
+        self.matched = matched;
+    }
+
+    fn spell(&mut self, spelling: Spelling) {
+        for (text, kind) in self.texts.iter().zip(&self.kinds) {
+            match (kind, spelling) {
+                (Kind::Unused, _) => {}
+                (Kind::Control | Kind::Unknown | Kind::UserDefined, _) => {
+                    self.pieces.extend(text.as_bytes());
+                }
+                (Kind::Byte, _) => self.pieces.extend(byte_of(text)),
+                (Kind::Normal, Spelling::Sentence) => {
+                    self.pieces.extend(text.replace('▁', " ").as_bytes());
+                }
+                (Kind::Normal, Spelling::ByteLevel) => spell_byte_level(text, &mut self.pieces),
+            }
+            self.piece_ends.push(self.pieces.len());
+        }
+    }
+
+    /// The bytes a token stands for, special or not; none outside the vocabulary.
+    pub(super) fn piece(&self, id: u32) -> &[u8] {
+        let id = id as usize;
+        let Some(&end) = self.piece_ends.get(id) else { return &[] };
+        let start = id.checked_sub(1).map_or(0, |before| self.piece_ends[before]);
+        &self.pieces[start..end]
+    }
+}
+
+fn kinds(metadata: &Metadata, n_tokens: usize) -> Result<Vec<Kind>> {
+    let Some(numbers) = metadata.get_i32_array("tokenizer.ggml.token_type")? else {
+        return Ok(vec![Kind::Normal; n_tokens]);
+    };
+    if numbers.len() < n_tokens {
+        let what = format!("types {} of {n_tokens} tokens; convert it anew", numbers.len());
+        return Err(Error::gguf(metadata.path(), what));
+    }
+    let kind = |&number: &i32| match number {
+        1 => Kind::Normal,
+        2 => Kind::Unknown,
+        3 => Kind::Control,
+        4 => Kind::UserDefined,
+        6 => Kind::Byte,
+        // 5 is "unused", 0 "undefined"; neither is shown.
+        _ => Kind::Unused,
+    };
+    Ok(numbers.iter().take(n_tokens).map(kind).collect())
+}
+
+/// The byte of a text such as `<0x0A>`.
+fn byte_of(text: &str) -> Option<u8> {
+    let digits = text.strip_prefix("<0x")?.strip_suffix('>')?;
+    let is_hex = digits.len() == 2 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    u8::from_str_radix(digits, 16).ok().filter(|_| is_hex)
+}
+
+/// The character GPT-2 writes for each byte: printable Latin-1 as itself, the other 68 bytes, in
+/// order, as the characters from U+0100 on.
+pub(super) static BYTE_CHARACTERS: LazyLock<[char; 256]> = LazyLock::new(|| {
+    let mut others = '\u{100}'..;
+    std::array::from_fn(|byte| match byte as u8 {
+        byte @ (b'!'..=b'~' | 0xa1..=0xac | 0xae..) => char::from(byte),
+        _ => others.next().expect("the range has no end"),
+    })
+});
+
+/// Appends the bytes that a text in GPT-2's characters stands for; others stand for themselves.
+fn spell_byte_level(text: &str, out: &mut Vec<u8>) {
+    static BYTES: LazyLock<HashMap<char, u8>> =
+        LazyLock::new(|| BYTE_CHARACTERS.iter().copied().zip(0..=u8::MAX).collect());
+    for character in text.chars() {
+        match BYTES.get(&character) {
+            Some(&byte) => out.push(byte),
+            None => out.extend(character.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_has_its_character() {
+        let some = [b' ', b'\n', b'a', 0xad].map(|byte| BYTE_CHARACTERS[usize::from(byte)]);
+        assert_eq!(some, ['Ġ', 'Ċ', 'a', 'Ń']);
+        let mut out = Vec::new();
+        let text: String = BYTE_CHARACTERS.iter().collect();
+        spell_byte_level(&text, &mut out);
+        assert_eq!(out, (0..=255).collect::<Vec<u8>>());
+    }
+
+    #[test]
+    fn byte_tokens_are_two_hex_digits() {
+        assert_eq!(byte_of("<0x0A>"), Some(10));
+        assert_eq!(byte_of("<0xA>"), None);
+        assert_eq!(byte_of("<0x+A>"), None);
+        assert_eq!(byte_of("x"), None);
+    }
+}
