@@ -1,0 +1,25 @@
+//! Any bytes as a model file: parsing, the tokenizer and the chat template end without a panic.
+//!
+//! `cargo +nightly fuzz run gguf`; start from a small real header for depth.
+#![no_main]
+
+use dovetail::gguf::Gguf;
+use dovetail::text::{ChatTemplate, Message, Tokenizer};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let Ok(gguf) = Gguf::from_bytes(data) else { return };
+    for tensor in gguf.tensors() {
+        assert_eq!(tensor.bytes().len(), tensor.info().bytes);
+    }
+    if let Ok(tokenizer) = Tokenizer::from_gguf(gguf.metadata()) {
+        for parse_special in [false, true] {
+            if let Ok(tokens) = tokenizer.encode("Hello, <s>wörld</s>\n 123", true, parse_special) {
+                tokenizer.decode(&tokens, true);
+            }
+        }
+    }
+    if let Ok(Some(template)) = ChatTemplate::from_gguf(gguf.metadata()) {
+        let _ = template.render(&[Message::new("user", "Hi")], true, "<s>", "</s>");
+    }
+});
