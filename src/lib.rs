@@ -1,5 +1,27 @@
 //! Speculative decoding for desktops: the quantised target on the CPU, a small drafter beside it.
-#![deny(missing_docs, unsafe_op_in_unsafe_fn)]
+//!
+//! ```text
+//! gguf      the file, mapped and checked           text      tokens, chat templates, UTF-8
+//! model     configuration, packed weights          target    n tokens in one pass over the weights
+//! spec      logits to tokens                       session   prompt in, pieces of text out
+//! ```
+//!
+//! Modules import only those above them in `ARCHITECTURE.md`; all arithmetic is in the crate
+//! `dovetail-kernels`. The text depends on model, prompt, seed and sampling alone: not on threads,
+//! instruction set, or how many tokens share a pass.
 
 pub mod error;
 pub mod gguf;
+pub mod machine;
+pub mod model;
+pub mod session;
+pub mod spec;
+pub mod target;
+pub mod text;
+
+pub use error::{Error, Result};
+pub use gguf::OpenOptions;
+pub use model::{LoadOptions, Model};
+pub use session::{Piece, Session, SessionOptions, Stats, Stop};
+pub use spec::Sampling;
+pub use text::{ChatTemplate, Message};

@@ -66,21 +66,26 @@ fn tile<S: Lanes, const N: usize>(
     for start in (0..longest).step_by(CHUNK) {
         let keys = &a.keys[start * hd..];
         let values: &[u8] = bytemuck::cast_slice(&a.values[start * hd..]);
-        let here = seen.map(|seen| seen.saturating_sub(start).min(CHUNK));
+        let mut here = [0; N];
+        for (here, seen) in here.iter_mut().zip(seen) {
+            *here = seen.saturating_sub(start).min(CHUNK);
+        }
         let in_chunk = (longest - start).min(CHUNK);
         for block in 0..in_chunk.div_ceil(LANES) {
             let keys = bytemuck::cast_slice(&keys[block * LANES * hd..][..LANES * hd]);
             score_block(s, q, keys, block, &mut scores);
         }
-        let weights: [(f32, f32); N] = std::array::from_fn(|i| soften(s, &mut scores[i], here[i]));
-        let shares: [(f32, f32); N] = std::array::from_fn(|i| match (start, here[i]) {
-            (0, _) => {
-                total[i] = weights[i];
-                (0.0, 1.0)
+        let mut shares = [(0.0, 1.0); N];
+        for i in 0..N {
+            let chunk = soften(s, &mut scores[i], here[i]);
+            if start == 0 {
+                total[i] = chunk;
+            } else if here[i] == 0 {
+                shares[i] = (1.0, 0.0);
+            } else {
+                shares[i] = merge(s, &mut total[i], chunk);
             }
-            (_, 0) => (1.0, 0.0),
-            _ => merge(s, &mut total[i], weights[i]),
-        });
+        }
         let mut from = 0;
         while from < hd {
             from += if hd - from >= 2 * LANES {
@@ -171,15 +176,13 @@ fn weigh_values<S: Lanes, const N: usize, const W: usize>(
     shares: [(f32, f32); N],
     out: &mut [f32], // (N, head_dim)
 ) -> usize {
-    let value =
-        |position: usize, w: usize| s.load_f16(nth(&values[2 * (position * hd + from)..], w));
     let mut acc = [[s.splat(0.0); W]; N];
     // Positions that every query sees, then what each sees alone: a masked value never takes part,
     // not even with weight zero, since a stale row of the cache might hold an infinity.
     let common = here.iter().copied().fold(CHUNK, usize::min);
     for position in 0..common {
         for w in 0..W {
-            let value = value(position, w);
+            let value = s.load_f16(nth(&values[2 * (position * hd + from)..], w));
             for (acc, weights) in acc.iter_mut().zip(weights) {
                 acc[w] = s.fma(s.splat(weights[position]), value, acc[w]);
             }
@@ -188,7 +191,8 @@ fn weigh_values<S: Lanes, const N: usize, const W: usize>(
     for ((acc, weights), &here) in acc.iter_mut().zip(weights).zip(here) {
         for position in common..here {
             for (w, acc) in acc.iter_mut().enumerate() {
-                *acc = s.fma(s.splat(weights[position]), value(position, w), *acc);
+                let value = s.load_f16(nth(&values[2 * (position * hd + from)..], w));
+                *acc = s.fma(s.splat(weights[position]), value, *acc);
             }
         }
     }

@@ -30,6 +30,8 @@ pub trait Lanes: Copy {
     fn load(self, x: &[f32; 16]) -> Self::F;
     /// Writes 16 floats.
     fn store(self, v: Self::F, out: &mut [f32; 16]);
+    /// Reads 16 little-endian floats.
+    fn load_f32(self, x: &[u8; 64]) -> Self::F;
     /// Reads 16 little-endian IEEE half floats.
     fn load_f16(self, x: &[u8; 32]) -> Self::F;
     /// Reads 16 little-endian bfloat16.
@@ -95,23 +97,19 @@ pub trait Lanes: Copy {
 /// Adds up 16 lanes in the one order used everywhere: halves onto each other, 8, 4, 2, 1.
 #[inline(always)]
 pub fn sum_lanes(x: [f32; 16]) -> f32 {
-    fold_lanes(x, |a, b| a + b)
+    let mut x = x;
+    for half in [8, 4, 2, 1] {
+        for i in 0..half {
+            x[i] += x[i + half];
+        }
+    }
+    x[0]
 }
 
 /// The largest of 16 lanes.
 #[inline(always)]
 pub fn max_lanes(x: [f32; 16]) -> f32 {
-    fold_lanes(x, |a, b| if a > b { a } else { b })
-}
-
-#[inline(always)]
-fn fold_lanes(mut x: [f32; 16], f: impl Fn(f32, f32) -> f32) -> f32 {
-    for half in [8, 4, 2, 1] {
-        for i in 0..half {
-            x[i] = f(x[i], x[i + half]);
-        }
-    }
-    x[0]
+    x.into_iter().fold(f32::NEG_INFINITY, f32::max)
 }
 
 /// The lanes of `v` as an array.

@@ -44,15 +44,9 @@ pub(super) fn matmul<S: Lanes>(
 ) {
     let groups = Groups { w, first, x, add };
     match w.layout {
-        Layout::F32 => groups.floats(s, out, |s, lines, k| {
-            s.load(bytemuck::cast_ref::<[u8; 64], [f32; 16]>(&lines[k]))
-        }),
-        Layout::F16 => {
-            groups.floats(s, out, |s, lines, k| s.load_f16(nth(lines.as_flattened(), k)))
-        }
-        Layout::BF16 => {
-            groups.floats(s, out, |s, lines, k| s.load_bf16(nth(lines.as_flattened(), k)))
-        }
+        Layout::F32 => groups.floats::<S, Wide>(s, out),
+        Layout::F16 => groups.floats::<S, Half>(s, out),
+        Layout::BF16 => groups.floats::<S, Brain>(s, out),
         Layout::Foreign { row_bytes } => groups.foreign(s, out, row_bytes, scratch),
         Layout::Blocks(f) => match (f.bits, f.scaled, f.min) {
             (4, false, false) => groups.blocks::<S, Plain<4, false>>(s, &f, out),
@@ -111,10 +105,12 @@ impl Groups<'_> {
         tile: &mut [f32],
     ) {
         let mut acc = [s.splat(0.0); N];
-        let rows: [&[B::Acts]; N] = x.map(|x| B::acts(x));
+        let mut rows: [&[B::Acts]; N] = [&[]; N];
+        for (row, x) in rows.iter_mut().zip(x) {
+            *row = B::acts(x);
+        }
         for (b, (codes, meta)) in blocks_of(f, codes, meta).enumerate() {
-            let x: [&B::Acts; N] = std::array::from_fn(|i| &rows[i][b]);
-            B::multiply(s, codes, meta, x, &mut acc);
+            B::multiply(s, codes, meta, &rows, b, &mut acc);
         }
         for (acc, out) in acc.into_iter().zip(tile.chunks_exact_mut(LANES)) {
             self.store(s, acc, out);
@@ -139,15 +135,13 @@ impl Groups<'_> {
         }
         let (rows, acc) = (&rows[..x.len()], &mut acc[..x.len()]);
         for (b, (codes, meta)) in blocks_of(f, codes, meta).enumerate() {
-            let mut steps = rows.chunks_exact(STEP).zip(acc.chunks_exact_mut(STEP));
-            for (rows, acc) in &mut steps {
-                let x: [&B::Acts; STEP] = std::array::from_fn(|i| &rows[i][b]);
-                let acc: &mut [S::F; STEP] = acc.try_into().expect("chunks have STEP elements");
-                B::multiply(s, codes, meta, x, acc);
+            let (rows, rest) = rows.as_chunks::<STEP>();
+            let (acc, acc_rest) = acc.as_chunks_mut::<STEP>();
+            for (rows, acc) in rows.iter().zip(acc) {
+                B::multiply(s, codes, meta, rows, b, acc);
             }
-            let done = x.len() / STEP * STEP;
-            for (rows, acc) in rows[done..].iter().zip(&mut acc[done..]) {
-                B::multiply(s, codes, meta, [&rows[b]], std::array::from_mut(acc));
+            for (row, acc) in rest.iter().zip(acc_rest) {
+                B::multiply(s, codes, meta, &[*row], b, std::array::from_mut(acc));
             }
         }
         for (&acc, out) in acc.iter().zip(tile.chunks_exact_mut(LANES)) {
@@ -155,17 +149,12 @@ impl Groups<'_> {
         }
     }
 
-    /// Weights in floating point; `load` reads the 16 weights at `k`.
+    /// Weights in floating point.
     #[inline(always)]
-    fn floats<S: Lanes>(
-        &self,
-        s: S,
-        out: &mut [f32],
-        load: impl Fn(S, &[[u8; 64]], usize) -> S::F + Copy,
-    ) {
+    fn floats<S: Lanes, W: Weight>(&self, s: S, out: &mut [f32]) {
         for (g, tile) in out.chunks_exact_mut(self.x.len() * LANES).enumerate() {
             let (lines, _) = self.w.group(self.first + g);
-            self.float_group(s, tile, |k| load(s, lines, k));
+            self.float_group::<S, W>(s, lines.as_flattened(), tile);
         }
     }
 
@@ -184,24 +173,47 @@ impl Groups<'_> {
                     tile[lane] = *w;
                 }
             }
-            self.float_group(s, tile, |k| s.load(nth(tile16, k)));
+            self.float_group::<S, Wide>(s, bytemuck::cast_slice(tile16), tile);
         }
     }
 
     #[inline(always)]
-    fn float_group<S: Lanes>(&self, s: S, tile: &mut [f32], weight: impl Fn(usize) -> S::F) {
-        const STEP: usize = 4;
-        let mut tiles = tile.chunks_exact_mut(LANES);
-        let mut steps = self.x.chunks_exact(STEP);
-        for x in &mut steps {
-            let x: [&[f32]; STEP] = std::array::from_fn(|i| x[i].float());
-            for (acc, out) in float_sums(s, x, &weight).into_iter().zip(&mut tiles) {
-                self.store(s, acc, out);
+    fn float_group<S: Lanes, W: Weight>(&self, s: S, weights: &[u8], tile: &mut [f32]) {
+        for (x, out) in self.x.chunks(4).zip(tile.chunks_mut(4 * LANES)) {
+            match x {
+                [a, b, c, d] => self.float_rows::<S, W, 4>(s, weights, [a, b, c, d], out),
+                [a, b, c] => self.float_rows::<S, W, 3>(s, weights, [a, b, c], out),
+                [a, b] => self.float_rows::<S, W, 2>(s, weights, [a, b], out),
+                [a] => self.float_rows::<S, W, 1>(s, weights, [a], out),
+                _ => unreachable!("chunks have one to four rows"),
             }
         }
-        for (x, out) in steps.remainder().iter().zip(&mut tiles) {
-            let [acc] = float_sums(s, [x.float()], &weight);
-            self.store(s, acc, out);
+    }
+
+    #[inline(always)]
+    fn float_rows<S: Lanes, W: Weight, const N: usize>(
+        &self,
+        s: S,
+        weights: &[u8],
+        x: [&ActRow; N],
+        tile: &mut [f32],
+    ) {
+        let k = self.w.n_cols();
+        let mut rows: [&[f32]; N] = [&[]; N];
+        for (row, x) in rows.iter_mut().zip(x) {
+            *row = &x.float()[..k];
+        }
+        let mut chains = [[s.splat(0.0); 4]; N];
+        for i in (0..k).step_by(4) {
+            for c in 0..4 {
+                let w = W::load(s, weights, i + c);
+                for (chains, x) in chains.iter_mut().zip(rows) {
+                    chains[c] = s.fma(w, s.splat(x[i + c]), chains[c]);
+                }
+            }
+        }
+        for (c, out) in chains.into_iter().zip(tile.chunks_exact_mut(LANES)) {
+            self.store(s, s.add(s.add(c[0], c[1]), s.add(c[2], c[3])), out);
         }
     }
 
@@ -213,24 +225,35 @@ impl Groups<'_> {
     }
 }
 
-#[inline(always)]
-fn float_sums<S: Lanes, const N: usize>(
-    s: S,
-    x: [&[f32]; N], // (k) each
-    weight: &impl Fn(usize) -> S::F,
-) -> [S::F; N] {
-    let mut chains = [[s.splat(0.0); 4]; N];
-    let k = x[0].len();
-    let x = x.map(|x| &x[..k]);
-    for i in (0..k).step_by(4) {
-        for c in 0..4 {
-            let w = weight(i + c);
-            for (chains, x) in chains.iter_mut().zip(x) {
-                chains[c] = s.fma(w, s.splat(x[i + c]), chains[c]);
-            }
-        }
+/// A floating-point type of weights, interleaved `(k, 16)`.
+trait Weight {
+    /// The weights of 16 rows at `k`.
+    fn load<S: Lanes>(s: S, weights: &[u8], k: usize) -> S::F;
+}
+
+struct Wide;
+struct Half;
+struct Brain;
+
+impl Weight for Wide {
+    #[inline(always)]
+    fn load<S: Lanes>(s: S, weights: &[u8], k: usize) -> S::F {
+        s.load_f32(nth(weights, k))
     }
-    chains.map(|c| s.add(s.add(c[0], c[1]), s.add(c[2], c[3])))
+}
+
+impl Weight for Half {
+    #[inline(always)]
+    fn load<S: Lanes>(s: S, weights: &[u8], k: usize) -> S::F {
+        s.load_f16(nth(weights, k))
+    }
+}
+
+impl Weight for Brain {
+    #[inline(always)]
+    fn load<S: Lanes>(s: S, weights: &[u8], k: usize) -> S::F {
+        s.load_bf16(nth(weights, k))
+    }
 }
 
 /// The blocks of one group: lines of codes with bytes of scales.
@@ -248,12 +271,13 @@ trait BlockKernel {
     type Acts;
     /// The row in blocks of this kernel's length.
     fn acts(x: &ActRow) -> &[Self::Acts];
-    /// Adds the block's share to each row's sums.
+    /// Adds the share of block `b` to each row's sums.
     fn multiply<S: Lanes, const N: usize>(
         s: S,
         codes: &[[u8; 64]],
         meta: &[u8],
-        x: [&Self::Acts; N],
+        x: &[&[Self::Acts]; N],
+        b: usize,
         acc: &mut [S::F; N],
     );
 }
@@ -274,12 +298,14 @@ impl<const BITS: usize, const MIN: bool> BlockKernel for Plain<BITS, MIN> {
         s: S,
         codes: &[[u8; 64]],
         meta: &[u8],
-        x: [&Block32; N],
+        x: &[&[Block32]; N],
+        b: usize,
         acc: &mut [S::F; N],
     ) {
-        let (low, high) = unpack::<S, BITS>(s, nth::<_, BITS>(codes, 0));
+        let [low, high] = unpack::<S, BITS>(s, nth::<_, BITS>(codes, 0));
         let d = s.load_f16(nth(meta, 0));
-        for (x, acc) in x.into_iter().zip(acc) {
+        for (x, acc) in x.iter().zip(acc) {
+            let x = &x[b];
             let mut sum = s.splat_i(-offset::<S>(BITS, MIN) * x.sum);
             sum = s.dot::<BITS>(sum, &low, nth(&x.q, 0));
             sum = s.dot::<BITS>(sum, &high, nth(&x.q, 1));
@@ -309,17 +335,19 @@ impl<const BITS: usize, const SUB: usize, const MIN: bool> BlockKernel for Super
         s: S,
         codes: &[[u8; 64]],
         meta: &[u8],
-        x: [&Block256; N],
+        x: &[&[Block256]; N],
+        b: usize,
         acc: &mut [S::F; N],
     ) {
         let offset = offset::<S>(BITS, MIN);
         let scales = &meta[scale_at(MIN)..];
         let mut sums = [s.splat_i(0); N];
         for c in 0..8 {
-            let (low, high) = unpack::<S, BITS>(s, nth::<_, BITS>(codes, c));
+            let [low, high] = unpack::<S, BITS>(s, nth::<_, BITS>(codes, c));
             if SUB == 32 {
                 let scale = s.load_i8(nth(scales, c));
                 for (x, sum) in x.iter().zip(&mut sums) {
+                    let x = &x[b];
                     let mut dot = s.splat_i(-offset * x.sum32[c] as i32);
                     dot = s.dot::<BITS>(dot, &low, nth(&x.q, 2 * c));
                     dot = s.dot::<BITS>(dot, &high, nth(&x.q, 2 * c + 1));
@@ -329,6 +357,7 @@ impl<const BITS: usize, const SUB: usize, const MIN: bool> BlockKernel for Super
                 for (half, codes) in [(2 * c, &low), (2 * c + 1, &high)] {
                     let scale = s.load_i8(nth(scales, half));
                     for (x, sum) in x.iter().zip(&mut sums) {
+                    let x = &x[b];
                         let zero = s.splat_i(-offset * x.sum16[half] as i32);
                         let dot = s.dot::<BITS>(zero, codes, nth(&x.q, half));
                         *sum = s.mul_add_i(scale, dot, *sum);
@@ -338,12 +367,13 @@ impl<const BITS: usize, const SUB: usize, const MIN: bool> BlockKernel for Super
         }
         let d = s.load_f16(nth(meta, 0));
         for ((x, acc), sum) in x.iter().zip(acc.iter_mut()).zip(sums) {
-            *acc = s.fma(s.mul(d, s.splat(x.d)), s.to_f(sum), *acc);
+            *acc = s.fma(s.mul(d, s.splat(x[b].d)), s.to_f(sum), *acc);
         }
         if MIN {
             let m = s.load_f16(nth(meta, 1));
             let mins = &meta[min_offset::<SUB>()..];
             for (x, acc) in x.iter().zip(acc.iter_mut()) {
+                let x = &x[b];
                 let mut sum = s.splat_i(0);
                 for pair in 0..256 / SUB / 2 {
                     let of = if SUB == 32 { &x.sum32[..] } else { &x.sum16[..] };
@@ -372,53 +402,44 @@ fn offset<S: Lanes>(bits: usize, min: bool) -> i32 {
 }
 
 /// 32 weights of 16 rows from their planes, as two halves of 16 weights: see `pack.rs`.
+///
+/// Plain functions and loops here and below, not closures: a closure that the compiler keeps as a
+/// function of its own is compiled without the instruction set.
 #[inline(always)]
-fn unpack<S: Lanes, const BITS: usize>(s: S, lines: &[[u8; 64]]) -> ([S::B; 4], [S::B; 4]) {
-    let line = |i: usize| {
-        s.prefetch(&lines[i], PREFETCH_BYTES);
-        s.load_b(&lines[i])
-    };
-    let field = |plane: S::B, right: u32, mask: u8| s.and(s.shr(plane, right), s.splat_b(mask));
-    let two_bits = |plane: S::B| std::array::from_fn(|t| field(plane, 2 * t as u32, 3));
-    let (mut low, mut high): ([S::B; 4], [S::B; 4]) = match BITS {
-        8 => (std::array::from_fn(line), std::array::from_fn(|i| line(4 + i))),
-        4..=6 => {
-            let planes: [S::B; 4] = std::array::from_fn(line);
-            (planes.map(|p| field(p, 0, 15)), planes.map(|p| field(p, 4, 15)))
-        }
-        _ => (two_bits(line(0)), two_bits(line(1))),
-    };
-    // Moves bit `from` of every byte to bit `to`.
-    let bit = |plane: S::B, from: u32, to: u32| {
-        let moved = if from > to { s.shr(plane, from - to) } else { s.shl(plane, to - from) };
-        s.and(moved, s.splat_b(1 << to))
-    };
-    match BITS {
-        3 | 5 => {
-            let plane = line(BITS - 1);
-            for g in 0..4 {
-                low[g] = s.or(low[g], bit(plane, g as u32, BITS as u32 - 1));
-                high[g] = s.or(high[g], bit(plane, 4 + g as u32, BITS as u32 - 1));
-            }
-        }
-        6 => {
-            let (planes, mask) = ([line(4), line(5)], s.splat_b(0x30));
-            for t in 0..4 {
-                let up = |plane: S::B| {
-                    s.and(
-                        if t < 2 {
-                            s.shl(plane, 4 - 2 * t as u32)
-                        } else {
-                            s.shr(plane, 2 * t as u32 - 4)
-                        },
-                        mask,
-                    )
-                };
-                low[t] = s.or(low[t], up(planes[0]));
-                high[t] = s.or(high[t], up(planes[1]));
-            }
-        }
-        _ => {}
+fn unpack<S: Lanes, const BITS: usize>(s: S, lines: &[[u8; 64]; BITS]) -> [[S::B; 4]; 2] {
+    let mut planes = [s.splat_b(0); BITS];
+    for (plane, line) in planes.iter_mut().zip(lines) {
+        s.prefetch(line, PREFETCH_BYTES);
+        *plane = s.load_b(line);
     }
-    (low, high)
+    let mut halves = [[s.splat_b(0); 4]; 2];
+    for (h, half) in halves.iter_mut().enumerate() {
+        for (t, codes) in half.iter_mut().enumerate() {
+            *codes = match BITS {
+                8 => planes[4 * h + t],
+                4..=6 => field::<S, 4>(s, planes[t], 4 * h, 0),
+                _ => field::<S, 2>(s, planes[h], 2 * t, 0),
+            };
+            let high = match BITS {
+                3 | 5 => field::<S, 1>(s, planes[BITS - 1], 4 * h + t, BITS - 1),
+                6 => field::<S, 2>(s, planes[4 + h], 2 * t, 4),
+                _ => continue,
+            };
+            *codes = s.or(*codes, high);
+        }
+    }
+    halves
+}
+
+/// Moves the `WIDTH` bits at `from` of every byte to `to`, the others becoming zero.
+#[inline(always)]
+fn field<S: Lanes, const WIDTH: usize>(s: S, plane: S::B, from: usize, to: usize) -> S::B {
+    let moved = if from > to {
+        s.shr(plane, (from - to) as u32)
+    } else if from < to {
+        s.shl(plane, (to - from) as u32)
+    } else {
+        plane
+    };
+    s.and(moved, s.splat_b(((1 << WIDTH) - 1) << to))
 }

@@ -35,6 +35,10 @@ impl Lanes for Scalar {
         *out = v;
     }
     #[inline(always)]
+    fn load_f32(self, x: &[u8; 64]) -> Self::F {
+        each!(|i| f32::from_le_bytes(*x[4 * i..].first_chunk().expect("four bytes a lane")))
+    }
+    #[inline(always)]
     fn load_f16(self, x: &[u8; 32]) -> Self::F {
         each!(|i| f16::from_le_bytes([x[2 * i], x[2 * i + 1]]).to_f32())
     }

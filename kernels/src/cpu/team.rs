@@ -8,13 +8,16 @@
 //! Nothing here allocates or locks once the team stands.
 //!
 //! # Protocol
-//! `epoch` counts phases. The caller writes `job`, sets `working` to the number of other members, and
-//! advances `epoch` (release); a member that sees the new epoch (acquire) therefore sees the job. Each
-//! member subtracts itself from `working` (release) when it finds no more chunks; the caller returns
-//! only after it has seen zero (acquire), so the job's borrows outlive their use and all writes to the
-//! chunks are visible. Sleepers register in `asleep` before they look at their word a last time, and
-//! the other side looks at `asleep` after it has changed the word, all sequentially consistent, so no
-//! wake-up is lost.
+//! One word holds the number of the phase, whether it is open, and how many other members are at work
+//! on it. The caller writes `job`, then opens a new phase (release). A member joins by adding itself
+//! with a compare-and-swap that succeeds only while the phase is open (acquire), so it sees the job;
+//! it subtracts itself (release) when no chunk is left. When the caller finds none left it closes the
+//! phase and waits only for those who have joined (acquire): a member that the system is keeping from
+//! running is not waited for, unless in the middle of a chunk. After that no member can reach the job,
+//! so the borrows in it outlive their use, and all writes to the chunks are visible.
+//!
+//! Sleepers register in `asleep` before they look at the word a last time, and the other side looks at
+//! `asleep` after it has changed the word, all sequentially consistent, so no wake-up is lost.
 
 use std::any::Any;
 use std::cell::UnsafeCell;
@@ -38,16 +41,20 @@ type Job<'a> = &'a (dyn Fn(usize) + Sync + 'a);
 
 struct Shared {
     job: UnsafeCell<Option<Job<'static>>>,
-    epoch: AtomicU32,
-    working: AtomicU32,
+    phase: AtomicU32,
     asleep: AtomicU32,
     stop: AtomicBool,
     panicked: AtomicBool,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-// SAFETY: `job` is written by the caller only while no member works (`working` is zero and the epoch
-// unchanged) and read by members only between their seeing a new epoch and their leaving `working`.
+/// Parts of `Shared::phase`: members at work, open or not, number of the phase.
+const MEMBERS: u32 = (1 << 12) - 1;
+const OPEN: u32 = 1 << 12;
+const NEXT: u32 = 1 << 13;
+
+// SAFETY: `job` is written by the caller only while the phase is closed and nobody is at work on it,
+// and read by members only between joining an open phase and leaving it.
 unsafe impl Sync for Shared {}
 // SAFETY: the job it may hold is `Sync`, so a reference to it may be sent.
 unsafe impl Send for Shared {}
@@ -62,14 +69,13 @@ impl Team {
     pub fn new(members: usize) -> Team {
         let shared = Arc::new(Shared {
             job: UnsafeCell::new(None),
-            epoch: AtomicU32::new(0),
-            working: AtomicU32::new(0),
+            phase: AtomicU32::new(0),
             asleep: AtomicU32::new(0),
             stop: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
             panic: Mutex::new(None),
         });
-        let threads = (1..members)
+        let threads = (1..members.min(MEMBERS as usize))
             .map_while(|member| {
                 let shared = shared.clone();
                 let work = move || shared.member(member);
@@ -131,18 +137,14 @@ impl Team {
         let shared = &*self.shared;
         // SAFETY: only the lifetime changes; this function returns after the last use of the job.
         let job: Job<'static> = unsafe { std::mem::transmute(job) };
-        // SAFETY: no member works now: the last phase ended with `working` zero.
+        // SAFETY: the last phase was closed and left by all when its `run` returned.
         unsafe { *shared.job.get() = Some(job) };
-        shared.working.store(self.threads.len() as u32, Relaxed);
-        shared.epoch.fetch_add(1, SeqCst);
-        shared.wake(&shared.epoch);
+        let number = shared.phase.load(Relaxed) & !(OPEN | MEMBERS);
+        shared.phase.store(number.wrapping_add(NEXT) | OPEN, SeqCst);
+        shared.wake();
         let mine = catch_unwind(AssertUnwindSafe(|| job(0)));
-        loop {
-            match shared.working.load(Acquire) {
-                0 => break,
-                left => shared.wait_while(&shared.working, left),
-            }
-        }
+        shared.phase.fetch_and(!OPEN, SeqCst);
+        shared.wait_until(|phase| phase & MEMBERS == 0);
         if let Err(panic) = mine {
             resume_unwind(panic);
         }
@@ -155,15 +157,20 @@ impl Team {
 
 impl Shared {
     fn member(&self, number: usize) {
-        let mut seen = 0;
+        let mut done = 0;
         loop {
-            self.wait_while(&self.epoch, seen);
-            seen = seen.wrapping_add(1);
+            let phase = self.wait_until(|phase| phase & !MEMBERS != done);
             if self.stop.load(Relaxed) {
                 return;
             }
-            // SAFETY: a new epoch was seen, so the caller has written the job and leaves it alone until
-            // this member has left `working`.
+            if phase & OPEN == 0 {
+                done = phase & !MEMBERS; // over before this member saw it
+                continue;
+            }
+            if self.phase.compare_exchange(phase, phase + 1, SeqCst, Relaxed).is_err() {
+                continue;
+            }
+            // SAFETY: this member has joined an open phase and has not left it.
             let job = unsafe { *self.job.get() };
             let outcome = catch_unwind(AssertUnwindSafe(|| job.map(|job| job(number))));
             if let Err(panic) = outcome {
@@ -172,29 +179,35 @@ impl Shared {
                 }
                 self.panicked.store(true, Relaxed);
             }
-            self.working.fetch_sub(1, SeqCst);
-            self.wake(&self.working);
+            done = phase & !MEMBERS;
+            self.phase.fetch_sub(1, SeqCst);
+            self.wake();
         }
     }
 
-    /// Returns once `word` differs from `old`: spins, then yields, then sleeps.
-    fn wait_while(&self, word: &AtomicU32, old: u32) {
+    /// Returns the phase word once `reached` holds for it: spins, then yields, then sleeps.
+    fn wait_until(&self, reached: impl Fn(u32) -> bool) -> u32 {
         for turn in 0..SPINS + YIELDS {
-            if word.load(Acquire) != old {
-                return;
+            let phase = self.phase.load(Acquire);
+            if reached(phase) {
+                return phase;
             }
             if turn < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
         self.asleep.fetch_add(1, SeqCst);
-        while word.load(SeqCst) == old {
-            atomic_wait::wait(word, old);
+        loop {
+            let phase = self.phase.load(SeqCst);
+            if reached(phase) {
+                self.asleep.fetch_sub(1, SeqCst);
+                return phase;
+            }
+            atomic_wait::wait(&self.phase, phase);
         }
-        self.asleep.fetch_sub(1, SeqCst);
     }
 
-    fn wake(&self, word: &AtomicU32) {
+    fn wake(&self) {
         if self.asleep.load(SeqCst) > 0 {
-            atomic_wait::wake_all(word);
+            atomic_wait::wake_all(&self.phase);
         }
     }
 }
@@ -202,8 +215,8 @@ impl Shared {
 impl Drop for Team {
     fn drop(&mut self) {
         self.shared.stop.store(true, Relaxed);
-        self.shared.epoch.fetch_add(1, SeqCst);
-        self.shared.wake(&self.shared.epoch);
+        self.shared.phase.fetch_add(NEXT, SeqCst);
+        self.shared.wake();
         for thread in self.threads.drain(..) {
             // A member's panic has already come out of `share`.
             let _ = thread.join();

@@ -89,6 +89,13 @@ impl Lanes for Avx2 {
         })
     }
     #[inline(always)]
+    fn load_f32(self, x: &[u8; 64]) -> Self::F {
+        simd!({
+            let p: *const f32 = x.as_ptr().cast();
+            Two(_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8)))
+        })
+    }
+    #[inline(always)]
     fn load_f16(self, x: &[u8; 32]) -> Self::F {
         simd!({
             let p: *const __m128i = x.as_ptr().cast();
@@ -247,7 +254,7 @@ impl Lanes for Avx2 {
             let zero = simd!(_mm256_setzero_si256());
             let mut words = Two(zero, zero);
             for (codes, y) in codes.iter().zip(y.chunks_exact(4)) {
-                let quad = i32::from_le_bytes(std::array::from_fn(|i| y[i] as u8));
+                let quad = i32::from_le_bytes(bytemuck::cast([y[0], y[1], y[2], y[3]]));
                 let y = simd!(_mm256_set1_epi32(quad));
                 words.0 = self.dot_words::<BITS>(words.0, codes.0, y);
                 words.1 = self.dot_words::<BITS>(words.1, codes.1, y);

@@ -51,6 +51,10 @@ impl Lanes for Avx512 {
         simd!(_mm512_storeu_ps(out.as_mut_ptr(), v))
     }
     #[inline(always)]
+    fn load_f32(self, x: &[u8; 64]) -> __m512 {
+        simd!(_mm512_loadu_ps(x.as_ptr().cast()))
+    }
+    #[inline(always)]
     fn load_f16(self, x: &[u8; 32]) -> __m512 {
         simd!(_mm512_cvtph_ps(_mm256_loadu_si256(x.as_ptr().cast())))
     }
@@ -171,7 +175,7 @@ impl Lanes for Avx512 {
         y: &[i8; 16],
     ) -> __m512i {
         for (j, &codes) in codes.iter().enumerate() {
-            let quad = i32::from_le_bytes(std::array::from_fn(|i| y[4 * j + i] as u8));
+            let quad = i32::from_le_bytes(bytemuck::cast([y[4 * j], y[4 * j + 1], y[4 * j + 2], y[4 * j + 3]]));
             acc = simd!(_mm512_dpbusd_epi32(acc, codes, _mm512_set1_epi32(quad)));
         }
         acc

@@ -1,0 +1,36 @@
+//! The architectures, one file each.
+//!
+//! To add one: write `arch/NAME.rs` with the two functions of [`Arch`] and give it a row in
+//! [`ARCHITECTURES`]. Mathematics that no other architecture has becomes a flag in
+//! [`super::Config`].
+
+mod llama;
+
+use super::weights::Source;
+use super::{Config, Weights};
+use crate::error::{Error, Result};
+use crate::gguf::Gguf;
+
+/// How an architecture is read.
+pub struct Arch {
+    /// `general.architecture`.
+    pub name: &'static str,
+    /// Reads and checks the configuration.
+    pub config: fn(&Gguf) -> Result<Config>,
+    /// Takes the weights.
+    pub weights: fn(&Config, &mut Source) -> Result<Weights>,
+}
+
+/// All architectures that can be run.
+pub static ARCHITECTURES: &[Arch] = &[llama::ARCH];
+
+/// The architecture of a file.
+pub(super) fn find(gguf: &Gguf) -> Result<&'static Arch> {
+    let name = gguf.metadata().require_str("general.architecture")?;
+    ARCHITECTURES.iter().find(|arch| arch.name == name).ok_or_else(|| {
+        let known: Vec<_> = ARCHITECTURES.iter().map(|arch| arch.name).collect();
+        let known = known.join(", ");
+        let path = gguf.path().display();
+        Error::Unsupported(format!("{path}: architecture `{name}` is unknown; known: {known}"))
+    })
+}

@@ -1,0 +1,166 @@
+//! Packed matrices and norms, taken out of the file tensor by tensor.
+
+use super::Config;
+use crate::error::{Error, Result};
+use crate::gguf::{Gguf, TensorView};
+use dovetail_kernels::cpu::{Forms, Packed};
+use dovetail_kernels::quant;
+use std::collections::HashSet;
+
+/// The embedding's name; also the head of models that have no `output.weight`.
+pub(super) const EMBEDDING: &str = "token_embd.weight";
+
+/// All weights but the embedding, whose rows are read from the file as they are needed.
+pub struct Weights {
+    /// Decoder blocks, in order.
+    pub layers: Vec<Layer>,
+    /// Last RMSNorm: (n_embd).
+    pub output_norm: Vec<f32>,
+    /// The head: (n_vocab, n_embd).
+    pub output: Packed,
+}
+
+/// One decoder block.
+pub struct Layer {
+    /// RMSNorm before attention: (n_embd).
+    pub attn_norm: Vec<f32>,
+    /// Queries, keys and values: (n_heads · head_dim, n_embd), then (n_kv_heads · head_dim, n_embd)
+    /// twice.
+    pub qkv: [Packed; 3],
+    /// (n_embd, n_heads · head_dim).
+    pub attn_output: Packed,
+    /// RMSNorm before the feed-forward layer: (n_embd).
+    pub ffn_norm: Vec<f32>,
+    /// (n_ff, n_embd).
+    pub gate: Packed,
+    /// (n_ff, n_embd).
+    pub up: Packed,
+    /// (n_embd, n_ff).
+    pub down: Packed,
+}
+
+impl Weights {
+    /// Bytes that one pass reads, of one row or many.
+    pub fn bytes(&self) -> usize {
+        let layers = self.layers.iter().flat_map(Layer::matrices);
+        layers.chain([&self.output]).map(Packed::bytes).sum()
+    }
+
+    /// Floats of scratch the largest product needs, see [`Packed::scratch_len`].
+    pub fn scratch_len(&self) -> usize {
+        let layers = self.layers.iter().flat_map(Layer::matrices);
+        layers.chain([&self.output]).map(Packed::scratch_len).max().unwrap_or(0)
+    }
+}
+
+impl Layer {
+    fn matrices(&self) -> impl Iterator<Item = &Packed> {
+        self.qkv.iter().chain([&self.attn_output, &self.gate, &self.up, &self.down])
+    }
+
+    /// Forms of activations that queries, keys and values read.
+    pub fn qkv_forms(&self) -> Forms {
+        self.qkv.iter().fold(Forms::default(), |forms, w| forms | w.forms())
+    }
+
+    /// Forms of activations that the gate and up matrices read.
+    pub fn ffn_forms(&self) -> Forms {
+        self.gate.forms() | self.up.forms()
+    }
+}
+
+/// Where an architecture takes its tensors from; in the end none may be left over.
+pub struct Source<'a> {
+    gguf: &'a Gguf,
+    pool: &'a rayon::ThreadPool,
+    progress: Box<dyn FnMut(u64, u64) -> bool + 'a>,
+    taken: HashSet<String>,
+    done_bytes: u64,
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn new(
+        gguf: &'a Gguf,
+        pool: &'a rayon::ThreadPool,
+        progress: Box<dyn FnMut(u64, u64) -> bool + 'a>,
+    ) -> Self {
+        // Read while configuring, or worth nothing at run time.
+        let taken = [EMBEDDING, "rope_freqs.weight"].map(str::to_owned).into();
+        Source { gguf, pool, progress, taken, done_bytes: 0 }
+    }
+
+    /// Packs the matrix `name` of `n_out` rows and `n_in` columns.
+    pub fn matrix(&mut self, name: &str, n_out: usize, n_in: usize) -> Result<Packed> {
+        let tensor = self.gguf.require_tensor(name)?;
+        expect_shape(self.gguf, &tensor, &[n_in, n_out])?;
+        let error = |what: String| {
+            Error::Unsupported(format!("{}: tensor `{name}`: {what}", self.gguf.path().display()))
+        };
+        let ty = quant::type_info(tensor.type_id())
+            .ok_or_else(|| error(format!("{} weights cannot be run", tensor.type_name())))?;
+        self.gguf.will_need(&tensor);
+        let packed =
+            self.pool.install(|| Packed::pack(ty, n_out, n_in, tensor.bytes())).map_err(error)?;
+        self.gguf.release(&tensor);
+        self.took(name, tensor.bytes().len())?;
+        Ok(packed)
+    }
+
+    /// Reads the vector `name` of `n` elements.
+    pub fn vector(&mut self, name: &str, n: usize) -> Result<Vec<f32>> {
+        let tensor = self.gguf.require_tensor(name)?;
+        let vector = floats(self.gguf, &tensor, &[n])?;
+        self.took(name, tensor.bytes().len())?;
+        Ok(vector)
+    }
+
+    /// The head: its own matrix, or the embedding's where the file has none.
+    pub fn head(&mut self, config: &Config) -> Result<Packed> {
+        const HEAD: &str = "output.weight";
+        let name = if self.gguf.tensor(HEAD).is_some() { HEAD } else { EMBEDDING };
+        self.matrix(name, config.n_vocab, config.n_embd)
+    }
+
+    fn took(&mut self, name: &str, bytes: usize) -> Result<()> {
+        self.taken.insert(name.to_owned());
+        self.done_bytes += bytes as u64;
+        if (self.progress)(self.done_bytes, self.gguf.total_bytes()) {
+            Ok(())
+        } else {
+            Err(Error::Invalid("loading was cancelled".into()))
+        }
+    }
+
+    /// Checks that the architecture has used every tensor: one it ignores would change the answer.
+    pub(super) fn finish(self) -> Result<()> {
+        match self.gguf.tensors().find(|t| !self.taken.contains(t.name())) {
+            None => Ok(()),
+            Some(t) => Err(Error::Unsupported(format!(
+                "{}: tensor `{}` belongs to a variant of the architecture that cannot be run yet",
+                self.gguf.path().display(),
+                t.name()
+            ))),
+        }
+    }
+}
+
+fn expect_shape(gguf: &Gguf, tensor: &TensorView, shape: &[usize]) -> Result<()> {
+    if tensor.shape() == shape {
+        return Ok(());
+    }
+    let (name, found) = (tensor.name(), tensor.shape());
+    let what = format!("tensor `{name}` has shape {found:?}, not {shape:?}; convert the model anew");
+    Err(Error::gguf(gguf.path(), what))
+}
+
+/// Dequantises a small tensor of the given shape.
+pub(super) fn floats(gguf: &Gguf, tensor: &TensorView, shape: &[usize]) -> Result<Vec<f32>> {
+    expect_shape(gguf, tensor, shape)?;
+    let ty = quant::type_info(tensor.type_id()).ok_or_else(|| {
+        let (name, ty) = (tensor.name(), tensor.type_name());
+        Error::gguf(gguf.path(), format!("tensor `{name}` has type {ty}, not floats"))
+    })?;
+    let mut out = vec![0.0; shape.iter().product()];
+    ty.dequantize(tensor.bytes(), &mut out);
+    Ok(out)
+}

@@ -1,0 +1,280 @@
+//! A sequence of tokens and what may follow it.
+//!
+//! ```no_run
+//! use dovetail::{LoadOptions, Model, Sampling, Session, SessionOptions};
+//! # fn main() -> dovetail::Result<()> {
+//! let model = Model::load("model.gguf".as_ref(), LoadOptions::default())?;
+//! let prompt = model.tokenizer().encode("Once upon a time", true, false)?;
+//! let mut session = Session::new(model.into(), SessionOptions::default())?;
+//! session.prompt(&prompt, &mut |_, _| true)?;
+//! for piece in session.generate(&Sampling::default(), 100) {
+//!     print!("{}", piece?.text);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::spec::{Sampler, Sampling};
+use crate::target::{KvCache, Outputs, Target};
+use crate::text::Utf8Stream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Sizes of a session.
+#[derive(Clone, Debug)]
+pub struct SessionOptions {
+    /// Most tokens of the sequence; 0 for as many as the model was made for.
+    pub n_ctx: usize,
+    /// Threads at work, at least 1.
+    pub threads: usize,
+    /// Most tokens of one pass over the prompt.
+    pub n_ubatch: usize,
+}
+
+impl Default for SessionOptions {
+    /// The model's context, the machine's physical cores, passes of 512.
+    fn default() -> Self {
+        SessionOptions { n_ctx: 0, threads: crate::machine::physical_cores(), n_ubatch: 512 }
+    }
+}
+
+/// A piece of generated text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// The token.
+    pub token: u32,
+    /// What it adds to the text: empty while a character is incomplete.
+    pub text: String,
+}
+
+/// Why generation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The model ended its answer with this token, which is not part of the text.
+    End(u32),
+    /// As many tokens as were asked for.
+    Length,
+    /// The context is full.
+    Context,
+}
+
+/// Counts and times of one prompt and its answer.
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    /// Prompt tokens that were run; those still in the cache were not.
+    pub prompt_n: usize,
+    /// Time for them.
+    pub prompt_time: Duration,
+    /// Prompt tokens found in the cache.
+    pub cached_n: usize,
+    /// Tokens generated, the end token not counted.
+    pub predicted_n: usize,
+    /// Time for them.
+    pub predicted_time: Duration,
+}
+
+/// One sequence of one model.
+pub struct Session {
+    target: Target,
+    tokens: Vec<u32>,
+    logits: Vec<f32>,
+    /// Length of the sequence that `logits` continue.
+    logits_at: usize,
+    stats: Stats,
+    stop: Option<Stop>,
+}
+
+impl Session {
+    /// An empty session.
+    ///
+    /// # Errors
+    /// When the context is larger than memory allows, or `DOVETAIL_ISA` names what this CPU lacks.
+    pub fn new(model: Arc<Model>, options: SessionOptions) -> Result<Session> {
+        let c = model.config();
+        let n_ctx = if options.n_ctx == 0 { c.n_ctx } else { options.n_ctx };
+        let needed = KvCache::bytes_for(c, n_ctx);
+        if let Some(free) = crate::machine::available_memory().filter(|&free| needed > free) {
+            let [needed, free] = [needed, free].map(|bytes| bytes as f64 / 1e9);
+            return Err(Error::Invalid(format!(
+                "a context of {n_ctx} tokens takes {needed:.1} GB and {free:.1} GB are free; \
+                 choose a smaller one with --ctx-size"
+            )));
+        }
+        let target = Target::new(model, n_ctx, options.threads, options.n_ubatch)?;
+        let tokens = Vec::with_capacity(n_ctx);
+        let stats = Stats::default();
+        Ok(Session { target, tokens, logits: Vec::new(), logits_at: 0, stats, stop: None })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Arc<Model> {
+        self.target.model()
+    }
+
+    /// The target, for measuring single passes.
+    pub fn target(&mut self) -> &mut Target {
+        &mut self.target
+    }
+
+    /// Most tokens of the sequence.
+    pub fn n_ctx(&self) -> usize {
+        self.target.kv().capacity()
+    }
+
+    /// The sequence so far: prompt and answer.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Counts and times since the last prompt.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Why the last generation ended; `None` while it has not, or when the caller stopped taking.
+    pub fn stop(&self) -> Option<Stop> {
+        self.stop
+    }
+
+    /// Makes `prompt` the sequence. What it has in common with the present one is not run again; the
+    /// text that follows does not depend on that. `progress` is called with tokens run and tokens to
+    /// run; `false` interrupts, the tokens run so far being the sequence then. Returns whether the
+    /// whole prompt was run.
+    ///
+    /// # Errors
+    /// When the prompt is empty or leaves no room in the context; the session is then as it was.
+    pub fn prompt(
+        &mut self,
+        prompt: &[u32],
+        progress: &mut dyn FnMut(usize, usize) -> bool,
+    ) -> Result<bool> {
+        if prompt.is_empty() {
+            return Err(Error::Prompt("the prompt is empty; give some text".into()));
+        }
+        if prompt.len() >= self.n_ctx() {
+            let (needed, available) = (prompt.len() + 1, self.n_ctx());
+            return Err(Error::Context { needed, available });
+        }
+        let same = self.tokens.iter().zip(prompt).take_while(|(a, b)| a == b).count();
+        // The last token is always run: its logits begin the answer.
+        let kept = same.min(self.target.kv().len()).min(prompt.len() - 1);
+        let start = Instant::now();
+        self.target.truncate(kept);
+        self.tokens.truncate(kept);
+        self.logits_at = 0;
+        self.stop = None;
+        self.stats = Stats { cached_n: kept, ..Stats::default() };
+        let to_run = prompt.len() - kept;
+        while self.tokens.len() < prompt.len() {
+            let chunk = &prompt[self.tokens.len()..];
+            let chunk = &chunk[..chunk.len().min(self.target.max_rows())];
+            let last = self.tokens.len() + chunk.len() == prompt.len();
+            self.target.append(chunk, if last { Outputs::Last } else { Outputs::None })?;
+            self.tokens.extend_from_slice(chunk);
+            self.stats.prompt_n += chunk.len();
+            self.stats.prompt_time = start.elapsed();
+            if !progress(self.stats.prompt_n, to_run) {
+                return Ok(self.tokens.len() == prompt.len());
+            }
+        }
+        self.take_logits();
+        Ok(true)
+    }
+
+    /// Generates up to `n_predict` tokens after the sequence, one at each `next`.
+    pub fn generate<'a>(&'a mut self, sampling: &Sampling, n_predict: usize) -> Generate<'a> {
+        self.stop = None;
+        Generate {
+            sampler: Sampler::new(sampling.clone()),
+            utf8: Utf8Stream::new(),
+            left: n_predict,
+            ignore_end: false,
+            session: self,
+        }
+    }
+
+    /// Makes sure that the logits are those after the last token.
+    fn catch_up(&mut self) -> Result<()> {
+        if self.logits_at != self.tokens.len() {
+            let done = self.target.kv().len().min(self.tokens.len() - 1);
+            self.target.truncate(done);
+            self.target.append(&self.tokens[done..], Outputs::Last)?;
+            self.take_logits();
+        }
+        Ok(())
+    }
+
+    fn take_logits(&mut self) {
+        self.target.logits(0, &mut self.logits);
+        self.logits_at = self.tokens.len();
+    }
+}
+
+/// Iterator over generated pieces; ends at the model's end token, the length, or a full context.
+pub struct Generate<'a> {
+    session: &'a mut Session,
+    sampler: Sampler,
+    utf8: Utf8Stream,
+    left: usize,
+    ignore_end: bool,
+}
+
+impl Generate<'_> {
+    /// Goes on past end tokens, which then become pieces without text.
+    pub fn ignore_end(mut self, ignore: bool) -> Self {
+        self.ignore_end = ignore;
+        self
+    }
+
+    fn step(&mut self) -> Result<Option<Piece>> {
+        let s = &mut *self.session;
+        if s.tokens.is_empty() {
+            return Err(Error::Prompt("nothing to continue; give a prompt first".into()));
+        }
+        let full = s.tokens.len() >= s.n_ctx();
+        if self.left == 0 || full {
+            s.stop = Some(if self.left == 0 { Stop::Length } else { Stop::Context });
+            return Ok(None);
+        }
+        s.catch_up()?;
+        let token = self.sampler.sample(&mut s.logits, &s.tokens);
+        let tokenizer = s.target.model().tokenizer();
+        if !self.ignore_end && tokenizer.is_end_of_generation(token) {
+            s.stop = Some(Stop::End(token));
+            return Ok(None);
+        }
+        let mut text = String::new();
+        self.utf8.push(tokenizer.piece_bytes(token), &mut text);
+        s.tokens.push(token);
+        self.left -= 1;
+        Ok(Some(Piece { token, text }))
+    }
+}
+
+impl Iterator for Generate<'_> {
+    type Item = Result<Piece>;
+
+    fn next(&mut self) -> Option<Result<Piece>> {
+        if self.session.stop.is_some() {
+            return None;
+        }
+        let start = Instant::now();
+        let piece = self.step().transpose();
+        self.session.stats.predicted_time += start.elapsed();
+        match &piece {
+            Some(Ok(_)) => self.session.stats.predicted_n += 1,
+            Some(Err(_)) => self.session.stop = Some(Stop::Length),
+            None => {
+                // A character cut off at the end of the text becomes U+FFFD.
+                let mut text = String::new();
+                self.utf8.finish(&mut text);
+                if let (false, Some(&token)) = (text.is_empty(), self.session.tokens.last()) {
+                    return Some(Ok(Piece { token, text }));
+                }
+            }
+        }
+        piece
+    }
+}
