@@ -1,6 +1,7 @@
 //! Any bytes as a model file: parsing, the tokenizer and the chat template end without a panic.
 //!
-//! `cargo +nightly fuzz run gguf`; start from a small real header for depth.
+//! `cargo +nightly fuzz run gguf`. Without small vocabularies to start from it stays in the header:
+//! `scripts/make_tokenizer_reference.py` can write some (`write_metadata`).
 #![no_main]
 
 use dovetail::gguf::Gguf;

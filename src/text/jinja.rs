@@ -43,7 +43,9 @@ pub(super) fn without_generation_tags(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
     while let Some((before, tag, after)) = rest.find("{%").and_then(|start| {
-        let end = start + rest[start..].find("%}")? + 2;
+        // The delimiters may not share a character: `{%}` opens and does not close.
+        let inside = start + 2;
+        let end = inside + rest[inside..].find("%}")? + 2;
         Some((&rest[..start], &rest[start..end], &rest[end..]))
     }) {
         out.push_str(before);
@@ -224,6 +226,18 @@ mod tests {
             "Thursday 2024-02-29 23:59:59 060"
         );
         assert_eq!(strftime("%a %e %B %y %% %q %", at(4_102_444_800)), "Fri  1 January 00 % %q %");
+    }
+
+    #[test]
+    fn generation_tags_have_no_effect() {
+        for (source, expected) in [
+            ("a{%- generation -%}b{% endgeneration %}c", "a{%- if true -%}b{% endif %}c"),
+            ("{%}{% generation", "{%}{% generation"),
+            ("{% set generation = 1 %}", "{% set generation = 1 %}"),
+            ("{%%}{%", "{%%}{%"),
+        ] {
+            assert_eq!(without_generation_tags(source), expected);
+        }
     }
 
     #[test]
