@@ -20,7 +20,7 @@
 
 use super::acts::{ActRow, Block32, Block256};
 use super::lanes::{LANES, Lanes, nth};
-use super::pack::{Layout, Packed, meta_len, scale_at};
+use super::pack::{Layout, Packed, Units, scale_at};
 use crate::quant::Format;
 
 /// How far ahead of their use codes are requested: about what memory delivers in its latency.
@@ -77,18 +77,17 @@ impl Groups<'_> {
     /// panel of rows with its sums in the first-level cache.
     #[inline(always)]
     fn blocks<S: Lanes, B: BlockKernel>(&self, s: S, f: &Format, out: &mut [f32]) {
+        let units = Units::new(f, self.w.n_cols());
         // Panels outside, groups inside: a panel of activations stays in the first-level cache while
         // the groups of this call come from the second.
         for (p, x) in self.x.chunks(PANEL).enumerate() {
             for (g, tile) in out.chunks_exact_mut(self.x.len() * LANES).enumerate() {
-                let (codes, meta) = self.w.group(self.first + g);
+                let lines = self.w.group(self.first + g);
                 let tile = &mut tile[p * PANEL * LANES..][..x.len() * LANES];
                 match x {
-                    [a] => self.few::<S, B, 1>(s, f, codes, meta, [a], tile),
-                    [a, b] => self.few::<S, B, 2>(s, f, codes, meta, [a, b], tile),
-                    [a, b, c] => self.few::<S, B, 3>(s, f, codes, meta, [a, b, c], tile),
-                    [a, b, c, d] => self.few::<S, B, 4>(s, f, codes, meta, [a, b, c, d], tile),
-                    _ => self.panel::<S, B>(s, f, codes, meta, x, tile),
+                    [a] => self.few::<S, B, 1>(s, units, lines, [a], tile),
+                    [a, b] => self.few::<S, B, 2>(s, units, lines, [a, b], tile),
+                    _ => self.panel::<S, B>(s, units, lines, x, tile),
                 }
             }
         }
@@ -98,9 +97,8 @@ impl Groups<'_> {
     fn few<S: Lanes, B: BlockKernel, const N: usize>(
         &self,
         s: S,
-        f: &Format,
-        codes: &[[u8; 64]],
-        meta: &[u8],
+        mut units: Units,
+        mut lines: &[[u8; 64]],
         x: [&ActRow; N],
         tile: &mut [f32],
     ) {
@@ -109,8 +107,12 @@ impl Groups<'_> {
         for (row, x) in rows.iter_mut().zip(x) {
             *row = B::acts(x);
         }
-        for (b, (codes, meta)) in blocks_of(f, codes, meta).enumerate() {
-            B::multiply(s, codes, meta, &rows, b, &mut acc);
+        let mut b = 0;
+        while let Some((codes, meta)) = units.next(&mut lines) {
+            for (codes, meta) in blocks::<S, B>(s, codes, meta) {
+                B::multiply(s, codes, meta, &rows, b, &mut acc);
+                b += 1;
+            }
         }
         for (acc, out) in acc.into_iter().zip(tile.chunks_exact_mut(LANES)) {
             self.store(s, acc, out);
@@ -121,9 +123,8 @@ impl Groups<'_> {
     fn panel<S: Lanes, B: BlockKernel>(
         &self,
         s: S,
-        f: &Format,
-        codes: &[[u8; 64]],
-        meta: &[u8],
+        mut units: Units,
+        mut lines: &[[u8; 64]],
         x: &[ActRow],
         tile: &mut [f32],
     ) {
@@ -134,17 +135,22 @@ impl Groups<'_> {
             *rows = B::acts(x);
         }
         let (rows, acc) = (&rows[..x.len()], &mut acc[..x.len()]);
-        for (b, (codes, meta)) in blocks_of(f, codes, meta).enumerate() {
-            let (rows, rest) = rows.as_chunks::<STEP>();
-            let (acc, acc_rest) = acc.as_chunks_mut::<STEP>();
-            for (rows, acc) in rows.iter().zip(acc) {
-                B::multiply(s, codes, meta, rows, b, acc);
-            }
-            for (row, acc) in rest.iter().zip(acc_rest) {
-                B::multiply(s, codes, meta, &[*row], b, std::array::from_mut(acc));
+        let (rows, rest) = rows.as_chunks::<STEP>();
+        let (acc, acc_rest) = acc.as_chunks_mut::<STEP>();
+        let mut b = 0;
+        while let Some((codes, meta)) = units.next(&mut lines) {
+            for (codes, meta) in blocks::<S, B>(s, codes, meta) {
+                for (rows, acc) in rows.iter().zip(&mut *acc) {
+                    B::multiply(s, codes, meta, rows, b, acc);
+                }
+                for (row, acc) in rest.iter().zip(&mut *acc_rest) {
+                    B::multiply(s, codes, meta, &[*row], b, std::array::from_mut(acc));
+                }
+                b += 1;
             }
         }
-        for (&acc, out) in acc.iter().zip(tile.chunks_exact_mut(LANES)) {
+        let acc = acc.as_flattened().iter().chain(&*acc_rest);
+        for (&acc, out) in acc.zip(tile.chunks_exact_mut(LANES)) {
             self.store(s, acc, out);
         }
     }
@@ -153,7 +159,7 @@ impl Groups<'_> {
     #[inline(always)]
     fn floats<S: Lanes, W: Weight>(&self, s: S, out: &mut [f32]) {
         for (g, tile) in out.chunks_exact_mut(self.x.len() * LANES).enumerate() {
-            let (lines, _) = self.w.group(self.first + g);
+            let lines = self.w.group(self.first + g);
             self.float_group::<S, W>(s, lines.as_flattened(), tile);
         }
     }
@@ -164,7 +170,7 @@ impl Groups<'_> {
         let k = self.w.n_cols();
         let (row, tile16) = scratch[..(LANES + 1) * k].split_at_mut(k);
         for (g, tile) in out.chunks_exact_mut(self.x.len() * LANES).enumerate() {
-            let (lines, _) = self.w.group(self.first + g);
+            let lines = self.w.group(self.first + g);
             let rows = (self.w.n_rows() - (self.first + g) * LANES).min(LANES);
             tile16.fill(0.0);
             for lane in 0..rows {
@@ -182,10 +188,11 @@ impl Groups<'_> {
         for (x, out) in self.x.chunks(4).zip(tile.chunks_mut(4 * LANES)) {
             match x {
                 [a, b, c, d] => self.float_rows::<S, W, 4>(s, weights, [a, b, c, d], out),
-                [a, b, c] => self.float_rows::<S, W, 3>(s, weights, [a, b, c], out),
-                [a, b] => self.float_rows::<S, W, 2>(s, weights, [a, b], out),
-                [a] => self.float_rows::<S, W, 1>(s, weights, [a], out),
-                _ => unreachable!("chunks have one to four rows"),
+                _ => {
+                    for (x, out) in x.iter().zip(out.chunks_mut(LANES)) {
+                        self.float_rows::<S, W, 1>(s, weights, [x], out);
+                    }
+                }
             }
         }
     }
@@ -256,19 +263,25 @@ impl Weight for Brain {
     }
 }
 
-/// The blocks of one group: lines of codes with bytes of scales.
+/// The blocks of one unit: lines of codes with bytes of scales.
 #[inline(always)]
-fn blocks_of<'a>(
-    f: &Format,
+fn blocks<'a, S: Lanes, B: BlockKernel>(
+    s: S,
     codes: &'a [[u8; 64]],
-    meta: &'a [u8],
+    meta: &'a [[u8; 64]],
 ) -> impl Iterator<Item = (&'a [[u8; 64]], &'a [u8])> {
-    codes.chunks_exact(f.block_len / 32 * f.bits as usize).zip(meta.chunks_exact(meta_len(f)))
+    for line in meta {
+        s.prefetch(line, PREFETCH_BYTES);
+    }
+    codes.chunks_exact(B::CODE_LINES).zip(meta.as_flattened().chunks_exact(B::META_BYTES))
 }
 
 /// One block of a group times the same block of some rows.
 trait BlockKernel {
     type Acts;
+    /// Lines of codes and bytes of scales of a block: see `pack.rs`.
+    const CODE_LINES: usize;
+    const META_BYTES: usize;
     /// The row in blocks of this kernel's length.
     fn acts(x: &ActRow) -> &[Self::Acts];
     /// Adds the share of block `b` to each row's sums.
@@ -287,6 +300,8 @@ struct Plain<const BITS: usize, const MIN: bool>;
 
 impl<const BITS: usize, const MIN: bool> BlockKernel for Plain<BITS, MIN> {
     type Acts = Block32;
+    const CODE_LINES: usize = BITS;
+    const META_BYTES: usize = scale_at(MIN);
 
     #[inline(always)]
     fn acts(x: &ActRow) -> &[Block32] {
@@ -324,6 +339,8 @@ struct Super<const BITS: usize, const SUB: usize, const MIN: bool>;
 
 impl<const BITS: usize, const SUB: usize, const MIN: bool> BlockKernel for Super<BITS, SUB, MIN> {
     type Acts = Block256;
+    const CODE_LINES: usize = 8 * BITS;
+    const META_BYTES: usize = scale_at(MIN) + 256 / SUB * LANES * if MIN { 2 } else { 1 };
 
     #[inline(always)]
     fn acts(x: &ActRow) -> &[Block256] {
@@ -357,7 +374,7 @@ impl<const BITS: usize, const SUB: usize, const MIN: bool> BlockKernel for Super
                 for (half, codes) in [(2 * c, &low), (2 * c + 1, &high)] {
                     let scale = s.load_i8(nth(scales, half));
                     for (x, sum) in x.iter().zip(&mut sums) {
-                    let x = &x[b];
+                        let x = &x[b];
                         let zero = s.splat_i(-offset * x.sum16[half] as i32);
                         let dot = s.dot::<BITS>(zero, codes, nth(&x.q, half));
                         *sum = s.mul_add_i(scale, dot, *sum);

@@ -2,13 +2,15 @@
 //!
 //! One layout serves every instruction set. A *group* is 16 consecutive output rows; in each 64-byte
 //! line, lane `r` holds four consecutive weights of row `r`, so that one instruction multiplies 16
-//! rows by the same four activations. Per group, `b` bits of code a weight:
+//! rows by the same four activations. A group is a sequence of *units* of 256 weights a row (the last
+//! one perhaps shorter), each with its scales behind its codes, so that a product reads one ascending
+//! stream. In a unit of `b`-bit codes:
 //!
 //! ```text
-//! codes of block 0, block 1, …        per 32 weights b lines: a base plane of 4 (2, 8) bits and,
-//!                                     for b = 5, 6, 3, a plane of the remaining 1 (2, 1) high bits
-//! scales of block 0, block 1, …       d: 16 f16 | m: 16 f16 | scale: (sub-blocks, 16) i8
-//!                                     | min: (sub-blocks / 2, 16, 2) u8
+//! codes of its blocks       per 32 weights b lines: a base plane of 4 (2, 8) bits and, for b = 5, 6, 3,
+//!                           a plane of the remaining 1 (2, 1) high bits
+//! scales of its blocks      d: 16 f16 | m: 16 f16 | scale: (sub-blocks, 16) i8
+//!                           | min: (sub-blocks / 2, 16, 2) u8; filled up to a whole line
 //! ```
 //!
 //! Base plane of 4 bits: line `l` of 4 holds weights `4l…4l+3` in the low and `16+4l…` in the high
@@ -21,7 +23,6 @@
 use super::acts::Forms;
 use super::lanes::LANES;
 use crate::quant::{BlockOps, Codes, Format, Kind, TypeInfo};
-use half::f16;
 use rayon::prelude::*;
 
 /// One cache line, and the alignment of all packed data.
@@ -50,7 +51,6 @@ pub struct Packed {
     n_cols: usize,
     lines: Vec<Line>,
     group_lines: usize,
-    code_lines: usize,
 }
 
 impl Packed {
@@ -82,31 +82,25 @@ impl Packed {
             Kind::BF16 => Layout::BF16,
             Kind::Foreign => Layout::Foreign { row_bytes },
         };
-        let (code_bytes, meta_bytes) = match layout {
-            Layout::Blocks(f) => {
-                (n_cols / 32 * f.bits as usize * 64, meta_len(&f) * n_cols / f.block_len)
-            }
-            Layout::F32 => (n_cols * 64, 0),
-            Layout::F16 | Layout::BF16 => (n_cols * 32, 0),
-            Layout::Foreign { row_bytes } => (row_bytes * LANES, 0),
+        let group_lines = match layout {
+            Layout::Blocks(f) => Units::new(&f, n_cols).lines(),
+            Layout::F32 => n_cols,
+            Layout::F16 | Layout::BF16 => n_cols / 2,
+            Layout::Foreign { row_bytes } => (row_bytes * LANES).div_ceil(64),
         };
-        let code_lines = code_bytes.div_ceil(64);
-        let group_lines = code_lines + meta_bytes.div_ceil(64);
         let mut lines = vec![Line([0; 64]); group_lines * n_rows.div_ceil(LANES)];
         lines.par_chunks_exact_mut(group_lines).zip(bytes.par_chunks(row_bytes * LANES)).for_each(
             |(group, rows)| {
-                let (codes, meta) = bytemuck::cast_slice_mut(group).split_at_mut(code_lines * 64);
+                let out: &mut [u8] = bytemuck::cast_slice_mut(group);
                 match ty.kind {
-                    Kind::Blocks(ops) => {
-                        pack_blocks(ops, ty.block_bytes, rows, row_bytes, codes, meta)
-                    }
-                    Kind::F32 => interleave::<4>(rows, row_bytes, codes),
-                    Kind::F16 | Kind::BF16 => interleave::<2>(rows, row_bytes, codes),
-                    Kind::Foreign => codes[..rows.len()].copy_from_slice(rows),
+                    Kind::Blocks(ops) => pack_blocks(ops, n_cols, rows, row_bytes, out),
+                    Kind::F32 => interleave::<4>(rows, row_bytes, out),
+                    Kind::F16 | Kind::BF16 => interleave::<2>(rows, row_bytes, out),
+                    Kind::Foreign => out[..rows.len()].copy_from_slice(rows),
                 }
             },
         );
-        Ok(Packed { layout, ty, n_rows, n_cols, lines, group_lines, code_lines })
+        Ok(Packed { layout, ty, n_rows, n_cols, lines, group_lines })
     }
 
     /// Output rows.
@@ -147,11 +141,59 @@ impl Packed {
         }
     }
 
-    /// Lines of codes and bytes of scales of group `g`.
-    pub(super) fn group(&self, g: usize) -> (&[[u8; 64]], &[u8]) {
-        let lines = &self.lines[g * self.group_lines..][..self.group_lines];
-        let (codes, meta) = lines.split_at(self.code_lines);
-        (bytemuck::cast_slice(codes), bytemuck::cast_slice(meta))
+    /// The lines of group `g`.
+    pub(super) fn group(&self, g: usize) -> &[[u8; 64]] {
+        bytemuck::cast_slice(&self.lines[g * self.group_lines..][..self.group_lines])
+    }
+}
+
+/// Weights of a row in a whole unit.
+const UNIT: usize = 256;
+
+/// How the blocks of a group divide into units.
+#[derive(Clone, Copy)]
+pub(super) struct Units {
+    blocks: usize,
+    blocks_per_unit: usize,
+    /// Lines of codes of one block.
+    code_lines: usize,
+    /// Bytes of scales of one block.
+    meta_bytes: usize,
+}
+
+impl Units {
+    #[inline(always)]
+    pub(super) fn new(f: &Format, n_cols: usize) -> Units {
+        Units {
+            blocks: n_cols / f.block_len,
+            blocks_per_unit: UNIT / f.block_len,
+            code_lines: f.block_len / 32 * f.bits as usize,
+            meta_bytes: meta_len(f),
+        }
+    }
+
+    fn lines(&self) -> usize {
+        let unit = |blocks: usize| blocks * self.code_lines + (blocks * self.meta_bytes).div_ceil(64);
+        let (whole, rest) =
+            (self.blocks / self.blocks_per_unit, self.blocks % self.blocks_per_unit);
+        whole * unit(self.blocks_per_unit) + unit(rest)
+    }
+
+    /// Cuts the next unit off `lines`: its codes and its scales.
+    #[inline(always)]
+    pub(super) fn next<'a>(
+        &mut self,
+        lines: &mut &'a [[u8; 64]],
+    ) -> Option<(&'a [[u8; 64]], &'a [[u8; 64]])> {
+        let blocks = self.blocks.min(self.blocks_per_unit);
+        if blocks == 0 {
+            return None;
+        }
+        self.blocks -= blocks;
+        let (codes, rest) = lines.split_at(blocks * self.code_lines);
+        let (meta, rest) = rest.split_at((blocks * self.meta_bytes).div_ceil(64));
+        *lines = rest;
+        Some((codes, meta))
     }
 }
 
@@ -172,36 +214,50 @@ pub(super) fn min_at(f: &Format) -> usize {
 
 fn pack_blocks(
     ops: &BlockOps,
-    block_bytes: usize,
+    n_cols: usize,
     rows: &[u8], // (up to 16 rows, row_bytes)
     row_bytes: usize,
-    code_out: &mut [u8],
-    meta_out: &mut [u8],
+    mut lines: &mut [u8],
 ) {
     let f = &ops.format;
-    let code_len = f.block_len / 32 * f.bits as usize * 64;
-    let mut codes =
-        Codes { code: [0; 256], scale: [1; 16], min: [0; 16], d: f16::ZERO, m: f16::ZERO };
-    for (lane, row) in rows.chunks_exact(row_bytes).enumerate() {
-        let outs = code_out.chunks_exact_mut(code_len).zip(meta_out.chunks_exact_mut(meta_len(f)));
-        for (block, (code_out, meta_out)) in row.chunks_exact(block_bytes).zip(outs) {
-            (ops.codes)(block, &mut codes);
-            let chunk_len = f.bits as usize * 64;
-            for (code, out) in codes.code.chunks_exact(32).zip(code_out.chunks_exact_mut(chunk_len))
-            {
-                pack_codes(f.bits, code, lane, out);
+    let units = Units::new(f, n_cols);
+    let code_len = units.code_lines * 64;
+    let mut codes = Codes::default();
+    for unit in 0..units.blocks.div_ceil(units.blocks_per_unit) {
+        let first = unit * units.blocks_per_unit;
+        let blocks = units.blocks_per_unit.min(units.blocks - first);
+        let meta_lines = (blocks * units.meta_bytes).div_ceil(64);
+        let (code_out, rest) = lines.split_at_mut(blocks * code_len);
+        let (meta_out, rest) = rest.split_at_mut(meta_lines * 64);
+        lines = rest;
+        for (lane, row) in rows.chunks_exact(row_bytes).enumerate() {
+            let row = &row[first * ops.block_bytes..];
+            let outs = code_out
+                .chunks_exact_mut(code_len)
+                .zip(meta_out.chunks_exact_mut(units.meta_bytes));
+            for (block, (code_out, meta_out)) in row.chunks_exact(ops.block_bytes).zip(outs) {
+                (ops.codes)(block, &mut codes);
+                pack_block(f, &codes, lane, code_out, meta_out);
             }
-            meta_out[2 * lane..][..2].copy_from_slice(&codes.d.to_le_bytes());
+        }
+    }
+}
+
+/// Writes one block of one row into its lane.
+fn pack_block(f: &Format, codes: &Codes, lane: usize, code_out: &mut [u8], meta_out: &mut [u8]) {
+    let chunk_len = f.bits as usize * 64;
+    for (code, out) in codes.code.chunks_exact(32).zip(code_out.chunks_exact_mut(chunk_len)) {
+        pack_codes(f.bits, code, lane, out);
+    }
+    meta_out[2 * lane..][..2].copy_from_slice(&codes.d.to_le_bytes());
+    if f.min {
+        meta_out[32 + 2 * lane..][..2].copy_from_slice(&codes.m.to_le_bytes());
+    }
+    if f.scaled {
+        for j in 0..f.block_len / f.sub_len {
+            meta_out[scale_at(f.min) + j * LANES + lane] = codes.scale[j] as u8;
             if f.min {
-                meta_out[32 + 2 * lane..][..2].copy_from_slice(&codes.m.to_le_bytes());
-            }
-            if f.scaled {
-                for j in 0..f.block_len / f.sub_len {
-                    meta_out[scale_at(f.min) + j * LANES + lane] = codes.scale[j] as u8;
-                    if f.min {
-                        meta_out[min_at(f) + j / 2 * 32 + 2 * lane + j % 2] = codes.min[j];
-                    }
-                }
+                meta_out[min_at(f) + j / 2 * 32 + 2 * lane + j % 2] = codes.min[j];
             }
         }
     }

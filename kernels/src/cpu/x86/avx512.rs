@@ -175,7 +175,12 @@ impl Lanes for Avx512 {
         y: &[i8; 16],
     ) -> __m512i {
         for (j, &codes) in codes.iter().enumerate() {
-            let quad = i32::from_le_bytes(bytemuck::cast([y[4 * j], y[4 * j + 1], y[4 * j + 2], y[4 * j + 3]]));
+            let quad = i32::from_le_bytes(bytemuck::cast([
+                y[4 * j],
+                y[4 * j + 1],
+                y[4 * j + 2],
+                y[4 * j + 3],
+            ]));
             acc = simd!(_mm512_dpbusd_epi32(acc, codes, _mm512_set1_epi32(quad)));
         }
         acc

@@ -1,0 +1,103 @@
+//! `dovetail-bench`: how fast and how exact a model runs on this machine.
+//!
+//! ```text
+//! speed.rs       tokens per second, GB/s, share of the read bandwidth of the same run
+//! curve.rs       time of one pass by its number of rows
+//! ppl.rs         perplexity of a text, as llama.cpp defines it
+//! bandwidth.rs   what memory delivers
+//! ```
+
+mod bandwidth;
+mod curve;
+mod ppl;
+mod speed;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use dovetail::{LoadOptions, Model, Result, Session, SessionOptions};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// How fast and how exact a model runs on this machine.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Prompt and decoding speed, as llama-bench shows it, against the machine's read bandwidth
+    Speed(speed::Options),
+    /// Time of one pass of 1, 2, 4, … 64 rows
+    Curve(curve::Options),
+    /// Perplexity of a text: windows of --ctx-size tokens, the second half of each counted
+    Ppl(ppl::Options),
+}
+
+/// What every command takes.
+#[derive(Args)]
+struct Common {
+    /// The model, a GGUF file
+    #[arg(short, long, value_name = "FILE")]
+    model: PathBuf,
+    /// Threads [default: physical cores]
+    #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Output format
+    #[arg(short, long, value_enum, default_value = "md")]
+    output: Format,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// A Markdown table
+    Md,
+    /// JSON
+    Json,
+}
+
+impl Common {
+    fn threads(&self) -> usize {
+        self.threads.map_or_else(dovetail::machine::physical_cores, usize::from)
+    }
+
+    fn session(&self, n_ctx: usize, n_ubatch: usize) -> Result<Session> {
+        let threads = self.threads();
+        let options = LoadOptions { threads, ..LoadOptions::default() };
+        let model = Arc::new(Model::load(&self.model, options)?);
+        Session::new(model, SessionOptions { n_ctx, threads, n_ubatch })
+    }
+}
+
+/// A length of at least one.
+fn at_least_one() -> clap::builder::RangedU64ValueParser<usize> {
+    clap::builder::RangedU64ValueParser::new().range(1..)
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Speed(options) => speed::run(&options),
+        Command::Curve(options) => curve::run(&options),
+        Command::Ppl(options) => ppl::run(&options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// The middle of some measurements; NaN of none.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => f64::NAN,
+        n if n % 2 == 1 => values[n / 2],
+        n => (values[n / 2 - 1] + values[n / 2]) / 2.0,
+    }
+}
