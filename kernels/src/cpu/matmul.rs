@@ -20,7 +20,7 @@
 
 use super::acts::{ActRow, Block32, Block256};
 use super::lanes::{LANES, Lanes, nth};
-use super::pack::{Layout, Packed, Units, scale_at};
+use super::pack::{Layout, Lines, Packed, Units, scale_at};
 use crate::quant::Format;
 
 /// How far ahead of their use codes are requested: about what memory delivers in its latency.
@@ -98,7 +98,7 @@ impl Groups<'_> {
         &self,
         s: S,
         mut units: Units,
-        mut lines: &[[u8; 64]],
+        mut lines: Lines,
         x: [&ActRow; N],
         tile: &mut [f32],
     ) {
@@ -124,7 +124,7 @@ impl Groups<'_> {
         &self,
         s: S,
         mut units: Units,
-        mut lines: &[[u8; 64]],
+        mut lines: Lines,
         x: &[ActRow],
         tile: &mut [f32],
     ) {
@@ -267,9 +267,9 @@ impl Weight for Brain {
 #[inline(always)]
 fn blocks<'a, S: Lanes, B: BlockKernel>(
     s: S,
-    codes: &'a [[u8; 64]],
-    meta: &'a [[u8; 64]],
-) -> impl Iterator<Item = (&'a [[u8; 64]], &'a [u8])> {
+    codes: Lines<'a>,
+    meta: Lines<'a>,
+) -> impl Iterator<Item = (Lines<'a>, &'a [u8])> {
     for line in meta {
         s.prefetch(line, PREFETCH_BYTES);
     }
@@ -287,7 +287,7 @@ trait BlockKernel {
     /// Adds the share of block `b` to each row's sums.
     fn multiply<S: Lanes, const N: usize>(
         s: S,
-        codes: &[[u8; 64]],
+        codes: Lines,
         meta: &[u8],
         x: &[&[Self::Acts]; N],
         b: usize,
@@ -311,7 +311,7 @@ impl<const BITS: usize, const MIN: bool> BlockKernel for Plain<BITS, MIN> {
     #[inline(always)]
     fn multiply<S: Lanes, const N: usize>(
         s: S,
-        codes: &[[u8; 64]],
+        codes: Lines,
         meta: &[u8],
         x: &[&[Block32]; N],
         b: usize,
@@ -350,7 +350,7 @@ impl<const BITS: usize, const SUB: usize, const MIN: bool> BlockKernel for Super
     #[inline(always)]
     fn multiply<S: Lanes, const N: usize>(
         s: S,
-        codes: &[[u8; 64]],
+        codes: Lines,
         meta: &[u8],
         x: &[&[Block256]; N],
         b: usize,

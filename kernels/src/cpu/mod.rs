@@ -28,14 +28,17 @@ pub use pack::Packed;
 pub use rope::{Angles, RopeStyle};
 pub use team::Team;
 
+/// `matmul(w, first, x, out, add, scratch)`: groups `first..` of `w` by the rows `x`, as many groups as
+/// `out` has tiles (groups, rows, 16); with `add` onto what `out` holds. `scratch` has
+/// [`Packed::scratch_len`] floats.
+pub type Matmul = fn(&Packed, usize, &[ActRow], &mut [f32], bool, &mut [f32]);
+
 /// The kernels of one instruction set.
 pub struct Kernels {
     /// Name as in `DOVETAIL_ISA`.
     pub name: &'static str,
-    /// `matmul(w, first, x, out, add, scratch)`: groups `first..` of `w` by the rows `x`, as many as
-    /// `out` has tiles (groups, rows, 16); `add` adds to `out`. `scratch`: see
-    /// [`Packed::scratch_len`].
-    pub matmul: fn(&Packed, usize, &[ActRow], &mut [f32], bool, &mut [f32]),
+    /// The product of packed weights and rows of activations.
+    pub matmul: Matmul,
     /// `quantize(x, forms, out)`: one row of activations in the forms asked for.
     pub quantize: fn(&[f32], Forms, &mut ActRow),
     /// `rms_norm(x, weight, eps, out)`: RMSNorm of one row.

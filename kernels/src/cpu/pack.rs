@@ -30,6 +30,9 @@ use rayon::prelude::*;
 #[repr(C, align(64))]
 struct Line([u8; 64]);
 
+/// Some consecutive lines.
+pub(super) type Lines<'a> = &'a [[u8; 64]];
+
 /// What the lines of a packed matrix hold.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layout {
@@ -142,7 +145,7 @@ impl Packed {
     }
 
     /// The lines of group `g`.
-    pub(super) fn group(&self, g: usize) -> &[[u8; 64]] {
+    pub(super) fn group(&self, g: usize) -> Lines<'_> {
         bytemuck::cast_slice(&self.lines[g * self.group_lines..][..self.group_lines])
     }
 }
@@ -173,7 +176,8 @@ impl Units {
     }
 
     fn lines(&self) -> usize {
-        let unit = |blocks: usize| blocks * self.code_lines + (blocks * self.meta_bytes).div_ceil(64);
+        let unit =
+            |blocks: usize| blocks * self.code_lines + (blocks * self.meta_bytes).div_ceil(64);
         let (whole, rest) =
             (self.blocks / self.blocks_per_unit, self.blocks % self.blocks_per_unit);
         whole * unit(self.blocks_per_unit) + unit(rest)
@@ -181,10 +185,7 @@ impl Units {
 
     /// Cuts the next unit off `lines`: its codes and its scales.
     #[inline(always)]
-    pub(super) fn next<'a>(
-        &mut self,
-        lines: &mut &'a [[u8; 64]],
-    ) -> Option<(&'a [[u8; 64]], &'a [[u8; 64]])> {
+    pub(super) fn next<'a>(&mut self, lines: &mut Lines<'a>) -> Option<(Lines<'a>, Lines<'a>)> {
         let blocks = self.blocks.min(self.blocks_per_unit);
         if blocks == 0 {
             return None;
