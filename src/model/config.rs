@@ -91,7 +91,8 @@ impl Keys<'_> {
             return Err(self.wrong("attention.value_length", "differs from the keys' length"));
         }
         if head_dim == 0 || head_dim % LANES != 0 {
-            let what = format!("heads of {head_dim} elements; only multiples of {LANES} can be run");
+            let what =
+                format!("heads of {head_dim} elements; only multiples of {LANES} can be run");
             return Err(Error::Unsupported(format!("{}: {what}", self.gguf.path().display())));
         }
         if n_rotated > head_dim || n_rotated % 2 != 0 {
@@ -142,8 +143,8 @@ impl Keys<'_> {
                     Some(n) => n,
                     None => self.required_size("context_length")?,
                 };
-                let [fast, slow] = [("yarn_beta_fast", 32.0), ("yarn_beta_slow", 1.0)]
-                    .map(|(name, default)| {
+                let [fast, slow] =
+                    [("yarn_beta_fast", 32.0), ("yarn_beta_slow", 1.0)].map(|(name, default)| {
                         let value = self.float(&format!("rope.scaling.{name}"));
                         value.map(|beta| beta.unwrap_or(default) as f64)
                     });
@@ -189,7 +190,8 @@ impl Ramp {
     fn new(base: f64, n_rotated: usize, trained: usize, fast: f64, slow: f64) -> Ramp {
         // The pair that turns `turns` times over the trained context.
         let pair = |turns: f64| {
-            n_rotated as f64 * libm::log(trained as f64 / (turns * 2.0 * PI)) / (2.0 * libm::log(base))
+            n_rotated as f64 * libm::log(trained as f64 / (turns * 2.0 * PI))
+                / (2.0 * libm::log(base))
         };
         let last = n_rotated as f64 - 1.0;
         Ramp { low: pair(fast).floor().max(0.0), high: pair(slow).ceil().min(last) }

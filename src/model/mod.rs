@@ -64,10 +64,10 @@ impl Model {
             let what = format!("has {ours} tokens but embeds {theirs}; convert the model anew");
             return Err(Error::gguf(path, what));
         }
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(options.threads)
-            .build()
-            .map_err(|e| Error::Invalid(format!("cannot start {} threads: {e}", options.threads)))?;
+        let pool =
+            rayon::ThreadPoolBuilder::new().num_threads(options.threads).build().map_err(|e| {
+                Error::Invalid(format!("cannot start {} threads: {e}", options.threads))
+            })?;
         let mut source = weights::Source::new(&gguf, &pool, options.progress);
         let weights = (loader.weights)(&config, &mut source)?;
         source.finish()?;

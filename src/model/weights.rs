@@ -149,7 +149,8 @@ fn expect_shape(gguf: &Gguf, tensor: &TensorView, shape: &[usize]) -> Result<()>
         return Ok(());
     }
     let (name, found) = (tensor.name(), tensor.shape());
-    let what = format!("tensor `{name}` has shape {found:?}, not {shape:?}; convert the model anew");
+    let what =
+        format!("tensor `{name}` has shape {found:?}, not {shape:?}; convert the model anew");
     Err(Error::gguf(gguf.path(), what))
 }
 

@@ -93,7 +93,8 @@ impl Sampler {
 
     fn penalise(&mut self, logits: &mut [f32], history: &[u32]) {
         let s = &self.sampling;
-        let none = s.repeat_penalty == 1.0 && s.presence_penalty == 0.0 && s.frequency_penalty == 0.0;
+        let none =
+            s.repeat_penalty == 1.0 && s.presence_penalty == 0.0 && s.frequency_penalty == 0.0;
         let window = usize::try_from(s.repeat_last_n).unwrap_or(usize::MAX).min(history.len());
         if none || window == 0 {
             return;

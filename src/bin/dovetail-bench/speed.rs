@@ -99,7 +99,9 @@ fn print(o: &Options, target: &Target, tests: &[Test], read: f64) {
     let file = model.gguf().total_bytes() as f64;
     match o.common.output {
         Format::Md => {
-            println!("| model | size | cpu | isa | threads | test | t/s | GB/s | of read bandwidth |");
+            println!(
+                "| model | size | cpu | isa | threads | test | t/s | GB/s | of read bandwidth |"
+            );
             println!("| --- | --: | --- | --- | --: | --: | --: | --: | --: |");
             for (test, mean, deviation, rate) in rows {
                 println!(
