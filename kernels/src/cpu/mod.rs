@@ -10,6 +10,7 @@
 
 pub mod acts;
 pub mod attention;
+mod blocks;
 pub mod lanes;
 mod matmul;
 mod norm;
