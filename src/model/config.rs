@@ -5,6 +5,9 @@ use crate::gguf::Gguf;
 use dovetail_kernels::cpu::{LANES, RopeStyle};
 use std::f64::consts::PI;
 
+/// Longest head: no model comes near, and a damaged file must not make us allocate for it.
+const HEAD_DIM_MAX: usize = 1024;
+
 /// Sizes and constants of a decoder.
 #[derive(Clone, Debug)]
 pub struct Config {

@@ -5,8 +5,6 @@
 //! tried on the way. Order of operations, as llama.cpp has it: penalties, top-k, top-p, min-p,
 //! temperature.
 
-use std::cmp::Ordering;
-
 /// How tokens are chosen. The defaults are llama.cpp's.
 #[derive(Clone, Debug)]
 pub struct Sampling {
@@ -120,9 +118,9 @@ impl Sampler {
         let all = logits.iter().zip(0..);
         self.candidates.clear();
         self.candidates.extend(all.map(|(&l, token)| Candidate { token, weight: l as f64 }));
+        // A total order, so that not even NaN from a damaged model upsets the sort.
         let by_logit = |a: &Candidate, b: &Candidate| {
-            let logits = b.weight.partial_cmp(&a.weight).unwrap_or(Ordering::Equal);
-            logits.then(a.token.cmp(&b.token))
+            b.weight.total_cmp(&a.weight).then(a.token.cmp(&b.token))
         };
         if 0 < s.top_k && s.top_k < self.candidates.len() {
             self.candidates.select_nth_unstable_by(s.top_k - 1, by_logit);
@@ -253,6 +251,15 @@ mod tests {
                 != fresh.sample(&mut LOGITS.clone(), &history)
         });
         assert!(differ.count() > 20, "seeds choose different texts");
+    }
+
+    #[test]
+    fn not_a_number_draws_some_token() {
+        for sampling in [plain(), Sampling::default()] {
+            let mut logits = [f32::NAN; 64];
+            logits[3] = 1.0;
+            assert!(Sampler::new(sampling).sample(&mut logits, &[]) < 64);
+        }
     }
 
     #[test]
