@@ -93,9 +93,10 @@ impl Keys<'_> {
         if self.size("attention.value_length")?.is_some_and(|n| n != head_dim) {
             return Err(self.wrong("attention.value_length", "differs from the keys' length"));
         }
-        if head_dim == 0 || head_dim % LANES != 0 {
-            let what =
-                format!("heads of {head_dim} elements; only multiples of {LANES} can be run");
+        if head_dim == 0 || head_dim % LANES != 0 || head_dim > HEAD_DIM_MAX {
+            let what = format!(
+                "heads of {head_dim} elements; multiples of {LANES} up to {HEAD_DIM_MAX} can be run"
+            );
             return Err(Error::Unsupported(format!("{}: {what}", self.gguf.path().display())));
         }
         if n_rotated > head_dim || n_rotated % 2 != 0 {
