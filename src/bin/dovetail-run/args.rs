@@ -1,0 +1,530 @@
+//! The flags. Names and defaults are llama.cpp's where it has the same thing.
+//!
+//! Ranges are checked here, so that everything behind may rely on them. To add a flag: a field, and
+//! if it has several letters behind one dash a row in `argv.rs`.
+
+use crate::argv;
+use crate::log::Log;
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches, Parser};
+use dovetail::{ChatTemplate, Error, Result, Sampling};
+use std::ffi::OsString;
+use std::hash::{BuildHasher, RandomState};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+/// Most threads and most tokens of a pass: far beyond use, and below what exhausts a machine.
+const THREADS: RangeInclusive<i64> = 1..=1024;
+const PASS: RangeInclusive<i64> = 1..=65_536;
+
+/// A chat with a language model, or one answer, on the CPU.
+///
+/// On a terminal it opens a chat; with -p, -f or standard input it answers once. The text goes to
+/// standard output, everything else to standard error.
+#[derive(Debug, Parser)]
+#[command(name = "dovetail-run", disable_version_flag = true, max_term_width = 100)]
+pub struct Args {
+    /// The model, a GGUF file; without one the default model that scripts/setup fetches
+    #[arg(value_name = "MODEL", help_heading = "Model")]
+    pub positional: Option<PathBuf>,
+    /// The same, as a flag
+    #[arg(short, long, value_name = "FILE", env = "DOVETAIL_MODEL", help_heading = "Model")]
+    pub model: Option<PathBuf>,
+    #[arg(long, value_name = "REPO", hide = true)]
+    hf_repo: Option<String>,
+    /// Keep the model file from being swapped out
+    #[arg(long, env = "DOVETAIL_MLOCK", help_heading = "Model")]
+    pub mlock: bool,
+    /// Read the model file into memory instead of mapping it
+    #[arg(long, env = "DOVETAIL_NO_MMAP", help_heading = "Model")]
+    pub no_mmap: bool,
+
+    /// Answer this and exit
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Prompt")]
+    pub prompt: Option<String>,
+    /// Answer what this file says and exit
+    #[arg(short, long, value_name = "FILE", conflicts_with = "prompt", help_heading = "Prompt")]
+    pub file: Option<PathBuf>,
+    /// What the model is told about its task [-sys]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    #[arg(env = "DOVETAIL_SYSTEM_PROMPT", help_heading = "Prompt")]
+    pub system_prompt: Option<String>,
+    /// Replace \n, \t, \r, \\, \', \" and \xHH in -p, -sys and -r: the default
+    #[arg(short, long, overrides_with = "no_escape", help_heading = "Prompt")]
+    escape: bool,
+    /// Take backslashes as they are
+    #[arg(long, overrides_with = "escape", help_heading = "Prompt")]
+    no_escape: bool,
+    /// Complete the prompt as it is, without a chat template [-no-cnv]
+    #[arg(long, visible_alias = "no-conversation", help_heading = "Prompt")]
+    pub raw: bool,
+    /// Do not repeat the prompt in front of the completion (with --raw)
+    #[arg(long, help_heading = "Prompt")]
+    pub no_display_prompt: bool,
+
+    /// End the chat after one answer [-st]
+    #[arg(long, help_heading = "Chat")]
+    pub single_turn: bool,
+    /// End an answer before this text; may be given several times
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Chat")]
+    pub reverse_prompt: Vec<String>,
+    /// Chat template in place of the model's: a name, or the template itself
+    #[arg(long, value_name = "NAME|JINJA", env = "DOVETAIL_CHAT_TEMPLATE", help_heading = "Chat")]
+    chat_template: Option<String>,
+    /// Chat template in place of the model's, from a file
+    #[arg(long, value_name = "FILE", conflicts_with = "chat_template", help_heading = "Chat")]
+    chat_template_file: Option<PathBuf>,
+    /// Colour what you type (and with --raw the prompt) on a terminal [-co]
+    #[arg(long, env = "DOVETAIL_COLOR", help_heading = "Chat")]
+    pub color: bool,
+
+    /// Threads at work [default: the physical cores]
+    #[arg(short, long, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
+    #[arg(env = "DOVETAIL_THREADS", help_heading = "Threads, context and passes")]
+    threads: Option<usize>,
+    /// Accepted for llama.cpp's sake: prompt and answer run on the same threads [-tb]
+    #[arg(long, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
+    #[arg(help_heading = "Threads, context and passes")]
+    threads_batch: Option<usize>,
+    /// Tokens of prompt and answers together; 0: as many as the model was made for and memory holds
+    #[arg(short, long, value_name = "N", default_value = "0", value_parser = context)]
+    #[arg(allow_negative_numbers = true)]
+    #[arg(env = "DOVETAIL_CTX_SIZE", help_heading = "Threads, context and passes")]
+    pub ctx_size: usize,
+    /// Most tokens of an answer; -1: until the model ends it or the context is full
+    #[arg(short = 'n', long, visible_alias = "n-predict", value_name = "N", default_value = "-1")]
+    #[arg(value_parser = predict, allow_negative_numbers = true)]
+    #[arg(env = "DOVETAIL_PREDICT", help_heading = "Threads, context and passes")]
+    predict: i64,
+    /// Bounds --ubatch-size from above; no other effect
+    #[arg(short, long, value_name = "N", default_value = "2048", value_parser = pass)]
+    #[arg(allow_negative_numbers = true)]
+    #[arg(env = "DOVETAIL_BATCH_SIZE", help_heading = "Threads, context and passes")]
+    batch_size: usize,
+    /// Most prompt tokens that share one pass over the weights [-ub]
+    #[arg(long, value_name = "N", default_value = "512", value_parser = pass)]
+    #[arg(allow_negative_numbers = true)]
+    #[arg(env = "DOVETAIL_UBATCH_SIZE", help_heading = "Threads, context and passes")]
+    ubatch_size: usize,
+    /// Type of the cached keys: f16 [-ctk]
+    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = cache_type)]
+    #[arg(env = "DOVETAIL_CACHE_TYPE_K", help_heading = "Threads, context and passes")]
+    cache_type_k: String,
+    /// Type of the cached values: f16 [-ctv]
+    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = cache_type)]
+    #[arg(env = "DOVETAIL_CACHE_TYPE_V", help_heading = "Threads, context and passes")]
+    cache_type_v: String,
+
+    /// Selects one of all possible texts; -1: another one each time
+    #[arg(short, long, value_name = "N", default_value = "-1", value_parser = seed)]
+    #[arg(allow_negative_numbers = true, env = "DOVETAIL_SEED", help_heading = "Sampling")]
+    seed: i128,
+    /// Above 1 more surprising, below 1 less; 0: always the most likely token
+    #[arg(long, value_name = "X", default_value = "0.8", value_parser = not_negative)]
+    #[arg(allow_negative_numbers = true, env = "DOVETAIL_TEMP", help_heading = "Sampling")]
+    temp: f32,
+    /// Choose among the N most likely tokens; 0: all
+    #[arg(long, value_name = "N", default_value = "40", value_parser = top_k)]
+    #[arg(allow_negative_numbers = true, env = "DOVETAIL_TOP_K", help_heading = "Sampling")]
+    top_k: usize,
+    /// Choose among the most likely tokens that together have this probability; 1: all
+    #[arg(long, value_name = "P", default_value = "0.95", value_parser = probability)]
+    #[arg(allow_negative_numbers = true, env = "DOVETAIL_TOP_P", help_heading = "Sampling")]
+    top_p: f32,
+    /// Drop tokens less likely than this part of the most likely one; 0: none
+    #[arg(long, value_name = "P", default_value = "0.05", value_parser = probability)]
+    #[arg(allow_negative_numbers = true, env = "DOVETAIL_MIN_P", help_heading = "Sampling")]
+    min_p: f32,
+    /// Make recent tokens less likely by this factor; 1: not
+    #[arg(long, value_name = "X", default_value = "1.0", value_parser = positive)]
+    #[arg(
+        allow_negative_numbers = true,
+        env = "DOVETAIL_REPEAT_PENALTY",
+        help_heading = "Sampling"
+    )]
+    repeat_penalty: f32,
+    /// How many tokens back a token is recent; 0: none, -1: all
+    #[arg(long, value_name = "N", default_value = "64", value_parser = last_n)]
+    #[arg(
+        allow_negative_numbers = true,
+        env = "DOVETAIL_REPEAT_LAST_N",
+        help_heading = "Sampling"
+    )]
+    repeat_last_n: i32,
+    /// Subtracted from the logits of recent tokens
+    #[arg(long, value_name = "X", default_value = "0.0", value_parser = finite)]
+    #[arg(allow_negative_numbers = true)]
+    #[arg(env = "DOVETAIL_PRESENCE_PENALTY", help_heading = "Sampling")]
+    presence_penalty: f32,
+    /// Subtracted from the logits of recent tokens once for each time they occur
+    #[arg(long, value_name = "X", default_value = "0.0", value_parser = finite)]
+    #[arg(allow_negative_numbers = true)]
+    #[arg(env = "DOVETAIL_FREQUENCY_PENALTY", help_heading = "Sampling")]
+    frequency_penalty: f32,
+    /// Go on when the model ends its answer
+    #[arg(long, env = "DOVETAIL_IGNORE_EOS", help_heading = "Sampling")]
+    pub ignore_eos: bool,
+
+    /// How tokens are guessed ahead: none is available today
+    #[arg(long, value_name = "TYPE", default_value = "none", value_parser = spec_type)]
+    #[arg(env = "DOVETAIL_SPEC_TYPE", help_heading = "Speculation and devices")]
+    spec_type: String,
+    /// Accepted for llama.cpp's sake: the model runs on the CPU [-ngl]
+    #[arg(long, visible_alias = "n-gpu-layers", value_name = "N", allow_negative_numbers = true)]
+    #[arg(help_heading = "Speculation and devices")]
+    gpu_layers: Option<String>,
+    /// Print the devices and exit
+    #[arg(long, help_heading = "Speculation and devices")]
+    pub list_devices: bool,
+
+    /// Say more on standard error: seed, sizes, timings
+    #[arg(short, long, env = "DOVETAIL_VERBOSE", help_heading = "Reports")]
+    pub verbose: bool,
+    /// Append everything said on standard error, and what -v would say, to a file
+    #[arg(long, value_name = "FILE", env = "DOVETAIL_LOG_FILE", help_heading = "Reports")]
+    pub log_file: Option<PathBuf>,
+    /// Write counts and times of the last answer to a file
+    #[arg(long, value_name = "FILE", env = "DOVETAIL_STATS_JSON", help_heading = "Reports")]
+    pub stats_json: Option<PathBuf>,
+    /// Print version and build and exit
+    #[arg(long, help_heading = "Reports")]
+    pub version: bool,
+}
+
+/// A value, or what to give in its place.
+type Checked<T> = std::result::Result<T, String>;
+
+/// What the command line asks for.
+pub enum Parsed {
+    /// To run, with the model that was named.
+    Run(Box<Args>, Option<PathBuf>),
+    /// This text and nothing else.
+    Help(String),
+    /// The impossible: one line.
+    Wrong(String),
+}
+
+/// Reads the command line and the environment.
+pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Parsed {
+    let command = Args::command().mut_args(|arg| arg.hide_env_values(true));
+    let argv = match argv::rewrite(argv, &command) {
+        Ok(argv) => argv,
+        Err(line) => return Parsed::Wrong(line),
+    };
+    let matches = match command.try_get_matches_from(argv) {
+        Ok(matches) => matches,
+        Err(error) if !error.use_stderr() => return Parsed::Help(error.render().to_string()),
+        Err(error) => return Parsed::Wrong(one_line(&error.render().to_string())),
+    };
+    let mut args = match Args::from_arg_matches(&matches) {
+        Ok(args) => args,
+        Err(error) => return Parsed::Wrong(one_line(&error.render().to_string())),
+    };
+    let from_flag = matches.value_source("model") == Some(ValueSource::CommandLine);
+    let model = match (args.positional.take(), args.model.take()) {
+        (Some(a), Some(b)) if from_flag && a != b => {
+            let (a, b) = (a.display(), b.display());
+            return Parsed::Wrong(format!("two models are named, {a} and {b}; name one"));
+        }
+        (positional, flag) => positional.or(flag),
+    };
+    args.unescape();
+    Parsed::Run(Box::new(args), model)
+}
+
+/// clap's message without its usage text: the first line and its tip.
+fn one_line(rendered: &str) -> String {
+    let mut lines = rendered.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+    let first = lines.next().unwrap_or_default();
+    let first = first.strip_prefix("error: ").unwrap_or(first);
+    let more: Vec<_> =
+        lines.filter(|line| !line.is_empty() && !line.starts_with("For more")).collect();
+    let more = more.iter().map(|line| line.strip_prefix("tip: ").unwrap_or(line));
+    let parts: Vec<_> = [first].into_iter().chain(more).chain(["see --help"]).collect();
+    parts.join("; ")
+}
+
+impl Args {
+    /// What clap cannot check, and notes on flags without effect.
+    ///
+    /// # Errors
+    /// When something is asked for that this program does not do.
+    pub fn check(&self, log: &Log) -> Result<()> {
+        if let Some(repo) = &self.hf_repo {
+            return Err(Error::Invalid(format!(
+                "-hf {repo}: this program does not download; \
+                 fetch the model's .gguf file yourself and give its path"
+            )));
+        }
+        if self.gpu_layers.is_some() {
+            log.note("-ngl has no effect: the model runs on the CPU");
+        }
+        if self.threads_batch.is_some_and(|n| n != self.threads()) {
+            let n = self.threads();
+            log.note(&format!("-tb has no effect: the prompt too runs on {n} threads"));
+        }
+        Ok(())
+    }
+
+    /// Threads at work.
+    pub fn threads(&self) -> usize {
+        self.threads.unwrap_or_else(dovetail::machine::physical_cores)
+    }
+
+    /// Most tokens of a pass.
+    pub fn n_ubatch(&self) -> usize {
+        self.ubatch_size.min(self.batch_size)
+    }
+
+    /// Most tokens of an answer.
+    pub fn n_predict(&self) -> usize {
+        usize::try_from(self.predict).unwrap_or(usize::MAX)
+    }
+
+    /// How tokens are chosen; draws a seed if none is given, of 32 bits so that it is soon typed.
+    pub fn sampling(&self) -> Sampling {
+        let seed = u64::try_from(self.seed)
+            .unwrap_or_else(|_| RandomState::new().hash_one("seed") & u64::from(u32::MAX));
+        Sampling {
+            temperature: self.temp,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repeat_penalty: self.repeat_penalty,
+            repeat_last_n: self.repeat_last_n,
+            presence_penalty: self.presence_penalty,
+            frequency_penalty: self.frequency_penalty,
+            seed,
+        }
+    }
+
+    /// The chat template that is given in place of the model's.
+    ///
+    /// # Errors
+    /// When it cannot be read or parsed, or its name is unknown.
+    pub fn template(&self) -> Result<Option<ChatTemplate>> {
+        if let Some(path) = &self.chat_template_file {
+            return ChatTemplate::from_source(&read_text(path)?).map(Some);
+        }
+        let Some(given) = &self.chat_template else { return Ok(None) };
+        let jinja = given.contains("{{") || given.contains("{%");
+        if jinja { ChatTemplate::from_source(given) } else { ChatTemplate::named(given) }.map(Some)
+    }
+
+    fn unescape(&mut self) {
+        if !self.no_escape {
+            let texts = self.prompt.iter_mut().chain(&mut self.system_prompt);
+            for text in texts.chain(&mut self.reverse_prompt) {
+                *text = unescape(text);
+            }
+        }
+        self.reverse_prompt.retain(|text| !text.is_empty());
+    }
+}
+
+/// A whole file as text.
+///
+/// # Errors
+/// When it cannot be read, or is not text.
+pub fn read_text(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
+    String::from_utf8(bytes).map_err(|error| not_utf8(&path.display().to_string(), &error))
+}
+
+/// The error of a text that is none.
+pub fn not_utf8(name: &str, error: &std::string::FromUtf8Error) -> Error {
+    let at = error.utf8_error().valid_up_to();
+    Error::Invalid(format!("{name}: byte {at} is not UTF-8; convert it to UTF-8 text"))
+}
+
+/// Replaces the escapes that llama.cpp knows; an unknown one stays as it is.
+fn unescape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('\\') {
+        out.push_str(before);
+        let mut chars = after.chars();
+        let known = match chars.next() {
+            Some('n') => Some('\n'),
+            Some('t') => Some('\t'),
+            Some('r') => Some('\r'),
+            Some(c @ ('\'' | '"' | '\\')) => Some(c),
+            Some('x') => {
+                let hex = after.get(1..3).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+                let ascii = hex.filter(u8::is_ascii).map(char::from);
+                chars = if ascii.is_some() { after[3..].chars() } else { chars };
+                ascii
+            }
+            _ => None,
+        };
+        match known {
+            Some(c) => {
+                out.push(c);
+                rest = chars.as_str();
+            }
+            None => {
+                out.push('\\');
+                rest = after;
+            }
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+fn integer(text: &str, range: RangeInclusive<i64>, what: &str) -> Checked<i64> {
+    let found = text.parse().ok().filter(|n| range.contains(n));
+    found.ok_or_else(|| format!("give {what}"))
+}
+
+fn real(text: &str, fits: impl Fn(f32) -> bool, what: &str) -> Checked<f32> {
+    let found = text.parse().ok().filter(|x: &f32| x.is_finite() && fits(*x));
+    found.ok_or_else(|| format!("give {what}"))
+}
+
+fn threads(text: &str) -> Checked<usize> {
+    integer(text, THREADS, "a number of threads from 1 to 1024").map(|n| n as usize)
+}
+
+fn context(text: &str) -> Checked<usize> {
+    let range = 0..=i64::from(i32::MAX);
+    integer(text, range, "a number of tokens, or 0 for the model's own").map(|n| n as usize)
+}
+
+fn predict(text: &str) -> Checked<i64> {
+    integer(text, -1..=i64::MAX, "a number of tokens, or -1 for no limit")
+}
+
+fn pass(text: &str) -> Checked<usize> {
+    integer(text, PASS, "a number of tokens from 1 to 65536").map(|n| n as usize)
+}
+
+fn top_k(text: &str) -> Checked<usize> {
+    integer(text, 0..=i64::MAX, "a number of tokens, or 0 for all").map(|n| n as usize)
+}
+
+fn last_n(text: &str) -> Checked<i32> {
+    let range = -1..=i64::from(i32::MAX);
+    integer(text, range, "a number of tokens, 0 for none or -1 for all").map(|n| n as i32)
+}
+
+fn seed(text: &str) -> Checked<i128> {
+    let found = text.parse().ok().filter(|n| (-1..=i128::from(u64::MAX)).contains(n));
+    found.ok_or_else(|| "give a whole number of at most 64 bits, or -1 for a random one".into())
+}
+
+fn probability(text: &str) -> Checked<f32> {
+    real(text, |x| (0.0..=1.0).contains(&x), "a number from 0 to 1")
+}
+
+fn not_negative(text: &str) -> Checked<f32> {
+    real(text, |x| x >= 0.0, "0 or a positive number")
+}
+
+fn positive(text: &str) -> Checked<f32> {
+    real(text, |x| x > 0.0, "a positive number; 1 changes nothing")
+}
+
+fn finite(text: &str) -> Checked<f32> {
+    real(text, |_| true, "a number; 0 changes nothing")
+}
+
+fn cache_type(text: &str) -> Checked<String> {
+    let known = text == "f16";
+    known.then(|| text.to_owned()).ok_or_else(|| "only f16 is available today".into())
+}
+
+fn spec_type(text: &str) -> Checked<String> {
+    let known = text == "none";
+    known.then(|| text.to_owned()).ok_or_else(|| "only none is available today".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(args: &[&str]) -> Checked<(Box<Args>, Option<PathBuf>)> {
+        let argv = std::iter::once("dovetail-run").chain(args.iter().copied()).map(OsString::from);
+        match parse(argv) {
+            Parsed::Run(args, model) => Ok((args, model)),
+            Parsed::Help(text) => Err(text),
+            Parsed::Wrong(line) => Err(line),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_library() {
+        let (args, model) = run(&[]).unwrap();
+        let (ours, theirs) = (args.sampling(), Sampling::default());
+        assert_eq!(
+            format!("{:?}", Sampling { seed: 0, ..ours }),
+            format!("{:?}", Sampling { seed: 0, ..theirs })
+        );
+        assert_eq!((args.n_predict(), args.n_ubatch(), model), (usize::MAX, 512, None));
+    }
+
+    #[test]
+    fn flags_work_as_llama_cpp_users_type_them() {
+        let typed = "m.gguf -t 3 -c 64 -n 5 -b 100 -ub 200 -ctk f16 -ctv f16 -s 7 --temp 0 -sys a\\tb \
+                     -st -r x -r y -co -ngl 99 -no-cnv -e -v -p -1";
+        let typed: Vec<_> = typed.split_whitespace().collect();
+        let (args, model) = run(&typed).unwrap();
+        assert_eq!(model.unwrap(), Path::new("m.gguf"));
+        assert_eq!((args.threads(), args.ctx_size, args.n_predict()), (3, 64, 5));
+        assert_eq!((args.n_ubatch(), args.sampling().seed), (100, 7));
+        assert_eq!(args.system_prompt.as_deref(), Some("a\tb"));
+        assert_eq!(args.prompt.as_deref(), Some("-1"));
+        assert_eq!(args.reverse_prompt, ["x", "y"]);
+        assert!(args.single_turn && args.color && args.raw && args.verbose);
+    }
+
+    #[test]
+    fn wrong_values_are_one_line_with_the_next_step() {
+        for (typed, part) in [
+            ("-t 0", "from 1 to 1024"),
+            ("-t -2", "from 1 to 1024"),
+            ("-tb x", "from 1 to 1024"),
+            ("-c -1", "0 for the model's own"),
+            ("-n -2", "-1 for no limit"),
+            ("-ub 0", "from 1 to 65536"),
+            ("--temp -0.1", "0 or a positive number"),
+            ("--temp nan", "0 or a positive number"),
+            ("--top-p 1.5", "from 0 to 1"),
+            ("--min-p -1", "from 0 to 1"),
+            ("--repeat-penalty 0", "positive"),
+            ("--repeat-last-n -2", "-1 for all"),
+            ("-s -2", "-1 for a random one"),
+            ("-ctk q8_0", "only f16"),
+            ("--spec-type ngram", "only none"),
+            ("a.gguf -m b.gguf", "name one"),
+            ("a.gguf b.gguf", "unexpected argument"),
+            ("-p a -f b", "cannot be used with"),
+            ("-md d.gguf", "-md is no flag"),
+            ("--tempo 1", "'--temp'"),
+            ("-t", "a value is required"),
+        ] {
+            let line = run(&typed.split(' ').collect::<Vec<_>>()).unwrap_err();
+            assert!(line.contains(part) && !line.contains('\n'), "{typed}: {line}");
+        }
+        assert!(run(&["a.gguf", "-m", "a.gguf"]).is_ok());
+    }
+
+    #[test]
+    fn escapes_are_llama_cpps() {
+        for (text, expected) in [
+            (r"a\nb\tc\\n\'\x41\q\", "a\nb\tc\\n'A\\q\\"),
+            (r"\x4", r"\x4"),
+            (r"\xzz\xéé", r"\xzz\xéé"),
+            ("plain", "plain"),
+        ] {
+            assert_eq!(unescape(text), expected);
+        }
+        let (args, _) = run(&["--no-escape", "-p", r"a\n"]).unwrap();
+        assert_eq!(args.prompt.as_deref(), Some(r"a\n"));
+    }
+}

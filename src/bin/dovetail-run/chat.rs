@@ -1,0 +1,205 @@
+//! A conversation on a terminal.
+//!
+//! The whole conversation is rendered anew each turn; the session runs only what differs from its
+//! sequence. What cannot be answered is taken back, so the conversation always alternates.
+
+use crate::STDOUT;
+use crate::args::read_text;
+use crate::interrupt::EXIT_CODE;
+use crate::runner::{Answer, End, Runner};
+use dovetail::{Error, Message, Result};
+use rustyline::error::ReadlineError;
+use rustyline::history::MemHistory;
+use rustyline::{Behavior, Config, Editor};
+use std::path::Path;
+use std::process::ExitCode;
+
+const COMMANDS: &str = "/exit, /clear, /regen, /read FILE";
+
+struct Chat<'r, 'a> {
+    runner: &'r mut Runner<'a>,
+    /// All but the system prompt: user and assistant in turn.
+    messages: Vec<Message>,
+    /// Files read for the next message.
+    attached: String,
+    /// How many answers the last message has had before.
+    attempt: u64,
+}
+
+/// What the loop does after a line.
+enum Next {
+    Read,
+    Leave,
+    /// As `Read`, but Ctrl-C came: the next one in a row ends the program.
+    Interrupted,
+}
+
+/// Reads messages and answers them until the user leaves.
+///
+/// # Errors
+/// When there is no chat template, or the terminal is gone.
+pub fn run(runner: &mut Runner) -> Result<ExitCode> {
+    runner.chat_prompt(&[Message::new("user", "")])?;
+    let gone = |source| Error::Io { path: "terminal".into(), source };
+    // The editor writes to the terminal itself, so that standard output has the answers alone.
+    let config = Config::builder().behavior(Behavior::PreferTerm).build();
+    let editor = Editor::<(), MemHistory>::with_history(config, MemHistory::new());
+    let mut editor = editor.map_err(|error| gone(std::io::Error::other(error)))?;
+    let (name, n_ctx) = (&runner.session.model().config().name, runner.session.n_ctx());
+    let log = runner.log;
+    log.note(&format!("{name}, context {n_ctx} tokens; Ctrl-C stops an answer; {COMMANDS}"));
+    let single = runner.args.single_turn;
+    let colour = runner.args.color;
+    let mut chat = Chat { runner, messages: Vec::new(), attached: String::new(), attempt: 0 };
+    let mut interrupted = false;
+    loop {
+        match read(&mut editor, colour) {
+            Ok(line) if line.trim().is_empty() => {}
+            Ok(line) => match chat.line(&line)? {
+                Next::Leave => return Ok(ExitCode::SUCCESS),
+                _ if single && !chat.messages.is_empty() => return Ok(ExitCode::SUCCESS),
+                next => interrupted = matches!(next, Next::Interrupted),
+            },
+            Err(ReadlineError::Eof) => return Ok(ExitCode::SUCCESS),
+            Err(ReadlineError::Interrupted) if interrupted => {
+                return Ok(ExitCode::from(EXIT_CODE));
+            }
+            Err(ReadlineError::Interrupted) => {
+                interrupted = true;
+                log.note("Ctrl-C once more, or /exit, to leave");
+            }
+            Err(ReadlineError::Io(source)) => return Err(gone(source)),
+            Err(error) => return Err(gone(std::io::Error::other(error))),
+        }
+    }
+}
+
+/// A message; a line that ends in a backslash goes on in the next one.
+fn read(editor: &mut Editor<(), MemHistory>, colour: bool) -> rustyline::Result<String> {
+    let prompts = if colour { ["\x1b[1;32m> ", "\x1b[1;32m. "] } else { ["> ", ". "] };
+    let mut line = editor.readline(prompts[0]);
+    while let Ok(begun) = &line
+        && let Some(begun) = begun.strip_suffix('\\')
+    {
+        line = editor.readline(prompts[1]).map(|more| format!("{begun}\n{more}"));
+    }
+    if colour {
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), b"\x1b[0m");
+    }
+    if let Ok(line) = &line {
+        // A line that is not remembered is no reason to stop.
+        let _ = editor.add_history_entry(line.as_str());
+    }
+    line
+}
+
+impl Chat<'_, '_> {
+    fn line(&mut self, line: &str) -> Result<Next> {
+        let log = self.runner.log;
+        let (command, argument) = line.trim().split_once(' ').unwrap_or((line.trim(), ""));
+        match (command, argument.trim()) {
+            ("/exit", "") => return Ok(Next::Leave),
+            ("/clear", "") => {
+                self.messages.clear();
+                self.attached.clear();
+                log.note("the conversation is forgotten");
+            }
+            ("/regen", "") => return self.regenerate(),
+            ("/read", "") => log.note("name the file: /read FILE"),
+            ("/read", file) => match read_text(Path::new(file)) {
+                Ok(text) => {
+                    log.note(&format!(
+                        "{} bytes of {file} go before your next message",
+                        text.len()
+                    ));
+                    self.attached.push_str(&format!("{file}:\n{text}\n\n"));
+                }
+                Err(error) => log.note(&format!("error: {error}")),
+            },
+            (command, "") if looks_like_command(command) => {
+                log.note(&format!("{command} is no command; there are {COMMANDS}"));
+            }
+            _ => return self.ask(line),
+        }
+        Ok(Next::Read)
+    }
+
+    fn ask(&mut self, line: &str) -> Result<Next> {
+        let content = format!("{}{line}", self.attached);
+        self.messages.push(Message::new("user", content));
+        let attempt = std::mem::replace(&mut self.attempt, 0);
+        let Some(answer) = self.answer()? else {
+            self.messages.pop();
+            self.attempt = attempt;
+            return Ok(Next::Interrupted);
+        };
+        self.attached.clear();
+        Ok(self.keep(answer))
+    }
+
+    fn regenerate(&mut self) -> Result<Next> {
+        let Some(before) = self.messages.pop() else {
+            self.runner.log.note("there is no answer to give anew");
+            return Ok(Next::Read);
+        };
+        self.attempt += 1;
+        let Some(answer) = self.answer()? else {
+            self.messages.push(before);
+            return Ok(Next::Interrupted);
+        };
+        Ok(self.keep(answer))
+    }
+
+    /// The answer to the last message; none if it cannot be had, which has been said then.
+    fn answer(&mut self) -> Result<Option<Answer>> {
+        let system = self.runner.args.system_prompt.iter();
+        let system = system.map(|text| Message::new("system", text));
+        let messages: Vec<_> = system.chain(self.messages.iter().cloned()).collect();
+        let prompt = self.runner.chat_prompt(&messages);
+        let log = self.runner.log;
+        match prompt.and_then(|prompt| self.runner.answer(&prompt, self.attempt)) {
+            Ok(answer) if answer.end == End::Interrupted && answer.text.is_empty() => {
+                log.note("stopped before the answer began: your message is taken back");
+                Ok(None)
+            }
+            Ok(answer) => Ok(Some(answer)),
+            Err(Error::Context { needed, available }) => {
+                log.note(&format!(
+                    "the conversation with this message takes {needed} tokens and the context holds \
+                     {available}: the message is taken back; /clear forgets the conversation, \
+                     a larger -c holds more"
+                ));
+                Ok(None)
+            }
+            Err(Error::Io { path, source }) if path == Path::new(STDOUT) => {
+                Err(Error::Io { path, source })
+            }
+            Err(error) => {
+                log.note(&format!("error: {error}"));
+                Ok(None)
+            }
+        }
+    }
+
+    fn keep(&mut self, answer: Answer) -> Next {
+        self.messages.push(Message::new("assistant", answer.text));
+        self.runner.print_turn();
+        let remedy = "/clear forgets the conversation, a larger -c at the start holds more";
+        self.runner.explain_end(answer.end, remedy);
+        if answer.end == End::Interrupted { Next::Interrupted } else { Next::Read }
+    }
+}
+
+/// `/help`, but not `/usr/bin`.
+fn looks_like_command(word: &str) -> bool {
+    word.strip_prefix('/').is_some_and(|name| name.bytes().all(|b| b.is_ascii_alphabetic()))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn paths_are_no_commands() {
+        assert!(["/help", "/"].iter().all(|word| super::looks_like_command(word)));
+        assert!(["/usr/bin", "/x.txt", "hi"].iter().all(|word| !super::looks_like_command(word)));
+    }
+}

@@ -1,0 +1,85 @@
+//! Lines and progress on standard error, lines also in a file.
+//!
+//! Writing never fails: a closed standard error silences the log and does not end the program.
+
+use dovetail::{Error, Result};
+use std::fs::File;
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+
+/// Where lines go.
+#[derive(Debug, Default)]
+pub struct Log {
+    verbose: bool,
+    file: Option<File>,
+}
+
+impl Log {
+    /// A log that says more if `verbose`, and says all to a file if one is given.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub fn new(verbose: bool, path: Option<&Path>) -> Result<Log> {
+        let open = |path: &Path| {
+            let file = File::options().create(true).append(true).open(path);
+            file.map_err(|source| Error::Io { path: path.into(), source })
+        };
+        Ok(Log { verbose, file: path.map(open).transpose()? })
+    }
+
+    /// Whether details are shown.
+    pub fn is_verbose(&self) -> bool {
+        self.verbose
+    }
+
+    /// Says what everybody should read.
+    pub fn note(&self, lines: &str) {
+        let _ = writeln!(std::io::stderr(), "{lines}");
+        self.keep(lines);
+    }
+
+    /// Says what `-v` asks for.
+    pub fn detail(&self, lines: &str) {
+        if self.verbose {
+            let _ = writeln!(std::io::stderr(), "{lines}");
+        }
+        self.keep(lines);
+    }
+
+    fn keep(&self, lines: &str) {
+        if let Some(mut file) = self.file.as_ref() {
+            let _ = writeln!(file, "{lines}");
+        }
+    }
+}
+
+/// A percentage on the last line of the terminal, gone when dropped.
+pub struct Progress {
+    label: &'static str,
+    shown: Option<u64>,
+    terminal: bool,
+}
+
+impl Progress {
+    /// Shows nothing until the first update, and nothing at all if nobody watches.
+    pub fn new(label: &'static str) -> Progress {
+        Progress { label, shown: None, terminal: std::io::stderr().is_terminal() }
+    }
+
+    /// `done` of `total`.
+    pub fn update(&mut self, done: u64, total: u64) {
+        let percent = (done.min(total) as f64 / total.max(1) as f64 * 100.0) as u64;
+        if self.terminal && self.shown != Some(percent) {
+            self.shown = Some(percent);
+            let _ = write!(std::io::stderr(), "\r{}: {percent} %", self.label);
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.shown.is_some() {
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! `dovetail-run`: a chat, or one answer, from a model file.
+//!
+//! ```text
+//! argv.rs     multi-letter flags, as llama.cpp's users type them, for clap
+//! args.rs     the flags: names, defaults, ranges
+//! open.rs     which model, loading it, the context that memory holds
+//! runner.rs   a prompt to an answer on standard output, and what is reported about it
+//! stops.rs    stop strings in a stream of pieces
+//! report.rs   the printed timings, the statistics as JSON
+//! once.rs     one prompt, one answer
+//! chat.rs     a conversation on a terminal
+//! log.rs      lines and progress on standard error · interrupt.rs  Ctrl-C
+//! ```
+//!
+//! The text goes to standard output and nothing else does. Exit codes: 0, 1 for a model or machine
+//! that cannot do it, 2 for a mistake of the caller, 130 after Ctrl-C.
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod argv;
+mod chat;
+mod interrupt;
+mod log;
+mod once;
+mod open;
+mod report;
+mod runner;
+mod stops;
+
+use args::{Args, Parsed};
+use dovetail::{Error, Result};
+use dovetail_kernels::cpu::Kernels;
+use log::Log;
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// The name under which errors of standard output are reported.
+const STDOUT: &str = "standard output";
+
+fn main() -> ExitCode {
+    let (args, model) = match args::parse(std::env::args_os()) {
+        Parsed::Run(args, model) => (args, model),
+        Parsed::Help(text) => {
+            let _ = write!(std::io::stdout(), "{text}");
+            return ExitCode::SUCCESS;
+        }
+        Parsed::Wrong(line) => {
+            let _ = writeln!(std::io::stderr(), "error: {line}");
+            return ExitCode::from(2);
+        }
+    };
+    let log = match Log::new(args.verbose, args.log_file.as_deref()) {
+        Ok(log) => log,
+        Err(error) => return fail(&Log::default(), &error),
+    };
+    match run(&args, model.as_deref(), &log) {
+        Ok(code) => code,
+        Err(error) => fail(&log, &error),
+    }
+}
+
+/// Prints the error, unless it is that nobody reads our text any more (`| head`).
+fn fail(log: &Log, error: &Error) -> ExitCode {
+    match error {
+        Error::Io { path, source }
+            if path == Path::new(STDOUT) && source.kind() == ErrorKind::BrokenPipe =>
+        {
+            ExitCode::SUCCESS
+        }
+        error => {
+            log.note(&format!("error: {error}"));
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(args: &Args, model: Option<&Path>, log: &Log) -> Result<ExitCode> {
+    if args.version {
+        return print(&version());
+    }
+    if args.list_devices {
+        return print(&devices()?);
+    }
+    args.check(log)?;
+    let terminal = std::io::stdin().is_terminal();
+    let prompt = once::prompt(args, terminal)?;
+    if prompt.is_none() && args.raw {
+        let what = "--raw completes a prompt; give one with -p TEXT or -f FILE";
+        return Err(Error::Invalid(what.into()));
+    }
+    let template = args.template()?;
+    let interrupt = interrupt::Interrupt::new()?;
+    let path = open::choose(model, log)?;
+    let mut runner = open::open(args, &path, template, &interrupt, log)?;
+    match prompt {
+        Some(prompt) => once::run(&mut runner, &prompt),
+        None => chat::run(&mut runner),
+    }
+}
+
+fn print(text: &str) -> Result<ExitCode> {
+    let written = writeln!(std::io::stdout(), "{text}");
+    written.map_err(|source| Error::Io { path: STDOUT.into(), source })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn version() -> String {
+    let (arch, os) = (std::env::consts::ARCH, std::env::consts::OS);
+    let build = if cfg!(debug_assertions) { "debug" } else { "release" };
+    format!(
+        "dovetail-run {}\nbuilt for {arch} {os} ({build}), without GPU support",
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
+fn devices() -> Result<String> {
+    let chosen = Kernels::choose().map_err(Error::Invalid)?.name;
+    let all: Vec<_> = Kernels::available().map(|kernels| kernels.name).collect();
+    Ok(format!(
+        "CPU: {}, {} physical cores, instruction set {chosen} (available: {})\n\
+         GPU: support is not compiled in yet",
+        dovetail::machine::cpu_name(),
+        dovetail::machine::physical_cores(),
+        all.join(", ")
+    ))
+}

@@ -1,0 +1,140 @@
+//! From a name, or none, to a session.
+
+use crate::args::Args;
+use crate::interrupt::Interrupt;
+use crate::log::{Log, Progress};
+use crate::runner::Runner;
+use dovetail::model::Config;
+use dovetail::target::KvCache;
+use dovetail::{ChatTemplate, Error, LoadOptions, Model, OpenOptions};
+use dovetail::{Result, Session, SessionOptions};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// The file that scripts/setup fetches; `models/manifest.toml` says from where.
+const DEFAULT_MODEL: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
+
+/// Contexts are not shrunk below this for want of memory.
+const CONTEXT_MIN: usize = 512;
+
+/// The model that was named, or the default one.
+///
+/// # Errors
+/// When none was named and the default one was not fetched.
+pub fn choose(named: Option<&Path>, log: &Log) -> Result<PathBuf> {
+    if let Some(path) = named {
+        return Ok(path.to_owned());
+    }
+    let wrong = |why: String| {
+        Err(Error::Invalid(format!(
+            "no model is named and {why}; run scripts/setup, or name a .gguf file"
+        )))
+    };
+    let Some(folder) = cache_folder() else {
+        return wrong("there is no cache directory (HOME is not set)".into());
+    };
+    let path = folder.join(DEFAULT_MODEL);
+    if !path.exists() {
+        return wrong(format!("the default one is not there ({})", path.display()));
+    }
+    log.note(&format!("no model is named: using the default one, {}", path.display()));
+    Ok(path)
+}
+
+/// Where fetched models lie: as in scripts/setup.
+fn cache_folder() -> Option<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("DOVETAIL_CACHE")
+        .or_else(|| Some(set("XDG_CACHE_HOME")?.join("dovetail")))
+        .or_else(|| Some(set("HOME")?.join(".cache/dovetail")))
+}
+
+/// Loads a model and starts a session.
+///
+/// # Errors
+/// When the model cannot be loaded, its chat template is broken, or memory does not suffice.
+pub fn open<'a>(
+    args: &'a Args,
+    path: &Path,
+    template: Option<ChatTemplate>,
+    interrupt: &'a Interrupt,
+    log: &'a Log,
+) -> Result<Runner<'a>> {
+    let start = Instant::now();
+    let mut progress = Progress::new("loading");
+    let model = Model::load(
+        path,
+        LoadOptions {
+            open: OpenOptions { no_mmap: args.no_mmap, mlock: args.mlock },
+            threads: args.threads(),
+            progress: Box::new(|done, total| {
+                progress.update(done, total);
+                true
+            }),
+        },
+    )?;
+    drop(progress);
+    let template = match template {
+        None if !args.raw => ChatTemplate::from_gguf(model.gguf().metadata())?,
+        given => given,
+    };
+    let config = model.config().clone();
+    let n_ctx = context(args, &config, log);
+    let options = SessionOptions { n_ctx, threads: args.threads(), n_ubatch: args.n_ubatch() };
+    let mut session = Session::new(model.into(), options)?;
+    let load_time = start.elapsed();
+    let sampling = args.sampling();
+    log.detail(&format!(
+        "model {} ({}), {} layers, {} wide, vocabulary {}\n\
+         context {n_ctx} tokens, {:.1} MB when full\n\
+         {} threads, instruction set {}, passes of {}\n\
+         seed {}",
+        config.name,
+        config.arch,
+        config.n_layers,
+        config.n_embd,
+        config.n_vocab,
+        KvCache::bytes_for(&config, n_ctx) as f64 / 1e6,
+        args.threads(),
+        session.target().isa(),
+        session.target().max_rows(),
+        sampling.seed,
+    ));
+    Ok(Runner {
+        args,
+        path: path.to_owned(),
+        session,
+        template,
+        sampling,
+        load_time,
+        interrupt,
+        log,
+    })
+}
+
+/// The context that was asked for; else the model's, halved until memory holds it.
+fn context(args: &Args, config: &Config, log: &Log) -> usize {
+    if args.ctx_size > config.n_ctx {
+        let (asked, made) = (args.ctx_size, config.n_ctx);
+        log.note(&format!(
+            "the model was made for {made} tokens; beyond, to {asked}, it may ramble"
+        ));
+    }
+    if args.ctx_size > 0 {
+        return args.ctx_size;
+    }
+    let free = dovetail::machine::available_memory().unwrap_or(u64::MAX);
+    // The answer needs memory beside the cache.
+    let fits = |n: usize| KvCache::bytes_for(config, n) <= free / 10 * 9;
+    let mut n = config.n_ctx;
+    while n / 2 >= CONTEXT_MIN && !fits(n) {
+        n /= 2;
+    }
+    if n < config.n_ctx {
+        log.note(&format!(
+            "memory holds {n} tokens of the model's {}; -c chooses another number",
+            config.n_ctx
+        ));
+    }
+    n
+}

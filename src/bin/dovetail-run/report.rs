@@ -1,0 +1,96 @@
+//! Counts and times, as people and as programs read them.
+
+use dovetail::Stats;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Tokens a second; 0 where there was no time.
+fn per_second(n: usize, time: Duration) -> f64 {
+    if time.is_zero() { 0.0 } else { n as f64 / time.as_secs_f64() }
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// The line after a turn.
+pub fn turn(stats: &Stats) -> String {
+    format!(
+        "[ Prompt: {:.1} t/s | Generation: {:.1} t/s ]",
+        per_second(stats.prompt_n, stats.prompt_time),
+        per_second(stats.predicted_n, stats.predicted_time)
+    )
+}
+
+/// The block that `-v` adds.
+pub fn block(stats: &Stats, load_time: Duration) -> String {
+    let row = |name: &str, n: usize, of: &str, time: Duration| {
+        let each = ms(time) / n.max(1) as f64;
+        let rate = per_second(n, time);
+        let time = ms(time);
+        format!(
+            "{name:>16} = {time:10.2} ms / {n:5} {of} ({each:8.2} ms per token, {rate:8.2} tokens per second)"
+        )
+    };
+    let total = stats.prompt_time + stats.predicted_time;
+    let n = stats.prompt_n + stats.predicted_n;
+    [
+        format!("{:>16} = {:10.2} ms", "load time", ms(load_time)),
+        row("prompt eval time", stats.prompt_n, "tokens", stats.prompt_time),
+        row("eval time", stats.predicted_n, "runs  ", stats.predicted_time),
+        format!("{:>16} = {:10.2} ms / {n:5} tokens", "total time", ms(total)),
+        format!(
+            "{:>16} = {:5} of {}",
+            "prompt reused",
+            stats.cached_n,
+            stats.cached_n + stats.prompt_n
+        ),
+    ]
+    .join("\n")
+}
+
+/// What llama.cpp's server calls timings, under its names; `draft_n` is 0 while nothing drafts.
+pub fn timings(stats: &Stats) -> Value {
+    json!({
+        "prompt_n": stats.prompt_n,
+        "prompt_ms": ms(stats.prompt_time),
+        "prompt_per_second": per_second(stats.prompt_n, stats.prompt_time),
+        "predicted_n": stats.predicted_n,
+        "predicted_ms": ms(stats.predicted_time),
+        "predicted_per_second": per_second(stats.predicted_n, stats.predicted_time),
+        "draft_n": 0,
+        "draft_n_accepted": 0,
+        "cache_n": stats.cached_n,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stats() -> Stats {
+        Stats {
+            prompt_n: 50,
+            prompt_time: Duration::from_millis(250),
+            cached_n: 7,
+            predicted_n: 30,
+            predicted_time: Duration::from_millis(1500),
+        }
+    }
+
+    #[test]
+    fn the_printed_lines_are_those_of_llama_cpp() {
+        assert_eq!(turn(&stats()), "[ Prompt: 200.0 t/s | Generation: 20.0 t/s ]");
+        assert_eq!(turn(&Stats::default()), "[ Prompt: 0.0 t/s | Generation: 0.0 t/s ]");
+        let block = block(&stats(), Duration::from_millis(1234));
+        for part in [
+            "       load time =    1234.00 ms",
+            "prompt eval time =     250.00 ms /    50 tokens (    5.00 ms per token,   200.00 tokens per second)",
+            "       eval time =    1500.00 ms /    30 runs   (   50.00 ms per token,    20.00 tokens per second)",
+            "      total time =    1750.00 ms /    80 tokens",
+            "   prompt reused =     7 of 57",
+        ] {
+            assert!(block.contains(part), "{block}");
+        }
+    }
+}

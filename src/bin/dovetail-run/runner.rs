@@ -1,0 +1,173 @@
+//! A prompt to an answer on standard output.
+
+use crate::args::Args;
+use crate::interrupt::Interrupt;
+use crate::log::{Log, Progress};
+use crate::stops::Stops;
+use crate::{STDOUT, report};
+use dovetail::{ChatTemplate, Error, Message, Result, Sampling, Session, Stop};
+use serde_json::json;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A session with everything an answer needs.
+pub struct Runner<'a> {
+    /// The flags.
+    pub args: &'a Args,
+    /// The model's file.
+    pub path: PathBuf,
+    /// The sequence.
+    pub session: Session,
+    /// The chat template, if there is one and `--raw` does not forbid it.
+    pub template: Option<ChatTemplate>,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// From the start of loading to the session.
+    pub load_time: Duration,
+    /// Ctrl-C.
+    pub interrupt: &'a Interrupt,
+    /// Standard error.
+    pub log: &'a Log,
+}
+
+/// Why an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The session says so.
+    Session(Stop),
+    /// A stop string came.
+    StopString,
+    /// Ctrl-C came.
+    Interrupted,
+}
+
+impl End {
+    fn name(self) -> &'static str {
+        match self {
+            End::Session(Stop::End(_)) => "end",
+            End::Session(Stop::Length) => "length",
+            End::Session(Stop::Context) => "context",
+            End::StopString => "stop_string",
+            End::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// An answer as it was printed.
+pub struct Answer {
+    /// The text.
+    pub text: String,
+    /// Why there is not more.
+    pub end: End,
+}
+
+impl Runner<'_> {
+    /// The prompt that asks for the next message of a conversation.
+    ///
+    /// # Errors
+    /// When there is no template, or it refuses the messages.
+    pub fn chat_prompt(&self, messages: &[Message]) -> Result<Vec<u32>> {
+        let template = self.template.as_ref().ok_or_else(|| {
+            Error::Invalid(format!(
+                "{}: the model has no chat template; give one with --chat-template chatml, \
+                 or complete a prompt with --raw -p TEXT",
+                self.path.display()
+            ))
+        })?;
+        template.prompt(self.session.model().tokenizer(), messages, true)
+    }
+
+    /// Prints what follows the prompt, and statistics to where they are wanted. `attempt` is added to
+    /// the seed: another attempt gives another text.
+    ///
+    /// # Errors
+    /// When the prompt does not fit, or standard output or the statistics cannot be written.
+    pub fn answer(&mut self, prompt: &[u32], attempt: u64) -> Result<Answer> {
+        self.interrupt.defer();
+        let mut progress = Progress::new("reading the prompt");
+        let mut passes = 0;
+        let whole = self.session.prompt(prompt, &mut |done, total| {
+            // A prompt of one pass has no progress to show.
+            passes += usize::from(done < total);
+            if passes > 0 {
+                progress.update(done as u64, total as u64);
+            }
+            !self.interrupt.came()
+        })?;
+        drop(progress);
+        let sampling =
+            Sampling { seed: self.sampling.seed.wrapping_add(attempt), ..self.sampling.clone() };
+        let mut answer = Answer { text: String::new(), end: End::Interrupted };
+        if whole {
+            let streamed = self.stream(&sampling, &mut answer);
+            if !answer.text.is_empty() && !answer.text.ends_with('\n') {
+                emit("\n")?;
+            }
+            streamed?;
+        }
+        self.report(&sampling, answer.end)?;
+        Ok(answer)
+    }
+
+    fn stream(&mut self, sampling: &Sampling, answer: &mut Answer) -> Result<()> {
+        let mut stops = Stops::new(&self.args.reverse_prompt);
+        let mut show = |text: &str| {
+            answer.text.push_str(text);
+            emit(text)
+        };
+        let pieces = self.session.generate(sampling, self.args.n_predict());
+        for piece in pieces.ignore_end(self.args.ignore_eos) {
+            let (text, stopped) = stops.push(&piece?.text);
+            show(&text)?;
+            if stopped {
+                answer.end = End::StopString;
+                return Ok(());
+            }
+            if self.interrupt.came() {
+                break;
+            }
+        }
+        show(&stops.finish())?;
+        if let Some(stop) = self.session.stop() {
+            answer.end = End::Session(stop);
+        }
+        Ok(())
+    }
+
+    fn report(&mut self, sampling: &Sampling, end: End) -> Result<()> {
+        let stats = self.session.stats().clone();
+        self.log.detail(&report::block(&stats, self.load_time));
+        let Some(path) = &self.args.stats_json else { return Ok(()) };
+        let mut json = report::timings(&stats);
+        json["load_ms"] = json!(self.load_time.as_secs_f64() * 1e3);
+        json["stop"] = json!(end.name());
+        json["seed"] = json!(sampling.seed);
+        json["model"] = json!(self.path.to_string_lossy());
+        json["n_ctx"] = json!(self.session.n_ctx());
+        json["threads"] = json!(self.session.target().threads());
+        json["isa"] = json!(self.session.target().isa());
+        std::fs::write(path, format!("{json:#}\n"))
+            .map_err(|source| Error::Io { path: path.clone(), source })
+    }
+
+    /// The line after a turn.
+    pub fn print_turn(&self) {
+        self.log.note(&report::turn(self.session.stats()));
+    }
+
+    /// Says what to do about a full context.
+    pub fn explain_end(&self, end: End, remedy: &str) {
+        if end == End::Session(Stop::Context) {
+            let n = self.session.n_ctx();
+            self.log.note(&format!("the context of {n} tokens is full; {remedy}"));
+        }
+    }
+}
+
+/// Text to standard output, at once.
+pub fn emit(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.map_err(|source| Error::Io { path: STDOUT.into(), source })
+}

@@ -1,0 +1,391 @@
+//! The program `dovetail-run` as people run it: answers, one-line errors, Ctrl-C, the chat.
+//!
+//! What needs the default model is skipped, aloud, where it is absent: scripts/test fetches it.
+
+use dovetail_kernels::cpu::Kernels;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+const PROMPT: &str = "Name three uses of a ring buffer.";
+
+/// A command without flags from the environment.
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dovetail-run"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("DOVETAIL_") {
+            command.env_remove(name);
+        }
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+fn model() -> Option<PathBuf> {
+    let named = std::env::var_os("DOVETAIL_TEST_MODEL").map(PathBuf::from);
+    if named.is_none() {
+        eprintln!("SKIPPED: no model to run; set DOVETAIL_TEST_MODEL, or use scripts/test");
+    }
+    named
+}
+
+/// The program with the model, a seed, and answers of a few tokens.
+fn with_model(model: &Path, args: &[&str]) -> Command {
+    let mut command = program();
+    command.arg(model).args(["-s", "7", "-n", "24"]).args(args);
+    command
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("the program writes UTF-8")
+}
+
+fn answer(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", text(&output.stderr));
+    text(&output.stdout).to_owned()
+}
+
+fn answer_to_stdin(mut command: Command, input: &[u8]) -> Output {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A program that refuses its flags does not wait for its input.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn one_prompt_is_answered_from_a_flag_a_file_and_standard_input() {
+    let Some(model) = model() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("prompt.txt");
+    std::fs::write(&file, format!("{PROMPT}\n")).unwrap();
+    let flag = answer(&mut with_model(&model, &["-p", PROMPT]));
+    assert!(flag.trim().len() > 20 && flag.ends_with('\n'), "{flag:?}");
+    assert_eq!(answer(&mut with_model(&model, &["-f", file.to_str().unwrap()])), flag);
+    let piped = answer_to_stdin(with_model(&model, &[]), format!("{PROMPT}\n").as_bytes());
+    assert_eq!(text(&piped.stdout), flag);
+    assert_eq!(text(&piped.stderr), "", "nobody asked for more than the answer");
+}
+
+#[test]
+fn the_text_depends_on_the_seed_and_not_on_threads_instruction_set_or_passes() {
+    let Some(model) = model() else { return };
+    let args = ["-p", PROMPT];
+    let expected = answer(&mut with_model(&model, &args));
+    for threads in ["1", "2", "3"] {
+        assert_eq!(answer(with_model(&model, &args).args(["-t", threads])), expected);
+    }
+    for passes in ["1", "7"] {
+        assert_eq!(answer(with_model(&model, &args).args(["-ub", passes])), expected);
+    }
+    for kernels in Kernels::available() {
+        let found = answer(with_model(&model, &args).env("DOVETAIL_ISA", kernels.name));
+        assert_eq!(found, expected, "{}", kernels.name);
+    }
+    let other =
+        |seed: &str| answer(program().arg(&model).args(["-n", "24", "-s", seed]).args(args));
+    assert_ne!(other("8"), expected);
+    assert_eq!(other("7"), expected);
+}
+
+#[test]
+fn statistics_have_the_fields_of_llama_cpp_and_ours() {
+    let Some(model) = model() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (stats, log) = (folder.path().join("stats.json"), folder.path().join("log"));
+    let output = with_model(&model, &["-p", PROMPT, "--ignore-eos", "-t", "2", "-v"])
+        .arg("--stats-json")
+        .arg(&stats)
+        .arg("--log-file")
+        .arg(&log)
+        .output()
+        .unwrap();
+    let json: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&stats).unwrap()).unwrap();
+    for field in ["prompt_ms", "prompt_per_second", "predicted_ms", "predicted_per_second"] {
+        assert!(json[field].as_f64().unwrap() > 0.0, "{field}: {json}");
+    }
+    assert!(json["prompt_n"].as_u64().unwrap() > 10, "{json}");
+    for (field, expected) in
+        [("predicted_n", 24), ("draft_n", 0), ("draft_n_accepted", 0), ("seed", 7), ("threads", 2)]
+    {
+        assert_eq!(json[field], expected, "{field}");
+    }
+    assert_eq!(json["stop"], "length");
+    let stderr = text(&output.stderr);
+    for part in ["[ Prompt: ", "load time", "prompt eval time", "total time", "seed 7"] {
+        assert!(stderr.contains(part), "{part} in {stderr}");
+    }
+    assert_eq!(std::fs::read_to_string(log).unwrap(), stderr);
+}
+
+#[test]
+fn raw_mode_completes_the_prompt_and_stop_strings_end_it() {
+    let Some(model) = model() else { return };
+    let args = ["-no-cnv", "--temp", "0", "-p", "one, two, three,"];
+    let whole = answer(&mut with_model(&model, &args));
+    assert!(whole.starts_with("one, two, three, four, five"), "{whole}");
+    let bare = answer(with_model(&model, &args).arg("--no-display-prompt"));
+    assert_eq!(whole.strip_prefix("one, two, three,").unwrap(), bare);
+    let stopped = answer(with_model(&model, &args).args(["-r", "five"]));
+    assert_eq!(stopped, "one, two, three, four, \n");
+}
+
+#[test]
+fn the_context_bounds_prompt_and_answer() {
+    let Some(model) = model() else { return };
+    let output = with_model(&model, &["-p", PROMPT, "-c", "16"]).output().unwrap();
+    assert_one_line(&output, 2, "--ctx-size");
+    let args = ["-p", PROMPT, "-c", "48", "-n", "-1", "--ignore-eos"];
+    let output = program().arg(&model).args(args).output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(
+        text(&output.stderr),
+        "the context of 48 tokens is full; -c gives it another size\n"
+    );
+}
+
+/// An error: this exit code, one line that says the next step, nothing on standard output.
+fn assert_one_line(output: &Output, code: i32, part: &str) {
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    assert!(stderr.starts_with("error: ") && stderr.contains(part), "{part} in {stderr:?}");
+    assert_eq!(stderr.matches('\n').count(), 1, "{stderr}");
+    assert!(stderr.ends_with('\n') && !stderr.contains("panicked"), "{stderr}");
+    assert_eq!(text(&output.stdout), "");
+}
+
+/// A GGUF file without tensors and with these keys; an `Err` value is a string.
+fn gguf(keys: &[(&str, Result<u16, &str>)]) -> Vec<u8> {
+    let string = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
+    let mut bytes = b"GGUF\x03\0\0\0".to_vec();
+    bytes.extend(0u64.to_le_bytes());
+    bytes.extend((keys.len() as u64).to_le_bytes());
+    for (key, value) in keys {
+        bytes.extend(string(key));
+        match value {
+            Ok(number) => bytes.extend([&2u32.to_le_bytes()[..], &number.to_le_bytes()].concat()),
+            Err(text) => bytes.extend([&8u32.to_le_bytes()[..], &string(text)].concat()),
+        }
+    }
+    bytes.resize(bytes.len().next_multiple_of(32), 0);
+    bytes
+}
+
+#[test]
+fn wrong_models_give_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    };
+    let llama = ("general.architecture", Err("llama"));
+    let part = gguf(&[llama, ("split.count", Ok(2)), ("split.no", Ok(0))]);
+    let mut cases = vec![
+        (folder.path().join("absent.gguf"), 1, "no such file"),
+        (folder.path().to_owned(), 1, "directory"),
+        (file("text.gguf", b"Call me Ishmael. Some years ago, never mind how long"), 1, "GGUF"),
+        (file("empty.gguf", b""), 1, "download it again"),
+        (file("unknown.gguf", &gguf(&[("general.architecture", Err("mamba"))])), 1, "`mamba`"),
+        (file("bare.gguf", &gguf(&[llama])), 1, "tokenizer"),
+        (file("a-00001-of-00002.gguf", &part), 1, "a-00002-of-00002.gguf"),
+    ];
+    if let Some(model) = model() {
+        let mut start = Vec::new();
+        std::fs::File::open(model).unwrap().take(10_000_000).read_to_end(&mut start).unwrap();
+        cases.push((file("cut.gguf", &start), 1, "download"));
+        cases.push((file("head.gguf", &start[..1000]), 1, "download"));
+    }
+    for (path, code, part) in cases {
+        let output = program().arg(path).args(["-p", "x"]).output().unwrap();
+        assert_one_line(&output, code, part);
+    }
+}
+
+#[test]
+fn wrong_flags_give_one_line() {
+    for (args, part) in [
+        (&["-t", "0"][..], "from 1 to 1024"),
+        (&["--top-p", "2"], "from 0 to 1"),
+        (&["--temp", "-1"], "positive"),
+        (&["-ctk", "q8_0"], "only f16"),
+        (&["--spec-type", "draft-simple"], "only none"),
+        (&["-m", "other.gguf"], "name one"),
+        (&["--nonsense"], "--help"),
+        (&["-hf", "user/model", "-p", "x"], "give its path"),
+        (&["--chat-template", "nonesuch", "-p", "x"], "chatml"),
+        (&["-p", ""], "is empty"),
+        (&[], "standard input is empty"),
+        (&["--raw"], "standard input is empty"),
+    ] {
+        let output = program().arg("model.gguf").args(args).output().unwrap();
+        assert_one_line(&output, 2, part);
+    }
+    let output = program().args(["m.gguf", "-f", "/nonexistent"]).output().unwrap();
+    assert_one_line(&output, 1, "no such file");
+    assert_one_line(&answer_to_stdin(program(), b"\xff\xfe"), 2, "not UTF-8");
+    assert_one_line(&program().env("DOVETAIL_THREADS", "x").output().unwrap(), 2, "--threads");
+    let output = program().args(["m.gguf", "-p", "x"]).env("DOVETAIL_ISA", "mmx").output().unwrap();
+    assert!(!output.status.success());
+}
+
+#[test]
+fn the_default_model_is_that_of_the_manifest_and_its_absence_names_the_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = program().args(["-p", "x"]).env("DOVETAIL_CACHE", folder.path()).output().unwrap();
+    assert_one_line(&output, 2, "run scripts/setup");
+    let manifest = include_str!("../models/manifest.toml");
+    let file = manifest.lines().find_map(|line| line.strip_prefix("file = \"")?.strip_suffix('"'));
+    let path = folder.path().join(file.unwrap());
+    assert!(text(&output.stderr).contains(path.to_str().unwrap()), "{}", text(&output.stderr));
+    std::fs::write(&path, "no model").unwrap();
+    let output = program().args(["-p", "x"]).env("DOVETAIL_CACHE", folder.path()).output().unwrap();
+    let stderr = text(&output.stderr);
+    assert!(stderr.starts_with("no model is named: using the default one"), "{stderr}");
+}
+
+#[test]
+fn help_version_and_devices_are_printed() {
+    for (flag, part) in [
+        ("--help", "Sampling:"),
+        ("--version", env!("CARGO_PKG_VERSION")),
+        ("--list-devices", "CPU: "),
+    ] {
+        let output = program().arg(flag).output().unwrap();
+        assert!(output.status.success() && text(&output.stdout).contains(part), "{flag}");
+    }
+}
+
+#[test]
+fn a_closed_pipe_ends_the_program_quietly() {
+    let Some(model) = model() else { return };
+    let mut child = program()
+        .arg(model)
+        .args(["-p", PROMPT, "--ignore-eos"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdout.take().unwrap().read_exact(&mut [0; 8]).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+}
+
+#[cfg(unix)]
+mod terminal {
+    use super::*;
+    use rexpect::session::{PtySession, spawn_command};
+
+    const TIMEOUT_MS: u64 = 120_000;
+
+    fn chat(model: &Path, args: &[&str]) -> PtySession {
+        let mut command = program();
+        command.arg(model).args(args).env("TERM", "xterm");
+        command.stdin(Stdio::inherit());
+        let mut chat = spawn_command(command, Some(TIMEOUT_MS)).unwrap();
+        chat.exp_string("/read FILE").unwrap();
+        chat.exp_string("> ").unwrap();
+        chat
+    }
+
+    fn assert_exit(chat: &mut PtySession, code: i32) {
+        chat.exp_eof().unwrap();
+        // The status' type has no public name.
+        let status = format!("{:?}", chat.process().wait().unwrap());
+        assert!(
+            status.starts_with("Exited") && status.ends_with(&format!(", {code})")),
+            "{status}"
+        );
+    }
+
+    #[test]
+    fn a_chat_answers_and_knows_its_commands() {
+        let Some(model) = model() else { return };
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("note.txt");
+        std::fs::write(&file, "The password is swordfish.").unwrap();
+        let read = format!("/read {}", file.display());
+        let chat = &mut chat(&model, &["-s", "1", "-n", "16", "-c", "512"]);
+        for (line, said) in [
+            ("/regen", "no answer to give anew"),
+            ("Say hello.", "[ Prompt: "),
+            ("/regen", "[ Prompt: "),
+            ("/help", "is no command"),
+            ("/read", "name the file"),
+            ("/read /nonexistent", "no such file"),
+            (&read, "26 bytes of"),
+            ("What is the password?", "[ Prompt: "),
+            (&"many words ".repeat(300), "the message is taken back"),
+            ("/clear", "forgotten"),
+            ("/regen", "no answer to give anew"),
+        ] {
+            chat.send_line(line).unwrap();
+            chat.exp_string(said).unwrap_or_else(|e| panic!("{line}: {e}"));
+            chat.exp_string("> ").unwrap();
+        }
+        chat.send_line("/exit").unwrap();
+        assert_exit(chat, 0);
+    }
+
+    #[test]
+    fn ctrl_c_stops_the_answer_and_twice_the_program() {
+        let Some(model) = model() else { return };
+        let chat = &mut chat(&model, &["--ignore-eos"]);
+        chat.send_line("Count to one thousand").unwrap();
+        chat.exp_string("thousand").unwrap();
+        chat.exp_regex("\n[^\n]*[A-Za-z0-9]{3}").unwrap();
+        chat.send_control('c').unwrap();
+        chat.exp_string("[ Prompt: ").unwrap();
+        chat.exp_string("> ").unwrap();
+        chat.send_line("/help").unwrap();
+        chat.exp_string("is no command").unwrap();
+        chat.exp_string("> ").unwrap();
+        chat.send_control('c').unwrap();
+        chat.exp_string("once more").unwrap();
+        chat.exp_string("> ").unwrap();
+        chat.send_control('c').unwrap();
+        assert_exit(chat, 130);
+    }
+
+    #[test]
+    fn ctrl_d_and_a_single_turn_end_the_chat() {
+        let Some(model) = model() else { return };
+        let ended = &mut chat(&model, &[]);
+        ended.send_control('d').unwrap();
+        assert_exit(ended, 0);
+        let single = &mut chat(&model, &["-st", "-n", "4"]);
+        single.send_line("Hi").unwrap();
+        single.exp_string("[ Prompt: ").unwrap();
+        assert_exit(single, 0);
+    }
+
+    #[test]
+    fn one_interrupt_ends_a_single_answer_and_keeps_what_was_printed() {
+        let Some(model) = model() else { return };
+        let folder = tempfile::tempdir().unwrap();
+        let stats = folder.path().join("stats.json");
+        let mut child = program()
+            .arg(model)
+            .args(["-p", PROMPT, "--ignore-eos", "--stats-json"])
+            .arg(&stats)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        stdout.read_exact(&mut [0; 8]).unwrap();
+        let signal = format!("kill -INT {}", child.id());
+        assert!(Command::new("sh").args(["-c", &signal]).status().unwrap().success());
+        let mut rest = String::new();
+        stdout.read_to_string(&mut rest).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+        assert!(rest.ends_with('\n'));
+        let json = std::fs::read_to_string(&stats).unwrap();
+        assert!(json.contains(r#""stop": "interrupted""#), "{json}");
+    }
+}
