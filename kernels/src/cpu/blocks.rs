@@ -10,17 +10,23 @@ use super::pack::{Lines, scale_at};
 /// How far ahead of their use lines are requested: about what memory delivers in its latency.
 const PREFETCH_BYTES: usize = 4096;
 
-/// The blocks of one unit: lines of codes with bytes of scales.
+/// Lines of codes and bytes of scales of block `i` of a unit.
 #[inline(always)]
-pub(super) fn blocks_of<'a, S: Lanes, B: BlockKernel>(
-    s: S,
+pub(super) fn block<'a, B: BlockKernel>(
     codes: Lines<'a>,
-    meta: Lines<'a>,
-) -> impl Iterator<Item = (Lines<'a>, &'a [u8])> {
-    for line in meta {
+    scales: Lines<'a>,
+    i: usize,
+) -> (Lines<'a>, &'a [u8]) {
+    let scales = scales.as_flattened();
+    (&codes[i * B::CODE_LINES..][..B::CODE_LINES], &scales[i * B::META_BYTES..][..B::META_BYTES])
+}
+
+/// Requests the scales that lie ahead of a unit's.
+#[inline(always)]
+pub(super) fn prefetch<S: Lanes>(s: S, scales: Lines) {
+    for line in scales {
         s.prefetch(line, PREFETCH_BYTES);
     }
-    codes.chunks_exact(B::CODE_LINES).zip(meta.as_flattened().chunks_exact(B::META_BYTES))
 }
 
 /// One block of a group times the same block of some rows.

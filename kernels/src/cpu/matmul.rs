@@ -19,7 +19,7 @@
 //! takes consecutive groups writes consecutive memory. For one row this is the plain vector.
 
 use super::acts::ActRow;
-use super::blocks::{BlockKernel, Plain, Super, blocks_of};
+use super::blocks::{BlockKernel, Plain, Super, block, prefetch};
 use super::lanes::{LANES, Lanes, nth};
 use super::pack::{Layout, Lines, Packed, Units};
 use crate::quant::Format;
@@ -107,8 +107,10 @@ impl Groups<'_> {
             *row = B::acts(x);
         }
         let mut b = 0;
-        while let Some((codes, meta)) = units.next(&mut lines) {
-            for (codes, meta) in blocks_of::<S, B>(s, codes, meta) {
+        while let Some((codes, scales)) = units.next(&mut lines) {
+            prefetch(s, scales);
+            for i in 0..codes.len() / B::CODE_LINES {
+                let (codes, meta) = block::<B>(codes, scales, i);
                 B::multiply(s, codes, meta, &rows, b, &mut acc);
                 b += 1;
             }
@@ -137,8 +139,10 @@ impl Groups<'_> {
         let (rows, rest) = rows.as_chunks::<STEP>();
         let (acc, acc_rest) = acc.as_chunks_mut::<STEP>();
         let mut b = 0;
-        while let Some((codes, meta)) = units.next(&mut lines) {
-            for (codes, meta) in blocks_of::<S, B>(s, codes, meta) {
+        while let Some((codes, scales)) = units.next(&mut lines) {
+            prefetch(s, scales);
+            for i in 0..codes.len() / B::CODE_LINES {
+                let (codes, meta) = block::<B>(codes, scales, i);
                 for (rows, acc) in rows.iter().zip(&mut *acc) {
                     B::multiply(s, codes, meta, rows, b, acc);
                 }
