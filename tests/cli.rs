@@ -329,7 +329,10 @@ mod terminal {
             chat.exp_string(said).unwrap_or_else(|e| panic!("{line}: {e}"));
             chat.exp_string("> ").unwrap();
         }
-        chat.send_line("/exit").unwrap();
+        // What is typed ahead, or pasted as several lines, is not lost.
+        chat.send_line("/help\n/read\n/exit").unwrap();
+        chat.exp_string("is no command").unwrap();
+        chat.exp_string("name the file").unwrap();
         assert_exit(chat, 0);
     }
 
