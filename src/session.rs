@@ -242,6 +242,8 @@ impl Generate<'_> {
         let token = self.sampler.sample(&mut s.logits, &s.tokens);
         let tokenizer = s.target.model().tokenizer();
         if !self.ignore_end && tokenizer.is_end_of_generation(token) {
+            // Penalties have changed the logits: who goes on computes them anew.
+            s.logits_at = 0;
             s.stop = Some(Stop::End(token));
             return Ok(None);
         }

@@ -61,7 +61,9 @@ pub struct Sampler {
 impl Sampler {
     /// A sampler with these settings.
     pub fn new(sampling: Sampling) -> Sampler {
-        Sampler { sampling, candidates: Vec::new(), recent: Vec::new() }
+        // Grows no more while text is made, unless penalties look further back than anyone asks for.
+        let recent = Vec::with_capacity(sampling.repeat_last_n.clamp(0, 4096) as usize);
+        Sampler { sampling, candidates: Vec::new(), recent }
     }
 
     /// The settings.

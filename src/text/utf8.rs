@@ -14,7 +14,8 @@ pub struct Utf8Stream {
 impl Utf8Stream {
     /// A stream with nothing pending.
     pub fn new() -> Self {
-        Self::default()
+        // Longer than tokens are: the stream does not grow while text is made.
+        Self { pending: Vec::with_capacity(256) }
     }
 
     /// Appends to `out` all characters that `bytes` complete; keeps an unfinished one.
