@@ -1,0 +1,68 @@
+//! What several integration tests need: made-up models, a naive model, the real one's path.
+//!
+//! ```text
+//! tiny.rs    small llama models with random weights, of any weight type and RoPE scaling
+//! gguf.rs    a writer of GGUF files
+//! naive.rs   the textbook forward pass in double precision
+//! ```
+
+#![allow(dead_code, reason = "each test binary uses a part of this")]
+
+pub mod gguf;
+pub mod naive;
+pub mod tiny;
+
+use dovetail::{LoadOptions, Model};
+use std::path::{Path, PathBuf};
+
+/// Where the default model lies, or `None`, said aloud.
+pub fn real_model() -> Option<PathBuf> {
+    let named = std::env::var_os("DOVETAIL_TEST_MODEL").map(PathBuf::from);
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+    let default = cache.map(|dir| dir.join("dovetail/SmolLM2-135M-Instruct.Q4_1.gguf"));
+    let path = named.or(default).filter(|path| path.exists());
+    if path.is_none() {
+        eprintln!(
+            "SKIPPED: the default model is absent; set DOVETAIL_TEST_MODEL or run scripts/setup"
+        );
+    }
+    path
+}
+
+/// Loads a model with two threads.
+pub fn load(path: &Path) -> dovetail::Result<Model> {
+    Model::load(path, LoadOptions { threads: 2, ..LoadOptions::default() })
+}
+
+/// Random numbers that are the same on every machine: SplitMix64.
+pub struct Random(pub u64);
+
+impl Random {
+    /// 64 random bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    }
+
+    /// A number below `n`.
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.bits() % n as u64) as usize
+    }
+
+    /// Roughly normal with deviation 1: the sum of twelve uniform numbers, without libm.
+    pub fn normal(&mut self) -> f64 {
+        let uniform = |x: u64| (x >> 11) as f64 / (1u64 << 53) as f64 - 0.5;
+        (0..12).map(|_| uniform(self.bits())).sum()
+    }
+}
+
+/// A fingerprint of bits: FNV-1a.
+pub fn fingerprint(words: impl IntoIterator<Item = u32>) -> u64 {
+    words.into_iter().flat_map(u32::to_le_bytes).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    })
+}

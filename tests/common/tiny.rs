@@ -1,0 +1,282 @@
+//! Small models with random weights, made in memory: the same bytes on every run.
+
+use super::Random;
+use super::gguf::{Parts, Tensor};
+use dovetail::gguf::{Array, Value};
+
+/// Numbers of weight types in GGUF files.
+pub mod types {
+    pub const F32: u32 = 0;
+    pub const F16: u32 = 1;
+    pub const Q4_0: u32 = 2;
+    pub const Q4_1: u32 = 3;
+    pub const Q5_0: u32 = 6;
+    pub const Q5_1: u32 = 7;
+    pub const Q8_0: u32 = 8;
+    pub const Q2_K: u32 = 10;
+    pub const Q3_K: u32 = 11;
+    pub const Q4_K: u32 = 12;
+    pub const Q5_K: u32 = 13;
+    pub const Q6_K: u32 = 14;
+    pub const IQ4_NL: u32 = 20;
+    pub const BF16: u32 = 30;
+}
+use types::*;
+
+/// How positions are stretched.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Scaling {
+    None,
+    Linear {
+        factor: f64,
+    },
+    Yarn {
+        factor: f64,
+        original: u32,
+    },
+    /// Llama 3: frequencies have their divisors in the tensor `rope_freqs.weight`.
+    Llama3 {
+        factor: f64,
+        low: f64,
+        high: f64,
+        original: f64,
+    },
+}
+
+/// The sizes and types of a model.
+#[derive(Clone, Copy, Debug)]
+pub struct Tiny {
+    pub name: &'static str,
+    pub n_layers: usize,
+    pub n_embd: usize,
+    pub n_heads: usize,
+    pub n_kv_heads: usize,
+    pub head_dim: usize,
+    pub n_ff: usize,
+    /// Types of the layers' matrices, in turn.
+    pub layers: &'static [u32],
+    pub embedding: u32,
+    /// Type of the head; `None` ties it to the embedding.
+    pub head: Option<u32>,
+    /// Elements of a head that turn.
+    pub n_rotated: usize,
+    pub rope_base: f64,
+    pub scaling: Scaling,
+}
+
+const BASE: Tiny = Tiny {
+    name: "",
+    n_layers: 2,
+    n_embd: 64,
+    n_heads: 4,
+    n_kv_heads: 2,
+    head_dim: 16,
+    n_ff: 96,
+    layers: &[],
+    embedding: F32,
+    head: None,
+    n_rotated: 16,
+    rope_base: 10_000.0,
+    scaling: Scaling::None,
+};
+
+/// Superblocks are 256 weights long, and so must be every width.
+const WIDE: Tiny =
+    Tiny { n_embd: 256, n_heads: 4, n_kv_heads: 1, head_dim: 64, n_ff: 256, n_rotated: 64, ..BASE };
+
+/// Every kind of weight, head and position that the tests walk.
+pub const ALL: &[Tiny] = &[
+    Tiny { name: "f32", layers: &[F32], ..BASE },
+    Tiny { name: "f16", layers: &[F16], embedding: F16, head: Some(F16), ..BASE },
+    Tiny { name: "bf16", layers: &[BF16], embedding: BF16, n_kv_heads: 4, ..BASE },
+    Tiny { name: "q4_0", layers: &[Q4_0], embedding: Q8_0, n_kv_heads: 1, ..BASE },
+    Tiny {
+        name: "q4_1",
+        layers: &[Q4_1],
+        embedding: Q8_0,
+        n_layers: 3,
+        n_embd: 96,
+        n_heads: 6,
+        ..BASE
+    },
+    Tiny { name: "q5", layers: &[Q5_0, Q5_1], embedding: F16, head: Some(Q5_1), ..BASE },
+    Tiny { name: "q8_0", layers: &[Q8_0], embedding: Q8_0, head_dim: 32, n_rotated: 32, ..BASE },
+    Tiny { name: "q2_K", layers: &[Q2_K, Q3_K], embedding: Q4_K, head: Some(Q6_K), ..WIDE },
+    Tiny { name: "q4_K", layers: &[Q4_K, Q6_K, Q5_K], embedding: Q6_K, ..WIDE },
+    Tiny { name: "iq4_nl", layers: &[IQ4_NL], embedding: IQ4_NL, ..BASE },
+    Tiny { name: "mixed", layers: &[Q4_K, IQ4_NL, F16, Q4_1, Q6_K], embedding: Q5_0, ..WIDE },
+    Tiny { name: "partly rotated", layers: &[F16], n_rotated: 8, rope_base: 500.0, ..BASE },
+    Tiny { name: "linear", layers: &[F32], scaling: Scaling::Linear { factor: 4.0 }, ..BASE },
+    Tiny {
+        name: "yarn",
+        layers: &[F32],
+        head_dim: 64,
+        n_rotated: 64,
+        scaling: Scaling::Yarn { factor: 8.0, original: 256 },
+        ..BASE
+    },
+    Tiny {
+        name: "llama3",
+        layers: &[F32],
+        head_dim: 64,
+        n_rotated: 64,
+        rope_base: 500_000.0,
+        scaling: Scaling::Llama3 { factor: 8.0, low: 1.0, high: 4.0, original: 64.0 },
+        ..BASE
+    },
+];
+
+/// Merges of the vocabulary, in GPT-2's characters.
+const MERGES: &[&str] = &[
+    "t h", "th e", "i n", "a n", "e r", "o n", "Ġ t", "Ġt he", "an d", "Ġ a", "Ġa nd", "in g",
+    "Ġ Ġ", "Ã ©",
+];
+const SPECIAL: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
+
+/// Tokens of every tiny model: no multiple of 16, so that the head's last group is filled up.
+pub const N_VOCAB: usize = 256 + MERGES.len() + SPECIAL.len();
+/// Context of every tiny model.
+pub const N_CTX: u32 = 512;
+/// ε of every tiny model.
+pub const RMS_EPS: f32 = 1e-5;
+
+impl Tiny {
+    /// Whether no matrix is multiplied by rounded activations.
+    pub fn is_float(&self) -> bool {
+        let float = |ty: &u32| [F32, F16, BF16, IQ4_NL].contains(ty);
+        self.layers.iter().chain([&self.embedding]).chain(&self.head).all(float)
+    }
+
+    /// Radians a position of pair `i`, before any scaling.
+    pub fn frequency(&self, i: usize) -> f64 {
+        self.rope_base.powf(-2.0 * i as f64 / self.n_rotated as f64)
+    }
+
+    /// The file.
+    pub fn parts(&self) -> Parts {
+        let mut random =
+            Random(self.name.bytes().fold(1, |seed, byte| seed * 31 + u64::from(byte)));
+        let mut tensors = Vec::new();
+        let mut add = |name: &str, ty: u32, shape: &[usize], mean: f64, deviation: f64| {
+            let n = shape.iter().product();
+            let values: Vec<f32> =
+                (0..n).map(|_| (mean + deviation * random.normal()) as f32).collect();
+            tensors.push(tensor(name, ty, shape, &values));
+        };
+        let (q, kv) = (self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim);
+        let (e, ff) = (self.n_embd, self.n_ff);
+        // Products of normalised rows then have deviation `gain`; queries and logits stand out.
+        let scale = |gain: f64, n_in: usize| gain / (n_in as f64).sqrt();
+        let mut types = self.layers.iter().cycle().copied();
+        for i in 0..self.n_layers {
+            for (part, n_out, n_in, gain) in [
+                ("attn_q", q, e, 2.0),
+                ("attn_k", kv, e, 1.0),
+                ("attn_v", kv, e, 1.0),
+                ("attn_output", e, q, 1.0),
+                ("ffn_gate", ff, e, 1.0),
+                ("ffn_up", ff, e, 1.0),
+                ("ffn_down", e, ff, 1.0),
+            ] {
+                let ty = types.next().expect("the cycle has no end");
+                add(&format!("blk.{i}.{part}.weight"), ty, &[n_in, n_out], 0.0, scale(gain, n_in));
+            }
+            for part in ["attn_norm", "ffn_norm"] {
+                add(&format!("blk.{i}.{part}.weight"), F32, &[e], 1.0, 0.2);
+            }
+        }
+        add("output_norm.weight", F32, &[e], 1.0, 0.2);
+        add("token_embd.weight", self.embedding, &[e, N_VOCAB], 0.0, scale(3.0, e));
+        if let Some(head) = self.head {
+            add("output.weight", head, &[e, N_VOCAB], 0.0, scale(3.0, e));
+        }
+        if let Some(factors) = self.llama3_factors() {
+            tensors.push(tensor("rope_freqs.weight", F32, &[factors.len()], &factors));
+        }
+        Parts { keys: self.keys(), tensors }
+    }
+
+    fn keys(&self) -> Vec<(String, Value)> {
+        let size = |n: usize| Value::U32(n as u32);
+        let text = |text: &str| Value::String(text.to_owned());
+        let mut keys = vec![
+            ("general.architecture", text("llama")),
+            ("general.name", text(self.name)),
+            ("llama.block_count", size(self.n_layers)),
+            ("llama.context_length", Value::U32(N_CTX)),
+            ("llama.embedding_length", size(self.n_embd)),
+            ("llama.feed_forward_length", size(self.n_ff)),
+            ("llama.attention.head_count", size(self.n_heads)),
+            ("llama.attention.head_count_kv", size(self.n_kv_heads)),
+            ("llama.attention.key_length", size(self.head_dim)),
+            ("llama.attention.value_length", size(self.head_dim)),
+            ("llama.attention.layer_norm_rms_epsilon", Value::F32(RMS_EPS)),
+            ("llama.rope.dimension_count", size(self.n_rotated)),
+            ("llama.rope.freq_base", Value::F32(self.rope_base as f32)),
+            ("tokenizer.ggml.model", text("gpt2")),
+            ("tokenizer.ggml.pre", text("smollm")),
+            ("tokenizer.ggml.bos_token_id", size(N_VOCAB - 2)),
+            ("tokenizer.ggml.eos_token_id", size(N_VOCAB - 1)),
+            ("tokenizer.ggml.add_bos_token", Value::Bool(false)),
+        ];
+        match self.scaling {
+            Scaling::Linear { factor } => keys.extend([
+                ("llama.rope.scaling.type", text("linear")),
+                ("llama.rope.scaling.factor", Value::F32(factor as f32)),
+            ]),
+            Scaling::Yarn { factor, original } => keys.extend([
+                ("llama.rope.scaling.type", text("yarn")),
+                ("llama.rope.scaling.factor", Value::F32(factor as f32)),
+                ("llama.rope.scaling.original_context_length", Value::U32(original)),
+            ]),
+            Scaling::None | Scaling::Llama3 { .. } => {}
+        }
+        keys.extend(vocabulary());
+        keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+
+    /// The divisors that Llama 3's converter writes.
+    fn llama3_factors(&self) -> Option<Vec<f32>> {
+        let Scaling::Llama3 { factor, low, high, original } = self.scaling else { return None };
+        let divisor = |i| {
+            let wavelength = std::f64::consts::TAU / self.frequency(i);
+            if wavelength < original / high {
+                1.0
+            } else if wavelength > original / low {
+                factor
+            } else {
+                let smooth = (original / wavelength - low) / (high - low);
+                1.0 / ((1.0 - smooth) / factor + smooth)
+            }
+        };
+        Some((0..self.n_rotated / 2).map(|i| divisor(i) as f32).collect())
+    }
+}
+
+/// A tensor of the given values, quantised.
+pub fn tensor(name: &str, type_id: u32, shape: &[usize], values: &[f32]) -> Tensor {
+    let bytes = ggml_sys::quantize(type_id, values, shape[0]).unwrap();
+    let shape = shape.iter().map(|&n| n as u64).collect();
+    Tensor { name: name.to_owned(), shape, type_id, bytes }
+}
+
+/// Byte-level BPE: all bytes, a few merges, three special tokens.
+fn vocabulary() -> [(&'static str, Value); 3] {
+    let mut others = '\u{100}'..;
+    let mut tokens: Vec<String> = (0..=255u8)
+        .map(|byte| match byte {
+            b'!'..=b'~' | 0xa1..=0xac | 0xae.. => char::from(byte).to_string(),
+            _ => others.next().unwrap().to_string(),
+        })
+        .collect();
+    tokens.extend(MERGES.iter().map(|merge| merge.replace(' ', "")));
+    tokens.extend(SPECIAL.map(str::to_owned));
+    let mut kinds = vec![1; tokens.len()];
+    kinds[N_VOCAB - SPECIAL.len()..].fill(3);
+    let merges = MERGES.iter().map(|merge| (*merge).to_owned()).collect();
+    [
+        ("tokenizer.ggml.tokens", Value::Array(Array::String(tokens))),
+        ("tokenizer.ggml.token_type", Value::Array(Array::I32(kinds))),
+        ("tokenizer.ggml.merges", Value::Array(Array::String(merges))),
+    ]
+}

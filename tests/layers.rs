@@ -1,0 +1,320 @@
+//! The house rules that the compiler does not know: imports go one way, `unsafe` stays where
+//! `ARCHITECTURE.md` allows it, every file begins by saying what it is.
+
+use std::path::{Path, PathBuf};
+
+/// The layers, top to bottom: a module imports only what stands above it. Programs and the C
+/// interface stand at the bottom.
+const LAYERS: &[&str] =
+    &["gguf", "text", "model", "tree", "target", "ring", "draft", "spec", "session", "capi", "bin"];
+/// May be used by all and use no layer.
+const COMMON: &[&str] = &["error", "machine"];
+/// Where `unsafe` may stand: files and folders.
+const UNSAFE: &[&str] = &[
+    "src/gguf/file.rs",
+    "src/ring",
+    "src/draft/gpu",
+    "src/capi",
+    "kernels/src/cpu/x86",
+    "kernels/src/cpu/arm",
+    "kernels/src/cpu/team.rs",
+];
+
+/// The macro that calls a kernel compiled for its target features: it is expanded in the files of the
+/// instruction sets alone, but has to be written above them. One line, no more.
+const UNSAFE_MACRO: &str = "kernels/src/cpu/mod.rs";
+
+#[derive(Clone)]
+struct Source {
+    /// Relative to the repository, with `/`.
+    path: String,
+    text: String,
+}
+
+/// All Rust files under `dir`.
+fn sources(dir: &str) -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders = vec![root.join(dir)];
+    let mut files: Vec<PathBuf> = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    assert!(!files.is_empty(), "{dir} has no sources");
+    let source = |path: &PathBuf| Source {
+        path: path.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/"),
+        text: std::fs::read_to_string(path).unwrap(),
+    };
+    files.iter().map(source).collect()
+}
+
+/// The code as it is: comments and the contents of strings and characters become spaces.
+fn code(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = String::with_capacity(text.len());
+    let mut i = 0;
+    while i < bytes.len() {
+        let end = match bytes[i] {
+            b'/' if bytes[i..].starts_with(b"//") => line_end(bytes, i),
+            b'/' if bytes[i..].starts_with(b"/*") => comment_end(bytes, i),
+            b'"' => string_end(bytes, i),
+            b'r' if !out.ends_with(is_word) => raw_string_end(text, i).unwrap_or(i),
+            b'\'' => character_end(text, i).unwrap_or(i),
+            _ => i,
+        };
+        if end == i {
+            // One whole character.
+            let character = text[i..].chars().next().expect("i is inside the text");
+            out.push(character);
+            i += character.len_utf8();
+        } else {
+            out.extend(text[i..end].chars().map(|c| if c == '\n' { c } else { ' ' }));
+            i = end;
+        }
+    }
+    out
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+fn line_end(bytes: &[u8], from: usize) -> usize {
+    from + bytes[from..].iter().position(|b| *b == b'\n').unwrap_or(bytes.len() - from)
+}
+
+fn comment_end(bytes: &[u8], from: usize) -> usize {
+    let (mut depth, mut i) = (0, from);
+    while i < bytes.len() {
+        let step = match &bytes[i..] {
+            [b'/', b'*', ..] => 1,
+            [b'*', b'/', ..] => -1,
+            _ => 0,
+        };
+        depth += step;
+        i += if step == 0 { 1 } else { 2 };
+        if depth == 0 {
+            break;
+        }
+    }
+    i
+}
+
+fn string_end(bytes: &[u8], from: usize) -> usize {
+    let mut i = from + 1;
+    while i < bytes.len() && bytes[i] != b'"' {
+        i += if bytes[i] == b'\\' { 2 } else { 1 };
+    }
+    (i + 1).min(bytes.len())
+}
+
+/// `r"…"`, `r#"…"#`.
+fn raw_string_end(text: &str, from: usize) -> Option<usize> {
+    let hashes = text[from + 1..].bytes().take_while(|b| *b == b'#').count();
+    let start = from + 1 + hashes;
+    text[start..].strip_prefix('"')?;
+    let close = format!("\"{}", "#".repeat(hashes));
+    Some(start + 1 + text[start + 1..].find(&close)? + close.len())
+}
+
+/// `'x'` or `'\n'`, not a lifetime.
+fn character_end(text: &str, from: usize) -> Option<usize> {
+    let mut rest = text[from + 1..].char_indices();
+    let (_, first) = rest.next()?;
+    if first == '\\' {
+        rest.next();
+        return rest.find(|(_, c)| *c == '\'').map(|(at, _)| from + at + 2);
+    }
+    rest.next().filter(|(_, c)| *c == '\'').map(|(at, _)| from + at + 2)
+}
+
+/// The modules of the crate that paths in `code` begin with, and the line of each. `depth` is how
+/// many modules deep the code stands.
+fn imports(code: &str, crate_name: &str, depth: usize) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    for (start, matched) in code.match_indices(crate_name) {
+        let rest = code[start + matched.len()..].trim_start();
+        let is_path = !code[..start].ends_with(is_word) && rest.starts_with("::");
+        if is_path {
+            let line = line_of(code, start);
+            found.extend(first_names(&rest[2..]).into_iter().map(|name| (line, name)));
+        }
+    }
+    // As many `super` as the code is deep lead to the crate's root.
+    let up = "super::".repeat(depth);
+    for (start, _) in code.match_indices(&up).filter(|_| depth > 0) {
+        let rest = &code[start + up.len()..];
+        let before = &code[..start];
+        if !before.ends_with(is_word) && !before.ends_with("::") && !rest.starts_with("super") {
+            // In a file's tests `super` is the file itself: only names of layers count.
+            let names = first_names(rest).into_iter().filter(|name| LAYERS.contains(&&**name));
+            found.extend(names.map(|name| (line_of(code, start), name)));
+        }
+    }
+    found
+}
+
+fn line_of(code: &str, at: usize) -> usize {
+    code[..at].matches('\n').count() + 1
+}
+
+/// The first name of a path, or of each path in braces: `{a::{b, c}, d}` gives `a`, `d`.
+fn first_names(path: &str) -> Vec<String> {
+    let path = path.trim_start();
+    let Some(list) = path.strip_prefix('{') else {
+        return vec![path.chars().take_while(|c| is_word(*c)).collect()];
+    };
+    let (mut names, mut depth, mut start) = (Vec::new(), 0, 0);
+    for (i, c) in list.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' | ',' if depth == 0 => {
+                names.push(first_names(&list[start..i])[0].clone());
+                start = i + 1;
+                if c == '}' {
+                    break;
+                }
+            }
+            '}' => depth -= 1,
+            _ => {}
+        }
+    }
+    names.retain(|name| !name.is_empty());
+    names
+}
+
+/// The layer of a file and how many modules deep it stands: `src/model/arch/llama.rs` is in `model`,
+/// 3 deep.
+fn place(path: &str) -> (&str, usize) {
+    let inside = path.strip_prefix("src/").expect("the crate's sources").trim_end_matches(".rs");
+    let parts: Vec<&str> = inside.split('/').filter(|part| *part != "mod").collect();
+    (parts[0], parts.len())
+}
+
+/// What a file imports against the order. Names that `lib.rs` exports hide their layer and count as
+/// wrong.
+fn wrong_imports(source: &Source) -> Vec<String> {
+    let (layer, depth) = place(&source.path);
+    if layer == "lib" {
+        return Vec::new();
+    }
+    let above = |name: &str| LAYERS.iter().position(|l| *l == name);
+    let mine = above(layer);
+    let code = code(&source.text);
+    let mut found = imports(&code, "crate", depth);
+    if layer == "bin" {
+        // A program's `crate` is itself.
+        found = imports(&code, "dovetail", depth);
+    }
+    let wrong = |name: &str| match (mine, above(name)) {
+        _ if COMMON.contains(&name) || name == layer => None,
+        _ if layer == "bin" => {
+            (name == "capi").then_some("programs use the library, not its C names")
+        }
+        (None, _) => Some("what all may use must use no layer"),
+        (Some(mine), Some(theirs)) => (theirs > mine).then_some("that layer is below this one"),
+        (Some(_), None) => Some("write the path through the layer it belongs to"),
+    };
+    let message = |(line, name): &(usize, String)| {
+        let reason = wrong(name)?;
+        Some(format!("{}:{line}: imports `{name}`: {reason}", source.path))
+    };
+    found.iter().filter_map(message).collect()
+}
+
+fn lines_with_unsafe(text: &str) -> Vec<usize> {
+    let code = code(text);
+    let is_unsafe = |line: &str| {
+        line.match_indices("unsafe").any(|(at, word)| {
+            !line[..at].ends_with(is_word) && !line[at + word.len()..].starts_with(is_word)
+        })
+    };
+    (1..).zip(code.lines()).filter(|(_, line)| is_unsafe(line)).map(|(number, _)| number).collect()
+}
+
+fn assert_none(wrong: Vec<String>) {
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+#[test]
+fn imports_go_one_way() {
+    let wrong = sources("src").iter().flat_map(wrong_imports).collect();
+    assert_none(wrong);
+}
+
+#[test]
+fn every_module_has_its_layer() {
+    let known = |name: &str| name == "lib" || LAYERS.contains(&name) || COMMON.contains(&name);
+    let unknown = |source: &Source| {
+        let (layer, _) = place(&source.path);
+        (!known(layer)).then(|| format!("{}: give `{layer}` its place in LAYERS", source.path))
+    };
+    assert_none(sources("src").iter().filter_map(unknown).collect());
+}
+
+#[test]
+fn unsafe_stays_where_it_is_allowed() {
+    let allowed = |path: &str| {
+        UNSAFE
+            .iter()
+            .any(|a| path.strip_prefix(a).is_some_and(|p| p.is_empty() || p.starts_with('/')))
+    };
+    let mut wrong = Vec::new();
+    for source in [sources("src"), sources("kernels/src")].concat() {
+        if !allowed(&source.path) {
+            let mut lines = lines_with_unsafe(&source.text);
+            if source.path == UNSAFE_MACRO && lines.len() == 1 {
+                lines.clear();
+            }
+            wrong.extend(lines.iter().map(|line| format!("{}:{line}: unsafe", source.path)));
+        }
+    }
+    assert_none(wrong);
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    let all = [sources("src"), sources("kernels/src")].concat();
+    let silent = all.iter().filter(|source| !source.text.starts_with("//!"));
+    assert_none(silent.map(|s| format!("{}:1: begins without `//!`", s.path)).collect());
+}
+
+#[test]
+fn this_test_finds_what_it_looks_for() {
+    let wrong =
+        |path: &str, text: &str| wrong_imports(&Source { path: path.into(), text: text.into() });
+    for (path, text, expected) in [
+        ("src/model/mod.rs", "use crate::gguf::Gguf;", 0),
+        ("src/model/mod.rs", "use crate::{error::Error, text::{A, B}, gguf};", 0),
+        ("src/model/mod.rs", "\nuse crate::session::Session;", 1),
+        ("src/model/mod.rs", "use crate::{\n  target::{A, B},\n  text, spec\n};", 2),
+        ("src/model/mod.rs", "fn f() { crate::spec::g() }", 1),
+        (
+            "src/model/mod.rs",
+            "// crate::spec::g()\n/* crate::spec */ const A: &str = \"crate::spec::a\";",
+            0,
+        ),
+        ("src/model/mod.rs", "const A: &str = r#\"\"crate::spec::a\"#; const B: char = '\"';", 0),
+        ("src/model/mod.rs", "use super::session;", 1),
+        ("src/model/config.rs", "use super::weights; use super::super::session::S;", 1),
+        ("src/model/arch/llama.rs", "use super::super::super::spec; use super::super::weights;", 1),
+        ("src/model/mod.rs", "use crate::Session;", 1),
+        ("src/error.rs", "use crate::gguf;", 1),
+        ("src/session.rs", "use crate::{spec, target, text};", 0),
+        ("src/session.rs", "use super::capi;", 1),
+        ("src/bin/x/main.rs", "use dovetail::{Session, spec}; use crate::args;", 0),
+    ] {
+        assert_eq!(wrong(path, text).len(), expected, "{path}: {text}: {:?}", wrong(path, text));
+    }
+    let found = wrong("src/model/mod.rs", "\n\nuse crate::session::Session;");
+    assert_eq!(found, ["src/model/mod.rs:3: imports `session`: that layer is below this one"]);
+    let text = "// unsafe\n\"unsafe\"; forbid(unsafe_code)\nunsafe { f() }\nlet a = 'a'; unsafe fn";
+    assert_eq!(lines_with_unsafe(text), [3, 4]);
+}

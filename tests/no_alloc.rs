@@ -1,0 +1,115 @@
+//! Between the first and the last token nothing is allocated but the text that is handed out.
+//!
+//! A token of text is a `String` that the caller owns: at most one allocation a token, none where
+//! it is empty. Everything else (the pass over the weights, sampling, the history) lives in memory
+//! that was taken before: by the constructor, the prompt, and the first token.
+//!
+//! A program of its own (`harness = false`): the allocator counts for all threads, and the test
+//! harness has one that allocates when it likes.
+
+mod common;
+
+use common::tiny::{ALL, types::IQ4_NL};
+use dovetail::target::{Outputs, Target};
+use dovetail::{Sampling, Session, SessionOptions};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// Counts every request for memory, of all threads.
+struct Counting;
+
+static REQUESTS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: hands everything on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        REQUESTS.fetch_add(1, Relaxed);
+        // SAFETY: the caller's promises are the system allocator's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(memory, layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        REQUESTS.fetch_add(1, Relaxed);
+        // SAFETY: as above.
+        unsafe { System.realloc(memory, layout, new_size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Requests for memory while `work` runs: the fewest of three times, as a thread of the team that
+/// the system starts late takes its own memory once.
+fn requests(mut work: impl FnMut()) -> usize {
+    let mut once = || {
+        let before = REQUESTS.load(Relaxed);
+        work();
+        REQUESTS.load(Relaxed) - before
+    };
+    (0..3).map(|_| once()).min().expect("three times")
+}
+
+fn main() {
+    assert_eq!(requests(|| drop(std::hint::black_box(Box::new(1u8)))), 1, "the counter counts");
+    for tiny in ALL {
+        if tiny.layers == [IQ4_NL] {
+            // ggml-sys copies rows that do not lie at multiples of eight bytes: 36 of them here.
+            println!("SKIPPED: {}: ggml reads copies of its rows", tiny.name);
+            continue;
+        }
+        let model = Arc::new(tiny.parts().load().unwrap());
+        a_pass_allocates_nothing(tiny.name, Target::new(model.clone(), 256, 2, 32).unwrap());
+        for temperature in [0.0, 0.8] {
+            let sampling = Sampling { temperature, repeat_penalty: 1.1, ..Sampling::default() };
+            let options = SessionOptions { n_ctx: 256, threads: 2, n_ubatch: 32 };
+            let session = Session::new(model.clone(), options).unwrap();
+            an_answer_allocates_its_text_alone(tiny.name, session, &sampling);
+        }
+        println!("{}: no memory but the text's", tiny.name);
+    }
+}
+
+/// One warm pass of each width, then none may ask for memory.
+fn a_pass_allocates_nothing(name: &str, mut target: Target) {
+    let mut logits = Vec::with_capacity(target.model().config().n_vocab);
+    for (width, outputs) in [(1, Outputs::Last), (1, Outputs::None), (32, Outputs::All)] {
+        target.truncate(0);
+        target.append(&[7; 32][..width], outputs).unwrap();
+        let requests = requests(|| {
+            target.truncate(1);
+            for token in 0..6 {
+                target.append(&[token; 32][..width], outputs).unwrap();
+                if outputs != Outputs::None {
+                    target.logits(0, &mut logits);
+                }
+            }
+        });
+        assert_eq!(requests, 0, "{name}: 6 passes of {width} tokens, {outputs:?}");
+    }
+}
+
+/// After the first token no request but one a text: `String`s that are not empty.
+fn an_answer_allocates_its_text_alone(name: &str, mut session: Session, sampling: &Sampling) {
+    let mut fewest = usize::MAX;
+    for _ in 0..3 {
+        session.prompt(&[1, 2, 3, 4, 5], &mut |_, _| true).unwrap();
+        let mut pieces = session.generate(sampling, 200).ignore_end(true);
+        pieces.next().unwrap().unwrap();
+        let (mut texts, mut tokens) = (0, 1);
+        let before = REQUESTS.load(Relaxed);
+        for piece in &mut pieces {
+            texts += usize::from(!piece.unwrap().text.is_empty());
+            tokens += 1;
+        }
+        fewest = fewest.min((REQUESTS.load(Relaxed) - before).saturating_sub(texts));
+        assert!(tokens >= 200, "{name}: {tokens} tokens");
+    }
+    let temperature = sampling.temperature;
+    assert_eq!(fewest, 0, "{name}, temperature {temperature}: requests that are no text");
+}
