@@ -6,8 +6,8 @@
     python scripts/make_ppl_reference.py reference ~/.cache/dovetail/SmolLM2-135M-Instruct.Q4_1.gguf
 
 `text` lets the model itself write the texts of tests/data, so that nobody else's words are committed:
-ppl_sampled.txt at temperature 1, full of surprises, and ppl_greedy.txt at temperature 0, its answers as
-plain decoding prints them. `reference` measures each with llama.cpp and writes a .json beside it. Both
+ppl_sampled.txt at temperature 1, full of surprises, by llama.cpp, and ppl_greedy.txt at temperature 0,
+the answers that target/release/dovetail-run prints. `reference` measures each with llama.cpp and writes a .json beside it. Both
 give the same output on every run on the same CPU; another CPU may sample another text.
 
 The perplexity is that of llama.cpp's `perplexity` and of src/bin/dovetail-bench/ppl.rs: windows of
@@ -19,12 +19,15 @@ and its margin, the hundredths of a logit by which it leads (999 for more).
 import hashlib
 import json
 import os
+import subprocess
 import sys
 
 import llama_cpp
 import numpy as np
 
-DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests", "data")
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+DATA = os.path.join(ROOT, "tests", "data")
+RUN = os.path.join(os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target")), "release/dovetail-run")
 # Names of the texts and the temperatures they are written at.
 TEXTS = {"ppl_sampled": 1.0, "ppl_greedy": 0.0}
 WINDOW = 512
@@ -111,12 +114,16 @@ def write_text(model, name, temperature):
         request = REQUESTS[asked % len(REQUESTS)]
         if temperature == 0.0 and asked >= len(REQUESTS):
             request = "In simple words: " + request
-        message = {"role": "user", "content": request}
-        answer = llm.create_chat_completion(
-            [message], seed=1000 + asked, max_tokens=ANSWER,
-            temperature=temperature, top_k=64, top_p=1.0, min_p=0.0, repeat_penalty=1.0,
-        )
-        written = answer["choices"][0]["message"]["content"]
+        if temperature == 0.0:
+            command = [RUN, model, "-p", request, "-n", str(ANSWER), "--temp", "0"]
+            written = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        else:
+            message = {"role": "user", "content": request}
+            answer = llm.create_chat_completion(
+                [message], seed=1000 + asked, max_tokens=ANSWER,
+                temperature=temperature, top_k=64, top_p=1.0, min_p=0.0, repeat_penalty=1.0,
+            )
+            written = answer["choices"][0]["message"]["content"]
         # A character that was cut off, and what an editor would trip over, is left out.
         written = "".join(c for c in written if c == "\n" or (c.isprintable() and c != "\ufffd"))
         text += written.strip() + "\n\n"

@@ -43,8 +43,8 @@ impl Default for SessionOptions {
 /// A piece of generated text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {
-    /// The token.
-    pub token: u32,
+    /// The token; none where a character cut off at the very end becomes U+FFFD.
+    pub token: Option<u32>,
     /// What it adds to the text: empty while a character is incomplete.
     pub text: String,
 }
@@ -251,7 +251,7 @@ impl Generate<'_> {
         self.utf8.push(tokenizer.piece_bytes(token), &mut text);
         s.tokens.push(token);
         self.left -= 1;
-        Ok(Some(Piece { token, text }))
+        Ok(Some(Piece { token: Some(token), text }))
     }
 }
 
@@ -272,8 +272,8 @@ impl Iterator for Generate<'_> {
                 // A character cut off at the end of the text becomes U+FFFD.
                 let mut text = String::new();
                 self.utf8.finish(&mut text);
-                if let (false, Some(&token)) = (text.is_empty(), self.session.tokens.last()) {
-                    return Some(Ok(Piece { token, text }));
+                if !text.is_empty() {
+                    return Some(Ok(Piece { token: None, text }));
                 }
             }
         }

@@ -9,7 +9,7 @@
 
 mod common;
 
-use common::tiny::{ALL, types::IQ4_NL};
+use common::tiny::ALL;
 use dovetail::target::{Outputs, Target};
 use dovetail::{Sampling, Session, SessionOptions};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -58,11 +58,6 @@ fn requests(mut work: impl FnMut()) -> usize {
 fn main() {
     assert_eq!(requests(|| drop(std::hint::black_box(Box::new(1u8)))), 1, "the counter counts");
     for tiny in ALL {
-        if tiny.layers == [IQ4_NL] {
-            // ggml-sys copies rows that do not lie at multiples of eight bytes: 36 of them here.
-            println!("SKIPPED: {}: ggml reads copies of its rows", tiny.name);
-            continue;
-        }
         let model = Arc::new(tiny.parts().load().unwrap());
         a_pass_allocates_nothing(tiny.name, Target::new(model.clone(), 256, 2, 32).unwrap());
         for temperature in [0.0, 0.8] {

@@ -12,23 +12,35 @@ use serde_json::Value as Json;
 
 /// How far our perplexity may be from llama.cpp's, as a part of it.
 const TOLERANCE: f64 = 0.005;
-/// At how many positions both must think the same token likeliest. Over the first ten windows
-/// llama.cpp agrees with itself at 96.9 % when flash attention is switched on, and at 97.3 % with
-/// the same weights in single precision: at 6 % of positions the two likeliest are less than 0.1
-/// apart.
-const AGREEMENT: f64 = 0.955;
-/// The same where llama.cpp is sure: its choice leads by so many hundredths of a logit.
+/// At how many positions of the model's own greedy answers both must think the same token likeliest.
+const GREEDY_AGREEMENT: f64 = 0.985;
+/// The same on the sampled text, where at one position in sixteen the two likeliest tokens are less than
+/// 0.1 apart. Eight-bit activations cost more there than two engines differ: llama.cpp agrees with
+/// itself at 97.0 % when flash attention is switched on, and at 97.3 % with the same weights in single
+/// precision.
+const SAMPLED_AGREEMENT: f64 = 0.955;
+/// And where llama.cpp is sure: its choice leads by so many hundredths of a logit.
 const SURE: u64 = 25;
 const SURE_AGREEMENT: f64 = 0.995;
 /// Tokens of a pass: each keeps a row of logits.
 const ROWS: usize = 64;
 
 #[test]
-fn perplexity_and_likeliest_tokens_are_those_of_llama_cpp() {
+fn greedy_answers_are_judged_as_by_llama_cpp() {
+    judge("ppl_greedy", GREEDY_AGREEMENT);
+}
+
+#[test]
+fn sampled_text_is_judged_as_by_llama_cpp() {
+    judge("ppl_sampled", SAMPLED_AGREEMENT);
+}
+
+/// Compares perplexity and likeliest tokens of one text of tests/data with llama.cpp's.
+fn judge(name: &str, required: f64) {
     let Some(path) = real_model() else { return };
     let data = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data");
-    let text = std::fs::read_to_string(format!("{data}/ppl_text.txt")).unwrap();
-    let reference = std::fs::read_to_string(format!("{data}/ppl_reference.json")).unwrap();
+    let text = std::fs::read_to_string(format!("{data}/{name}.txt")).unwrap();
+    let reference = std::fs::read_to_string(format!("{data}/{name}.json")).unwrap();
     let reference: Json = serde_json::from_str(&reference).unwrap();
     let number = |key: &str| reference[key].as_u64().unwrap() as usize;
     if std::fs::metadata(&path).unwrap().len() != number("model_bytes") as u64 {
@@ -75,14 +87,14 @@ fn perplexity_and_likeliest_tokens_are_those_of_llama_cpp() {
     };
     let ((all, n), (sure, n_sure)) = (agreement(0), agreement(SURE));
     println!(
-        "perplexity {ppl:.4}, llama.cpp {theirs:.4} ({:+.3} %); the same likeliest token at {:.2} % \
+        "{name}: perplexity {ppl:.4}, llama.cpp {theirs:.4} ({:+.3} %); the same likeliest token at {:.2} % \
          of {n}, at {:.2} % of the {n_sure} where llama.cpp is sure",
         100.0 * (ppl / theirs - 1.0),
         100.0 * all,
         100.0 * sure,
     );
     assert!((ppl / theirs - 1.0).abs() <= TOLERANCE, "perplexity {ppl}, llama.cpp {theirs}");
-    assert!(all >= AGREEMENT, "only {all} of the likeliest tokens are the same");
+    assert!(all >= required, "only {all} of the likeliest tokens are the same");
     assert!(sure >= SURE_AGREEMENT, "only {sure} of the sure tokens are the same");
 }
 

@@ -73,7 +73,7 @@ impl Target {
     /// When `DOVETAIL_ISA` names what this CPU lacks.
     pub fn new(model: Arc<Model>, n_ctx: usize, threads: usize, max_rows: usize) -> Result<Target> {
         let kernels = Kernels::choose().map_err(Error::Invalid)?;
-        let max_rows = max_rows.clamp(1, n_ctx);
+        let max_rows = max_rows.clamp(1, n_ctx.max(1));
         let c = model.config();
         let team = Team::new(threads);
         let (q_width, kv_width) = (c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim);

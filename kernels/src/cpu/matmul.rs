@@ -46,7 +46,9 @@ pub(super) fn matmul<S: Lanes>(
         Layout::F32 => groups.floats::<S, Wide>(s, out),
         Layout::F16 => groups.floats::<S, Half>(s, out),
         Layout::BF16 => groups.floats::<S, Brain>(s, out),
-        Layout::Foreign { row_bytes } => groups.foreign(s, out, row_bytes, scratch),
+        Layout::Foreign { row_bytes, stride } => {
+            groups.foreign(s, out, (row_bytes, stride), scratch)
+        }
         Layout::Blocks(f) => match (f.bits, f.scaled, f.min) {
             (4, false, false) => groups.blocks::<S, Plain<4, false>>(s, &f, out),
             (4, false, true) => groups.blocks::<S, Plain<4, true>>(s, &f, out),
@@ -169,7 +171,13 @@ impl Groups<'_> {
 
     /// Dequantises 16 rows at a time with ggml and multiplies them as floats.
     #[inline(always)]
-    fn foreign<S: Lanes>(&self, s: S, out: &mut [f32], row_bytes: usize, scratch: &mut [f32]) {
+    fn foreign<S: Lanes>(
+        &self,
+        s: S,
+        out: &mut [f32],
+        (row_bytes, stride): (usize, usize),
+        scratch: &mut [f32],
+    ) {
         let k = self.w.n_cols();
         let (row, tile16) = scratch[..(LANES + 1) * k].split_at_mut(k);
         for (g, tile) in out.chunks_exact_mut(self.x.len() * LANES).enumerate() {
@@ -177,7 +185,7 @@ impl Groups<'_> {
             let rows = (self.w.n_rows() - (self.first + g) * LANES).min(LANES);
             tile16.fill(0.0);
             for lane in 0..rows {
-                self.w.ty.dequantize(&lines.as_flattened()[lane * row_bytes..][..row_bytes], row);
+                self.w.ty.dequantize(&lines.as_flattened()[lane * stride..][..row_bytes], row);
                 for (w, tile) in row.iter().zip(tile16.chunks_exact_mut(LANES)) {
                     tile[lane] = *w;
                 }

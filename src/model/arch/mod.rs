@@ -29,8 +29,10 @@ pub(super) fn find(gguf: &Gguf) -> Result<&'static Arch> {
     let name = gguf.metadata().require_str("general.architecture")?;
     ARCHITECTURES.iter().find(|arch| arch.name == name).ok_or_else(|| {
         let known: Vec<_> = ARCHITECTURES.iter().map(|arch| arch.name).collect();
-        let known = known.join(", ");
-        let path = gguf.path().display();
-        Error::Unsupported(format!("{path}: architecture `{name}` is unknown; known: {known}"))
+        Error::Unsupported(format!(
+            "{}: architecture `{name}` cannot be run yet; choose a model of: {}",
+            gguf.path().display(),
+            known.join(", ")
+        ))
     })
 }
