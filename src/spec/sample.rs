@@ -182,6 +182,7 @@ fn uniform(seed: u64, position: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::f32::consts::LN_2;
 
     fn plain() -> Sampling {
         Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, ..Sampling::default() }
@@ -203,7 +204,7 @@ mod tests {
         a.iter().zip(b).all(|(a, b)| (a - b).abs() < 0.01)
     }
 
-    const LOGITS: [f32; 4] = [0.0, 1.098_612_3, 0.693_147_2, -1.386_294_4]; // 1 : 3 : 2 : 1/4
+    const LOGITS: [f32; 4] = [0.0, 1.098_612_3, LN_2, -2.0 * LN_2]; // 1 : 3 : 2 : 1/4
 
     #[test]
     fn draws_follow_the_distribution() {
