@@ -154,8 +154,11 @@ impl Tiny {
 
     /// The file.
     pub fn parts(&self) -> Parts {
-        let mut random =
-            Random(self.name.bytes().fold(1, |seed, byte| seed * 31 + u64::from(byte)));
+        let mut random = Random(
+            self.name
+                .bytes()
+                .fold(1u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte))),
+        );
         let mut tensors = Vec::new();
         let mut add = |name: &str, ty: u32, shape: &[usize], mean: f64, deviation: f64| {
             let n = shape.iter().product();

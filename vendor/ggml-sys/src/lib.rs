@@ -23,7 +23,6 @@ pub mod bindings;
 
 pub use dot::{activation_type, quantize_activations, vec_dot};
 
-use std::borrow::Cow;
 use std::ffi::CStr;
 use std::sync::OnceLock;
 use std::{fmt, ptr, slice};
@@ -188,13 +187,25 @@ fn check_lengths(info: TypeInfo, bytes: usize, values: usize) -> Result<(), Erro
     fits.then_some(()).ok_or(Error::Length { id: info.id, bytes, values })
 }
 
-/// The same bytes at an address that every block type of ggml may be read from.
-fn aligned(bytes: &[u8]) -> Cow<'_, [u64]> {
-    if bytes.as_ptr().cast::<u64>().is_aligned() && bytes.len().is_multiple_of(8) {
-        // SAFETY: aligned, and `len / 8` words are the same bytes; all bit patterns are numbers.
-        return Cow::Borrowed(unsafe {
-            slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len() / 8)
-        });
+/// Bytes at an address that every block type of ggml may be read from.
+enum Aligned<'a> {
+    Borrowed(&'a [u8]),
+    Copied(Vec<u64>),
+}
+
+impl Aligned<'_> {
+    fn as_ptr(&self) -> *const u8 {
+        match self {
+            Aligned::Borrowed(bytes) => bytes.as_ptr(),
+            Aligned::Copied(words) => words.as_ptr().cast(),
+        }
+    }
+}
+
+/// The same bytes, copied only where their address is no multiple of eight.
+fn aligned(bytes: &[u8]) -> Aligned<'_> {
+    if bytes.as_ptr().cast::<u64>().is_aligned() {
+        return Aligned::Borrowed(bytes);
     }
     let mut words = vec![0u64; bytes.len().div_ceil(8)];
     for (word, bytes) in words.iter_mut().zip(bytes.chunks(8)) {
@@ -202,7 +213,7 @@ fn aligned(bytes: &[u8]) -> Cow<'_, [u64]> {
         eight[..bytes.len()].copy_from_slice(bytes);
         *word = u64::from_ne_bytes(eight);
     }
-    Cow::Owned(words)
+    Aligned::Copied(words)
 }
 
 fn words_as_bytes(words: &[u64]) -> &[u8] {
