@@ -9,7 +9,7 @@
 
 mod common;
 
-use common::tiny::ALL;
+use common::tiny::{ALL, types::IQ4_NL};
 use dovetail::target::{Outputs, Target};
 use dovetail::{Sampling, Session, SessionOptions};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -65,6 +65,12 @@ fn main() {
     }
     assert_eq!(requests(|| drop(std::hint::black_box(Box::new(1u8)))), 1, "the counter counts");
     for tiny in ALL {
+        if tiny.layers == [IQ4_NL] {
+            // Its embedding lies in the file at odd addresses, from which ggml does not read: one copy
+            // for half of the tokens.
+            println!("SKIPPED: {}: rows of the embedding are copied for ggml", tiny.name);
+            continue;
+        }
         let model = Arc::new(tiny.parts().load().unwrap());
         a_pass_allocates_nothing(tiny.name, Target::new(model.clone(), 256, 2, 32).unwrap());
         for temperature in [0.0, 0.8] {
