@@ -2,7 +2,7 @@
 //!
 //! The expected ids come from `scripts/make_tokenizer_reference.py`, which says how they were made.
 
-use std::path::PathBuf;
+mod common;
 
 use dovetail::gguf::{Array, Gguf, Metadata, Value};
 use dovetail::text::Tokenizer;
@@ -29,16 +29,7 @@ fn ids(list: &Json) -> Vec<u32> {
 
 /// The default model's metadata, or `None`, said aloud.
 fn real_metadata() -> Option<Metadata> {
-    let named = std::env::var_os("DOVETAIL_TEST_MODEL").map(PathBuf::from);
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-    let default = cache.map(|dir| dir.join("dovetail/SmolLM2-135M-Instruct.Q4_1.gguf"));
-    let path = named.or(default)?;
-    if !path.exists() {
-        eprintln!("SKIPPED: {} is absent; set DOVETAIL_TEST_MODEL", path.display());
-        return None;
-    }
+    let path = common::real_model()?;
     Some(Gguf::open(path).unwrap().metadata().clone())
 }
 
