@@ -21,7 +21,7 @@
 use super::acts::ActRow;
 use super::blocks::{BlockKernel, Plain, Super, block, prefetch};
 use super::lanes::{LANES, Lanes, nth};
-use super::pack::{Layout, Lines, Packed, Units};
+use super::pack::{Layout, Lines, Packed, Units, foreign_stride};
 use crate::quant::Format;
 
 /// Rows of activations that share one pass over a group of weights.
@@ -46,9 +46,7 @@ pub(super) fn matmul<S: Lanes>(
         Layout::F32 => groups.floats::<S, Wide>(s, out),
         Layout::F16 => groups.floats::<S, Half>(s, out),
         Layout::BF16 => groups.floats::<S, Brain>(s, out),
-        Layout::Foreign { row_bytes, stride } => {
-            groups.foreign(s, out, (row_bytes, stride), scratch)
-        }
+        Layout::Foreign { row_bytes } => groups.foreign(s, out, row_bytes, scratch),
         Layout::Blocks(f) => match (f.bits, f.scaled, f.min) {
             (4, false, false) => groups.blocks::<S, Plain<4, false>>(s, &f, out),
             (4, false, true) => groups.blocks::<S, Plain<4, true>>(s, &f, out),
@@ -171,14 +169,8 @@ impl Groups<'_> {
 
     /// Dequantises 16 rows at a time with ggml and multiplies them as floats.
     #[inline(always)]
-    fn foreign<S: Lanes>(
-        &self,
-        s: S,
-        out: &mut [f32],
-        (row_bytes, stride): (usize, usize),
-        scratch: &mut [f32],
-    ) {
-        let k = self.w.n_cols();
+    fn foreign<S: Lanes>(&self, s: S, out: &mut [f32], row_bytes: usize, scratch: &mut [f32]) {
+        let (k, stride) = (self.w.n_cols(), foreign_stride(row_bytes));
         let (row, tile16) = scratch[..(LANES + 1) * k].split_at_mut(k);
         for (g, tile) in out.chunks_exact_mut(self.x.len() * LANES).enumerate() {
             let lines = self.w.group(self.first + g);

@@ -40,11 +40,15 @@ pub(super) enum Layout {
     F32,
     F16,
     BF16,
-    /// Native rows of `row_bytes` each, one every `stride` bytes.
+    /// Native rows of `row_bytes` each, one every [`foreign_stride`] bytes.
     Foreign {
         row_bytes: usize,
-        stride: usize,
     },
+}
+
+/// From one native row to the next: ggml reads at multiples of 8 bytes without copying first.
+pub(super) fn foreign_stride(row_bytes: usize) -> usize {
+    row_bytes.next_multiple_of(8)
 }
 
 /// A weight matrix of shape (n_rows, n_cols) ready to be multiplied: row `i` yields output `i`.
@@ -84,14 +88,13 @@ impl Packed {
             Kind::F32 => Layout::F32,
             Kind::F16 => Layout::F16,
             Kind::BF16 => Layout::BF16,
-            // ggml reads rows at multiples of 8 bytes without copying them first.
-            Kind::Foreign => Layout::Foreign { row_bytes, stride: row_bytes.next_multiple_of(8) },
+            Kind::Foreign => Layout::Foreign { row_bytes },
         };
         let group_lines = match layout {
             Layout::Blocks(f) => Units::new(&f, n_cols).lines(),
             Layout::F32 => n_cols,
             Layout::F16 | Layout::BF16 => n_cols / 2,
-            Layout::Foreign { stride, .. } => (stride * LANES).div_ceil(64),
+            Layout::Foreign { row_bytes } => (foreign_stride(row_bytes) * LANES).div_ceil(64),
         };
         let mut lines = vec![Line([0; 64]); group_lines * n_rows.div_ceil(LANES)];
         lines.par_chunks_exact_mut(group_lines).zip(bytes.par_chunks(row_bytes * LANES)).for_each(
@@ -102,7 +105,7 @@ impl Packed {
                     Kind::F32 => interleave::<4>(rows, row_bytes, out),
                     Kind::F16 | Kind::BF16 => interleave::<2>(rows, row_bytes, out),
                     Kind::Foreign => {
-                        let stride = row_bytes.next_multiple_of(8);
+                        let stride = foreign_stride(row_bytes);
                         for (row, out) in rows.chunks_exact(row_bytes).zip(out.chunks_mut(stride)) {
                             out[..row_bytes].copy_from_slice(row);
                         }
