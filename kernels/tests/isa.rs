@@ -166,7 +166,8 @@ proptest! {
                 let d = order::quantize_block(x, &mut q);
                 prop_assert_eq!((d.to_bits(), q), (block.d.to_bits(), block.q));
                 let sum: i32 = q.iter().map(|&q| q as i32).sum();
-                prop_assert_eq!((sum, sum as f32), (block.sum, block.sum_f));
+                let d_sum = (d * sum as f32).to_bits();
+                prop_assert_eq!((-8 * sum, d_sum), (block.minus_8_sum, block.d_sum.to_bits()));
             }
             for (x, block) in x.chunks(256).zip(row.by256()) {
                 let mut q = [0; 256];

@@ -11,10 +11,10 @@ pub struct Block32 {
     pub q: [i8; 32],
     /// Scale: the block's largest magnitude over 127.
     pub d: f32,
-    /// Σ q.
-    pub sum: i32,
-    /// Σ q as a float, exact.
-    pub sum_f: f32,
+    /// −8 Σ q: what codes that are 8 too large add.
+    pub minus_8_sum: i32,
+    /// d · Σ q, rounded once.
+    pub d_sum: f32,
 }
 
 /// 256 activations, for weights that come in superblocks.
@@ -97,8 +97,9 @@ pub(super) fn quantize<S: Lanes>(s: S, x: &[f32], forms: Forms, out: &mut ActRow
     if forms.by32 {
         for (x, block) in x.chunks_exact(32).zip(&mut out.by32) {
             block.d = quantize_block(s, x, &mut block.q);
-            block.sum = sum(&block.q) as i32;
-            block.sum_f = block.sum as f32;
+            let sum = sum(&block.q);
+            block.minus_8_sum = -8 * i32::from(sum);
+            block.d_sum = block.d * f32::from(sum);
         }
     }
     if forms.by256 {

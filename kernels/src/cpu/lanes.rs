@@ -1,41 +1,27 @@
-//! Sixteen lanes: the small vocabulary in which every kernel is written once.
+//! Registers, and sixteen lanes made of them: the small vocabulary in which every kernel is written
+//! once.
 //!
-//! A kernel is an `#[inline(always)]` function generic over [`Lanes`]; an instruction set is one file
-//! that implements this trait (one 512-bit register, two 256-bit ones, four of 128 bits, or plain
-//! arrays) and instantiates the kernels under its `#[target_feature]`s. As each operation is exactly
-//! rounded and lanes never mix, the choice of instruction set cannot change a bit of the result.
+//! [`Simd`] is one register of an instruction set: 16, 8 or 4 lanes of 32 bits. [`Wide`] puts registers
+//! side by side to 16 lanes, [`Lanes`], whatever their width; both do the same [`Arith`]. Kernels are `#[inline(always)]` functions
+//! generic over one of the two; an instruction set is one file that implements `Simd` and instantiates
+//! the kernels under its `#[target_feature]`s. As each operation is exactly rounded and lanes never
+//! mix, the choice of instruction set cannot change a bit of the result.
 //!
-//! A value of a type that implements `Lanes` exists only where its instructions were detected: that
-//! is what makes the methods safe to call.
+//! A value of a type that implements `Simd` exists only where its instructions were detected: that is
+//! what makes the methods safe to call.
 
 /// Number of lanes, of output rows in a packed group, and of positions in a block of keys.
 pub const LANES: usize = 16;
 
-/// An instruction set, as operations on 16 lanes of 32 bits.
-pub trait Lanes: Copy {
-    /// 16 × f32.
+/// Arithmetic on the lanes of a register, or of several.
+pub trait Arith: Copy {
+    /// f32 in each lane.
     type F: Copy;
-    /// 16 × i32.
+    /// i32 in each lane.
     type I: Copy;
-    /// 16 × 4 bytes: in each lane four consecutive weights of one output row.
-    type B: Copy;
-
-    /// What [`Lanes::dot`] over 8-bit codes leaves to be subtracted: 128 where the instruction
-    /// multiplies unsigned by signed bytes, 0 where the codes are turned into signed ones first.
-    const OFFSET8: i32;
 
     /// All lanes `x`.
     fn splat(self, x: f32) -> Self::F;
-    /// Reads 16 floats.
-    fn load(self, x: &[f32; 16]) -> Self::F;
-    /// Writes 16 floats.
-    fn store(self, v: Self::F, out: &mut [f32; 16]);
-    /// Reads 16 little-endian floats.
-    fn load_f32(self, x: &[u8; 64]) -> Self::F;
-    /// Reads 16 little-endian IEEE half floats.
-    fn load_f16(self, x: &[u8; 32]) -> Self::F;
-    /// Reads 16 little-endian bfloat16.
-    fn load_bf16(self, x: &[u8; 32]) -> Self::F;
     /// `a · b + c`, rounded once.
     fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
     /// `a + b`.
@@ -58,22 +44,53 @@ pub trait Lanes: Copy {
     fn round(self, a: Self::F) -> Self::F;
     /// 2ⁿ for integral `n` in −126…127.
     fn exp2i(self, n: Self::F) -> Self::F;
-    /// Integral floats in −128…127 as bytes.
-    fn to_i8(self, a: Self::F) -> [i8; 16];
+    /// Nearest float.
+    fn to_f(self, a: Self::I) -> Self::F;
+    /// Asks for the cache line `ahead` bytes past `line`; a hint that may point anywhere.
+    fn prefetch(self, line: &[u8; 64], ahead: usize);
+}
+
+/// One register of an instruction set.
+///
+/// What is read or written is always a row of 16 lanes, of which `part` says the register's share:
+/// lanes `part · WIDTH …`.
+pub trait Simd: Arith {
+    /// Lanes of a register: a divisor of 16.
+    const WIDTH: usize;
+
+    /// 4 bytes in each lane: four consecutive weights of one output row.
+    type B: Copy;
+
+    /// What [`Simd::codes8`] leaves to be subtracted from each code: 128 where products are of unsigned
+    /// by signed bytes, 0 where they are of signed ones.
+    const OFFSET8: i32;
+
+    /// Reads floats.
+    fn load(self, x: &[f32; 16], part: usize) -> Self::F;
+    /// Writes floats.
+    fn store(self, v: Self::F, out: &mut [f32; 16], part: usize);
+    /// Reads little-endian floats.
+    fn load_f32(self, x: &[u8; 64], part: usize) -> Self::F;
+    /// Reads little-endian IEEE half floats.
+    fn load_f16(self, x: &[u8; 32], part: usize) -> Self::F;
+    /// Reads little-endian bfloat16.
+    fn load_bf16(self, x: &[u8; 32], part: usize) -> Self::F;
+    /// Writes integral floats in −128…127 as bytes.
+    fn store_i8(self, a: Self::F, out: &mut [i8; 16], part: usize);
 
     /// All lanes `x`.
     fn splat_i(self, x: i32) -> Self::I;
-    /// Reads 16 signed bytes, widened.
-    fn load_i8(self, x: &[u8; 16]) -> Self::I;
-    /// `a · b + c`, wrapping.
-    fn mul_add_i(self, a: Self::I, b: Self::I, c: Self::I) -> Self::I;
-    /// Nearest float.
-    fn to_f(self, a: Self::I) -> Self::F;
+    /// Reads signed bytes, widened.
+    fn load_i8(self, x: &[u8; 16], part: usize) -> Self::I;
+    /// `a − b`, wrapping.
+    fn sub_i(self, a: Self::I, b: Self::I) -> Self::I;
+    /// `a · 2ⁿ`, wrapping.
+    fn shl_i(self, a: Self::I, n: u32) -> Self::I;
 
-    /// Reads 64 bytes.
-    fn load_b(self, x: &[u8; 64]) -> Self::B;
-    /// Reads 32 unsigned bytes as 16 × 2 words of 16 bits.
-    fn load_u8_pairs(self, x: &[u8; 32]) -> Self::B;
+    /// Reads 4 bytes a lane.
+    fn load_b(self, x: &[u8; 64], part: usize) -> Self::B;
+    /// Reads two unsigned bytes a lane, each widened to 16 bits.
+    fn load_u8_pairs(self, x: &[u8; 32], part: usize) -> Self::B;
     /// All bytes `x`.
     fn splat_b(self, x: u8) -> Self::B;
     /// Bitwise and.
@@ -84,14 +101,166 @@ pub trait Lanes: Copy {
     fn shr(self, a: Self::B, n: u32) -> Self::B;
     /// Words of 16 bits shifted left by `n`.
     fn shl(self, a: Self::B, n: u32) -> Self::B;
-    /// `acc + Σ codes · y` over 16 weights of each lane's row: codes below `2^BITS`, `y` in ±127.
-    /// For `BITS = 8` the sum is that of `code − 128 + OFFSET8`.
-    fn dot<const BITS: usize>(self, acc: Self::I, codes: &[Self::B; 4], y: &[i8; 16]) -> Self::I;
-    /// `acc + a₀ · y₀ + a₁ · y₁` of each lane's two 16-bit words.
-    fn dot_pairs(self, acc: Self::I, a: Self::B, y: [i16; 2]) -> Self::I;
 
-    /// Asks for the cache line `ahead` bytes past `line`; a hint that may point anywhere.
-    fn prefetch(self, line: &[u8; 64], ahead: usize);
+    /// Codes of 8 bits in the form that [`Simd::dots`] takes: less `128 − OFFSET8`.
+    fn codes8(self, codes: Self::B) -> Self::B;
+    /// For each of `N` rows of activations `acc + Σ codes · y` over `4 Q` weights of each lane's row:
+    /// codes below `2^BITS` (for `BITS = 8` from [`Simd::codes8`]), `y` in ±127.
+    fn dots<const BITS: usize, const Q: usize, const N: usize>(
+        self,
+        acc: [Self::I; N],
+        codes: &[Self::B; Q],
+        y: [&[[i8; 4]; Q]; N],
+    ) -> [Self::I; N];
+    /// Reads signed bytes in the form that [`Simd::dots_scaled`] takes as `scale`.
+    fn load_scale(self, x: &[u8; 16], part: usize) -> Self::I;
+    /// `acc + scale · Σ codes · y`, as [`Simd::dots`] for codes below 2⁶.
+    fn dots_scaled<const BITS: usize, const Q: usize, const N: usize>(
+        self,
+        acc: [Self::I; N],
+        codes: &[Self::B; Q],
+        y: [&[[i8; 4]; Q]; N],
+        scale: Self::I,
+    ) -> [Self::I; N];
+    /// Two scales from [`Simd::load_scale`] as two words of 16 bits a lane.
+    fn scale_pairs(self, a: Self::I, b: Self::I) -> Self::B;
+    /// `acc + a₀ · y₀ + a₁ · y₁` of each lane's two signed words of 16 bits.
+    fn dot_pairs(self, acc: Self::I, a: Self::B, y: [i16; 2]) -> Self::I;
+}
+
+/// Sixteen lanes.
+pub trait Lanes: Arith {
+    /// Reads 16 floats.
+    fn load(self, x: &[f32; 16]) -> Self::F;
+    /// Writes 16 floats.
+    fn store(self, v: Self::F, out: &mut [f32; 16]);
+    /// Reads 16 little-endian IEEE half floats.
+    fn load_f16(self, x: &[u8; 32]) -> Self::F;
+    /// Integral floats in −128…127 as bytes.
+    fn to_i8(self, a: Self::F) -> [i8; 16];
+    /// Reads 16 signed bytes, widened.
+    fn load_i8(self, x: &[u8; 16]) -> Self::I;
+}
+
+/// Sixteen lanes as `P` registers of `S`, in order: `P · S::WIDTH` is 16.
+#[derive(Clone, Copy)]
+pub struct Wide<S, const P: usize>(pub S);
+
+/// Calls a method of the register type on each part of its arguments.
+macro_rules! each_part {
+    ($self:ident.$method:ident($($arg:ident),*) from $first:ident) => {{
+        let mut out = $first;
+        for (i, out) in out.iter_mut().enumerate() {
+            *out = $self.0.$method($($arg[i]),*);
+        }
+        out
+    }};
+}
+
+/// Reads the parts of 16 lanes one after the other.
+macro_rules! read_parts {
+    ($self:ident.$method:ident($x:ident)) => {{
+        let mut out = [$self.0.$method($x, 0); P];
+        for (part, out) in out.iter_mut().enumerate().skip(1) {
+            *out = $self.0.$method($x, part);
+        }
+        out
+    }};
+}
+
+impl<S: Simd, const P: usize> Arith for Wide<S, P> {
+    type F = [S::F; P];
+    type I = [S::I; P];
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::F {
+        [self.0.splat(x); P]
+    }
+    #[inline(always)]
+    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
+        each_part!(self.fma(a, b, c) from a)
+    }
+    #[inline(always)]
+    fn add(self, a: Self::F, b: Self::F) -> Self::F {
+        each_part!(self.add(a, b) from a)
+    }
+    #[inline(always)]
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F {
+        each_part!(self.sub(a, b) from a)
+    }
+    #[inline(always)]
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F {
+        each_part!(self.mul(a, b) from a)
+    }
+    #[inline(always)]
+    fn div(self, a: Self::F, b: Self::F) -> Self::F {
+        each_part!(self.div(a, b) from a)
+    }
+    #[inline(always)]
+    fn max(self, a: Self::F, b: Self::F) -> Self::F {
+        each_part!(self.max(a, b) from a)
+    }
+    #[inline(always)]
+    fn min(self, a: Self::F, b: Self::F) -> Self::F {
+        each_part!(self.min(a, b) from a)
+    }
+    #[inline(always)]
+    fn abs(self, a: Self::F) -> Self::F {
+        each_part!(self.abs(a) from a)
+    }
+    #[inline(always)]
+    fn select_lt(self, a: Self::F, b: Self::F, yes: Self::F, no: Self::F) -> Self::F {
+        each_part!(self.select_lt(a, b, yes, no) from a)
+    }
+    #[inline(always)]
+    fn round(self, a: Self::F) -> Self::F {
+        each_part!(self.round(a) from a)
+    }
+    #[inline(always)]
+    fn exp2i(self, n: Self::F) -> Self::F {
+        each_part!(self.exp2i(n) from n)
+    }
+    #[inline(always)]
+    fn to_f(self, a: Self::I) -> Self::F {
+        let mut out = [self.0.splat(0.0); P];
+        for (out, a) in out.iter_mut().zip(a) {
+            *out = self.0.to_f(a);
+        }
+        out
+    }
+    #[inline(always)]
+    fn prefetch(self, line: &[u8; 64], ahead: usize) {
+        self.0.prefetch(line, ahead);
+    }
+}
+
+impl<S: Simd, const P: usize> Lanes for Wide<S, P> {
+    #[inline(always)]
+    fn load(self, x: &[f32; 16]) -> Self::F {
+        read_parts!(self.load(x))
+    }
+    #[inline(always)]
+    fn store(self, v: Self::F, out: &mut [f32; 16]) {
+        for (part, v) in v.into_iter().enumerate() {
+            self.0.store(v, out, part);
+        }
+    }
+    #[inline(always)]
+    fn load_f16(self, x: &[u8; 32]) -> Self::F {
+        read_parts!(self.load_f16(x))
+    }
+    #[inline(always)]
+    fn to_i8(self, a: Self::F) -> [i8; 16] {
+        let mut out = [0; 16];
+        for (part, a) in a.into_iter().enumerate() {
+            self.0.store_i8(a, &mut out, part);
+        }
+        out
+    }
+    #[inline(always)]
+    fn load_i8(self, x: &[u8; 16]) -> Self::I {
+        read_parts!(self.load_i8(x))
+    }
 }
 
 /// Adds up 16 lanes in the one order used everywhere: halves onto each other, 8, 4, 2, 1.

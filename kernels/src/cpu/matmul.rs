@@ -6,11 +6,10 @@
 //!
 //! ```text
 //! acc = fma(d · x.d, Σ scale[j] · Σ (code[i] − offset) · q[i], acc)
-//! acc = fma(m · x.d, Σ min[j] · Σ q[i], acc)
+//! acc = fma(m, x.d · Σ min[j] · Σ q[i], acc)
 //! ```
 //!
-//! Weights in floating point: four chains over `k mod 4`, each fused in order of `k`, added as
-//! `(c0 + c1) + (c2 + c3)`.
+//! Weights in floating point: one fused step after the other, in order of `k`.
 //!
 //! Outputs never share an operation, so neither the number of rows nor the split over threads shows.
 //!
@@ -19,8 +18,8 @@
 //! takes consecutive groups writes consecutive memory. For one row this is the plain vector.
 
 use super::acts::ActRow;
-use super::blocks::{BlockKernel, Plain, Super, block, prefetch};
-use super::lanes::{LANES, Lanes, nth};
+use super::blocks::{BlockKernel, Columns, Plain, Super, block, prefetch};
+use super::lanes::{LANES, Simd, Wide, nth};
 use super::pack::{Layout, Lines, Packed, Units, foreign_stride};
 use crate::quant::Format;
 
@@ -32,8 +31,8 @@ const PANEL: usize = 32;
 ///
 /// `scratch` has [`Packed::scratch_len`] floats.
 #[inline(always)]
-pub(super) fn matmul<S: Lanes>(
-    s: S,
+pub(super) fn matmul<S: Simd, const P: usize>(
+    s: Wide<S, P>,
     w: &Packed,
     first: usize,
     x: &[ActRow],
@@ -43,21 +42,21 @@ pub(super) fn matmul<S: Lanes>(
 ) {
     let groups = Groups { w, first, x, add };
     match w.layout {
-        Layout::F32 => groups.floats::<S, Wide>(s, out),
-        Layout::F16 => groups.floats::<S, Half>(s, out),
-        Layout::BF16 => groups.floats::<S, Brain>(s, out),
-        Layout::Foreign { row_bytes } => groups.foreign(s, out, row_bytes, scratch),
+        Layout::F32 => groups.floats::<S, P, Single>(s.0, out),
+        Layout::F16 => groups.floats::<S, P, Half>(s.0, out),
+        Layout::BF16 => groups.floats::<S, P, Brain>(s.0, out),
+        Layout::Foreign { row_bytes } => groups.foreign::<S, P>(s.0, out, row_bytes, scratch),
         Layout::Blocks(f) => match (f.bits, f.scaled, f.min) {
-            (4, false, false) => groups.blocks::<S, Plain<4, false>>(s, &f, out),
-            (4, false, true) => groups.blocks::<S, Plain<4, true>>(s, &f, out),
-            (5, false, false) => groups.blocks::<S, Plain<5, false>>(s, &f, out),
-            (5, false, true) => groups.blocks::<S, Plain<5, true>>(s, &f, out),
-            (8, false, false) => groups.blocks::<S, Plain<8, false>>(s, &f, out),
-            (2, true, true) => groups.blocks::<S, Super<2, 16, true>>(s, &f, out),
-            (3, true, false) => groups.blocks::<S, Super<3, 16, false>>(s, &f, out),
-            (4, true, true) => groups.blocks::<S, Super<4, 32, true>>(s, &f, out),
-            (5, true, true) => groups.blocks::<S, Super<5, 32, true>>(s, &f, out),
-            (6, true, false) => groups.blocks::<S, Super<6, 16, false>>(s, &f, out),
+            (4, false, false) => groups.blocks::<S, P, Plain<4, false>>(s.0, &f, out),
+            (4, false, true) => groups.blocks::<S, P, Plain<4, true>>(s.0, &f, out),
+            (5, false, false) => groups.blocks::<S, P, Plain<5, false>>(s.0, &f, out),
+            (5, false, true) => groups.blocks::<S, P, Plain<5, true>>(s.0, &f, out),
+            (8, false, false) => groups.blocks::<S, P, Plain<8, false>>(s.0, &f, out),
+            (2, true, true) => groups.blocks::<S, P, Super<2, 16, true>>(s.0, &f, out),
+            (3, true, false) => groups.blocks::<S, P, Super<3, 16, false>>(s.0, &f, out),
+            (4, true, true) => groups.blocks::<S, P, Super<4, 32, true>>(s.0, &f, out),
+            (5, true, true) => groups.blocks::<S, P, Super<5, 32, true>>(s.0, &f, out),
+            (6, true, false) => groups.blocks::<S, P, Super<6, 16, false>>(s.0, &f, out),
             _ => unreachable!("the table of types has no such format"),
         },
     }
@@ -72,104 +71,87 @@ struct Groups<'a> {
 }
 
 impl Groups<'_> {
-    /// Runs a block format over the groups: a few rows at a time with their sums in registers, or a
-    /// panel of rows with its sums in the first-level cache.
+    /// Runs a block format over the groups: one or two rows with their sums in registers, or a panel of
+    /// rows with its sums in the first-level cache.
     #[inline(always)]
-    fn blocks<S: Lanes, B: BlockKernel>(&self, s: S, f: &Format, out: &mut [f32]) {
+    fn blocks<S: Simd, const P: usize, B: BlockKernel>(&self, s: S, f: &Format, out: &mut [f32]) {
         let units = Units::new(f, self.w.n_cols());
-        // Panels outside, groups inside: a panel of activations stays in the first-level cache while
-        // the groups of this call come from the second.
+        // Panels outside, groups inside: a panel of activations stays in the nearest caches while the
+        // groups of this call come from the second level.
         for (p, x) in self.x.chunks(PANEL).enumerate() {
+            let mut rows: [&[B::Acts]; PANEL] = [&[]; PANEL];
+            for (rows, x) in rows.iter_mut().zip(x) {
+                *rows = B::acts(x);
+            }
             for (g, tile) in out.chunks_exact_mut(self.x.len() * LANES).enumerate() {
                 let lines = self.w.group(self.first + g);
                 let tile = &mut tile[p * PANEL * LANES..][..x.len() * LANES];
-                match x {
-                    [a] => self.few::<S, B, 1>(s, units, lines, [a], tile),
-                    [a, b] => self.few::<S, B, 2>(s, units, lines, [a, b], tile),
-                    _ => self.panel::<S, B>(s, units, lines, x, tile),
+                let zero = ([s.splat(0.0); P], s.splat_i(0));
+                match x.len() {
+                    1 => {
+                        let (mut acc, mut sums) = ([zero.0; 1], [zero.1; 1]);
+                        let x: &[_; 1] = nth(&rows, 0);
+                        let columns = Columns { x, acc: &mut acc, sums: &mut sums };
+                        self.group::<S, P, B>(s, units, lines, columns);
+                        self.store(s, &acc, tile);
+                    }
+                    2 => {
+                        let (mut acc, mut sums) = ([zero.0; 2], [zero.1; 2]);
+                        let x: &[_; 2] = nth(&rows, 0);
+                        let columns = Columns { x, acc: &mut acc, sums: &mut sums };
+                        self.group::<S, P, B>(s, units, lines, columns);
+                        self.store(s, &acc, tile);
+                    }
+                    n => {
+                        let (mut acc, mut sums) = ([zero.0; PANEL], [zero.1; PANEL]);
+                        let (acc, sums) = (&mut acc[..n], &mut sums[..n]);
+                        let columns = Columns { x: &rows[..n], acc, sums };
+                        self.group::<S, P, B>(s, units, lines, columns);
+                        self.store(s, acc, tile);
+                    }
                 }
             }
         }
     }
 
+    /// Multiplies one group by some rows.
     #[inline(always)]
-    fn few<S: Lanes, B: BlockKernel, const N: usize>(
+    fn group<S: Simd, const P: usize, B: BlockKernel>(
         &self,
         s: S,
         mut units: Units,
         mut lines: Lines,
-        x: [&ActRow; N],
-        tile: &mut [f32],
+        mut columns: Columns<S, B::Acts, P>,
     ) {
-        let mut acc = [s.splat(0.0); N];
-        let mut rows: [&[B::Acts]; N] = [&[]; N];
-        for (row, x) in rows.iter_mut().zip(x) {
-            *row = B::acts(x);
-        }
         let mut b = 0;
         while let Some((codes, scales)) = units.next(&mut lines) {
             prefetch(s, scales);
             for i in 0..codes.len() / B::CODE_LINES {
                 let (codes, meta) = block::<B>(codes, scales, i);
-                B::multiply(s, codes, meta, &rows, b, &mut acc);
+                B::multiply(s, codes, meta, b, &mut columns);
                 b += 1;
             }
-        }
-        for (acc, out) in acc.into_iter().zip(tile.chunks_exact_mut(LANES)) {
-            self.store(s, acc, out);
-        }
-    }
-
-    #[inline(always)]
-    fn panel<S: Lanes, B: BlockKernel>(
-        &self,
-        s: S,
-        mut units: Units,
-        mut lines: Lines,
-        x: &[ActRow],
-        tile: &mut [f32],
-    ) {
-        const STEP: usize = 4;
-        let mut acc = [s.splat(0.0); PANEL];
-        let mut rows: [&[B::Acts]; PANEL] = [&[]; PANEL];
-        for (rows, x) in rows.iter_mut().zip(x) {
-            *rows = B::acts(x);
-        }
-        let (rows, acc) = (&rows[..x.len()], &mut acc[..x.len()]);
-        let (rows, rest) = rows.as_chunks::<STEP>();
-        let (acc, acc_rest) = acc.as_chunks_mut::<STEP>();
-        let mut b = 0;
-        while let Some((codes, scales)) = units.next(&mut lines) {
-            prefetch(s, scales);
-            for i in 0..codes.len() / B::CODE_LINES {
-                let (codes, meta) = block::<B>(codes, scales, i);
-                for (rows, acc) in rows.iter().zip(&mut *acc) {
-                    B::multiply(s, codes, meta, rows, b, acc);
-                }
-                for (row, acc) in rest.iter().zip(&mut *acc_rest) {
-                    B::multiply(s, codes, meta, &[*row], b, std::array::from_mut(acc));
-                }
-                b += 1;
-            }
-        }
-        let acc = acc.as_flattened().iter().chain(&*acc_rest);
-        for (&acc, out) in acc.zip(tile.chunks_exact_mut(LANES)) {
-            self.store(s, acc, out);
         }
     }
 
     /// Weights in floating point.
     #[inline(always)]
-    fn floats<S: Lanes, W: Weight>(&self, s: S, out: &mut [f32]) {
+    fn floats<S: Simd, const P: usize, W: Weight>(&self, s: S, out: &mut [f32]) {
         for (g, tile) in out.chunks_exact_mut(self.x.len() * LANES).enumerate() {
             let lines = self.w.group(self.first + g);
-            self.float_group::<S, W>(s, lines.as_flattened(), tile);
+            self.float_group::<S, P, W>(s, lines.as_flattened(), tile);
         }
     }
 
     /// Dequantises 16 rows at a time with ggml and multiplies them as floats.
     #[inline(always)]
-    fn foreign<S: Lanes>(&self, s: S, out: &mut [f32], row_bytes: usize, scratch: &mut [f32]) {
+    fn foreign<S: Simd, const P: usize>(
+        &self,
+        s: S,
+        out: &mut [f32],
+        row_bytes: usize,
+        scratch: &mut [f32],
+    ) {
         let (k, stride) = (self.w.n_cols(), foreign_stride(row_bytes));
         let (row, tile16) = scratch[..(LANES + 1) * k].split_at_mut(k);
         for (g, tile) in out.chunks_exact_mut(self.x.len() * LANES).enumerate() {
@@ -182,86 +164,109 @@ impl Groups<'_> {
                     tile[lane] = *w;
                 }
             }
-            self.float_group::<S, Wide>(s, bytemuck::cast_slice(tile16), tile);
+            self.float_group::<S, P, Single>(s, bytemuck::cast_slice(tile16), tile);
         }
     }
 
+    /// As many rows at once as keep enough sums in registers to hide the latency of a fused step.
     #[inline(always)]
-    fn float_group<S: Lanes, W: Weight>(&self, s: S, weights: &[u8], tile: &mut [f32]) {
-        for (x, out) in self.x.chunks(4).zip(tile.chunks_mut(4 * LANES)) {
-            match x {
-                [a, b, c, d] => self.float_rows::<S, W, 4>(s, weights, [a, b, c, d], out),
-                _ => {
-                    for (x, out) in x.iter().zip(out.chunks_mut(LANES)) {
-                        self.float_rows::<S, W, 1>(s, weights, [x], out);
-                    }
-                }
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn float_rows<S: Lanes, W: Weight, const N: usize>(
+    fn float_group<S: Simd, const P: usize, W: Weight>(
         &self,
         s: S,
         weights: &[u8],
-        x: [&ActRow; N],
         tile: &mut [f32],
     ) {
+        let step = if P == 1 { 12 } else { 6 };
+        let (x, rest) = self.x.split_at(self.x.len() / step * step);
+        let (tile, tile_rest) = tile.split_at_mut(x.len() * LANES);
+        for (x, out) in x.chunks_exact(step).zip(tile.chunks_exact_mut(step * LANES)) {
+            if P == 1 {
+                self.float_rows::<S, P, W, 12>(s, weights, nth(x, 0), out);
+            } else {
+                self.float_rows::<S, P, W, 6>(s, weights, nth(x, 0), out);
+            }
+        }
+        let mut at = 0;
+        while at < rest.len() {
+            let out = &mut tile_rest[at * LANES..];
+            at += match rest.len() - at {
+                4.. => self.float_rows::<S, P, W, 4>(s, weights, nth(&rest[at..], 0), out),
+                2.. => self.float_rows::<S, P, W, 2>(s, weights, nth(&rest[at..], 0), out),
+                _ => self.float_rows::<S, P, W, 1>(s, weights, nth(&rest[at..], 0), out),
+            };
+        }
+    }
+
+    /// Multiplies `N` rows; returns `N`.
+    #[inline(always)]
+    fn float_rows<S: Simd, const P: usize, W: Weight, const N: usize>(
+        &self,
+        s: S,
+        weights: &[u8],
+        x: &[ActRow; N],
+        tile: &mut [f32],
+    ) -> usize {
         let k = self.w.n_cols();
         let mut rows: [&[f32]; N] = [&[]; N];
         for (row, x) in rows.iter_mut().zip(x) {
             *row = &x.float()[..k];
         }
-        let mut chains = [[s.splat(0.0); 4]; N];
-        for i in (0..k).step_by(4) {
-            for c in 0..4 {
-                let w = W::load(s, weights, i + c);
-                for (chains, x) in chains.iter_mut().zip(rows) {
-                    chains[c] = s.fma(w, s.splat(x[i + c]), chains[c]);
+        let mut acc = [[s.splat(0.0); P]; N];
+        for i in 0..k {
+            let mut w = [s.splat(0.0); P];
+            for (part, w) in w.iter_mut().enumerate() {
+                *w = W::load(s, weights, i, part);
+            }
+            for (acc, x) in acc.iter_mut().zip(rows) {
+                let x = s.splat(x[i]);
+                for (acc, w) in acc.iter_mut().zip(w) {
+                    *acc = s.fma(w, x, *acc);
                 }
             }
         }
-        for (c, out) in chains.into_iter().zip(tile.chunks_exact_mut(LANES)) {
-            self.store(s, s.add(s.add(c[0], c[1]), s.add(c[2], c[3])), out);
-        }
+        self.store(s, &acc, tile);
+        N
     }
 
+    /// Writes the sums of some rows, or adds them to what is there.
     #[inline(always)]
-    fn store<S: Lanes>(&self, s: S, acc: S::F, out: &mut [f32]) {
-        let out: &mut [f32; 16] = out.try_into().expect("tiles are 16 wide");
-        let acc = if self.add { s.add(s.load(out), acc) } else { acc };
-        s.store(acc, out);
+    fn store<S: Simd, const P: usize>(&self, s: S, acc: &[[S::F; P]], out: &mut [f32]) {
+        for (acc, out) in acc.iter().zip(out.as_chunks_mut::<LANES>().0) {
+            for (part, &acc) in acc.iter().enumerate() {
+                let sum = if self.add { s.add(s.load(out, part), acc) } else { acc };
+                s.store(sum, out, part);
+            }
+        }
     }
 }
 
 /// A floating-point type of weights, interleaved `(k, 16)`.
 trait Weight {
-    /// The weights of 16 rows at `k`.
-    fn load<S: Lanes>(s: S, weights: &[u8], k: usize) -> S::F;
+    /// The weights of a register's rows at `k`.
+    fn load<S: Simd>(s: S, weights: &[u8], k: usize, part: usize) -> S::F;
 }
 
-struct Wide;
+struct Single;
 struct Half;
 struct Brain;
 
-impl Weight for Wide {
+impl Weight for Single {
     #[inline(always)]
-    fn load<S: Lanes>(s: S, weights: &[u8], k: usize) -> S::F {
-        s.load_f32(nth(weights, k))
+    fn load<S: Simd>(s: S, weights: &[u8], k: usize, part: usize) -> S::F {
+        s.load_f32(nth(weights, k), part)
     }
 }
 
 impl Weight for Half {
     #[inline(always)]
-    fn load<S: Lanes>(s: S, weights: &[u8], k: usize) -> S::F {
-        s.load_f16(nth(weights, k))
+    fn load<S: Simd>(s: S, weights: &[u8], k: usize, part: usize) -> S::F {
+        s.load_f16(nth(weights, k), part)
     }
 }
 
 impl Weight for Brain {
     #[inline(always)]
-    fn load<S: Lanes>(s: S, weights: &[u8], k: usize) -> S::F {
-        s.load_bf16(nth(weights, k))
+    fn load<S: Simd>(s: S, weights: &[u8], k: usize, part: usize) -> S::F {
+        s.load_bf16(nth(weights, k), part)
     }
 }

@@ -35,11 +35,7 @@ pub fn quantize_block(x: &[f32], q: &mut [i8]) -> f32 {
 
 /// Product of a row of floating-point weights and a row of activations.
 pub fn float_dot(w: &[f32], x: &[f32]) -> f32 {
-    let mut chains = [0.0f32; 4];
-    for (k, (w, x)) in w.iter().zip(x).enumerate() {
-        chains[k % 4] = w.mul_add(*x, chains[k % 4]);
-    }
-    (chains[0] + chains[1]) + (chains[2] + chains[3])
+    w.iter().zip(x).fold(0.0, |sum, (w, x)| w.mul_add(*x, sum))
 }
 
 /// RMSNorm of one row.

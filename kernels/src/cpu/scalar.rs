@@ -1,13 +1,13 @@
 //! Plain arrays in place of registers: runs everywhere, and says what each operation means.
 
-use super::lanes::Lanes;
+use super::lanes::{Arith, Simd, Wide};
 use half::{bf16, f16};
 
 /// The instruction set of every machine.
 #[derive(Clone, Copy)]
 pub struct Scalar;
 
-crate::cpu::instantiate!(Scalar, "scalar");
+crate::cpu::instantiate!(Wide::<Scalar, 1>(Scalar), "scalar");
 
 macro_rules! each {
     ($f:expr) => {
@@ -15,36 +15,13 @@ macro_rules! each {
     };
 }
 
-impl Lanes for Scalar {
+impl Arith for Scalar {
     type F = [f32; 16];
     type I = [i32; 16];
-    type B = [u8; 64];
-
-    const OFFSET8: i32 = 128;
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
         [x; 16]
-    }
-    #[inline(always)]
-    fn load(self, x: &[f32; 16]) -> Self::F {
-        *x
-    }
-    #[inline(always)]
-    fn store(self, v: Self::F, out: &mut [f32; 16]) {
-        *out = v;
-    }
-    #[inline(always)]
-    fn load_f32(self, x: &[u8; 64]) -> Self::F {
-        each!(|i| f32::from_le_bytes(*x[4 * i..].first_chunk().expect("four bytes a lane")))
-    }
-    #[inline(always)]
-    fn load_f16(self, x: &[u8; 32]) -> Self::F {
-        each!(|i| f16::from_le_bytes([x[2 * i], x[2 * i + 1]]).to_f32())
-    }
-    #[inline(always)]
-    fn load_bf16(self, x: &[u8; 32]) -> Self::F {
-        each!(|i| bf16::from_le_bytes([x[2 * i], x[2 * i + 1]]).to_f32())
     }
     #[inline(always)]
     fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
@@ -91,8 +68,44 @@ impl Lanes for Scalar {
         each!(|i| f32::from_bits(((n[i] as i32 + 127) as u32) << 23))
     }
     #[inline(always)]
-    fn to_i8(self, a: Self::F) -> [i8; 16] {
-        each!(|i| a[i] as i8)
+    fn to_f(self, a: Self::I) -> Self::F {
+        each!(|i| a[i] as f32)
+    }
+    #[inline(always)]
+    fn prefetch(self, _: &[u8; 64], _: usize) {}
+}
+
+impl Simd for Scalar {
+    const WIDTH: usize = 16;
+
+    type B = [u8; 64];
+
+    const OFFSET8: i32 = 128;
+
+    // A register takes all lanes: there is only part 0.
+    #[inline(always)]
+    fn load(self, x: &[f32; 16], _: usize) -> Self::F {
+        *x
+    }
+    #[inline(always)]
+    fn store(self, v: Self::F, out: &mut [f32; 16], _: usize) {
+        *out = v;
+    }
+    #[inline(always)]
+    fn load_f32(self, x: &[u8; 64], _: usize) -> Self::F {
+        each!(|i| f32::from_le_bytes(*x[4 * i..].first_chunk().expect("four bytes a lane")))
+    }
+    #[inline(always)]
+    fn load_f16(self, x: &[u8; 32], _: usize) -> Self::F {
+        each!(|i| f16::from_le_bytes([x[2 * i], x[2 * i + 1]]).to_f32())
+    }
+    #[inline(always)]
+    fn load_bf16(self, x: &[u8; 32], _: usize) -> Self::F {
+        each!(|i| bf16::from_le_bytes([x[2 * i], x[2 * i + 1]]).to_f32())
+    }
+    #[inline(always)]
+    fn store_i8(self, a: Self::F, out: &mut [i8; 16], _: usize) {
+        *out = each!(|i| a[i] as i8);
     }
 
     #[inline(always)]
@@ -100,24 +113,24 @@ impl Lanes for Scalar {
         [x; 16]
     }
     #[inline(always)]
-    fn load_i8(self, x: &[u8; 16]) -> Self::I {
+    fn load_i8(self, x: &[u8; 16], _: usize) -> Self::I {
         each!(|i| x[i] as i8 as i32)
     }
     #[inline(always)]
-    fn mul_add_i(self, a: Self::I, b: Self::I, c: Self::I) -> Self::I {
-        each!(|i| a[i].wrapping_mul(b[i]).wrapping_add(c[i]))
+    fn sub_i(self, a: Self::I, b: Self::I) -> Self::I {
+        each!(|i| a[i].wrapping_sub(b[i]))
     }
     #[inline(always)]
-    fn to_f(self, a: Self::I) -> Self::F {
-        each!(|i| a[i] as f32)
+    fn shl_i(self, a: Self::I, n: u32) -> Self::I {
+        each!(|i| a[i] << n)
     }
 
     #[inline(always)]
-    fn load_b(self, x: &[u8; 64]) -> Self::B {
+    fn load_b(self, x: &[u8; 64], _: usize) -> Self::B {
         *x
     }
     #[inline(always)]
-    fn load_u8_pairs(self, x: &[u8; 32]) -> Self::B {
+    fn load_u8_pairs(self, x: &[u8; 32], _: usize) -> Self::B {
         each!(|i| if i % 2 == 0 { x[i / 2] } else { 0 })
     }
     #[inline(always)]
@@ -140,21 +153,46 @@ impl Lanes for Scalar {
     fn shl(self, a: Self::B, n: u32) -> Self::B {
         words(a, |w| w << n)
     }
+
     #[inline(always)]
-    fn dot<const BITS: usize>(
+    fn codes8(self, codes: Self::B) -> Self::B {
+        codes
+    }
+    #[inline(always)]
+    fn dots<const BITS: usize, const Q: usize, const N: usize>(
         self,
-        mut acc: Self::I,
-        codes: &[Self::B; 4],
-        y: &[i8; 16],
-    ) -> Self::I {
-        for (codes, y) in codes.iter().zip(y.chunks_exact(4)) {
-            for (i, acc) in acc.iter_mut().enumerate() {
-                for j in 0..4 {
-                    *acc += codes[4 * i + j] as i32 * y[j] as i32;
+        acc: [Self::I; N],
+        codes: &[Self::B; Q],
+        y: [&[[i8; 4]; Q]; N],
+    ) -> [Self::I; N] {
+        self.dots_scaled::<BITS, Q, N>(acc, codes, y, [1; 16])
+    }
+    #[inline(always)]
+    fn load_scale(self, x: &[u8; 16], part: usize) -> Self::I {
+        self.load_i8(x, part)
+    }
+    #[inline(always)]
+    fn dots_scaled<const BITS: usize, const Q: usize, const N: usize>(
+        self,
+        mut acc: [Self::I; N],
+        codes: &[Self::B; Q],
+        y: [&[[i8; 4]; Q]; N],
+        scale: Self::I,
+    ) -> [Self::I; N] {
+        for (acc, y) in acc.iter_mut().zip(y) {
+            for (codes, y) in codes.iter().zip(y) {
+                for (i, acc) in acc.iter_mut().enumerate() {
+                    for j in 0..4 {
+                        *acc += scale[i] * codes[4 * i + j] as i32 * y[j] as i32;
+                    }
                 }
             }
         }
         acc
+    }
+    #[inline(always)]
+    fn scale_pairs(self, a: Self::I, b: Self::I) -> Self::B {
+        each!(|i| (if i % 4 < 2 { a } else { b })[i / 4].to_le_bytes()[i % 2])
     }
     #[inline(always)]
     fn dot_pairs(self, acc: Self::I, a: Self::B, y: [i16; 2]) -> Self::I {
@@ -163,9 +201,6 @@ impl Lanes for Scalar {
             acc[i] + word(0) as i32 * y[0] as i32 + word(1) as i32 * y[1] as i32
         })
     }
-
-    #[inline(always)]
-    fn prefetch(self, _: &[u8; 64], _: usize) {}
 }
 
 #[inline(always)]

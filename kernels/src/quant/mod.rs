@@ -219,7 +219,7 @@ pub fn dot(ops: &BlockOps, row: &[u8], x: &QuantizedRow) -> f32 {
         }
         acc = f32::mul_add(codes.d.to_f32() * d, sum as f32, acc);
         if min {
-            acc = f32::mul_add(codes.m.to_f32() * d, min_sum as f32, acc);
+            acc = f32::mul_add(codes.m.to_f32(), min_sum as f32 * d, acc);
         }
     }
     acc

@@ -1,6 +1,6 @@
-//! AVX2 with FMA and F16C: sixteen lanes are two registers, and bytes are multiplied through 16 bits.
+//! AVX2 with FMA and F16C: a register has eight lanes, and bytes are multiplied through 16 bits.
 
-use crate::cpu::lanes::Lanes;
+use crate::cpu::lanes::{Arith, Simd, Wide, nth};
 use std::arch::x86_64::*;
 
 /// Exists only where AVX2, FMA and F16C were detected.
@@ -17,7 +17,7 @@ impl Avx2 {
     }
 }
 
-crate::cpu::instantiate!(Avx2(()), "avx2", "avx2,fma,f16c");
+crate::cpu::instantiate!(Wide::<Avx2, 2>(Avx2(())), "avx2", "avx2,fma,f16c");
 
 /// Calls intrinsics of the instruction sets that an `Avx2` proves to be there.
 macro_rules! simd {
@@ -28,255 +28,239 @@ macro_rules! simd {
     };
 }
 
-/// Two registers as one value, halves in order.
-#[derive(Clone, Copy)]
-pub struct Two<T>(T, T);
+/// How many products of 4 codes below `2^bits` and 4 activations fit the 16-bit words in which
+/// `maddubs` adds them two by two: each adds up to 2 · 127 · (2^bits − 1).
+const fn quads_per_widening(bits: usize) -> usize {
+    match bits {
+        0..=4 => 8,
+        5 => 4,
+        6 => 2,
+        _ => 1,
+    }
+}
 
 impl Avx2 {
-    /// `words + codes · y`, neighbouring products added, in 16 bits.
+    /// Σ codes · y over the quads from `first` to where 16 bits are full, in words of 16 bits: those
+    /// of a lane's first and second two weights.
     #[inline(always)]
-    fn dot_words<const BITS: usize>(self, words: __m256i, codes: __m256i, y: __m256i) -> __m256i {
-        simd!({
-            let products = if BITS == 8 {
+    fn dot_words<const BITS: usize, const Q: usize>(
+        self,
+        codes: &[__m256i; Q],
+        y: &[[i8; 4]; Q],
+        first: usize,
+    ) -> __m256i {
+        let mut words = simd!(_mm256_setzero_si256());
+        for j in first..Q.min(first + quads_per_widening(BITS)) {
+            let y = simd!(_mm256_set1_epi32(i32::from_le_bytes(bytemuck::cast(y[j]))));
+            let products = simd!(if BITS == 8 {
                 // Unsigned 8-bit codes would saturate: |code − 128| times y with the sign of
                 // code − 128 stays within 2 · 128 · 127.
-                let w = _mm256_xor_si256(codes, _mm256_set1_epi8(-128));
-                _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(y, w))
+                _mm256_maddubs_epi16(_mm256_abs_epi8(codes[j]), _mm256_sign_epi8(y, codes[j]))
             } else {
-                _mm256_maddubs_epi16(codes, y)
-            };
-            _mm256_add_epi16(words, products)
-        })
+                _mm256_maddubs_epi16(codes[j], y)
+            });
+            words = if j == first { products } else { simd!(_mm256_add_epi16(words, products)) };
+        }
+        words
     }
-    /// `acc` plus the sums of neighbouring 16-bit words.
+}
+
+impl Arith for Avx2 {
+    type F = __m256;
+    type I = __m256i;
+
     #[inline(always)]
-    fn widen(self, acc: __m256i, words: __m256i) -> __m256i {
-        simd!(_mm256_add_epi32(acc, _mm256_madd_epi16(words, _mm256_set1_epi16(1))))
+    fn splat(self, x: f32) -> __m256 {
+        simd!(_mm256_set1_ps(x))
     }
     #[inline(always)]
-    fn exp2i_half(self, n: __m256) -> __m256 {
+    fn fma(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        simd!(_mm256_fmadd_ps(a, b, c))
+    }
+    #[inline(always)]
+    fn add(self, a: __m256, b: __m256) -> __m256 {
+        simd!(_mm256_add_ps(a, b))
+    }
+    #[inline(always)]
+    fn sub(self, a: __m256, b: __m256) -> __m256 {
+        simd!(_mm256_sub_ps(a, b))
+    }
+    #[inline(always)]
+    fn mul(self, a: __m256, b: __m256) -> __m256 {
+        simd!(_mm256_mul_ps(a, b))
+    }
+    #[inline(always)]
+    fn div(self, a: __m256, b: __m256) -> __m256 {
+        simd!(_mm256_div_ps(a, b))
+    }
+    #[inline(always)]
+    fn max(self, a: __m256, b: __m256) -> __m256 {
+        simd!(_mm256_max_ps(a, b))
+    }
+    #[inline(always)]
+    fn min(self, a: __m256, b: __m256) -> __m256 {
+        simd!(_mm256_min_ps(a, b))
+    }
+    #[inline(always)]
+    fn abs(self, a: __m256) -> __m256 {
+        simd!(_mm256_andnot_ps(_mm256_set1_ps(-0.0), a))
+    }
+    #[inline(always)]
+    fn select_lt(self, a: __m256, b: __m256, yes: __m256, no: __m256) -> __m256 {
+        simd!(_mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b)))
+    }
+    #[inline(always)]
+    fn round(self, a: __m256) -> __m256 {
+        simd!(_mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a))
+    }
+    #[inline(always)]
+    fn exp2i(self, n: __m256) -> __m256 {
         simd!({
             let biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
             _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
         })
     }
     #[inline(always)]
-    fn bf16_half(self, half: __m128i) -> __m256 {
-        simd!(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(half))))
+    fn to_f(self, a: __m256i) -> __m256 {
+        simd!(_mm256_cvtepi32_ps(a))
+    }
+    #[inline(always)]
+    fn prefetch(self, line: &[u8; 64], ahead: usize) {
+        simd!(_mm_prefetch::<_MM_HINT_T0>(line.as_ptr().wrapping_add(ahead).cast()))
     }
 }
 
-impl Lanes for Avx2 {
-    type F = Two<__m256>;
-    type I = Two<__m256i>;
-    type B = Two<__m256i>;
+impl Simd for Avx2 {
+    const WIDTH: usize = 8;
+
+    type B = __m256i;
 
     const OFFSET8: i32 = 0;
 
     #[inline(always)]
-    fn splat(self, x: f32) -> Self::F {
-        simd!(Two(_mm256_set1_ps(x), _mm256_set1_ps(x)))
+    fn load(self, x: &[f32; 16], part: usize) -> __m256 {
+        simd!(_mm256_loadu_ps(nth::<_, 8>(x, part).as_ptr()))
     }
     #[inline(always)]
-    fn load(self, x: &[f32; 16]) -> Self::F {
-        simd!(Two(_mm256_loadu_ps(x.as_ptr()), _mm256_loadu_ps(x.as_ptr().add(8))))
+    fn store(self, v: __m256, out: &mut [f32; 16], part: usize) {
+        simd!(_mm256_storeu_ps(out.as_chunks_mut::<8>().0[part].as_mut_ptr(), v))
     }
     #[inline(always)]
-    fn store(self, v: Self::F, out: &mut [f32; 16]) {
+    fn load_f32(self, x: &[u8; 64], part: usize) -> __m256 {
+        simd!(_mm256_loadu_ps(nth::<_, 32>(x, part).as_ptr().cast()))
+    }
+    #[inline(always)]
+    fn load_f16(self, x: &[u8; 32], part: usize) -> __m256 {
+        simd!(_mm256_cvtph_ps(_mm_loadu_si128(nth::<_, 16>(x, part).as_ptr().cast())))
+    }
+    #[inline(always)]
+    fn load_bf16(self, x: &[u8; 32], part: usize) -> __m256 {
         simd!({
-            _mm256_storeu_ps(out.as_mut_ptr(), v.0);
-            _mm256_storeu_ps(out.as_mut_ptr().add(8), v.1);
+            let half = _mm_loadu_si128(nth::<_, 16>(x, part).as_ptr().cast());
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(half)))
         })
     }
     #[inline(always)]
-    fn load_f32(self, x: &[u8; 64]) -> Self::F {
+    fn store_i8(self, a: __m256, out: &mut [i8; 16], part: usize) {
         simd!({
-            let p: *const f32 = x.as_ptr().cast();
-            Two(_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8)))
-        })
-    }
-    #[inline(always)]
-    fn load_f16(self, x: &[u8; 32]) -> Self::F {
-        simd!({
-            let p: *const __m128i = x.as_ptr().cast();
-            Two(_mm256_cvtph_ps(_mm_loadu_si128(p)), _mm256_cvtph_ps(_mm_loadu_si128(p.add(1))))
-        })
-    }
-    #[inline(always)]
-    fn load_bf16(self, x: &[u8; 32]) -> Self::F {
-        simd!({
-            let p: *const __m128i = x.as_ptr().cast();
-            Two(self.bf16_half(_mm_loadu_si128(p)), self.bf16_half(_mm_loadu_si128(p.add(1))))
-        })
-    }
-    #[inline(always)]
-    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
-        simd!(Two(_mm256_fmadd_ps(a.0, b.0, c.0), _mm256_fmadd_ps(a.1, b.1, c.1)))
-    }
-    #[inline(always)]
-    fn add(self, a: Self::F, b: Self::F) -> Self::F {
-        simd!(Two(_mm256_add_ps(a.0, b.0), _mm256_add_ps(a.1, b.1)))
-    }
-    #[inline(always)]
-    fn sub(self, a: Self::F, b: Self::F) -> Self::F {
-        simd!(Two(_mm256_sub_ps(a.0, b.0), _mm256_sub_ps(a.1, b.1)))
-    }
-    #[inline(always)]
-    fn mul(self, a: Self::F, b: Self::F) -> Self::F {
-        simd!(Two(_mm256_mul_ps(a.0, b.0), _mm256_mul_ps(a.1, b.1)))
-    }
-    #[inline(always)]
-    fn div(self, a: Self::F, b: Self::F) -> Self::F {
-        simd!(Two(_mm256_div_ps(a.0, b.0), _mm256_div_ps(a.1, b.1)))
-    }
-    #[inline(always)]
-    fn max(self, a: Self::F, b: Self::F) -> Self::F {
-        simd!(Two(_mm256_max_ps(a.0, b.0), _mm256_max_ps(a.1, b.1)))
-    }
-    #[inline(always)]
-    fn min(self, a: Self::F, b: Self::F) -> Self::F {
-        simd!(Two(_mm256_min_ps(a.0, b.0), _mm256_min_ps(a.1, b.1)))
-    }
-    #[inline(always)]
-    fn abs(self, a: Self::F) -> Self::F {
-        simd!({
-            let sign = _mm256_set1_ps(-0.0);
-            Two(_mm256_andnot_ps(sign, a.0), _mm256_andnot_ps(sign, a.1))
-        })
-    }
-    #[inline(always)]
-    fn select_lt(self, a: Self::F, b: Self::F, yes: Self::F, no: Self::F) -> Self::F {
-        simd!(Two(
-            _mm256_blendv_ps(no.0, yes.0, _mm256_cmp_ps::<_CMP_LT_OQ>(a.0, b.0)),
-            _mm256_blendv_ps(no.1, yes.1, _mm256_cmp_ps::<_CMP_LT_OQ>(a.1, b.1)),
-        ))
-    }
-    #[inline(always)]
-    fn round(self, a: Self::F) -> Self::F {
-        const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
-        simd!(Two(_mm256_round_ps::<NEAREST>(a.0), _mm256_round_ps::<NEAREST>(a.1)))
-    }
-    #[inline(always)]
-    fn exp2i(self, n: Self::F) -> Self::F {
-        Two(self.exp2i_half(n.0), self.exp2i_half(n.1))
-    }
-    #[inline(always)]
-    fn to_i8(self, a: Self::F) -> [i8; 16] {
-        let mut out = [0i8; 16];
-        simd!({
-            let words = _mm256_packs_epi32(_mm256_cvtps_epi32(a.0), _mm256_cvtps_epi32(a.1));
-            // Packing works within 128-bit halves: bring the four pieces back into order.
-            let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(words);
-            let low = _mm256_castsi256_si128(words);
-            let bytes = _mm_packs_epi16(low, _mm256_extracti128_si256::<1>(words));
-            _mm_storeu_si128(out.as_mut_ptr().cast(), bytes);
+            let lanes = _mm256_cvtps_epi32(a);
+            let high = _mm256_extracti128_si256::<1>(lanes);
+            let words = _mm_packs_epi32(_mm256_castsi256_si128(lanes), high);
+            let out = out.as_chunks_mut::<8>().0[part].as_mut_ptr();
+            _mm_storel_epi64(out.cast(), _mm_packs_epi16(words, words));
         });
-        out
     }
 
     #[inline(always)]
-    fn splat_i(self, x: i32) -> Self::I {
-        simd!(Two(_mm256_set1_epi32(x), _mm256_set1_epi32(x)))
+    fn splat_i(self, x: i32) -> __m256i {
+        simd!(_mm256_set1_epi32(x))
     }
     #[inline(always)]
-    fn load_i8(self, x: &[u8; 16]) -> Self::I {
-        simd!({
-            let bytes = _mm_loadu_si128(x.as_ptr().cast());
-            Two(_mm256_cvtepi8_epi32(bytes), _mm256_cvtepi8_epi32(_mm_unpackhi_epi64(bytes, bytes)))
-        })
+    fn load_i8(self, x: &[u8; 16], part: usize) -> __m256i {
+        simd!(_mm256_cvtepi8_epi32(_mm_loadl_epi64(nth::<_, 8>(x, part).as_ptr().cast())))
     }
     #[inline(always)]
-    fn mul_add_i(self, a: Self::I, b: Self::I, c: Self::I) -> Self::I {
-        simd!(Two(
-            _mm256_add_epi32(_mm256_mullo_epi32(a.0, b.0), c.0),
-            _mm256_add_epi32(_mm256_mullo_epi32(a.1, b.1), c.1),
-        ))
+    fn sub_i(self, a: __m256i, b: __m256i) -> __m256i {
+        simd!(_mm256_sub_epi32(a, b))
     }
     #[inline(always)]
-    fn to_f(self, a: Self::I) -> Self::F {
-        simd!(Two(_mm256_cvtepi32_ps(a.0), _mm256_cvtepi32_ps(a.1)))
+    fn shl_i(self, a: __m256i, n: u32) -> __m256i {
+        simd!(_mm256_sll_epi32(a, _mm_cvtsi32_si128(n as i32)))
     }
 
     #[inline(always)]
-    fn load_b(self, x: &[u8; 64]) -> Self::B {
+    fn load_b(self, x: &[u8; 64], part: usize) -> __m256i {
+        simd!(_mm256_loadu_si256(nth::<_, 32>(x, part).as_ptr().cast()))
+    }
+    #[inline(always)]
+    fn load_u8_pairs(self, x: &[u8; 32], part: usize) -> __m256i {
+        simd!(_mm256_cvtepu8_epi16(_mm_loadu_si128(nth::<_, 16>(x, part).as_ptr().cast())))
+    }
+    #[inline(always)]
+    fn splat_b(self, x: u8) -> __m256i {
+        simd!(_mm256_set1_epi8(x as i8))
+    }
+    #[inline(always)]
+    fn and(self, a: __m256i, b: __m256i) -> __m256i {
+        simd!(_mm256_and_si256(a, b))
+    }
+    #[inline(always)]
+    fn or(self, a: __m256i, b: __m256i) -> __m256i {
+        simd!(_mm256_or_si256(a, b))
+    }
+    #[inline(always)]
+    fn shr(self, a: __m256i, n: u32) -> __m256i {
+        simd!(_mm256_srl_epi16(a, _mm_cvtsi32_si128(n as i32)))
+    }
+    #[inline(always)]
+    fn shl(self, a: __m256i, n: u32) -> __m256i {
+        simd!(_mm256_sll_epi16(a, _mm_cvtsi32_si128(n as i32)))
+    }
+
+    #[inline(always)]
+    fn codes8(self, codes: __m256i) -> __m256i {
+        simd!(_mm256_xor_si256(codes, _mm256_set1_epi8(-128)))
+    }
+    #[inline(always)]
+    fn dots<const BITS: usize, const Q: usize, const N: usize>(
+        self,
+        acc: [__m256i; N],
+        codes: &[__m256i; Q],
+        y: [&[[i8; 4]; Q]; N],
+    ) -> [__m256i; N] {
+        self.dots_scaled::<BITS, Q, N>(acc, codes, y, simd!(_mm256_set1_epi16(1)))
+    }
+    #[inline(always)]
+    fn load_scale(self, x: &[u8; 16], part: usize) -> __m256i {
+        // Twice in each lane, so that one `madd` widens, scales and adds.
         simd!({
-            let p: *const __m256i = x.as_ptr().cast();
-            Two(_mm256_loadu_si256(p), _mm256_loadu_si256(p.add(1)))
+            let lanes = self.load_i8(x, part);
+            _mm256_blend_epi16::<0xAA>(lanes, _mm256_slli_epi32::<16>(lanes))
         })
     }
     #[inline(always)]
-    fn load_u8_pairs(self, x: &[u8; 32]) -> Self::B {
-        simd!({
-            let p: *const __m128i = x.as_ptr().cast();
-            Two(
-                _mm256_cvtepu8_epi16(_mm_loadu_si128(p)),
-                _mm256_cvtepu8_epi16(_mm_loadu_si128(p.add(1))),
-            )
-        })
-    }
-    #[inline(always)]
-    fn splat_b(self, x: u8) -> Self::B {
-        simd!(Two(_mm256_set1_epi8(x as i8), _mm256_set1_epi8(x as i8)))
-    }
-    #[inline(always)]
-    fn and(self, a: Self::B, b: Self::B) -> Self::B {
-        simd!(Two(_mm256_and_si256(a.0, b.0), _mm256_and_si256(a.1, b.1)))
-    }
-    #[inline(always)]
-    fn or(self, a: Self::B, b: Self::B) -> Self::B {
-        simd!(Two(_mm256_or_si256(a.0, b.0), _mm256_or_si256(a.1, b.1)))
-    }
-    #[inline(always)]
-    fn shr(self, a: Self::B, n: u32) -> Self::B {
-        simd!({
-            let n = _mm_cvtsi32_si128(n as i32);
-            Two(_mm256_srl_epi16(a.0, n), _mm256_srl_epi16(a.1, n))
-        })
-    }
-    #[inline(always)]
-    fn shl(self, a: Self::B, n: u32) -> Self::B {
-        simd!({
-            let n = _mm_cvtsi32_si128(n as i32);
-            Two(_mm256_sll_epi16(a.0, n), _mm256_sll_epi16(a.1, n))
-        })
-    }
-    #[inline(always)]
-    fn dot<const BITS: usize>(self, acc: Self::I, codes: &[Self::B; 4], y: &[i8; 16]) -> Self::I {
-        // One `maddubs` leaves at most 2 · 127 · (2^BITS − 1) in a 16-bit word: so many of them may be
-        // added before the sum is widened to 32 bits.
-        let per_widening = match BITS {
-            0..=5 => 4,
-            6 => 2,
-            _ => 1,
-        };
-        let mut acc = acc;
-        for (codes, y) in codes.chunks_exact(per_widening).zip(y.chunks_exact(4 * per_widening)) {
-            let zero = simd!(_mm256_setzero_si256());
-            let mut words = Two(zero, zero);
-            for (codes, y) in codes.iter().zip(y.chunks_exact(4)) {
-                let quad = i32::from_le_bytes(bytemuck::cast([y[0], y[1], y[2], y[3]]));
-                let y = simd!(_mm256_set1_epi32(quad));
-                words.0 = self.dot_words::<BITS>(words.0, codes.0, y);
-                words.1 = self.dot_words::<BITS>(words.1, codes.1, y);
+    fn dots_scaled<const BITS: usize, const Q: usize, const N: usize>(
+        self,
+        mut acc: [__m256i; N],
+        codes: &[__m256i; Q],
+        y: [&[[i8; 4]; Q]; N],
+        scale: __m256i,
+    ) -> [__m256i; N] {
+        for first in (0..Q).step_by(quads_per_widening(BITS)) {
+            for (acc, y) in acc.iter_mut().zip(y) {
+                let words = self.dot_words::<BITS, Q>(codes, y, first);
+                *acc = simd!(_mm256_add_epi32(*acc, _mm256_madd_epi16(words, scale)));
             }
-            acc = Two(self.widen(acc.0, words.0), self.widen(acc.1, words.1));
         }
         acc
     }
     #[inline(always)]
-    fn dot_pairs(self, acc: Self::I, a: Self::B, y: [i16; 2]) -> Self::I {
-        let pair = (y[0] as u16 as u32 | (y[1] as u16 as u32) << 16) as i32;
-        simd!({
-            let y = _mm256_set1_epi32(pair);
-            Two(
-                _mm256_add_epi32(acc.0, _mm256_madd_epi16(a.0, y)),
-                _mm256_add_epi32(acc.1, _mm256_madd_epi16(a.1, y)),
-            )
-        })
+    fn scale_pairs(self, a: __m256i, b: __m256i) -> __m256i {
+        simd!(_mm256_blend_epi16::<0xAA>(a, b))
     }
-
     #[inline(always)]
-    fn prefetch(self, line: &[u8; 64], ahead: usize) {
-        simd!(_mm_prefetch::<_MM_HINT_T0>(line.as_ptr().wrapping_add(ahead).cast()))
+    fn dot_pairs(self, acc: __m256i, a: __m256i, y: [i16; 2]) -> __m256i {
+        let pair = (y[0] as u16 as u32 | (y[1] as u16 as u32) << 16) as i32;
+        simd!(_mm256_add_epi32(acc, _mm256_madd_epi16(a, _mm256_set1_epi32(pair))))
     }
 }

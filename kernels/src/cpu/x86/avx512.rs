@@ -1,6 +1,6 @@
 //! AVX-512 with VNNI: sixteen lanes are one register, four products of bytes one instruction.
 
-use crate::cpu::lanes::Lanes;
+use crate::cpu::lanes::{Arith, Simd, Wide};
 use std::arch::x86_64::*;
 
 /// Exists only where AVX-512 F, BW, VL and VNNI were detected.
@@ -20,7 +20,11 @@ impl Avx512 {
     }
 }
 
-crate::cpu::instantiate!(Avx512(()), "avx512", "avx512f,avx512bw,avx512vl,avx512vnni,fma,f16c");
+crate::cpu::instantiate!(
+    Wide::<Avx512, 1>(Avx512(())),
+    "avx512",
+    "avx512f,avx512bw,avx512vl,avx512vnni,fma,f16c"
+);
 
 /// Calls intrinsics of the instruction sets that an `Avx512` proves to be there.
 macro_rules! simd {
@@ -31,39 +35,13 @@ macro_rules! simd {
     };
 }
 
-impl Lanes for Avx512 {
+impl Arith for Avx512 {
     type F = __m512;
     type I = __m512i;
-    type B = __m512i;
-
-    const OFFSET8: i32 = 128;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
         simd!(_mm512_set1_ps(x))
-    }
-    #[inline(always)]
-    fn load(self, x: &[f32; 16]) -> __m512 {
-        simd!(_mm512_loadu_ps(x.as_ptr()))
-    }
-    #[inline(always)]
-    fn store(self, v: __m512, out: &mut [f32; 16]) {
-        simd!(_mm512_storeu_ps(out.as_mut_ptr(), v))
-    }
-    #[inline(always)]
-    fn load_f32(self, x: &[u8; 64]) -> __m512 {
-        simd!(_mm512_loadu_ps(x.as_ptr().cast()))
-    }
-    #[inline(always)]
-    fn load_f16(self, x: &[u8; 32]) -> __m512 {
-        simd!(_mm512_cvtph_ps(_mm256_loadu_si256(x.as_ptr().cast())))
-    }
-    #[inline(always)]
-    fn load_bf16(self, x: &[u8; 32]) -> __m512 {
-        simd!({
-            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(x.as_ptr().cast()));
-            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
-        })
     }
     #[inline(always)]
     fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
@@ -113,13 +91,52 @@ impl Lanes for Avx512 {
         })
     }
     #[inline(always)]
-    fn to_i8(self, a: __m512) -> [i8; 16] {
-        let mut out = [0i8; 16];
+    fn to_f(self, a: __m512i) -> __m512 {
+        simd!(_mm512_cvtepi32_ps(a))
+    }
+    #[inline(always)]
+    fn prefetch(self, line: &[u8; 64], ahead: usize) {
+        simd!(_mm_prefetch::<_MM_HINT_T0>(line.as_ptr().wrapping_add(ahead).cast()))
+    }
+}
+
+impl Simd for Avx512 {
+    const WIDTH: usize = 16;
+
+    type B = __m512i;
+
+    const OFFSET8: i32 = 128;
+
+    // A register takes all lanes: there is only part 0.
+    #[inline(always)]
+    fn load(self, x: &[f32; 16], _: usize) -> __m512 {
+        simd!(_mm512_loadu_ps(x.as_ptr()))
+    }
+    #[inline(always)]
+    fn store(self, v: __m512, out: &mut [f32; 16], _: usize) {
+        simd!(_mm512_storeu_ps(out.as_mut_ptr(), v))
+    }
+    #[inline(always)]
+    fn load_f32(self, x: &[u8; 64], _: usize) -> __m512 {
+        simd!(_mm512_loadu_ps(x.as_ptr().cast()))
+    }
+    #[inline(always)]
+    fn load_f16(self, x: &[u8; 32], _: usize) -> __m512 {
+        simd!(_mm512_cvtph_ps(_mm256_loadu_si256(x.as_ptr().cast())))
+    }
+    #[inline(always)]
+    fn load_bf16(self, x: &[u8; 32], _: usize) -> __m512 {
+        simd!({
+            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(x.as_ptr().cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+        })
+    }
+    #[inline(always)]
+    fn store_i8(self, a: __m512, out: &mut [i8; 16], _: usize) {
         simd!({
             let bytes = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(a));
             _mm_storeu_si128(out.as_mut_ptr().cast(), bytes);
         });
-        out
     }
 
     #[inline(always)]
@@ -127,24 +144,24 @@ impl Lanes for Avx512 {
         simd!(_mm512_set1_epi32(x))
     }
     #[inline(always)]
-    fn load_i8(self, x: &[u8; 16]) -> __m512i {
+    fn load_i8(self, x: &[u8; 16], _: usize) -> __m512i {
         simd!(_mm512_cvtepi8_epi32(_mm_loadu_si128(x.as_ptr().cast())))
     }
     #[inline(always)]
-    fn mul_add_i(self, a: __m512i, b: __m512i, c: __m512i) -> __m512i {
-        simd!(_mm512_add_epi32(_mm512_mullo_epi32(a, b), c))
+    fn sub_i(self, a: __m512i, b: __m512i) -> __m512i {
+        simd!(_mm512_sub_epi32(a, b))
     }
     #[inline(always)]
-    fn to_f(self, a: __m512i) -> __m512 {
-        simd!(_mm512_cvtepi32_ps(a))
+    fn shl_i(self, a: __m512i, n: u32) -> __m512i {
+        simd!(_mm512_sll_epi32(a, _mm_cvtsi32_si128(n as i32)))
     }
 
     #[inline(always)]
-    fn load_b(self, x: &[u8; 64]) -> __m512i {
+    fn load_b(self, x: &[u8; 64], _: usize) -> __m512i {
         simd!(_mm512_loadu_si512(x.as_ptr().cast()))
     }
     #[inline(always)]
-    fn load_u8_pairs(self, x: &[u8; 32]) -> __m512i {
+    fn load_u8_pairs(self, x: &[u8; 32], _: usize) -> __m512i {
         simd!(_mm512_cvtepu8_epi16(_mm256_loadu_si256(x.as_ptr().cast())))
     }
     #[inline(always)]
@@ -167,32 +184,51 @@ impl Lanes for Avx512 {
     fn shl(self, a: __m512i, n: u32) -> __m512i {
         simd!(_mm512_sll_epi16(a, _mm_cvtsi32_si128(n as i32)))
     }
+
     #[inline(always)]
-    fn dot<const BITS: usize>(
+    fn codes8(self, codes: __m512i) -> __m512i {
+        codes
+    }
+    #[inline(always)]
+    fn dots<const BITS: usize, const Q: usize, const N: usize>(
         self,
-        mut acc: __m512i,
-        codes: &[__m512i; 4],
-        y: &[i8; 16],
-    ) -> __m512i {
+        mut acc: [__m512i; N],
+        codes: &[__m512i; Q],
+        y: [&[[i8; 4]; Q]; N],
+    ) -> [__m512i; N] {
         for (j, &codes) in codes.iter().enumerate() {
-            let quad = i32::from_le_bytes(bytemuck::cast([
-                y[4 * j],
-                y[4 * j + 1],
-                y[4 * j + 2],
-                y[4 * j + 3],
-            ]));
-            acc = simd!(_mm512_dpbusd_epi32(acc, codes, _mm512_set1_epi32(quad)));
+            for (acc, y) in acc.iter_mut().zip(y) {
+                let quad = i32::from_le_bytes(bytemuck::cast(y[j]));
+                *acc = simd!(_mm512_dpbusd_epi32(*acc, codes, _mm512_set1_epi32(quad)));
+            }
         }
         acc
+    }
+    #[inline(always)]
+    fn load_scale(self, x: &[u8; 16], part: usize) -> __m512i {
+        self.load_i8(x, part)
+    }
+    #[inline(always)]
+    fn dots_scaled<const BITS: usize, const Q: usize, const N: usize>(
+        self,
+        mut acc: [__m512i; N],
+        codes: &[__m512i; Q],
+        y: [&[[i8; 4]; Q]; N],
+        scale: __m512i,
+    ) -> [__m512i; N] {
+        let dots = self.dots::<BITS, Q, N>([self.splat_i(0); N], codes, y);
+        for (acc, dot) in acc.iter_mut().zip(dots) {
+            *acc = simd!(_mm512_add_epi32(*acc, _mm512_mullo_epi32(dot, scale)));
+        }
+        acc
+    }
+    #[inline(always)]
+    fn scale_pairs(self, a: __m512i, b: __m512i) -> __m512i {
+        simd!(_mm512_mask_blend_epi16(0xAAAA_AAAA, a, _mm512_slli_epi32::<16>(b)))
     }
     #[inline(always)]
     fn dot_pairs(self, acc: __m512i, a: __m512i, y: [i16; 2]) -> __m512i {
         let pair = (y[0] as u16 as u32 | (y[1] as u16 as u32) << 16) as i32;
         simd!(_mm512_dpwssd_epi32(acc, a, _mm512_set1_epi32(pair)))
-    }
-
-    #[inline(always)]
-    fn prefetch(self, line: &[u8; 64], ahead: usize) {
-        simd!(_mm_prefetch::<_MM_HINT_T0>(line.as_ptr().wrapping_add(ahead).cast()))
     }
 }
