@@ -2,7 +2,7 @@
 //! gives the bits of the naive versions. Instruction sets that this CPU lacks are named and skipped.
 
 use dovetail_kernels::cpu::order;
-use dovetail_kernels::cpu::{ActRow, Angles, Attention, Forms, Kernels, Packed, RopeStyle, Team};
+use dovetail_kernels::cpu::{Acts, Angles, Attention, Forms, Kernels, Packed, RopeStyle, Team};
 use dovetail_kernels::quant::{self, Kind, QuantizedRow, TypeInfo};
 use half::f16;
 use proptest::prelude::*;
@@ -54,6 +54,16 @@ fn naive(ty: &TypeInfo, row: &[u8], x: &[f32]) -> f32 {
     }
 }
 
+/// The rows `inputs`, all of one length, as `k` quantises them.
+fn quantized(k: &Kernels, inputs: &[Vec<f32>], forms: Forms) -> Acts {
+    let mut acts = Acts::new(inputs.len(), inputs[0].len());
+    let row_lines = acts.row_lines();
+    for (x, row) in inputs.iter().zip(acts.rows_mut(inputs.len()).chunks_mut(row_lines)) {
+        (k.quantize)(x, forms, row);
+    }
+    acts
+}
+
 #[test]
 fn products_are_the_same_bits_on_every_isa_for_every_row_count_and_split() {
     let rng = &mut rng();
@@ -73,21 +83,14 @@ fn products_are_the_same_bits_on_every_isa_for_every_row_count_and_split() {
             .map(|x| bytes.chunks(row_bytes).map(|row| naive(&ty, row, x)).collect())
             .collect();
         for k in isas() {
-            let acts: Vec<ActRow> = inputs
-                .iter()
-                .map(|x| {
-                    let mut row = ActRow::new(n_cols);
-                    (k.quantize)(x, w.forms(), &mut row);
-                    row
-                })
-                .collect();
+            let acts = quantized(k, &inputs, w.forms());
             let mut scratch = vec![f32::NAN; w.scratch_len()];
             for n in [1, 2, 3, 4, 5, 6, 7, 8, 11, 16, 29, 32, 33, 35, 61, 64] {
                 let mut out = vec![1.5f32; w.n_groups() * n * 16];
                 let split = rng.next_u32() as usize % (w.n_groups() + 1);
                 let (left, right) = out.split_at_mut(split * n * 16);
-                (k.matmul)(&w, 0, &acts[..n], left, false, &mut scratch);
-                (k.matmul)(&w, split, &acts[..n], right, true, &mut scratch);
+                (k.matmul)(&w, 0, acts.rows(n, n_cols), left, false, &mut scratch);
+                (k.matmul)(&w, split, acts.rows(n, n_cols), right, true, &mut scratch);
                 for (i, tile) in out.chunks(16 * n).enumerate() {
                     for (row, lanes) in tile.chunks(16).enumerate() {
                         for (lane, &got) in
@@ -130,11 +133,13 @@ fn extreme_codes_do_not_saturate() {
                     (0..n_cols).map(|i| if i % 3 == 2 { -sign } else { sign }).collect();
                 let expected = naive(&ty, &row, &x);
                 for k in isas() {
-                    let mut acts = ActRow::new(n_cols);
-                    (k.quantize)(&x, w.forms(), &mut acts);
-                    let mut out = [0.0; 16];
-                    (k.matmul)(&w, 0, &[acts], &mut out, false, &mut []);
-                    assert_eq!(bits(&out), [expected.to_bits(); 16], "{} on {}", ty.name, k.name);
+                    let acts = quantized(k, &vec![x.clone(); 17], w.forms());
+                    for n in [1, 3, 17] {
+                        let mut out = vec![0.0; n * 16];
+                        (k.matmul)(&w, 0, acts.rows(n, n_cols), &mut out, false, &mut []);
+                        let expected = vec![expected.to_bits(); n * 16];
+                        assert_eq!(bits(&out), expected, "{} on {}, {n} rows", ty.name, k.name);
+                    }
                 }
             }
         }
@@ -158,10 +163,11 @@ proptest! {
         let rng = &mut TestRng::from_seed(proptest::test_runner::RngAlgorithm::ChaCha, &seed);
         let x = gaussian(rng, 256 * blocks, 2f32.powi(scale));
         for k in isas() {
-            let mut row = ActRow::new(256 * blocks);
-            (k.quantize)(&x, Forms { by32: true, by256: true, float: true }, &mut row);
-            prop_assert_eq!(bits(row.float()), bits(&x));
-            for (x, block) in x.chunks(32).zip(row.by32()) {
+            let all = Forms { by32: true, by256: true, float: true };
+            let acts = quantized(k, &[vec![0.0; 256 * blocks], x.clone()], all);
+            let rows = acts.rows(2, 256 * blocks);
+            prop_assert_eq!(bits(rows.float(1)), bits(&x));
+            for (x, block) in x.chunks(32).zip(rows.by32(1)) {
                 let mut q = [0; 32];
                 let d = order::quantize_block(x, &mut q);
                 prop_assert_eq!((d.to_bits(), q), (block.d.to_bits(), block.q));
@@ -169,7 +175,7 @@ proptest! {
                 let d_sum = (d * sum as f32).to_bits();
                 prop_assert_eq!((-8 * sum, d_sum), (block.minus_8_sum, block.d_sum.to_bits()));
             }
-            for (x, block) in x.chunks(256).zip(row.by256()) {
+            for (x, block) in x.chunks(256).zip(rows.by256(1)) {
                 let mut q = [0; 256];
                 let d = order::quantize_block(x, &mut q);
                 prop_assert_eq!((d.to_bits(), &q[..]), (block.d.to_bits(), &block.q[..]));
@@ -257,13 +263,12 @@ fn the_number_of_threads_does_not_show() {
     let bytes = ggml_sys::quantize(ty.id, &gaussian(rng, n_rows * n_cols, 0.3), n_cols).unwrap();
     let w = Packed::pack(ty, n_rows, n_cols, &bytes).unwrap();
     let k = Kernels::available().next().unwrap();
-    let mut acts = ActRow::new(n_cols);
-    (k.quantize)(&gaussian(rng, n_cols, 1.0), w.forms(), &mut acts);
-    let rows = [acts];
+    let acts = quantized(k, &[gaussian(rng, n_cols, 1.0)], w.forms());
+    let rows = acts.rows(1, n_cols);
     let mut results = [1, 2, 3, 5].map(|members| {
         let mut out = vec![0.0; n_rows];
         Team::new(members).share(&mut out, 16 * members, &mut vec![(); members], |i, out, ()| {
-            (k.matmul)(&w, i * members, &rows, out, false, &mut []);
+            (k.matmul)(&w, i * members, rows, out, false, &mut []);
         });
         bits(&out)
     });

@@ -11,7 +11,9 @@
 use super::kv::{self, KvCache};
 use crate::error::{Error, Result};
 use crate::model::{Config, Layer, Model};
-use dovetail_kernels::cpu::{ActRow, Angles, Attention, Forms, Kernels, LANES, Packed, Team};
+use dovetail_kernels::cpu::{
+    ActRows, Acts, Angles, Attention, Forms, Kernels, LANES, Packed, Team,
+};
 use std::sync::Arc;
 
 /// Rows that are attended together: they share the reading of keys and values.
@@ -51,7 +53,7 @@ struct Buffers {
     attended: Vec<f32>,  // (row tiles, n_kv_heads, ATTENTION_ROWS, group, head_dim)
     inner: Vec<f32>,     // panel (n_ff)
     logits: Vec<f32>,    // panel (n_vocab)
-    acts: Vec<ActRow>,   // (rows)
+    acts: Acts,          // (rows)
     angles: Vec<Angles>, // (rows)
     scratch: Vec<Scratch>,
 }
@@ -93,7 +95,7 @@ impl Target {
             attended: vec![0.0; max_rows.next_multiple_of(ATTENTION_ROWS) * q_width],
             inner: panel(c.n_ff),
             logits: vec![0.0; c.n_vocab.next_multiple_of(LANES)],
-            acts: (0..max_rows).map(|_| ActRow::new(widest)).collect(),
+            acts: Acts::new(max_rows, widest),
             angles: vec![Angles::default(); max_rows],
             scratch: (0..team.members()).map(|_| scratch()).collect(),
         };
@@ -221,7 +223,7 @@ impl Pass<'_> {
         self.norm(&layer.attn_norm, layer.qkv_forms(), 0..n);
         let [q, k, v] = &layer.qkv;
         let b = &mut *self.b;
-        let acts = &b.acts[..n];
+        let acts = b.acts.rows(n, c.n_embd);
         let qkv = &mut b.qkv[..(q_width + 2 * kv_width) * n];
         let chunk = groups_per_chunk(qkv.len() / n / LANES, n, self.team);
         self.team.share(qkv, chunk * n * LANES, &mut b.scratch, |i, out, s| {
@@ -264,14 +266,15 @@ impl Pass<'_> {
 
         let attended = &b.attended[..];
         let forms = layer.attn_output.forms();
-        self.team.share(&mut b.acts[..n], 1, &mut b.scratch, |r, acts, s| {
+        let row_lines = b.acts.row_lines();
+        self.team.share(b.acts.rows_mut(n), row_lines, &mut b.scratch, |r, acts, s| {
             let row = &mut s.row[..q_width];
             for (head, out) in row.chunks_exact_mut(group * hd).enumerate() {
                 let unit = r / ATTENTION_ROWS * c.n_kv_heads + head;
                 let at = unit * tile_len + r % ATTENTION_ROWS * group * hd;
                 out.copy_from_slice(&attended[at..][..group * hd]);
             }
-            (kernels.quantize)(row, forms, &mut acts[0]);
+            (kernels.quantize)(row, forms, acts);
         });
         self.add_product(&layer.attn_output);
     }
@@ -280,7 +283,7 @@ impl Pass<'_> {
         let (c, n, kernels) = (self.c, self.n, self.kernels);
         self.norm(&layer.ffn_norm, layer.ffn_forms(), 0..n);
         let b = &mut *self.b;
-        let acts = &b.acts[..n];
+        let acts = b.acts.rows(n, c.n_embd);
         let inner = &mut b.inner[..c.n_ff.next_multiple_of(LANES) * n];
         let chunk = groups_per_chunk(inner.len() / n / LANES, n, self.team);
         self.team.share(inner, chunk * n * LANES, &mut b.scratch, |i, gate, s| {
@@ -291,10 +294,11 @@ impl Pass<'_> {
         });
         let inner = &b.inner[..];
         let forms = layer.down.forms();
-        self.team.share(&mut b.acts[..n], 1, &mut b.scratch, |r, acts, s| {
+        let row_lines = b.acts.row_lines();
+        self.team.share(b.acts.rows_mut(n), row_lines, &mut b.scratch, |r, acts, s| {
             let row = &mut s.row[..c.n_ff];
             gather(inner, n, r, 0, row);
-            (kernels.quantize)(row, forms, &mut acts[0]);
+            (kernels.quantize)(row, forms, acts);
         });
         self.add_product(&layer.down);
     }
@@ -312,7 +316,7 @@ impl Pass<'_> {
         if b.logits.len() < len {
             b.logits.resize(len, 0.0);
         }
-        let acts = &b.acts[..m];
+        let acts = b.acts.rows(m, self.c.n_embd);
         let chunk = groups_per_chunk(output.n_groups(), m, self.team);
         self.team.share(&mut b.logits[..len], chunk * m * LANES, &mut b.scratch, |i, out, s| {
             (kernels.matmul)(output, i * chunk, acts, out, false, &mut s.foreign);
@@ -325,11 +329,12 @@ impl Pass<'_> {
         let b = &mut *self.b;
         let hidden = &b.hidden[..];
         let start = rows.start;
-        self.team.share(&mut b.acts[..rows.len()], 1, &mut b.scratch, |r, acts, s| {
+        let row_lines = b.acts.row_lines();
+        self.team.share(b.acts.rows_mut(rows.len()), row_lines, &mut b.scratch, |r, acts, s| {
             let row = &mut s.row[..c.n_embd];
             gather(hidden, n, start + r, 0, row);
             (kernels.rms_norm)(row, weight, c.rms_eps, &mut s.normed);
-            (kernels.quantize)(&s.normed, forms, &mut acts[0]);
+            (kernels.quantize)(&s.normed, forms, acts);
         });
     }
 
@@ -337,7 +342,7 @@ impl Pass<'_> {
     fn add_product(&mut self, w: &Packed) {
         let (n, kernels) = (self.n, self.kernels);
         let b = &mut *self.b;
-        let acts = &b.acts[..n];
+        let acts = b.acts.rows(n, w.n_cols());
         let hidden = &mut b.hidden[..self.c.n_embd * n];
         let chunk = groups_per_chunk(w.n_groups(), n, self.team);
         self.team.share(hidden, chunk * n * LANES, &mut b.scratch, |i, out, s| {
@@ -357,7 +362,7 @@ fn multiply_stacked(
     kernels: &Kernels,
     stack: &[&Packed],
     first: usize,
-    acts: &[ActRow],
+    acts: ActRows,
     mut out: &mut [f32],
     scratch: &mut [f32],
 ) {
@@ -366,7 +371,7 @@ fn multiply_stacked(
         let end = base + w.n_groups();
         let at = first.max(base);
         if at < end && !out.is_empty() {
-            let len = out.len().min((end - at) * acts.len() * LANES);
+            let len = out.len().min((end - at) * acts.n_rows() * LANES);
             let (mine, rest) = std::mem::take(&mut out).split_at_mut(len);
             (kernels.matmul)(w, at - base, acts, mine, false, scratch);
             out = rest;

@@ -2,9 +2,10 @@
 //! by every matrix that multiplies it.
 
 use super::lanes::{Lanes, lanes, max_lanes, nth};
+use super::pack::Line;
 
 /// 32 activations: `x ≈ d · q`, with `q` in −127…127.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub struct Block32 {
     /// Quantised activations.
@@ -18,7 +19,7 @@ pub struct Block32 {
 }
 
 /// 256 activations, for weights that come in superblocks.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub struct Block256 {
     /// Quantised activations.
@@ -53,49 +54,102 @@ impl std::ops::BitOr for Forms {
     }
 }
 
-/// One row of activations in the forms that were asked for; the others hold whatever was there.
-#[derive(Clone)]
-pub struct ActRow {
-    by32: Vec<Block32>,
-    by256: Vec<Block256>,
-    float: Vec<f32>,
+/// Room for rows of activations in all forms, one row behind the other.
+pub struct Acts {
+    lines: Vec<Line>,
+    row_lines: usize,
+}
+
+impl Acts {
+    /// Room for `max_rows` rows of up to `max_len` activations; nothing allocates after this.
+    pub fn new(max_rows: usize, max_len: usize) -> Acts {
+        let row_lines = (float_at(max_len) + 4 * max_len).div_ceil(size_of::<Line>());
+        Acts { lines: vec![Line::ZERO; max_rows * row_lines], row_lines }
+    }
+
+    /// Lines of one row: what [`super::Kernels::quantize`] writes.
+    pub fn row_lines(&self) -> usize {
+        self.row_lines
+    }
+
+    /// The first `n` rows, to be written.
+    pub fn rows_mut(&mut self, n: usize) -> &mut [Line] {
+        &mut self.lines[..n * self.row_lines]
+    }
+
+    /// The first `n` rows, of `len` activations each.
+    pub fn rows(&self, n: usize, len: usize) -> ActRows<'_> {
+        ActRows { lines: &self.lines[..n * self.row_lines], row_lines: self.row_lines, len }
+    }
+}
+
+/// Where the form [`Forms::by256`] of a row begins, in bytes; [`Forms::by32`] begins at 0.
+fn by256_at(len: usize) -> usize {
+    (len / 32 * size_of::<Block32>()).next_multiple_of(64)
+}
+
+/// Where the form [`Forms::float`] of a row begins, in bytes.
+fn float_at(len: usize) -> usize {
+    by256_at(len) + (len / 256 * size_of::<Block256>()).next_multiple_of(64)
+}
+
+/// Some rows of activations; the forms that were not asked for hold whatever was there.
+#[derive(Clone, Copy)]
+pub struct ActRows<'a> {
+    lines: &'a [Line],
+    row_lines: usize,
     len: usize,
 }
 
-impl ActRow {
-    /// Room for rows of up to `max_len` activations; nothing allocates after this.
-    pub fn new(max_len: usize) -> ActRow {
-        let empty = Block256 { q: [0; 256], d: 0.0, sum32: [0; 8], sum16: [0; 16] };
-        ActRow {
-            by32: vec![Block32::default(); max_len / 32],
-            by256: vec![empty; max_len / 256],
-            float: vec![0.0; max_len],
-            len: 0,
-        }
+impl<'a> ActRows<'a> {
+    /// Number of rows.
+    pub fn n_rows(&self) -> usize {
+        self.lines.len() / self.row_lines
     }
 
-    /// The row in blocks of 32.
-    pub fn by32(&self) -> &[Block32] {
-        &self.by32[..self.len / 32]
+    /// The rows of a range.
+    pub fn range(&self, rows: std::ops::Range<usize>) -> ActRows<'a> {
+        let lines = &self.lines[rows.start * self.row_lines..rows.end * self.row_lines];
+        ActRows { lines, ..*self }
     }
 
-    /// The row in blocks of 256.
-    pub fn by256(&self) -> &[Block256] {
-        &self.by256[..self.len / 256]
+    /// From one row to the next, in bytes.
+    pub(super) fn stride(&self) -> usize {
+        self.row_lines * size_of::<Line>()
     }
 
-    /// The row as it came.
-    pub fn float(&self) -> &[f32] {
-        &self.float[..self.len]
+    /// Row `r` in blocks of 32.
+    pub fn by32(&self, r: usize) -> &'a [Block32] {
+        self.form(r, 0, self.len / 32)
+    }
+
+    /// Row `r` in blocks of 256.
+    pub fn by256(&self, r: usize) -> &'a [Block256] {
+        self.form(r, by256_at(self.len), self.len / 256)
+    }
+
+    /// Row `r` as it came.
+    pub fn float(&self, r: usize) -> &'a [f32] {
+        self.form(r, float_at(self.len), self.len)
+    }
+
+    fn form<T: bytemuck::Pod>(&self, r: usize, at: usize, n: usize) -> &'a [T] {
+        let row: &[u8] = bytemuck::cast_slice(&self.lines[r * self.row_lines..][..self.row_lines]);
+        bytemuck::cast_slice(&row[at..][..n * size_of::<T>()])
     }
 }
 
 /// Stores `x`, a multiple of 32 (256 for [`Forms::by256`]) long, in the forms asked for.
 #[inline(always)]
-pub(super) fn quantize<S: Lanes>(s: S, x: &[f32], forms: Forms, out: &mut ActRow) {
-    out.len = x.len();
+pub(super) fn quantize<S: Lanes>(s: S, x: &[f32], forms: Forms, out: &mut [Line]) {
+    let out: &mut [u8] = bytemuck::cast_slice_mut(out);
+    let (by32, rest) = out.split_at_mut(by256_at(x.len()));
+    let (by256, float) = rest.split_at_mut(float_at(x.len()) - by256_at(x.len()));
     if forms.by32 {
-        for (x, block) in x.chunks_exact(32).zip(&mut out.by32) {
+        let out = bytemuck::cast_slice_mut::<_, Block32>(
+            &mut by32[..x.len() / 32 * size_of::<Block32>()],
+        );
+        for (x, block) in x.chunks_exact(32).zip(out) {
             block.d = quantize_block(s, x, &mut block.q);
             let sum = sum(&block.q);
             block.minus_8_sum = -8 * i32::from(sum);
@@ -103,7 +157,10 @@ pub(super) fn quantize<S: Lanes>(s: S, x: &[f32], forms: Forms, out: &mut ActRow
         }
     }
     if forms.by256 {
-        for (x, block) in x.chunks_exact(256).zip(&mut out.by256) {
+        let out = bytemuck::cast_slice_mut::<_, Block256>(
+            &mut by256[..x.len() / 256 * size_of::<Block256>()],
+        );
+        for (x, block) in x.chunks_exact(256).zip(out) {
             block.d = quantize_block(s, x, &mut block.q);
             for (sum16, q) in block.sum16.iter_mut().zip(block.q.chunks_exact(16)) {
                 *sum16 = sum(q);
@@ -112,7 +169,7 @@ pub(super) fn quantize<S: Lanes>(s: S, x: &[f32], forms: Forms, out: &mut ActRow
         }
     }
     if forms.float {
-        out.float[..x.len()].copy_from_slice(x);
+        bytemuck::cast_slice_mut(&mut float[..4 * x.len()]).copy_from_slice(x);
     }
 }
 

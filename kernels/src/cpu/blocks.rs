@@ -3,7 +3,7 @@
 //! Plain functions and loops here, not closures: a closure that the compiler keeps as a function of its
 //! own is compiled without the instruction set.
 
-use super::acts::{ActRow, Block32, Block256};
+use super::acts::{ActRows, Block32, Block256};
 use super::lanes::{Arith, LANES, Simd, nth};
 use super::pack::{Lines, scale_at};
 
@@ -42,16 +42,43 @@ pub(super) struct Columns<'a, S: Simd, A, const P: usize> {
 /// Rows whose integer sums are formed side by side, so that one's latency hides behind the others'.
 const STEP: usize = 4;
 
-/// One block of a group times the same block of some rows.
+/// How blocks of one format multiply: one block of a group times the same block of some rows.
 ///
 /// The weights of a register's lanes are unpacked once and stay in registers while the rows pass by.
 pub(super) trait BlockKernel {
+    /// A block of activations of this kernel's length.
     type Acts;
+    /// What turns a block's integer sums into its share of the result.
+    type Scales<S: Simd>;
     /// Lines of codes and bytes of scales of a block: see `pack.rs`.
     const CODE_LINES: usize;
     const META_BYTES: usize;
-    /// The row in blocks of this kernel's length.
-    fn acts(x: &ActRow) -> &[Self::Acts];
+    /// Groups of 32 weights in a block.
+    const CHUNKS: usize;
+    /// Weights that share an integer scale: 16 or 32; and whether there are such scales.
+    const SUB: usize;
+    const SCALED: bool;
+    /// What is subtracted from each code.
+    const OFFSET: i32;
+
+    /// Row `r` in blocks.
+    fn acts(x: ActRows<'_>, r: usize) -> &[Self::Acts];
+    /// Activations of chunk `c`.
+    fn q(x: &Self::Acts, c: usize) -> &[i8; 32];
+    /// Codes of chunk `c`.
+    fn codes<S: Simd>(s: S, codes: Lines, c: usize, part: usize) -> [S::B; 8];
+    /// Integer scale of sub-block `j`, as [`Simd::load_scale`] gives it.
+    fn scale<S: Simd>(s: S, meta: &[u8], j: usize, part: usize) -> S::I;
+    /// Reads a block's scales.
+    fn scales<S: Simd>(s: S, meta: &[u8], part: usize) -> Self::Scales<S>;
+    /// `acc` plus the block's share, of which `sum` is `Σ scale · Σ (code − OFFSET) · q`.
+    fn finish<S: Simd>(
+        s: S,
+        scales: &Self::Scales<S>,
+        x: &Self::Acts,
+        sum: S::I,
+        acc: S::F,
+    ) -> S::F;
     /// Adds the share of block `b` to each row's sums.
     fn multiply<S: Simd, const P: usize>(
         s: S,
@@ -62,17 +89,79 @@ pub(super) trait BlockKernel {
     );
 }
 
+/// The type of [`BlockKernel`] that multiplies a format.
+macro_rules! with_block_kernel {
+    ($format:expr, $kernel:ident => $e:expr) => {{
+        use crate::cpu::blocks::{Plain, Super};
+        macro_rules! run {
+            ($t:ty) => {{
+                type $kernel = $t;
+                $e
+            }};
+        }
+        match ($format.bits, $format.scaled, $format.min) {
+            (4, false, false) => run!(Plain<4, false>),
+            (4, false, true) => run!(Plain<4, true>),
+            (5, false, false) => run!(Plain<5, false>),
+            (5, false, true) => run!(Plain<5, true>),
+            (8, false, false) => run!(Plain<8, false>),
+            (2, true, true) => run!(Super<2, 16, true>),
+            (3, true, false) => run!(Super<3, 16, false>),
+            (4, true, true) => run!(Super<4, 32, true>),
+            (5, true, true) => run!(Super<5, 32, true>),
+            (6, true, false) => run!(Super<6, 16, false>),
+            _ => unreachable!("the table of types has no such format"),
+        }
+    }};
+}
+pub(super) use with_block_kernel;
+
 /// Blocks of 32 weights with a scale, and a minimum if `MIN`.
 pub(super) struct Plain<const BITS: usize, const MIN: bool>;
 
+/// Scale and minimum of a block.
+pub(super) struct PlainScales<S: Simd> {
+    d: S::F,
+    m: S::F,
+}
+
 impl<const BITS: usize, const MIN: bool> BlockKernel for Plain<BITS, MIN> {
     type Acts = Block32;
+    type Scales<S: Simd> = PlainScales<S>;
     const CODE_LINES: usize = BITS;
     const META_BYTES: usize = scale_at(MIN);
+    const CHUNKS: usize = 1;
+    const SUB: usize = 32;
+    const SCALED: bool = false;
+    const OFFSET: i32 = offset(BITS, MIN);
 
     #[inline(always)]
-    fn acts(x: &ActRow) -> &[Block32] {
-        x.by32()
+    fn acts(x: ActRows<'_>, r: usize) -> &[Block32] {
+        x.by32(r)
+    }
+    #[inline(always)]
+    fn q(x: &Block32, _: usize) -> &[i8; 32] {
+        &x.q
+    }
+    #[inline(always)]
+    fn codes<S: Simd>(s: S, codes: Lines, _: usize, part: usize) -> [S::B; 8] {
+        unpack::<S, BITS>(s, nth::<_, BITS>(codes, 0), part)
+    }
+    #[inline(always)]
+    fn scale<S: Simd>(_: S, _: &[u8], _: usize, _: usize) -> S::I {
+        unreachable!("blocks of 32 have no integer scales")
+    }
+    #[inline(always)]
+    fn scales<S: Simd>(s: S, meta: &[u8], part: usize) -> PlainScales<S> {
+        PlainScales {
+            d: s.load_f16(nth(meta, 0), part),
+            m: if MIN { s.load_f16(nth(meta, 1), part) } else { s.splat(0.0) },
+        }
+    }
+    #[inline(always)]
+    fn finish<S: Simd>(s: S, scales: &PlainScales<S>, x: &Block32, sum: S::I, acc: S::F) -> S::F {
+        let acc = s.fma(s.mul(scales.d, s.splat(x.d)), s.to_f(sum), acc);
+        if MIN { s.fma(scales.m, s.splat(x.d_sum), acc) } else { acc }
     }
 
     #[inline(always)]
@@ -84,35 +173,27 @@ impl<const BITS: usize, const MIN: bool> BlockKernel for Plain<BITS, MIN> {
         columns: &mut Columns<S, Block32, P>,
     ) {
         for part in 0..P {
-            let w = PlainBlock::<S> {
-                codes: unpack::<S, BITS>(s, nth::<_, BITS>(codes, 0), part),
-                d: s.load_f16(nth(meta, 0), part),
-                m: if MIN { s.load_f16(nth(meta, 1), part) } else { s.splat(0.0) },
-            };
+            let codes = Self::codes(s, codes, 0, part);
+            let scales = Self::scales(s, meta, part);
             let (x, x_rest) = columns.x.as_chunks::<STEP>();
             let (acc, acc_rest) = columns.acc.as_chunks_mut::<STEP>();
             for (x, acc) in x.iter().zip(acc) {
-                w.multiply::<BITS, MIN, STEP, P>(s, part, x, b, acc);
+                Self::rows::<S, STEP, P>(s, &codes, &scales, part, x, b, acc);
             }
             for (x, acc) in x_rest.iter().zip(acc_rest) {
-                w.multiply::<BITS, MIN, 1, P>(s, part, &[*x], b, std::array::from_mut(acc));
+                let acc = std::array::from_mut(acc);
+                Self::rows::<S, 1, P>(s, &codes, &scales, part, &[*x], b, acc);
             }
         }
     }
 }
 
-/// One block's weights of the rows of a register.
-struct PlainBlock<S: Simd> {
-    codes: [S::B; 8],
-    d: S::F,
-    m: S::F,
-}
-
-impl<S: Simd> PlainBlock<S> {
+impl<const BITS: usize, const MIN: bool> Plain<BITS, MIN> {
     #[inline(always)]
-    fn multiply<const BITS: usize, const MIN: bool, const N: usize, const P: usize>(
-        &self,
+    fn rows<S: Simd, const N: usize, const P: usize>(
         s: S,
+        codes: &[S::B; 8],
+        scales: &PlainScales<S>,
         part: usize,
         x: &[&[Block32]; N],
         b: usize,
@@ -123,20 +204,16 @@ impl<S: Simd> PlainBlock<S> {
         for i in 0..N {
             let x = &x[i][b];
             y[i] = quads(&x.q);
-            // Eight is the smallest offset: the others are powers of two times it.
-            let offset = offset::<S>(BITS, MIN);
-            if offset > 0 {
-                sums[i] = s.shl_i(s.splat_i(x.minus_8_sum), (offset / 8).ilog2());
+            let left = if BITS == 8 { S::OFFSET8 } else { Self::OFFSET };
+            if left > 0 {
+                // Eight is the smallest offset: the others are powers of two times it.
+                sums[i] = s.shl_i(s.splat_i(x.minus_8_sum), (left / 8).ilog2());
             }
         }
-        let sums = s.dots::<BITS, 8, N>(sums, &self.codes, y);
+        let sums = s.dots::<BITS, 8, N>(sums, codes, y);
         for i in 0..N {
-            let x = &x[i][b];
             let acc = &mut acc[i][part];
-            *acc = s.fma(s.mul(self.d, s.splat(x.d)), s.to_f(sums[i]), *acc);
-            if MIN {
-                *acc = s.fma(self.m, s.splat(x.d_sum), *acc);
-            }
+            *acc = Self::finish(s, scales, &x[i][b], sums[i], *acc);
         }
     }
 }
@@ -144,14 +221,75 @@ impl<S: Simd> PlainBlock<S> {
 /// Superblocks of 256 weights in sub-blocks of `SUB` with integer scales, and minima if `MIN`.
 pub(super) struct Super<const BITS: usize, const SUB: usize, const MIN: bool>;
 
+/// Scale and minimum of a superblock, and what multiplies the sums of its activations: the integer
+/// minima, or else the integer scales, by which the offset of each code is subtracted.
+pub(super) struct SuperScales<S: Simd> {
+    d: S::F,
+    m: S::F,
+    by_sums: [S::B; 8],
+}
+
+impl<S: Simd> SuperScales<S> {
+    #[inline(always)]
+    fn weigh_sums<const SUB: usize>(&self, s: S, x: &Block256) -> S::I {
+        let mut sum = s.splat_i(0);
+        for (pair, by) in self.by_sums[..256 / SUB / 2].iter().enumerate() {
+            let sums = if SUB == 32 { &x.sum32[..] } else { &x.sum16[..] };
+            sum = s.dot_pairs(sum, *by, *nth(sums, pair));
+        }
+        sum
+    }
+}
+
 impl<const BITS: usize, const SUB: usize, const MIN: bool> BlockKernel for Super<BITS, SUB, MIN> {
     type Acts = Block256;
+    type Scales<S: Simd> = SuperScales<S>;
     const CODE_LINES: usize = 8 * BITS;
     const META_BYTES: usize = scale_at(MIN) + 256 / SUB * LANES * if MIN { 2 } else { 1 };
+    const CHUNKS: usize = 8;
+    const SUB: usize = SUB;
+    const SCALED: bool = true;
+    const OFFSET: i32 = offset(BITS, MIN);
 
     #[inline(always)]
-    fn acts(x: &ActRow) -> &[Block256] {
-        x.by256()
+    fn acts(x: ActRows<'_>, r: usize) -> &[Block256] {
+        x.by256(r)
+    }
+    #[inline(always)]
+    fn q(x: &Block256, c: usize) -> &[i8; 32] {
+        nth(&x.q, c)
+    }
+    #[inline(always)]
+    fn codes<S: Simd>(s: S, codes: Lines, c: usize, part: usize) -> [S::B; 8] {
+        unpack::<S, BITS>(s, nth::<_, BITS>(codes, c), part)
+    }
+    #[inline(always)]
+    fn scale<S: Simd>(s: S, meta: &[u8], j: usize, part: usize) -> S::I {
+        s.load_scale(nth(&meta[scale_at(MIN)..], j), part)
+    }
+    #[inline(always)]
+    fn scales<S: Simd>(s: S, meta: &[u8], part: usize) -> SuperScales<S> {
+        let mut by_sums = [s.splat_b(0); 8];
+        for (pair, out) in by_sums[..256 / SUB / 2].iter_mut().enumerate() {
+            *out = if MIN {
+                let mins = &meta[scale_at(true) + 256 / SUB * LANES..];
+                s.load_u8_pairs(nth(mins, pair), part)
+            } else {
+                let a = Self::scale(s, meta, 2 * pair, part);
+                s.scale_pairs(a, Self::scale(s, meta, 2 * pair + 1, part))
+            };
+        }
+        let m = if MIN { s.load_f16(nth(meta, 1), part) } else { s.splat(0.0) };
+        SuperScales { d: s.load_f16(nth(meta, 0), part), m, by_sums }
+    }
+    #[inline(always)]
+    fn finish<S: Simd>(s: S, scales: &SuperScales<S>, x: &Block256, sum: S::I, acc: S::F) -> S::F {
+        let acc = s.fma(s.mul(scales.d, s.splat(x.d)), s.to_f(sum), acc);
+        if !MIN {
+            return acc;
+        }
+        let minima = s.to_f(scales.weigh_sums::<SUB>(s, x));
+        s.fma(scales.m, s.mul(minima, s.splat(x.d)), acc)
     }
 
     #[inline(always)]
@@ -162,91 +300,67 @@ impl<const BITS: usize, const SUB: usize, const MIN: bool> BlockKernel for Super
         b: usize,
         columns: &mut Columns<S, Block256, P>,
     ) {
-        let scales = &meta[scale_at(MIN)..];
         let Columns { x, acc, sums } = columns;
         for part in 0..P {
             for c in 0..8 {
-                let codes = unpack::<S, BITS>(s, nth::<_, BITS>(codes, c), part);
+                let codes = Self::codes(s, codes, c, part);
                 let (x, x_rest) = x.as_chunks::<STEP>();
                 let (sums, sums_rest) = sums.as_chunks_mut::<STEP>();
                 for (x, sums) in x.iter().zip(sums) {
-                    sub_blocks::<S, BITS, SUB, STEP>(s, &codes, scales, part, c, x, b, sums);
+                    Self::chunk::<S, STEP>(s, &codes, meta, part, c, x, b, sums);
                 }
                 for (x, sum) in x_rest.iter().zip(sums_rest) {
                     let sum = std::array::from_mut(sum);
-                    sub_blocks::<S, BITS, SUB, 1>(s, &codes, scales, part, c, &[*x], b, sum);
+                    Self::chunk::<S, 1>(s, &codes, meta, part, c, &[*x], b, sum);
                 }
             }
-            let d = s.load_f16(nth(meta, 0), part);
-            let m = if MIN { s.load_f16(nth(meta, 1), part) } else { s.splat(0.0) };
-            // What multiplies the sums of activations: minima, or else the scales by which the offset
-            // of each code is subtracted.
-            let mut by_sums = [s.splat_b(0); 8];
-            for (pair, out) in by_sums[..256 / SUB / 2].iter_mut().enumerate() {
-                *out = if MIN {
-                    s.load_u8_pairs(nth(&meta[min_offset::<SUB>()..], pair), part)
-                } else {
-                    let a = s.load_scale(nth(scales, 2 * pair), part);
-                    s.scale_pairs(a, s.load_scale(nth(scales, 2 * pair + 1), part))
-                };
-            }
+            let scales = Self::scales(s, meta, part);
             for ((x, acc), &sum) in x.iter().zip(acc.iter_mut()).zip(sums.iter()) {
-                let (x, acc) = (&x[b], &mut acc[part]);
-                let mut weighed = s.splat_i(0);
-                for (pair, by) in by_sums[..256 / SUB / 2].iter().enumerate() {
-                    weighed = s.dot_pairs(weighed, *by, *nth(block_sums::<SUB>(x), pair));
+                let (x, mut sum) = (&x[b], sum);
+                if !MIN {
+                    let excess = scales.weigh_sums::<SUB>(s, x);
+                    sum = s.sub_i(sum, s.shl_i(excess, Self::OFFSET.ilog2()));
                 }
-                let scale = s.mul(d, s.splat(x.d));
-                if MIN {
-                    *acc = s.fma(scale, s.to_f(sum), *acc);
-                    *acc = s.fma(m, s.mul(s.to_f(weighed), s.splat(x.d)), *acc);
-                } else {
-                    let minus = s.shl_i(weighed, offset::<S>(BITS, MIN).ilog2());
-                    *acc = s.fma(scale, s.to_f(s.sub_i(sum, minus)), *acc);
-                }
+                acc[part] = Self::finish(s, &scales, x, sum, acc[part]);
             }
         }
     }
 }
 
-/// Adds 32 weights, one sub-block of 32 or two of 16, times their scales, to the rows' integer sums;
-/// at the first of a superblock sets them.
-#[allow(clippy::too_many_arguments)]
-#[inline(always)]
-fn sub_blocks<S: Simd, const BITS: usize, const SUB: usize, const N: usize>(
-    s: S,
-    codes: &[S::B; 8],
-    scales: &[u8],
-    part: usize,
-    c: usize,
-    x: &[&[Block256]; N],
-    b: usize,
-    sums: &mut [S::I; N],
-) {
-    let mut y = [&[[0i8; 4]; 8]; N];
-    for i in 0..N {
-        y[i] = quads(nth(&x[i][b].q, c));
-    }
-    let acc = if c == 0 { [s.splat_i(0); N] } else { *sums };
-    *sums = if SUB == 32 {
-        s.dots_scaled::<BITS, 8, N>(acc, codes, y, s.load_scale(nth(scales, c), part))
-    } else {
-        let mut halves = [[&[[0i8; 4]; 4]; N]; 2];
+impl<const BITS: usize, const SUB: usize, const MIN: bool> Super<BITS, SUB, MIN> {
+    /// Adds 32 weights, one sub-block of 32 or two of 16, times their scales, to the rows' integer
+    /// sums; at the first of a superblock sets them.
+    #[allow(clippy::too_many_arguments)]
+    #[inline(always)]
+    fn chunk<S: Simd, const N: usize>(
+        s: S,
+        codes: &[S::B; 8],
+        meta: &[u8],
+        part: usize,
+        c: usize,
+        x: &[&[Block256]; N],
+        b: usize,
+        sums: &mut [S::I; N],
+    ) {
+        let mut y = [&[[0i8; 4]; 8]; N];
         for i in 0..N {
-            halves[0][i] = nth(y[i], 0);
-            halves[1][i] = nth(y[i], 1);
+            y[i] = quads(Self::q(&x[i][b], c));
         }
-        let scale = s.load_scale(nth(scales, 2 * c), part);
-        let acc = s.dots_scaled::<BITS, 4, N>(acc, nth(codes, 0), halves[0], scale);
-        let scale = s.load_scale(nth(scales, 2 * c + 1), part);
-        s.dots_scaled::<BITS, 4, N>(acc, nth(codes, 1), halves[1], scale)
-    };
-}
-
-/// Σ q over each sub-block.
-#[inline(always)]
-fn block_sums<const SUB: usize>(x: &Block256) -> &[i16] {
-    if SUB == 32 { &x.sum32 } else { &x.sum16 }
+        let acc = if c == 0 { [s.splat_i(0); N] } else { *sums };
+        *sums = if SUB == 32 {
+            s.dots_scaled::<BITS, 8, N>(acc, codes, y, Self::scale(s, meta, c, part))
+        } else {
+            let mut halves = [[&[[0i8; 4]; 4]; N]; 2];
+            for i in 0..N {
+                halves[0][i] = nth(y[i], 0);
+                halves[1][i] = nth(y[i], 1);
+            }
+            let scale = Self::scale(s, meta, 2 * c, part);
+            let acc = s.dots_scaled::<BITS, 4, N>(acc, nth(codes, 0), halves[0], scale);
+            let scale = Self::scale(s, meta, 2 * c + 1, part);
+            s.dots_scaled::<BITS, 4, N>(acc, nth(codes, 1), halves[1], scale)
+        };
+    }
 }
 
 /// Activations in fours.
@@ -255,19 +369,9 @@ fn quads(q: &[i8; 32]) -> &[[i8; 4]; 8] {
     nth(q.as_chunks::<4>().0, 0)
 }
 
-/// Where the minima lie in the scales of a superblock that has them.
-const fn min_offset<const SUB: usize>() -> usize {
-    scale_at(true) + 256 / SUB * LANES
-}
-
-/// What is subtracted from each code, less what the instruction set has subtracted already.
-#[inline(always)]
-fn offset<S: Simd>(bits: usize, min: bool) -> i32 {
-    match (bits, min) {
-        (8, _) => S::OFFSET8,
-        (_, true) => 0,
-        (_, false) => 1 << (bits - 1),
-    }
+/// What is subtracted from each code.
+const fn offset(bits: usize, min: bool) -> i32 {
+    if min { 0 } else { 1 << (bits - 1) }
 }
 
 /// 32 weights of each lane's row from their planes: see `pack.rs`.

@@ -17,11 +17,10 @@
 //! Tiles: `out[g][row][lane]` is output `16 g + lane` of activation row `row`, so that a thread that
 //! takes consecutive groups writes consecutive memory. For one row this is the plain vector.
 
-use super::acts::ActRow;
-use super::blocks::{BlockKernel, Columns, Plain, Super, block, prefetch};
+use super::acts::ActRows;
+use super::blocks::{BlockKernel, Columns, block, prefetch, with_block_kernel};
 use super::lanes::{LANES, Simd, Wide, nth};
 use super::pack::{Layout, Lines, Packed, Units, foreign_stride};
-use crate::quant::Format;
 
 /// Rows of activations that share one pass over a group of weights.
 const PANEL: usize = 32;
@@ -35,8 +34,8 @@ pub(super) fn matmul<S: Simd, const P: usize>(
     s: Wide<S, P>,
     w: &Packed,
     first: usize,
-    x: &[ActRow],
-    out: &mut [f32], // (groups, x.len(), 16)
+    x: ActRows,
+    out: &mut [f32], // (groups, rows, 16)
     add: bool,
     scratch: &mut [f32],
 ) {
@@ -46,48 +45,40 @@ pub(super) fn matmul<S: Simd, const P: usize>(
         Layout::F16 => groups.floats::<S, P, Half>(s.0, out),
         Layout::BF16 => groups.floats::<S, P, Brain>(s.0, out),
         Layout::Foreign { row_bytes } => groups.foreign::<S, P>(s.0, out, row_bytes, scratch),
-        Layout::Blocks(f) => match (f.bits, f.scaled, f.min) {
-            (4, false, false) => groups.blocks::<S, P, Plain<4, false>>(s.0, &f, out),
-            (4, false, true) => groups.blocks::<S, P, Plain<4, true>>(s.0, &f, out),
-            (5, false, false) => groups.blocks::<S, P, Plain<5, false>>(s.0, &f, out),
-            (5, false, true) => groups.blocks::<S, P, Plain<5, true>>(s.0, &f, out),
-            (8, false, false) => groups.blocks::<S, P, Plain<8, false>>(s.0, &f, out),
-            (2, true, true) => groups.blocks::<S, P, Super<2, 16, true>>(s.0, &f, out),
-            (3, true, false) => groups.blocks::<S, P, Super<3, 16, false>>(s.0, &f, out),
-            (4, true, true) => groups.blocks::<S, P, Super<4, 32, true>>(s.0, &f, out),
-            (5, true, true) => groups.blocks::<S, P, Super<5, 32, true>>(s.0, &f, out),
-            (6, true, false) => groups.blocks::<S, P, Super<6, 16, false>>(s.0, &f, out),
-            _ => unreachable!("the table of types has no such format"),
-        },
+        Layout::Blocks(f) => {
+            let units = Units::new(&f, w.n_cols());
+            with_block_kernel!(f, B => groups.blocks::<S, P, B>(s.0, units, out))
+        }
     }
 }
 
 /// One call's arguments.
-struct Groups<'a> {
-    w: &'a Packed,
-    first: usize,
-    x: &'a [ActRow],
-    add: bool,
+pub(super) struct Groups<'a> {
+    pub w: &'a Packed,
+    pub first: usize,
+    pub x: ActRows<'a>,
+    pub add: bool,
 }
 
 impl Groups<'_> {
     /// Runs a block format over the groups: one or two rows with their sums in registers, or a panel of
     /// rows with its sums in the first-level cache.
     #[inline(always)]
-    fn blocks<S: Simd, const P: usize, B: BlockKernel>(&self, s: S, f: &Format, out: &mut [f32]) {
-        let units = Units::new(f, self.w.n_cols());
+    fn blocks<S: Simd, const P: usize, B: BlockKernel>(&self, s: S, units: Units, out: &mut [f32]) {
         // Panels outside, groups inside: a panel of activations stays in the nearest caches while the
         // groups of this call come from the second level.
-        for (p, x) in self.x.chunks(PANEL).enumerate() {
+        let n_rows = self.x.n_rows();
+        for start in (0..n_rows).step_by(PANEL) {
+            let len = PANEL.min(n_rows - start);
             let mut rows: [&[B::Acts]; PANEL] = [&[]; PANEL];
-            for (rows, x) in rows.iter_mut().zip(x) {
-                *rows = B::acts(x);
+            for (r, row) in rows[..len].iter_mut().enumerate() {
+                *row = B::acts(self.x, start + r);
             }
-            for (g, tile) in out.chunks_exact_mut(self.x.len() * LANES).enumerate() {
+            for (g, tile) in out.chunks_exact_mut(n_rows * LANES).enumerate() {
                 let lines = self.w.group(self.first + g);
-                let tile = &mut tile[p * PANEL * LANES..][..x.len() * LANES];
+                let tile = &mut tile[start * LANES..][..len * LANES];
                 let zero = ([s.splat(0.0); P], s.splat_i(0));
-                match x.len() {
+                match len {
                     1 => {
                         let (mut acc, mut sums) = ([zero.0; 1], [zero.1; 1]);
                         let x: &[_; 1] = nth(&rows, 0);
@@ -137,7 +128,7 @@ impl Groups<'_> {
     /// Weights in floating point.
     #[inline(always)]
     fn floats<S: Simd, const P: usize, W: Weight>(&self, s: S, out: &mut [f32]) {
-        for (g, tile) in out.chunks_exact_mut(self.x.len() * LANES).enumerate() {
+        for (g, tile) in out.chunks_exact_mut(self.x.n_rows() * LANES).enumerate() {
             let lines = self.w.group(self.first + g);
             self.float_group::<S, P, W>(s, lines.as_flattened(), tile);
         }
@@ -154,7 +145,7 @@ impl Groups<'_> {
     ) {
         let (k, stride) = (self.w.n_cols(), foreign_stride(row_bytes));
         let (row, tile16) = scratch[..(LANES + 1) * k].split_at_mut(k);
-        for (g, tile) in out.chunks_exact_mut(self.x.len() * LANES).enumerate() {
+        for (g, tile) in out.chunks_exact_mut(self.x.n_rows() * LANES).enumerate() {
             let lines = self.w.group(self.first + g);
             let rows = (self.w.n_rows() - (self.first + g) * LANES).min(LANES);
             tile16.fill(0.0);
@@ -176,40 +167,32 @@ impl Groups<'_> {
         weights: &[u8],
         tile: &mut [f32],
     ) {
-        let step = if P == 1 { 12 } else { 6 };
-        let (x, rest) = self.x.split_at(self.x.len() / step * step);
-        let (tile, tile_rest) = tile.split_at_mut(x.len() * LANES);
-        for (x, out) in x.chunks_exact(step).zip(tile.chunks_exact_mut(step * LANES)) {
-            if P == 1 {
-                self.float_rows::<S, P, W, 12>(s, weights, nth(x, 0), out);
-            } else {
-                self.float_rows::<S, P, W, 6>(s, weights, nth(x, 0), out);
-            }
-        }
         let mut at = 0;
-        while at < rest.len() {
-            let out = &mut tile_rest[at * LANES..];
-            at += match rest.len() - at {
-                4.. => self.float_rows::<S, P, W, 4>(s, weights, nth(&rest[at..], 0), out),
-                2.. => self.float_rows::<S, P, W, 2>(s, weights, nth(&rest[at..], 0), out),
-                _ => self.float_rows::<S, P, W, 1>(s, weights, nth(&rest[at..], 0), out),
+        while at < self.x.n_rows() {
+            let out = &mut tile[at * LANES..];
+            at += match self.x.n_rows() - at {
+                12.. if P == 1 => self.float_rows::<S, P, W, 12>(s, weights, at, out),
+                6.. => self.float_rows::<S, P, W, 6>(s, weights, at, out),
+                4.. => self.float_rows::<S, P, W, 4>(s, weights, at, out),
+                2.. => self.float_rows::<S, P, W, 2>(s, weights, at, out),
+                _ => self.float_rows::<S, P, W, 1>(s, weights, at, out),
             };
         }
     }
 
-    /// Multiplies `N` rows; returns `N`.
+    /// Multiplies `N` rows from `first` on; returns `N`.
     #[inline(always)]
     fn float_rows<S: Simd, const P: usize, W: Weight, const N: usize>(
         &self,
         s: S,
         weights: &[u8],
-        x: &[ActRow; N],
+        first: usize,
         tile: &mut [f32],
     ) -> usize {
         let k = self.w.n_cols();
         let mut rows: [&[f32]; N] = [&[]; N];
-        for (row, x) in rows.iter_mut().zip(x) {
-            *row = &x.float()[..k];
+        for (r, row) in rows.iter_mut().enumerate() {
+            *row = &self.x.float(first + r)[..k];
         }
         let mut acc = [[s.splat(0.0); P]; N];
         for i in 0..k {
@@ -230,7 +213,7 @@ impl Groups<'_> {
 
     /// Writes the sums of some rows, or adds them to what is there.
     #[inline(always)]
-    fn store<S: Simd, const P: usize>(&self, s: S, acc: &[[S::F; P]], out: &mut [f32]) {
+    pub(super) fn store<S: Simd, const P: usize>(&self, s: S, acc: &[[S::F; P]], out: &mut [f32]) {
         for (acc, out) in acc.iter().zip(out.as_chunks_mut::<LANES>().0) {
             for (part, &acc) in acc.iter().enumerate() {
                 let sum = if self.add { s.add(s.load(out, part), acc) } else { acc };

@@ -22,17 +22,17 @@ pub mod team;
 #[cfg(target_arch = "x86_64")]
 pub mod x86;
 
-pub use acts::{ActRow, Forms};
+pub use acts::{ActRows, Acts, Forms};
 pub use attention::Attention;
 pub use lanes::LANES;
-pub use pack::Packed;
+pub use pack::{Line, Packed};
 pub use rope::{Angles, RopeStyle};
 pub use team::Team;
 
 /// `matmul(w, first, x, out, add, scratch)`: groups `first..` of `w` by the rows `x`, as many groups as
 /// `out` has tiles (groups, rows, 16); with `add` onto what `out` holds. `scratch` has
 /// [`Packed::scratch_len`] floats.
-pub type Matmul = fn(&Packed, usize, &[ActRow], &mut [f32], bool, &mut [f32]);
+pub type Matmul = fn(&Packed, usize, ActRows, &mut [f32], bool, &mut [f32]);
 
 /// The kernels of one instruction set.
 pub struct Kernels {
@@ -40,8 +40,8 @@ pub struct Kernels {
     pub name: &'static str,
     /// The product of packed weights and rows of activations.
     pub matmul: Matmul,
-    /// `quantize(x, forms, out)`: one row of activations in the forms asked for.
-    pub quantize: fn(&[f32], Forms, &mut ActRow),
+    /// `quantize(x, forms, out)`: one row of activations in the forms asked for, see [`Acts`].
+    pub quantize: fn(&[f32], Forms, &mut [Line]),
     /// `rms_norm(x, weight, eps, out)`: RMSNorm of one row.
     pub rms_norm: fn(&[f32], &[f32], f32, &mut [f32]),
     /// `swiglu(gate, up)`: `gate = silu(gate) · up`.
@@ -53,12 +53,19 @@ pub struct Kernels {
 }
 
 impl Kernels {
+    /// The same entries, where a constant is needed.
+    const fn copy(other: &Kernels) -> Kernels {
+        Kernels { ..*other }
+    }
+
     /// All instruction sets of this CPU, best first.
     pub fn available() -> impl Iterator<Item = &'static Kernels> {
         #[cfg(target_arch = "x86_64")]
         let simd = [
+            x86::amx::detected().then_some(&x86::amx::KERNELS),
             x86::avx512::Avx512::detect().map(|_| &x86::avx512::KERNELS),
-            x86::avx2::Avx2::detect().map(|_| &x86::avx2::KERNELS),
+            x86::avx2::Avx2::<true>::detect().map(|_| &x86::avx2::vnni::KERNELS),
+            x86::avx2::Avx2::<false>::detect().map(|_| &x86::avx2::plain::KERNELS),
         ];
         #[cfg(not(target_arch = "x86_64"))]
         let simd = [];
@@ -87,13 +94,13 @@ macro_rules! instantiate {
         /// The kernels of this instruction set; to be used only where it was detected.
         pub(in crate::cpu) static KERNELS: crate::cpu::Kernels = {
             use crate::cpu::{acts, attention, matmul, norm, rope};
-            use crate::cpu::{ActRow, Angles, Attention, Forms, Packed, RopeStyle};
+            use crate::cpu::{ActRows, Angles, Attention, Forms, Line, Packed, RopeStyle};
             crate::cpu::entries! {
                 $isa, [$($features)?],
                 matmul = matmul::matmul(
-                    w: &Packed, first: usize, x: &[ActRow], out: &mut [f32], add: bool,
+                    w: &Packed, first: usize, x: ActRows, out: &mut [f32], add: bool,
                     scratch: &mut [f32]);
-                quantize = acts::quantize(x: &[f32], forms: Forms, out: &mut ActRow);
+                quantize = acts::quantize(x: &[f32], forms: Forms, out: &mut [Line]);
                 rms_norm = norm::rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]);
                 swiglu = norm::swiglu(gate: &mut [f32], up: &[f32]);
                 rope = rope::rope(x: &mut [f32], angles: &Angles, style: RopeStyle);

@@ -25,10 +25,14 @@ use super::lanes::LANES;
 use crate::quant::{BlockOps, Codes, Format, Kind, TypeInfo};
 use rayon::prelude::*;
 
-/// One cache line, and the alignment of all packed data.
+/// One cache line, and the alignment of packed weights and of rows of activations.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C, align(64))]
-struct Line([u8; 64]);
+pub struct Line([u8; 64]);
+
+impl Line {
+    pub(super) const ZERO: Line = Line([0; 64]);
+}
 
 /// Some consecutive lines.
 pub(super) type Lines<'a> = &'a [[u8; 64]];
@@ -96,7 +100,7 @@ impl Packed {
             Layout::F16 | Layout::BF16 => n_cols / 2,
             Layout::Foreign { row_bytes } => (foreign_stride(row_bytes) * LANES).div_ceil(64),
         };
-        let mut lines = vec![Line([0; 64]); group_lines * n_rows.div_ceil(LANES)];
+        let mut lines = vec![Line::ZERO; group_lines * n_rows.div_ceil(LANES)];
         lines.par_chunks_exact_mut(group_lines).zip(bytes.par_chunks(row_bytes * LANES)).for_each(
             |(group, rows)| {
                 let out: &mut [u8] = bytemuck::cast_slice_mut(group);

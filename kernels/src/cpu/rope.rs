@@ -105,6 +105,7 @@ pub fn sin_cos(x: f64) -> (f64, f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::lanes::Wide;
     use crate::cpu::scalar::Scalar;
 
     #[test]
@@ -126,8 +127,8 @@ mod tests {
         for i in 0..4 {
             (halves[i], halves[4 + i]) = (adjacent[2 * i], adjacent[2 * i + 1]);
         }
-        rope(Scalar, &mut adjacent, &angles, RopeStyle::Adjacent);
-        rope(Scalar, &mut halves, &angles, RopeStyle::Halves);
+        rope(Wide::<_, 1>(Scalar), &mut adjacent, &angles, RopeStyle::Adjacent);
+        rope(Wide::<_, 1>(Scalar), &mut halves, &angles, RopeStyle::Halves);
         for i in 0..4 {
             assert_eq!((halves[i], halves[4 + i]), (adjacent[2 * i], adjacent[2 * i + 1]));
             let (a, b) = (2.0 * i as f64 - 4.5, 2.0 * i as f64 - 3.5);

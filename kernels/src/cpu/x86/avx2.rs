@@ -1,23 +1,35 @@
-//! AVX2 with FMA and F16C: a register has eight lanes, and bytes are multiplied through 16 bits.
+//! AVX2 with FMA and F16C: a register has eight lanes, and bytes are multiplied through 16 bits, or by
+//! AVX-VNNI where there is that.
 
-use crate::cpu::lanes::{Arith, Simd, Wide, nth};
+use crate::cpu::lanes::{Arith, Simd, nth};
 use std::arch::x86_64::*;
 
-/// Exists only where AVX2, FMA and F16C were detected.
+/// Exists only where AVX2, FMA and F16C, and with `VNNI` AVX-VNNI, were detected.
 #[derive(Clone, Copy)]
-pub struct Avx2(());
+pub struct Avx2<const VNNI: bool>(());
 
-impl Avx2 {
+impl<const VNNI: bool> Avx2<VNNI> {
     /// The instruction set, where the CPU has it.
-    pub fn detect() -> Option<Avx2> {
+    pub fn detect() -> Option<Avx2<VNNI>> {
         (is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
-            && is_x86_feature_detected!("f16c"))
+            && is_x86_feature_detected!("f16c")
+            && (!VNNI || is_x86_feature_detected!("avxvnni")))
         .then_some(Avx2(()))
     }
 }
 
-crate::cpu::instantiate!(Wide::<Avx2, 2>(Avx2(())), "avx2", "avx2,fma,f16c");
+pub(in crate::cpu) mod plain {
+    use super::Avx2;
+    use crate::cpu::lanes::Wide;
+    crate::cpu::instantiate!(Wide::<Avx2<false>, 2>(Avx2(())), "avx2", "avx2,fma,f16c");
+}
+
+pub(in crate::cpu) mod vnni {
+    use super::Avx2;
+    use crate::cpu::lanes::Wide;
+    crate::cpu::instantiate!(Wide::<Avx2<true>, 2>(Avx2(())), "avxvnni", "avx2,fma,f16c,avxvnni");
+}
 
 /// Calls intrinsics of the instruction sets that an `Avx2` proves to be there.
 macro_rules! simd {
@@ -39,7 +51,7 @@ const fn quads_per_widening(bits: usize) -> usize {
     }
 }
 
-impl Avx2 {
+impl<const VNNI: bool> Avx2<VNNI> {
     /// Σ codes · y over the quads from `first` to where 16 bits are full, in words of 16 bits: those
     /// of a lane's first and second two weights.
     #[inline(always)]
@@ -65,7 +77,7 @@ impl Avx2 {
     }
 }
 
-impl Arith for Avx2 {
+impl<const VNNI: bool> Arith for Avx2<VNNI> {
     type F = __m256;
     type I = __m256i;
 
@@ -130,12 +142,12 @@ impl Arith for Avx2 {
     }
 }
 
-impl Simd for Avx2 {
+impl<const VNNI: bool> Simd for Avx2<VNNI> {
     const WIDTH: usize = 8;
 
     type B = __m256i;
 
-    const OFFSET8: i32 = 0;
+    const OFFSET8: i32 = if VNNI { 128 } else { 0 };
 
     #[inline(always)]
     fn load(self, x: &[f32; 16], part: usize) -> __m256 {
@@ -219,24 +231,34 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn codes8(self, codes: __m256i) -> __m256i {
-        simd!(_mm256_xor_si256(codes, _mm256_set1_epi8(-128)))
+        if VNNI { codes } else { simd!(_mm256_xor_si256(codes, _mm256_set1_epi8(-128))) }
     }
     #[inline(always)]
     fn dots<const BITS: usize, const Q: usize, const N: usize>(
         self,
-        acc: [__m256i; N],
+        mut acc: [__m256i; N],
         codes: &[__m256i; Q],
         y: [&[[i8; 4]; Q]; N],
     ) -> [__m256i; N] {
-        self.dots_scaled::<BITS, Q, N>(acc, codes, y, simd!(_mm256_set1_epi16(1)))
+        if !VNNI {
+            return self.dots_scaled::<BITS, Q, N>(acc, codes, y, simd!(_mm256_set1_epi16(1)));
+        }
+        for (j, &codes) in codes.iter().enumerate() {
+            for (acc, y) in acc.iter_mut().zip(y) {
+                let y = i32::from_le_bytes(bytemuck::cast(y[j]));
+                *acc = simd!(_mm256_dpbusd_avx_epi32(*acc, codes, _mm256_set1_epi32(y)));
+            }
+        }
+        acc
     }
     #[inline(always)]
     fn load_scale(self, x: &[u8; 16], part: usize) -> __m256i {
+        let lanes = self.load_i8(x, part);
+        if VNNI {
+            return lanes;
+        }
         // Twice in each lane, so that one `madd` widens, scales and adds.
-        simd!({
-            let lanes = self.load_i8(x, part);
-            _mm256_blend_epi16::<0xAA>(lanes, _mm256_slli_epi32::<16>(lanes))
-        })
+        simd!(_mm256_blend_epi16::<0xAA>(lanes, _mm256_slli_epi32::<16>(lanes)))
     }
     #[inline(always)]
     fn dots_scaled<const BITS: usize, const Q: usize, const N: usize>(
@@ -246,6 +268,13 @@ impl Simd for Avx2 {
         y: [&[[i8; 4]; Q]; N],
         scale: __m256i,
     ) -> [__m256i; N] {
+        if VNNI {
+            let dots = self.dots::<BITS, Q, N>([self.splat_i(0); N], codes, y);
+            for (acc, dot) in acc.iter_mut().zip(dots) {
+                *acc = simd!(_mm256_add_epi32(*acc, _mm256_mullo_epi32(dot, scale)));
+            }
+            return acc;
+        }
         for first in (0..Q).step_by(quads_per_widening(BITS)) {
             for (acc, y) in acc.iter_mut().zip(y) {
                 let words = self.dot_words::<BITS, Q>(codes, y, first);
@@ -256,6 +285,7 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn scale_pairs(self, a: __m256i, b: __m256i) -> __m256i {
+        let b = if VNNI { simd!(_mm256_slli_epi32::<16>(b)) } else { b };
         simd!(_mm256_blend_epi16::<0xAA>(a, b))
     }
     #[inline(always)]

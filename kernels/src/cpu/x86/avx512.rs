@@ -18,6 +18,14 @@ impl Avx512 {
             && is_x86_feature_detected!("f16c"))
         .then_some(Avx512(()))
     }
+
+    /// The instruction set, without looking.
+    ///
+    /// # Safety
+    /// It must have been detected.
+    pub(super) unsafe fn assume() -> Avx512 {
+        Avx512(())
+    }
 }
 
 crate::cpu::instantiate!(
