@@ -39,8 +39,21 @@ pub(super) struct Columns<'a, S: Simd, A, const P: usize> {
     pub sums: &'a mut [S::I],
 }
 
-/// Rows whose integer sums are formed side by side, so that one's latency hides behind the others'.
-const STEP: usize = 4;
+/// Calls `$f::<N>(first row, …)` for all rows, up to four side by side: so one's latency hides behind
+/// the others'.
+macro_rules! by_fours {
+    ($n_rows:expr, $t:ident :: $f:ident :: <S, N $(, $p:ident)?>($($arg:expr),*)) => {{
+        let (n_rows, mut first) = ($n_rows, 0);
+        while first < n_rows {
+            first += match n_rows - first {
+                4.. => $t::$f::<S, 4 $(, $p)?>(first, $($arg),*),
+                3 => $t::$f::<S, 3 $(, $p)?>(first, $($arg),*),
+                2 => $t::$f::<S, 2 $(, $p)?>(first, $($arg),*),
+                _ => $t::$f::<S, 1 $(, $p)?>(first, $($arg),*),
+            };
+        }
+    }};
+}
 
 /// How blocks of one format multiply: one block of a group times the same block of some rows.
 ///
@@ -175,30 +188,26 @@ impl<const BITS: usize, const MIN: bool> BlockKernel for Plain<BITS, MIN> {
         for part in 0..P {
             let codes = Self::codes(s, codes, 0, part);
             let scales = Self::scales(s, meta, part);
-            let (x, x_rest) = columns.x.as_chunks::<STEP>();
-            let (acc, acc_rest) = columns.acc.as_chunks_mut::<STEP>();
-            for (x, acc) in x.iter().zip(acc) {
-                Self::rows::<S, STEP, P>(s, &codes, &scales, part, x, b, acc);
-            }
-            for (x, acc) in x_rest.iter().zip(acc_rest) {
-                let acc = std::array::from_mut(acc);
-                Self::rows::<S, 1, P>(s, &codes, &scales, part, &[*x], b, acc);
-            }
+            let n_rows = columns.x.len();
+            by_fours!(n_rows, Self::rows::<S, N, P>(s, &codes, &scales, part, b, columns));
         }
     }
 }
 
 impl<const BITS: usize, const MIN: bool> Plain<BITS, MIN> {
+    /// Adds the share of a block to `N` rows' sums; returns `N`.
     #[inline(always)]
     fn rows<S: Simd, const N: usize, const P: usize>(
+        first: usize,
         s: S,
         codes: &[S::B; 8],
         scales: &PlainScales<S>,
         part: usize,
-        x: &[&[Block32]; N],
         b: usize,
-        acc: &mut [[S::F; P]; N],
-    ) {
+        columns: &mut Columns<S, Block32, P>,
+    ) -> usize {
+        let x: &[_; N] = nth(&columns.x[first..], 0);
+        let acc = columns.acc[first..].first_chunk_mut::<N>().expect("a sum for each row");
         let mut sums = [s.splat_i(0); N];
         let mut y = [&[[0i8; 4]; 8]; N];
         for i in 0..N {
@@ -215,6 +224,7 @@ impl<const BITS: usize, const MIN: bool> Plain<BITS, MIN> {
             let acc = &mut acc[i][part];
             *acc = Self::finish(s, scales, &x[i][b], sums[i], *acc);
         }
+        N
     }
 }
 
@@ -304,15 +314,7 @@ impl<const BITS: usize, const SUB: usize, const MIN: bool> BlockKernel for Super
         for part in 0..P {
             for c in 0..8 {
                 let codes = Self::codes(s, codes, c, part);
-                let (x, x_rest) = x.as_chunks::<STEP>();
-                let (sums, sums_rest) = sums.as_chunks_mut::<STEP>();
-                for (x, sums) in x.iter().zip(sums) {
-                    Self::chunk::<S, STEP>(s, &codes, meta, part, c, x, b, sums);
-                }
-                for (x, sum) in x_rest.iter().zip(sums_rest) {
-                    let sum = std::array::from_mut(sum);
-                    Self::chunk::<S, 1>(s, &codes, meta, part, c, &[*x], b, sum);
-                }
+                by_fours!(x.len(), Self::chunk::<S, N>(s, &codes, meta, part, c, x, b, sums));
             }
             let scales = Self::scales(s, meta, part);
             for ((x, acc), &sum) in x.iter().zip(acc.iter_mut()).zip(sums.iter()) {
@@ -328,20 +330,23 @@ impl<const BITS: usize, const SUB: usize, const MIN: bool> BlockKernel for Super
 }
 
 impl<const BITS: usize, const SUB: usize, const MIN: bool> Super<BITS, SUB, MIN> {
-    /// Adds 32 weights, one sub-block of 32 or two of 16, times their scales, to the rows' integer
-    /// sums; at the first of a superblock sets them.
+    /// Adds 32 weights, one sub-block of 32 or two of 16, times their scales, to the integer sums of
+    /// `N` rows; at the first of a superblock sets them. Returns `N`.
     #[allow(clippy::too_many_arguments)]
     #[inline(always)]
     fn chunk<S: Simd, const N: usize>(
+        first: usize,
         s: S,
         codes: &[S::B; 8],
         meta: &[u8],
         part: usize,
         c: usize,
-        x: &[&[Block256]; N],
+        x: &[&[Block256]],
         b: usize,
-        sums: &mut [S::I; N],
-    ) {
+        sums: &mut [S::I],
+    ) -> usize {
+        let x: &[_; N] = nth(&x[first..], 0);
+        let sums = sums[first..].first_chunk_mut::<N>().expect("a sum for each row");
         let mut y = [&[[0i8; 4]; 8]; N];
         for i in 0..N {
             y[i] = quads(Self::q(&x[i][b], c));
@@ -360,6 +365,7 @@ impl<const BITS: usize, const SUB: usize, const MIN: bool> Super<BITS, SUB, MIN>
             let scale = Self::scale(s, meta, 2 * c + 1, part);
             s.dots_scaled::<BITS, 4, N>(acc, nth(codes, 1), halves[1], scale)
         };
+        N
     }
 }
 
