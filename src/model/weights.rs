@@ -46,6 +46,12 @@ impl Weights {
         layers.chain([&self.output]).map(Packed::bytes).sum()
     }
 
+    /// Number of weights that one pass multiplies each row by.
+    pub fn count(&self) -> usize {
+        let layers = self.layers.iter().flat_map(Layer::matrices);
+        layers.chain([&self.output]).map(|w| w.n_rows() * w.n_cols()).sum()
+    }
+
     /// Floats of scratch the largest product needs, see [`Packed::scratch_len`].
     pub fn scratch_len(&self) -> usize {
         let layers = self.layers.iter().flat_map(Layer::matrices);

@@ -64,7 +64,7 @@ impl Acts {
     /// Room for `max_rows` rows of up to `max_len` activations; nothing allocates after this.
     pub fn new(max_rows: usize, max_len: usize) -> Acts {
         let row_lines = (float_at(max_len) + 4 * max_len).div_ceil(size_of::<Line>());
-        Acts { lines: vec![Line::ZERO; max_rows * row_lines], row_lines }
+        Acts { lines: vec![Line::default(); max_rows * row_lines], row_lines }
     }
 
     /// Lines of one row: what [`super::Kernels::quantize`] writes.

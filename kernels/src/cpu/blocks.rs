@@ -8,7 +8,7 @@ use super::lanes::{Arith, LANES, Simd, nth};
 use super::pack::{Lines, scale_at};
 
 /// How far ahead of their use lines are requested: about what memory delivers in its latency.
-const PREFETCH_BYTES: usize = 4096;
+pub(super) const PREFETCH_BYTES: usize = 4096;
 
 /// Lines of codes and bytes of scales of block `i` of a unit.
 #[inline(always)]
@@ -47,8 +47,7 @@ macro_rules! by_fours {
         while first < n_rows {
             first += match n_rows - first {
                 4.. => $t::$f::<S, 4 $(, $p)?>(first, $($arg),*),
-                3 => $t::$f::<S, 3 $(, $p)?>(first, $($arg),*),
-                2 => $t::$f::<S, 2 $(, $p)?>(first, $($arg),*),
+                2.. => $t::$f::<S, 2 $(, $p)?>(first, $($arg),*),
                 _ => $t::$f::<S, 1 $(, $p)?>(first, $($arg),*),
             };
         }
@@ -102,27 +101,27 @@ pub(super) trait BlockKernel {
     );
 }
 
-/// The type of [`BlockKernel`] that multiplies a format.
+/// Evaluates an expression with the [`BlockKernel`] of a format.
 macro_rules! with_block_kernel {
     ($format:expr, $kernel:ident => $e:expr) => {{
         use crate::cpu::blocks::{Plain, Super};
         macro_rules! run {
-            ($t:ty) => {{
-                type $kernel = $t;
+            ($value:expr) => {{
+                let $kernel = $value;
                 $e
             }};
         }
         match ($format.bits, $format.scaled, $format.min) {
-            (4, false, false) => run!(Plain<4, false>),
-            (4, false, true) => run!(Plain<4, true>),
-            (5, false, false) => run!(Plain<5, false>),
-            (5, false, true) => run!(Plain<5, true>),
-            (8, false, false) => run!(Plain<8, false>),
-            (2, true, true) => run!(Super<2, 16, true>),
-            (3, true, false) => run!(Super<3, 16, false>),
-            (4, true, true) => run!(Super<4, 32, true>),
-            (5, true, true) => run!(Super<5, 32, true>),
-            (6, true, false) => run!(Super<6, 16, false>),
+            (4, false, false) => run!(Plain::<4, false>),
+            (4, false, true) => run!(Plain::<4, true>),
+            (5, false, false) => run!(Plain::<5, false>),
+            (5, false, true) => run!(Plain::<5, true>),
+            (8, false, false) => run!(Plain::<8, false>),
+            (2, true, true) => run!(Super::<2, 16, true>),
+            (3, true, false) => run!(Super::<3, 16, false>),
+            (4, true, true) => run!(Super::<4, 32, true>),
+            (5, true, true) => run!(Super::<5, 32, true>),
+            (6, true, false) => run!(Super::<6, 16, false>),
             _ => unreachable!("the table of types has no such format"),
         }
     }};

@@ -18,93 +18,82 @@
 //! takes consecutive groups writes consecutive memory. For one row this is the plain vector.
 
 use super::acts::ActRows;
-use super::blocks::{BlockKernel, Columns, block, prefetch, with_block_kernel};
+use super::blocks::{BlockKernel, Columns, block, prefetch};
 use super::lanes::{LANES, Simd, Wide, nth};
 use super::pack::{Layout, Lines, Packed, Units, foreign_stride};
 
 /// Rows of activations that share one pass over a group of weights.
 const PANEL: usize = 32;
 
-/// Multiplies groups `first..` of `w` by the rows `x`; as many groups as `out` has tiles. With `add`
-/// the products are added to what `out` holds.
-///
-/// `scratch` has [`Packed::scratch_len`] floats.
-#[inline(always)]
-pub(super) fn matmul<S: Simd, const P: usize>(
-    s: Wide<S, P>,
-    w: &Packed,
-    first: usize,
-    x: ActRows,
-    out: &mut [f32], // (groups, rows, 16)
-    add: bool,
-    scratch: &mut [f32],
-) {
-    let groups = Groups { w, first, x, add };
-    match w.layout {
-        Layout::F32 => groups.floats::<S, P, Single>(s.0, out),
-        Layout::F16 => groups.floats::<S, P, Half>(s.0, out),
-        Layout::BF16 => groups.floats::<S, P, Brain>(s.0, out),
-        Layout::Foreign { row_bytes } => groups.foreign::<S, P>(s.0, out, row_bytes, scratch),
-        Layout::Blocks(f) => {
-            let units = Units::new(&f, w.n_cols());
-            with_block_kernel!(f, B => groups.blocks::<S, P, B>(s.0, units, out))
-        }
-    }
-}
-
-/// One call's arguments.
+/// Which groups are multiplied by what: as many as the output has tiles, (groups, rows, 16).
 pub(super) struct Groups<'a> {
     pub w: &'a Packed,
     pub first: usize,
     pub x: ActRows<'a>,
+    /// Whether products are added to what the output holds.
     pub add: bool,
 }
 
-impl Groups<'_> {
-    /// Runs a block format over the groups: one or two rows with their sums in registers, or a panel of
-    /// rows with its sums in the first-level cache.
-    #[inline(always)]
-    fn blocks<S: Simd, const P: usize, B: BlockKernel>(&self, s: S, units: Units, out: &mut [f32]) {
-        // Panels outside, groups inside: a panel of activations stays in the nearest caches while the
-        // groups of this call come from the second level.
-        let n_rows = self.x.n_rows();
-        for start in (0..n_rows).step_by(PANEL) {
-            let len = PANEL.min(n_rows - start);
-            let mut rows: [&[B::Acts]; PANEL] = [&[]; PANEL];
-            for (r, row) in rows[..len].iter_mut().enumerate() {
-                *row = B::acts(self.x, start + r);
-            }
-            for (g, tile) in out.chunks_exact_mut(n_rows * LANES).enumerate() {
-                let lines = self.w.group(self.first + g);
-                let tile = &mut tile[start * LANES..][..len * LANES];
-                let zero = ([s.splat(0.0); P], s.splat_i(0));
-                match len {
-                    1 => {
-                        let (mut acc, mut sums) = ([zero.0; 1], [zero.1; 1]);
-                        let x: &[_; 1] = nth(&rows, 0);
-                        let columns = Columns { x, acc: &mut acc, sums: &mut sums };
-                        self.group::<S, P, B>(s, units, lines, columns);
-                        self.store(s, &acc, tile);
-                    }
-                    2 => {
-                        let (mut acc, mut sums) = ([zero.0; 2], [zero.1; 2]);
-                        let x: &[_; 2] = nth(&rows, 0);
-                        let columns = Columns { x, acc: &mut acc, sums: &mut sums };
-                        self.group::<S, P, B>(s, units, lines, columns);
-                        self.store(s, &acc, tile);
-                    }
-                    n => {
-                        let (mut acc, mut sums) = ([zero.0; PANEL], [zero.1; PANEL]);
-                        let (acc, sums) = (&mut acc[..n], &mut sums[..n]);
-                        let columns = Columns { x: &rows[..n], acc, sums };
-                        self.group::<S, P, B>(s, units, lines, columns);
-                        self.store(s, acc, tile);
-                    }
-                }
+/// Runs a block format over the groups: one row with its sums in registers, or a panel of rows with
+/// its sums in the first-level cache.
+#[inline(always)]
+pub(super) fn blocks<S: Simd, const P: usize, B: BlockKernel>(
+    s: Wide<S, P>,
+    _: B,
+    groups: &Groups,
+    units: Units,
+    out: &mut [f32],
+) {
+    let s = s.0;
+    // Panels outside, groups inside: a panel of activations stays in the nearest caches while the
+    // groups of this call come from the second level.
+    let n_rows = groups.x.n_rows();
+    for start in (0..n_rows).step_by(PANEL) {
+        let len = PANEL.min(n_rows - start);
+        let mut rows: [&[B::Acts]; PANEL] = [&[]; PANEL];
+        for (r, row) in rows[..len].iter_mut().enumerate() {
+            *row = B::acts(groups.x, start + r);
+        }
+        for (g, tile) in out.chunks_exact_mut(n_rows * LANES).enumerate() {
+            let lines = groups.w.group(groups.first + g);
+            let tile = &mut tile[start * LANES..][..len * LANES];
+            let zero = ([s.splat(0.0); P], s.splat_i(0));
+            if len == 1 {
+                // A length that the compiler knows keeps the sums in registers.
+                let (mut acc, mut sums) = ([zero.0], [zero.1]);
+                let columns = Columns { x: &[rows[0]], acc: &mut acc, sums: &mut sums };
+                groups.group::<S, P, B>(s, units, lines, columns);
+                groups.store(s, &acc, tile);
+            } else {
+                let (mut acc, mut sums) = ([zero.0; PANEL], [zero.1; PANEL]);
+                let (acc, sums) = (&mut acc[..len], &mut sums[..len]);
+                let columns = Columns { x: &rows[..len], acc, sums };
+                groups.group::<S, P, B>(s, units, lines, columns);
+                groups.store(s, acc, tile);
             }
         }
     }
+}
 
+/// Weights in floating point, or of types read through ggml; `scratch` has [`Packed::scratch_len`]
+/// floats.
+#[inline(always)]
+pub(super) fn floats<S: Simd, const P: usize>(
+    s: Wide<S, P>,
+    groups: &Groups,
+    out: &mut [f32],
+    scratch: &mut [f32],
+) {
+    match groups.w.layout {
+        Layout::F32 => groups.floats::<S, P, Single>(s.0, out),
+        Layout::F16 => groups.floats::<S, P, Half>(s.0, out),
+        Layout::BF16 => groups.floats::<S, P, Brain>(s.0, out),
+        Layout::Foreign { row_bytes } => groups.foreign::<S, P>(s.0, out, row_bytes, scratch),
+        Layout::Blocks(_) => unreachable!("blocks have kernels of their own"),
+    }
+}
+
+impl Groups<'_> {
     /// Multiplies one group by some rows.
     #[inline(always)]
     fn group<S: Simd, const P: usize, B: BlockKernel>(

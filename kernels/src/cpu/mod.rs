@@ -16,6 +16,7 @@ mod matmul;
 mod norm;
 pub mod order;
 pub mod pack;
+mod peak;
 pub mod rope;
 pub mod scalar;
 pub mod team;
@@ -50,6 +51,11 @@ pub struct Kernels {
     pub rope: fn(&mut [f32], &Angles, RopeStyle),
     /// `attention(task, out)`: some queries over one KV head, out (queries, head_dim).
     pub attention: fn(&Attention, &mut [f32]),
+    /// `peak_read(lines)`: reads as fast as a product could; for benches.
+    pub peak_read: fn(&[Line]),
+    /// `peak_dot(rounds)`: multiplies as fast as a product could, and says how many operations that
+    /// were; for benches.
+    pub peak_dot: fn(usize) -> u64,
 }
 
 impl Kernels {
@@ -93,20 +99,42 @@ macro_rules! instantiate {
     ($isa:expr, $name:literal $(, $features:literal)?) => {
         /// The kernels of this instruction set; to be used only where it was detected.
         pub(in crate::cpu) static KERNELS: crate::cpu::Kernels = {
-            use crate::cpu::{acts, attention, matmul, norm, rope};
+            use crate::cpu::blocks::{BlockKernel, with_block_kernel};
+            use crate::cpu::matmul::{self, Groups};
+            use crate::cpu::pack::{Layout, Units};
             use crate::cpu::{ActRows, Angles, Attention, Forms, Line, Packed, RopeStyle};
+            use crate::cpu::{acts, attention, norm, peak, rope};
             crate::cpu::entries! {
                 $isa, [$($features)?],
-                matmul = matmul::matmul(
-                    w: &Packed, first: usize, x: ActRows, out: &mut [f32], add: bool,
-                    scratch: &mut [f32]);
+                blocks<B: BlockKernel> = matmul::blocks(
+                    kernel: B, groups: &Groups, units: Units, out: &mut [f32]);
+                floats = matmul::floats(groups: &Groups, out: &mut [f32], scratch: &mut [f32]);
                 quantize = acts::quantize(x: &[f32], forms: Forms, out: &mut [Line]);
                 rms_norm = norm::rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]);
                 swiglu = norm::swiglu(gate: &mut [f32], up: &[f32]);
                 rope = rope::rope(x: &mut [f32], angles: &Angles, style: RopeStyle);
                 attention = attention::attention(task: &Attention, out: &mut [f32]);
+                peak_read = peak::read(lines: &[Line]);
+                peak_dot = peak::dot(rounds: usize) -> u64;
             }
-            crate::cpu::Kernels { name: $name, matmul, quantize, rms_norm, swiglu, rope, attention }
+            fn matmul(
+                w: &Packed,
+                first: usize,
+                x: ActRows,
+                out: &mut [f32],
+                add: bool,
+                scratch: &mut [f32],
+            ) {
+                let groups = Groups { w, first, x, add };
+                let Layout::Blocks(format) = w.layout else {
+                    return floats(&groups, out, scratch);
+                };
+                let units = Units::new(&format, w.n_cols());
+                with_block_kernel!(format, kernel => blocks(kernel, &groups, units, out))
+            }
+            crate::cpu::Kernels {
+                name: $name, matmul, quantize, rms_norm, swiglu, rope, attention, peak_read, peak_dot,
+            }
         };
     };
 }
@@ -115,16 +143,18 @@ pub(crate) use instantiate;
 /// Defines one entry point a kernel: see [`instantiate`].
 macro_rules! entries {
     ($isa:expr, [],
-        $($entry:ident = $module:ident :: $kernel:ident ( $($arg:ident : $t:ty),* );)*) => {
-        $(fn $entry($($arg: $t),*) {
+        $($entry:ident $(<$b:ident: $bound:ident>)? = $module:ident :: $kernel:ident
+            ( $($arg:ident : $t:ty),* ) $(-> $r:ty)?;)*) => {
+        $(fn $entry$(<$b: $bound>)?($($arg: $t),*) $(-> $r)? {
             $module::$kernel($isa, $($arg),*)
         })*
     };
     ($isa:expr, [$features:literal],
-        $($entry:ident = $module:ident :: $kernel:ident ( $($arg:ident : $t:ty),* );)*) => {
-        $(fn $entry($($arg: $t),*) {
+        $($entry:ident $(<$b:ident: $bound:ident>)? = $module:ident :: $kernel:ident
+            ( $($arg:ident : $t:ty),* ) $(-> $r:ty)?;)*) => {
+        $(fn $entry$(<$b: $bound>)?($($arg: $t),*) $(-> $r)? {
             #[target_feature(enable = $features)]
-            fn compiled($($arg: $t),*) {
+            fn compiled$(<$b: $bound>)?($($arg: $t),*) $(-> $r)? {
                 $module::$kernel($isa, $($arg),*)
             }
             // SAFETY: `Kernels::available` hands this table out only where the features were detected.

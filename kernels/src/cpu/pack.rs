@@ -30,8 +30,10 @@ use rayon::prelude::*;
 #[repr(C, align(64))]
 pub struct Line([u8; 64]);
 
-impl Line {
-    pub(super) const ZERO: Line = Line([0; 64]);
+impl Default for Line {
+    fn default() -> Line {
+        Line([0; 64])
+    }
 }
 
 /// Some consecutive lines.
@@ -100,7 +102,7 @@ impl Packed {
             Layout::F16 | Layout::BF16 => n_cols / 2,
             Layout::Foreign { row_bytes } => (foreign_stride(row_bytes) * LANES).div_ceil(64),
         };
-        let mut lines = vec![Line::ZERO; group_lines * n_rows.div_ceil(LANES)];
+        let mut lines = vec![Line::default(); group_lines * n_rows.div_ceil(LANES)];
         lines.par_chunks_exact_mut(group_lines).zip(bytes.par_chunks(row_bytes * LANES)).for_each(
             |(group, rows)| {
                 let out: &mut [u8] = bytemuck::cast_slice_mut(group);

@@ -1,5 +1,10 @@
 //! Time of one pass by its number of rows: what decides whether speculation pays.
+//!
+//! Beside it stands the roofline, from ceilings measured in the same run: the longer of reading all
+//! weights once and of multiplying them with each row,
+//! `max(bytes / read bandwidth, 2 · weights · rows / integer-dot peak)`.
 
+use crate::ceilings::Ceilings;
 use crate::{Common, Format, at_least_one, median};
 use clap::Args;
 use dovetail::target::Outputs;
@@ -8,7 +13,7 @@ use serde_json::json;
 use std::time::Instant;
 
 /// Numbers of rows measured.
-const ROWS: [usize; 10] = [1, 2, 4, 8, 12, 16, 24, 32, 48, 64];
+const ROWS: [usize; 12] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64];
 
 /// Options of `curve`.
 #[derive(Args)]
@@ -33,8 +38,18 @@ pub fn run(o: &Options) -> Result<()> {
     for chunk in tokens[..o.context].chunks(target.max_rows()) {
         target.append(chunk, Outputs::None)?;
     }
+    let ceilings = Ceilings::new(o.common.threads())?;
+    let (mut reads, mut dots) = (Vec::new(), Vec::new());
     let mut times = ROWS.map(|_| Vec::new());
     for repetition in 0..=o.repetitions {
+        let (read, dot) = (ceilings.read(), ceilings.dot());
+        if repetition > 0 {
+            reads.push(read);
+            dots.push(dot);
+        }
+        // Measuring the ceilings has emptied the caches: not at the cost of the first number of rows.
+        target.append(&tokens[o.context..][..1], Outputs::All)?;
+        target.truncate(o.context);
         for (n, times) in ROWS.iter().zip(&mut times) {
             let start = Instant::now();
             target.append(&tokens[o.context..][..*n], Outputs::All)?;
@@ -48,21 +63,45 @@ pub fn run(o: &Options) -> Result<()> {
     if medians.iter().any(|ms| !ms.is_finite()) {
         return Err(Error::Invalid("nothing was measured; raise --repetitions".into()));
     }
+    let (read, dot) = (median(reads), median(dots));
+    let weights = target.model().weights();
+    let roofline = |n: usize| {
+        let reading = weights.bytes() as f64 / read;
+        1e3 * reading.max(2.0 * weights.count() as f64 * n as f64 / dot)
+    };
+    let (isa, threads) = (target.isa(), target.threads());
     match o.common.output {
         Format::Md => {
-            println!("| rows | ms | × one row | ms a row |");
-            println!("| --: | --: | --: | --: |");
-            for (n, ms) in ROWS.iter().zip(medians) {
-                println!("| {n} | {ms:.2} | {:.2} | {:.2} |", ms / medians[0], ms / *n as f64);
+            println!(
+                "{threads} threads, {isa}: read {:.1} GB/s, integer dot {:.0} GOP/s, weights {:.2} GB\n",
+                read / 1e9,
+                dot / 1e9,
+                weights.bytes() as f64 / 1e9
+            );
+            println!("| rows | ms | × one row | ms a row | roofline ms | share |");
+            println!("| --: | --: | --: | --: | --: | --: |");
+            for (n, ms) in ROWS.into_iter().zip(medians) {
+                println!(
+                    "| {n} | {ms:.2} | {:.2} | {:.2} | {:.2} | {:.2} |",
+                    ms / medians[0],
+                    ms / n as f64,
+                    roofline(n),
+                    roofline(n) / ms
+                );
             }
         }
         Format::Json => {
-            let rows: Vec<_> =
-                ROWS.iter().zip(medians).map(|(n, ms)| json!({ "n": n, "ms": ms })).collect();
-            let (isa, threads) = (target.isa(), target.threads());
+            let rows: Vec<_> = ROWS
+                .into_iter()
+                .zip(medians)
+                .map(|(n, ms)| json!({ "n": n, "ms": ms, "roofline_ms": roofline(n) }))
+                .collect();
             println!(
                 "{}",
-                json!({ "rows": rows, "context": o.context, "isa": isa, "threads": threads })
+                json!({
+                    "rows": rows, "context": o.context, "isa": isa, "threads": threads,
+                    "read_bytes_per_s": read, "dot_ops_per_s": dot, "weight_bytes": weights.bytes(),
+                })
             );
         }
     }

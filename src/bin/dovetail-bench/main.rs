@@ -4,10 +4,10 @@
 //! speed.rs       tokens per second, GB/s, share of the read bandwidth of the same run
 //! curve.rs       time of one pass by its number of rows
 //! ppl.rs         perplexity of a text, as llama.cpp defines it
-//! bandwidth.rs   what memory delivers
+//! ceilings.rs    what memory delivers and the integer units multiply
 //! ```
 
-mod bandwidth;
+mod ceilings;
 mod curve;
 mod ppl;
 mod speed;

@@ -1,6 +1,6 @@
 //! Tokens per second of a prompt and of decoding, and how near decoding comes to the read bandwidth.
 
-use crate::bandwidth::Bandwidth;
+use crate::ceilings::Ceilings;
 use crate::{Common, Format, at_least_one, median};
 use clap::Args;
 use dovetail::target::{Outputs, Target};
@@ -52,10 +52,10 @@ pub fn run(o: &Options) -> Result<()> {
         .filter(|(_, n, _)| *n > 0)
         .map(|(name, n, rows)| Test { name: at(name, n), n, rows, seconds: Vec::new() })
         .collect();
-    let bandwidth = Bandwidth::new(o.common.threads());
+    let ceilings = Ceilings::new(o.common.threads())?;
     let mut reads = Vec::new();
     for repetition in 0..=o.repetitions {
-        let read = bandwidth.measure();
+        let read = ceilings.read();
         for test in &mut tests {
             target.truncate(0);
             append(target, o.n_depth, o.n_ubatch)?;

@@ -68,14 +68,14 @@ fn matmul(w: &Packed, first: usize, x: ActRows, out: &mut [f32], add: bool, scra
         return (avx512::KERNELS.matmul)(w, first, x, out, add, scratch);
     }
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,fma,f16c")]
-    fn compiled<B: BlockKernel>(s: Avx512, groups: &Groups, units: Units, out: &mut [f32]) {
+    fn compiled<B: BlockKernel>(_: B, s: Avx512, groups: &Groups, units: Units, out: &mut [f32]) {
         panels::<B>(s, groups, units, out);
     }
     let (groups, units) = (Groups { w, first, x, add }, Units::new(&format, w.n_cols()));
     // SAFETY: `Kernels::available` hands this table out only where [`detected`] said yes.
     unsafe {
         let s = Avx512::assume();
-        with_block_kernel!(format, B => compiled::<B>(s, &groups, units, out))
+        with_block_kernel!(format, kernel => compiled(kernel, s, &groups, units, out))
     }
 }
 

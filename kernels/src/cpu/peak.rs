@@ -1,0 +1,45 @@
+//! What the machine can do at most: the ceilings that products are measured against.
+
+use super::blocks::PREFETCH_BYTES;
+use super::lanes::{Simd, Wide};
+use super::pack::Line;
+use std::hint::black_box;
+
+/// Rows of activations that are multiplied side by side: enough chains to hide any latency.
+const ROWS: usize = 8;
+
+/// Reads `lines` as a product would, and does nothing else.
+#[inline(always)]
+pub(super) fn read<S: Simd, const P: usize>(s: Wide<S, P>, lines: &[Line]) {
+    let s = s.0;
+    let mut seen = [s.splat_b(0); 4];
+    for lines in bytemuck::cast_slice::<_, [u8; 64]>(lines).as_chunks::<4>().0 {
+        for (seen, line) in seen.iter_mut().zip(lines) {
+            s.prefetch(line, PREFETCH_BYTES);
+            for part in 0..P {
+                *seen = s.or(*seen, s.load_b(line, part));
+            }
+        }
+    }
+    black_box(seen);
+}
+
+/// Multiplies codes of 4 bits in registers by activations in the first-level cache, `rounds` times;
+/// returns the number of operations, two for each product.
+#[inline(always)]
+pub(super) fn dot<S: Simd, const P: usize>(s: Wide<S, P>, rounds: usize) -> u64 {
+    let s = s.0;
+    let codes = [s.splat_b(black_box(7)); 8];
+    let rows = [[[1i8; 4]; 8]; ROWS];
+    let mut sums = [s.splat_i(0); ROWS];
+    for _ in 0..rounds {
+        let rows = black_box(&rows);
+        let mut y = [&rows[0]; ROWS];
+        for (y, row) in y.iter_mut().zip(rows) {
+            *y = row;
+        }
+        sums = s.dots::<4, 8, ROWS>(sums, &codes, y);
+    }
+    black_box(sums);
+    (rounds * ROWS * 32 * S::WIDTH * 2) as u64
+}
