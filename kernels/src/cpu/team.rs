@@ -59,10 +59,29 @@ unsafe impl Sync for Shared {}
 // SAFETY: the job it may hold is `Sync`, so a reference to it may be sent.
 unsafe impl Send for Shared {}
 
-/// A pointer to the chunks of one phase, handed to all members.
-struct Chunks<T>(*mut T);
-// SAFETY: members form references to disjoint chunks only, see `Team::share`.
+/// The chunks of one phase, handed to all members.
+struct Chunks<T> {
+    start: *mut T,
+    len: usize,
+    chunk_len: usize,
+}
+// SAFETY: members form references to disjoint chunks only, see `Team::share_two`.
 unsafe impl<T: Send> Sync for Chunks<T> {}
+
+impl<T> Chunks<T> {
+    /// Chunk `i`.
+    ///
+    /// # Safety
+    /// `start` and `len` are those of an exclusive borrow that lasts, `i · chunk_len < len`, and no two
+    /// calls with the same `i` give references that live at the same time.
+    #[allow(clippy::mut_from_ref, reason = "that is what the chunks are for")]
+    unsafe fn get(&self, i: usize) -> &mut [T] {
+        let start = i * self.chunk_len;
+        let len = self.chunk_len.min(self.len - start);
+        // SAFETY: within the borrow; different `i` give disjoint chunks.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
+    }
+}
 
 impl Team {
     /// A team of `members` threads, the caller being one; at least one.
@@ -102,33 +121,49 @@ impl Team {
         scratch: &mut [S],
         work: impl Fn(usize, &mut [T], &mut S) + Sync,
     ) {
+        // A vector of nothing takes no memory.
+        let mut nothing = vec![(); data.len().div_ceil(chunk_len)];
+        let data = (data, chunk_len);
+        self.share_two(data, (&mut nothing, 1), scratch, |i, chunk, _, s| work(i, chunk, s));
+    }
+
+    /// [`Team::share`] of two buffers, each with the length of its chunks: chunk `i` of both is one piece
+    /// of work. Panics where they have not the same number of chunks.
+    pub fn share_two<T: Send, U: Send, S: Send>(
+        &mut self,
+        (left, left_len): (&mut [T], usize),
+        (right, right_len): (&mut [U], usize),
+        scratch: &mut [S],
+        work: impl Fn(usize, &mut [T], &mut [U], &mut S) + Sync,
+    ) {
         assert!(scratch.len() >= self.members(), "each member needs its scratch");
-        let count = data.len().div_ceil(chunk_len);
+        let count = left.len().div_ceil(left_len);
+        assert_eq!(count, right.len().div_ceil(right_len), "as many chunks of one as of the other");
         if count <= 1 || self.threads.is_empty() {
-            for (i, chunk) in data.chunks_mut(chunk_len).enumerate() {
-                work(i, chunk, &mut scratch[0]);
+            let pairs = left.chunks_mut(left_len).zip(right.chunks_mut(right_len));
+            for (i, (left, right)) in pairs.enumerate() {
+                work(i, left, right, &mut scratch[0]);
             }
             return;
         }
-        let len = data.len();
-        let (data, scratch) = (Chunks(data.as_mut_ptr()), Chunks(scratch.as_mut_ptr()));
+        let left = Chunks { start: left.as_mut_ptr(), len: left.len(), chunk_len: left_len };
+        let right = Chunks { start: right.as_mut_ptr(), len: right.len(), chunk_len: right_len };
+        let scratch = Chunks { start: scratch.as_mut_ptr(), len: scratch.len(), chunk_len: 1 };
         let next = AtomicUsize::new(0);
         self.run(&|member| {
-            let (data, scratch) = (&data, &scratch);
-            // SAFETY: each member has its own number, below `scratch.len()`, and calls this job once.
-            let scratch = unsafe { &mut *scratch.0.add(member) };
+            let (left, right, scratch) = (&left, &right, &scratch);
+            // SAFETY: each member has its own number, below `scratch.len()`, and calls this job once; the
+            // exclusive borrow lasts until `run` returns.
+            let scratch = unsafe { &mut scratch.get(member)[0] };
             loop {
                 let i = next.fetch_add(1, Relaxed);
                 if i >= count {
                     return;
                 }
-                let start = i * chunk_len;
-                // SAFETY: `next` hands out each `i` once, so chunks are disjoint; `start < len` as
-                // `i < count`; the exclusive borrow of `data` lasts until `run` returns.
-                let chunk = unsafe {
-                    std::slice::from_raw_parts_mut(data.0.add(start), chunk_len.min(len - start))
-                };
-                work(i, chunk, scratch);
+                // SAFETY: `next` hands out each `i` below `count` once; the exclusive borrows of both
+                // buffers last until `run` returns.
+                let (left, right) = unsafe { (left.get(i), right.get(i)) };
+                work(i, left, right, scratch);
             }
         });
     }
@@ -245,6 +280,27 @@ mod tests {
                 assert_eq!(calls, len.div_ceil(chunk));
             }
         }
+    }
+
+    #[test]
+    fn chunks_of_two_buffers_belong_together() {
+        for members in [1, 3] {
+            let mut team = Team::new(members);
+            let (mut left, mut right) = (vec![0; 70], vec![0; 21]);
+            let work = |i, left: &mut [usize], right: &mut [usize], _: &mut ()| {
+                left.iter_mut().chain(right).for_each(|x| *x += i + 1);
+            };
+            team.share_two((&mut left, 10), (&mut right, 3), &mut vec![(); members], work);
+            assert!(left.iter().enumerate().all(|(i, &x)| x == i / 10 + 1));
+            assert!(right.iter().enumerate().all(|(i, &x)| x == i / 3 + 1));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "as many chunks")]
+    fn two_buffers_have_the_same_number_of_chunks() {
+        let work = |_, _: &mut [u8], _: &mut [u8], _: &mut ()| {};
+        Team::new(1).share_two((&mut [0; 3], 1), (&mut [0; 3], 2), &mut [()], work);
     }
 
     #[test]
