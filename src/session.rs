@@ -79,8 +79,7 @@ pub struct Stats {
 pub struct Session {
     target: Target,
     tokens: Vec<u32>,
-    logits: Vec<f32>,
-    /// Length of the sequence that `logits` continue.
+    /// Length of the sequence that the target's logits continue.
     logits_at: usize,
     stats: Stats,
     stop: Option<Stop>,
@@ -105,7 +104,7 @@ impl Session {
         let target = Target::new(model, n_ctx, options.threads, options.n_ubatch)?;
         let tokens = Vec::with_capacity(n_ctx);
         let stats = Stats::default();
-        Ok(Session { target, tokens, logits: Vec::new(), logits_at: 0, stats, stop: None })
+        Ok(Session { target, tokens, logits_at: 0, stats, stop: None })
     }
 
     /// The model.
@@ -179,7 +178,7 @@ impl Session {
                 return Ok(self.tokens.len() == prompt.len());
             }
         }
-        self.take_logits();
+        self.logits_at = self.tokens.len();
         Ok(true)
     }
 
@@ -201,14 +200,9 @@ impl Session {
             let done = self.target.kv().len().min(self.tokens.len() - 1);
             self.target.truncate(done);
             self.target.append(&self.tokens[done..], Outputs::Last)?;
-            self.take_logits();
+            self.logits_at = self.tokens.len();
         }
         Ok(())
-    }
-
-    fn take_logits(&mut self) {
-        self.target.logits(0, &mut self.logits);
-        self.logits_at = self.tokens.len();
     }
 }
 
@@ -239,11 +233,9 @@ impl Generate<'_> {
             return Ok(None);
         }
         s.catch_up()?;
-        let token = self.sampler.sample(&mut s.logits, &s.tokens);
+        let token = self.sampler.sample(s.target.logits(0), &s.tokens);
         let tokenizer = s.target.model().tokenizer();
         if !self.ignore_end && tokenizer.is_end_of_generation(token) {
-            // Penalties have changed the logits: who goes on computes them anew.
-            s.logits_at = 0;
             s.stop = Some(Stop::End(token));
             return Ok(None);
         }

@@ -37,7 +37,7 @@ fn logits(target: &mut Target, tokens: &[u32], width: usize) -> Vec<u32> {
     for chunk in tokens.chunks(width) {
         target.append(chunk, Outputs::All).unwrap();
         for i in 0..chunk.len() {
-            target.logits(i, &mut row);
+            target.logits(i).copy_to(&mut row);
             bits.extend(row.iter().map(|x| x.to_bits()));
         }
     }
@@ -85,7 +85,7 @@ fn check_passes(model: &Arc<Model>, tokens: &[u32], threads: &[usize], name: &st
         target.truncate(n - 3);
         target.append(&tokens[n - 3..], Outputs::Last).unwrap();
         let mut row = Vec::new();
-        target.logits(0, &mut row);
+        target.logits(0).copy_to(&mut row);
         let found: Vec<u32> = row.iter().map(|x| x.to_bits()).collect();
         assert_same_bits(&found, &expected[(n - 1) * n_vocab..], n_vocab, name);
     }

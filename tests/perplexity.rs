@@ -66,7 +66,7 @@ fn judge(name: &str, required: f64) {
             target.append(chunk, if counted { Outputs::All } else { Outputs::None }).unwrap();
             let positions = i * ROWS..(i * ROWS + chunk.len()).min(n_ctx - 1);
             for position in positions.filter(|position| *position >= n_ctx / 2) {
-                target.logits(position - i * ROWS, &mut logits);
+                target.logits(position - i * ROWS).copy_to(&mut logits);
                 loss -= log_probability(&logits, window[position + 1]);
                 likeliest.push(arg_max(&logits));
             }

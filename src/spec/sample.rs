@@ -5,6 +5,8 @@
 //! tried on the way. Order of operations, as llama.cpp has it: penalties, top-k, top-p, min-p,
 //! temperature.
 
+use crate::target::{Candidate, Logits, by_logit};
+
 /// How tokens are chosen. The defaults are llama.cpp's.
 #[derive(Clone, Debug)]
 pub struct Sampling {
@@ -44,9 +46,9 @@ impl Default for Sampling {
     }
 }
 
-/// A token with its logit, later its probability.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Candidate {
+/// A token and its weight, in proportion to its probability.
+#[derive(Clone, Copy, Debug)]
+struct Weighted {
     token: u32,
     weight: f64,
 }
@@ -54,7 +56,10 @@ struct Candidate {
 /// Chooses tokens; holds buffers only, no state from one token to the next.
 pub struct Sampler {
     sampling: Sampling,
-    candidates: Vec<Candidate>,
+    best: Vec<Candidate>,
+    /// Tokens that penalties have changed, in order.
+    changed: Vec<Candidate>,
+    weighted: Vec<Weighted>,
     recent: Vec<u32>,
 }
 
@@ -62,8 +67,14 @@ impl Sampler {
     /// A sampler with these settings.
     pub fn new(sampling: Sampling) -> Sampler {
         // Grows no more while text is made, unless penalties look further back than anyone asks for.
-        let recent = Vec::with_capacity(sampling.repeat_last_n.clamp(0, 4096) as usize);
-        Sampler { sampling, candidates: Vec::new(), recent }
+        let recent = sampling.repeat_last_n.clamp(0, 4096) as usize;
+        Sampler {
+            sampling,
+            best: Vec::new(),
+            changed: Vec::with_capacity(recent),
+            weighted: Vec::new(),
+            recent: Vec::with_capacity(recent),
+        }
     }
 
     /// The settings.
@@ -71,27 +82,36 @@ impl Sampler {
         &self.sampling
     }
 
-    /// The token after `history`, whose logits are `logits` (n_vocab). Penalties change the logits in
-    /// place. The absolute position of the token is `history.len()`.
-    pub fn sample(&mut self, logits: &mut [f32], history: &[u32]) -> u32 {
+    /// The token after `history`, whose logits are `logits`. The absolute position of the token is
+    /// `history.len()`.
+    pub fn sample(&mut self, logits: Logits, history: &[u32]) -> u32 {
         self.penalise(logits, history);
         if self.sampling.temperature <= 0.0 {
-            return arg_max(logits);
+            if self.changed.is_empty() {
+                return logits.best();
+            }
+            self.take_best(logits, 1);
+            return self.best[0].token;
         }
-        self.truncate(logits);
+        let n_vocab = logits.n_vocab();
+        let top_k = if self.sampling.top_k == 0 { n_vocab } else { self.sampling.top_k };
+        self.take_best(logits, top_k);
+        self.weigh();
         let draw = uniform(self.sampling.seed, history.len() as u64);
-        let total: f64 = self.candidates.iter().map(|c| c.weight).sum();
+        let total: f64 = self.weighted.iter().map(|c| c.weight).sum();
         let mut left = draw * total;
-        for candidate in &self.candidates {
+        for candidate in &self.weighted {
             left -= candidate.weight;
             if left < 0.0 {
                 return candidate.token;
             }
         }
-        self.candidates.last().map_or(0, |c| c.token)
+        self.weighted.last().map_or(0, |c| c.token)
     }
 
-    fn penalise(&mut self, logits: &mut [f32], history: &[u32]) {
+    /// Finds the tokens that penalties change, and their new logits.
+    fn penalise(&mut self, logits: Logits, history: &[u32]) {
+        self.changed.clear();
         let s = &self.sampling;
         let none =
             s.repeat_penalty == 1.0 && s.presence_penalty == 0.0 && s.frequency_penalty == 0.0;
@@ -103,63 +123,62 @@ impl Sampler {
         self.recent.extend_from_slice(&history[history.len() - window..]);
         self.recent.sort_unstable();
         for same in self.recent.chunk_by(|a, b| a == b) {
-            let Some(logit) = logits.get_mut(same[0] as usize) else { continue };
-            if *logit > 0.0 {
-                *logit /= s.repeat_penalty;
-            } else {
-                *logit *= s.repeat_penalty;
+            let token = same[0];
+            if token as usize >= logits.n_vocab() {
+                continue;
             }
-            *logit -= s.presence_penalty + s.frequency_penalty * same.len() as f32;
+            let mut logit = logits.of(token);
+            if logit > 0.0 {
+                logit /= s.repeat_penalty;
+            } else {
+                logit *= s.repeat_penalty;
+            }
+            logit -= s.presence_penalty + s.frequency_penalty * same.len() as f32;
+            self.changed.push(Candidate { token, logit });
         }
     }
 
-    /// Leaves the candidates that survive top-k, top-p and min-p, most likely first, with weights in
-    /// proportion to their probabilities at the temperature.
-    fn truncate(&mut self, logits: &[f32]) {
-        let s = &self.sampling;
-        let all = logits.iter().zip(0..);
-        self.candidates.clear();
-        self.candidates.extend(all.map(|(&l, token)| Candidate { token, weight: l as f64 }));
-        // A total order, so that not even NaN from a damaged model upsets the sort.
-        let by_logit = |a: &Candidate, b: &Candidate| {
-            b.weight.total_cmp(&a.weight).then(a.token.cmp(&b.token))
-        };
-        if 0 < s.top_k && s.top_k < self.candidates.len() {
-            self.candidates.select_nth_unstable_by(s.top_k - 1, by_logit);
-            self.candidates.truncate(s.top_k);
+    /// Leaves the best `k` tokens after penalties, most likely first.
+    fn take_best(&mut self, logits: Logits, k: usize) {
+        // At most all changed ones fall out of the best.
+        logits.top(k.saturating_add(self.changed.len()), &mut self.best);
+        if !self.changed.is_empty() {
+            let changed = &self.changed;
+            self.best.retain(|c| changed.binary_search_by_key(&c.token, |c| c.token).is_err());
+            self.best.extend_from_slice(changed);
+            self.best.sort_unstable_by(by_logit);
         }
-        self.candidates.sort_unstable_by(by_logit);
-        let top = self.candidates[0].weight;
+        self.best.truncate(k);
+    }
+
+    /// Weighs the best tokens that survive top-p and min-p, in proportion to their probabilities at
+    /// the temperature.
+    fn weigh(&mut self) {
+        let s = &self.sampling;
+        let top = self.best[0].logit as f64;
+        let weighted =
+            self.best.iter().map(|c| Weighted { token: c.token, weight: c.logit as f64 });
+        self.weighted.clear();
+        self.weighted.extend(weighted);
         if s.top_p < 1.0 {
-            let weight = |c: &Candidate| libm::exp(c.weight - top);
-            let enough = s.top_p as f64 * self.candidates.iter().map(weight).sum::<f64>();
+            let weight = |c: &Weighted| libm::exp(c.weight - top);
+            let enough = s.top_p as f64 * self.weighted.iter().map(weight).sum::<f64>();
             let mut sum = 0.0;
-            let kept = self.candidates.iter().position(|c| {
+            let kept = self.weighted.iter().position(|c| {
                 sum += weight(c);
                 sum >= enough
             });
-            self.candidates.truncate(kept.map_or(self.candidates.len(), |last| last + 1));
+            self.weighted.truncate(kept.map_or(self.weighted.len(), |last| last + 1));
         }
         if s.min_p > 0.0 {
             let lowest = top + libm::log(s.min_p as f64);
-            let kept = self.candidates.partition_point(|c| c.weight >= lowest);
-            self.candidates.truncate(kept.max(1));
+            let kept = self.weighted.partition_point(|c| c.weight >= lowest);
+            self.weighted.truncate(kept.max(1));
         }
-        for c in &mut self.candidates {
+        for c in &mut self.weighted {
             c.weight = libm::exp((c.weight - top) / s.temperature as f64);
         }
     }
-}
-
-/// The index of the largest logit, the first of several.
-fn arg_max(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (i, logit) in logits.iter().enumerate() {
-        if *logit > logits[best] {
-            best = i;
-        }
-    }
-    best as u32
 }
 
 /// A number in [0, 1) for each (seed, position).
@@ -182,7 +201,13 @@ fn uniform(seed: u64, position: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::target::rows_of;
     use std::f32::consts::LN_2;
+
+    /// The token that `sampler` chooses after `history`.
+    fn sample(sampler: &mut Sampler, logits: &[f32], history: &[u32]) -> u32 {
+        sampler.sample(rows_of(&[logits.to_vec()]).row(0), history)
+    }
 
     fn plain() -> Sampling {
         Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, ..Sampling::default() }
@@ -192,10 +217,11 @@ mod tests {
     fn frequencies(sampling: Sampling, logits: [f32; 4]) -> [f64; 4] {
         const N: usize = 40_000;
         let mut sampler = Sampler::new(sampling);
+        let rows = rows_of(&[logits.to_vec()]);
         let history = vec![9; N];
         let mut counts = [0.0; 4];
         for position in 0..N {
-            counts[sampler.sample(&mut logits.clone(), &history[..position]) as usize] += 1.0;
+            counts[sampler.sample(rows.row(0), &history[..position]) as usize] += 1.0;
         }
         counts.map(|c| c / N as f64)
     }
@@ -232,7 +258,7 @@ mod tests {
     #[test]
     fn temperature_zero_takes_the_first_of_the_largest() {
         let greedy = Sampling { temperature: 0.0, ..plain() };
-        assert_eq!(Sampler::new(greedy).sample(&mut [1.0, 3.0, 3.0, -1.0], &[]), 1);
+        assert_eq!(sample(&mut Sampler::new(greedy), &[1.0, 3.0, 3.0, -1.0], &[]), 1);
     }
 
     #[test]
@@ -242,16 +268,16 @@ mod tests {
         for position in 0..500 {
             let history = vec![position as u32; position];
             for _ in 0..position % 3 {
-                used.sample(&mut LOGITS.clone(), &[7]);
+                sample(&mut used, &LOGITS, &[7]);
             }
-            let tokens = [&mut fresh, &mut used].map(|s| s.sample(&mut LOGITS.clone(), &history));
+            let tokens = [&mut fresh, &mut used].map(|s| sample(s, &LOGITS, &history));
             assert_eq!(tokens[0], tokens[1]);
         }
         let other = Sampling { seed: 1, ..plain() };
         let differ = (0..100).filter(|&n| {
             let history = vec![0; n];
-            Sampler::new(other.clone()).sample(&mut LOGITS.clone(), &history)
-                != fresh.sample(&mut LOGITS.clone(), &history)
+            sample(&mut Sampler::new(other.clone()), &LOGITS, &history)
+                != sample(&mut fresh, &LOGITS, &history)
         });
         assert!(differ.count() > 20, "seeds choose different texts");
     }
@@ -261,7 +287,7 @@ mod tests {
         for sampling in [plain(), Sampling::default()] {
             let mut logits = [f32::NAN; 64];
             logits[3] = 1.0;
-            assert!(Sampler::new(sampling).sample(&mut logits, &[]) < 64);
+            assert!(sample(&mut Sampler::new(sampling), &logits, &[]) < 64);
         }
     }
 
@@ -275,8 +301,33 @@ mod tests {
             temperature: 0.0,
             ..plain()
         };
-        let mut logits = [4.0, -4.0, 4.0, 4.0];
-        Sampler::new(penalties).sample(&mut logits, &[2, 0, 0, 1]);
-        assert_eq!(logits, [2.0 - 1.0, -8.0 - 0.75, 4.0, 4.0]);
+        let rows = rows_of(&[vec![4.0, -4.0, 4.0, 4.0]]);
+        let mut sampler = Sampler::new(penalties);
+        assert_eq!(sampler.sample(rows.row(0), &[2, 0, 0, 1]), 2);
+        let changed = sampler.changed.iter().map(|c| (c.token, c.logit)).collect::<Vec<_>>();
+        assert_eq!(changed, [(0, 2.0 - 1.0), (1, -8.0 - 0.75)]);
+    }
+
+    #[test]
+    fn penalised_tokens_make_room_for_the_next_best() {
+        let logits: Vec<f32> = (0..100).map(|i| (i * 37 % 100) as f32 / 10.0).collect();
+        let by_hand = |penalty: f32, history: &[u32], top_k: usize| {
+            let mut all: Vec<Candidate> =
+                logits.iter().zip(0..).map(|(&logit, token)| Candidate { token, logit }).collect();
+            history.iter().for_each(|&t| all[t as usize].logit -= penalty);
+            all.sort_by(by_logit);
+            all.truncate(top_k);
+            all
+        };
+        let rows = rows_of(&[logits.clone()]);
+        for penalty in [5.0, -5.0] {
+            for top_k in [1, 3, 40] {
+                let history = [73, 46, 19, 0, 1];
+                let sampling = Sampling { presence_penalty: penalty, top_k, ..plain() };
+                let mut sampler = Sampler::new(sampling);
+                sampler.sample(rows.row(0), &history);
+                assert_eq!(sampler.best, by_hand(penalty, &history, top_k));
+            }
+        }
     }
 }

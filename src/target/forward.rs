@@ -9,6 +9,7 @@
 //! `len + r`.
 
 use super::kv::{self, KvCache};
+use super::logits::{LogitRows, Logits, find_peaks};
 use crate::error::{Error, Result};
 use crate::model::{Config, Layer, Model};
 use dovetail_kernels::cpu::{
@@ -44,15 +45,14 @@ pub struct Target {
     kv: KvCache,
     buffers: Buffers,
     max_rows: usize,
-    output_rows: usize,
 }
 
 struct Buffers {
-    hidden: Vec<f32>,    // panel (n_embd)
-    qkv: Vec<f32>,       // panel ((n_heads + 2 n_kv_heads) · head_dim)
-    attended: Vec<f32>,  // (row tiles, n_kv_heads, ATTENTION_ROWS, group, head_dim)
-    inner: Vec<f32>,     // panel (n_ff)
-    logits: Vec<f32>,    // panel (n_vocab)
+    hidden: Vec<f32>,   // panel (n_embd)
+    qkv: Vec<f32>,      // panel ((n_heads + 2 n_kv_heads) · head_dim)
+    attended: Vec<f32>, // (row tiles, n_kv_heads, ATTENTION_ROWS, group, head_dim)
+    inner: Vec<f32>,    // panel (n_ff)
+    logits: LogitRows,
     acts: Acts,          // (rows)
     angles: Vec<Angles>, // (rows)
     scratch: Vec<Scratch>,
@@ -94,13 +94,13 @@ impl Target {
             qkv: panel(q_width + 2 * kv_width),
             attended: vec![0.0; max_rows.next_multiple_of(ATTENTION_ROWS) * q_width],
             inner: panel(c.n_ff),
-            logits: vec![0.0; c.n_vocab.next_multiple_of(LANES)],
+            logits: LogitRows::new(c.n_vocab),
             acts: Acts::new(max_rows, widest),
             angles: vec![Angles::default(); max_rows],
             scratch: (0..team.members()).map(|_| scratch()).collect(),
         };
         let kv = KvCache::new(c, n_ctx);
-        Ok(Target { model, kernels, team, kv, buffers, max_rows, output_rows: 0 })
+        Ok(Target { model, kernels, team, kv, buffers, max_rows })
     }
 
     /// The model.
@@ -176,17 +176,14 @@ impl Target {
             Outputs::Last => n - 1..n,
             Outputs::All => 0..n,
         };
-        self.output_rows = rows.len();
         pass.head(&model, rows);
         self.kv.grow(n);
         Ok(())
     }
 
-    /// Logits of output row `i` of the last pass: (n_vocab).
-    pub fn logits(&self, i: usize, out: &mut Vec<f32>) {
-        assert!(i < self.output_rows, "the last pass computed {} rows", self.output_rows);
-        out.resize(self.model.config().n_vocab, 0.0);
-        gather(&self.buffers.logits, self.output_rows, i, 0, out);
+    /// Logits of output row `i` of the last pass.
+    pub fn logits(&self, i: usize) -> Logits<'_> {
+        self.buffers.logits.row(i)
     }
 }
 
@@ -306,20 +303,21 @@ impl Pass<'_> {
     fn head(&mut self, model: &Model, rows: std::ops::Range<usize>) {
         let m = rows.len();
         if m == 0 {
+            self.b.logits.resize(0);
             return;
         }
         let (weights, kernels) = (model.weights(), self.kernels);
         let output = &weights.output;
         self.norm(&weights.output_norm, output.forms(), rows);
         let b = &mut *self.b;
-        let len = output.n_groups() * LANES * m;
-        if b.logits.len() < len {
-            b.logits.resize(len, 0.0);
-        }
+        let (panel, peaks) = b.logits.resize(m);
+        let n_vocab = self.c.n_vocab;
         let acts = b.acts.rows(m, self.c.n_embd);
         let chunk = groups_per_chunk(output.n_groups(), m, self.team);
-        self.team.share(&mut b.logits[..len], chunk * m * LANES, &mut b.scratch, |i, out, s| {
+        let (panel, peaks) = ((panel, chunk * m * LANES), (peaks, chunk * m));
+        self.team.share_two(panel, peaks, &mut b.scratch, |i, out, peaks, s| {
             (kernels.matmul)(output, i * chunk, acts, out, false, &mut s.foreign);
+            find_peaks(out, m, n_vocab - i * chunk * LANES, peaks);
         });
     }
 

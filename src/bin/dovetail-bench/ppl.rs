@@ -59,7 +59,7 @@ pub fn run(o: &Options) -> Result<()> {
                 if position < n_ctx / 2 || position + 1 == n_ctx {
                     continue;
                 }
-                target.logits(row, &mut logits);
+                target.logits(row).copy_to(&mut logits);
                 let (likeliest, loss) = score(&logits, window[position + 1]);
                 sum += loss;
                 count += 1;

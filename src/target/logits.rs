@@ -1,0 +1,205 @@
+//! Logits of the rows of a pass, and the best of a row without sorting it.
+//!
+//! The head leaves a panel, `(⌈n_vocab / 16⌉, rows, 16)`, and beside it the peak of each group of 16
+//! tokens, `(⌈n_vocab / 16⌉, rows)`. Whoever looks for the best tokens reads the peaks, one number in
+//! seventeen, and then the few groups that can hold one.
+
+use dovetail_kernels::cpu::LANES;
+
+/// A token and its logit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Candidate {
+    /// The token.
+    pub token: u32,
+    /// Its logit.
+    pub logit: f32,
+}
+
+/// Logits of some rows.
+pub(super) struct LogitRows {
+    panel: Vec<f32>, // (groups, rows, 16)
+    peaks: Vec<f32>, // (groups, rows)
+    n_rows: usize,
+    n_vocab: usize,
+}
+
+impl LogitRows {
+    /// Room for one row.
+    pub(super) fn new(n_vocab: usize) -> LogitRows {
+        let mut rows = LogitRows { panel: Vec::new(), peaks: Vec::new(), n_rows: 0, n_vocab };
+        rows.resize(1);
+        rows.n_rows = 0;
+        rows
+    }
+
+    /// Sets the number of rows; returns the panel and the peaks, to be written chunk by chunk with
+    /// [`peaks_of`].
+    pub(super) fn resize(&mut self, n_rows: usize) -> (&mut [f32], &mut [f32]) {
+        self.n_rows = n_rows;
+        let len = self.n_vocab.div_ceil(LANES) * n_rows;
+        if self.peaks.len() < len {
+            self.peaks.resize(len, 0.0);
+            self.panel.resize(len * LANES, 0.0);
+        }
+        (&mut self.panel[..len * LANES], &mut self.peaks[..len])
+    }
+
+    /// Row `i` of the last pass.
+    pub(super) fn row(&self, i: usize) -> Logits<'_> {
+        assert!(i < self.n_rows, "the last pass computed {} rows", self.n_rows);
+        Logits { rows: self, i }
+    }
+}
+
+/// Writes the peaks of some groups of `n_rows` rows, in whose first there are `n_tokens` more tokens to
+/// come; what fills up the last group becomes −∞.
+pub(super) fn find_peaks(panel: &mut [f32], n_rows: usize, n_tokens: usize, peaks: &mut [f32]) {
+    let groups = panel.chunks_exact_mut(LANES * n_rows).zip(peaks.chunks_exact_mut(n_rows));
+    for (g, (tile, peaks)) in groups.enumerate() {
+        let filled = (n_tokens - g * LANES).min(LANES);
+        for (lanes, peak) in tile.as_chunks_mut::<LANES>().0.iter_mut().zip(peaks) {
+            lanes[filled..].fill(f32::NEG_INFINITY);
+            *peak = largest(*lanes);
+        }
+    }
+}
+
+fn largest(mut lanes: [f32; LANES]) -> f32 {
+    for half in [8, 4, 2, 1] {
+        for i in 0..half {
+            let (a, b) = (lanes[i], lanes[i + half]);
+            lanes[i] = if b > a { b } else { a };
+        }
+    }
+    lanes[0]
+}
+
+/// Logits of one row.
+#[derive(Clone, Copy)]
+pub struct Logits<'a> {
+    rows: &'a LogitRows,
+    i: usize,
+}
+
+impl Logits<'_> {
+    /// Tokens of the vocabulary.
+    pub fn n_vocab(&self) -> usize {
+        self.rows.n_vocab
+    }
+
+    /// The logit of `token`, which must be below the vocabulary's size.
+    pub fn of(&self, token: u32) -> f32 {
+        self.group(token as usize / LANES)[token as usize % LANES]
+    }
+
+    /// All logits, in order of their tokens: (n_vocab).
+    pub fn copy_to(&self, out: &mut Vec<f32>) {
+        out.clear();
+        let groups = self.n_vocab().div_ceil(LANES);
+        (0..groups).for_each(|g| out.extend_from_slice(self.group(g)));
+        out.truncate(self.n_vocab());
+    }
+
+    /// The token with the largest logit, the first of several.
+    pub fn best(&self) -> u32 {
+        let mut best = 0;
+        for g in 1..self.n_vocab().div_ceil(LANES) {
+            if self.peak(g) > self.peak(best) {
+                best = g;
+            }
+        }
+        let peak = self.peak(best);
+        let lane = self.group(best).iter().position(|&logit| logit == peak);
+        (best * LANES + lane.unwrap_or(0)) as u32
+    }
+
+    /// The `k` tokens with the largest logits, most likely first and, of equal ones, the first tokens.
+    pub fn top(&self, k: usize, out: &mut Vec<Candidate>) {
+        out.clear();
+        if k == 0 {
+            return;
+        }
+        // What has to be exceeded: a later token loses against an equal one.
+        let mut lowest = None;
+        for g in 0..self.n_vocab().div_ceil(LANES) {
+            if lowest.is_some_and(|lowest| self.peak(g) <= lowest) {
+                continue;
+            }
+            for (token, &logit) in (g * LANES..self.n_vocab()).zip(self.group(g)) {
+                if lowest.is_none_or(|lowest| logit > lowest) {
+                    out.push(Candidate { token: token as u32, logit });
+                }
+            }
+            if out.len() / 2 >= k {
+                keep(k, out);
+                lowest = Some(out[k - 1].logit);
+            }
+        }
+        keep(k, out);
+        out.sort_unstable_by(by_logit);
+    }
+
+    fn group(&self, g: usize) -> &[f32; LANES] {
+        &self.rows.panel.as_chunks::<LANES>().0[g * self.rows.n_rows + self.i]
+    }
+
+    fn peak(&self, g: usize) -> f32 {
+        self.rows.peaks[g * self.rows.n_rows + self.i]
+    }
+}
+
+/// Drops all but the best `k`, of which the last becomes the one at `k − 1`.
+fn keep(k: usize, candidates: &mut Vec<Candidate>) {
+    if k < candidates.len() {
+        candidates.select_nth_unstable_by(k - 1, by_logit);
+        candidates.truncate(k);
+    }
+}
+
+/// Most likely first; a total order, so that not even NaN from a damaged model upsets a sort.
+pub(crate) fn by_logit(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
+    b.logit.total_cmp(&a.logit).then(a.token.cmp(&b.token))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Rows as the head leaves them.
+    pub(crate) fn rows_of(rows: &[Vec<f32>]) -> LogitRows {
+        let (n_rows, n_vocab) = (rows.len(), rows[0].len());
+        let mut logits = LogitRows::new(n_vocab);
+        let (panel, peaks) = logits.resize(n_rows);
+        for (r, row) in rows.iter().enumerate() {
+            for (token, logit) in row.iter().enumerate() {
+                panel[(token / LANES * n_rows + r) * LANES + token % LANES] = *logit;
+            }
+        }
+        find_peaks(panel, n_rows, n_vocab, peaks);
+        logits
+    }
+
+    proptest! {
+        #[test]
+        fn the_best_are_those_of_a_sorted_row(
+            row in prop::collection::vec(-4i32..4, 1..200), k in 0usize..60, other in -9.0f32..9.0,
+        ) {
+            // Few values, so that many are equal; a second row must not be mistaken for the first.
+            let row: Vec<f32> = row.into_iter().map(|x| x as f32 / 2.0 - 9.0).collect();
+            let rows = rows_of(&[vec![other; row.len()], row.clone()]);
+            let logits = rows.row(1);
+            let mut sorted: Vec<Candidate> =
+                row.iter().zip(0..).map(|(&logit, token)| Candidate { token, logit }).collect();
+            sorted.sort_by(by_logit);
+            let mut top = Vec::new();
+            logits.top(k, &mut top);
+            prop_assert_eq!(&top, &sorted[..k.min(sorted.len())]);
+            prop_assert_eq!(logits.best(), sorted[0].token);
+            prop_assert_eq!(logits.of(sorted[0].token), sorted[0].logit);
+            let mut all = Vec::new();
+            logits.copy_to(&mut all);
+            prop_assert_eq!(all, row);
+        }
+    }
+}
