@@ -1,6 +1,7 @@
 """The Python environment of the scripts that need packages, in Dovetail's cache directory."""
 
-import importlib.util
+import importlib
+import importlib.metadata
 import os
 import pathlib
 import subprocess
@@ -11,9 +12,9 @@ CACHE = pathlib.Path(
     or pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "dovetail"
 )
 ENVIRONMENT = CACHE / "python"
-GGUF = ("gguf", "gguf==0.19.0")
-LLAMA_CPP = ("llama_cpp", "llama-cpp-python==0.3.36")
-IK_LLAMA_CPP = ("ik_llama_cpp", "ik-llama-cpp-python==0.1.12")
+GGUF = "gguf==0.19.0"
+LLAMA_CPP = "llama-cpp-python==0.3.36"
+IK_LLAMA_CPP = "ik-llama-cpp-python==0.1.5"
 
 
 def enter():
@@ -29,19 +30,21 @@ def enter():
 
 
 def require(package, note="", *options):
-    """Installs a package (module name, requirement) if it is missing; what pip said if that fails.
+    """Installs `NAME==VERSION` unless it is there; if that fails, returns what pip said.
 
-    The module is looked for, not imported: importing a peer may end the process.
+    Nothing is imported: importing a peer may end the process.
     """
-    module, requirement = package
-    if importlib.util.find_spec(module):
-        return None
-    print(f"installing {requirement} into {ENVIRONMENT}{note} …", file=sys.stderr)
+    name, version = package.split("==")
+    try:
+        if importlib.metadata.version(name) == version:
+            return None
+    except importlib.metadata.PackageNotFoundError:
+        pass
+    print(f"installing {package} into {ENVIRONMENT}{note} …", file=sys.stderr)
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    outcome = subprocess.run([*pip, *options, requirement], capture_output=True, text=True)
+    outcome = subprocess.run([*pip, *options, package], capture_output=True, text=True)
     importlib.invalidate_caches()
     if outcome.returncode == 0:
         return None
-    lines = [line for line in outcome.stderr.splitlines() if line.strip()] or ["pip failed"]
-    errors = [line for line in lines if line.upper().startswith("ERROR")]
-    return (errors or lines)[-1].strip()
+    lines = [line.strip() for line in outcome.stderr.splitlines() if line.strip()] or ["pip failed"]
+    return next((line for line in lines if line.upper().startswith("ERROR")), lines[-1])
