@@ -3,7 +3,7 @@
 use super::Config;
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, TensorView};
-use dovetail_kernels::cpu::{Forms, Packed};
+use dovetail_kernels::cpu::{Forms, Packed, ProductScratch};
 use dovetail_kernels::quant;
 use std::collections::HashSet;
 
@@ -42,14 +42,16 @@ pub struct Layer {
 impl Weights {
     /// Bytes that one pass reads, of one row or many.
     pub fn bytes(&self) -> usize {
-        let layers = self.layers.iter().flat_map(Layer::matrices);
-        layers.chain([&self.output]).map(Packed::bytes).sum()
+        self.matrices().map(Packed::bytes).sum()
     }
 
-    /// Floats of scratch the largest product needs, see [`Packed::scratch_len`].
-    pub fn scratch_len(&self) -> usize {
-        let layers = self.layers.iter().flat_map(Layer::matrices);
-        layers.chain([&self.output]).map(Packed::scratch_len).max().unwrap_or(0)
+    /// What a thread needs to multiply by any of them.
+    pub fn scratch(&self) -> ProductScratch {
+        ProductScratch::for_matrices(self.matrices())
+    }
+
+    fn matrices(&self) -> impl Iterator<Item = &Packed> {
+        self.layers.iter().flat_map(Layer::matrices).chain([&self.output])
     }
 }
 

@@ -13,19 +13,22 @@ pub mod attention;
 mod blocks;
 pub mod lanes;
 mod matmul;
+mod native;
 mod norm;
 pub mod order;
 pub mod pack;
 pub mod rope;
 pub mod scalar;
 pub mod team;
+mod weave;
 #[cfg(target_arch = "x86_64")]
 pub mod x86;
 
 pub use acts::{ActRow, Forms};
 pub use attention::Attention;
 pub use lanes::LANES;
-pub use pack::Packed;
+pub use native::{ProductScratch, Rows};
+pub use pack::{LAYOUT_VERSION, Packed};
 pub use rope::{Angles, RopeStyle};
 pub use team::Team;
 
