@@ -19,7 +19,9 @@ pub(super) fn weave(
     row_bytes: usize,
     out: &mut [u8],
 ) {
-    out.fill(0);
+    if rows.len() < row_bytes * LANES || matches!(ty.kind, Kind::Foreign) {
+        out.fill(0);
+    }
     match ty.kind {
         Kind::F32 => interleave::<4>(rows, row_bytes, out),
         Kind::F16 | Kind::BF16 => interleave::<2>(rows, row_bytes, out),
@@ -62,6 +64,7 @@ fn blocks<const BITS: usize>(
         let code_out: &mut [Lanes4] = bytemuck::cast_slice_mut(code_out);
         let block_lines = f.block_len / 32 * BITS;
         let n_blocks = code_lines / block_lines;
+        meta_out[n_blocks * units.meta_bytes..].fill(0);
         for (lane, row) in rows.chunks_exact(row_bytes).enumerate() {
             let blocks = row[first..][..n_blocks * ops.block_bytes].chunks_exact(ops.block_bytes);
             let outs = code_out
