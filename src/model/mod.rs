@@ -109,6 +109,8 @@ impl Model {
             repack,
             cache: options.cache.as_deref(),
             mlock,
+            // The answer needs memory beside the weights.
+            free_memory: machine::available_memory().unwrap_or(u64::MAX) / 10 * 9,
             pool: &pool,
             progress: &mut *options.progress,
         };

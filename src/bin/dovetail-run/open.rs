@@ -1,7 +1,7 @@
 //! From a name, or none, to a session.
 
 use crate::args::Args;
-use crate::interrupt::{EXIT_CODE, Interrupt};
+use crate::interrupt::Interrupt;
 use crate::log::{Log, Progress};
 use crate::runner::Runner;
 use dovetail::model::Config;
@@ -41,7 +41,7 @@ pub fn choose(named: Option<&Path>, log: &Log) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Loads a model and starts a session.
+/// Loads a model and starts a session; `None` if Ctrl-C came.
 ///
 /// # Errors
 /// When the model cannot be loaded, its chat template is broken, or memory does not suffice.
@@ -51,7 +51,7 @@ pub fn open<'a>(
     template: Option<ChatTemplate>,
     interrupt: &'a Interrupt,
     log: &'a Log,
-) -> Result<Runner<'a>> {
+) -> Result<Option<Runner<'a>>> {
     let start = Instant::now();
     let mut progress = Progress::new("loading");
     interrupt.defer();
@@ -70,7 +70,7 @@ pub fn open<'a>(
     );
     drop(progress);
     if interrupt.came() {
-        std::process::exit(EXIT_CODE.into());
+        return Ok(None);
     }
     interrupt.end_program();
     let model = loaded?;
@@ -105,16 +105,8 @@ pub fn open<'a>(
         session.target().max_rows(),
         sampling.seed,
     ));
-    Ok(Runner {
-        args,
-        path: path.to_owned(),
-        session,
-        template,
-        sampling,
-        load_time,
-        interrupt,
-        log,
-    })
+    let path = path.to_owned();
+    Ok(Some(Runner { args, path, session, template, sampling, load_time, interrupt, log }))
 }
 
 /// The context that was asked for; else the model's, halved until memory holds it.

@@ -16,7 +16,6 @@ mod sidecar;
 use super::weights::Matrix;
 use crate::error::{Error, Result};
 use crate::gguf::{FileBytes, Gguf};
-use crate::machine;
 use dovetail_kernels::SharedBytes;
 use memmap2::MmapMut;
 use plan::{Failure, Plan};
@@ -145,6 +144,8 @@ pub(super) struct Options<'a> {
     pub(super) cache: Option<&'a Path>,
     /// Whether packed bytes are locked in memory.
     pub(super) mlock: bool,
+    /// Bytes of memory that are free for packed weights which wanted to be in a sidecar.
+    pub(super) free_memory: u64,
     /// Packs.
     pub(super) pool: &'a rayon::ThreadPool,
     /// Hears of bytes packed and bytes in all; `false` cancels.
@@ -171,8 +172,7 @@ pub(super) fn pack(
             Ok(done) => return Ok(done),
             Err(Failure::Cancelled) => return Err(cancelled()),
             Err(Failure::Refused(why)) => {
-                let free = machine::available_memory().unwrap_or(u64::MAX);
-                if free / 10 * 9 < plan.len() as u64 {
+                if o.free_memory < plan.len() as u64 {
                     return stay(Some(why));
                 }
                 reason = Some(why);
@@ -229,4 +229,37 @@ fn to_sidecar(
 
 fn cancelled() -> Error {
     Error::Invalid("loading was cancelled".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gguf::writer;
+    use dovetail_kernels::{cpu::Rows, quant};
+
+    #[test]
+    fn without_room_anywhere_rows_stay_as_they_are_and_that_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let model = folder.path().join("model.gguf");
+        std::fs::write(&model, writer::file(&[], &[("w", &[32, 16], 0, 0)], 2048)).unwrap();
+        let gguf = Gguf::open(&model).unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        let pack = |repack, free_memory| {
+            let ty = quant::type_info(0).unwrap();
+            let bytes = gguf.share(&gguf.require_tensor("w").unwrap());
+            let rows = Rows::new(ty, 16, 32, bytes).unwrap();
+            let progress = &mut |_, _| true;
+            let options =
+                Options { repack, cache: None, mlock: false, free_memory, pool: &pool, progress };
+            pack(&gguf, vec![Matrix { name: "w".into(), rows }], options).unwrap()
+        };
+        let (packed, packing) = pack(Repack::Cache, 100);
+        let notice = packing.notice().unwrap();
+        assert_eq!((packing.place, packed.len()), (Place::Native, 0));
+        assert!(notice.contains("HOME") && notice.contains("longer"), "{notice}");
+        let (packed, packing) = pack(Repack::Cache, 1 << 20);
+        assert!(packing.place == Place::Memory && packed["w"].len() == 2048, "{packing:?}");
+        let (_, packing) = pack(Repack::Memory, 100);
+        assert_eq!((packing.place, packing.reason), (Place::Memory, None), "as it was asked for");
+    }
 }

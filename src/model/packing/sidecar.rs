@@ -157,11 +157,15 @@ impl<'a> Sidecar<'a> {
         let folder = self.path.parent().expect("the path was joined to a folder");
         let failed = |error: io::Error| Failure::Refused(format!("{}: {error}", folder.display()));
         fs::create_dir_all(folder).map_err(failed)?;
-        // What could not be opened is in the way, and so may be what others left behind.
-        let _ = fs::remove_file(&self.path);
         part::tidy(folder);
         let needed = self.len() as u64 + spare_bytes;
-        if let Some(free) = machine::free_disk(folder).filter(|free| *free < needed) {
+        let mut free = machine::free_disk(folder);
+        if free.is_some_and(|free| free < needed) {
+            // What could not be used is replaced in the end, but may be in the way until then.
+            let _ = fs::remove_file(&self.path);
+            free = machine::free_disk(folder);
+        }
+        if let Some(free) = free.filter(|free| *free < needed) {
             let [needed, free] = [needed, free].map(|bytes| bytes as f64 / 1e9);
             let folder = folder.display();
             let what = format!("{folder}: {free:.1} GB are free and {needed:.1} GB needed");
