@@ -21,7 +21,7 @@ pub mod text;
 
 pub use error::{Error, Result};
 pub use gguf::OpenOptions;
-pub use model::{LoadOptions, Model};
+pub use model::{LoadOptions, Model, Packing, Repack};
 pub use session::{Piece, Session, SessionOptions, Stats, Stop};
 pub use spec::Sampling;
 pub use text::{ChatTemplate, Message};

@@ -9,7 +9,9 @@
 
 mod common;
 
+use common::place::Folder;
 use common::tiny::{ALL, types::IQ4_NL};
+use dovetail::model::Repack;
 use dovetail::target::{Outputs, Target};
 use dovetail::{Sampling, Session, SessionOptions};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -71,7 +73,10 @@ fn main() {
             println!("SKIPPED: {}: rows of the embedding are copied for ggml", tiny.name);
             continue;
         }
-        let model = Arc::new(tiny.parts().load().unwrap());
+        let folder = Folder::new(&tiny.parts());
+        let native = Target::new(folder.load(Repack::Off).into(), 256, 2, 32).unwrap();
+        a_pass_allocates_nothing(tiny.name, native);
+        let model = Arc::new(folder.load(Repack::Memory));
         a_pass_allocates_nothing(tiny.name, Target::new(model.clone(), 256, 2, 32).unwrap());
         for temperature in [0.0, 0.8] {
             let sampling = Sampling { temperature, repeat_penalty: 1.1, ..Sampling::default() };

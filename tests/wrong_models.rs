@@ -122,6 +122,11 @@ fn types_that_are_no_weights_are_refused() {
         let mut parts = parts();
         parts.tensor("blk.1.ffn_up.weight").type_id = type_id;
         refused(&parts, &["blk.1.ffn_up.weight"]);
+        // Of a model with a head of its own, the embedding is never multiplied.
+        let mut parts = self::parts();
+        let embedding = parts.tensor("token_embd.weight");
+        (embedding.type_id, embedding.bytes) = (type_id, vec![0; 64 * N_VOCAB * 8]);
+        refused(&parts, &["token_embd.weight"]);
     }
 }
 

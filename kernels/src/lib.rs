@@ -1,8 +1,9 @@
 //! All that multiplies in Dovetail; it knows no model.
 //!
 //! ```text
-//! quant/   what the bytes of a tensor mean: one file a type, the scalar dot product as specification
-//! cpu/     how they multiply: one algorithm each, over 16 lanes, instantiated for every ISA
+//! quant/     what the bytes of a tensor mean: one file a type, the scalar dot product as specification
+//! cpu/       how they multiply: one algorithm each, over 16 lanes, instantiated for every ISA
+//! shared.rs  bytes that somebody else keeps
 //! ```
 //!
 //! Every function here gives the same bits on every instruction set, for every number of threads and
@@ -11,3 +12,6 @@
 
 pub mod cpu;
 pub mod quant;
+mod shared;
+
+pub use shared::SharedBytes;

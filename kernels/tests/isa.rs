@@ -1,14 +1,18 @@
 //! The law of this crate: every instruction set, every number of rows and every split of the work
 //! gives the bits of the naive versions. Instruction sets that this CPU lacks are named and skipped.
 
+use dovetail_kernels::SharedBytes;
 use dovetail_kernels::cpu::order;
 use dovetail_kernels::cpu::{Acts, Angles, Attention, Forms, Kernels, Packed, RopeStyle, Team};
+use dovetail_kernels::cpu::{ProductScratch, Rows};
 use dovetail_kernels::quant::{self, Kind, QuantizedRow, TypeInfo};
 use half::f16;
 use proptest::prelude::*;
 use proptest::test_runner::TestRng;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
-const ISAS: [&str; 3] = ["avx512", "avx2", "scalar"];
+const ISAS: [&str; 5] = ["amx", "avx512", "avxvnni", "avx2", "scalar"];
 
 fn isas() -> Vec<&'static Kernels> {
     let here: Vec<_> = Kernels::available().collect();
@@ -114,6 +118,83 @@ fn products_are_the_same_bits_on_every_isa_for_every_row_count_and_split() {
         multiplied += 1;
     }
     assert!(multiplied >= 20, "only {multiplied} types were multiplied");
+}
+
+/// The rows packed among other bytes, from the first cache line of a buffer on.
+fn packed_elsewhere(rows: &Rows, fill: u8) -> (Vec<u8>, SharedBytes) {
+    let len = rows.packed_len();
+    let mut buffer = vec![fill; len + 64];
+    let start = buffer.as_ptr().align_offset(64);
+    let (first, rest) = buffer[start..][..len]
+        .split_at_mut(len / 2 / rows.packed_group_len() * rows.packed_group_len());
+    rows.pack(0, first);
+    rows.pack(first.len() / rows.packed_group_len(), rest);
+    let copy = buffer[start..][..len].to_vec();
+    (copy, SharedBytes::new(Arc::new(buffer), start..start + len).unwrap())
+}
+
+#[test]
+fn rows_give_the_same_bits_packed_here_or_elsewhere_or_not_at_all() {
+    let rng = &mut rng();
+    for ty in types() {
+        let n_cols = ty.block_len.max(32) * (1 + rng.next_u32() as usize % 3);
+        let n_rows = 33 + rng.next_u32() as usize % 50;
+        let weights = gaussian(rng, n_rows * n_cols, 0.3);
+        let bytes = ggml_sys::quantize(ty.id, &weights, n_cols).unwrap();
+        let here = Packed::pack(ty, n_rows, n_cols, &bytes).unwrap();
+        let len = bytes.len();
+        let native = SharedBytes::new(Arc::new(bytes), 0..len).unwrap();
+        let rows = Rows::new(ty, n_rows, n_cols, native).unwrap();
+        assert_eq!((rows.packed_len(), rows.bytes().len()), (here.bytes(), len), "{}", ty.name);
+
+        let [(ones, elsewhere), (zeros, _)] = [0xff, 0].map(|fill| packed_elsewhere(&rows, fill));
+        assert!(ones == zeros, "{}: a byte was not written", ty.name);
+        let matrices =
+            [here, Packed::from_packed(&rows, elsewhere).unwrap(), Packed::native(rows.clone())];
+        let n_groups = matrices[0].n_groups();
+        for k in isas() {
+            let mut scratch = ProductScratch::for_matrices(matrices.iter());
+            for n in [1, 2, 5, 33] {
+                let inputs: Vec<Vec<f32>> = (0..n).map(|_| gaussian(rng, n_cols, 1.0)).collect();
+                let acts = quantized(k, &inputs, matrices[0].forms());
+                let rows = acts.rows(n, n_cols);
+                let [here, elsewhere, not] = matrices.each_ref().map(|w| {
+                    let mut out = vec![0.5; n_groups * n * 16];
+                    let (left, right) = out.split_at_mut(2 * n * 16);
+                    k.multiply(w, 0, rows, left, false, &mut scratch);
+                    k.multiply(w, 2, rows, right, true, &mut scratch);
+                    bits(&out)
+                });
+                assert_eq!(here, elsewhere, "{} on {}: packed elsewhere", ty.name, k.name);
+                assert_eq!(here, not, "{} on {}: not packed", ty.name, k.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn packed_bytes_of_another_length_or_place_are_refused() {
+    let ty = quant::type_info(2).unwrap();
+    let rows = SharedBytes::new(Arc::new(vec![7u8; 18 * 32]), 0..18 * 32).unwrap();
+    let rows = Rows::new(ty, 32, 32, rows).unwrap();
+    let (_, whole) = packed_elsewhere(&rows, 0);
+    assert!(Packed::from_packed(&rows, whole.clone()).is_ok());
+    let len = whole.len();
+    let longer = Arc::new(vec![0u8; 2 * len + 64]);
+    let place = longer.as_ptr().align_offset(64);
+    let part = |range| SharedBytes::new(longer.clone(), range).unwrap();
+    for (wrong, part) in [
+        (part(place..place + len - 1), "packed bytes, not"),
+        (part(place..place + len + 64), "packed bytes, not"),
+        (part(place + 1..place + 1 + len), "cache line"),
+    ] {
+        let Err(error) = Packed::from_packed(&rows, wrong) else { panic!("{part}: accepted") };
+        assert!(error.contains(part), "{error}");
+    }
+    for (first, len) in [(0, 64), (1, rows.packed_len()), (usize::MAX, rows.packed_group_len())] {
+        let packing = catch_unwind(AssertUnwindSafe(|| rows.pack(first, &mut vec![0; len])));
+        assert!(packing.is_err(), "{first}, {len}");
+    }
 }
 
 #[test]

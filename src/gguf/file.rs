@@ -2,18 +2,20 @@
 //!
 //! A mapping is the default because it costs nothing to open and shares pages between processes.
 //! Read into memory, the same bytes lie in an anonymous mapping, so that both kinds are page-aligned
-//! and both can be locked.
+//! and both can be locked. Packed weights lie in the same two kinds of places and are held alike.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
+use std::time::SystemTime;
 
 use memmap2::{Advice, Mmap, MmapMut, MmapOptions, UncheckedAdvice};
 
 use crate::error::{Error, Result};
 
-/// Pages are released in whole multiples of this, the largest page size of our machines.
-const RELEASE_UNIT: usize = 64 * 1024;
+/// Pages are released in whole multiples of this: touching one page of a file, the system maps all
+/// that it holds together with it, on Linux up to 2 MB.
+const RELEASE_UNIT: usize = 2 << 20;
 
 /// How to bring a model's bytes into the address space.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,12 +26,14 @@ pub struct OpenOptions {
     pub mlock: bool,
 }
 
-/// The bytes of one file, read-only, page-aligned.
+/// The bytes of one file, or as many in memory: read-only, page-aligned.
 #[derive(Debug)]
-pub(super) struct FileBytes {
+pub(crate) struct FileBytes {
     map: Mmap,
     /// Whether dropped pages come back from a file; those of an anonymous mapping would be zeros.
     mapped_file: bool,
+    /// When the file was last changed, as far as the system tells.
+    modified: Option<SystemTime>,
 }
 
 impl FileBytes {
@@ -47,43 +51,62 @@ impl FileBytes {
             // Pipes have no length to map or check against.
             return Err(Error::gguf(path, "is not a regular file; save the model to disk first"));
         }
-        let bytes = if options.no_mmap {
+        let mut bytes = if options.no_mmap {
             let len = usize::try_from(info.len())
                 .map_err(|_| Error::gguf(path, "is larger than the address space"))?;
             let mut memory = MmapMut::map_anon(len).map_err(io)?;
             file.read_exact(&mut memory).map_err(io)?;
-            Self { map: memory.make_read_only().map_err(io)?, mapped_file: false }
+            Self::from_memory(memory).map_err(io)?
         } else {
-            // SAFETY: the mapping is read-only and private to us, and is only ever seen as bytes,
-            // for which every pattern is valid. Should another process shorten the file meanwhile,
-            // touching the lost pages ends this process with SIGBUS: no worse memory error can
-            // follow, and every mapping reader of models accepts it; `no_mmap` avoids it.
-            let map = unsafe { MmapOptions::new().map(&file) }.map_err(io)?;
-            Self { map, mapped_file: true }
+            Self::map(&file).map_err(io)?
         };
+        bytes.modified = info.modified().ok();
         if options.mlock {
             bytes.lock(path)?;
         }
         Ok(bytes)
     }
 
+    /// Maps a file, all of it.
+    pub(crate) fn map(file: &File) -> io::Result<Self> {
+        // SAFETY: the mapping is read-only and private to us, and is only ever seen as bytes,
+        // for which every pattern is valid. Should another process shorten the file meanwhile,
+        // touching the lost pages ends this process with SIGBUS: no worse memory error can
+        // follow, and every mapping reader of models accepts it; `no_mmap` avoids it.
+        let map = unsafe { MmapOptions::new().map(file) }?;
+        Ok(Self { map, mapped_file: true, modified: None })
+    }
+
+    /// Written memory, from now on read-only.
+    pub(crate) fn from_memory(memory: MmapMut) -> io::Result<Self> {
+        Ok(Self { map: memory.make_read_only()?, mapped_file: false, modified: None })
+    }
+
     /// Copies bytes that came from elsewhere, so that they are aligned like a mapped file.
-    pub(super) fn from_slice(bytes: &[u8], path: &Path) -> Result<Self> {
+    pub(crate) fn from_slice(bytes: &[u8], path: &Path) -> Result<Self> {
         if bytes.is_empty() {
             return Err(Error::gguf(path, "is empty"));
         }
         let io = |source| Error::io(path, source);
         let mut memory = MmapMut::map_anon(bytes.len()).map_err(io)?;
         memory.copy_from_slice(bytes);
-        Ok(Self { map: memory.make_read_only().map_err(io)?, mapped_file: false })
+        Self::from_memory(memory).map_err(io)
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.map
     }
 
+    pub(super) fn modified(&self) -> Option<SystemTime> {
+        self.modified
+    }
+
+    /// Keeps the bytes from being swapped out. `path` is where they came from, for the message.
+    ///
+    /// # Errors
+    /// When the system's limit is lower, or it cannot do that.
     #[cfg(unix)]
-    fn lock(&self, path: &Path) -> Result<()> {
+    pub(crate) fn lock(&self, path: &Path) -> Result<()> {
         self.map.lock().map_err(|error| {
             Error::Unsupported(format!(
                 "{}: cannot lock {} bytes in memory ({error}); \
@@ -95,7 +118,7 @@ impl FileBytes {
     }
 
     #[cfg(not(unix))]
-    fn lock(&self, _: &Path) -> Result<()> {
+    pub(crate) fn lock(&self, _: &Path) -> Result<()> {
         Err(Error::Unsupported("--mlock works on Unix only; leave it out".into()))
     }
 
@@ -107,12 +130,13 @@ impl FileBytes {
         }
     }
 
-    /// Gives back the whole pages inside a range; reading them again fetches them from the file.
+    /// Gives back the pages of a range, and those around it that came with them. Reading fetches them
+    /// again.
     pub(super) fn release(&self, start: usize, len: usize) {
         #[cfg(unix)]
         if self.mapped_file && self.covers(start, len) {
-            let first = start.next_multiple_of(RELEASE_UNIT);
-            let end = (start + len) / RELEASE_UNIT * RELEASE_UNIT;
+            let first = start / RELEASE_UNIT * RELEASE_UNIT;
+            let end = (start + len).next_multiple_of(RELEASE_UNIT).min(self.map.len());
             if first < end {
                 // SAFETY: dropping pages loses data only where they were written or belong to no
                 // file. This is a read-only mapping of a file (`mapped_file`), so later reads see
@@ -126,5 +150,11 @@ impl FileBytes {
 
     fn covers(&self, start: usize, len: usize) -> bool {
         start.checked_add(len).is_some_and(|end| end <= self.map.len())
+    }
+}
+
+impl AsRef<[u8]> for FileBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.map
     }
 }

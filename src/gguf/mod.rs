@@ -1,12 +1,13 @@
 //! Reading models: the GGUF file format, versions 2 and 3, in one file or several.
 //!
 //! ```text
-//! reader.rs   a bounded cursor over untrusted bytes
-//! file.rs     mapping, read-ahead, release: the only unsafe code here
-//! value.rs    the thirteen types of values
-//! meta.rs     keys, and values by type
-//! tensor.rs   names, shapes, types, places
-//! split.rs    models in several files
+//! reader.rs       a bounded cursor over untrusted bytes
+//! file.rs         mapping, read-ahead, release: the only unsafe code here
+//! value.rs        the thirteen types of values
+//! meta.rs         keys, and values by type
+//! tensor.rs       names, shapes, types, places
+//! split.rs        models in several files
+//! fingerprint.rs  whether a file is still the same
 //! ```
 //!
 //! The file is not trusted: every count, length, offset and shape is checked before it is used, and
@@ -17,6 +18,7 @@
 //! The layout is described in `docs/gguf.md` of the ggml repository.
 
 mod file;
+mod fingerprint;
 mod meta;
 mod reader;
 mod split;
@@ -26,15 +28,18 @@ mod value;
 pub(crate) mod writer;
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
+pub(crate) use file::FileBytes;
 pub use file::OpenOptions;
 pub use meta::Metadata;
 pub use tensor::{TensorInfo, TensorView};
 pub use value::{Array, Value};
 
 use crate::error::{Error, Result};
-use file::FileBytes;
+use dovetail_kernels::SharedBytes;
 use reader::{Parse, Reader};
 use split::Split;
 
@@ -51,7 +56,7 @@ const TENSOR_MIN_BYTES: usize = 8 + 4 + 4 + 8;
 #[derive(Debug)]
 pub struct Gguf {
     metadata: Metadata,
-    parts: Vec<FileBytes>,
+    parts: Vec<Arc<FileBytes>>,
     tensors: Vec<TensorInfo>,
     by_name: HashMap<String, usize>,
 }
@@ -107,7 +112,7 @@ impl Gguf {
         let mut parts = Vec::with_capacity(opened.len());
         let mut tensors = Vec::new();
         for part in opened {
-            parts.push(part.file);
+            parts.push(Arc::new(part.file));
             tensors.extend(part.tensors);
             metadata.get_or_insert(part.metadata);
         }
@@ -169,11 +174,28 @@ impl Gguf {
         self.parts[tensor.info.part].will_need(tensor.info.offset, tensor.info.bytes);
     }
 
-    /// Gives a tensor's pages back to the system, for one who has made a packed copy. The bytes
-    /// stay readable: touching them fetches them from the file again. Advice only; a model that was
-    /// read into memory keeps its pages.
-    pub fn release(&self, tensor: &TensorView<'_>) {
-        self.parts[tensor.info.part].release(tensor.info.offset, tensor.info.bytes);
+    /// Gives the pages of a part of a tensor back to the system, for one who has made a packed copy.
+    /// The bytes stay readable: touching them fetches them from the file again. Advice only; a model
+    /// that was read into memory keeps its pages.
+    pub fn release(&self, tensor: &TensorView<'_>, part: Range<usize>) {
+        self.parts[tensor.info.part].release(tensor.info.offset + part.start, part.len());
+    }
+
+    /// A tensor's bytes, which outlive the model as long as they are in use.
+    pub fn share(&self, tensor: &TensorView<'_>) -> SharedBytes {
+        let TensorInfo { part, offset, bytes, .. } = *tensor.info;
+        SharedBytes::new(self.parts[part].clone(), offset..offset + bytes)
+            .expect("tensors lie inside their file")
+    }
+
+    /// A number that changes when the files do: taken from their lengths, the times of their last
+    /// change, everything before the tensors' data, and samples of these.
+    pub fn fingerprint(&self) -> u64 {
+        let data = |part| {
+            let offsets = self.tensors.iter().filter(|info| info.part == part);
+            offsets.map(|info| info.offset).min()
+        };
+        fingerprint::of(self.parts.iter().enumerate().map(|(i, file)| (&**file, data(i))))
     }
 
     fn view<'a>(&'a self, info: &'a TensorInfo) -> TensorView<'a> {

@@ -41,8 +41,11 @@ fn a_file_is_read_back() {
     assert!(gguf.tensor("v").is_none());
     let error = gguf.require_tensor("v").unwrap_err().to_string();
     assert!(error.contains("`v` is missing"), "{error}");
-    gguf.release(&w);
+    gguf.release(&w, 0..40);
     assert_eq!(w.bytes()[..3], [0, 1, 2]);
+    let shared = gguf.share(&w);
+    drop(gguf);
+    assert_eq!((shared.len(), &shared[..3]), (40, &[0, 1, 2][..]));
 }
 
 #[test]
@@ -147,8 +150,8 @@ fn the_real_model_opens_mapped_and_read() {
         mapped.will_need(&a);
         assert_eq!(a.info(), b.info());
         assert_eq!(a.bytes().as_ptr() as usize % 8, 0);
-        mapped.release(&a);
-        read.release(&b);
+        mapped.release(&a, 0..a.bytes().len());
+        read.release(&b, 0..b.bytes().len());
         assert!(a.bytes() == b.bytes(), "{}", a.name());
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! config.rs   sizes, RoPE frequencies: from metadata, checked
-//! weights.rs  packed matrices and norms, one struct a layer
+//! weights.rs  matrices and norms, one struct a layer
+//! packing/    where matrices are packed to: memory, or a file that the next start maps
 //! arch/       which tensors and flags an architecture has: one file each and a table
 //! ```
 //!
@@ -10,32 +11,49 @@
 
 pub mod arch;
 mod config;
+mod packing;
 mod weights;
 
 pub use config::{Config, Rope};
+pub use packing::{Packing, Place, Repack};
 pub use weights::{Layer, Weights};
 
 use crate::error::{Error, Result};
-use crate::gguf::{Gguf, OpenOptions};
+use crate::gguf::{FileBytes, Gguf, OpenOptions};
+use crate::machine;
 use crate::text::Tokenizer;
+use dovetail_kernels::SharedBytes;
 use dovetail_kernels::quant::{self, TypeInfo};
-use std::path::Path;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use weights::Source;
 
 /// How a model is loaded.
 pub struct LoadOptions<'a> {
-    /// How the file's bytes are held.
+    /// How bytes are held. With `no_mmap`, once a model is loaded nothing is read from its file any
+    /// more; with `mlock`, what a pass reads stays in memory.
     pub open: OpenOptions,
+    /// Where the weights are packed to.
+    pub repack: Repack,
+    /// Where sidecars lie; `None` if there is no place for them.
+    pub cache: Option<PathBuf>,
     /// Threads that pack the weights: at least 1.
     pub threads: usize,
-    /// Called with bytes packed and bytes in all; `false` cancels.
+    /// Called with bytes done and bytes in all while weights are packed or checked; `false` cancels.
     pub progress: Box<dyn FnMut(u64, u64) -> bool + 'a>,
 }
 
 impl Default for LoadOptions<'_> {
-    /// Mapped, packed by all physical cores, silently.
+    /// Mapped, packed to memory by all physical cores, silently.
     fn default() -> Self {
-        let threads = crate::machine::physical_cores();
-        LoadOptions { open: OpenOptions::default(), threads, progress: Box::new(|_, _| true) }
+        LoadOptions {
+            open: OpenOptions::default(),
+            repack: Repack::default(),
+            cache: machine::cache_folder(),
+            threads: machine::physical_cores(),
+            progress: Box::new(|_, _| true),
+        }
     }
 }
 
@@ -45,7 +63,14 @@ pub struct Model {
     config: Config,
     weights: Weights,
     tokenizer: Tokenizer,
-    embedding: TypeInfo,
+    embedding: Embedding,
+    packing: Packing,
+}
+
+/// The table of embeddings: native rows, dequantised one by one.
+struct Embedding {
+    ty: TypeInfo,
+    rows: SharedBytes, // (n_vocab, n_embd)
 }
 
 impl Model {
@@ -53,9 +78,19 @@ impl Model {
     ///
     /// # Errors
     /// When the file cannot be read or is malformed, its architecture or tokenizer is unknown, a key
-    /// or tensor is missing or of the wrong shape, or `progress` cancelled.
-    pub fn load(path: &Path, options: LoadOptions) -> Result<Model> {
-        let gguf = Gguf::open_with(path, options.open)?;
+    /// or tensor is missing or of the wrong shape, memory cannot be locked as asked, or `progress`
+    /// cancelled. A sidecar that cannot be written is no error: [`Model::packing`] says what was done.
+    pub fn load(path: &Path, mut options: LoadOptions) -> Result<Model> {
+        let OpenOptions { no_mmap, mlock } = options.open;
+        if no_mmap && options.repack == Repack::Cache {
+            let what = "a sidecar is always mapped; leave out --no-mmap or --repack cache";
+            return Err(Error::Invalid(what.into()));
+        }
+        let repack =
+            if no_mmap && options.repack == Repack::Auto { Repack::Memory } else { options.repack };
+        // Where weights are packed, their file is read once, and in memory would only be in the way.
+        let open = if repack == Repack::Off { options.open } else { OpenOptions::default() };
+        let gguf = Gguf::open_with(path, open)?;
         let loader = arch::find(&gguf)?;
         let tokenizer = Tokenizer::from_gguf(gguf.metadata())?;
         let config = (loader.config)(&gguf)?;
@@ -68,12 +103,24 @@ impl Model {
             rayon::ThreadPoolBuilder::new().num_threads(options.threads).build().map_err(|e| {
                 Error::Invalid(format!("cannot start {} threads: {e}", options.threads))
             })?;
-        let mut source = weights::Source::new(&gguf, &pool, options.progress);
-        let weights = (loader.weights)(&config, &mut source)?;
-        source.finish()?;
-        let embedding = gguf.require_tensor(weights::EMBEDDING)?.type_id();
-        let embedding = quant::type_info(embedding).expect("packing has accepted this type");
-        Ok(Model { gguf, config, weights, tokenizer, embedding })
+        let mut source = Source::new(&gguf, HashMap::new());
+        let mut weights = (loader.weights)(&config, &mut source)?;
+        let how = packing::Options {
+            repack,
+            cache: options.cache.as_deref(),
+            mlock,
+            // The answer needs memory beside the weights.
+            free_memory: machine::available_memory().unwrap_or(u64::MAX) / 10 * 9,
+            pool: &pool,
+            progress: &mut *options.progress,
+        };
+        let (packed, packing) = packing::pack(&gguf, source.finish()?, how)?;
+        if packing.place != Place::Native {
+            weights = (loader.weights)(&config, &mut Source::new(&gguf, packed))?;
+        }
+        let in_memory = (no_mmap || mlock) && packing.place != Place::Native;
+        let embedding = Embedding::of(&gguf, in_memory, mlock)?;
+        Ok(Model { gguf, config, weights, tokenizer, embedding, packing })
     }
 
     /// Sizes and constants.
@@ -91,6 +138,11 @@ impl Model {
         &self.tokenizer
     }
 
+    /// Where the weights are.
+    pub fn packing(&self) -> &Packing {
+        &self.packing
+    }
+
     /// The file the model came from.
     pub fn gguf(&self) -> &Gguf {
         &self.gguf
@@ -98,8 +150,29 @@ impl Model {
 
     /// Writes the embedding of `token`, which must be below the vocabulary's size: (n_embd).
     pub fn embed(&self, token: u32, out: &mut [f32]) {
-        let table = self.gguf.tensor(weights::EMBEDDING).expect("loading has found this tensor");
-        let row = self.embedding.row_bytes(out.len()).expect("loading has checked the shape");
-        self.embedding.dequantize(&table.bytes()[token as usize * row..][..row], out);
+        let Embedding { ty, rows } = &self.embedding;
+        let row = ty.row_bytes(out.len()).expect("loading has checked the shape");
+        ty.dequantize(&rows[token as usize * row..][..row], out);
+    }
+}
+
+impl Embedding {
+    /// The table in its file, or copied from there to memory, which may be locked.
+    fn of(gguf: &Gguf, in_memory: bool, mlock: bool) -> Result<Embedding> {
+        let table = gguf.require_tensor(weights::EMBEDDING)?;
+        let ty = quant::type_info(table.type_id()).ok_or_else(|| {
+            let what = format!("tensor `{}` cannot be of type {}", table.name(), table.type_name());
+            Error::gguf(gguf.path(), what)
+        })?;
+        if !in_memory {
+            return Ok(Embedding { ty, rows: gguf.share(&table) });
+        }
+        let copy = FileBytes::from_slice(table.bytes(), gguf.path())?;
+        gguf.release(&table, 0..table.bytes().len());
+        if mlock {
+            copy.lock(gguf.path())?;
+        }
+        let rows = SharedBytes::new(Arc::new(copy), 0..table.bytes().len());
+        Ok(Embedding { ty, rows: rows.expect("the copy is as long") })
     }
 }

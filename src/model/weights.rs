@@ -1,11 +1,11 @@
-//! Packed matrices and norms, taken out of the file tensor by tensor.
+//! Matrices and norms, taken out of the file tensor by tensor.
 
 use super::Config;
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, TensorView};
-use dovetail_kernels::cpu::{Forms, Packed};
-use dovetail_kernels::quant;
-use std::collections::HashSet;
+use dovetail_kernels::cpu::{Forms, Packed, ProductScratch, Rows};
+use dovetail_kernels::{SharedBytes, quant};
+use std::collections::{HashMap, HashSet};
 
 /// The embedding's name; also the head of models that have no `output.weight`.
 pub(super) const EMBEDDING: &str = "token_embd.weight";
@@ -42,20 +42,21 @@ pub struct Layer {
 impl Weights {
     /// Bytes that one pass reads, of one row or many.
     pub fn bytes(&self) -> usize {
-        let layers = self.layers.iter().flat_map(Layer::matrices);
-        layers.chain([&self.output]).map(Packed::bytes).sum()
+        self.matrices().map(Packed::bytes).sum()
     }
 
     /// Number of weights that one pass multiplies each row by.
     pub fn count(&self) -> usize {
-        let layers = self.layers.iter().flat_map(Layer::matrices);
-        layers.chain([&self.output]).map(|w| w.n_rows() * w.n_cols()).sum()
+        self.matrices().map(|w| w.n_rows() * w.n_cols()).sum()
     }
 
-    /// Floats of scratch the largest product needs, see [`Packed::scratch_len`].
-    pub fn scratch_len(&self) -> usize {
-        let layers = self.layers.iter().flat_map(Layer::matrices);
-        layers.chain([&self.output]).map(Packed::scratch_len).max().unwrap_or(0)
+    /// What a thread needs to multiply by any of them.
+    pub fn scratch(&self) -> ProductScratch {
+        ProductScratch::for_matrices(self.matrices())
+    }
+
+    fn matrices(&self) -> impl Iterator<Item = &Packed> {
+        self.layers.iter().flat_map(Layer::matrices).chain([&self.output])
     }
 }
 
@@ -75,27 +76,32 @@ impl Layer {
     }
 }
 
+/// A matrix that an architecture asked for, as it lies in the file.
+pub(super) struct Matrix {
+    pub(super) name: String,
+    pub(super) rows: Rows,
+}
+
 /// Where an architecture takes its tensors from; in the end none may be left over.
+///
+/// A model is taken twice: first with native rows, which checks everything and costs nothing, then
+/// with what was packed in between.
 pub struct Source<'a> {
     gguf: &'a Gguf,
-    pool: &'a rayon::ThreadPool,
-    progress: Box<dyn FnMut(u64, u64) -> bool + 'a>,
+    packed: HashMap<String, SharedBytes>,
     taken: HashSet<String>,
-    done_bytes: u64,
+    native: Vec<Matrix>,
 }
 
 impl<'a> Source<'a> {
-    pub(super) fn new(
-        gguf: &'a Gguf,
-        pool: &'a rayon::ThreadPool,
-        progress: Box<dyn FnMut(u64, u64) -> bool + 'a>,
-    ) -> Self {
+    /// Matrices come from `packed`, by name, or else as native rows.
+    pub(super) fn new(gguf: &'a Gguf, packed: HashMap<String, SharedBytes>) -> Self {
         // Read while configuring, or worth nothing at run time.
         let taken = [EMBEDDING, "rope_freqs.weight"].map(str::to_owned).into();
-        Source { gguf, pool, progress, taken, done_bytes: 0 }
+        Source { gguf, packed, taken, native: Vec::new() }
     }
 
-    /// Packs the matrix `name` of `n_out` rows and `n_in` columns.
+    /// The matrix `name` of `n_out` rows and `n_in` columns.
     pub fn matrix(&mut self, name: &str, n_out: usize, n_in: usize) -> Result<Packed> {
         let tensor = self.gguf.require_tensor(name)?;
         expect_shape(self.gguf, &tensor, &[n_in, n_out])?;
@@ -104,20 +110,23 @@ impl<'a> Source<'a> {
         };
         let ty = quant::type_info(tensor.type_id())
             .ok_or_else(|| error(format!("{} weights cannot be run", tensor.type_name())))?;
-        self.gguf.will_need(&tensor);
-        let packed =
-            self.pool.install(|| Packed::pack(ty, n_out, n_in, tensor.bytes())).map_err(error)?;
-        self.gguf.release(&tensor);
-        self.took(name, tensor.bytes().len())?;
-        Ok(packed)
+        let rows = Rows::new(ty, n_out, n_in, self.gguf.share(&tensor)).map_err(error)?;
+        self.taken.insert(name.to_owned());
+        if let Some(bytes) = self.packed.get(name) {
+            return Packed::from_packed(&rows, bytes.clone()).map_err(error);
+        }
+        self.native.push(Matrix { name: name.to_owned(), rows: rows.clone() });
+        Ok(Packed::native(rows))
     }
 
     /// Reads the vector `name` of `n` elements.
     pub fn vector(&mut self, name: &str, n: usize) -> Result<Vec<f32>> {
         let tensor = self.gguf.require_tensor(name)?;
-        let vector = floats(self.gguf, &tensor, &[n])?;
-        self.took(name, tensor.bytes().len())?;
-        Ok(vector)
+        self.taken.insert(name.to_owned());
+        let vector = floats(self.gguf, &tensor, &[n]);
+        // With these few bytes the system has mapped megabytes of matrices around them.
+        self.gguf.release(&tensor, 0..tensor.bytes().len());
+        vector
     }
 
     /// The head: its own matrix, or the embedding's where the file has none.
@@ -127,20 +136,11 @@ impl<'a> Source<'a> {
         self.matrix(name, config.n_vocab, config.n_embd)
     }
 
-    fn took(&mut self, name: &str, bytes: usize) -> Result<()> {
-        self.taken.insert(name.to_owned());
-        self.done_bytes += bytes as u64;
-        if (self.progress)(self.done_bytes, self.gguf.total_bytes()) {
-            Ok(())
-        } else {
-            Err(Error::Invalid("loading was cancelled".into()))
-        }
-    }
-
     /// Checks that the architecture has used every tensor: one it ignores would change the answer.
-    pub(super) fn finish(self) -> Result<()> {
+    /// Returns the matrices that were given out as native rows, in order.
+    pub(super) fn finish(self) -> Result<Vec<Matrix>> {
         match self.gguf.tensors().find(|t| !self.taken.contains(t.name())) {
-            None => Ok(()),
+            None => Ok(self.native),
             Some(t) => Err(Error::Unsupported(format!(
                 "{}: tensor `{}` belongs to a variant of the architecture that cannot be run yet",
                 self.gguf.path().display(),

@@ -319,7 +319,7 @@ mod tests {
             all.truncate(top_k);
             all
         };
-        let rows = rows_of(&[logits.clone()]);
+        let rows = rows_of(std::slice::from_ref(&logits));
         for penalty in [5.0, -5.0] {
             for top_k in [1, 3, 40] {
                 let history = [73, 46, 19, 0, 1];

@@ -12,9 +12,8 @@ use super::kv::{self, KvCache};
 use super::logits::{LogitRows, Logits, find_peaks};
 use crate::error::{Error, Result};
 use crate::model::{Config, Layer, Model};
-use dovetail_kernels::cpu::{
-    ActRows, Acts, Angles, Attention, Forms, Kernels, LANES, Packed, Team,
-};
+use dovetail_kernels::cpu::{ActRows, Acts, Angles, Attention, Forms, Kernels, LANES, Packed};
+use dovetail_kernels::cpu::{ProductScratch, Team};
 use std::sync::Arc;
 
 /// Rows that are attended together: they share the reading of keys and values.
@@ -65,7 +64,7 @@ struct Scratch {
     up: Vec<f32>,
     queries: Vec<f32>,
     seen: Vec<usize>,
-    foreign: Vec<f32>,
+    products: ProductScratch,
 }
 
 impl Target {
@@ -87,7 +86,7 @@ impl Target {
             up: vec![0.0; CHUNK_ROWS.max(CHUNK_GROUPS * max_rows) * LANES],
             queries: vec![0.0; ATTENTION_ROWS * (q_width / c.n_kv_heads)],
             seen: vec![0; ATTENTION_ROWS * (c.n_heads / c.n_kv_heads)],
-            foreign: vec![0.0; model.weights().scratch_len()],
+            products: model.weights().scratch(),
         };
         let buffers = Buffers {
             hidden: panel(c.n_embd),
@@ -224,7 +223,7 @@ impl Pass<'_> {
         let qkv = &mut b.qkv[..(q_width + 2 * kv_width) * n];
         let chunk = groups_per_chunk(qkv.len() / n / LANES, n, self.team);
         self.team.share(qkv, chunk * n * LANES, &mut b.scratch, |i, out, s| {
-            multiply_stacked(kernels, &[q, k, v], i * chunk, acts, out, &mut s.foreign);
+            multiply_stacked(kernels, &[q, k, v], i * chunk, acts, out, &mut s.products);
         });
 
         let (angles, qkv) = (&b.angles[..n], &b.qkv[..]);
@@ -285,8 +284,8 @@ impl Pass<'_> {
         let chunk = groups_per_chunk(inner.len() / n / LANES, n, self.team);
         self.team.share(inner, chunk * n * LANES, &mut b.scratch, |i, gate, s| {
             let up = &mut s.up[..gate.len()];
-            (kernels.matmul)(&layer.gate, i * chunk, acts, gate, false, &mut s.foreign);
-            (kernels.matmul)(&layer.up, i * chunk, acts, up, false, &mut s.foreign);
+            kernels.multiply(&layer.gate, i * chunk, acts, gate, false, &mut s.products);
+            kernels.multiply(&layer.up, i * chunk, acts, up, false, &mut s.products);
             (kernels.swiglu)(gate, up);
         });
         let inner = &b.inner[..];
@@ -316,7 +315,7 @@ impl Pass<'_> {
         let chunk = groups_per_chunk(output.n_groups(), m, self.team);
         let (panel, peaks) = ((panel, chunk * m * LANES), (peaks, chunk * m));
         self.team.share_two(panel, peaks, &mut b.scratch, |i, out, peaks, s| {
-            (kernels.matmul)(output, i * chunk, acts, out, false, &mut s.foreign);
+            kernels.multiply(output, i * chunk, acts, out, false, &mut s.products);
             find_peaks(out, m, n_vocab - i * chunk * LANES, peaks);
         });
     }
@@ -344,7 +343,7 @@ impl Pass<'_> {
         let hidden = &mut b.hidden[..self.c.n_embd * n];
         let chunk = groups_per_chunk(w.n_groups(), n, self.team);
         self.team.share(hidden, chunk * n * LANES, &mut b.scratch, |i, out, s| {
-            (kernels.matmul)(w, i * chunk, acts, out, true, &mut s.foreign);
+            kernels.multiply(w, i * chunk, acts, out, true, &mut s.products);
         });
     }
 }
@@ -362,7 +361,7 @@ fn multiply_stacked(
     first: usize,
     acts: ActRows,
     mut out: &mut [f32],
-    scratch: &mut [f32],
+    scratch: &mut ProductScratch,
 ) {
     let mut base = 0;
     for w in stack {
@@ -371,7 +370,7 @@ fn multiply_stacked(
         if at < end && !out.is_empty() {
             let len = out.len().min((end - at) * acts.n_rows() * LANES);
             let (mine, rest) = std::mem::take(&mut out).split_at_mut(len);
-            (kernels.matmul)(w, at - base, acts, mine, false, scratch);
+            kernels.multiply(w, at - base, acts, mine, false, scratch);
             out = rest;
         }
         base = end;

@@ -16,7 +16,7 @@ pub struct Candidate {
 }
 
 /// Logits of some rows.
-pub(super) struct LogitRows {
+pub(crate) struct LogitRows {
     panel: Vec<f32>, // (groups, rows, 16)
     peaks: Vec<f32>, // (groups, rows)
     n_rows: usize,
@@ -45,7 +45,7 @@ impl LogitRows {
     }
 
     /// Row `i` of the last pass.
-    pub(super) fn row(&self, i: usize) -> Logits<'_> {
+    pub(crate) fn row(&self, i: usize) -> Logits<'_> {
         assert!(i < self.n_rows, "the last pass computed {} rows", self.n_rows);
         Logits { rows: self, i }
     }

@@ -4,12 +4,14 @@
 //! tiny.rs    small llama models with random weights, of any weight type and RoPE scaling
 //! gguf.rs    a writer of GGUF files
 //! naive.rs   the textbook forward pass in double precision
+//! place.rs   a model file beside a cache directory
 //! ```
 
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 
 pub mod gguf;
 pub mod naive;
+pub mod place;
 pub mod tiny;
 
 use dovetail::{LoadOptions, Model};

@@ -13,6 +13,7 @@ pub mod attention;
 mod blocks;
 pub mod lanes;
 mod matmul;
+mod native;
 mod norm;
 pub mod order;
 pub mod pack;
@@ -20,13 +21,15 @@ mod peak;
 pub mod rope;
 pub mod scalar;
 pub mod team;
+mod weave;
 #[cfg(target_arch = "x86_64")]
 pub mod x86;
 
 pub use acts::{ActRows, Acts, Forms};
 pub use attention::Attention;
 pub use lanes::LANES;
-pub use pack::{Line, Packed};
+pub use native::{ProductScratch, Rows};
+pub use pack::{LAYOUT_VERSION, Line, Packed};
 pub use rope::{Angles, RopeStyle};
 pub use team::Team;
 

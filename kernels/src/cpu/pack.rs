@@ -19,11 +19,21 @@
 //! Floating-point weights are simply interleaved: `(k, 16)`.
 //!
 //! Types read through ggml are kept as they are and dequantised 16 rows at a time.
+//!
+//! `weave.rs` writes this layout; `native.rs` multiplies rows that were not packed beforehand. Packed
+//! bytes may outlive the program in a file: whoever changes a bit of the layout raises
+//! [`LAYOUT_VERSION`].
 
 use super::acts::Forms;
 use super::lanes::LANES;
-use crate::quant::{BlockOps, Codes, Format, Kind, TypeInfo};
+use super::native::Rows;
+use super::weave::weave;
+use crate::SharedBytes;
+use crate::quant::{Format, Kind, TypeInfo};
 use rayon::prelude::*;
+
+/// The version of the layout: another number, other bits.
+pub const LAYOUT_VERSION: u32 = 1;
 
 /// One cache line, and the alignment of packed weights and of rows of activations.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -40,7 +50,7 @@ impl Default for Line {
 pub(super) type Lines<'a> = &'a [[u8; 64]];
 
 /// What the lines of a packed matrix hold.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Layout {
     Blocks(Format),
     F32,
@@ -57,37 +67,34 @@ pub(super) fn foreign_stride(row_bytes: usize) -> usize {
     row_bytes.next_multiple_of(8)
 }
 
-/// A weight matrix of shape (n_rows, n_cols) ready to be multiplied: row `i` yields output `i`.
-pub struct Packed {
+/// Type and lengths of a matrix that fit each other.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
     pub(super) layout: Layout,
     pub(super) ty: TypeInfo,
-    n_rows: usize,
-    n_cols: usize,
-    lines: Vec<Line>,
-    group_lines: usize,
+    pub(super) n_rows: usize,
+    pub(super) n_cols: usize,
+    /// Bytes of a native row.
+    pub(super) row_bytes: usize,
+    /// Lines of a packed group.
+    pub(super) group_lines: usize,
 }
 
-impl Packed {
-    /// Packs `n_rows` rows of `n_cols` weights from their GGUF bytes, on the current rayon pool.
-    ///
-    /// Fails with the reason where the shape does not fit the type: `n_cols` must be a multiple of the
-    /// block length and of 32.
-    pub fn pack(
+impl Shape {
+    /// The shape of `n_rows` rows of `n_cols` weights in `len` native bytes, or why it cannot be.
+    pub(super) fn new(
         ty: TypeInfo,
         n_rows: usize,
         n_cols: usize,
-        bytes: &[u8],
-    ) -> Result<Packed, String> {
+        len: usize,
+    ) -> Result<Shape, String> {
         let row_bytes = ty
             .row_bytes(n_cols)
             .filter(|_| n_cols.is_multiple_of(32) && n_cols > 0)
             .ok_or_else(|| format!("rows of {n_cols} {} weights cannot be multiplied", ty.name))?;
-        if row_bytes.checked_mul(n_rows) != Some(bytes.len()) {
-            return Err(format!(
-                "{} bytes are not {n_rows} rows of {n_cols} {} weights",
-                bytes.len(),
-                ty.name
-            ));
+        if row_bytes.checked_mul(n_rows) != Some(len) {
+            let name = ty.name;
+            return Err(format!("{len} bytes are not {n_rows} rows of {n_cols} {name} weights"));
         }
         let layout = match ty.kind {
             Kind::Blocks(ops) => Layout::Blocks(ops.format),
@@ -102,24 +109,96 @@ impl Packed {
             Layout::F16 | Layout::BF16 => n_cols / 2,
             Layout::Foreign { row_bytes } => (foreign_stride(row_bytes) * LANES).div_ceil(64),
         };
-        let mut lines = vec![Line::default(); group_lines * n_rows.div_ceil(LANES)];
-        lines.par_chunks_exact_mut(group_lines).zip(bytes.par_chunks(row_bytes * LANES)).for_each(
-            |(group, rows)| {
-                let out: &mut [u8] = bytemuck::cast_slice_mut(group);
-                match ty.kind {
-                    Kind::Blocks(ops) => pack_blocks(ops, n_cols, rows, row_bytes, out),
-                    Kind::F32 => interleave::<4>(rows, row_bytes, out),
-                    Kind::F16 | Kind::BF16 => interleave::<2>(rows, row_bytes, out),
-                    Kind::Foreign => {
-                        let stride = foreign_stride(row_bytes);
-                        for (row, out) in rows.chunks_exact(row_bytes).zip(out.chunks_mut(stride)) {
-                            out[..row_bytes].copy_from_slice(row);
-                        }
-                    }
-                }
-            },
-        );
-        Ok(Packed { layout, ty, n_rows, n_cols, lines, group_lines })
+        Ok(Shape { layout, ty, n_rows, n_cols, row_bytes, group_lines })
+    }
+
+    /// Groups of 16 rows, the last one filled up with zeros.
+    pub(super) fn n_groups(&self) -> usize {
+        self.n_rows.div_ceil(LANES)
+    }
+
+    /// Packs native rows, beginning with those of a group, into as many groups as `out` has, on the
+    /// current rayon pool.
+    pub(super) fn pack(&self, rows: &[u8], out: &mut [u8]) {
+        let groups = out.par_chunks_exact_mut(self.group_lines * 64);
+        groups
+            .zip(rows.par_chunks(self.row_bytes * LANES))
+            .for_each(|(group, rows)| weave(&self.ty, self.n_cols, rows, self.row_bytes, group));
+    }
+}
+
+/// Where the weights of a matrix are.
+enum Weights {
+    Lines(Vec<Line>),
+    Shared(SharedBytes),
+    Native(Rows),
+}
+
+/// A weight matrix of shape (n_rows, n_cols) ready to be multiplied: row `i` yields output `i`.
+pub struct Packed {
+    pub(super) layout: Layout,
+    pub(super) ty: TypeInfo,
+    n_rows: usize,
+    n_cols: usize,
+    group_lines: usize,
+    weights: Weights,
+}
+
+impl Packed {
+    /// Packs `n_rows` rows of `n_cols` weights from their GGUF bytes into memory of its own, on the
+    /// current rayon pool.
+    ///
+    /// Fails with the reason where the shape does not fit the type: `n_cols` must be a multiple of the
+    /// block length and of 32.
+    pub fn pack(
+        ty: TypeInfo,
+        n_rows: usize,
+        n_cols: usize,
+        bytes: &[u8],
+    ) -> Result<Packed, String> {
+        let shape = Shape::new(ty, n_rows, n_cols, bytes.len())?;
+        let mut lines = bytemuck::zeroed_vec::<Line>(shape.group_lines * shape.n_groups());
+        shape.pack(bytes, bytemuck::cast_slice_mut(&mut lines));
+        Ok(Packed::new(&shape, Weights::Lines(lines)))
+    }
+
+    /// The packed form of `rows`, packed by [`Rows::pack`] before.
+    ///
+    /// Fails with the reason where there are not [`Rows::packed_len`] bytes, or they do not begin at a
+    /// multiple of 64.
+    pub fn from_packed(rows: &Rows, bytes: SharedBytes) -> Result<Packed, String> {
+        let (len, expected) = (bytes.len(), rows.packed_len());
+        if len != expected {
+            return Err(format!("{len} packed bytes, not {expected}"));
+        }
+        if !bytes.as_ptr().addr().is_multiple_of(align_of::<Line>()) {
+            return Err("packed bytes do not begin at a cache line".into());
+        }
+        Ok(Packed::new(&rows.shape, Weights::Shared(bytes)))
+    }
+
+    /// Native rows as they are: they are packed when they are multiplied, group by group, every time.
+    pub fn native(rows: Rows) -> Packed {
+        let shape = rows.shape;
+        Packed::new(&shape, Weights::Native(rows))
+    }
+
+    fn new(shape: &Shape, weights: Weights) -> Packed {
+        let Shape { layout, ty, n_rows, n_cols, group_lines, .. } = *shape;
+        Packed { layout, ty, n_rows, n_cols, group_lines, weights }
+    }
+
+    /// One group of a matrix whose other groups are somewhere else, in the lines given.
+    pub(super) fn one_group(shape: &Shape, n_rows: usize, lines: Vec<Line>) -> Packed {
+        Packed::new(&Shape { n_rows, ..*shape }, Weights::Lines(lines))
+    }
+
+    /// The lines back, for the next group.
+    pub(super) fn into_lines(self) -> Vec<Line> {
+        match self.weights {
+            Weights::Lines(lines) => lines,
+            Weights::Shared(_) | Weights::Native(_) => Vec::new(),
+        }
     }
 
     /// Output rows.
@@ -139,7 +218,19 @@ impl Packed {
 
     /// Bytes held, all of which a product reads once.
     pub fn bytes(&self) -> usize {
-        self.lines.len() * 64
+        match &self.weights {
+            Weights::Lines(lines) => lines.len() * 64,
+            Weights::Shared(bytes) => bytes.len(),
+            Weights::Native(rows) => rows.bytes().len(),
+        }
+    }
+
+    /// The rows, where they were not packed.
+    pub fn as_native(&self) -> Option<&Rows> {
+        match &self.weights {
+            Weights::Native(rows) => Some(rows),
+            _ => None,
+        }
     }
 
     /// The forms of activations that a product with this matrix reads.
@@ -160,9 +251,15 @@ impl Packed {
         }
     }
 
-    /// The lines of group `g`.
+    /// The lines of group `g` of packed weights.
     pub(super) fn group(&self, g: usize) -> Lines<'_> {
-        bytemuck::cast_slice(&self.lines[g * self.group_lines..][..self.group_lines])
+        let bytes = match &self.weights {
+            Weights::Lines(lines) => bytemuck::cast_slice(lines),
+            Weights::Shared(bytes) => &bytes[..],
+            Weights::Native(_) => unreachable!("native rows are packed before a kernel sees them"),
+        };
+        let len = self.group_lines * 64;
+        bytes[g * len..][..len].as_chunks().0
     }
 }
 
@@ -177,7 +274,7 @@ pub(super) struct Units {
     /// Lines of codes of one block.
     code_lines: usize,
     /// Bytes of scales of one block.
-    meta_bytes: usize,
+    pub(super) meta_bytes: usize,
 }
 
 impl Units {
@@ -199,23 +296,27 @@ impl Units {
         whole * unit(self.blocks_per_unit) + unit(rest)
     }
 
+    /// Lines of the codes and of the scales of the next unit.
+    #[inline(always)]
+    pub(super) fn lengths(&mut self) -> Option<(usize, usize)> {
+        let blocks = self.blocks.min(self.blocks_per_unit);
+        self.blocks -= blocks;
+        (blocks > 0).then(|| (blocks * self.code_lines, (blocks * self.meta_bytes).div_ceil(64)))
+    }
+
     /// Cuts the next unit off `lines`: its codes and its scales.
     #[inline(always)]
     pub(super) fn next<'a>(&mut self, lines: &mut Lines<'a>) -> Option<(Lines<'a>, Lines<'a>)> {
-        let blocks = self.blocks.min(self.blocks_per_unit);
-        if blocks == 0 {
-            return None;
-        }
-        self.blocks -= blocks;
-        let (codes, rest) = lines.split_at(blocks * self.code_lines);
-        let (meta, rest) = rest.split_at((blocks * self.meta_bytes).div_ceil(64));
+        let (codes, meta) = self.lengths()?;
+        let (codes, rest) = lines.split_at(codes);
+        let (meta, rest) = rest.split_at(meta);
         *lines = rest;
         Some((codes, meta))
     }
 }
 
 /// Bytes of scales a block and group: see the module's head.
-pub(super) fn meta_len(f: &Format) -> usize {
+fn meta_len(f: &Format) -> usize {
     min_at(f) + if f.scaled && f.min { f.block_len / f.sub_len * LANES } else { 0 }
 }
 
@@ -227,89 +328,4 @@ pub(super) const fn scale_at(min: bool) -> usize {
 /// Where the integer minima begin in a block's scales.
 pub(super) fn min_at(f: &Format) -> usize {
     scale_at(f.min) + if f.scaled { f.block_len / f.sub_len * LANES } else { 0 }
-}
-
-fn pack_blocks(
-    ops: &BlockOps,
-    n_cols: usize,
-    rows: &[u8], // (up to 16 rows, row_bytes)
-    row_bytes: usize,
-    mut lines: &mut [u8],
-) {
-    let f = &ops.format;
-    let units = Units::new(f, n_cols);
-    let code_len = units.code_lines * 64;
-    let mut codes = Codes::default();
-    for unit in 0..units.blocks.div_ceil(units.blocks_per_unit) {
-        let first = unit * units.blocks_per_unit;
-        let blocks = units.blocks_per_unit.min(units.blocks - first);
-        let meta_lines = (blocks * units.meta_bytes).div_ceil(64);
-        let (code_out, rest) = lines.split_at_mut(blocks * code_len);
-        let (meta_out, rest) = rest.split_at_mut(meta_lines * 64);
-        lines = rest;
-        for (lane, row) in rows.chunks_exact(row_bytes).enumerate() {
-            let row = &row[first * ops.block_bytes..];
-            let outs = code_out
-                .chunks_exact_mut(code_len)
-                .zip(meta_out.chunks_exact_mut(units.meta_bytes));
-            for (block, (code_out, meta_out)) in row.chunks_exact(ops.block_bytes).zip(outs) {
-                (ops.codes)(block, &mut codes);
-                pack_block(f, &codes, lane, code_out, meta_out);
-            }
-        }
-    }
-}
-
-/// Writes one block of one row into its lane.
-fn pack_block(f: &Format, codes: &Codes, lane: usize, code_out: &mut [u8], meta_out: &mut [u8]) {
-    let chunk_len = f.bits as usize * 64;
-    for (code, out) in codes.code.chunks_exact(32).zip(code_out.chunks_exact_mut(chunk_len)) {
-        pack_codes(f.bits, code, lane, out);
-    }
-    meta_out[2 * lane..][..2].copy_from_slice(&codes.d.to_le_bytes());
-    if f.min {
-        meta_out[32 + 2 * lane..][..2].copy_from_slice(&codes.m.to_le_bytes());
-    }
-    if f.scaled {
-        for j in 0..f.block_len / f.sub_len {
-            meta_out[scale_at(f.min) + j * LANES + lane] = codes.scale[j] as u8;
-            if f.min {
-                meta_out[min_at(f) + j / 2 * 32 + 2 * lane + j % 2] = codes.min[j];
-            }
-        }
-    }
-}
-
-/// Writes 32 codes of one row into its lane of the planes; four codes at a time in a 32-bit word.
-fn pack_codes(bits: u32, code: &[u8], lane: usize, out: &mut [u8]) {
-    let quad =
-        |g: usize| u32::from_le_bytes(*code[4 * g..].first_chunk().expect("32 codes are 8 quads"));
-    let field =
-        |g: usize, from: u32, width: u32| (quad(g) >> from) & (0x0101_0101 * ((1 << width) - 1));
-    let mut put = |line: usize, word: u32| {
-        out[line * 64 + 4 * lane..][..4].copy_from_slice(&word.to_le_bytes());
-    };
-    let two_bits =
-        |h: usize, from: u32| (0..4).fold(0, |word, t| word | field(4 * h + t, from, 2) << (2 * t));
-    let one_bit = |from: u32| (0..8).fold(0, |word, g| word | field(g, from, 1) << g);
-    match bits {
-        8 => (0..8).for_each(|g| put(g, quad(g))),
-        4..=6 => (0..4).for_each(|l| put(l, field(l, 0, 4) | field(l + 4, 0, 4) << 4)),
-        _ => (0..2).for_each(|h| put(h, two_bits(h, 0))),
-    }
-    match bits {
-        3 => put(2, one_bit(2)),
-        5 => put(4, one_bit(4)),
-        6 => (0..2).for_each(|h| put(4 + h, two_bits(h, 4))),
-        _ => {}
-    }
-}
-
-/// Interleaves elements of `N` bytes: out[k][lane].
-fn interleave<const N: usize>(rows: &[u8], row_bytes: usize, out: &mut [u8]) {
-    for (lane, row) in rows.chunks_exact(row_bytes).enumerate() {
-        for (x, out) in row.chunks_exact(N).zip(out.chunks_exact_mut(N * LANES)) {
-            out[N * lane..][..N].copy_from_slice(x);
-        }
-    }
 }

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 use half::f16;
 
-use super::{Block, Codes, Format, crumbs};
+use super::{Block, Codes, Format, add_plane, crumbs};
 
 /// 256 weights: 6-bit signed scales of 16 sub-blocks, 3-bit codes, whose third bits lie apart.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -27,9 +27,7 @@ impl Block for Q3K {
 
     fn codes(&self, out: &mut Codes) {
         crumbs(&self.codes, &mut out.code);
-        for (i, code) in out.code.iter_mut().enumerate() {
-            *code |= (self.third[i % 32] >> (i / 32) & 1) << 2;
-        }
+        add_plane(2, &self.third, &mut out.code);
         for (j, scale) in out.scale.iter_mut().enumerate() {
             let low = self.scales[j % 8] >> (j / 8 * 4) & 15;
             let high = self.scales[8 + j % 4] >> (j / 4 * 2) & 3;

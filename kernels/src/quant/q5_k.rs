@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 use half::f16;
 
 use super::q4_k::SixBits;
-use super::{Block, Codes, Format, nibbles};
+use super::{Block, Codes, Format, add_plane, nibbles};
 
 /// 256 weights: 6-bit scales and minima of 8 sub-blocks, 5-bit codes, whose fifth bits lie apart.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -29,9 +29,7 @@ impl Block for Q5K {
         for (code, run) in out.code.chunks_exact_mut(64).zip(self.codes.chunks_exact(32)) {
             nibbles(run, code);
         }
-        for (i, code) in out.code.iter_mut().enumerate() {
-            *code |= (self.fifth[i % 32] >> (i / 32) & 1) << 4;
-        }
+        add_plane(4, &self.fifth, &mut out.code);
         self.scales.unpack(out);
         (out.d, out.m) = (self.d, -self.dmin);
     }

@@ -13,10 +13,9 @@ mod ppl;
 mod speed;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use dovetail::{LoadOptions, Model, Result, Session, SessionOptions};
+use dovetail::{LoadOptions, Model, Repack, Result, Session, SessionOptions};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 /// How fast and how exact a model runs on this machine.
 #[derive(Parser)]
@@ -45,6 +44,9 @@ struct Common {
     /// Threads [default: physical cores]
     #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    /// Where weights are packed to: auto, cache, memory or off, as in dovetail-run
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    repack: Repack,
     /// Output format
     #[arg(short, long, value_enum, default_value = "md")]
     output: Format,
@@ -66,9 +68,12 @@ impl Common {
 
     fn session(&self, n_ctx: usize, n_ubatch: usize) -> Result<Session> {
         let threads = self.threads();
-        let options = LoadOptions { threads, ..LoadOptions::default() };
-        let model = Arc::new(Model::load(&self.model, options)?);
-        Session::new(model, SessionOptions { n_ctx, threads, n_ubatch })
+        let options = LoadOptions { threads, repack: self.repack, ..LoadOptions::default() };
+        let model = Model::load(&self.model, options)?;
+        if let Some(notice) = model.packing().notice() {
+            eprintln!("{notice}");
+        }
+        Session::new(model.into(), SessionOptions { n_ctx, threads, n_ubatch })
     }
 }
 

@@ -7,7 +7,7 @@ use crate::argv;
 use crate::log::Log;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser};
-use dovetail::{ChatTemplate, Error, Result, Sampling};
+use dovetail::{ChatTemplate, Error, Repack, Result, Sampling};
 use std::ffi::OsString;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::RangeInclusive;
@@ -32,12 +32,21 @@ pub struct Args {
     pub model: Option<PathBuf>,
     #[arg(long, value_name = "REPO", hide = true)]
     hf_repo: Option<String>,
-    /// Keep the model file from being swapped out
+    /// Keep the weights from being swapped out
     #[arg(long, env = "DOVETAIL_MLOCK", help_heading = "Model")]
     pub mlock: bool,
-    /// Read the model file into memory instead of mapping it
+    /// Hold the weights in memory instead of mapping a file: once loaded, no file is read any more
     #[arg(long, env = "DOVETAIL_NO_MMAP", help_heading = "Model")]
     pub no_mmap: bool,
+    /// Where weights are packed into the order that the CPU reads fastest: cache, a file in the
+    /// cache directory that the next start finds; memory, at every start; off, nowhere, which takes
+    /// 5 to 8 times longer a token; auto, cache from 256 MiB on if the disk has room, else memory
+    #[arg(long, value_name = "HOW", default_value = "auto", env = "DOVETAIL_REPACK")]
+    #[arg(help_heading = "Model")]
+    repack: Repack,
+    /// The same as --repack off [-nr]
+    #[arg(long, conflicts_with = "repack", help_heading = "Model")]
+    no_repack: bool,
 
     /// Answer this and exit
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Prompt")]
@@ -266,6 +275,11 @@ impl Args {
         Ok(())
     }
 
+    /// Where weights are packed to.
+    pub fn repack(&self) -> Repack {
+        if self.no_repack { Repack::Off } else { self.repack }
+    }
+
     /// Threads at work.
     pub fn threads(&self) -> usize {
         self.threads.unwrap_or_else(dovetail::machine::physical_cores)
@@ -466,12 +480,13 @@ mod tests {
             format!("{:?}", Sampling { seed: 0, ..theirs })
         );
         assert_eq!((args.n_predict(), args.n_ubatch(), model), (usize::MAX, 512, None));
+        assert_eq!(args.repack(), Repack::Auto);
     }
 
     #[test]
     fn flags_work_as_llama_cpp_users_type_them() {
         let typed = "m.gguf -t 3 -c 64 -n 5 -b 100 -ub 200 -ctk f16 -ctv f16 -s 7 --temp 0 -sys a\\tb \
-                     -st -r x -r y -co -ngl 99 -no-cnv -e -v -p -1";
+                     -st -r x -r y -co -ngl 99 -no-cnv -nr -e -v -p -1";
         let typed: Vec<_> = typed.split_whitespace().collect();
         let (args, model) = run(&typed).unwrap();
         assert_eq!(model.unwrap(), Path::new("m.gguf"));
@@ -481,6 +496,7 @@ mod tests {
         assert_eq!(args.prompt.as_deref(), Some("-1"));
         assert_eq!(args.reverse_prompt, ["x", "y"]);
         assert!(args.single_turn && args.color && args.raw && args.verbose);
+        assert_eq!(args.repack(), Repack::Off);
     }
 
     #[test]
@@ -501,6 +517,8 @@ mod tests {
             ("-s -2", "-1 for a random one"),
             ("-ctk q8_0", "only f16"),
             ("--spec-type ngram", "only none"),
+            ("--repack maybe", "auto, cache, memory or off"),
+            ("--repack cache -nr", "cannot be used with"),
             ("a.gguf -m b.gguf", "name one"),
             ("a.gguf b.gguf", "unexpected argument"),
             ("-p a -f b", "cannot be used with"),

@@ -14,6 +14,7 @@ const LONG: &[(&str, &str)] = &[
     ("-hf", "--hf-repo"),
     ("-ngl", "--gpu-layers"),
     ("-no-cnv", "--raw"),
+    ("-nr", "--no-repack"),
     ("-st", "--single-turn"),
     ("-sys", "--system-prompt"),
     ("-tb", "--threads-batch"),

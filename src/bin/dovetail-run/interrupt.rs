@@ -1,6 +1,7 @@
 //! Ctrl-C: the first ends the answer, the second the program, with exit code 130.
 //!
-//! While no answer is under way the first one ends the program too: loading cannot be resumed.
+//! While no answer is under way the first one ends the program too; while a model is being loaded, as
+//! soon as files that were not finished are removed.
 //! A line editor that has the terminal sees the key itself and no signal is sent.
 
 use dovetail::{Error, Result};
@@ -34,6 +35,11 @@ impl Interrupt {
     /// From here on the next SIGINT only sets [`came`](Self::came).
     pub fn defer(&self) {
         self.ends_program.store(false, SeqCst);
+    }
+
+    /// From here on the next SIGINT ends the program, as at first.
+    pub fn end_program(&self) {
+        self.ends_program.store(true, SeqCst);
     }
 
     /// Whether one came since [`defer`](Self::defer).

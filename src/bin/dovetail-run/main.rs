@@ -93,7 +93,9 @@ fn run(args: &Args, model: Option<&Path>, log: &Log) -> Result<ExitCode> {
     let template = args.template()?;
     let interrupt = interrupt::Interrupt::new()?;
     let path = open::choose(model, log)?;
-    let mut runner = open::open(args, &path, template, &interrupt, log)?;
+    let Some(mut runner) = open::open(args, &path, template, &interrupt, log)? else {
+        return Ok(ExitCode::from(interrupt::EXIT_CODE));
+    };
     match prompt {
         Some(prompt) => once::run(&mut runner, &prompt),
         None => chat::run(&mut runner),

@@ -7,7 +7,7 @@ use crate::runner::Runner;
 use dovetail::model::Config;
 use dovetail::target::KvCache;
 use dovetail::{ChatTemplate, Error, LoadOptions, Model, OpenOptions};
-use dovetail::{Result, Session, SessionOptions};
+use dovetail::{Result, Session, SessionOptions, machine};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -30,7 +30,7 @@ pub fn choose(named: Option<&Path>, log: &Log) -> Result<PathBuf> {
             "no model is named and {why}; run scripts/setup, or name a .gguf file"
         )))
     };
-    let Some(folder) = cache_folder() else {
+    let Some(folder) = machine::cache_folder() else {
         return wrong("there is no cache directory (HOME is not set)".into());
     };
     let path = folder.join(DEFAULT_MODEL);
@@ -41,15 +41,7 @@ pub fn choose(named: Option<&Path>, log: &Log) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Where fetched models lie: as in scripts/setup.
-fn cache_folder() -> Option<PathBuf> {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    set("DOVETAIL_CACHE")
-        .or_else(|| Some(set("XDG_CACHE_HOME")?.join("dovetail")))
-        .or_else(|| Some(set("HOME")?.join(".cache/dovetail")))
-}
-
-/// Loads a model and starts a session.
+/// Loads a model and starts a session; `None` if Ctrl-C came.
 ///
 /// # Errors
 /// When the model cannot be loaded, its chat template is broken, or memory does not suffice.
@@ -59,21 +51,33 @@ pub fn open<'a>(
     template: Option<ChatTemplate>,
     interrupt: &'a Interrupt,
     log: &'a Log,
-) -> Result<Runner<'a>> {
+) -> Result<Option<Runner<'a>>> {
     let start = Instant::now();
     let mut progress = Progress::new("loading");
-    let model = Model::load(
+    interrupt.defer();
+    let loaded = Model::load(
         path,
         LoadOptions {
             open: OpenOptions { no_mmap: args.no_mmap, mlock: args.mlock },
+            repack: args.repack(),
+            cache: machine::cache_folder(),
             threads: args.threads(),
             progress: Box::new(|done, total| {
                 progress.update(done, total);
-                true
+                !interrupt.came()
             }),
         },
-    )?;
+    );
     drop(progress);
+    if interrupt.came() {
+        return Ok(None);
+    }
+    interrupt.end_program();
+    let model = loaded?;
+    if let Some(notice) = model.packing().notice() {
+        log.note(&notice);
+    }
+    let packing = model.packing().to_string();
     let template = match template {
         None if !args.raw => ChatTemplate::from_gguf(model.gguf().metadata())?,
         given => given,
@@ -86,6 +90,7 @@ pub fn open<'a>(
     let sampling = args.sampling();
     log.detail(&format!(
         "model {} ({}), {} layers, {} wide, vocabulary {}\n\
+         weights {packing}\n\
          context {n_ctx} tokens, {:.1} MB when full\n\
          {} threads, instruction set {}, passes of {}\n\
          seed {}",
@@ -100,16 +105,8 @@ pub fn open<'a>(
         session.target().max_rows(),
         sampling.seed,
     ));
-    Ok(Runner {
-        args,
-        path: path.to_owned(),
-        session,
-        template,
-        sampling,
-        load_time,
-        interrupt,
-        log,
-    })
+    let path = path.to_owned();
+    Ok(Some(Runner { args, path, session, template, sampling, load_time, interrupt, log }))
 }
 
 /// The context that was asked for; else the model's, halved until memory holds it.
@@ -123,7 +120,7 @@ fn context(args: &Args, config: &Config, log: &Log) -> usize {
     if args.ctx_size > 0 {
         return args.ctx_size;
     }
-    let free = dovetail::machine::available_memory().unwrap_or(u64::MAX);
+    let free = machine::available_memory().unwrap_or(u64::MAX);
     // The answer needs memory beside the cache.
     let fits = |n: usize| KvCache::bytes_for(config, n) <= free / 10 * 9;
     let mut n = config.n_ctx;

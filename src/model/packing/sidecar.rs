@@ -1,0 +1,340 @@
+//! Packed weights in a file of the cache directory, found again at the next start and mapped.
+//!
+//! ```text
+//!  0  magic       8 bytes
+//!  8  boot        40 bytes: the start of the system since which the data are known to be whole
+//! 48  checksum    u64: of all that follows, up to the data
+//! 56  time        u64, seconds since 1970: the file says that it was last changed then
+//! 64  identity    format and layout version, the model's path, its fingerprint, the table of matrices
+//!     checksums   u64 each matrix
+//!     data        from a multiple of 4096 on, as `plan.rs` places them
+//! ```
+//!
+//! Numbers are little-endian. The identity is not parsed: it is compared with the one that this
+//! program would write for this model, so that no offset or length in the file is ever believed.
+//!
+//! # When the data are believed
+//! A file gets its header last and its name after that, so what a killed program leaves behind is
+//! never taken for whole. Data that reached the disk in part can only be found after a crash of the
+//! system, and damage from outside changes the time of the last change. So the checksums of the data
+//! are compared when boot or time are not those of the header: once after each start of the system,
+//! when the data have to be read from the disk anyway, or after the file was copied or touched. A warm
+//! start reads the header alone, and nothing has to be forced to the disk while somebody waits.
+//!
+//! The file is named after the model's path: a model that has changed replaces its old sidecar. A
+//! program that still maps the old one keeps it until it ends.
+
+use super::part::{self, Part};
+use super::plan::{Failure, PAGE, Plan, Run};
+use crate::gguf::{FileBytes, Gguf};
+use crate::machine;
+use dovetail_kernels::cpu::LAYOUT_VERSION;
+use rayon::prelude::*;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+use twox_hash::XxHash3_64;
+
+const MAGIC: &[u8; 8] = b"DOVEPACK";
+/// The version of everything but the packed bits, whose own is [`LAYOUT_VERSION`].
+const FORMAT_VERSION: u32 = 1;
+
+/// Places in the header that no version moves.
+const BOOT_AT: usize = 8;
+const BOOT_LEN: usize = 40;
+const CHECKSUM_AT: usize = 48;
+const TIME_AT: usize = 56;
+const IDENTITY_AT: usize = 64;
+/// In the identity, behind the two versions: the length of the model's path, and the path.
+const SOURCE_AT: usize = IDENTITY_AT + 8;
+
+/// The ending of a sidecar's name.
+pub(super) const ENDING: &str = "packed";
+
+/// The sidecar of one model: there, or not there yet.
+pub(super) struct Sidecar<'a> {
+    plan: &'a Plan,
+    pool: &'a rayon::ThreadPool,
+    path: PathBuf,
+    identity: Vec<u8>,
+}
+
+impl<'a> Sidecar<'a> {
+    /// The sidecar in `folder` of `gguf`, whose matrices are those of `plan`.
+    pub(super) fn new(
+        folder: &Path,
+        gguf: &Gguf,
+        plan: &'a Plan,
+        pool: &'a rayon::ThreadPool,
+    ) -> Sidecar<'a> {
+        let source = fs::canonicalize(gguf.path()).unwrap_or_else(|_| gguf.path().to_owned());
+        let stem = source.file_stem().unwrap_or_default().to_string_lossy();
+        // File names may have 255 bytes.
+        let stem: String = stem.chars().take(50).collect();
+        let hash = XxHash3_64::oneshot(source.as_os_str().as_encoded_bytes());
+        let name = format!("{stem}-{hash:016x}.{ENDING}");
+        let identity = identity(&source, gguf.fingerprint(), plan);
+        Sidecar { plan, pool, path: folder.join(name), identity }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the data begin.
+    pub(super) fn data_at(&self) -> usize {
+        (IDENTITY_AT + self.identity.len() + 8 * self.plan.matrices().len()).next_multiple_of(PAGE)
+    }
+
+    /// Bytes of the whole file.
+    pub(super) fn len(&self) -> usize {
+        self.data_at() + self.plan.len()
+    }
+
+    /// Maps the file, if it is there and whole.
+    pub(super) fn open(
+        &self,
+        progress: &mut dyn FnMut(u64, u64) -> bool,
+    ) -> Result<FileBytes, Failure> {
+        let refused = |what: &str| Failure::Refused(format!("{}: {what}", self.path.display()));
+        let failed = |error: io::Error| refused(&error.to_string());
+        let mut file = File::open(&self.path).map_err(failed)?;
+        let info = file.metadata().map_err(failed)?;
+        let mut header = vec![0; self.data_at()];
+        if file.read_exact(&mut header).is_err() || info.len() != self.len() as u64 {
+            return Err(refused("is not of the right size"));
+        }
+        if header[..MAGIC.len()] != *MAGIC {
+            return Err(refused("was not finished"));
+        }
+        let (identity, checksums) = header[IDENTITY_AT..].split_at(self.identity.len());
+        if *identity != *self.identity {
+            return Err(refused("is for another version of the model or of this program"));
+        }
+        if header[CHECKSUM_AT..TIME_AT] != checksum(&header).to_le_bytes() {
+            return Err(refused("has a damaged header"));
+        }
+        let bytes = FileBytes::map(&file).map_err(failed)?;
+        let (boot, time) = (boot(), time(&header));
+        let untouched = boot.is_some_and(|boot| header[BOOT_AT..CHECKSUM_AT] == boot)
+            && info.modified().is_ok_and(|modified| modified == time);
+        if !untouched {
+            let mut done = 0;
+            for (matrix, checksum) in self.plan.matrices().iter().zip(checksums.as_chunks().0) {
+                let data = &bytes.bytes()[self.data_at() + matrix.at..][..matrix.rows.packed_len()];
+                let found = self.pool.install(|| sum(matrix.rows.packed_group_len(), 0, data));
+                if found.to_le_bytes() != *checksum {
+                    return Err(refused(&format!("the weights of `{}` are damaged", matrix.name)));
+                }
+                done += data.len();
+                if !progress(done as u64, self.plan.len() as u64) {
+                    return Err(Failure::Cancelled);
+                }
+            }
+            // Where that may not be written, the next start checks again.
+            let _ = self.stamp(time);
+        }
+        Ok(bytes)
+    }
+
+    /// Notes that the data are known to be whole.
+    fn stamp(&self, time: SystemTime) -> io::Result<()> {
+        let Some(boot) = boot() else { return Ok(()) };
+        let mut file = File::options().write(true).open(&self.path)?;
+        file.seek(SeekFrom::Start(BOOT_AT as u64))?;
+        file.write_all(&boot)?;
+        file.set_modified(time)
+    }
+
+    /// Packs the model into the file, for which there must be room and `spare_bytes` more, and maps it.
+    pub(super) fn create(
+        &self,
+        gguf: &Gguf,
+        spare_bytes: u64,
+        progress: &mut dyn FnMut(u64, u64) -> bool,
+    ) -> Result<FileBytes, Failure> {
+        let folder = self.path.parent().expect("the path was joined to a folder");
+        let failed = |error: io::Error| Failure::Refused(format!("{}: {error}", folder.display()));
+        fs::create_dir_all(folder).map_err(failed)?;
+        part::tidy(folder);
+        let needed = self.len() as u64 + spare_bytes;
+        let mut free = machine::free_disk(folder);
+        if free.is_some_and(|free| free < needed) {
+            // What could not be used is replaced in the end, but may be in the way until then.
+            let _ = fs::remove_file(&self.path);
+            free = machine::free_disk(folder);
+        }
+        if let Some(free) = free.filter(|free| *free < needed) {
+            let [needed, free] = [needed, free].map(|bytes| bytes as f64 / 1e9);
+            let folder = folder.display();
+            let what = format!("{folder}: {free:.1} GB are free and {needed:.1} GB needed");
+            return Err(Failure::Refused(what));
+        }
+        let mut part = Part::new(&self.path).map_err(failed)?;
+        part.reserve(self.len() as u64).map_err(failed)?;
+        let checksums = self.write_data(gguf, &mut part.file, progress)?;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let header = self.header(&checksums, now.map_or(0, |now| now.as_secs()));
+        part.file.seek(SeekFrom::Start(0)).map_err(failed)?;
+        part.file.write_all(&header).map_err(failed)?;
+        share_like(gguf.path(), &part.file).map_err(failed)?;
+        part.file.set_modified(time(&header)).map_err(failed)?;
+        let bytes = FileBytes::map(&part.file).map_err(failed)?;
+        part.publish().map_err(failed)?;
+        Ok(bytes)
+    }
+
+    /// Packs one run while the one before is being written. Returns the checksums.
+    fn write_data(
+        &self,
+        gguf: &Gguf,
+        file: &mut File,
+        progress: &mut dyn FnMut(u64, u64) -> bool,
+    ) -> Result<Vec<u64>, Failure> {
+        let failed =
+            |error: io::Error| Failure::Refused(format!("{}: {error}", self.path.display()));
+        let mut checksums = vec![0u64; self.plan.matrices().len()];
+        let (mut whole, mut next) = (vec![0; self.data_at()], Vec::new());
+        self.plan.pack(gguf, progress, |run: &Run| {
+            next.resize(run.padded, 0);
+            let (packed, padding) = next.split_at_mut(run.len);
+            padding.fill(0);
+            let (written, checksum) = self.pool.install(|| {
+                rayon::join(
+                    || file.write_all(&whole),
+                    || {
+                        run.rows.pack(run.first, packed);
+                        sum(run.rows.packed_group_len(), run.first, packed)
+                    },
+                )
+            });
+            checksums[run.matrix] = checksums[run.matrix].wrapping_add(checksum);
+            std::mem::swap(&mut whole, &mut next);
+            written.map_err(failed)
+        })?;
+        file.write_all(&whole).map_err(failed)?;
+        Ok(checksums)
+    }
+
+    /// The first bytes of a file with these data, written now.
+    fn header(&self, checksums: &[u64], seconds: u64) -> Vec<u8> {
+        let mut header = vec![0; IDENTITY_AT];
+        header[..BOOT_AT].copy_from_slice(MAGIC);
+        header[BOOT_AT..CHECKSUM_AT].copy_from_slice(&boot().unwrap_or([0; BOOT_LEN]));
+        header[TIME_AT..IDENTITY_AT].copy_from_slice(&seconds.to_le_bytes());
+        header.extend(&self.identity);
+        header.extend(checksums.iter().flat_map(|checksum| checksum.to_le_bytes()));
+        header.resize(self.data_at(), 0);
+        let checksum = checksum(&header);
+        header[CHECKSUM_AT..TIME_AT].copy_from_slice(&checksum.to_le_bytes());
+        header
+    }
+}
+
+/// What the file of a plan must say of itself.
+fn identity(source: &Path, fingerprint: u64, plan: &Plan) -> Vec<u8> {
+    let mut out = Vec::new();
+    let text = |out: &mut Vec<u8>, text: &str| {
+        out.extend((text.len() as u32).to_le_bytes());
+        out.extend(text.as_bytes());
+    };
+    out.extend(FORMAT_VERSION.to_le_bytes());
+    out.extend(LAYOUT_VERSION.to_le_bytes());
+    text(&mut out, source.to_str().unwrap_or_default());
+    out.extend(fingerprint.to_le_bytes());
+    for matrix in plan.matrices() {
+        let rows = &matrix.rows;
+        text(&mut out, &matrix.name);
+        out.extend(rows.type_id().to_le_bytes());
+        for number in [rows.n_rows(), rows.n_cols(), matrix.at, rows.packed_len()] {
+            out.extend((number as u64).to_le_bytes());
+        }
+    }
+    out
+}
+
+/// The path of the model that a sidecar was packed from, if `path` is a sidecar that says so.
+pub(super) fn source_of(path: &Path) -> Option<PathBuf> {
+    let mut start = Vec::new();
+    File::open(path).ok()?.take(SOURCE_AT as u64 + 4096).read_to_end(&mut start).ok()?;
+    start.strip_prefix(MAGIC)?;
+    let (len, source) = start.get(SOURCE_AT..)?.split_first_chunk()?;
+    let source = source.get(..u32::from_le_bytes(*len) as usize)?;
+    std::str::from_utf8(source).ok().filter(|source| !source.is_empty()).map(PathBuf::from)
+}
+
+/// Of a header: all but its changeable beginning.
+fn checksum(header: &[u8]) -> u64 {
+    XxHash3_64::oneshot(&header[TIME_AT..])
+}
+
+/// The sum of the checksums of all groups, of which `first` is the number of the first: parts of a
+/// matrix can be added up.
+fn sum(group_len: usize, first: usize, groups: &[u8]) -> u64 {
+    let groups = groups.par_chunks(group_len).enumerate();
+    let each = groups.map(|(i, group)| XxHash3_64::oneshot_with_seed((first + i) as u64, group));
+    each.reduce(|| 0, u64::wrapping_add)
+}
+
+/// When the file says that it was written.
+fn time(header: &[u8]) -> SystemTime {
+    let seconds = header[TIME_AT..].first_chunk().expect("a header has a time");
+    // As many seconds as can be added: the number may be anything.
+    let seconds = u64::from_le_bytes(*seconds).min(u64::from(u32::MAX) << 2);
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+/// The start of the system as it stands in the header.
+fn boot() -> Option<[u8; BOOT_LEN]> {
+    let id = machine::boot_id()?;
+    let mut out = [0; BOOT_LEN];
+    out.get_mut(..id.len())?.copy_from_slice(id.as_bytes());
+    Some(out)
+}
+
+/// Lets those read the file who may read the model, and its owner write.
+#[cfg(unix)]
+fn share_like(model: &Path, file: &File) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = fs::metadata(model)?.permissions().mode();
+    file.set_permissions(PermissionsExt::from_mode(mode & 0o666 | 0o600))
+}
+
+#[cfg(not(unix))]
+fn share_like(_: &Path, _: &File) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gguf::writer;
+    use crate::model::weights::Matrix;
+    use dovetail_kernels::cpu::Rows;
+
+    #[test]
+    fn a_full_disk_is_told_before_anything_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let model = folder.path().join("model.gguf");
+        std::fs::write(&model, writer::file(&[], &[("w", &[32, 16], 0, 0)], 2048)).unwrap();
+        let gguf = Gguf::open(&model).unwrap();
+        let tensor = gguf.require_tensor("w").unwrap();
+        let ty = dovetail_kernels::quant::type_info(0).unwrap();
+        let rows = Rows::new(ty, 16, 32, gguf.share(&tensor)).unwrap();
+        let plan = Plan::new(vec![Matrix { name: "w".into(), rows }]);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        let cache = folder.path().join("cache");
+        let sidecar = Sidecar::new(&cache, &gguf, &plan, &pool);
+        let create = |spare_bytes| sidecar.create(&gguf, spare_bytes, &mut |_, _| true);
+        if machine::free_disk(folder.path()).is_some() {
+            let Err(Failure::Refused(why)) = create(1 << 60) else { panic!("there was room") };
+            assert!(why.contains("GB are free") && why.contains("cache"), "{why}");
+            assert_eq!(fs::read_dir(&cache).unwrap().count(), 0);
+        }
+        let bytes = create(0).unwrap();
+        assert_eq!(bytes.bytes().len(), sidecar.len());
+        assert_eq!(source_of(sidecar.path()), Some(fs::canonicalize(&model).unwrap()));
+        assert!(bytes.bytes() == sidecar.open(&mut |_, _| false).unwrap().bytes());
+    }
+}
