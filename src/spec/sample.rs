@@ -66,13 +66,14 @@ pub struct Sampler {
 impl Sampler {
     /// A sampler with these settings.
     pub fn new(sampling: Sampling) -> Sampler {
-        // Grows no more while text is made, unless penalties look further back than anyone asks for.
+        // Grows no more while text is made, unless settings ask for more than anyone does.
         let recent = sampling.repeat_last_n.clamp(0, 4096) as usize;
+        let top_k = sampling.top_k.clamp(1, 4096);
         Sampler {
             sampling,
-            best: Vec::new(),
+            best: Vec::with_capacity(Logits::room_for_top(top_k + recent)),
             changed: Vec::with_capacity(recent),
-            weighted: Vec::new(),
+            weighted: Vec::with_capacity(top_k),
             recent: Vec::with_capacity(recent),
         }
     }

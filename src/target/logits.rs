@@ -113,6 +113,11 @@ impl Logits<'_> {
         (best * LANES + lane.unwrap_or(0)) as u32
     }
 
+    /// Candidates that [`Logits::top`] holds at most on its way to the best `k`.
+    pub fn room_for_top(k: usize) -> usize {
+        2 * k + LANES
+    }
+
     /// The `k` tokens with the largest logits, most likely first and, of equal ones, the first tokens.
     pub fn top(&self, k: usize, out: &mut Vec<Candidate>) {
         out.clear();
