@@ -18,7 +18,7 @@ const FUNCTIONS: &[&str] = &[
     "ggml_cpu_init",
     "ggml_get_type_traits_cpu",
     "ggml_(init|free|tensor_overhead|graph_overhead)",
-    "ggml_(new_tensor_2d|mul_mat|new_graph|build_forward_expand)",
+    "ggml_(new_tensor_[24]d|mul_mat|flash_attn_ext|new_graph|build_forward_expand)",
     "ggml_graph_(plan|compute|compute_with_ctx)",
     "ggml_threadpool_(new|free|params_default)",
     "ggml_backend_cpu_(init|reg|set_n_threads|set_threadpool|buffer_type)",

@@ -13,6 +13,10 @@
 mod dot;
 
 #[cfg(feature = "cpu-backend")]
+pub mod attention;
+#[cfg(feature = "cpu-backend")]
+mod graph;
+#[cfg(feature = "cpu-backend")]
 pub mod matmul;
 
 /// The C functions and types themselves, as bindgen sees them.

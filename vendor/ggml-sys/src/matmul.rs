@@ -4,6 +4,7 @@ use std::ffi::c_void;
 use std::ptr::{self, NonNull};
 
 use crate::bindings::*;
+use crate::graph::{Memory, Runner};
 use crate::{Error, check_lengths, type_info};
 
 /// How the weights lie in memory.
@@ -36,13 +37,11 @@ pub struct Problem<'a> {
 /// A ready graph of one `MUL_MAT`, with its memory and its threads.
 #[derive(Debug)]
 pub struct MatMul {
+    runner: Runner,
     weights: Memory,
     run: Memory,
     input: *mut ggml_tensor,
     output: *mut ggml_tensor,
-    graph: *mut ggml_cgraph,
-    backend: ggml_backend_t,
-    threads: ggml_threadpool_t,
     input_len: usize,
     output_len: usize,
 }
@@ -60,16 +59,14 @@ impl MatMul {
             return Err(wrong);
         }
         // SAFETY: the sizes are positive and whole blocks, so ggml finds nothing to abort over;
-        // every pointer made here lives in `Memory` or is freed in `drop`.
+        // every pointer made here lives in `Memory` or `Runner`.
         unsafe {
             let mut matmul = Self {
+                runner: Runner::new(threads),
                 weights: Memory::new(),
                 run: Memory::new(),
                 input: ptr::null_mut(),
                 output: ptr::null_mut(),
-                graph: ptr::null_mut(),
-                backend: ggml_backend_cpu_init(),
-                threads: ptr::null_mut(),
                 input_len: columns * tokens,
                 output_len: rows * tokens,
             };
@@ -90,12 +87,7 @@ impl MatMul {
             matmul.run.allocate(ggml_backend_cpu_buffer_type());
             ggml_backend_tensor_set(w, weights.as_ptr().cast(), 0, weights.len());
 
-            let mut parameters = ggml_threadpool_params_default(threads as i32);
-            matmul.threads = ggml_threadpool_new(&mut parameters);
-            ggml_backend_cpu_set_n_threads(matmul.backend, threads as i32);
-            ggml_backend_cpu_set_threadpool(matmul.backend, matmul.threads);
-            matmul.graph = ggml_new_graph(context);
-            ggml_build_forward_expand(matmul.graph, matmul.output);
+            matmul.runner.plan(&matmul.run, matmul.output);
             Ok(Some(matmul))
         }
     }
@@ -109,9 +101,7 @@ impl MatMul {
 
     /// Multiplies: the part to time.
     pub fn compute(&mut self) {
-        // SAFETY: graph, backend and threads were made for each other in `new`.
-        let status = unsafe { ggml_backend_graph_compute(self.backend, self.graph) };
-        assert_eq!(status, GGML_STATUS_SUCCESS, "ggml computes a graph that it accepted");
+        self.runner.compute();
     }
 
     /// Copies the result, `(tokens, rows)`. Panics where the length is another.
@@ -140,7 +130,7 @@ impl MatMul {
             while !kinds.is_null() && !(*kinds).is_null() {
                 let buffer = ggml_backend_buft_alloc_buffer(*kinds, 0);
                 (*w).buffer = buffer;
-                let supported = ggml_backend_supports_op(self.backend, self.output);
+                let supported = ggml_backend_supports_op(self.runner.backend, self.output);
                 (*w).buffer = ptr::null_mut();
                 ggml_backend_buffer_free(buffer);
                 if supported {
@@ -150,57 +140,5 @@ impl MatMul {
             }
         }
         None
-    }
-}
-
-impl Drop for MatMul {
-    fn drop(&mut self) {
-        // SAFETY: both were made in `new`, are used by nobody else and may be null; the backend
-        // goes first because it knows the threads.
-        unsafe {
-            ggml_backend_free(self.backend);
-            if !self.threads.is_null() {
-                ggml_threadpool_free(self.threads);
-            }
-        }
-    }
-}
-
-/// Descriptions of a few tensors and the buffer that holds their values.
-#[derive(Debug)]
-struct Memory {
-    context: *mut ggml_context,
-    buffer: ggml_backend_buffer_t,
-}
-
-impl Memory {
-    fn new() -> Self {
-        // SAFETY: with no buffer given ggml allocates room for these few descriptions itself.
-        let context = unsafe {
-            ggml_init(ggml_init_params {
-                mem_size: 8 * ggml_tensor_overhead() + ggml_graph_overhead(),
-                mem_buffer: ptr::null_mut(),
-                no_alloc: true,
-            })
-        };
-        Self { context, buffer: ptr::null_mut() }
-    }
-
-    /// # Safety
-    /// The context's tensors are unallocated and `kind` can hold them.
-    unsafe fn allocate(&mut self, kind: ggml_backend_buffer_type_t) {
-        // SAFETY: the caller's promise.
-        self.buffer = unsafe { ggml_backend_alloc_ctx_tensors_from_buft(self.context, kind) };
-        assert!(!self.buffer.is_null(), "ggml is out of memory");
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // SAFETY: made by `new` and `allocate`, both accept null.
-        unsafe {
-            ggml_backend_buffer_free(self.buffer);
-            ggml_free(self.context);
-        }
     }
 }
