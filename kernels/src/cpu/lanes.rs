@@ -130,6 +130,9 @@ pub trait Simd: Arith {
 
 /// Sixteen lanes.
 pub trait Lanes: Arith {
+    /// Registers that they take.
+    const REGISTERS: usize;
+
     /// Reads 16 floats.
     fn load(self, x: &[f32; 16]) -> Self::F;
     /// Writes 16 floats.
@@ -235,6 +238,8 @@ impl<S: Simd, const P: usize> Arith for Wide<S, P> {
 }
 
 impl<S: Simd, const P: usize> Lanes for Wide<S, P> {
+    const REGISTERS: usize = P;
+
     #[inline(always)]
     fn load(self, x: &[f32; 16]) -> Self::F {
         read_parts!(self.load(x))
