@@ -17,7 +17,7 @@
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::spec::{Sampler, Sampling};
-use crate::target::{KvCache, Outputs, Target};
+use crate::target::{CacheTypes, KvCache, Outputs, Target};
 use crate::text::Utf8Stream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,12 +31,15 @@ pub struct SessionOptions {
     pub threads: usize,
     /// Most tokens of one pass over the prompt.
     pub n_ubatch: usize,
+    /// How keys and values are stored.
+    pub cache: CacheTypes,
 }
 
 impl Default for SessionOptions {
-    /// The model's context, the machine's physical cores, passes of 512.
+    /// The model's context, the machine's physical cores, passes of 512, a cache of half floats.
     fn default() -> Self {
-        SessionOptions { n_ctx: 0, threads: crate::machine::physical_cores(), n_ubatch: 512 }
+        let (threads, cache) = (crate::machine::physical_cores(), CacheTypes::default());
+        SessionOptions { n_ctx: 0, threads, n_ubatch: 512, cache }
     }
 }
 
@@ -89,11 +92,13 @@ impl Session {
     /// An empty session.
     ///
     /// # Errors
-    /// When the context is larger than memory allows, or `DOVETAIL_ISA` names what this CPU lacks.
+    /// When the context is larger than memory allows, the types of the cache do not fit the model, or
+    /// `DOVETAIL_ISA` names what this CPU lacks.
     pub fn new(model: Arc<Model>, options: SessionOptions) -> Result<Session> {
+        let SessionOptions { threads, n_ubatch, cache, .. } = options;
         let c = model.config();
         let n_ctx = if options.n_ctx == 0 { c.n_ctx } else { options.n_ctx };
-        let needed = KvCache::bytes_for(c, n_ctx);
+        let needed = KvCache::bytes_for(c, n_ctx, cache);
         if let Some(free) = crate::machine::available_memory().filter(|&free| needed > free) {
             let [needed, free] = [needed, free].map(|bytes| bytes as f64 / 1e9);
             return Err(Error::Invalid(format!(
@@ -101,7 +106,7 @@ impl Session {
                  choose a smaller one with --ctx-size"
             )));
         }
-        let target = Target::new(model, n_ctx, options.threads, options.n_ubatch)?;
+        let target = Target::with_cache(model, n_ctx, threads, n_ubatch, cache)?;
         let tokens = Vec::with_capacity(n_ctx);
         let stats = Stats::default();
         Ok(Session { target, tokens, logits_at: 0, stats, stop: None })

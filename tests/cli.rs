@@ -214,7 +214,7 @@ fn wrong_flags_give_one_line() {
         (&["-t", "0"][..], "from 1 to 1024"),
         (&["--top-p", "2"], "from 0 to 1"),
         (&["--temp", "-1"], "positive"),
-        (&["-ctk", "q8_0"], "only f16"),
+        (&["-ctk", "q4_0"], "f16 or q8_0"),
         (&["--spec-type", "draft-simple"], "only none"),
         (&["-m", "other.gguf"], "name one"),
         (&["--nonsense"], "--help"),

@@ -2,14 +2,16 @@
 //!
 //! Logits are compared by bits, over made-up models of every kind of weight and over the real one
 //! where it is there: tokens fed one by one or together, one to three threads, every instruction
-//! set. That the logits are also the right ones is checked against [`common::naive`].
+//! set. That the logits are also the right ones is checked against [`common::naive`]. Trees of guesses
+//! have a file of their own, `trees.rs`.
 
 mod common;
 
+use common::bits::{assert_same_bits, cache_types, logits, sequence, tiny_models};
 use common::naive::{Naive, Rounding};
-use common::tiny::{ALL, N_VOCAB, Tiny};
-use common::{Random, fingerprint, load, real_model};
-use dovetail::target::{Outputs, Target};
+use common::tiny::{ALL, N_VOCAB};
+use common::{fingerprint, load, real_model};
+use dovetail::target::{CacheType, CacheTypes, Outputs, Target};
 use dovetail::{Error, Model, Sampling, Session, SessionOptions, Stop};
 use dovetail_kernels::cpu::Kernels;
 use std::process::Command;
@@ -20,48 +22,17 @@ const WIDTHS: [usize; 8] = [1, 2, 3, 5, 8, 16, 33, 64];
 /// Where a child process is told to write its fingerprints.
 const CHILD: &str = "DOVETAIL_LOSSLESS_CHILD";
 
-/// Tokens of a made-up sequence: some repeat, as in a text.
-fn sequence(n: usize, n_vocab: usize, seed: u64) -> Vec<u32> {
-    let mut random = Random(seed);
-    let mut tokens: Vec<u32> = Vec::new();
-    for i in 0..n {
-        let again = i > 4 && random.below(4) == 0;
-        tokens.push(if again { tokens[random.below(i)] } else { random.below(n_vocab) as u32 });
-    }
-    tokens
-}
-
-/// The bits of all logits, the tokens being fed `width` at a time: (n, n_vocab).
-fn logits(target: &mut Target, tokens: &[u32], width: usize) -> Vec<u32> {
-    let (mut bits, mut row) = (Vec::new(), Vec::new());
-    for chunk in tokens.chunks(width) {
-        target.append(chunk, Outputs::All).unwrap();
-        for i in 0..chunk.len() {
-            target.logits(i).copy_to(&mut row);
-            bits.extend(row.iter().map(|x| x.to_bits()));
-        }
-    }
-    bits
-}
-
-/// Does not print a million numbers when they differ.
-fn assert_same_bits(found: &[u32], expected: &[u32], n_vocab: usize, about: &str) {
-    assert_eq!(found.len(), expected.len(), "{about}");
-    if let Some(i) = found.iter().zip(expected).position(|(a, b)| a != b) {
-        let [found, expected] = [found[i], expected[i]].map(f32::from_bits);
-        let (position, token) = (i / n_vocab, i % n_vocab);
-        panic!("{about}: logit {token} at position {position} is {found}, not {expected}");
-    }
-}
-
-fn tiny_models() -> impl Iterator<Item = (&'static Tiny, Arc<Model>)> {
-    ALL.iter().map(|tiny| (tiny, Arc::new(tiny.parts().load().unwrap())))
-}
-
 /// Widths of a pass, threads and a cut-off sequence do not show in a single bit.
-fn check_passes(model: &Arc<Model>, tokens: &[u32], threads: &[usize], name: &str) {
+fn check_passes(
+    model: &Arc<Model>,
+    cache: CacheTypes,
+    tokens: &[u32],
+    threads: &[usize],
+    name: &str,
+) {
     let (n, n_vocab) = (tokens.len(), model.config().n_vocab);
-    let target = |threads, rows| Target::new(model.clone(), n + 8, threads, rows).unwrap();
+    let target =
+        |threads, rows| Target::with_cache(model.clone(), n + 8, threads, rows, cache).unwrap();
     let expected = logits(&mut target(1, 1), tokens, 1);
     for &threads in threads {
         let mut target = target(threads, n);
@@ -94,7 +65,10 @@ fn check_passes(model: &Arc<Model>, tokens: &[u32], threads: &[usize], name: &st
 #[test]
 fn logits_depend_on_the_tokens_alone() {
     for (tiny, model) in tiny_models() {
-        check_passes(&model, &sequence(100, N_VOCAB, 1), &[1, 2, 3], tiny.name);
+        for cache in cache_types(&model) {
+            let name = format!("{}, {cache:?}", tiny.name);
+            check_passes(&model, cache, &sequence(100, N_VOCAB, 1), &[1, 2, 3], &name);
+        }
     }
 }
 
@@ -103,11 +77,12 @@ fn logits_of_the_real_model_depend_on_the_tokens_alone() {
     let Some(path) = real_model() else { return };
     let model = Arc::new(load(&path).unwrap());
     let tokens = sequence(40, model.config().n_vocab, 2);
-    check_passes(&model, &tokens, &[2, 3], "the real model");
+    check_passes(&model, CacheTypes::default(), &tokens, &[2, 3], "the real model");
 }
 
 /// What every instruction set must agree on: one line a model.
 fn fingerprints() -> String {
+    use CacheType::Q8_0;
     let mut lines = String::new();
     let mut line = |name: &str, model: &Arc<Model>, n: usize, n_predict: usize| {
         let tokens = sequence(n, model.config().n_vocab, 3);
@@ -115,6 +90,11 @@ fn fingerprints() -> String {
         let mut bits = logits(&mut target, &tokens, n);
         target.truncate(n / 2);
         bits.extend(logits(&mut target, &tokens[n / 2..], 3));
+        if Q8_0.fits(model.config().head_dim) {
+            let cache = CacheTypes { keys: Q8_0, values: Q8_0 };
+            let mut target = Target::with_cache(model.clone(), n, 2, n, cache).unwrap();
+            bits.extend(logits(&mut target, &tokens, n));
+        }
         let mut session = session(model, 2, 16);
         let text = write(&mut session, &tokens, &warm(7), n_predict);
         lines += &format!("{name}: {:016x} {text:?}\n", fingerprint(bits));
@@ -163,7 +143,8 @@ fn every_instruction_set_gives_the_same_bits() {
 }
 
 fn session(model: &Arc<Model>, threads: usize, n_ubatch: usize) -> Session {
-    Session::new(model.clone(), SessionOptions { n_ctx: 0, threads, n_ubatch }).unwrap()
+    Session::new(model.clone(), SessionOptions { threads, n_ubatch, ..SessionOptions::default() })
+        .unwrap()
 }
 
 fn greedy() -> Sampling {
@@ -275,7 +256,8 @@ fn an_answer_that_ended_can_be_continued() {
 #[test]
 fn the_context_ends_where_it_says() {
     let (_, model) = tiny_models().next().unwrap();
-    let options = SessionOptions { n_ctx: 37, threads: 2, n_ubatch: 8 };
+    let options =
+        SessionOptions { n_ctx: 37, threads: 2, n_ubatch: 8, ..SessionOptions::default() };
     let mut s = Session::new(model.clone(), options).unwrap();
     assert_eq!(s.n_ctx(), 37);
     for len in [37, 38, 500] {

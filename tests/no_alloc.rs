@@ -12,7 +12,7 @@ mod common;
 use common::place::Folder;
 use common::tiny::{ALL, types::IQ4_NL};
 use dovetail::model::Repack;
-use dovetail::target::{Outputs, Target};
+use dovetail::target::{CacheType, CacheTypes, Outputs, Target};
 use dovetail::{Sampling, Session, SessionOptions};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
@@ -77,10 +77,15 @@ fn main() {
         let native = Target::new(folder.load(Repack::Off).into(), 256, 2, 32).unwrap();
         a_pass_allocates_nothing(tiny.name, native);
         let model = Arc::new(folder.load(Repack::Memory));
-        a_pass_allocates_nothing(tiny.name, Target::new(model.clone(), 256, 2, 32).unwrap());
+        let fits = CacheType::ALL.into_iter().filter(|ty| ty.fits(tiny.head_dim));
+        for cache in fits.map(|ty| CacheTypes { keys: ty, values: ty }) {
+            let target = Target::with_cache(model.clone(), 256, 2, 32, cache).unwrap();
+            a_pass_allocates_nothing(tiny.name, target);
+        }
+        let cache = CacheTypes::default();
         for temperature in [0.0, 0.8] {
             let sampling = Sampling { temperature, repeat_penalty: 1.1, ..Sampling::default() };
-            let options = SessionOptions { n_ctx: 256, threads: 2, n_ubatch: 32 };
+            let options = SessionOptions { n_ctx: 256, threads: 2, n_ubatch: 32, cache };
             let session = Session::new(model.clone(), options).unwrap();
             an_answer_allocates_its_text_alone(tiny.name, session, &sampling);
         }
@@ -105,6 +110,17 @@ fn a_pass_allocates_nothing(name: &str, mut target: Target) {
         });
         assert_eq!(requests, 0, "{name}: 6 passes of {width} tokens, {outputs:?}");
     }
+    let parents: Vec<_> =
+        (0..32).map(|node: usize| node.checked_sub(1).map(|node| node / 2)).collect();
+    let requests = requests(|| {
+        target.truncate(1);
+        for token in 0..6 {
+            target.verify(&[token; 32], &parents).unwrap();
+            target.logits(31).copy_to(&mut logits);
+            target.keep(&[0, 1, 4]).unwrap();
+        }
+    });
+    assert_eq!(requests, 0, "{name}: 6 trees of 32 nodes");
 }
 
 /// After the first token no request but one a text: `String`s that are not empty.

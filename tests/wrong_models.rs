@@ -32,7 +32,7 @@ fn refused(parts: &Parts, named: &[&str]) {
 /// Loads and runs it if that can be; the point is that nothing panics.
 fn try_to_run(parts: &Parts) -> dovetail::Result<()> {
     let model = parts.load()?;
-    let options = SessionOptions { n_ctx: 0, threads: 2, n_ubatch: 4 };
+    let options = SessionOptions { threads: 2, n_ubatch: 4, ..SessionOptions::default() };
     let mut session = Session::new(model.into(), options)?;
     session.prompt(&[1, 2, 3, 4, 5, 6], &mut |_, _| true)?;
     session.generate(&Sampling::default(), 3).try_for_each(|piece| piece.map(|_| ()))

@@ -1,39 +1,18 @@
 //! The law of this crate: every instruction set, every number of rows and every split of the work
 //! gives the bits of the naive versions. Instruction sets that this CPU lacks are named and skipped.
 
+mod common;
+
+use common::{bits, gaussian, isas, rng};
 use dovetail_kernels::SharedBytes;
 use dovetail_kernels::cpu::order;
-use dovetail_kernels::cpu::{Acts, Angles, Attention, Forms, Kernels, Packed, RopeStyle, Team};
-use dovetail_kernels::cpu::{ProductScratch, Rows};
+use dovetail_kernels::cpu::{Acts, Angles, Forms, Kernels, Packed, ProductScratch, RopeStyle};
+use dovetail_kernels::cpu::{Rows, Team};
 use dovetail_kernels::quant::{self, Kind, QuantizedRow, TypeInfo};
-use half::f16;
 use proptest::prelude::*;
 use proptest::test_runner::TestRng;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-
-const ISAS: [&str; 5] = ["amx", "avx512", "avxvnni", "avx2", "scalar"];
-
-fn isas() -> Vec<&'static Kernels> {
-    let here: Vec<_> = Kernels::available().collect();
-    for name in ISAS.iter().filter(|name| here.iter().all(|k| k.name != **name)) {
-        eprintln!("SKIPPED: this CPU has no {name}");
-    }
-    here
-}
-
-fn rng() -> TestRng {
-    TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha)
-}
-
-fn gaussian(rng: &mut TestRng, n: usize, scale: f32) -> Vec<f32> {
-    let uniform = |rng: &mut TestRng| rng.next_u32() as f32 / u32::MAX as f32 - 0.5;
-    (0..n).map(|_| (0..6).map(|_| uniform(rng)).sum::<f32>() * scale).collect()
-}
-
-fn bits(x: &[f32]) -> Vec<u32> {
-    x.iter().map(|x| x.to_bits()).collect()
-}
 
 /// Every weight type that can be multiplied: our own and those read through ggml.
 fn types() -> Vec<TypeInfo> {
@@ -295,43 +274,6 @@ proptest! {
             });
             let first = turned.get_or_insert((adjacent.clone(), halves.clone()));
             prop_assert_eq!(&*first, &(adjacent, halves), "RoPE on {}", k.name);
-        }
-    }
-
-    #[test]
-    fn attention_is_alike_and_never_looks_past_what_a_query_sees(
-        heads16 in 1usize..9, seed in any::<[u8; 32]>(), longest in 1usize..700, n in 1usize..9,
-    ) {
-        let rng = &mut TestRng::from_seed(proptest::test_runner::RngAlgorithm::ChaCha, &seed);
-        let hd = 16 * heads16;
-        let seen: Vec<usize> = (0..n).map(|_| 1 + rng.next_u32() as usize % longest).collect();
-        let row = |rng: &mut TestRng| -> Vec<f16> {
-            gaussian(rng, hd, 2.0).into_iter().map(f16::from_f32).collect()
-        };
-        let keys: Vec<Vec<f16>> = (0..longest).map(|_| row(rng)).collect();
-        let values: Vec<Vec<f16>> = (0..longest).map(|_| row(rng)).collect();
-        let queries = gaussian(rng, n * hd, 1.0);
-        let expected: Vec<u32> = (queries.chunks(hd).zip(&seen))
-            .flat_map(|(q, &seen)| bits(&order::attention(q, &keys[..seen], &values[..seen])))
-            .collect();
-        // What no query sees is infinite: it must not leak.
-        let top = *seen.iter().max().unwrap();
-        let positions = longest.next_multiple_of(16);
-        let mut packed_keys = vec![f16::INFINITY.to_bits(); positions * hd];
-        let mut packed_values = packed_keys.clone();
-        for position in 0..top {
-            for d in 0..hd {
-                packed_keys[(position / 16 * hd + d) * 16 + position % 16] = keys[position][d].to_bits();
-                packed_values[position * hd + d] = values[position][d].to_bits();
-            }
-        }
-        let task = Attention {
-            queries: &queries, seen: &seen, keys: &packed_keys, values: &packed_values, head_dim: hd,
-        };
-        for k in isas() {
-            let mut out = vec![f32::NAN; n * hd];
-            (k.attention)(&task, &mut out);
-            prop_assert_eq!(&bits(&out), &expected, "{} with {} queries", k.name, n);
         }
     }
 }

@@ -1,41 +1,60 @@
 //! Keys and values of one sequence.
 //!
-//! Half floats, one buffer a layer; in it, one after the other for each KV head, the keys in blocks of
-//! 16 positions and the values row by row, as [`dovetail_kernels::cpu::attention`] reads them:
+//! One buffer a layer; in it, one after the other for each KV head, pieces of keys and pieces of values
+//! as [`dovetail_kernels::cpu::attention`] reads them:
 //!
 //! ```text
-//! (n_kv_heads) × [ keys (n_ctx / 16, head_dim, 16) | values (n_ctx, head_dim) ]
+//! (n_kv_heads) × [ keys (n_ctx / 16 blocks) | values (n_ctx / 256 chunks) ]
 //! ```
+//!
+//! Positions `0 … len` are the sequence. What lies behind is free: a pass writes there before it
+//! decides what becomes part of the sequence.
 
+use crate::error::{Error, Result};
 use crate::model::Config;
-use dovetail_kernels::cpu::LANES;
-use half::f16;
+use dovetail_kernels::cpu::CacheType;
+use dovetail_kernels::cpu::attention::{CHUNK, Cells, Half};
+
+/// How keys and values are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheTypes {
+    /// Type of the keys.
+    pub keys: CacheType,
+    /// Type of the values.
+    pub values: CacheType,
+}
 
 /// The cache of one sequence; memory is taken from the system as positions are first written.
 pub struct KvCache {
-    layers: Vec<Vec<u16>>,
-    head_dim: usize,
+    layers: Vec<Vec<u8>>,
+    layout: Layout,
     capacity: usize,
     len: usize,
 }
 
 impl KvCache {
     /// An empty cache for `n_ctx` positions.
-    pub fn new(config: &Config, n_ctx: usize) -> KvCache {
-        let capacity = n_ctx.next_multiple_of(LANES);
-        let layer = Self::head_len(config.head_dim, capacity) * config.n_kv_heads;
+    ///
+    /// # Errors
+    /// When heads of this length cannot be stored so.
+    pub fn new(config: &Config, n_ctx: usize, types: CacheTypes) -> Result<KvCache> {
+        let (layout, hd) = (Layout::new(config, n_ctx, types), config.head_dim);
+        if let Some(ty) = [types.keys, types.values].into_iter().find(|ty| !ty.fits(hd)) {
+            let name = ty.name();
+            return Err(Error::Invalid(format!(
+                "a cache of type {name} takes heads of a multiple of 32 elements, this model's have {hd}; \
+                 use f16"
+            )));
+        }
+        let layer = layout.head_bytes() * config.n_kv_heads;
         let layers = (0..config.n_layers).map(|_| vec![0; layer]).collect();
-        KvCache { layers, head_dim: config.head_dim, capacity: n_ctx, len: 0 }
+        Ok(KvCache { layers, layout, capacity: n_ctx, len: 0 })
     }
 
     /// Bytes of a full cache of `n_ctx` positions.
-    pub fn bytes_for(config: &Config, n_ctx: usize) -> u64 {
-        let head = Self::head_len(config.head_dim, n_ctx.next_multiple_of(LANES));
-        2 * (head * config.n_kv_heads * config.n_layers) as u64
-    }
-
-    fn head_len(head_dim: usize, positions: usize) -> usize {
-        2 * positions * head_dim
+    pub fn bytes_for(config: &Config, n_ctx: usize, types: CacheTypes) -> u64 {
+        let head = Layout::new(config, n_ctx, types).head_bytes();
+        (head * config.n_kv_heads * config.n_layers) as u64
     }
 
     /// Positions that fit.
@@ -58,33 +77,74 @@ impl KvCache {
         self.len = self.len.min(len);
     }
 
+    /// Makes the next `n` positions part of the sequence.
     pub(super) fn grow(&mut self, n: usize) {
         debug_assert!(self.len + n <= self.capacity);
         self.len += n;
     }
 
-    /// One layer's buffer and the length of one head's part.
-    pub(super) fn layer_mut(&mut self, layer: usize) -> (&mut [u16], usize) {
-        let head = Self::head_len(self.head_dim, self.capacity.next_multiple_of(LANES));
-        (&mut self.layers[layer], head)
+    /// Makes those of the positions behind the sequence that `path` names, counted from its end and
+    /// ascending, part of it, in this order.
+    pub(super) fn keep(&mut self, path: &[usize]) {
+        let (layout, len) = (self.layout, self.len);
+        for layer in &mut self.layers {
+            for head in layer.chunks_exact_mut(layout.head_bytes()) {
+                // A node lies behind its place, so nothing is overwritten before it is read.
+                for (depth, node) in path.iter().enumerate().filter(|(depth, node)| depth != *node)
+                {
+                    layout.copy(head, len + node, len + depth);
+                }
+            }
+        }
+        self.grow(path.len());
+    }
+
+    /// One layer's buffer and how to read it.
+    pub(super) fn layer_mut(&mut self, layer: usize) -> (&mut [u8], Layout) {
+        (&mut self.layers[layer], self.layout)
     }
 
     /// Keys and values of one head.
-    pub(super) fn head(&self, layer: usize, head: usize) -> (&[u16], &[u16]) {
-        let len = Self::head_len(self.head_dim, self.capacity.next_multiple_of(LANES));
-        self.layers[layer][head * len..][..len].split_at(len / 2)
+    pub(super) fn head(&self, layer: usize, head: usize) -> (Cells<'_>, Cells<'_>) {
+        let Layout { types, key_bytes, .. } = self.layout;
+        let len = self.layout.head_bytes();
+        let (keys, values) = self.layers[layer][head * len..][..len].split_at(key_bytes);
+        (Cells { ty: types.keys, bytes: keys }, Cells { ty: types.values, bytes: values })
     }
 }
 
-/// Writes key and value of one position into one head's part of a layer.
-pub(super) fn store(head: &mut [u16], position: usize, key: &[f32], value: &[f32]) {
-    let (keys, values) = head.split_at_mut(head.len() / 2);
-    let head_dim = key.len();
-    let block = &mut keys[position / LANES * LANES * head_dim..][..LANES * head_dim];
-    for (lanes, key) in block.chunks_exact_mut(LANES).zip(key) {
-        lanes[position % LANES] = f16::from_f32(*key).to_bits();
+/// What one head's part of a layer looks like.
+#[derive(Clone, Copy)]
+pub(super) struct Layout {
+    types: CacheTypes,
+    head_dim: usize,
+    key_bytes: usize,
+    value_bytes: usize,
+}
+
+impl Layout {
+    fn new(config: &Config, n_ctx: usize, types: CacheTypes) -> Layout {
+        let (positions, head_dim) = (n_ctx.next_multiple_of(CHUNK), config.head_dim);
+        let [key_bytes, value_bytes] =
+            [types.keys, types.values].map(|ty| positions * ty.row_bytes(head_dim));
+        Layout { types, head_dim, key_bytes, value_bytes }
     }
-    for (out, value) in values[position * head_dim..].iter_mut().zip(value) {
-        *out = f16::from_f32(*value).to_bits();
+
+    /// Bytes of one head.
+    pub fn head_bytes(&self) -> usize {
+        self.key_bytes + self.value_bytes
+    }
+
+    /// Writes key and value of one position.
+    pub fn store(&self, head: &mut [u8], position: usize, key: &[f32], value: &[f32]) {
+        let (keys, values) = head.split_at_mut(self.key_bytes);
+        self.types.keys.store(Half::Keys, keys, position, key);
+        self.types.values.store(Half::Values, values, position, value);
+    }
+
+    fn copy(&self, head: &mut [u8], from: usize, to: usize) {
+        let (keys, values) = head.split_at_mut(self.key_bytes);
+        self.types.keys.copy(Half::Keys, keys, self.head_dim, from, to);
+        self.types.values.copy(Half::Values, values, self.head_dim, from, to);
     }
 }

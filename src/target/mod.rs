@@ -2,16 +2,21 @@
 //!
 //! ```text
 //! kv.rs        keys and values of one sequence
-//! forward.rs   n tokens in one pass over the weights
+//! mask.rs      which nodes of a tree see which
+//! pass.rs      n rows in one pass over the weights
+//! forward.rs   the target: runs of tokens, trees of guesses, and which of them are kept
 //! logits.rs    what the head leaves, and the best of a row
 //! ```
 
 mod forward;
 mod kv;
 mod logits;
+mod mask;
+mod pass;
 
+pub use dovetail_kernels::cpu::CacheType;
 pub use forward::{Outputs, Target};
-pub use kv::KvCache;
+pub use kv::{CacheTypes, KvCache};
 pub(crate) use logits::by_logit;
 #[cfg(test)]
 pub(crate) use logits::tests::rows_of;

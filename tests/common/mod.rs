@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! tiny.rs    small llama models with random weights, of any weight type and RoPE scaling
+//! bits.rs    logits as bits, token sequences, all made-up models
 //! gguf.rs    a writer of GGUF files
 //! naive.rs   the textbook forward pass in double precision
 //! place.rs   a model file beside a cache directory
@@ -9,6 +10,7 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 
+pub mod bits;
 pub mod gguf;
 pub mod naive;
 pub mod place;

@@ -26,7 +26,7 @@ mod weave;
 pub mod x86;
 
 pub use acts::{ActRows, Acts, Forms};
-pub use attention::Attention;
+pub use attention::{Attention, CacheType};
 pub use lanes::LANES;
 pub use native::{ProductScratch, Rows};
 pub use pack::{LAYOUT_VERSION, Line, Packed};
@@ -52,8 +52,10 @@ pub struct Kernels {
     pub swiglu: fn(&mut [f32], &[f32]),
     /// `rope(head, angles, style)`: rotates one head in place.
     pub rope: fn(&mut [f32], &Angles, RopeStyle),
-    /// `attention(task, out)`: some queries over one KV head, out (queries, head_dim).
-    pub attention: fn(&Attention, &mut [f32]),
+    /// `attention(task, scratch, parts)`: some query rows over one chunk of one KV head.
+    pub attention: fn(&Attention, &mut attention::Scratch, &mut [f32]),
+    /// `combine(parts, out)`: the parts of one row to its result, (head_dim).
+    pub combine: fn(&attention::Parts, &mut [f32]),
     /// `peak_read(lines)`: reads as fast as a product could; for benches.
     pub peak_read: fn(&[Line]),
     /// `peak_dot(rounds)`: multiplies as fast as a product could, and says how many operations that
@@ -116,7 +118,9 @@ macro_rules! instantiate {
                 rms_norm = norm::rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]);
                 swiglu = norm::swiglu(gate: &mut [f32], up: &[f32]);
                 rope = rope::rope(x: &mut [f32], angles: &Angles, style: RopeStyle);
-                attention = attention::attention(task: &Attention, out: &mut [f32]);
+                attention = attention::attention(
+                    task: &Attention, scratch: &mut attention::Scratch, parts: &mut [f32]);
+                combine = attention::combine(parts: &attention::Parts, out: &mut [f32]);
                 peak_read = peak::read(lines: &[Line]);
                 peak_dot = peak::dot(rounds: usize) -> u64;
             }
@@ -136,7 +140,8 @@ macro_rules! instantiate {
                 with_block_kernel!(format, kernel => blocks(kernel, &groups, units, out))
             }
             crate::cpu::Kernels {
-                name: $name, matmul, quantize, rms_norm, swiglu, rope, attention, peak_read, peak_dot,
+                name: $name, matmul, quantize, rms_norm, swiglu, rope, attention, combine, peak_read,
+                peak_dot,
             }
         };
     };

@@ -53,42 +53,50 @@ pub fn swiglu(gate: f32, up: f32) -> f32 {
     gate / (1.0 + exp(0.0 - gate)) * up
 }
 
-/// Attention of one query: `keys` and `values` are the rows it sees, in order of position.
-pub fn attention(q: &[f32], keys: &[Vec<f16>], values: &[Vec<f16>]) -> Vec<f32> {
-    let (mut largest, mut sum, mut out) = (0.0f32, 0.0f32, vec![0.0f32; q.len()]);
-    for (c, (keys, values)) in keys.chunks(CHUNK).zip(values.chunks(CHUNK)).enumerate() {
-        let score = |key: &Vec<f16>| {
-            let mut chains = [0.0f32; 2];
-            for (d, q) in q.iter().enumerate() {
-                chains[d % 2] = key[d].to_f32().mul_add(*q, chains[d % 2]);
-            }
-            chains[0] + chains[1]
-        };
-        let scores: Vec<f32> = keys.iter().map(score).collect();
-        let here = scores.iter().fold(f32::NEG_INFINITY, |m, s| m.max(*s));
-        let weights: Vec<f32> = scores.iter().map(|s| exp(s - here)).collect();
-        let mut sums = [0.0f32; 16];
-        weights.iter().enumerate().for_each(|(i, w)| sums[i % 16] += w);
-        let mut acc = vec![0.0f32; q.len()];
-        for (w, value) in weights.iter().zip(values) {
-            for (acc, v) in acc.iter_mut().zip(value) {
-                *acc = w.mul_add(v.to_f32(), *acc);
-            }
-        }
-        if c == 0 {
-            (largest, sum, out) = (here, sum_lanes(sums), acc);
-            continue;
-        }
-        let top = largest.max(here);
-        let (old, new) = (exp(largest - top), exp(here - top));
-        sum = sum.mul_add(old, sum_lanes(sums) * new);
-        for (out, acc) in out.iter_mut().zip(acc) {
-            *out = out.mul_add(old, acc * new);
-        }
-        largest = top;
+/// Quantises 32 elements of a key or value for the cache: the scale is `max|x| / 127` as a half float,
+/// `q = round(x / scale)`, ties to even; all 0 where the scale is.
+pub fn cache_block(x: &[f32], q: &mut [i8]) -> f16 {
+    let largest = x.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+    let scale = f16::from_f32(largest / 127.0);
+    for (x, q) in x.iter().zip(q) {
+        // A tiny scale is rounded coarsely: codes past ±127 are cut off. 0 / 0 becomes 0.
+        *q = (x / scale.to_f32()).round_ties_even().clamp(-127.0, 127.0) as i8;
     }
-    let inverse = 1.0 / sum;
+    scale
+}
+
+/// Attention of one query: `keys` and `values` are the rows it sees, in its order of positions.
+pub fn attention(q: &[f32], keys: &[Vec<f32>], values: &[Vec<f32>]) -> Vec<f32> {
+    let chunks = keys.chunks(CHUNK).zip(values.chunks(CHUNK));
+    let parts: Vec<_> = chunks.map(|(keys, values)| attention_part(q, keys, values)).collect();
+    let top = parts.iter().fold(f32::NEG_INFINITY, |top, part| top.max(part.0));
+    let (mut total, mut out) = (0.0f32, vec![0.0f32; q.len()]);
+    for (largest, sum, weighted) in parts {
+        let share = exp(largest - top);
+        total = share.mul_add(sum, total);
+        for (out, weighted) in out.iter_mut().zip(weighted) {
+            *out = share.mul_add(weighted, *out);
+        }
+    }
+    let inverse = 1.0 / total;
     out.iter().map(|x| x * inverse).collect()
+}
+
+/// One chunk of it: the largest score, the sum of the weights, the weighted values.
+fn attention_part(q: &[f32], keys: &[Vec<f32>], values: &[Vec<f32>]) -> (f32, f32, Vec<f32>) {
+    let score = |key: &Vec<f32>| q.iter().zip(key).fold(0.0f32, |sum, (q, k)| q.mul_add(*k, sum));
+    let scores: Vec<f32> = keys.iter().map(score).collect();
+    let largest = scores.iter().fold(f32::NEG_INFINITY, |m, s| m.max(*s));
+    let weights: Vec<f32> = scores.iter().map(|s| exp(s - largest)).collect();
+    let mut sums = [0.0f32; 16];
+    weights.iter().enumerate().for_each(|(i, w)| sums[i % 16] += w);
+    let mut weighted = vec![0.0f32; q.len()];
+    for (w, value) in weights.iter().zip(values) {
+        for (sum, v) in weighted.iter_mut().zip(value) {
+            *sum = w.mul_add(*v, *sum);
+        }
+    }
+    (largest, sum_lanes(sums), weighted)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod ppl;
 mod speed;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use dovetail::target::{CacheType, CacheTypes};
 use dovetail::{LoadOptions, Model, Repack, Result, Session, SessionOptions};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -47,6 +48,12 @@ struct Common {
     /// Where weights are packed to: auto, cache, memory or off, as in dovetail-run
     #[arg(long, value_name = "HOW", default_value = "auto")]
     repack: Repack,
+    /// How keys are cached: f16 or q8_0
+    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = cache_type)]
+    cache_type_k: CacheType,
+    /// How values are cached: f16 or q8_0
+    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = cache_type)]
+    cache_type_v: CacheType,
     /// Output format
     #[arg(short, long, value_enum, default_value = "md")]
     output: Format,
@@ -73,8 +80,13 @@ impl Common {
         if let Some(notice) = model.packing().notice() {
             eprintln!("{notice}");
         }
-        Session::new(model.into(), SessionOptions { n_ctx, threads, n_ubatch })
+        let cache = CacheTypes { keys: self.cache_type_k, values: self.cache_type_v };
+        Session::new(model.into(), SessionOptions { n_ctx, threads, n_ubatch, cache })
     }
+}
+
+fn cache_type(text: &str) -> std::result::Result<CacheType, &'static str> {
+    CacheType::ALL.into_iter().find(|ty| ty.name() == text).ok_or("give f16 or q8_0")
 }
 
 /// A length of at least one.

@@ -7,6 +7,7 @@ use crate::argv;
 use crate::log::Log;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser};
+use dovetail::target::{CacheType, CacheTypes};
 use dovetail::{ChatTemplate, Error, Repack, Result, Sampling};
 use std::ffi::OsString;
 use std::hash::{BuildHasher, RandomState};
@@ -115,14 +116,14 @@ pub struct Args {
     #[arg(allow_negative_numbers = true)]
     #[arg(env = "DOVETAIL_UBATCH_SIZE", help_heading = "Threads, context and passes")]
     ubatch_size: usize,
-    /// Type of the cached keys: f16 [-ctk]
+    /// How keys are cached: f16, or q8_0 in half the memory [-ctk]
     #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = cache_type)]
     #[arg(env = "DOVETAIL_CACHE_TYPE_K", help_heading = "Threads, context and passes")]
-    cache_type_k: String,
-    /// Type of the cached values: f16 [-ctv]
+    cache_type_k: CacheType,
+    /// The same for values [-ctv]
     #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = cache_type)]
     #[arg(env = "DOVETAIL_CACHE_TYPE_V", help_heading = "Threads, context and passes")]
-    cache_type_v: String,
+    cache_type_v: CacheType,
 
     /// Selects one of all possible texts; -1: another one each time
     #[arg(short, long, value_name = "N", default_value = "-1", value_parser = seed)]
@@ -290,6 +291,11 @@ impl Args {
         self.ubatch_size.min(self.batch_size)
     }
 
+    /// How keys and values are stored.
+    pub fn cache(&self) -> CacheTypes {
+        CacheTypes { keys: self.cache_type_k, values: self.cache_type_v }
+    }
+
     /// Most tokens of an answer.
     pub fn n_predict(&self) -> usize {
         usize::try_from(self.predict).unwrap_or(usize::MAX)
@@ -443,9 +449,9 @@ fn finite(text: &str) -> Checked<f32> {
     real(text, |_| true, "a number; 0 changes nothing")
 }
 
-fn cache_type(text: &str) -> Checked<String> {
-    let known = text == "f16";
-    known.then(|| text.to_owned()).ok_or_else(|| "only f16 is available today".into())
+fn cache_type(text: &str) -> Checked<CacheType> {
+    let mut types = CacheType::ALL.into_iter();
+    types.find(|ty| ty.name() == text).ok_or_else(|| "give f16 or q8_0".into())
 }
 
 fn spec_type(text: &str) -> Checked<String> {
@@ -481,17 +487,19 @@ mod tests {
         );
         assert_eq!((args.n_predict(), args.n_ubatch(), model), (usize::MAX, 512, None));
         assert_eq!(args.repack(), Repack::Auto);
+        assert_eq!(args.cache(), CacheTypes::default());
     }
 
     #[test]
     fn flags_work_as_llama_cpp_users_type_them() {
-        let typed = "m.gguf -t 3 -c 64 -n 5 -b 100 -ub 200 -ctk f16 -ctv f16 -s 7 --temp 0 -sys a\\tb \
+        let typed = "m.gguf -t 3 -c 64 -n 5 -b 100 -ub 200 -ctk f16 -ctv q8_0 -s 7 --temp 0 -sys a\\tb \
                      -st -r x -r y -co -ngl 99 -no-cnv -nr -e -v -p -1";
         let typed: Vec<_> = typed.split_whitespace().collect();
         let (args, model) = run(&typed).unwrap();
         assert_eq!(model.unwrap(), Path::new("m.gguf"));
         assert_eq!((args.threads(), args.ctx_size, args.n_predict()), (3, 64, 5));
         assert_eq!((args.n_ubatch(), args.sampling().seed), (100, 7));
+        assert_eq!(args.cache(), CacheTypes { keys: CacheType::F16, values: CacheType::Q8_0 });
         assert_eq!(args.system_prompt.as_deref(), Some("a\tb"));
         assert_eq!(args.prompt.as_deref(), Some("-1"));
         assert_eq!(args.reverse_prompt, ["x", "y"]);
@@ -515,7 +523,7 @@ mod tests {
             ("--repeat-penalty 0", "positive"),
             ("--repeat-last-n -2", "-1 for all"),
             ("-s -2", "-1 for a random one"),
-            ("-ctk q8_0", "only f16"),
+            ("-ctk q4_0", "f16 or q8_0"),
             ("--spec-type ngram", "only none"),
             ("--repack maybe", "auto, cache, memory or off"),
             ("--repack cache -nr", "cannot be used with"),

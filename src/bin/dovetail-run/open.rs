@@ -84,14 +84,15 @@ pub fn open<'a>(
     };
     let config = model.config().clone();
     let n_ctx = context(args, &config, log);
-    let options = SessionOptions { n_ctx, threads: args.threads(), n_ubatch: args.n_ubatch() };
+    let (threads, cache) = (args.threads(), args.cache());
+    let options = SessionOptions { n_ctx, threads, n_ubatch: args.n_ubatch(), cache };
     let mut session = Session::new(model.into(), options)?;
     let load_time = start.elapsed();
     let sampling = args.sampling();
     log.detail(&format!(
         "model {} ({}), {} layers, {} wide, vocabulary {}\n\
          weights {packing}\n\
-         context {n_ctx} tokens, {:.1} MB when full\n\
+         context {n_ctx} tokens, {:.1} MB when full (keys {}, values {})\n\
          {} threads, instruction set {}, passes of {}\n\
          seed {}",
         config.name,
@@ -99,8 +100,10 @@ pub fn open<'a>(
         config.n_layers,
         config.n_embd,
         config.n_vocab,
-        KvCache::bytes_for(&config, n_ctx) as f64 / 1e6,
-        args.threads(),
+        KvCache::bytes_for(&config, n_ctx, cache) as f64 / 1e6,
+        cache.keys.name(),
+        cache.values.name(),
+        threads,
         session.target().isa(),
         session.target().max_rows(),
         sampling.seed,
@@ -122,7 +125,7 @@ fn context(args: &Args, config: &Config, log: &Log) -> usize {
     }
     let free = machine::available_memory().unwrap_or(u64::MAX);
     // The answer needs memory beside the cache.
-    let fits = |n: usize| KvCache::bytes_for(config, n) <= free / 10 * 9;
+    let fits = |n: usize| KvCache::bytes_for(config, n, args.cache()) <= free / 10 * 9;
     let mut n = config.n_ctx;
     while n / 2 >= CONTEXT_MIN && !fits(n) {
         n /= 2;

@@ -1,0 +1,138 @@
+//! Sixteen lanes times one factor a row, summed: the one product of attention.
+//!
+//! `out[r][b] = Σᵢ factors[r][i] · cells[b][i]`, each sum one fused chain from 0, in order of `i`. For
+//! scores a cell is one element of sixteen keys and the factors are a query; for values a cell is
+//! sixteen elements of one position's value and the factors are weights.
+//!
+//! Up to six rows are kept in registers: of the sixteen of AVX2 twelve hold sums, two a cell, one a
+//! factor. Two fused steps a cycle of latency four need eight sums under way: fewer rows, or registers
+//! twice as wide, take several blocks side by side.
+
+use crate::cpu::lanes::{LANES, Lanes};
+
+/// How many blocks many rows should find side by side, of which at most [`MOST_ABREAST`].
+#[inline(always)]
+pub(super) fn abreast<S: Lanes>() -> usize {
+    if S::REGISTERS == 1 { MOST_ABREAST } else { 1 }
+}
+
+/// See [`abreast`].
+pub(super) const MOST_ABREAST: usize = 2;
+
+/// Most rows of one product.
+pub(super) const TILE: usize = 6;
+
+/// How many of `rows` rows the first tile takes: tiles are as even as they can be.
+#[inline(always)]
+pub(super) fn tile(rows: usize) -> usize {
+    rows.div_ceil(rows.div_ceil(TILE))
+}
+
+/// Sixteen numbers that can be read as floats.
+pub(super) trait Cell: Copy {
+    /// Reads them.
+    fn load<S: Lanes>(&self, s: S) -> S::F;
+}
+
+impl Cell for [f32; LANES] {
+    #[inline(always)]
+    fn load<S: Lanes>(&self, s: S) -> S::F {
+        s.load(self)
+    }
+}
+
+impl Cell for [u8; 2 * LANES] {
+    #[inline(always)]
+    fn load<S: Lanes>(&self, s: S) -> S::F {
+        s.load_f16(self)
+    }
+}
+
+/// `out[r][b] = Σᵢ factors[r][i] · cells[b][i]` for `n` rows, at most [`TILE`], and each block `b` of
+/// `stride` cells, `i` over the first `len` of them; each sum one fused chain from 0.
+#[inline(always)]
+pub(super) fn multiply<S: Lanes, C: Cell>(
+    s: S,
+    cells: &[C], // (blocks, stride)
+    stride: usize,
+    len: usize,
+    n: usize,
+    factors: (&[f32], usize), // (n, its stride)
+    out: (&mut [f32], usize), // (n, its stride), 16 a block
+) {
+    match (n, S::REGISTERS) {
+        (1, _) => blocks::<S, C, 1, 4>(s, cells, stride, len, factors, out),
+        (2, 1) => blocks::<S, C, 2, 4>(s, cells, stride, len, factors, out),
+        (2, _) => blocks::<S, C, 2, 2>(s, cells, stride, len, factors, out),
+        (3, 1) => blocks::<S, C, 3, 2>(s, cells, stride, len, factors, out),
+        (3, _) => blocks::<S, C, 3, 1>(s, cells, stride, len, factors, out),
+        (4, 1) => blocks::<S, C, 4, 2>(s, cells, stride, len, factors, out),
+        (4, _) => blocks::<S, C, 4, 1>(s, cells, stride, len, factors, out),
+        (5, 1) => blocks::<S, C, 5, 2>(s, cells, stride, len, factors, out),
+        (5, _) => blocks::<S, C, 5, 1>(s, cells, stride, len, factors, out),
+        (_, 1) => blocks::<S, C, TILE, 2>(s, cells, stride, len, factors, out),
+        (..) => blocks::<S, C, TILE, 1>(s, cells, stride, len, factors, out),
+    }
+}
+
+/// [`multiply`] for `N` rows, `W` blocks side by side as long as there are as many.
+#[inline(always)]
+fn blocks<S: Lanes, C: Cell, const N: usize, const W: usize>(
+    s: S,
+    cells: &[C],
+    stride: usize,
+    len: usize,
+    factors: (&[f32], usize),
+    (out, out_stride): (&mut [f32], usize),
+) {
+    let count = cells.len() / stride;
+    let mut block = 0;
+    while block + W <= count {
+        let out = (&mut out[block * LANES..], out_stride);
+        product::<S, C, N, W>(s, &cells[block * stride..], stride, len, factors, out);
+        block += W;
+    }
+    while block < count {
+        let out = (&mut out[block * LANES..], out_stride);
+        product::<S, C, N, 1>(s, &cells[block * stride..], stride, len, factors, out);
+        block += 1;
+    }
+}
+
+#[inline(always)]
+fn product<S: Lanes, C: Cell, const N: usize, const W: usize>(
+    s: S,
+    cells: &[C],
+    stride: usize,
+    len: usize,
+    (factors, factors_stride): (&[f32], usize),
+    (out, out_stride): (&mut [f32], usize),
+) {
+    let mut rows = [&factors[..0]; N];
+    for (r, row) in rows.iter_mut().enumerate() {
+        *row = &factors[r * factors_stride..][..len];
+    }
+    let mut columns = [&cells[..0]; W];
+    for (w, column) in columns.iter_mut().enumerate() {
+        *column = &cells[w * stride..][..len];
+    }
+    let mut sums = [[s.splat(0.0); W]; N];
+    for i in 0..len {
+        let mut here = [s.splat(0.0); W];
+        for (here, column) in here.iter_mut().zip(columns) {
+            *here = column[i].load(s);
+        }
+        for (sums, row) in sums.iter_mut().zip(rows) {
+            let factor = s.splat(row[i]);
+            for (sum, here) in sums.iter_mut().zip(here) {
+                *sum = s.fma(factor, here, *sum);
+            }
+        }
+    }
+    for (r, sums) in sums.into_iter().enumerate() {
+        for (w, sum) in sums.into_iter().enumerate() {
+            let out = out[r * out_stride + w * LANES..].first_chunk_mut();
+            s.store(sum, out.expect("each row has room for its blocks"));
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Attention: whatever a row sees, and whatever lies beside that, it has the bits of the naive version
+//! on every instruction set, for every kind of cache and every way to cut a pass into work.
+
+mod common;
+
+use common::{bits, gaussian, isas};
+use dovetail_kernels::cpu::attention::{self, Cells, Half, Plan, Scratch, Shape, View};
+use dovetail_kernels::cpu::{Attention, CacheType, order};
+use proptest::prelude::*;
+use proptest::test_runner::TestRng;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn attention_is_alike_for_rows_that_see_any_number_of_positions(
+        heads16 in 1usize..9, seed in any::<[u8; 32]>(), longest in 1usize..700, n in 1usize..9,
+        group in 1usize..5,
+    ) {
+        let rng = &mut TestRng::from_seed(proptest::test_runner::RngAlgorithm::ChaCha, &seed);
+        let seen: Vec<Vec<usize>> =
+            (0..n).map(|_| (0..1 + rng.next_u32() as usize % longest).collect()).collect();
+        let views: Vec<View> = seen.iter().map(|seen| View::plain(seen.len())).collect();
+        check_attention(rng, 16 * heads16, group, &views, &seen);
+    }
+
+    #[test]
+    fn attention_of_a_tree_is_that_of_its_paths(
+        heads16 in 1usize..9, seed in any::<[u8; 32]>(), multiple in 0usize..3, around in 0usize..70,
+        n in 1usize..65, group in 1usize..4, bushy in 1u32..20,
+    ) {
+        let rng = &mut TestRng::from_seed(proptest::test_runner::RngAlgorithm::ChaCha, &seed);
+        // Contexts around multiples of a chunk, so that trees lie across its edge.
+        let prefix = (multiple * 256 + around).saturating_sub(64);
+        let mut masks: Vec<u64> = Vec::new();
+        for node in 0..n {
+            let above = rng.next_u32() as usize % node.clamp(1, bushy as usize);
+            let parent = if node > 0 { masks[node - 1 - above] } else { 0 };
+            masks.push(parent | 1 << node);
+        }
+        let nodes = |mask: u64| (0..64).filter(move |j| mask >> j & 1 == 1);
+        let seen: Vec<Vec<usize>> = masks
+            .iter()
+            .map(|&mask| (0..prefix).chain(nodes(mask).map(|j| prefix + j)).collect())
+            .collect();
+        let views: Vec<View> = masks.iter().map(|&mask| View::tree(prefix, mask)).collect();
+        check_attention(rng, 16 * heads16, group, &views, &seen);
+    }
+}
+
+/// Attention of the rows of one pass, through the plan that the engine uses, on every instruction set
+/// and for every kind of cache, against the naive version over the positions that each row sees.
+fn check_attention(
+    rng: &mut TestRng,
+    head_dim: usize,
+    group: usize,
+    views: &[View],
+    seen: &[Vec<usize>],
+) {
+    let kv_heads = 2;
+    let positions = 1 + *seen.iter().flatten().max().unwrap();
+    // Half of the time one position stays unwritten: it may show in the rows that see it, but in no
+    // other.
+    let last = seen.last().and_then(|seen| seen.last()).unwrap();
+    let poison = if rng.next_u32() & 1 == 0 { *last } else { usize::MAX };
+    let types = [
+        (CacheType::F16, CacheType::F16),
+        (CacheType::Q8_0, CacheType::Q8_0),
+        (CacheType::F16, CacheType::Q8_0),
+        (CacheType::Q8_0, CacheType::F16),
+    ];
+    let types = types.into_iter().filter(|(k, v)| k.fits(head_dim) && v.fits(head_dim));
+    for ty in types.take(1 + rng.next_u32() as usize % 4) {
+        // What nobody has written is all ones: no number either.
+        let pieces = positions.next_multiple_of(attention::CHUNK);
+        let head_bytes = |ty: CacheType| pieces * ty.row_bytes(head_dim);
+        let mut caches =
+            [vec![0xff; kv_heads * head_bytes(ty.0)], vec![0xff; kv_heads * head_bytes(ty.1)]];
+        let mut rows: [Vec<Vec<f32>>; 2] = [Vec::new(), Vec::new()]; // (kv_heads · positions)
+        let halves = [(Half::Keys, ty.0), (Half::Values, ty.1)];
+        for (cache, rows, (half, ty)) in
+            caches.iter_mut().zip(&mut rows).zip(halves).map(|((a, b), c)| (a, b, c))
+        {
+            for cache in cache.chunks_mut(head_bytes(ty)) {
+                for position in 0..positions {
+                    let row = gaussian(rng, head_dim, 2.0);
+                    if position != poison {
+                        ty.store(half, cache, position, &row);
+                    }
+                    rows.push(ty.rounded(&row));
+                }
+            }
+        }
+        let shape = Shape { kv_heads, group, head_dim };
+        let queries = gaussian(rng, kv_heads * views.len() * group * head_dim, 1.0);
+        let query = |head: usize, row: usize| {
+            let at = (head / group * views.len() + row) * group + head % group;
+            &queries[at * head_dim..][..head_dim]
+        };
+        let expected = |row: usize, head: usize| {
+            let of = |rows: &[Vec<f32>]| {
+                let base = head / group * positions;
+                seen[row].iter().map(|p| rows[base + p].clone()).collect::<Vec<_>>()
+            };
+            bits(&order::attention(query(head, row), &of(&rows[0]), &of(&rows[1])))
+        };
+        let members = 1 + rng.next_u32() as usize % 5;
+        for k in isas() {
+            let mut out = vec![f32::NAN; views.len() * kv_heads * group * head_dim];
+            let mut scratch = Scratch::new(shape.unit_rows(), head_dim);
+            let mut first = 0;
+            while first < views.len() {
+                let room = shape.room(views.len() / 2, pieces);
+                let plan = Plan::new(shape, &views[first..], room, members);
+                let mut parts = vec![f32::NAN; plan.len()];
+                for (i, parts) in parts.chunks_mut(plan.unit_len()).enumerate() {
+                    let unit = plan.unit(i);
+                    let tokens = first + unit.tokens.start..first + unit.tokens.end;
+                    let rows = (unit.head * views.len() + tokens.start) * group;
+                    let len = tokens.len() * group;
+                    let [keys, values] = [0, 1].map(|half| {
+                        let ty = halves[half].1;
+                        let bytes = &caches[half][unit.head * head_bytes(ty)..][..head_bytes(ty)];
+                        Cells { ty, bytes }
+                    });
+                    let task = Attention {
+                        queries: &queries[rows * head_dim..][..len * head_dim],
+                        views: &views[tokens],
+                        group,
+                        keys,
+                        values,
+                        head_dim,
+                        chunk: unit.chunk,
+                    };
+                    let parts = &mut parts[..len * attention::part_len(head_dim)];
+                    (k.attention)(&task, &mut scratch, parts);
+                }
+                for row in 0..plan.tokens() {
+                    for head in 0..kv_heads * group {
+                        let at = (first + row) * kv_heads * group + head;
+                        let parts = plan.parts(&parts, row, head, views[first + row].len());
+                        (k.combine)(&parts, &mut out[at * head_dim..][..head_dim]);
+                    }
+                }
+                first += plan.tokens();
+            }
+            for (i, out) in out.chunks(head_dim).enumerate() {
+                let (row, head) = (i / (kv_heads * group), i % (kv_heads * group));
+                if !seen[row].contains(&poison) {
+                    assert_eq!(bits(out), expected(row, head), "{}, {ty:?}, row {row}", k.name);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! What the tests of kernels share.
+
+#![allow(dead_code, reason = "each test binary uses a part of this")]
+
+use dovetail_kernels::cpu::Kernels;
+use proptest::prelude::*;
+use proptest::test_runner::TestRng;
+
+const ISAS: [&str; 5] = ["amx", "avx512", "avxvnni", "avx2", "scalar"];
+
+/// The instruction sets of this CPU; those it lacks are named.
+pub fn isas() -> Vec<&'static Kernels> {
+    let here: Vec<_> = Kernels::available().collect();
+    for name in ISAS.iter().filter(|name| here.iter().all(|k| k.name != **name)) {
+        eprintln!("SKIPPED: this CPU has no {name}");
+    }
+    here
+}
+
+/// Random numbers, the same in every run.
+pub fn rng() -> TestRng {
+    TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha)
+}
+
+/// Roughly normal numbers.
+pub fn gaussian(rng: &mut TestRng, n: usize, scale: f32) -> Vec<f32> {
+    let uniform = |rng: &mut TestRng| rng.next_u32() as f32 / u32::MAX as f32 - 0.5;
+    (0..n).map(|_| (0..6).map(|_| uniform(rng)).sum::<f32>() * scale).collect()
+}
+
+/// Numbers as what they are compared by.
+pub fn bits(x: &[f32]) -> Vec<u32> {
+    x.iter().map(|x| x.to_bits()).collect()
+}

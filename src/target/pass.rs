@@ -1,0 +1,319 @@
+//! One pass over the weights serves all rows.
+//!
+//! Per layer: norm and quantise · queries, keys and values · rotate and store · attention · combine and
+//! quantise · output projection · norm and quantise · gate, up and SwiGLU · quantise · down. Each is one
+//! phase shared out over the team; the two of attention are taken again where their buffer does not hold
+//! all rows.
+//!
+//! Activations between phases are *panels*, `(width / 16, rows, 16)`: the shape in which products
+//! leave the kernels. Row `r` of a pass is written to the cache at `first + r` and sees what its view
+//! says; its position is the last of those.
+
+use super::kv::KvCache;
+use super::logits::{LogitRows, find_peaks};
+use crate::model::{Config, Layer, Model};
+use dovetail_kernels::cpu::attention::{Plan, Scratch as AttentionScratch, Shape, View, part_len};
+use dovetail_kernels::cpu::{ActRows, Acts, Angles, Attention, Forms, Kernels, LANES, Packed};
+use dovetail_kernels::cpu::{ProductScratch, Team};
+use std::ops::Range;
+
+/// A chunk of a product has at most so many (group, row) tiles, or so many groups of any size.
+const CHUNK_ROWS: usize = 256;
+const CHUNK_GROUPS: usize = 4;
+
+/// What lives between phases.
+pub(super) struct Buffers {
+    /// What each row sees: (rows).
+    pub views: Vec<View>,
+    /// What the head left of the last pass.
+    pub logits: LogitRows,
+    hidden: Vec<f32>,    // panel (n_embd)
+    qkv: Vec<f32>,       // panel ((n_heads + 2 n_kv_heads) · head_dim)
+    queries: Vec<f32>,   // (n_kv_heads, rows, group, head_dim), rotated and scaled
+    parts: Vec<f32>,     // as `Plan` has it
+    inner: Vec<f32>,     // panel (n_ff)
+    acts: Acts,          // (rows)
+    angles: Vec<Angles>, // (rows)
+    scratch: Vec<Scratch>,
+}
+
+/// What one member of the team needs for itself.
+struct Scratch {
+    row: Vec<f32>,
+    normed: Vec<f32>,
+    up: Vec<f32>,
+    attention: AttentionScratch,
+    products: ProductScratch,
+}
+
+impl Buffers {
+    /// For passes of up to `max_rows` rows over up to `n_ctx` positions.
+    pub fn new(model: &Model, n_ctx: usize, max_rows: usize, members: usize) -> Buffers {
+        let c = model.config();
+        let shape = shape(c);
+        let (q_width, kv_width) = (c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim);
+        let panel = |width: usize| vec![0.0; width.next_multiple_of(LANES) * max_rows];
+        let widest = c.n_embd.max(c.n_ff).max(q_width).max(2 * c.head_dim);
+        let scratch = || Scratch {
+            row: vec![0.0; widest],
+            normed: vec![0.0; c.n_embd],
+            up: vec![0.0; CHUNK_ROWS.max(CHUNK_GROUPS * max_rows) * LANES],
+            attention: AttentionScratch::new(shape.unit_rows(), c.head_dim),
+            products: model.weights().scratch(),
+        };
+        Buffers {
+            views: vec![View::default(); max_rows],
+            hidden: panel(c.n_embd),
+            qkv: panel(q_width + 2 * kv_width),
+            queries: vec![0.0; max_rows * q_width],
+            parts: vec![0.0; shape.room(max_rows, n_ctx)],
+            inner: panel(c.n_ff),
+            logits: LogitRows::new(c.n_vocab),
+            acts: Acts::new(max_rows, widest),
+            angles: vec![Angles::default(); max_rows],
+            scratch: (0..members).map(|_| scratch()).collect(),
+        }
+    }
+}
+
+fn shape(c: &Config) -> Shape {
+    Shape { kv_heads: c.n_kv_heads, group: c.n_heads / c.n_kv_heads, head_dim: c.head_dim }
+}
+
+/// One pass of `n` rows, the first of them written to the cache at `first`.
+pub(super) struct Pass<'a> {
+    pub c: &'a Config,
+    pub kernels: &'static Kernels,
+    pub team: &'a mut Team,
+    pub kv: &'a mut KvCache,
+    pub b: &'a mut Buffers,
+    pub n: usize,
+    pub first: usize,
+}
+
+impl Pass<'_> {
+    /// Runs `tokens` and computes the head for `rows` of them.
+    pub fn run(&mut self, model: &Model, tokens: &[u32], rows: Range<usize>) {
+        self.embed(model, tokens);
+        for (i, layer) in model.weights().layers.iter().enumerate() {
+            self.attention_block(i, layer);
+            self.feed_forward_block(layer);
+        }
+        self.head(model, rows);
+    }
+
+    fn embed(&mut self, model: &Model, tokens: &[u32]) {
+        let (c, n) = (self.c, self.n);
+        let row = &mut self.b.scratch[0].row[..c.n_embd];
+        for (r, &token) in tokens.iter().enumerate() {
+            model.embed(token, row);
+            for (g, lanes) in row.chunks_exact(LANES).enumerate() {
+                self.b.hidden[(g * n + r) * LANES..][..LANES].copy_from_slice(lanes);
+            }
+            let rope = &c.rope;
+            let position = self.b.views[r].len() - 1;
+            self.b.angles[r].set(position, &rope.frequencies, rope.factor);
+        }
+    }
+
+    fn attention_block(&mut self, i: usize, layer: &Layer) {
+        let (c, n, kernels) = (self.c, self.n, self.kernels);
+        self.norm(&layer.attn_norm, layer.qkv_forms(), 0..n);
+        let [q, k, v] = &layer.qkv;
+        let b = &mut *self.b;
+        let acts = b.acts.rows(n, c.n_embd);
+        let qkv = &mut b.qkv[..(c.n_heads + 2 * c.n_kv_heads) * c.head_dim * n];
+        let chunk = groups_per_chunk(qkv.len() / n / LANES, n, self.team);
+        self.team.share(qkv, chunk * n * LANES, &mut b.scratch, |i, out, s| {
+            multiply_stacked(kernels, &[q, k, v], i * chunk, acts, out, &mut s.products);
+        });
+        self.rotate_and_store(i);
+        let mut done = 0;
+        while done < n {
+            done += self.attend(i, done, layer.attn_output.forms());
+        }
+        self.add_product(&layer.attn_output);
+    }
+
+    /// Rotates queries and keys; keys and values go to layer `i` of the cache.
+    fn rotate_and_store(&mut self, i: usize) {
+        let (c, n, first, kernels) = (self.c, self.n, self.first, self.kernels);
+        let (hd, group) = (c.head_dim, c.n_heads / c.n_kv_heads);
+        let (q_width, kv_width) = (c.n_heads * hd, c.n_kv_heads * hd);
+        let scale = 1.0 / (hd as f32).sqrt();
+        let b = &mut *self.b;
+        let (angles, qkv) = (&b.angles[..n], &b.qkv[..]);
+        let (cache, layout) = self.kv.layer_mut(i);
+        let queries = (&mut b.queries[..n * q_width], n * group * hd);
+        let cache = (cache, layout.head_bytes());
+        self.team.share_two(queries, cache, &mut b.scratch, |head, queries, cache, s| {
+            for (j, query) in queries.chunks_exact_mut(hd).enumerate() {
+                let r = j / group;
+                gather(qkv, n, r, (head * group + j % group) * hd, query);
+                (kernels.rope)(query, &angles[r], c.rope.style);
+                query.iter_mut().for_each(|x| *x *= scale);
+            }
+            let (key, value) = s.row[..2 * hd].split_at_mut(hd);
+            for (r, angles) in angles.iter().enumerate() {
+                gather(qkv, n, r, q_width + head * hd, key);
+                gather(qkv, n, r, q_width + kv_width + head * hd, value);
+                (kernels.rope)(key, angles, c.rope.style);
+                layout.store(cache, first + r, key, value);
+            }
+        });
+    }
+
+    /// Attention of as many rows from `from` on as there is room for, quantised into `acts`; returns how
+    /// many.
+    fn attend(&mut self, i: usize, from: usize, forms: Forms) -> usize {
+        let (c, n, kernels) = (self.c, self.n, self.kernels);
+        let (hd, group) = (c.head_dim, c.n_heads / c.n_kv_heads);
+        let (b, cache) = (&mut *self.b, &*self.kv);
+        let (views, queries) = (&b.views[from..n], &b.queries[..]);
+        let plan = Plan::new(shape(c), views, b.parts.len(), self.team.members());
+        let parts = &mut b.parts[..plan.len()];
+        self.team.share(parts, plan.unit_len(), &mut b.scratch, |unit, parts, s| {
+            let unit = plan.unit(unit);
+            let rows = unit.tokens.len() * group;
+            let first = (unit.head * n + from + unit.tokens.start) * group;
+            let (keys, values) = cache.head(i, unit.head);
+            let task = Attention {
+                queries: &queries[first * hd..][..rows * hd],
+                views: &views[unit.tokens],
+                group,
+                keys,
+                values,
+                head_dim: hd,
+                chunk: unit.chunk,
+            };
+            (kernels.attention)(&task, &mut s.attention, &mut parts[..rows * part_len(hd)]);
+        });
+        let parts = &b.parts[..];
+        let row_lines = b.acts.row_lines();
+        let acts = &mut b.acts.rows_mut(from + plan.tokens())[from * row_lines..];
+        self.team.share(acts, row_lines, &mut b.scratch, |r, acts, s| {
+            let row = &mut s.row[..c.n_heads * hd];
+            for (head, out) in row.chunks_exact_mut(hd).enumerate() {
+                (kernels.combine)(&plan.parts(parts, r, head, views[r].len()), out);
+            }
+            (kernels.quantize)(row, forms, acts);
+        });
+        plan.tokens()
+    }
+
+    fn feed_forward_block(&mut self, layer: &Layer) {
+        let (c, n, kernels) = (self.c, self.n, self.kernels);
+        self.norm(&layer.ffn_norm, layer.ffn_forms(), 0..n);
+        let b = &mut *self.b;
+        let acts = b.acts.rows(n, c.n_embd);
+        let inner = &mut b.inner[..c.n_ff.next_multiple_of(LANES) * n];
+        let chunk = groups_per_chunk(inner.len() / n / LANES, n, self.team);
+        self.team.share(inner, chunk * n * LANES, &mut b.scratch, |i, gate, s| {
+            let up = &mut s.up[..gate.len()];
+            kernels.multiply(&layer.gate, i * chunk, acts, gate, false, &mut s.products);
+            kernels.multiply(&layer.up, i * chunk, acts, up, false, &mut s.products);
+            (kernels.swiglu)(gate, up);
+        });
+        let inner = &b.inner[..];
+        let forms = layer.down.forms();
+        let row_lines = b.acts.row_lines();
+        self.team.share(b.acts.rows_mut(n), row_lines, &mut b.scratch, |r, acts, s| {
+            let row = &mut s.row[..c.n_ff];
+            gather(inner, n, r, 0, row);
+            (kernels.quantize)(row, forms, acts);
+        });
+        self.add_product(&layer.down);
+    }
+
+    fn head(&mut self, model: &Model, rows: Range<usize>) {
+        let m = rows.len();
+        if m == 0 {
+            self.b.logits.resize(0);
+            return;
+        }
+        let (weights, kernels) = (model.weights(), self.kernels);
+        let output = &weights.output;
+        self.norm(&weights.output_norm, output.forms(), rows);
+        let b = &mut *self.b;
+        let (panel, peaks) = b.logits.resize(m);
+        let n_vocab = self.c.n_vocab;
+        let acts = b.acts.rows(m, self.c.n_embd);
+        let chunk = groups_per_chunk(output.n_groups(), m, self.team);
+        let (panel, peaks) = ((panel, chunk * m * LANES), (peaks, chunk * m));
+        self.team.share_two(panel, peaks, &mut b.scratch, |i, out, peaks, s| {
+            kernels.multiply(output, i * chunk, acts, out, false, &mut s.products);
+            find_peaks(out, m, n_vocab - i * chunk * LANES, peaks);
+        });
+    }
+
+    /// Normalises the given rows of the hidden state and quantises them into the first `acts`.
+    fn norm(&mut self, weight: &[f32], forms: Forms, rows: Range<usize>) {
+        let (c, n, kernels) = (self.c, self.n, self.kernels);
+        let b = &mut *self.b;
+        let hidden = &b.hidden[..];
+        let start = rows.start;
+        let row_lines = b.acts.row_lines();
+        self.team.share(b.acts.rows_mut(rows.len()), row_lines, &mut b.scratch, |r, acts, s| {
+            let row = &mut s.row[..c.n_embd];
+            gather(hidden, n, start + r, 0, row);
+            (kernels.rms_norm)(row, weight, c.rms_eps, &mut s.normed);
+            (kernels.quantize)(&s.normed, forms, acts);
+        });
+    }
+
+    /// Adds `w · acts` to the hidden state.
+    fn add_product(&mut self, w: &Packed) {
+        let (n, kernels) = (self.n, self.kernels);
+        let b = &mut *self.b;
+        let acts = b.acts.rows(n, w.n_cols());
+        let hidden = &mut b.hidden[..self.c.n_embd * n];
+        let chunk = groups_per_chunk(w.n_groups(), n, self.team);
+        self.team.share(hidden, chunk * n * LANES, &mut b.scratch, |i, out, s| {
+            kernels.multiply(w, i * chunk, acts, out, true, &mut s.products);
+        });
+    }
+}
+
+/// How many groups one member takes at a time: small enough that a slow member is not waited for,
+/// large enough that taking them costs nothing.
+fn groups_per_chunk(groups: usize, rows: usize, team: &Team) -> usize {
+    (groups / (4 * team.members())).clamp(1, (CHUNK_ROWS / rows).max(CHUNK_GROUPS))
+}
+
+/// Multiplies groups `first..` of several matrices stacked on each other.
+fn multiply_stacked(
+    kernels: &Kernels,
+    stack: &[&Packed],
+    first: usize,
+    acts: ActRows,
+    mut out: &mut [f32],
+    scratch: &mut ProductScratch,
+) {
+    let mut base = 0;
+    for w in stack {
+        let end = base + w.n_groups();
+        let at = first.max(base);
+        if at < end && !out.is_empty() {
+            let len = out.len().min((end - at) * acts.n_rows() * LANES);
+            let (mine, rest) = std::mem::take(&mut out).split_at_mut(len);
+            kernels.multiply(w, at - base, acts, mine, false, scratch);
+            out = rest;
+        }
+        base = end;
+    }
+}
+
+/// Copies elements `from..from + out.len()` of row `r` out of a panel of `n` rows.
+pub(super) fn gather(panel: &[f32], n: usize, r: usize, from: usize, out: &mut [f32]) {
+    if n == 1 {
+        return out.copy_from_slice(&panel[from..][..out.len()]);
+    }
+    let mut done = 0;
+    while done < out.len() {
+        let (group, lane) = ((from + done) / LANES, (from + done) % LANES);
+        let len = (LANES - lane).min(out.len() - done);
+        let lanes = &panel[(group * n + r) * LANES + lane..][..len];
+        out[done..done + len].copy_from_slice(lanes);
+        done += len;
+    }
+}

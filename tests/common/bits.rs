@@ -1,0 +1,55 @@
+//! Logits of whole models as bits, and what they are computed from.
+
+use super::Random;
+use super::tiny::{ALL, Tiny};
+use dovetail::Model;
+use dovetail::target::{CacheType, CacheTypes, Outputs, Target};
+use std::sync::Arc;
+
+/// Tokens of a made-up sequence: some repeat, as in a text.
+pub fn sequence(n: usize, n_vocab: usize, seed: u64) -> Vec<u32> {
+    let mut random = Random(seed);
+    let mut tokens: Vec<u32> = Vec::new();
+    for i in 0..n {
+        let again = i > 4 && random.below(4) == 0;
+        tokens.push(if again { tokens[random.below(i)] } else { random.below(n_vocab) as u32 });
+    }
+    tokens
+}
+
+/// The bits of all logits, the tokens being fed `width` at a time: (n, n_vocab).
+pub fn logits(target: &mut Target, tokens: &[u32], width: usize) -> Vec<u32> {
+    let (mut bits, mut row) = (Vec::new(), Vec::new());
+    for chunk in tokens.chunks(width) {
+        target.append(chunk, Outputs::All).unwrap();
+        for i in 0..chunk.len() {
+            target.logits(i).copy_to(&mut row);
+            bits.extend(row.iter().map(|x| x.to_bits()));
+        }
+    }
+    bits
+}
+
+/// Compares logits; does not print a million numbers when they differ.
+pub fn assert_same_bits(found: &[u32], expected: &[u32], n_vocab: usize, about: &str) {
+    assert_eq!(found.len(), expected.len(), "{about}");
+    if let Some(i) = found.iter().zip(expected).position(|(a, b)| a != b) {
+        let [found, expected] = [found[i], expected[i]].map(f32::from_bits);
+        let (position, token) = (i / n_vocab, i % n_vocab);
+        panic!("{about}: logit {token} at position {position} is {found}, not {expected}");
+    }
+}
+
+/// The made-up models.
+pub fn tiny_models() -> impl Iterator<Item = (&'static Tiny, Arc<Model>)> {
+    ALL.iter().map(|tiny| (tiny, Arc::new(tiny.parts().load().unwrap())))
+}
+
+/// Half floats, and what else the model's heads can be stored as.
+pub fn cache_types(model: &Model) -> impl Iterator<Item = CacheTypes> {
+    use CacheType::{F16, Q8_0};
+    let fits = Q8_0.fits(model.config().head_dim);
+    let all = [(F16, F16), (Q8_0, Q8_0), (Q8_0, F16), (F16, Q8_0)];
+    let all = all.map(|(keys, values)| CacheTypes { keys, values });
+    all.into_iter().take(if fits { 4 } else { 1 })
+}
