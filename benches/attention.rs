@@ -12,7 +12,9 @@
 
 mod common;
 
-use common::{Bench, Numbers};
+#[cfg(not(feature = "rival"))]
+use common::NoRival;
+use common::{Bench, Load, Numbers, Side};
 use criterion::Criterion;
 use dovetail_kernels::cpu::attention::{Cells, Half, Plan, Scratch, Shape, View, part_len};
 use dovetail_kernels::cpu::{Attention, CacheType, Kernels, Team, order};
@@ -33,14 +35,17 @@ fn main() {
             for ty in CacheType::ALL {
                 let case = format!("{} {context} x {n}", ty.name());
                 let mut ours = Ours::new(&problem, ty, kernels, bench.threads);
-                ours.attend();
+                ours.run();
                 ours.check();
                 let bytes = 2 * SHAPE.kv_heads * problem.positions() * ty.row_bytes(SHAPE.head_dim);
-                let ours = bench.rate(&mut group, "dovetail", &case, bytes, &mut || ours.attend());
-                let rival = rival(&problem, ty, bench.threads).and_then(|mut rival| {
-                    bench.rate(&mut group, "ggml", &case, bytes, &mut || rival.compute())
-                });
-                common::print_ratio(&case, ours, rival);
+                let load = Load { bytes, operations: 0 };
+                if !bench.rate(&mut group, "dovetail", &case, load, &mut || ours.run()) {
+                    continue;
+                }
+                if let Some(mut rival) = rival(&problem, ty, bench.threads) {
+                    bench.rate(&mut group, "ggml", &case, load, &mut || rival.run());
+                    common::print_ratio(&case, "ggml", &mut ours, &mut rival);
+                }
             }
         }
     }
@@ -130,8 +135,27 @@ impl Ours<'_> {
         }
     }
 
+    /// Some rows have the bits of the specification.
+    fn check(&self) {
+        let (hd, group, n) = (SHAPE.head_dim, SHAPE.group, self.views.len());
+        for (row, head) in [(0, 0), (n / 2, 5), (n - 1, HEADS - 1)] {
+            let at = ((head / group * n + row) * group + head % group) * hd;
+            let of = |half: usize| {
+                let rows = &self.problem.rows[half][head / group];
+                self.problem.seen(row).map(|p| self.ty.rounded(&rows[p])).collect::<Vec<_>>()
+            };
+            let query = &self.problem.queries[at..][..hd];
+            let expected = order::attention(query, &of(0), &of(1));
+            let found = &self.out[(row * HEADS + head) * hd..][..hd];
+            let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(found), bits(&expected), "row {row}, head {head}");
+        }
+    }
+}
+
+impl Side for Ours<'_> {
     /// The two phases of a pass that attend: parts, then rows.
-    fn attend(&mut self) {
+    fn run(&mut self) {
         let (hd, group, n) = (SHAPE.head_dim, SHAPE.group, self.views.len());
         let mut first = 0;
         while first < n {
@@ -164,37 +188,11 @@ impl Ours<'_> {
             first += plan.tokens();
         }
     }
-
-    /// Some rows have the bits of the specification.
-    fn check(&self) {
-        let (hd, group, n) = (SHAPE.head_dim, SHAPE.group, self.views.len());
-        for (row, head) in [(0, 0), (n / 2, 5), (n - 1, HEADS - 1)] {
-            let at = ((head / group * n + row) * group + head % group) * hd;
-            let of = |half: usize| {
-                let rows = &self.problem.rows[half][head / group];
-                self.problem.seen(row).map(|p| self.ty.rounded(&rows[p])).collect::<Vec<_>>()
-            };
-            let query = &self.problem.queries[at..][..hd];
-            let expected = order::attention(query, &of(0), &of(1));
-            let found = &self.out[(row * HEADS + head) * hd..][..hd];
-            let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-            assert_eq!(bits(found), bits(&expected), "row {row}, head {head}");
-        }
-    }
 }
 
 #[cfg(not(feature = "rival"))]
 fn rival(_: &Problem, _: CacheType, _: usize) -> Option<NoRival> {
     None
-}
-
-/// Stands where ggml would without the feature.
-#[cfg(not(feature = "rival"))]
-struct NoRival;
-
-#[cfg(not(feature = "rival"))]
-impl NoRival {
-    fn compute(&mut self) {}
 }
 
 /// ggml over the same numbers.

@@ -7,7 +7,7 @@
 
 mod common;
 
-use common::{Bench, Numbers};
+use common::{Bench, Load, Numbers};
 use criterion::Criterion;
 use dovetail_kernels::cpu::{Angles, Kernels, RopeStyle, order};
 
@@ -40,7 +40,8 @@ fn norm(criterion: &mut Criterion, bench: &Bench, kernels: &Kernels) {
         };
         work();
         let case = format!("norm of {n} rows");
-        bench.rate(&mut group, kernels.name, &case, 4 * n * WIDTH, &mut work);
+        let load = Load { bytes: 4 * n * WIDTH, operations: 0 };
+        bench.rate(&mut group, kernels.name, &case, load, &mut work);
         for (row, out) in rows.chunks_exact(WIDTH).zip(out.chunks_exact(WIDTH)) {
             assert_eq!(bits(out), bits(&order::rms_norm(row, &weight, 1e-5)));
         }
@@ -64,7 +65,8 @@ fn rope(criterion: &mut Criterion, bench: &Bench, kernels: &Kernels, name: &str,
         turn(&mut rows);
         assert_eq!(bits(&rows[..HEAD_DIM]), bits(&expected));
         let case = format!("rope of {n} rows, {name}");
-        bench.rate(&mut group, kernels.name, &case, 4 * n * WIDTH, &mut || turn(&mut rows));
+        let load = Load { bytes: 4 * n * WIDTH, operations: 0 };
+        bench.rate(&mut group, kernels.name, &case, load, &mut || turn(&mut rows));
     }
     group.finish();
 }

@@ -1,14 +1,16 @@
 //! What the benches share: the machine's read bandwidth, and how a time is printed against it.
 //!
-//! A bench checks its answer first, then times each contender of a group:
+//! A bench checks its answer first, times each contender of a group, then two of them by turns:
 //!
 //! ```ignore
 //! let mut criterion = Criterion::default().configure_from_args();
 //! let bench = Bench::new();
 //! let mut group = criterion.benchmark_group("attention");
-//! let ours = bench.rate(&mut group, "dovetail", "4096 x 16", bytes, &mut || attend());
-//! let rival = bench.rate(&mut group, "ggml", "4096 x 16", bytes, &mut || rival.compute());
-//! print_ratio("4096 x 16", ours, rival);
+//! let load = Load { bytes, operations: 0 };
+//! if bench.rate(&mut group, "dovetail", "4096 x 16", load, &mut || ours.run()) {
+//!     bench.rate(&mut group, "ggml", "4096 x 16", load, &mut || rival.run());
+//!     print_ratio("4096 x 16", "ggml", &mut ours, &mut rival);
+//! }
 //! ```
 
 #![allow(dead_code, reason = "each bench uses a part of this")]
@@ -27,45 +29,56 @@ pub fn threads() -> usize {
     threads.unwrap_or_else(dovetail::machine::physical_cores).max(1)
 }
 
-/// The threads of this process and the read bandwidth they have, measured once.
+/// What an answer takes at least.
+#[derive(Clone, Copy)]
+pub struct Load {
+    /// Bytes that are read from memory.
+    pub bytes: usize,
+    /// Operations on small integers, two for each product; 0 where it takes others.
+    pub operations: usize,
+}
+
+/// The threads of this process and the ceilings they have, measured once.
 pub struct Bench {
     /// Threads at work, see [`threads`].
     pub threads: usize,
     /// Bytes a second that so many threads read from memory.
     read: f64,
+    /// Operations a second on small integers.
+    dot: f64,
 }
 
 impl Bench {
-    /// Measures the read bandwidth: the best of five.
+    /// Measures the ceilings: the best of five.
     pub fn new() -> Bench {
         let threads = threads();
         let ceilings = Ceilings::new(threads).expect("DOVETAIL_ISA names an instruction set");
         let read = (0..5).map(|_| ceilings.read()).fold(0.0, f64::max);
-        println!("read bandwidth of {threads} threads: {:.1} GB/s", read / 1e9);
-        Bench { threads, read }
+        let dot = (0..5).map(|_| ceilings.dot()).fold(0.0, f64::max);
+        println!("{threads} threads: {:.1} GB/s read, {:.0} GOP/s", read / 1e9, dot / 1e9);
+        Bench { threads, read, dot }
     }
 
-    /// Times `work`, which has to read `bytes`, as `contender/case`; prints its rate and that rate's
-    /// share of the read bandwidth. Returns the median in seconds, or `None` where the command line left
-    /// it out.
+    /// Times `work` as `contender/case` and prints its rates and their shares of the ceilings. Whether
+    /// the command line asked for it.
     pub fn rate(
         &self,
         group: &mut BenchmarkGroup<WallTime>,
         contender: &str,
         case: &str,
-        bytes: usize,
+        load: Load,
         work: &mut dyn FnMut(),
-    ) -> Option<f64> {
-        group.throughput(Throughput::Bytes(bytes as u64));
-        let median = time(group, contender, case, work)?;
-        let rate = bytes as f64 / median;
-        println!(
-            "  {contender} {case}: {:.1} us, {:.2} GB/s, {:.0} % of the read bandwidth",
-            median * 1e6,
-            rate / 1e9,
-            100.0 * rate / self.read
-        );
-        Some(median)
+    ) -> bool {
+        group.throughput(Throughput::Bytes(load.bytes as u64));
+        let Some(median) = time(group, contender, case, work) else { return false };
+        let (read, dot) = (load.bytes as f64 / median, load.operations as f64 / median);
+        print!("  {contender} {case}: {:.1} us, {:.2} GB/s", median * 1e6, read / 1e9);
+        print!(" ({:.0} % of the read bandwidth)", 100.0 * read / self.read);
+        if load.operations > 0 {
+            print!(", {:.0} GOP/s ({:.0} % of the peak)", dot / 1e9, 100.0 * dot / self.dot);
+        }
+        println!();
+        true
     }
 }
 
@@ -89,15 +102,69 @@ pub fn time(
             elapsed
         });
     });
-    seconds.sort_by(f64::total_cmp);
-    seconds.get(seconds.len() / 2).copied()
+    (!seconds.is_empty()).then(|| median(seconds))
 }
 
-/// Prints our time as a part of the rival's, where both were measured.
-pub fn print_ratio(case: &str, ours: Option<f64>, rival: Option<f64>) {
-    if let (Some(ours), Some(rival)) = (ours, rival) {
-        println!("  {case}: {:.3} of the rival's time", ours / rival);
+/// One of two sides that are timed by turns.
+pub trait Side {
+    /// What is timed.
+    fn run(&mut self);
+    /// Leaves the cores to the other side.
+    fn rest(&mut self) {}
+}
+
+#[cfg(feature = "rival")]
+impl Side for ggml_sys::matmul::MatMul {
+    fn run(&mut self) {
+        self.compute();
     }
+    fn rest(&mut self) {
+        self.rest();
+    }
+}
+
+#[cfg(feature = "rival")]
+impl Side for ggml_sys::attention::FlashAttention {
+    fn run(&mut self) {
+        self.compute();
+    }
+    fn rest(&mut self) {
+        self.rest();
+    }
+}
+
+/// Stands where ggml would without the feature.
+pub struct NoRival;
+
+impl Side for NoRival {
+    fn run(&mut self) {}
+}
+
+/// Runs our side and a rival's by turns, in each turn once to wake the threads and three times on the
+/// clock; prints the median of ours as a part of the rival's.
+pub fn print_ratio(case: &str, rival: &str, ours: &mut dyn Side, theirs: &mut dyn Side) {
+    let mut seconds = [Vec::new(), Vec::new()];
+    let turn = |side: &mut dyn Side, seconds: &mut Vec<f64>| {
+        side.run();
+        for _ in 0..3 {
+            let start = Instant::now();
+            side.run();
+            seconds.push(start.elapsed().as_secs_f64());
+        }
+        side.rest();
+    };
+    let start = Instant::now();
+    while seconds[0].len() < 9 || start.elapsed() < Duration::from_secs(1) {
+        turn(ours, &mut seconds[0]);
+        turn(theirs, &mut seconds[1]);
+    }
+    let [ours, theirs] = seconds.map(median);
+    println!("  {case}: {:.3} of the time of {rival}", ours / theirs);
+}
+
+fn median(mut seconds: Vec<f64>) -> f64 {
+    seconds.sort_by(f64::total_cmp);
+    seconds[seconds.len() / 2]
 }
 
 /// Numbers that are the same in every run: SplitMix64.

@@ -14,12 +14,8 @@ use super::logits::{LogitRows, find_peaks};
 use crate::model::{Config, Layer, Model};
 use dovetail_kernels::cpu::attention::{Plan, Scratch as AttentionScratch, Shape, View, part_len};
 use dovetail_kernels::cpu::{ActRows, Acts, Angles, Attention, Forms, Kernels, LANES, Packed};
-use dovetail_kernels::cpu::{ProductScratch, Team};
+use dovetail_kernels::cpu::{ProductScratch, Team, chunk_len, groups_per_chunk};
 use std::ops::Range;
-
-/// A chunk of a product has at most so many (group, row) tiles, or so many groups of any size.
-const CHUNK_ROWS: usize = 256;
-const CHUNK_GROUPS: usize = 4;
 
 /// What lives between phases.
 pub(super) struct Buffers {
@@ -57,7 +53,7 @@ impl Buffers {
         let scratch = || Scratch {
             row: vec![0.0; widest],
             normed: vec![0.0; c.n_embd],
-            up: vec![0.0; CHUNK_ROWS.max(CHUNK_GROUPS * max_rows) * LANES],
+            up: vec![0.0; chunk_len(max_rows)],
             attention: AttentionScratch::new(shape.unit_rows(), c.head_dim),
             products: model.weights().scratch(),
         };
@@ -123,7 +119,7 @@ impl Pass<'_> {
         let b = &mut *self.b;
         let acts = b.acts.rows(n, c.n_embd);
         let qkv = &mut b.qkv[..(c.n_heads + 2 * c.n_kv_heads) * c.head_dim * n];
-        let chunk = groups_per_chunk(qkv.len() / n / LANES, n, self.team);
+        let chunk = groups_per_chunk(qkv.len() / n / LANES, n, self.team.members());
         self.team.share(qkv, chunk * n * LANES, &mut b.scratch, |i, out, s| {
             multiply_stacked(kernels, &[q, k, v], i * chunk, acts, out, &mut s.products);
         });
@@ -207,7 +203,7 @@ impl Pass<'_> {
         let b = &mut *self.b;
         let acts = b.acts.rows(n, c.n_embd);
         let inner = &mut b.inner[..c.n_ff.next_multiple_of(LANES) * n];
-        let chunk = groups_per_chunk(inner.len() / n / LANES, n, self.team);
+        let chunk = groups_per_chunk(inner.len() / n / LANES, n, self.team.members());
         self.team.share(inner, chunk * n * LANES, &mut b.scratch, |i, gate, s| {
             let up = &mut s.up[..gate.len()];
             kernels.multiply(&layer.gate, i * chunk, acts, gate, false, &mut s.products);
@@ -238,7 +234,7 @@ impl Pass<'_> {
         let (panel, peaks) = b.logits.resize(m);
         let n_vocab = self.c.n_vocab;
         let acts = b.acts.rows(m, self.c.n_embd);
-        let chunk = groups_per_chunk(output.n_groups(), m, self.team);
+        let chunk = groups_per_chunk(output.n_groups(), m, self.team.members());
         let (panel, peaks) = ((panel, chunk * m * LANES), (peaks, chunk * m));
         self.team.share_two(panel, peaks, &mut b.scratch, |i, out, peaks, s| {
             kernels.multiply(output, i * chunk, acts, out, false, &mut s.products);
@@ -267,17 +263,11 @@ impl Pass<'_> {
         let b = &mut *self.b;
         let acts = b.acts.rows(n, w.n_cols());
         let hidden = &mut b.hidden[..self.c.n_embd * n];
-        let chunk = groups_per_chunk(w.n_groups(), n, self.team);
+        let chunk = groups_per_chunk(w.n_groups(), n, self.team.members());
         self.team.share(hidden, chunk * n * LANES, &mut b.scratch, |i, out, s| {
             kernels.multiply(w, i * chunk, acts, out, true, &mut s.products);
         });
     }
-}
-
-/// How many groups one member takes at a time: small enough that a slow member is not waited for,
-/// large enough that taking them costs nothing.
-fn groups_per_chunk(groups: usize, rows: usize, team: &Team) -> usize {
-    (groups / (4 * team.members())).clamp(1, (CHUNK_ROWS / rows).max(CHUNK_GROUPS))
 }
 
 /// Multiplies groups `first..` of several matrices stacked on each other.

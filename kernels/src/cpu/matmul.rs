@@ -25,6 +25,21 @@ use super::pack::{Layout, Lines, Packed, Units, foreign_stride};
 /// Rows of activations that share one pass over a group of weights.
 const PANEL: usize = 32;
 
+/// A chunk of a product has at most so many (group, row) tiles, or so many groups of any size.
+const CHUNK_TILES: usize = 256;
+const CHUNK_GROUPS: usize = 4;
+
+/// How many of a matrix's `groups` a member of a team takes at a time for `rows` rows: small enough that
+/// a slow member is not waited for, large enough that taking them costs nothing.
+pub fn groups_per_chunk(groups: usize, rows: usize, members: usize) -> usize {
+    (groups / (4 * members)).clamp(1, (CHUNK_TILES / rows).max(CHUNK_GROUPS))
+}
+
+/// Most floats that such a chunk writes, for up to `rows` rows.
+pub fn chunk_len(rows: usize) -> usize {
+    CHUNK_TILES.max(CHUNK_GROUPS * rows) * LANES
+}
+
 /// Which groups are multiplied by what: as many as the output has tiles, (groups, rows, 16).
 pub(super) struct Groups<'a> {
     pub w: &'a Packed,

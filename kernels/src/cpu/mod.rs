@@ -28,6 +28,7 @@ pub mod x86;
 pub use acts::{ActRows, Acts, Forms};
 pub use attention::{Attention, CacheType};
 pub use lanes::LANES;
+pub use matmul::{chunk_len, groups_per_chunk};
 pub use native::{ProductScratch, Rows};
 pub use pack::{LAYOUT_VERSION, Line, Packed};
 pub use rope::{Angles, RopeStyle};

@@ -98,6 +98,11 @@ impl FlashAttention {
         self.runner.compute();
     }
 
+    /// Lets the threads sleep until the next `compute`: by themselves they spin for a tenth of a second.
+    pub fn rest(&mut self) {
+        self.runner.rest();
+    }
+
     /// Copies the result, `(rows, heads, head_dim)`. Panics where the length is another.
     pub fn output(&self, out: &mut [f32]) {
         assert_eq!(out.len(), self.len, "results are (rows, heads, head_dim)");

@@ -322,6 +322,7 @@ unsafe extern "C" {
 }
 unsafe extern "C" {
     pub fn ggml_threadpool_free(threadpool: *mut ggml_threadpool);
+    pub fn ggml_threadpool_pause(threadpool: *mut ggml_threadpool);
 }
 unsafe extern "C" {
     pub fn ggml_graph_plan(

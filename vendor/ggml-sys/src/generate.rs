@@ -20,7 +20,7 @@ const FUNCTIONS: &[&str] = &[
     "ggml_(init|free|tensor_overhead|graph_overhead)",
     "ggml_(new_tensor_[24]d|mul_mat|flash_attn_ext|new_graph|build_forward_expand)",
     "ggml_graph_(plan|compute|compute_with_ctx)",
-    "ggml_threadpool_(new|free|params_default)",
+    "ggml_threadpool_(new|pause|free|params_default)",
     "ggml_backend_cpu_(init|reg|set_n_threads|set_threadpool|buffer_type)",
     "ggml_backend_(free|graph_compute|tensor_set|tensor_get|supports_op)",
     "ggml_backend_(reg_dev_get|reg_get_proc_address|buffer_free|buft_alloc_buffer)",

@@ -44,6 +44,12 @@ impl Runner {
         let status = unsafe { ggml_backend_graph_compute(self.backend, self.graph) };
         assert_eq!(status, GGML_STATUS_SUCCESS, "ggml computes a graph that it accepted");
     }
+
+    /// Lets the threads sleep until the next `compute`: by themselves they spin for a tenth of a second.
+    pub fn rest(&mut self) {
+        // SAFETY: the threads are this runner's and no graph is being computed.
+        unsafe { ggml_threadpool_pause(self.threads) };
+    }
 }
 
 impl Drop for Runner {

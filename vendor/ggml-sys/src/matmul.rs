@@ -104,6 +104,11 @@ impl MatMul {
         self.runner.compute();
     }
 
+    /// Lets the threads sleep until the next `compute`: by themselves they spin for a tenth of a second.
+    pub fn rest(&mut self) {
+        self.runner.rest();
+    }
+
     /// Copies the result, `(tokens, rows)`. Panics where the length is another.
     pub fn output(&self, out: &mut [f32]) {
         assert_eq!(out.len(), self.output_len, "results are (tokens, rows)");
