@@ -322,6 +322,8 @@ unsafe extern "C" {
 }
 unsafe extern "C" {
     pub fn ggml_threadpool_free(threadpool: *mut ggml_threadpool);
+}
+unsafe extern "C" {
     pub fn ggml_threadpool_pause(threadpool: *mut ggml_threadpool);
 }
 unsafe extern "C" {

@@ -1,97 +1,19 @@
-//! AMX: many rows of activations as int8 tiles; everything else as AVX-512 does it.
+//! One sub-block at a time.
 //!
-//! A tile of weights is 16 output rows of one sub-block: its lines as they are packed, unpacked to
-//! bytes, are the interleaving by four that the instruction asks for. A tile of activations is up to 16
-//! rows, read in place. Their product is the exact integer sum of each (row, output), which then
-//! enters the result by the same steps as everywhere.
-//!
-//! The intrinsics are not stable yet, so tiles are spelled in assembly. Nothing else uses the tile
-//! registers, and each call leaves them as it found them: released.
+//! Its sums leave the tiles and enter the result by the steps of [`BlockKernel::finish`], after an integer
+//! scale where there are such. Tiles work on one chunk while the one before is made use of.
 
-use super::avx512::{self, Avx512};
-use crate::cpu::blocks::{self, BlockKernel, with_block_kernel};
+use super::{GROUPS, TILE, Tiles};
+use crate::cpu::ActRows;
+use crate::cpu::blocks::{self, BlockKernel};
 use crate::cpu::lanes::{Arith, LANES, Simd};
-use crate::cpu::matmul::Groups;
-use crate::cpu::pack::{Layout, Lines, Units};
-use crate::cpu::{ActRows, Kernels, Packed};
+use crate::cpu::pack::{Lines, Units};
+use crate::cpu::x86::avx512::Avx512;
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-/// From so many rows on tiles win over AVX-512: measured on Emerald Rapids.
-const fn min_rows(scaled: bool) -> usize {
-    if scaled { 12 } else { 24 }
-}
-
-/// Rows of a tile.
-const TILE: usize = 16;
-
 /// Rows that share one unpacking of the weights.
 const PANEL: usize = 4 * TILE;
-
-/// Whether the CPU has AVX-512 and AMX int8 and the system lets us use the tiles; asks it for that.
-pub fn detected() -> bool {
-    const AMX_TILE_AND_INT8: u32 = 1 << 24 | 1 << 25;
-    Avx512::detect().is_some()
-        && __cpuid_count(7, 0).edx & AMX_TILE_AND_INT8 == AMX_TILE_AND_INT8
-        && tiles_permitted()
-}
-
-/// Linux hands out the 8 KB of tile state only to a process that has asked.
-#[cfg(target_os = "linux")]
-fn tiles_permitted() -> bool {
-    const ARCH_PRCTL: i64 = 158;
-    const ARCH_REQ_XCOMP_PERM: u64 = 0x1023;
-    const XFEATURE_XTILEDATA: u64 = 18;
-    let outcome: i64;
-    // SAFETY: a system call that touches no memory of ours.
-    unsafe {
-        asm!("syscall", inlateout("rax") ARCH_PRCTL => outcome, in("rdi") ARCH_REQ_XCOMP_PERM,
-            in("rsi") XFEATURE_XTILEDATA, lateout("rcx") _, lateout("r11") _, options(nostack));
-    }
-    outcome == 0
-}
-
-#[cfg(not(target_os = "linux"))]
-fn tiles_permitted() -> bool {
-    false
-}
-
-/// AVX-512's kernels, but for products of many rows.
-pub(in crate::cpu) static KERNELS: Kernels =
-    Kernels { name: "amx", matmul, ..Kernels::copy(&avx512::KERNELS) };
-
-fn matmul(w: &Packed, first: usize, x: ActRows, out: &mut [f32], add: bool, scratch: &mut [f32]) {
-    let Layout::Blocks(format) = w.layout else {
-        return (avx512::KERNELS.matmul)(w, first, x, out, add, scratch);
-    };
-    if x.n_rows() < min_rows(format.scaled) {
-        return (avx512::KERNELS.matmul)(w, first, x, out, add, scratch);
-    }
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,fma,f16c")]
-    fn compiled<B: BlockKernel>(_: B, s: Avx512, groups: &Groups, units: Units, out: &mut [f32]) {
-        panels::<B>(s, groups, units, out);
-    }
-    let (groups, units) = (Groups { w, first, x, add }, Units::new(&format, w.n_cols()));
-    // SAFETY: `Kernels::available` hands this table out only where [`detected`] said yes.
-    unsafe {
-        let s = Avx512::assume();
-        with_block_kernel!(format, kernel => compiled(kernel, s, &groups, units, out))
-    }
-}
-
-/// Runs panels of rows over the groups.
-#[inline(always)]
-fn panels<B: BlockKernel>(s: Avx512, groups: &Groups, units: Units, out: &mut [f32]) {
-    let n_rows = groups.x.n_rows();
-    for start in (0..n_rows).step_by(PANEL) {
-        let len = PANEL.min(n_rows - start);
-        let mut panel = Panel::<B>::new(s, groups.x.range(start..start + len));
-        for (g, tile) in out.chunks_exact_mut(n_rows * LANES).enumerate() {
-            panel.group(units, groups.w.group(groups.first + g));
-            groups.store(s, &panel.acc[..len], &mut tile[start * LANES..][..len * LANES]);
-        }
-    }
-}
 
 /// One sub-block's weights as signed bytes: for each four columns those of 16 outputs.
 #[repr(C, align(64))]
@@ -101,19 +23,20 @@ struct Weights([[u8; 64]; 8]);
 #[repr(C, align(64))]
 struct Sums([[i32; LANES]; PANEL]);
 
-/// Up to [`PANEL`] rows of activations, and what is being added up for them.
-struct Panel<'a, B: BlockKernel> {
+/// See [`super::Panel`].
+pub struct Panel<'a, B: BlockKernel> {
     s: Avx512,
     rows: [&'a [B::Acts]; PANEL],
     n_rows: usize,
     /// From one row of activations to the next, in bytes.
     stride: usize,
-    acc: [[__m512; 1]; PANEL],
+    acc: [[[__m512; 1]; PANEL]; GROUPS],
     /// Integer sums of a superblock.
     scaled: [__m512i; PANEL],
     weights: Weights,
     /// Of the sub-blocks of two chunks: tiles work on one while the other is made use of.
     sums: [[Sums; 2]; 2],
+    _tiles: Tiles,
 }
 
 /// Product of the weights in tile 6 and a tile of activations at `q`, stored at `sums`.
@@ -140,7 +63,9 @@ struct Chunk<'a> {
     c: usize,
 }
 
-impl<'a, B: BlockKernel> Panel<'a, B> {
+impl<'a, B: BlockKernel> super::Panel<'a> for Panel<'a, B> {
+    const ROWS: usize = PANEL;
+
     #[inline(always)]
     fn new(s: Avx512, x: ActRows<'a>) -> Self {
         let mut rows: [&[B::Acts]; PANEL] = [&[]; PANEL];
@@ -149,25 +74,51 @@ impl<'a, B: BlockKernel> Panel<'a, B> {
         }
         const ZERO: Sums = Sums([[0; LANES]; PANEL]);
         let n_rows = x.n_rows();
-        let panel = Panel {
+        // Sums 0, 1 and those of the last rows 2; activations 3, 4 and 5; weights 6.
+        let (full, last) = ((TILE, 64), ((n_rows - 1) % TILE + 1, 64));
+        let acts = |sums: (usize, usize)| (sums.0, B::SUB);
+        Panel {
             s,
             rows,
             n_rows,
             stride: x.stride(),
-            acc: [[s.splat(0.0)]; PANEL],
+            acc: [[[s.splat(0.0)]; PANEL]; GROUPS],
             scaled: [s.splat_i(0); PANEL],
             weights: Weights([[0; 64]; 8]),
             sums: [const { [ZERO; 2] }; 2],
-        };
-        // SAFETY: this table is in use, so AMX was detected; a remainder is below 16, SUB at most 32.
-        unsafe { configure(B::SUB as u16, (n_rows % TILE) as u8) };
-        panel
+            // SAFETY: this table is in use, so AMX was detected.
+            _tiles: unsafe {
+                Tiles::configure([
+                    full,
+                    full,
+                    last,
+                    acts(full),
+                    acts(full),
+                    acts(last),
+                    (B::SUB / 4, 64),
+                    (0, 0),
+                ])
+            },
+        }
     }
 
-    /// Multiplies one group by all rows.
     #[inline(always)]
-    fn group(&mut self, mut units: Units, mut lines: Lines) {
-        self.acc[..self.n_rows].fill([self.s.splat(0.0)]);
+    fn multiply(&mut self, units: Units, groups: [Lines<'a>; GROUPS], n_groups: usize) {
+        for (group, lines) in groups[..n_groups].iter().enumerate() {
+            self.group(units, lines, group);
+        }
+    }
+
+    #[inline(always)]
+    fn products(&self, group: usize) -> &[[__m512; 1]] {
+        &self.acc[group][..self.n_rows]
+    }
+}
+
+impl<B: BlockKernel> Panel<'_, B> {
+    #[inline(always)]
+    fn group(&mut self, mut units: Units, mut lines: Lines, group: usize) {
+        self.acc[group][..self.n_rows].fill([self.s.splat(0.0)]);
         let mut before: Option<Chunk> = None;
         let mut b = 0;
         while let Some((codes, scales)) = units.next(&mut lines) {
@@ -177,16 +128,16 @@ impl<'a, B: BlockKernel> Panel<'a, B> {
                 for c in 0..B::CHUNKS {
                     let chunk = Chunk { codes, meta, b, c };
                     self.unpack(&chunk);
-                    self.multiply(&chunk);
+                    self.multiply_chunk(&chunk);
                     if let Some(before) = before.replace(chunk) {
-                        self.take(&before);
+                        self.take(&before, group);
                     }
                 }
                 b += 1;
             }
         }
         if let Some(last) = before {
-            self.take(&last);
+            self.take(&last, group);
         }
     }
 
@@ -205,7 +156,7 @@ impl<'a, B: BlockKernel> Panel<'a, B> {
 
     /// Lets the tiles form the sums of a chunk.
     #[inline(always)]
-    fn multiply(&mut self, chunk: &Chunk) {
+    fn multiply_chunk(&mut self, chunk: &Chunk) {
         for half in 0..32 / B::SUB {
             let lines = &self.weights.0[half * B::SUB / 4..][..B::SUB / 4];
             let sums = &mut self.sums[chunk.parity::<B>()][half].0;
@@ -234,7 +185,7 @@ impl<'a, B: BlockKernel> Panel<'a, B> {
 
     /// Adds what the sums of a chunk contribute to each row.
     #[inline(always)]
-    fn take(&mut self, chunk: &Chunk) {
+    fn take(&mut self, chunk: &Chunk, group: usize) {
         let s = self.s;
         let sums = &self.sums[chunk.parity::<B>()];
         if B::SCALED {
@@ -255,7 +206,7 @@ impl<'a, B: BlockKernel> Panel<'a, B> {
             }
         }
         let scales = B::scales(s, chunk.meta, 0);
-        let rows = self.rows[..self.n_rows].iter().zip(&mut self.acc);
+        let rows = self.rows[..self.n_rows].iter().zip(&mut self.acc[group]);
         for ((x, acc), (scaled, sums)) in rows.zip(self.scaled.iter().zip(&sums[0].0)) {
             // SAFETY: as above.
             let plain = unsafe { _mm512_loadu_si512(sums.as_ptr().cast()) };
@@ -265,39 +216,9 @@ impl<'a, B: BlockKernel> Panel<'a, B> {
     }
 }
 
-impl<B: BlockKernel> Drop for Panel<'_, B> {
-    fn drop(&mut self) {
-        // SAFETY: the tiles were configured by `Panel::new`.
-        unsafe { asm!("tilerelease", options(nostack)) };
-    }
-}
-
 impl Chunk<'_> {
     /// Which of the two places for sums it has.
     fn parity<B: BlockKernel>(&self) -> usize {
         (self.b * B::CHUNKS + self.c) % 2
     }
-}
-
-/// Sets the shapes of the tiles: sums 0, 1 and those of the last rows 2; activations 3, 4 and 5;
-/// weights 6.
-///
-/// # Safety
-/// The CPU must have AMX and the system allow it; `columns` is at most 64, `last_rows` at most 16.
-unsafe fn configure(columns: u16, last_rows: u8) {
-    #[repr(C, align(64))]
-    struct Config {
-        palette: u8,
-        start_row: u8,
-        reserved: [u8; 14],
-        row_bytes: [u16; 16],
-        rows: [u8; 16],
-    }
-    let (full, last) = (TILE as u8, last_rows.max(1));
-    let mut config =
-        Config { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
-    config.row_bytes[..7].copy_from_slice(&[64, 64, 64, columns, columns, columns, 64]);
-    config.rows[..7].copy_from_slice(&[full, full, last, full, full, last, columns as u8 / 4]);
-    // SAFETY: the configuration is 64 bytes long.
-    unsafe { asm!("ldtilecfg [{}]", in(reg) &config, options(nostack)) };
 }

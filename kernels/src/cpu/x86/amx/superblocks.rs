@@ -1,0 +1,255 @@
+//! Superblocks whose integer scales are below 64 and codes below 32: the tiles add them up whole.
+//!
+//! A code times a scale does not fit a byte, but `scale = 8 · high + low` and a code times each half
+//! does: two codes in a word take one multiplication, and nothing is carried between them. So the tiles
+//! form `Σ scale · Σ code · q` as `8 · Σ high… + Σ low…`, and the vector unit sees two sums a row
+//! instead of one for each sub-block.
+//!
+//! Three stages run side by side, a quarter of each after the other: the vector unit unpacks the weights
+//! of one step and makes use of the sums of another, while the tiles multiply the one between. Steps go
+//! through a few groups before the next superblock, so that its activations stay in the first cache.
+
+use super::{GROUPS, TILE, Tiles};
+use crate::cpu::ActRows;
+use crate::cpu::blocks::{self, BlockKernel};
+use crate::cpu::lanes::{Arith, LANES};
+use crate::cpu::pack::{Lines, Units};
+use crate::cpu::x86::avx512::Avx512;
+use std::arch::asm;
+use std::arch::x86_64::*;
+
+/// Whether this is the way for a format.
+pub const fn takes<B: BlockKernel>() -> bool {
+    B::SCALED && B::OFFSET == 0
+}
+
+/// Rows that share one unpacking of the weights: two tiles.
+const PANEL: usize = 2 * TILE;
+
+/// Parts of a superblock: 64 columns each, the width of a tile.
+const QUARTERS: usize = 4;
+
+/// What one step leaves for the next stage. Two successive steps have one each; they lie half a page
+/// apart, because a load waits for a store to the same place in another page.
+#[repr(C, align(64))]
+struct Place {
+    /// Codes times the high halves of their scales and times the low ones: (quarters, 2, columns / 4,
+    /// outputs, 4).
+    weights: [[[[u8; 64]; 16]; 2]; QUARTERS],
+    /// Their integer sums: (2, rows, outputs).
+    sums: [[[i32; LANES]; PANEL]; 2],
+    half_a_page: [u8; 2048],
+}
+
+/// Activations of a superblock: (quarters, rows, columns). A tile whose rows lie across cache lines, as
+/// they do in [`ActRows`], loads four times as slowly.
+#[repr(C, align(64))]
+struct Columns([[[i8; 64]; PANEL]; QUARTERS]);
+
+/// See [`super::Panel`].
+pub struct Panel<'a, B: BlockKernel> {
+    s: Avx512,
+    rows: [&'a [B::Acts]; PANEL],
+    n_rows: usize,
+    acc: [[[__m512; 1]; PANEL]; GROUPS],
+    columns: Columns,
+    places: [Place; 2],
+    _tiles: Tiles,
+}
+
+/// A superblock of a group.
+#[derive(Clone, Copy)]
+struct Step<'a> {
+    codes: Lines<'a>,
+    meta: &'a [u8],
+    /// Its number in the row.
+    b: usize,
+    group: usize,
+    place: usize,
+}
+
+impl<'a, B: BlockKernel> super::Panel<'a> for Panel<'a, B> {
+    const ROWS: usize = PANEL;
+
+    #[inline(always)]
+    fn new(s: Avx512, x: ActRows<'a>) -> Self {
+        let mut rows: [&[B::Acts]; PANEL] = [&[]; PANEL];
+        for (r, row) in rows[..x.n_rows()].iter_mut().enumerate() {
+            *row = B::acts(x, r);
+        }
+        let n_rows = x.n_rows();
+        // The first 16 rows: sums 0 and 1, activations 4. The others: 2, 3 and 5. Weights: 6 and 7.
+        let (first, others) = ((n_rows.min(TILE), 64), (n_rows.saturating_sub(TILE).max(1), 64));
+        let weights = (TILE, 64);
+        let shapes = [first, first, others, others, first, others, weights, weights];
+        const PLACE: Place = Place {
+            weights: [[[[0; 64]; 16]; 2]; QUARTERS],
+            sums: [[[0; LANES]; PANEL]; 2],
+            half_a_page: [0; 2048],
+        };
+        Panel {
+            s,
+            rows,
+            n_rows,
+            acc: [[[s.splat(0.0)]; PANEL]; GROUPS],
+            columns: Columns([[[0; 64]; PANEL]; QUARTERS]),
+            places: [PLACE; 2],
+            // SAFETY: this table is in use, so AMX was detected.
+            _tiles: unsafe { Tiles::configure(shapes) },
+        }
+    }
+
+    #[inline(always)]
+    fn multiply(&mut self, mut units: Units, mut groups: [Lines<'a>; GROUPS], n_groups: usize) {
+        for acc in &mut self.acc[..n_groups] {
+            acc[..self.n_rows].fill([self.s.splat(0.0)]);
+        }
+        let (mut here, mut done): (Option<Step>, Option<Step>) = (None, None);
+        let mut lengths = units.lengths();
+        let (mut group, mut b, mut place) = (0, 0, 0);
+        loop {
+            let mut next = None;
+            if let Some((codes, scales)) = lengths {
+                let (codes, rest) = groups[group].split_at(codes);
+                let (scales, rest) = rest.split_at(scales);
+                groups[group] = rest;
+                blocks::prefetch(self.s, scales);
+                let (codes, meta) = blocks::block::<B>(codes, scales, 0);
+                next = Some(Step { codes, meta, b, group, place });
+                place = 1 - place;
+                group += 1;
+                if group == n_groups {
+                    (group, b) = (0, b + 1);
+                    lengths = units.lengths();
+                }
+            }
+            if next.is_none() && here.is_none() && done.is_none() {
+                return;
+            }
+            for quarter in 0..QUARTERS {
+                if let Some(step) = &next {
+                    self.unpack(step, quarter);
+                }
+                if let Some(step) = &here {
+                    self.form_sums(step, quarter);
+                }
+                if let Some(step) = &done {
+                    self.take(step, quarter);
+                }
+            }
+            (here, done) = (next, here);
+        }
+    }
+
+    #[inline(always)]
+    fn products(&self, group: usize) -> &[[__m512; 1]] {
+        &self.acc[group][..self.n_rows]
+    }
+}
+
+impl<B: BlockKernel> Panel<'_, B> {
+    /// Unpacks a quarter's weights and multiplies them by the halves of their scales.
+    #[inline(always)]
+    fn unpack(&mut self, step: &Step, quarter: usize) {
+        let [high, low] = &mut self.places[step.place].weights[quarter];
+        let chunks = high.as_chunks_mut::<8>().0.iter_mut().zip(low.as_chunks_mut::<8>().0);
+        for (c, (high, low)) in chunks.enumerate() {
+            let c = 2 * quarter + c;
+            let codes = B::codes(self.s, step.codes, c, 0);
+            for j in 0..32 / B::SUB {
+                let scale = B::scale(self.s, step.meta, 32 / B::SUB * c + j, 0);
+                // SAFETY: AVX-512 was detected; a line is 64 bytes and lies at a multiple of that.
+                unsafe {
+                    let scale = _mm512_or_si512(scale, _mm512_slli_epi32::<16>(scale));
+                    let upper = _mm512_srli_epi16::<3>(scale);
+                    let lower = _mm512_and_si512(scale, _mm512_set1_epi16(7));
+                    for i in j * B::SUB / 4..(j + 1) * B::SUB / 4 {
+                        let upper = _mm512_mullo_epi16(codes[i], upper);
+                        let lower = _mm512_mullo_epi16(codes[i], lower);
+                        _mm512_store_si512(high[i].as_mut_ptr().cast(), upper);
+                        _mm512_store_si512(low[i].as_mut_ptr().cast(), lower);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lets the tiles multiply a quarter; after the last one the sums are stored.
+    #[inline(always)]
+    fn form_sums(&mut self, step: &Step, quarter: usize) {
+        let columns = &mut self.columns.0[quarter];
+        if step.group == 0 {
+            for (row, out) in self.rows[..self.n_rows].iter().zip(&mut *columns) {
+                for (c, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+                    *out = *B::q(&row[step.b], 2 * quarter + c);
+                }
+            }
+        }
+        let (first, others) = columns.split_at(TILE);
+        let Place { weights, sums: [high_sums, low_sums], .. } = &mut self.places[step.place];
+        let [high, low] = &weights[quarter];
+        let has_others = self.n_rows > TILE;
+        // SAFETY: tiles of weights and activations are up to 16 lines, and so are sums.
+        unsafe {
+            if quarter == 0 {
+                asm!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3");
+            }
+            asm!(
+                "tileloadd tmm4, [{q} + {line}*1]",
+                "tileloadd tmm6, [{high} + {line}*1]",
+                "tdpbsud tmm0, tmm4, tmm6",
+                "tileloadd tmm7, [{low} + {line}*1]",
+                "tdpbsud tmm1, tmm4, tmm7",
+                q = in(reg) first.as_ptr(), high = in(reg) high.as_ptr(), low = in(reg) low.as_ptr(),
+                line = in(reg) 64usize, options(nostack)
+            );
+            if has_others {
+                asm!(
+                    "tileloadd tmm5, [{q} + {line}*1]",
+                    "tdpbsud tmm2, tmm5, tmm6",
+                    "tdpbsud tmm3, tmm5, tmm7",
+                    q = in(reg) others.as_ptr(), line = in(reg) 64usize, options(nostack)
+                );
+            }
+            if quarter + 1 < QUARTERS {
+                return;
+            }
+            asm!(
+                "tilestored [{high} + {line}*1], tmm0",
+                "tilestored [{low} + {line}*1], tmm1",
+                high = in(reg) high_sums.as_mut_ptr(), low = in(reg) low_sums.as_mut_ptr(),
+                line = in(reg) 64usize, options(nostack)
+            );
+            if has_others {
+                asm!(
+                    "tilestored [{high} + {line}*1], tmm2",
+                    "tilestored [{low} + {line}*1], tmm3",
+                    high = in(reg) high_sums[TILE..].as_mut_ptr(),
+                    low = in(reg) low_sums[TILE..].as_mut_ptr(),
+                    line = in(reg) 64usize, options(nostack)
+                );
+            }
+        }
+    }
+
+    /// Adds what the sums of a superblock contribute to a quarter of the rows.
+    #[inline(always)]
+    fn take(&mut self, step: &Step, quarter: usize) {
+        let s = self.s;
+        let scales = B::scales(s, step.meta, 0);
+        let [high, low] = &self.places[step.place].sums;
+        let share = self.n_rows.div_ceil(QUARTERS);
+        let first = (quarter * share).min(self.n_rows);
+        let last = (first + share).min(self.n_rows);
+        let rows = self.rows[first..last].iter().zip(&mut self.acc[step.group][first..last]);
+        for ((x, acc), (high, low)) in rows.zip(high[first..last].iter().zip(&low[first..last])) {
+            // SAFETY: AVX-512 was detected; a line is 64 bytes and lies at a multiple of that.
+            let sum = unsafe {
+                let high = _mm512_load_si512(high.as_ptr().cast());
+                let low = _mm512_load_si512(low.as_ptr().cast());
+                _mm512_add_epi32(_mm512_slli_epi32::<3>(high), low)
+            };
+            acc[0] = B::finish(s, &scales, &x[step.b], sum, acc[0]);
+        }
+    }
+}
