@@ -21,6 +21,7 @@ mod ceilings;
 use ceilings::Ceilings;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Throughput};
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 /// Threads that benches use: `DOVETAIL_THREADS`, or the physical cores.
@@ -56,6 +57,7 @@ impl Bench {
         let read = (0..5).map(|_| ceilings.read()).fold(0.0, f64::max);
         let dot = (0..5).map(|_| ceilings.dot()).fold(0.0, f64::max);
         println!("{threads} threads: {:.1} GB/s read, {:.0} GOP/s", read / 1e9, dot / 1e9);
+        record(format_args!("# {threads} threads: {:.1} GB/s, {:.0} GOP/s", read / 1e9, dot / 1e9));
         Bench { threads, read, dot }
     }
 
@@ -78,6 +80,8 @@ impl Bench {
             print!(", {:.0} GOP/s ({:.0} % of the peak)", dot / 1e9, 100.0 * dot / self.dot);
         }
         println!();
+        let share = read / self.read;
+        record(format_args!("{contender},{case},{:.2},{:.3},{share:.3}", median * 1e6, read / 1e9));
         true
     }
 }
@@ -160,6 +164,15 @@ pub fn print_ratio(case: &str, rival: &str, ours: &mut dyn Side, theirs: &mut dy
     }
     let [ours, theirs] = seconds.map(median);
     println!("  {case}: {:.3} of the time of {rival}", ours / theirs);
+    record(format_args!("dovetail / {rival},{case},,,,{:.3}", ours / theirs));
+}
+
+/// Appends a line to the file that `scripts/bench-record` names: contender, case, microseconds, GB/s, share
+/// of the read bandwidth, ratio of two times.
+pub fn record(line: std::fmt::Arguments) {
+    let Some(path) = std::env::var_os("DOVETAIL_BENCH_RECORD") else { return };
+    let file = std::fs::File::options().append(true).open(path);
+    writeln!(file.expect("the file was made by the script"), "{line}").expect("there is room");
 }
 
 fn median(mut seconds: Vec<f64>) -> f64 {

@@ -24,7 +24,7 @@ pub struct Options {
     #[arg(short, long, default_value_t = 256)]
     context: usize,
     /// Repetitions, of which the median counts
-    #[arg(short, long, default_value_t = 15, value_parser = at_least_one())]
+    #[arg(short, long, default_value_t = 5, value_parser = at_least_one())]
     repetitions: usize,
 }
 
