@@ -114,6 +114,7 @@ impl<'a> ActRows<'a> {
     }
 
     /// From one row to the next, in bytes.
+    #[cfg(target_arch = "x86_64")]
     pub(super) fn stride(&self) -> usize {
         self.row_lines * size_of::<Line>()
     }

@@ -1,11 +1,12 @@
 //! Registers, and sixteen lanes made of them: the small vocabulary in which every kernel is written
 //! once.
 //!
-//! [`Simd`] is one register of an instruction set: 16, 8 or 4 lanes of 32 bits. [`Wide`] puts registers
-//! side by side to 16 lanes, [`Lanes`], whatever their width; both do the same [`Arith`]. Kernels are `#[inline(always)]` functions
-//! generic over one of the two; an instruction set is one file that implements `Simd` and instantiates
-//! the kernels under its `#[target_feature]`s. As each operation is exactly rounded and lanes never
-//! mix, the choice of instruction set cannot change a bit of the result.
+//! [`Simd`] is one register of an instruction set: 16, 8 or 4 lanes of 32 bits. [`Wide`] puts
+//! registers side by side to 16 lanes, [`Lanes`], whatever their width; both do the same [`Arith`].
+//! Kernels are `#[inline(always)]` functions generic over one of the two; an instruction set is one
+//! file that implements `Simd` and instantiates the kernels under its `#[target_feature]`s. As each
+//! operation is exactly rounded and lanes never mix, the choice of instruction set cannot change a
+//! bit of the result.
 //!
 //! A value of a type that implements `Simd` exists only where its instructions were detected: that is
 //! what makes the methods safe to call.
@@ -97,9 +98,10 @@ pub trait Simd: Arith {
     fn and(self, a: Self::B, b: Self::B) -> Self::B;
     /// Bitwise or.
     fn or(self, a: Self::B, b: Self::B) -> Self::B;
-    /// Words of 16 bits shifted right by `n`: mask off what crosses from the neighbouring byte.
+    /// Bytes, or words of 16 bits, shifted right by `n`: mask off what may have crossed from the
+    /// neighbouring byte.
     fn shr(self, a: Self::B, n: u32) -> Self::B;
-    /// Words of 16 bits shifted left by `n`.
+    /// Bytes, or words of 16 bits, shifted left by `n`, likewise.
     fn shl(self, a: Self::B, n: u32) -> Self::B;
 
     /// Codes of 8 bits in the form that [`Simd::dots`] takes: less `128 − OFFSET8`.

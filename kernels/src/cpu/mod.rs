@@ -1,14 +1,16 @@
 //! How weights multiply on the CPU.
 //!
-//! Each algorithm is written once, over the 16 lanes of [`lanes::Lanes`]; an instruction set is one
-//! file that implements those lanes. [`Kernels`] is a table of entry points chosen once, when a model
-//! is loaded, and passed down.
+//! Each algorithm is written once, over a register ([`lanes::Simd`]) or over 16 lanes made of
+//! registers ([`lanes::Lanes`]); an instruction set is one file that implements the register.
+//! [`Kernels`] is a table of entry points chosen once, when a model is loaded, and passed down.
 //!
-//! To add an instruction set: a file that implements `Lanes` and calls `instantiate!`, and a line in
-//! [`Kernels::available`], best first. The tests run every kernel of every entry against
-//! [`order`], by bits.
+//! To add an instruction set: a file that implements `Simd` and calls `instantiate!`, a line in
+//! [`Kernels::available`], best first, and its name in `tests/common/mod.rs`. The tests run every
+//! kernel of every entry against [`order`], by bits.
 
 pub mod acts;
+#[cfg(target_arch = "aarch64")]
+pub mod arm;
 pub mod attention;
 mod blocks;
 pub mod lanes;
@@ -79,8 +81,14 @@ impl Kernels {
             x86::avx2::Avx2::<true>::detect().map(|_| &x86::avx2::vnni::KERNELS),
             x86::avx2::Avx2::<false>::detect().map(|_| &x86::avx2::plain::KERNELS),
         ];
-        #[cfg(not(target_arch = "x86_64"))]
-        let simd = [];
+        #[cfg(target_arch = "aarch64")]
+        let simd = [
+            arm::i8mm::detected().then_some(&arm::i8mm::KERNELS),
+            arm::neon::Neon::<true>::detect().map(|_| &arm::neon::dotprod::KERNELS),
+            arm::neon::Neon::<false>::detect().map(|_| &arm::neon::plain::KERNELS),
+        ];
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        let simd: [Option<&Kernels>; 0] = [];
         simd.into_iter().flatten().chain([&scalar::KERNELS])
     }
 

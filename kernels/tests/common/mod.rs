@@ -5,15 +5,25 @@
 use dovetail_kernels::cpu::Kernels;
 use proptest::prelude::*;
 use proptest::test_runner::TestRng;
+use std::sync::Once;
 
-const ISAS: [&str; 5] = ["amx", "avx512", "avxvnni", "avx2", "scalar"];
+#[cfg(target_arch = "x86_64")]
+const ISAS: &[&str] = &["amx", "avx512", "avxvnni", "avx2", "scalar"];
+#[cfg(target_arch = "aarch64")]
+const ISAS: &[&str] = &["i8mm", "dotprod", "neon", "scalar"];
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+const ISAS: &[&str] = &["scalar"];
 
-/// The instruction sets of this CPU; those it lacks are named.
+/// The instruction sets of this CPU; which these are and which it lacks is printed once.
 pub fn isas() -> Vec<&'static Kernels> {
+    static SAID: Once = Once::new();
     let here: Vec<_> = Kernels::available().collect();
-    for name in ISAS.iter().filter(|name| here.iter().all(|k| k.name != **name)) {
-        eprintln!("SKIPPED: this CPU has no {name}");
-    }
+    SAID.call_once(|| {
+        for name in ISAS {
+            let found = here.iter().any(|k| k.name == *name);
+            eprintln!("{}: {name}", if found { "COMPARED" } else { "SKIPPED, not in this CPU" });
+        }
+    });
     here
 }
 
