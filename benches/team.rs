@@ -44,7 +44,10 @@ fn phases(criterion: &mut Criterion, threads: usize, beside: &str) {
     let mut time = |name: &str, phase: &mut dyn FnMut()| {
         if let Some(seconds) = common::time(&mut group, "phase", name, phase) {
             println!("  {name}, {beside}: {:.2} us", 1e6 * seconds);
-            common::record(format_args!("dovetail,phase: {name}; {beside},{:.3},,", 1e6 * seconds));
+            common::record(format_args!(
+                "dovetail,phase: {name}; {beside},{:.3},,,,,",
+                1e6 * seconds
+            ));
         }
     };
 

@@ -17,7 +17,6 @@ use dovetail_kernels::cpu::Kernels;
 use std::process::Command;
 use std::sync::Arc;
 
-const ISAS: [&str; 3] = ["avx512", "avx2", "scalar"];
 const WIDTHS: [usize; 8] = [1, 2, 3, 5, 8, 16, 33, 64];
 /// Where a child process is told to write its fingerprints.
 const CHILD: &str = "DOVETAIL_LOSSLESS_CHILD";
@@ -117,9 +116,7 @@ fn child() {
 #[test]
 fn every_instruction_set_gives_the_same_bits() {
     let here: Vec<_> = Kernels::available().map(|k| k.name).collect();
-    for name in ISAS.iter().filter(|name| !here.contains(name)) {
-        eprintln!("SKIPPED: this CPU has no {name}");
-    }
+    eprintln!("COMPARED: {}", here.join(", "));
     // The choice is read from the environment, which belongs to the whole process.
     let dir = tempfile::tempdir().unwrap();
     let run = |isa: &str| {

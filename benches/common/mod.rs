@@ -39,30 +39,23 @@ pub struct Load {
     pub operations: usize,
 }
 
-/// The threads of this process and the ceilings they have, measured once.
+/// The threads of this process, and what they could do at most.
 pub struct Bench {
     /// Threads at work, see [`threads`].
     pub threads: usize,
-    /// Bytes a second that so many threads read from memory.
-    read: f64,
-    /// Operations a second on small integers.
-    dot: f64,
+    ceilings: Ceilings,
 }
 
 impl Bench {
-    /// Measures the ceilings: the best of five.
+    /// With [`threads`] threads.
     pub fn new() -> Bench {
         let threads = threads();
         let ceilings = Ceilings::new(threads).expect("DOVETAIL_ISA names an instruction set");
-        let read = (0..5).map(|_| ceilings.read()).fold(0.0, f64::max);
-        let dot = (0..5).map(|_| ceilings.dot()).fold(0.0, f64::max);
-        println!("{threads} threads: {:.1} GB/s read, {:.0} GOP/s", read / 1e9, dot / 1e9);
-        record(format_args!("# {threads} threads: {:.1} GB/s, {:.0} GOP/s", read / 1e9, dot / 1e9));
-        Bench { threads, read, dot }
+        Bench { threads, ceilings }
     }
 
-    /// Times `work` as `contender/case` and prints its rates and their shares of the ceilings. Whether
-    /// the command line asked for it.
+    /// Times `work` as `contender/case` and prints its rates and their shares of the ceilings, which are
+    /// measured right before and after, the better one counting. Whether the command line asked for it.
     pub fn rate(
         &self,
         group: &mut BenchmarkGroup<WallTime>,
@@ -72,16 +65,25 @@ impl Bench {
         work: &mut dyn FnMut(),
     ) -> bool {
         group.throughput(Throughput::Bytes(load.bytes as u64));
+        let before = (self.ceilings.read(), self.ceilings.dot());
         let Some(median) = time(group, contender, case, work) else { return false };
+        let read_peak = self.ceilings.read().max(before.0);
+        let dot_peak = self.ceilings.dot().max(before.1);
         let (read, dot) = (load.bytes as f64 / median, load.operations as f64 / median);
         print!("  {contender} {case}: {:.1} us, {:.2} GB/s", median * 1e6, read / 1e9);
-        print!(" ({:.0} % of the read bandwidth)", 100.0 * read / self.read);
+        print!(" ({:.0} % of the read bandwidth)", 100.0 * read / read_peak);
         if load.operations > 0 {
-            print!(", {:.0} GOP/s ({:.0} % of the peak)", dot / 1e9, 100.0 * dot / self.dot);
+            print!(", {:.0} GOP/s ({:.0} % of the peak)", dot / 1e9, 100.0 * dot / dot_peak);
         }
         println!();
-        let share = read / self.read;
-        record(format_args!("{contender},{case},{:.2},{:.3},{share:.3}", median * 1e6, read / 1e9));
+        record(format_args!(
+            "{contender},{case},{:.2},{:.3},{:.3},{:.1},{:.3},",
+            median * 1e6,
+            read / 1e9,
+            read / read_peak,
+            dot / 1e9,
+            dot / dot_peak
+        ));
         true
     }
 }
@@ -164,11 +166,10 @@ pub fn print_ratio(case: &str, rival: &str, ours: &mut dyn Side, theirs: &mut dy
     }
     let [ours, theirs] = seconds.map(median);
     println!("  {case}: {:.3} of the time of {rival}", ours / theirs);
-    record(format_args!("dovetail / {rival},{case},,,,{:.3}", ours / theirs));
+    record(format_args!("dovetail / {rival},{case},,,,,,{:.3}", ours / theirs));
 }
 
-/// Appends a line to the file that `scripts/bench-record` names: contender, case, microseconds, GB/s, share
-/// of the read bandwidth, ratio of two times.
+/// Appends a line to the file that `scripts/bench-record` names, which has the columns.
 pub fn record(line: std::fmt::Arguments) {
     let Some(path) = std::env::var_os("DOVETAIL_BENCH_RECORD") else { return };
     let file = std::fs::File::options().append(true).open(path);
