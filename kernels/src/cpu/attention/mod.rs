@@ -13,7 +13,7 @@
 //! `Σ exp(score − m)` and the vector `Σ exp(score − m) · value`. A score is one fused chain over the
 //! elements of the head; weights are summed in sixteen chains (`position mod 16`, folded as in
 //! [`super::lanes::sum_lanes`]); values are added one position after the other in fused steps.
-//! [`combine`] weighs the parts with `exp(m − max m)`, adds them in order of the chunks, and divides.
+//! `combine` weighs the parts with `exp(m − max m)`, adds them in order of the chunks, and divides.
 //! So a row's bits depend on nothing but what it sees, and each chunk may be another thread's work.
 //! [`super::order::attention`] is all of this for one row.
 //!
