@@ -44,6 +44,7 @@ fn main() {
                 }
                 if let Some(mut rival) = rival(&problem, ty, bench.threads) {
                     bench.rate(&mut group, "ggml", &case, load, &mut || rival.run());
+                    rival.rest();
                     common::print_ratio(&case, "ggml", &mut ours, &mut rival);
                 }
             }

@@ -64,7 +64,7 @@ fn rope(criterion: &mut Criterion, bench: &Bench, kernels: &Kernels, name: &str,
         };
         turn(&mut rows);
         assert_eq!(bits(&rows[..HEAD_DIM]), bits(&expected));
-        let case = format!("rope of {n} rows, {name}");
+        let case = format!("rope of {n} rows {name}");
         let load = Load { bytes: 4 * n * WIDTH, operations: 0 };
         bench.rate(&mut group, kernels.name, &case, load, &mut || turn(&mut rows));
     }

@@ -73,7 +73,7 @@ fn phases(criterion: &mut Criterion, threads: usize, beside: &str) {
         team.share(&mut sums, 1, &mut members, |_, sum, ()| sum[0] = work());
     });
     assert_eq!(sums, expected);
-    time("100 us, one thread", &mut || sums[..10].iter_mut().for_each(|sum| *sum = work()));
+    time("100 us of one thread", &mut || sums[..10].iter_mut().for_each(|sum| *sum = work()));
     group.finish();
 }
 

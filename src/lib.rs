@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Modules import only those above them in `ARCHITECTURE.md`; all arithmetic is in the crate
-//! `dovetail-kernels`. The text depends on model, prompt, seed and sampling alone: not on threads,
-//! instruction set, or how many tokens share a pass.
+//! `dovetail-kernels`. The text depends on model, prompt, seed, sampling and the types of the cache
+//! alone: not on threads, instruction set, or how many tokens share a pass.
 
 pub mod error;
 pub mod gguf;

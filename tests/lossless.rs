@@ -1,4 +1,4 @@
-//! The law: the text depends on model, prompt, seed and sampling alone.
+//! The law: the text depends on model, prompt, seed, sampling and the types of the cache alone.
 //!
 //! Logits are compared by bits, over made-up models of every kind of weight and over the real one
 //! where it is there: tokens fed one by one or together, one to three threads, every instruction

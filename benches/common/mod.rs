@@ -24,6 +24,9 @@ use criterion::{BenchmarkGroup, BenchmarkId, Throughput};
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+/// Samples of a time.
+const SAMPLES: usize = 20;
+
 /// Threads that benches use: `DOVETAIL_THREADS`, or the physical cores.
 pub fn threads() -> usize {
     let threads = std::env::var("DOVETAIL_THREADS").ok().and_then(|n| n.parse().ok());
@@ -65,10 +68,14 @@ impl Bench {
         work: &mut dyn FnMut(),
     ) -> bool {
         group.throughput(Throughput::Bytes(load.bytes as u64));
-        let before = (self.ceilings.read(), self.ceilings.dot());
-        let Some(median) = time(group, contender, case, work) else { return false };
-        let read_peak = self.ceilings.read().max(before.0);
-        let dot_peak = self.ceilings.dot().max(before.1);
+        let mut before = None;
+        let mut work = || {
+            before.get_or_insert_with(|| (self.ceilings.read(), self.ceilings.dot()));
+            work();
+        };
+        let Some(median) = time(group, contender, case, &mut work) else { return false };
+        let (read, dot) = before.expect("what was timed was run");
+        let (read_peak, dot_peak) = (self.ceilings.read().max(read), self.ceilings.dot().max(dot));
         let (read, dot) = (load.bytes as f64 / median, load.operations as f64 / median);
         print!("  {contender} {case}: {:.1} us, {:.2} GB/s", median * 1e6, read / 1e9);
         print!(" ({:.0} % of the read bandwidth)", 100.0 * read / read_peak);
@@ -76,14 +83,12 @@ impl Bench {
             print!(", {:.0} GOP/s ({:.0} % of the peak)", dot / 1e9, 100.0 * dot / dot_peak);
         }
         println!();
-        record(format_args!(
-            "{contender},{case},{:.2},{:.3},{:.3},{:.1},{:.3},",
-            median * 1e6,
-            read / 1e9,
-            read / read_peak,
-            dot / 1e9,
-            dot / dot_peak
-        ));
+        let dots = match load.operations {
+            0 => ",".to_string(),
+            _ => format!("{:.1},{:.3}", dot / 1e9, dot / dot_peak),
+        };
+        let (us, rate, share) = (median * 1e6, read / 1e9, read / read_peak);
+        record(format_args!("{contender},{case},{us:.2},{rate:.3},{share:.3},{dots},"));
         true
     }
 }
@@ -98,7 +103,7 @@ pub fn time(
 ) -> Option<f64> {
     let mut seconds: Vec<f64> = Vec::new();
     group.warm_up_time(Duration::from_millis(300));
-    group.measurement_time(Duration::from_secs(1)).sample_size(20);
+    group.measurement_time(Duration::from_secs(1)).sample_size(SAMPLES);
     group.bench_function(BenchmarkId::new(contender, case), |b| {
         b.iter_custom(|times| {
             let start = Instant::now();
@@ -108,7 +113,8 @@ pub fn time(
             elapsed
         });
     });
-    (!seconds.is_empty()).then(|| median(seconds))
+    // Before the samples come those of the warm-up.
+    (!seconds.is_empty()).then(|| median(seconds.split_off(seconds.len() - SAMPLES)))
 }
 
 /// One of two sides that are timed by turns.

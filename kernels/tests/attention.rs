@@ -48,6 +48,20 @@ proptest! {
     }
 }
 
+#[test]
+fn heads_wider_than_a_chunk_and_groups_larger_than_a_tile_are_attended() {
+    let rng = &mut common::rng();
+    for (head_dim, group) in [(272, 1), (512, 3), (32, 71)] {
+        for prefix in [0, 255, 256] {
+            let masks = [0b1, 0b11, 0b101, 0b1101, 0b1_0001];
+            let nodes = |mask: u64| (0..64).filter(move |j| mask >> j & 1 == 1);
+            let seen = masks.map(|m| (0..prefix).chain(nodes(m).map(|j| prefix + j)).collect());
+            let views = masks.map(|mask| View::tree(prefix, mask));
+            check_attention(rng, head_dim, group, &views, &seen);
+        }
+    }
+}
+
 /// Attention of the rows of one pass, through the plan that the engine uses, on every instruction set
 /// and for every kind of cache, against the naive version over the positions that each row sees.
 fn check_attention(
@@ -62,15 +76,11 @@ fn check_attention(
     // Half of the time one position stays unwritten: it may show in the rows that see it, but in no
     // other.
     let last = seen.last().and_then(|seen| seen.last()).unwrap();
-    let poison = if rng.next_u32() & 1 == 0 { *last } else { usize::MAX };
-    let types = [
-        (CacheType::F16, CacheType::F16),
-        (CacheType::Q8_0, CacheType::Q8_0),
-        (CacheType::F16, CacheType::Q8_0),
-        (CacheType::Q8_0, CacheType::F16),
-    ];
-    let types = types.into_iter().filter(|(k, v)| k.fits(head_dim) && v.fits(head_dim));
-    for ty in types.take(1 + rng.next_u32() as usize % 4) {
+    let poison = if rng.next_u32() & 1 == 0 && seen.len() > 1 { *last } else { usize::MAX };
+    let types = CacheType::ALL.into_iter().filter(|ty| ty.fits(head_dim));
+    let pairs: Vec<_> = types.clone().flat_map(|k| types.clone().map(move |v| (k, v))).collect();
+    let some = 1 + rng.next_u32() as usize % pairs.len();
+    for ty in pairs.into_iter().take(some) {
         // What nobody has written is all ones: no number either.
         let pieces = positions.next_multiple_of(attention::CHUNK);
         let head_bytes = |ty: CacheType| pieces * ty.row_bytes(head_dim);

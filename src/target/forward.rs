@@ -28,7 +28,7 @@ pub enum Outputs {
 
 /// A model with the cache of one sequence and the threads and buffers to run it.
 ///
-/// After construction a pass neither allocates nor locks.
+/// A pass neither allocates nor locks, but for the first one of so many rows of logits.
 pub struct Target {
     model: Arc<Model>,
     kernels: &'static Kernels,

@@ -86,6 +86,9 @@ impl KvCache {
     /// Makes those of the positions behind the sequence that `path` names, counted from its end and
     /// ascending, part of it, in this order.
     pub(super) fn keep(&mut self, path: &[usize]) {
+        if path.is_empty() {
+            return;
+        }
         let (layout, len) = (self.layout, self.len);
         for layer in &mut self.layers {
             for head in layer.chunks_exact_mut(layout.head_bytes()) {

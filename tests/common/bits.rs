@@ -45,11 +45,9 @@ pub fn tiny_models() -> impl Iterator<Item = (&'static Tiny, Arc<Model>)> {
     ALL.iter().map(|tiny| (tiny, Arc::new(tiny.parts().load().unwrap())))
 }
 
-/// Half floats, and what else the model's heads can be stored as.
+/// All ways in which the model's heads can be stored.
 pub fn cache_types(model: &Model) -> impl Iterator<Item = CacheTypes> {
-    use CacheType::{F16, Q8_0};
-    let fits = Q8_0.fits(model.config().head_dim);
-    let all = [(F16, F16), (Q8_0, Q8_0), (Q8_0, F16), (F16, Q8_0)];
-    let all = all.map(|(keys, values)| CacheTypes { keys, values });
-    all.into_iter().take(if fits { 4 } else { 1 })
+    let head_dim = model.config().head_dim;
+    let types = CacheType::ALL.into_iter().filter(move |ty| ty.fits(head_dim));
+    types.clone().flat_map(move |keys| types.clone().map(move |values| CacheTypes { keys, values }))
 }

@@ -49,10 +49,10 @@ struct Common {
     #[arg(long, value_name = "HOW", default_value = "auto")]
     repack: Repack,
     /// How keys are cached: f16 or q8_0
-    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = cache_type)]
+    #[arg(long, value_name = "TYPE", default_value = "f16")]
     cache_type_k: CacheType,
     /// How values are cached: f16 or q8_0
-    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = cache_type)]
+    #[arg(long, value_name = "TYPE", default_value = "f16")]
     cache_type_v: CacheType,
     /// Output format
     #[arg(short, long, value_enum, default_value = "md")]
@@ -83,10 +83,6 @@ impl Common {
         let cache = CacheTypes { keys: self.cache_type_k, values: self.cache_type_v };
         Session::new(model.into(), SessionOptions { n_ctx, threads, n_ubatch, cache })
     }
-}
-
-fn cache_type(text: &str) -> std::result::Result<CacheType, &'static str> {
-    CacheType::ALL.into_iter().find(|ty| ty.name() == text).ok_or("give f16 or q8_0")
 }
 
 /// A length of at least one.

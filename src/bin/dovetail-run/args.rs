@@ -117,11 +117,11 @@ pub struct Args {
     #[arg(env = "DOVETAIL_UBATCH_SIZE", help_heading = "Threads, context and passes")]
     ubatch_size: usize,
     /// How keys are cached: f16, or q8_0 in half the memory [-ctk]
-    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = cache_type)]
+    #[arg(long, value_name = "TYPE", default_value = "f16")]
     #[arg(env = "DOVETAIL_CACHE_TYPE_K", help_heading = "Threads, context and passes")]
     cache_type_k: CacheType,
     /// The same for values [-ctv]
-    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = cache_type)]
+    #[arg(long, value_name = "TYPE", default_value = "f16")]
     #[arg(env = "DOVETAIL_CACHE_TYPE_V", help_heading = "Threads, context and passes")]
     cache_type_v: CacheType,
 
@@ -447,11 +447,6 @@ fn positive(text: &str) -> Checked<f32> {
 
 fn finite(text: &str) -> Checked<f32> {
     real(text, |_| true, "a number; 0 changes nothing")
-}
-
-fn cache_type(text: &str) -> Checked<CacheType> {
-    let mut types = CacheType::ALL.into_iter();
-    types.find(|ty| ty.name() == text).ok_or_else(|| "give f16 or q8_0".into())
 }
 
 fn spec_type(text: &str) -> Checked<String> {

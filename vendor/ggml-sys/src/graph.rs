@@ -13,8 +13,9 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// Starts `threads` threads, at least one.
+    /// Starts `threads` threads: at least one, and no more than ggml has room for.
     pub fn new(threads: usize) -> Self {
+        assert!((1..=512).contains(&threads), "ggml takes 1 to 512 threads");
         // SAFETY: parameters as ggml makes them; both pointers are freed in `drop` and nowhere else.
         unsafe {
             let backend = ggml_backend_cpu_init();

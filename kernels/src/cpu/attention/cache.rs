@@ -39,6 +39,17 @@ pub enum CacheType {
     Q8_0,
 }
 
+impl std::str::FromStr for CacheType {
+    type Err = String;
+
+    /// By its name.
+    fn from_str(name: &str) -> Result<CacheType, String> {
+        let names = CacheType::ALL.map(|ty| ty.name()).join(" or ");
+        let found = CacheType::ALL.into_iter().find(|ty| ty.name() == name);
+        found.ok_or_else(|| format!("give {names}"))
+    }
+}
+
 /// Which half of the cache: what a piece is, and the order of its elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Half {

@@ -9,8 +9,9 @@
 //! chunks.rs        all others: the tiles add up one sub-block, the vector unit does the rest
 //! ```
 //!
-//! The intrinsics are not stable yet, so tiles are spelled in assembly. Nothing else uses the tile
-//! registers, and each call leaves them as it found them: released.
+//! The intrinsics are not stable yet, so tiles are spelled in assembly. What one piece of it leaves in a
+//! tile register the next one finds there: the compiler has no other use for these registers, and no
+//! function is called in between. Each call leaves them as it found them: released.
 
 mod chunks;
 mod superblocks;

@@ -20,7 +20,9 @@ use std::arch::x86_64::*;
 
 /// Whether this is the way for a format.
 pub const fn takes<B: BlockKernel>() -> bool {
-    B::SCALED && B::OFFSET == 0
+    const CODE_LINES_OF_5_BITS: usize = 8 * 5;
+    // GGUF's types with minima have scales of four or six bits.
+    B::SCALED && B::OFFSET == 0 && B::CODE_LINES <= CODE_LINES_OF_5_BITS
 }
 
 /// Rows that share one unpacking of the weights: two tiles.
