@@ -14,10 +14,12 @@ mod common;
 
 #[cfg(not(feature = "rival"))]
 use common::NoRival;
-use common::{Bench, Load, Numbers, Side};
+use common::random::Random;
+use common::{Bench, Load, Side};
 use criterion::Criterion;
-use dovetail_kernels::cpu::attention::{Cells, Half, Plan, Scratch, Shape, View, part_len};
-use dovetail_kernels::cpu::{Attention, CacheType, Kernels, Team, order};
+use dovetail_kernels::cpu::attention::{Cells, Half, Plan, Scratch, Shape, View};
+use dovetail_kernels::cpu::{CacheType, Kernels, Team, order};
+use std::cell::LazyCell;
 
 const SHAPE: Shape = Shape { kv_heads: 8, group: 4, head_dim: 128 };
 const HEADS: usize = SHAPE.kv_heads * SHAPE.group;
@@ -31,17 +33,19 @@ fn main() {
     let mut group = criterion.benchmark_group("attention");
     for context in CONTEXTS {
         for n in ROWS {
-            let problem = Problem::new(context, n);
+            // Made when first used: the command line may leave it out.
+            let problem = LazyCell::new(|| Problem::new(context, n));
             for ty in CacheType::ALL {
                 let case = format!("{} {context} x {n}", ty.name());
-                let mut ours = Ours::new(&problem, ty, kernels, bench.threads);
-                ours.run();
-                ours.check();
-                let bytes = 2 * SHAPE.kv_heads * problem.positions() * ty.row_bytes(SHAPE.head_dim);
+                let bytes = 2 * SHAPE.kv_heads * (context + n) * ty.row_bytes(SHAPE.head_dim);
                 let load = Load { bytes, operations: 0 };
-                if !bench.rate(&mut group, "dovetail", &case, load, &mut || ours.run()) {
-                    continue;
-                }
+                let mut ours = None;
+                let mut attend = || {
+                    let new = || Ours::new(&problem, ty, kernels, bench.threads);
+                    ours.get_or_insert_with(new).run();
+                };
+                bench.rate(&mut group, "dovetail", &case, load, &mut attend);
+                let Some(mut ours) = ours else { continue };
                 if let Some(mut rival) = rival(&problem, ty, bench.threads) {
                     bench.rate(&mut group, "ggml", &case, load, &mut || rival.run());
                     rival.rest();
@@ -64,7 +68,7 @@ struct Problem {
 
 impl Problem {
     fn new(context: usize, n: usize) -> Problem {
-        let mut numbers = Numbers(1);
+        let mut numbers = Random(1);
         let mut masks: Vec<u64> = Vec::new();
         for node in 0..n {
             let parent = masks.get(numbers.below(node.max(1))).copied().unwrap_or(0);
@@ -103,6 +107,7 @@ struct Ours<'a> {
 }
 
 impl Ours<'_> {
+    /// Ready to attend, and found right.
     fn new<'a>(
         problem: &'a Problem,
         ty: CacheType,
@@ -123,7 +128,7 @@ impl Ours<'_> {
             };
             heads.iter().map(pack).collect()
         });
-        Ours {
+        let mut ours = Ours {
             problem,
             ty,
             kernels,
@@ -133,7 +138,10 @@ impl Ours<'_> {
             cache,
             parts: vec![0.0; SHAPE.room(n, problem.positions())],
             out: vec![0.0; n * HEADS * hd],
-        }
+        };
+        ours.run();
+        ours.check();
+        ours
     }
 
     /// Some rows have the bits of the specification.
@@ -157,33 +165,26 @@ impl Ours<'_> {
 impl Side for Ours<'_> {
     /// The two phases of a pass that attend: parts, then rows.
     fn run(&mut self) {
-        let (hd, group, n) = (SHAPE.head_dim, SHAPE.group, self.views.len());
+        let (hd, n) = (SHAPE.head_dim, self.views.len());
         let mut first = 0;
         while first < n {
-            let views = &self.views[first..];
-            let plan = Plan::new(SHAPE, views, self.parts.len(), self.team.members());
+            let views = &self.views[..];
+            let plan = Plan::new(SHAPE, &views[first..], self.parts.len(), self.team.members());
             let (problem, kernels, cache, ty) = (self.problem, self.kernels, &self.cache, self.ty);
             let parts = &mut self.parts[..plan.len()];
             self.team.share(parts, plan.unit_len(), &mut self.scratch, |i, parts, scratch| {
-                let unit = plan.unit(i);
-                let rows = unit.tokens.len() * group;
-                let at = (unit.head * n + first + unit.tokens.start) * group * hd;
-                let task = Attention {
-                    queries: &problem.queries[at..][..rows * hd],
-                    views: &views[unit.tokens],
-                    group,
-                    keys: Cells { ty, bytes: &cache[0][unit.head] },
-                    values: Cells { ty, bytes: &cache[1][unit.head] },
-                    head_dim: hd,
-                    chunk: unit.chunk,
+                let cells = |head: usize| {
+                    let [keys, values] = cache.each_ref().map(|half| &half[head]);
+                    (Cells { ty, bytes: keys }, Cells { ty, bytes: values })
                 };
-                (kernels.attention)(&task, scratch, &mut parts[..rows * part_len(hd)]);
+                let task = plan.task(i, &problem.queries, views, first, cells);
+                (kernels.attention)(&task, scratch, parts);
             });
             let parts = &self.parts[..];
             let out = &mut self.out[first * HEADS * hd..][..plan.tokens() * HEADS * hd];
             self.team.share(out, HEADS * hd, &mut self.scratch, |row, out, _| {
                 for (head, out) in out.chunks_exact_mut(hd).enumerate() {
-                    (kernels.combine)(&plan.parts(parts, row, head, views[row].len()), out);
+                    (kernels.combine)(&plan.parts(parts, row, head, views[first + row].len()), out);
                 }
             });
             first += plan.tokens();

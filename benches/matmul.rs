@@ -14,11 +14,12 @@ mod common;
 
 #[cfg(not(feature = "rival"))]
 use common::NoRival;
-use common::{Bench, Load, Numbers, Side};
+use common::random::Random;
+use common::{Bench, Load, Side};
 use criterion::Criterion;
 use dovetail_kernels::cpu::{Acts, Kernels, LANES, Packed, ProductScratch, Team};
 use dovetail_kernels::cpu::{groups_per_chunk, order};
-use dovetail_kernels::quant::{self, Kind, QuantizedRow, TypeInfo};
+use dovetail_kernels::quant::{self, Kind, TypeInfo};
 use std::cell::LazyCell;
 
 /// As GGUF numbers them: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K … Q6_K, F16, BF16.
@@ -87,7 +88,7 @@ struct Problem {
 
 impl Problem {
     fn new(ty: TypeInfo) -> Problem {
-        let mut numbers = Numbers(1);
+        let mut numbers = Random(1);
         let different = numbers.floats(DIFFERENT * COLUMNS);
         let different = ggml_sys::quantize(ty.id, &different, COLUMNS).expect("whole blocks");
         let weights = different.repeat(rows(&ty) / DIFFERENT);
@@ -99,15 +100,7 @@ impl Problem {
     fn naive(&self, r: usize, i: usize) -> f32 {
         let row = &self.weights[r * row_bytes(&self.ty)..][..row_bytes(&self.ty)];
         let x = &self.x[i * COLUMNS..][..COLUMNS];
-        let Kind::Blocks(ops) = self.ty.kind else {
-            let mut w = vec![0.0; COLUMNS];
-            self.ty.dequantize(row, &mut w);
-            return order::float_dot(&w, x);
-        };
-        let mut q = vec![0; COLUMNS];
-        let blocks = x.chunks(self.ty.block_len).zip(q.chunks_mut(self.ty.block_len));
-        let d: Vec<f32> = blocks.map(|(x, q)| order::quantize_block(x, q)).collect();
-        quant::dot(ops, row, &QuantizedRow { q: &q, d: &d })
+        order::product(&self.ty, row, x)
     }
 }
 

@@ -7,7 +7,8 @@
 
 mod common;
 
-use common::{Bench, Load, Numbers};
+use common::random::Random;
+use common::{Bench, Load};
 use criterion::Criterion;
 use dovetail_kernels::cpu::{Angles, Kernels, RopeStyle, order};
 
@@ -28,7 +29,7 @@ fn main() {
 
 fn norm(criterion: &mut Criterion, bench: &Bench, kernels: &Kernels) {
     let mut group = criterion.benchmark_group("norm");
-    let mut numbers = Numbers(1);
+    let mut numbers = Random(1);
     let weight = numbers.floats(WIDTH);
     for n in ROWS {
         let rows = numbers.floats(n * WIDTH);
@@ -56,7 +57,7 @@ fn rope(criterion: &mut Criterion, bench: &Bench, kernels: &Kernels, name: &str,
     angles.set(777, &frequencies, 1.0);
     let scalar = Kernels::available().last().expect("the scalar kernels are everywhere");
     for n in ROWS {
-        let mut rows = Numbers(2).floats(n * WIDTH);
+        let mut rows = Random(2).floats(n * WIDTH);
         let mut expected = rows[..HEAD_DIM].to_vec();
         (scalar.rope)(&mut expected, &angles, style);
         let turn = |rows: &mut [f32]| {

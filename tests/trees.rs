@@ -4,8 +4,9 @@
 mod common;
 
 use common::bits::{assert_same_bits, cache_types, logits, sequence, tiny_models};
+use common::random::Random;
 use common::tiny::N_VOCAB;
-use common::{Random, load, real_model};
+use common::{load, real_model};
 use dovetail::Model;
 use dovetail::target::{CacheType, CacheTypes, Outputs, Target};
 use std::sync::Arc;

@@ -17,6 +17,8 @@
 
 #[path = "../../src/bin/dovetail-bench/ceilings.rs"]
 mod ceilings;
+#[path = "../../tests/common/random.rs"]
+pub mod random;
 
 use ceilings::Ceilings;
 use criterion::measurement::WallTime;
@@ -185,26 +187,4 @@ pub fn record(line: std::fmt::Arguments) {
 fn median(mut seconds: Vec<f64>) -> f64 {
     seconds.sort_by(f64::total_cmp);
     seconds[seconds.len() / 2]
-}
-
-/// Numbers that are the same in every run: SplitMix64.
-pub struct Numbers(pub u64);
-
-impl Numbers {
-    fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ (x >> 31)
-    }
-
-    /// A number below `n`.
-    pub fn below(&mut self, n: usize) -> usize {
-        (self.bits() % n as u64) as usize
-    }
-
-    /// Evenly spread over −1…1.
-    pub fn floats(&mut self, n: usize) -> Vec<f32> {
-        (0..n).map(|_| (self.bits() >> 40) as f32 / (1u32 << 23) as f32 - 1.0).collect()
-    }
 }

@@ -5,7 +5,7 @@ mod common;
 
 use common::{bits, gaussian, isas};
 use dovetail_kernels::cpu::attention::{self, Cells, Half, Plan, Scratch, Shape, View};
-use dovetail_kernels::cpu::{Attention, CacheType, order};
+use dovetail_kernels::cpu::{CacheType, order};
 use proptest::prelude::*;
 use proptest::test_runner::TestRng;
 
@@ -124,25 +124,15 @@ fn check_attention(
                 let plan = Plan::new(shape, &views[first..], room, members);
                 let mut parts = vec![f32::NAN; plan.len()];
                 for (i, parts) in parts.chunks_mut(plan.unit_len()).enumerate() {
-                    let unit = plan.unit(i);
-                    let tokens = first + unit.tokens.start..first + unit.tokens.end;
-                    let rows = (unit.head * views.len() + tokens.start) * group;
-                    let len = tokens.len() * group;
-                    let [keys, values] = [0, 1].map(|half| {
-                        let ty = halves[half].1;
-                        let bytes = &caches[half][unit.head * head_bytes(ty)..][..head_bytes(ty)];
-                        Cells { ty, bytes }
-                    });
-                    let task = Attention {
-                        queries: &queries[rows * head_dim..][..len * head_dim],
-                        views: &views[tokens],
-                        group,
-                        keys,
-                        values,
-                        head_dim,
-                        chunk: unit.chunk,
+                    let cells = |head: usize| {
+                        let [keys, values] = [0, 1].map(|half| {
+                            let ty = halves[half].1;
+                            let bytes = &caches[half][head * head_bytes(ty)..][..head_bytes(ty)];
+                            Cells { ty, bytes }
+                        });
+                        (keys, values)
                     };
-                    let parts = &mut parts[..len * attention::part_len(head_dim)];
+                    let task = plan.task(i, &queries, views, first, cells);
                     (k.attention)(&task, &mut scratch, parts);
                 }
                 for row in 0..plan.tokens() {

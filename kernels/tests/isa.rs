@@ -9,7 +9,7 @@ use dovetail_kernels::SharedBytes;
 use dovetail_kernels::cpu::order;
 use dovetail_kernels::cpu::{Acts, Angles, Forms, Kernels, Packed, ProductScratch, RopeStyle};
 use dovetail_kernels::cpu::{Rows, Team};
-use dovetail_kernels::quant::{self, Kind, QuantizedRow, TypeInfo};
+use dovetail_kernels::quant::{self, Kind, TypeInfo};
 use proptest::prelude::*;
 use proptest::test_runner::TestRng;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -36,24 +36,6 @@ fn random_weights(rng: &mut TestRng, ty: &TypeInfo, n_rows: usize, n_cols: usize
         }
     };
     (0..n_rows * n_cols / ty.block_len).flat_map(|_| draw()).collect()
-}
-
-/// The specification: one row of weights by one row of activations.
-fn naive(ty: &TypeInfo, row: &[u8], x: &[f32]) -> f32 {
-    match ty.kind {
-        Kind::Blocks(ops) => {
-            let mut q = vec![0; x.len()];
-            let d: Vec<f32> = (x.chunks(ty.block_len).zip(q.chunks_mut(ty.block_len)))
-                .map(|(x, q)| order::quantize_block(x, q))
-                .collect();
-            quant::dot(ops, row, &QuantizedRow { q: &q, d: &d })
-        }
-        _ => {
-            let mut w = vec![0.0; x.len()];
-            ty.dequantize(row, &mut w);
-            order::float_dot(&w, x)
-        }
-    }
 }
 
 /// The rows `inputs`, all of one length, as `k` quantises them.
@@ -83,7 +65,7 @@ fn products_are_the_same_bits_on_every_isa_for_every_row_count_and_split() {
             .collect();
         let expected: Vec<Vec<f32>> = inputs
             .iter()
-            .map(|x| bytes.chunks(row_bytes).map(|row| naive(&ty, row, x)).collect())
+            .map(|x| bytes.chunks(row_bytes).map(|row| order::product(&ty, row, x)).collect())
             .collect();
         for k in isas() {
             let acts = quantized(k, &inputs, w.forms());
@@ -210,7 +192,7 @@ fn extreme_codes_do_not_saturate() {
             for sign in [1.0, -1.0] {
                 let x: Vec<f32> =
                     (0..n_cols).map(|i| if i % 3 == 2 { -sign } else { sign }).collect();
-                let expected = naive(&ty, &row, &x);
+                let expected = order::product(&ty, &row, &x);
                 for k in isas() {
                     let acts = quantized(k, &vec![x.clone(); 33], w.forms());
                     for n in [1, 3, 17, 33] {

@@ -12,8 +12,8 @@
 use super::kv::KvCache;
 use super::logits::{LogitRows, find_peaks};
 use crate::model::{Config, Layer, Model};
-use dovetail_kernels::cpu::attention::{Plan, Scratch as AttentionScratch, Shape, View, part_len};
-use dovetail_kernels::cpu::{ActRows, Acts, Angles, Attention, Forms, Kernels, LANES, Packed};
+use dovetail_kernels::cpu::attention::{Plan, Scratch as AttentionScratch, Shape, View};
+use dovetail_kernels::cpu::{ActRows, Acts, Angles, Forms, Kernels, LANES, Packed};
 use dovetail_kernels::cpu::{ProductScratch, Team, chunk_len, groups_per_chunk};
 use std::ops::Range;
 
@@ -163,26 +163,14 @@ impl Pass<'_> {
     /// many.
     fn attend(&mut self, i: usize, from: usize, forms: Forms) -> usize {
         let (c, n, kernels) = (self.c, self.n, self.kernels);
-        let (hd, group) = (c.head_dim, c.n_heads / c.n_kv_heads);
+        let hd = c.head_dim;
         let (b, cache) = (&mut *self.b, &*self.kv);
-        let (views, queries) = (&b.views[from..n], &b.queries[..]);
-        let plan = Plan::new(shape(c), views, b.parts.len(), self.team.members());
+        let (views, queries) = (&b.views[..n], &b.queries[..]);
+        let plan = Plan::new(shape(c), &views[from..], b.parts.len(), self.team.members());
         let parts = &mut b.parts[..plan.len()];
         self.team.share(parts, plan.unit_len(), &mut b.scratch, |unit, parts, s| {
-            let unit = plan.unit(unit);
-            let rows = unit.tokens.len() * group;
-            let first = (unit.head * n + from + unit.tokens.start) * group;
-            let (keys, values) = cache.head(i, unit.head);
-            let task = Attention {
-                queries: &queries[first * hd..][..rows * hd],
-                views: &views[unit.tokens],
-                group,
-                keys,
-                values,
-                head_dim: hd,
-                chunk: unit.chunk,
-            };
-            (kernels.attention)(&task, &mut s.attention, &mut parts[..rows * part_len(hd)]);
+            let task = plan.task(unit, queries, views, from, |head| cache.head(i, head));
+            (kernels.attention)(&task, &mut s.attention, parts);
         });
         let parts = &b.parts[..];
         let row_lines = b.acts.row_lines();
@@ -190,7 +178,7 @@ impl Pass<'_> {
         self.team.share(acts, row_lines, &mut b.scratch, |r, acts, s| {
             let row = &mut s.row[..c.n_heads * hd];
             for (head, out) in row.chunks_exact_mut(hd).enumerate() {
-                (kernels.combine)(&plan.parts(parts, r, head, views[r].len()), out);
+                (kernels.combine)(&plan.parts(parts, r, head, views[from + r].len()), out);
             }
             (kernels.quantize)(row, forms, acts);
         });

@@ -1,6 +1,6 @@
 //! Logits of whole models as bits, and what they are computed from.
 
-use super::Random;
+use super::random::Random;
 use super::tiny::{ALL, Tiny};
 use dovetail::Model;
 use dovetail::target::{CacheType, CacheTypes, Outputs, Target};

@@ -14,6 +14,7 @@ pub mod bits;
 pub mod gguf;
 pub mod naive;
 pub mod place;
+pub mod random;
 pub mod tiny;
 
 use dovetail::{LoadOptions, Model};
@@ -38,30 +39,6 @@ pub fn real_model() -> Option<PathBuf> {
 /// Loads a model with two threads.
 pub fn load(path: &Path) -> dovetail::Result<Model> {
     Model::load(path, LoadOptions { threads: 2, ..LoadOptions::default() })
-}
-
-/// Random numbers that are the same on every machine: SplitMix64.
-pub struct Random(pub u64);
-
-impl Random {
-    /// 64 random bits.
-    pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ (x >> 31)
-    }
-
-    /// A number below `n`.
-    pub fn below(&mut self, n: usize) -> usize {
-        (self.bits() % n as u64) as usize
-    }
-
-    /// Roughly normal with deviation 1: the sum of twelve uniform numbers, without libm.
-    pub fn normal(&mut self) -> f64 {
-        let uniform = |x: u64| (x >> 11) as f64 / (1u64 << 53) as f64 - 0.5;
-        (0..12).map(|_| uniform(self.bits())).sum()
-    }
 }
 
 /// A fingerprint of bits: FNV-1a.

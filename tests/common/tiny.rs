@@ -1,7 +1,7 @@
 //! Small models with random weights, made in memory: the same bytes on every run.
 
-use super::Random;
 use super::gguf::{Parts, Tensor};
+use super::random::Random;
 use dovetail::gguf::{Array, Value};
 
 /// Numbers of weight types in GGUF files.

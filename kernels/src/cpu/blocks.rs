@@ -21,6 +21,16 @@ pub(super) fn block<'a, B: BlockKernel>(
     (&codes[i * B::CODE_LINES..][..B::CODE_LINES], &scales[i * B::META_BYTES..][..B::META_BYTES])
 }
 
+/// The rows in blocks, at most `N` of them.
+#[inline(always)]
+pub(super) fn rows<'a, B: BlockKernel, const N: usize>(x: ActRows<'a>) -> [&'a [B::Acts]; N] {
+    let mut rows: [&[B::Acts]; N] = [&[]; N];
+    for (r, row) in rows[..x.n_rows()].iter_mut().enumerate() {
+        *row = B::acts(x, r);
+    }
+    rows
+}
+
 /// Requests the scales that lie ahead of a unit's.
 #[inline(always)]
 pub(super) fn prefetch<S: Arith>(s: S, scales: Lines) {

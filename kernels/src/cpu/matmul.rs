@@ -18,7 +18,7 @@
 //! takes consecutive groups writes consecutive memory. For one row this is the plain vector.
 
 use super::acts::ActRows;
-use super::blocks::{BlockKernel, Columns, block, prefetch};
+use super::blocks::{BlockKernel, Columns, block, prefetch, rows};
 use super::lanes::{LANES, Simd, Wide, nth};
 use super::pack::{Layout, Lines, Packed, Units, foreign_stride};
 
@@ -65,10 +65,7 @@ pub(super) fn blocks<S: Simd, const P: usize, B: BlockKernel>(
     let n_rows = groups.x.n_rows();
     for start in (0..n_rows).step_by(PANEL) {
         let len = PANEL.min(n_rows - start);
-        let mut rows: [&[B::Acts]; PANEL] = [&[]; PANEL];
-        for (r, row) in rows[..len].iter_mut().enumerate() {
-            *row = B::acts(groups.x, start + r);
-        }
+        let rows = rows::<B, PANEL>(groups.x.range(start..start + len));
         for (g, tile) in out.chunks_exact_mut(n_rows * LANES).enumerate() {
             let lines = groups.w.group(groups.first + g);
             let tile = &mut tile[start * LANES..][..len * LANES];

@@ -1,11 +1,12 @@
 //! The one order of floating-point operations, spelled out for one row at a time.
 //!
 //! These naive versions are the specification of the kernels: every instruction set, number of rows
-//! and number of threads must give their bits. (That of the matrix product over quantised weights is
-//! [`crate::quant::dot`].) Tests and benches compare with them; nothing else calls them.
+//! and number of threads must give their bits. (That of one row of quantised weights by one of quantised
+//! activations is [`crate::quant::dot`].) Tests and benches compare with them; nothing else calls them.
 
 use super::attention::CHUNK;
 use super::lanes::sum_lanes;
+use crate::quant::{self, Kind, QuantizedRow, TypeInfo};
 use half::f16;
 
 /// eˣ as in [`super::lanes::exp`].
@@ -31,6 +32,19 @@ pub fn quantize_block(x: &[f32], q: &mut [i8]) -> f32 {
         *q = (x * inverse).round_ties_even() as i8;
     }
     largest / 127.0
+}
+
+/// Product of a row of weights, as a file holds it, and a row of activations.
+pub fn product(ty: &TypeInfo, row: &[u8], x: &[f32]) -> f32 {
+    let Kind::Blocks(ops) = ty.kind else {
+        let mut w = vec![0.0; x.len()];
+        ty.dequantize(row, &mut w);
+        return float_dot(&w, x);
+    };
+    let mut q = vec![0; x.len()];
+    let blocks = x.chunks(ty.block_len).zip(q.chunks_mut(ty.block_len));
+    let d: Vec<f32> = blocks.map(|(x, q)| quantize_block(x, q)).collect();
+    quant::dot(ops, row, &QuantizedRow { q: &q, d: &d })
 }
 
 /// Product of a row of floating-point weights and a row of activations.

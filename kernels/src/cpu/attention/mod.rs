@@ -35,7 +35,7 @@ mod product;
 mod view;
 
 pub use cache::{CacheType, Cells, Half};
-pub use plan::{Plan, Shape, Unit};
+pub use plan::{Plan, Shape};
 pub use view::{MAX_TREE, View};
 
 use super::lanes::{LANES, Lanes, exp, lanes, max_lanes, nth, sum_lanes};
@@ -85,12 +85,13 @@ impl Scratch {
 }
 
 /// Floats of one row's part.
-pub const fn part_len(head_dim: usize) -> usize {
+const fn part_len(head_dim: usize) -> usize {
     2 + head_dim
 }
 
 /// Writes the parts of the rows: largest score and sum of weights (rows, 2), then the weighted values
-/// (rows, head_dim). The part of a row that sees nothing of the chunk is left undefined.
+/// (rows, head_dim), in as much of `out` as that takes. The part of a row that sees nothing of the chunk is
+/// left undefined.
 #[inline(always)]
 pub(super) fn attention<S: Lanes>(s: S, a: &Attention, scratch: &mut Scratch, out: &mut [f32]) {
     let (hd, start) = (a.head_dim, a.chunk * CHUNK);

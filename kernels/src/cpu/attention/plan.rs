@@ -5,7 +5,7 @@
 //! parts lie in the same order in one buffer, as many tokens at a time as it has room for. None of that
 //! shows in a result: chunks are parts of the definition, and tiles never mix rows.
 
-use super::{CHUNK, Parts, View, part_len};
+use super::{Attention, CHUNK, Cells, Parts, View, part_len};
 use std::ops::Range;
 
 /// Rows of a tile: what many rows share, they convert once; and their scores still fit the second cache.
@@ -56,15 +56,12 @@ pub struct Plan {
     chunks: usize,
 }
 
-/// One piece of work.
+/// One piece of work: some tokens of the plan over a chunk of a KV head.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unit {
-    /// The KV head.
-    pub head: usize,
-    /// The chunk.
-    pub chunk: usize,
-    /// The tokens.
-    pub tokens: Range<usize>,
+struct Unit {
+    head: usize,
+    chunk: usize,
+    tokens: Range<usize>,
 }
 
 impl Plan {
@@ -106,8 +103,34 @@ impl Plan {
         self.tokens.div_ceil(self.tile_tokens)
     }
 
-    /// Unit `i`.
-    pub fn unit(&self, i: usize) -> Unit {
+    /// The work of unit `i`. `queries` are those of all tokens of the pass, (kv_heads, tokens, group,
+    /// head_dim), and `views` what these tokens see; the plan is for those from `first` on. `cells` gives
+    /// keys and values of a KV head.
+    pub fn task<'a>(
+        &self,
+        i: usize,
+        queries: &'a [f32],
+        views: &'a [View],
+        first: usize,
+        cells: impl Fn(usize) -> (Cells<'a>, Cells<'a>),
+    ) -> Attention<'a> {
+        let Shape { group, head_dim, .. } = self.shape;
+        let Unit { head, chunk, tokens } = self.unit(i);
+        let token = first + tokens.start;
+        let row = (head * views.len() + token) * group;
+        let (keys, values) = cells(head);
+        Attention {
+            queries: &queries[row * head_dim..][..tokens.len() * group * head_dim],
+            views: &views[token..][..tokens.len()],
+            group,
+            keys,
+            values,
+            head_dim,
+            chunk,
+        }
+    }
+
+    fn unit(&self, i: usize) -> Unit {
         let (tile, i) = (i % self.tiles(), i / self.tiles());
         let first = tile * self.tile_tokens;
         let tokens = first..self.tokens.min(first + self.tile_tokens);

@@ -68,10 +68,6 @@ impl<'a, B: BlockKernel> super::Panel<'a> for Panel<'a, B> {
 
     #[inline(always)]
     fn new(s: Avx512, x: ActRows<'a>) -> Self {
-        let mut rows: [&[B::Acts]; PANEL] = [&[]; PANEL];
-        for (r, row) in rows[..x.n_rows()].iter_mut().enumerate() {
-            *row = B::acts(x, r);
-        }
         const ZERO: Sums = Sums([[0; LANES]; PANEL]);
         let n_rows = x.n_rows();
         // Sums 0, 1 and those of the last rows 2; activations 3, 4 and 5; weights 6.
@@ -79,7 +75,7 @@ impl<'a, B: BlockKernel> super::Panel<'a> for Panel<'a, B> {
         let acts = |sums: (usize, usize)| (sums.0, B::SUB);
         Panel {
             s,
-            rows,
+            rows: blocks::rows::<B, PANEL>(x),
             n_rows,
             stride: x.stride(),
             acc: [[[s.splat(0.0)]; PANEL]; GROUPS],

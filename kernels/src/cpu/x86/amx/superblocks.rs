@@ -75,10 +75,6 @@ impl<'a, B: BlockKernel> super::Panel<'a> for Panel<'a, B> {
 
     #[inline(always)]
     fn new(s: Avx512, x: ActRows<'a>) -> Self {
-        let mut rows: [&[B::Acts]; PANEL] = [&[]; PANEL];
-        for (r, row) in rows[..x.n_rows()].iter_mut().enumerate() {
-            *row = B::acts(x, r);
-        }
         let n_rows = x.n_rows();
         // The first 16 rows: sums 0 and 1, activations 4. The others: 2, 3 and 5. Weights: 6 and 7.
         let (first, others) = ((n_rows.min(TILE), 64), (n_rows.saturating_sub(TILE).max(1), 64));
@@ -91,7 +87,7 @@ impl<'a, B: BlockKernel> super::Panel<'a> for Panel<'a, B> {
         };
         Panel {
             s,
-            rows,
+            rows: blocks::rows::<B, PANEL>(x),
             n_rows,
             acc: [[[s.splat(0.0)]; PANEL]; GROUPS],
             columns: Columns([[[0; 64]; PANEL]; QUARTERS]),
