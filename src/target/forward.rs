@@ -154,7 +154,7 @@ impl Target {
     /// When there is no such path; sequence and tree are then as they were.
     pub fn keep(&mut self, path: &[usize]) -> Result<()> {
         self.tree.check_path(path)?;
-        self.kv.keep(path);
+        self.kv.keep(path, &mut self.team);
         self.tree = Masks::NONE;
         Ok(())
     }

@@ -12,8 +12,8 @@
 
 use crate::error::{Error, Result};
 use crate::model::Config;
-use dovetail_kernels::cpu::CacheType;
 use dovetail_kernels::cpu::attention::{CHUNK, Cells, Half};
+use dovetail_kernels::cpu::{CacheType, Team};
 
 /// How keys and values are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,20 +84,21 @@ impl KvCache {
     }
 
     /// Makes those of the positions behind the sequence that `path` names, counted from its end and
-    /// ascending, part of it, in this order.
-    pub(super) fn keep(&mut self, path: &[usize]) {
-        if path.is_empty() {
-            return;
-        }
+    /// ascending, part of it, in this order. The bytes are far apart and no longer in any cache of the
+    /// CPU, so that the members of the team wait for them side by side, a layer each.
+    pub(super) fn keep(&mut self, path: &[usize], team: &mut Team) {
         let (layout, len) = (self.layout, self.len);
-        for layer in &mut self.layers {
-            for head in layer.chunks_exact_mut(layout.head_bytes()) {
-                // A node lies behind its place, so nothing is overwritten before it is read.
-                for (depth, node) in path.iter().enumerate().filter(|(depth, node)| depth != *node)
-                {
-                    layout.copy(head, len + node, len + depth);
+        let moves = || path.iter().enumerate().filter(|(depth, node)| depth != *node);
+        if moves().next().is_some() {
+            let mut scratch = vec![(); team.members()];
+            team.share(&mut self.layers, 1, &mut scratch, |_, layer, _| {
+                for head in layer[0].chunks_exact_mut(layout.head_bytes()) {
+                    // A node lies behind its place, so nothing is overwritten before it is read.
+                    for (depth, node) in moves() {
+                        layout.copy(head, len + node, len + depth);
+                    }
                 }
-            }
+            });
         }
         self.grow(path.len());
     }
