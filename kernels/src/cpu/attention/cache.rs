@@ -182,7 +182,7 @@ pub struct Cells<'a> {
 
 impl<'a> Cells<'a> {
     /// The pieces of type f16, sixteen numbers a cell.
-    pub(super) fn halves(&self) -> &'a [[u8; 2 * LANES]] {
+    pub(super) fn f16_cells(&self) -> &'a [[u8; 2 * LANES]] {
         bytemuck::cast_slice(self.bytes)
     }
 

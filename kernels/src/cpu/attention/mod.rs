@@ -116,7 +116,7 @@ pub(super) fn attention<S: Lanes>(s: S, a: &Attention, scratch: &mut Scratch, ou
             n += 1;
         }
         if n > 0 {
-            let (largest, sum) = soften(s, scores, n);
+            let (largest, sum) = partial_softmax(s, scores, n);
             sums[2 * r..2 * r + 2].copy_from_slice(&[largest, sum]);
         }
     }
@@ -135,7 +135,7 @@ fn score<S: Lanes>(
     let (hd, first) = (a.head_dim, a.chunk * CHUNK / LANES);
     let rows = a.queries.len() / hd;
     if rows <= TILE && a.keys.ty == CacheType::F16 {
-        let keys = &a.keys.halves()[first * hd..][..blocks * hd];
+        let keys = &a.keys.f16_cells()[first * hd..][..blocks * hd];
         return multiply(s, keys, hd, hd, rows, (a.queries, hd), (scores, SCORES));
     }
     for block in (0..blocks).step_by(abreast::<S>()) {
@@ -167,7 +167,7 @@ fn weigh<S: Lanes>(
     let (hd, strips) = (a.head_dim, a.head_dim / LANES);
     let rows = a.queries.len() / hd;
     if rows <= TILE && a.values.ty == CacheType::F16 {
-        let values = &a.values.halves()[a.chunk * CHUNK * strips..][..CHUNK * strips];
+        let values = &a.values.f16_cells()[a.chunk * CHUNK * strips..][..CHUNK * strips];
         let common = shortest(seen);
         multiply(s, values, CHUNK, common, rows, (weights, SCORES), (out, hd));
         return add_rest(s, a, (0, rows), common, 0..strips, seen, weights, out);
@@ -244,7 +244,7 @@ fn add_rest<S: Lanes>(
 
 /// Turns the first `n` scores into weights `exp(score − max)`; returns (max, sum of weights).
 #[inline(always)]
-fn soften<S: Lanes>(s: S, scores: &mut [f32], n: usize) -> (f32, f32) {
+fn partial_softmax<S: Lanes>(s: S, scores: &mut [f32], n: usize) -> (f32, f32) {
     let scores = &mut scores[..n.next_multiple_of(LANES)];
     scores[n..].fill(f32::NEG_INFINITY);
     let mut largest = s.load(nth(scores, 0));

@@ -65,7 +65,8 @@ struct Unit {
 }
 
 impl Plan {
-    /// For as many of these tokens as `room` floats have room for, at least one, and so many members.
+    /// For as many of these tokens as `room` floats have room for, and so many members. There is a token,
+    /// and room for it.
     pub fn new(shape: Shape, views: &[View], room: usize, members: usize) -> Plan {
         let longest = views.iter().map(View::len).fold(0, usize::max);
         let chunks = longest.div_ceil(CHUNK);
