@@ -7,8 +7,10 @@ use crate::argv;
 use crate::log::Log;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser};
+use dovetail::spec::Speculation;
 use dovetail::target::{CacheType, CacheTypes};
-use dovetail::{ChatTemplate, Error, Repack, Result, Sampling};
+use dovetail::tree::Growth;
+use dovetail::{ChatTemplate, Error, Repack, Result, Sampling, draft};
 use std::ffi::OsString;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::RangeInclusive;
@@ -175,10 +177,20 @@ pub struct Args {
     #[arg(long, env = "DOVETAIL_IGNORE_EOS", help_heading = "Sampling")]
     pub ignore_eos: bool,
 
-    /// How tokens are guessed ahead: none is available today
+    /// Who guesses tokens ahead, which changes the speed and never the text: none, or ngram, from what
+    /// followed the last tokens earlier in the text
     #[arg(long, value_name = "TYPE", default_value = "none", value_parser = spec_type)]
     #[arg(env = "DOVETAIL_SPEC_TYPE", help_heading = "Speculation and devices")]
-    spec_type: String,
+    spec_type: SpecType,
+    /// How large a tree of guesses grows: chain:K, or beam:DEPTH,WIDTH,NODES [default: the drafter's]
+    #[arg(long, value_name = "SHAPE", env = "DOVETAIL_TREE")]
+    #[arg(help_heading = "Speculation and devices")]
+    tree: Option<Growth>,
+    /// Most guesses on a path [--draft-max, --draft]
+    #[arg(long, value_name = "N", visible_aliases = ["draft-max", "draft"])]
+    #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=63))]
+    #[arg(env = "DOVETAIL_SPEC_DRAFT_N_MAX", help_heading = "Speculation and devices")]
+    spec_draft_n_max: Option<usize>,
     /// Accepted for llama.cpp's sake: the model runs on the CPU [-ngl]
     #[arg(long, visible_alias = "n-gpu-layers", value_name = "N", allow_negative_numbers = true)]
     #[arg(help_heading = "Speculation and devices")]
@@ -200,6 +212,10 @@ pub struct Args {
     #[arg(long, help_heading = "Reports")]
     pub version: bool,
 }
+
+/// The kind of drafter, or none.
+#[derive(Clone, Copy, Debug)]
+struct SpecType(Option<&'static draft::Row>);
 
 /// A value, or what to give in its place.
 type Checked<T> = std::result::Result<T, String>;
@@ -274,6 +290,14 @@ impl Args {
             log.note(&format!("-tb has no effect: the prompt too runs on {n} threads"));
         }
         Ok(())
+    }
+
+    /// Who guesses, and how large the trees grow.
+    pub fn speculation(&self) -> Option<Speculation> {
+        let row = self.spec_type.0?;
+        let growth = self.tree.unwrap_or(row.growth);
+        let depth = self.spec_draft_n_max.unwrap_or(growth.depth);
+        Some(Speculation::new((row.new)(), growth.within(depth, growth.nodes)))
     }
 
     /// Where weights are packed to.
@@ -449,9 +473,12 @@ fn finite(text: &str) -> Checked<f32> {
     real(text, |_| true, "a number; 0 changes nothing")
 }
 
-fn spec_type(text: &str) -> Checked<String> {
-    let known = text == "none";
-    known.then(|| text.to_owned()).ok_or_else(|| "only none is available today".into())
+fn spec_type(text: &str) -> Checked<SpecType> {
+    if text == "none" {
+        Ok(SpecType(None))
+    } else {
+        draft::find(text).map(|row| SpecType(Some(row)))
+    }
 }
 
 #[cfg(test)]

@@ -136,10 +136,18 @@ impl Runner<'_> {
     }
 
     fn report(&mut self, sampling: &Sampling, end: End) -> Result<()> {
+        if let Some(error) = self.session.take_drafter_error() {
+            self.log
+                .note(&format!("the drafter failed, and the answer went on without it: {error}"));
+        }
         let stats = self.session.stats().clone();
+        let rounds = self.session.rounds().cloned();
         self.log.detail(&report::block(&stats, self.load_time));
+        if let Some(rounds) = &rounds {
+            self.log.detail(&report::guesses(rounds));
+        }
         let Some(path) = &self.args.stats_json else { return Ok(()) };
-        let mut json = report::timings(&stats);
+        let mut json = report::timings(&stats, &rounds.unwrap_or_default());
         json["load_ms"] = json!(self.load_time.as_secs_f64() * 1e3);
         json["stop"] = json!(end.name());
         json["seed"] = json!(sampling.seed);
