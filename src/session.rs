@@ -50,6 +50,8 @@ pub struct Piece {
     pub token: Option<u32>,
     /// What it adds to the text: empty while a character is incomplete.
     pub text: String,
+    /// Whether a drafter had guessed it.
+    pub guessed: bool,
 }
 
 /// Why generation ended.
@@ -85,6 +87,8 @@ pub struct Session {
     tokens: Vec<u32>,
     /// Length of the sequence.
     taken: usize,
+    /// Whether what nobody has taken yet was guessed, but for the last token.
+    guessing: bool,
     /// Length of the sequence that the target's logits continue.
     logits_at: usize,
     speculation: Option<Speculation>,
@@ -118,6 +122,7 @@ impl Session {
             target,
             tokens,
             taken: 0,
+            guessing: false,
             logits_at: 0,
             speculation: None,
             given_up: None,
@@ -255,6 +260,7 @@ impl Session {
     /// Appends the next token, or with a drafter up to `most` of them.
     fn extend(&mut self, sampler: &mut Sampler, most: usize) -> Result<()> {
         let n = self.tokens.len();
+        self.guessing = self.speculation.is_some();
         if self.logits_at != n {
             let done = self.target.kv().len().min(n - 1);
             self.target.truncate(done);
@@ -319,9 +325,11 @@ impl Generate<'_> {
         }
         let mut text = String::new();
         self.utf8.push(tokenizer.piece_bytes(token), &mut text);
+        // The last token of a round is the target's own.
+        let guessed = s.guessing && s.taken + 1 < s.tokens.len();
         s.taken += 1;
         self.left -= 1;
-        Ok(Some(Piece { token: Some(token), text }))
+        Ok(Some(Piece { token: Some(token), text, guessed }))
     }
 }
 
@@ -343,7 +351,7 @@ impl Iterator for Generate<'_> {
                 let mut text = String::new();
                 self.utf8.finish(&mut text);
                 if !text.is_empty() {
-                    return Some(Ok(Piece { token: None, text }));
+                    return Some(Ok(Piece { token: None, text, guessed: false }));
                 }
             }
         }

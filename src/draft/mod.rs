@@ -2,18 +2,30 @@
 //!
 //! ```text
 //! ngram.rs   what followed the last tokens the last time
+//! lm.rs      a small model with the same vocabulary
+//! dgf/       a drafter trained for the target, from a file
+//! shelf.rs   which file that is, where none is named
 //! ```
 //!
 //! A drafter only proposes. Whatever it says, fails at or forgets, the text is the target's own; a bad
 //! guess costs time alone. To add one: a file with an `impl Drafter`, and a row in [`DRAFTERS`].
 
+mod dgf;
+mod lm;
 mod ngram;
+mod shelf;
 
 pub use ngram::NGram;
+pub use shelf::find as find_file;
 
-use crate::error::Result;
-use crate::tree::{Growth, Tree};
-use dovetail_kernels::cpu::Team;
+use crate::error::{Error, Result};
+use crate::gguf::{Gguf, OpenOptions};
+use crate::model::Model;
+use crate::target::{Candidate, Logits};
+use crate::tree::{Growth, Proposal, Tree};
+use dovetail_kernels::cpu::{Kernels, LANES, Team};
+use std::path::Path;
+use std::sync::Arc;
 
 /// Guesses what follows a sequence.
 ///
@@ -68,21 +80,90 @@ pub struct Row {
     /// The tree it grows where nothing else is asked for.
     pub growth: Growth,
     /// One that has seen nothing yet.
-    pub new: fn() -> Box<dyn Drafter>,
+    pub open: fn(&Setup) -> Result<Box<dyn Drafter>>,
+}
+
+/// What a drafter is made for.
+pub struct Setup<'a> {
+    /// The target.
+    pub target: &'a Arc<Model>,
+    /// Most tokens of the sequence.
+    pub n_ctx: usize,
+    /// Members of the team it will be given.
+    pub threads: usize,
+    /// The drafter's file.
+    pub path: Option<&'a Path>,
+}
+
+impl Setup<'_> {
+    /// The file that a drafter of this kind cannot do without.
+    fn file(&self, name: &str) -> Result<&Path> {
+        let missing =
+            || format!("--spec-type {name} needs the drafter's file; name it with -md FILE");
+        self.path.ok_or_else(|| Error::Invalid(missing()))
+    }
+}
+
+/// Turns logits into guesses; holds buffers only.
+#[derive(Default)]
+struct Proposer {
+    best: Vec<Candidate>,
+    row: Vec<f32>,
+}
+
+impl Proposer {
+    /// Appends the `width` likeliest tokens as guesses after the frontier's node `parent`; `token` says
+    /// which token of the target each is, if any.
+    ///
+    /// # Errors
+    /// When the logits are no numbers.
+    fn propose(
+        &mut self,
+        kernels: &Kernels,
+        logits: Logits,
+        token: impl Fn(u32) -> Option<u32>,
+        parent: usize,
+        width: usize,
+        proposals: &mut Vec<Proposal>,
+    ) -> Result<()> {
+        logits.top(width, &mut self.best);
+        logits.copy_to(&mut self.row);
+        self.row.resize(self.row.len().next_multiple_of(LANES), f32::NEG_INFINITY);
+        let largest = self.best[0].logit;
+        let sum = libm::logf((kernels.sum_exp)(&self.row, largest));
+        if !(largest.is_finite() && sum.is_finite()) {
+            return Err(Error::Invalid("its probabilities are no numbers".into()));
+        }
+        for best in &self.best {
+            if let Some(token) = token(best.token) {
+                proposals.push(Proposal { parent, token, log_prob: best.logit - largest - sum });
+            }
+        }
+        Ok(())
+    }
 }
 
 /// All kinds of drafters.
-pub const DRAFTERS: &[Row] = &[ngram::ROW];
+pub const DRAFTERS: &[Row] = &[ngram::ROW, lm::ROW, dgf::ROW];
 
 /// The kind with this name.
 ///
 /// # Errors
 /// When there is none: says which there are.
-pub fn find(name: &str) -> std::result::Result<&'static Row, String> {
+pub fn kind(name: &str) -> std::result::Result<&'static Row, String> {
     DRAFTERS.iter().find(|row| row.name == name).ok_or_else(|| {
         let rows: Vec<_> = DRAFTERS.iter().map(|row| row.name).collect();
         format!("give none or {}", rows.join(" or "))
     })
+}
+
+/// The kind of drafter that a file is.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn kind_of(path: &Path) -> Result<&'static Row> {
+    let gguf = Gguf::open_with(path, OpenOptions::default())?;
+    Ok(if dgf::target_of(&gguf).is_some() { &dgf::ROW } else { &lm::ROW })
 }
 
 #[cfg(test)]
@@ -92,11 +173,10 @@ mod tests {
     #[test]
     fn the_table_is_true() {
         for row in DRAFTERS {
-            assert_eq!((row.new)().name(), row.name);
-            assert_eq!(find(row.name).unwrap().name, row.name);
+            assert_eq!(kind(row.name).unwrap().name, row.name);
             let growth = row.growth.to_string();
             assert_eq!(growth.parse(), Ok(row.growth), "{growth} can be asked for");
         }
-        assert_eq!(find("magic").unwrap_err(), "give none or ngram");
+        assert_eq!(kind("magic").unwrap_err(), "give none or ngram or lm or dgf");
     }
 }

@@ -18,7 +18,7 @@ pub(super) const ROW: Row = Row {
     name: "ngram",
     about: "what followed the last tokens earlier in the text",
     growth: Growth { depth: 7, width: 2, nodes: 8 },
-    new: || Box::new(NGram::default()),
+    open: |_| Ok(Box::new(NGram::default())),
 };
 
 /// Tokens that are looked up.

@@ -119,7 +119,7 @@ impl Target {
             *view = View::plain(first + r + 1);
         }
         self.has_tree = false;
-        self.run(tokens, outputs);
+        self.run(tokens, first, outputs);
         self.kv.grow(tokens.len());
         Ok(())
     }
@@ -131,14 +131,31 @@ impl Target {
     /// When [`Target::append`] could not take as many tokens; sequence and last tree are then as they
     /// were.
     pub fn verify(&mut self, tree: &Tree) -> Result<()> {
+        self.verify_more(tree, 0)
+    }
+
+    /// The same for a tree whose first `done` nodes are the last tree: the others alone are run and have
+    /// rows of logits.
+    ///
+    /// # Errors
+    /// Those of [`Target::verify`], and when the first nodes are not the last tree.
+    pub fn verify_more(&mut self, tree: &Tree, done: usize) -> Result<()> {
+        let same = |now: &[u64], then: &[u64]| now[..done] == then[..done];
+        let grown = done <= tree.len().min(self.tree.len())
+            && self.has_tree
+            && tree.tokens()[..done] == self.tree.tokens()[..done]
+            && same(tree.masks(), self.tree.masks());
+        if done > 0 && !grown {
+            return Err(Error::Invalid(format!("the last tree is not the first {done} nodes")));
+        }
         self.check(tree.tokens())?;
         let first = self.kv.len();
-        for (view, mask) in self.buffers.views.iter_mut().zip(tree.masks()) {
+        for (view, mask) in self.buffers.views.iter_mut().zip(&tree.masks()[done..]) {
             *view = View::tree(first, *mask);
         }
         self.tree = *tree;
         self.has_tree = true;
-        self.run(tree.tokens(), Outputs::All);
+        self.run(&tree.tokens()[done..], first + done, Outputs::All);
         Ok(())
     }
 
@@ -174,8 +191,8 @@ impl Target {
         }
     }
 
-    /// Runs tokens whose views stand in the buffers.
-    fn run(&mut self, tokens: &[u32], outputs: Outputs) {
+    /// Runs tokens whose views stand in the buffers and writes them to the cache from `first` on.
+    fn run(&mut self, tokens: &[u32], first: usize, outputs: Outputs) {
         let n = tokens.len();
         let rows = match outputs {
             Outputs::None => n..n,
@@ -183,7 +200,6 @@ impl Target {
             Outputs::All => 0..n,
         };
         let model = self.model.clone();
-        let first = self.kv.len();
         let mut pass = Pass {
             c: model.config(),
             kernels: self.kernels,

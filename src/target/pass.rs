@@ -183,13 +183,18 @@ impl Pass<'_> {
         }
     }
 
-    /// `out = rows · wᵀ`: (n, n_in) to (n, n_out).
-    pub fn multiply(&mut self, w: &Packed, rows: &[f32], out: &mut [f32]) {
+    /// Multiplies rows that are no hidden states: `row` gives each, (n_in); `out` becomes (n, n_out).
+    pub fn multiply<'r>(
+        &mut self,
+        w: &Packed,
+        row: impl Fn(usize) -> &'r [f32] + Sync,
+        out: &mut [f32],
+    ) {
         let (n, kernels, forms) = (self.n, self.kernels, w.forms());
         let b = &mut *self.b;
         let row_lines = b.acts.row_lines();
         self.team.share(b.acts.rows_mut(n), row_lines, &mut b.scratch, |r, acts, _| {
-            (kernels.quantize)(&rows[r * w.n_cols()..][..w.n_cols()], forms, acts);
+            (kernels.quantize)(row(r), forms, acts);
         });
         let acts = b.acts.rows(n, w.n_cols());
         let panel = &mut b.inner[..w.n_groups() * LANES * n];

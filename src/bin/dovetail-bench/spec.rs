@@ -3,7 +3,7 @@
 
 use crate::{Common, Format, at_least_one};
 use clap::Args;
-use dovetail::draft;
+use dovetail::draft::{self, Setup};
 use dovetail::spec::{RoundStats, Speculation};
 use dovetail::tree::Growth;
 use dovetail::{ChatTemplate, Error, Message, Result, Sampling, Session};
@@ -24,8 +24,11 @@ pub struct Options {
     #[arg(long, value_name = "K", value_parser = at_least_one())]
     limit: Option<usize>,
     /// Who guesses
-    #[arg(long, value_name = "TYPE", default_value = "ngram", value_parser = draft::find)]
+    #[arg(long, value_name = "TYPE", default_value = "ngram", value_parser = draft::kind)]
     spec_type: &'static draft::Row,
+    /// The drafter's file
+    #[arg(long, visible_alias = "md", value_name = "FILE")]
+    model_draft: Option<PathBuf>,
     /// How large a tree of guesses grows: chain:K, or beam:DEPTH,WIDTH,NODES [default: the drafter's]
     #[arg(long, value_name = "SHAPE")]
     tree: Option<Growth>,
@@ -118,7 +121,13 @@ pub fn run(o: &Options) -> Result<()> {
     let template = ChatTemplate::from_gguf(session.model().gguf().metadata())?;
     let sampling = Sampling { temperature: o.temp, seed: o.seed, ..Sampling::default() };
     let growth = o.tree.unwrap_or(o.spec_type.growth);
-    let mut speculation = Some(Speculation::new((o.spec_type.new)(), growth));
+    let (target, n_ctx) = (session.model().clone(), session.n_ctx());
+    let speculation = || -> Result<Option<Speculation>> {
+        let (threads, path) = (o.common.threads(), o.model_draft.as_deref());
+        let setup = Setup { target: &target, n_ctx, threads, path };
+        Ok(Some(Speculation::new((o.spec_type.open)(&setup)?, growth)))
+    };
+    let mut idle = speculation()?;
     let mut categories: Vec<(String, Row)> = Vec::new();
     let mut different = Vec::new();
     for (i, prompt) in prompts.iter().enumerate() {
@@ -135,7 +144,7 @@ pub fn run(o: &Options) -> Result<()> {
         // Who is first changes from prompt to prompt: the machine's speed may drift.
         for turn in 0..2 {
             let speculate = (turn + i) % 2 == 1;
-            session.speculate(if speculate { speculation.take() } else { None })?;
+            session.speculate(if speculate { idle.take() } else { None })?;
             texts[usize::from(speculate)] = answer(&mut session, &tokens, &sampling, o.n_predict)?;
             let time = session.stats().predicted_time;
             if speculate {
@@ -144,9 +153,9 @@ pub fn run(o: &Options) -> Result<()> {
                 row.lengths = row.rounds.mean_acceptance_length();
                 if let Some(error) = session.take_drafter_error() {
                     eprintln!("\rprompt {}: the drafter failed: {error}", i + 1);
-                    speculation = Some(Speculation::new((o.spec_type.new)(), growth));
+                    idle = speculation()?;
                 } else {
-                    speculation = session.speculate(None)?;
+                    idle = session.speculate(None)?;
                 }
             } else {
                 row.plain = time;

@@ -7,10 +7,11 @@ use crate::argv;
 use crate::log::Log;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser};
+use dovetail::draft::{self, Setup};
 use dovetail::spec::Speculation;
 use dovetail::target::{CacheType, CacheTypes};
 use dovetail::tree::Growth;
-use dovetail::{ChatTemplate, Error, Repack, Result, Sampling, draft};
+use dovetail::{ChatTemplate, Error, Repack, Result, Sampling, Session};
 use std::ffi::OsString;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::RangeInclusive;
@@ -86,7 +87,7 @@ pub struct Args {
     /// Chat template in place of the model's, from a file
     #[arg(long, value_name = "FILE", conflicts_with = "chat_template", help_heading = "Chat")]
     chat_template_file: Option<PathBuf>,
-    /// Colour what you type (and with --raw the prompt) on a terminal [-co]
+    /// On a terminal colour what you type (and with --raw the prompt), and what was guessed ahead [-co]
     #[arg(long, env = "DOVETAIL_COLOR", help_heading = "Chat")]
     pub color: bool,
 
@@ -177,11 +178,16 @@ pub struct Args {
     #[arg(long, env = "DOVETAIL_IGNORE_EOS", help_heading = "Sampling")]
     pub ignore_eos: bool,
 
-    /// Who guesses tokens ahead, which changes the speed and never the text: none, or ngram, from what
-    /// followed the last tokens earlier in the text
-    #[arg(long, value_name = "TYPE", default_value = "none", value_parser = spec_type)]
+    /// Who guesses tokens ahead, which changes the speed and never the text: none; ngram, what followed the
+    /// last tokens earlier in the text; lm, a small model with the same vocabulary; dgf, a drafter
+    /// trained for the model; auto, dgf where there is one, or what -md names
+    #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = spec_type)]
     #[arg(env = "DOVETAIL_SPEC_TYPE", help_heading = "Speculation and devices")]
     spec_type: SpecType,
+    /// The drafter's file [-md]
+    #[arg(long, value_name = "FILE", env = "DOVETAIL_MODEL_DRAFT")]
+    #[arg(help_heading = "Speculation and devices")]
+    model_draft: Option<PathBuf>,
     /// How large a tree of guesses grows: chain:K, or beam:DEPTH,WIDTH,NODES [default: the drafter's]
     #[arg(long, value_name = "SHAPE", env = "DOVETAIL_TREE")]
     #[arg(help_heading = "Speculation and devices")]
@@ -213,9 +219,13 @@ pub struct Args {
     pub version: bool,
 }
 
-/// The kind of drafter, or none.
-#[derive(Clone, Copy, Debug)]
-struct SpecType(Option<&'static draft::Row>);
+/// Who guesses.
+#[derive(Clone, Debug)]
+enum SpecType {
+    Auto,
+    None,
+    Kind(&'static draft::Row),
+}
 
 /// A value, or what to give in its place.
 type Checked<T> = std::result::Result<T, String>;
@@ -292,12 +302,28 @@ impl Args {
         Ok(())
     }
 
-    /// Who guesses, and how large the trees grow.
-    pub fn speculation(&self) -> Option<Speculation> {
-        let row = self.spec_type.0?;
+    /// Lets somebody guess for this session, if anyone is to.
+    ///
+    /// # Errors
+    /// When the drafter cannot be opened, or is for another model.
+    pub fn speculate(&self, session: &mut Session) -> Result<()> {
+        let target = session.model().clone();
+        let named = self.model_draft.clone();
+        let (row, path) = match self.spec_type {
+            SpecType::None => return Ok(()),
+            SpecType::Kind(row) => (row, named.or_else(|| draft::find_file(&target))),
+            SpecType::Auto => match named.or_else(|| draft::find_file(&target)) {
+                Some(path) => (draft::kind_of(&path)?, Some(path)),
+                None => return Ok(()),
+            },
+        };
+        let (n_ctx, threads) = (session.n_ctx(), self.threads());
+        let setup = Setup { target: &target, n_ctx, threads, path: path.as_deref() };
         let growth = self.tree.unwrap_or(row.growth);
         let depth = self.spec_draft_n_max.unwrap_or(growth.depth);
-        Some(Speculation::new((row.new)(), growth.within(depth, growth.nodes)))
+        let growth = growth.within(depth, growth.nodes);
+        session.speculate(Some(Speculation::new((row.open)(&setup)?, growth)))?;
+        Ok(())
     }
 
     /// Where weights are packed to.
@@ -474,10 +500,10 @@ fn finite(text: &str) -> Checked<f32> {
 }
 
 fn spec_type(text: &str) -> Checked<SpecType> {
-    if text == "none" {
-        Ok(SpecType(None))
-    } else {
-        draft::find(text).map(|row| SpecType(Some(row)))
+    match text {
+        "auto" => Ok(SpecType::Auto),
+        "none" => Ok(SpecType::None),
+        kind => draft::kind(kind).map(SpecType::Kind).map_err(|kinds| format!("{kinds} or auto")),
     }
 }
 

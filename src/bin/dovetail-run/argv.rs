@@ -10,6 +10,7 @@ use std::ffi::OsString;
 const LONG: &[(&str, &str)] = &[
     ("-co", "--color"),
     ("-ctk", "--cache-type-k"),
+    ("-md", "--model-draft"),
     ("-ctv", "--cache-type-v"),
     ("-hf", "--hf-repo"),
     ("-ngl", "--gpu-layers"),

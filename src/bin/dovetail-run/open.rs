@@ -87,7 +87,7 @@ pub fn open<'a>(
     let (threads, cache) = (args.threads(), args.cache());
     let options = SessionOptions { n_ctx, threads, n_ubatch: args.n_ubatch(), cache };
     let mut session = Session::new(model.into(), options)?;
-    session.speculate(args.speculation())?;
+    args.speculate(&mut session)?;
     let load_time = start.elapsed();
     let sampling = args.sampling();
     log.detail(&format!(

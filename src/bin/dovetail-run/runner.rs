@@ -7,7 +7,7 @@ use crate::stops::Stops;
 use crate::{STDOUT, report};
 use dovetail::{ChatTemplate, Error, Message, Result, Sampling, Session, Stop};
 use serde_json::json;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -112,14 +112,17 @@ impl Runner<'_> {
 
     fn stream(&mut self, sampling: &Sampling, answer: &mut Answer) -> Result<()> {
         let mut stops = Stops::new(&self.args.reverse_prompt);
-        let mut show = |text: &str| {
+        let colour = self.args.color && std::io::stdout().is_terminal();
+        let mut show = |text: &str, guessed: bool| {
             answer.text.push_str(text);
-            emit(text)
+            let green = colour && guessed && !text.is_empty();
+            if green { emit(&format!("\x1b[32m{text}\x1b[0m")) } else { emit(text) }
         };
         let pieces = self.session.generate(sampling, self.args.n_predict());
         for piece in pieces.ignore_end(self.args.ignore_eos) {
-            let (text, stopped) = stops.push(&piece?.text);
-            show(&text)?;
+            let piece = piece?;
+            let (text, stopped) = stops.push(&piece.text);
+            show(&text, piece.guessed)?;
             if stopped {
                 answer.end = End::StopString;
                 return Ok(());
@@ -128,7 +131,7 @@ impl Runner<'_> {
                 break;
             }
         }
-        show(&stops.finish())?;
+        show(&stops.finish(), false)?;
         if let Some(stop) = self.session.stop() {
             answer.end = End::Session(stop);
         }
