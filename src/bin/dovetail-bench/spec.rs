@@ -8,6 +8,7 @@ use dovetail::spec::{RoundStats, Speculation};
 use dovetail::tree::Growth;
 use dovetail::{ChatTemplate, Error, Message, Result, Sampling, Session};
 use serde_json::{Value, json};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -130,8 +131,11 @@ pub fn run(o: &Options) -> Result<()> {
     let mut idle = speculation()?;
     let mut categories: Vec<(String, Row)> = Vec::new();
     let mut different = Vec::new();
+    let terminal = std::io::stderr().is_terminal();
     for (i, prompt) in prompts.iter().enumerate() {
-        eprint!("\r{} of {} ", i + 1, prompts.len());
+        if terminal {
+            eprint!("\r{} of {} ", i + 1, prompts.len());
+        }
         let tokenizer = session.model().tokenizer();
         let tokens = match &template {
             Some(template) => {
@@ -152,7 +156,7 @@ pub fn run(o: &Options) -> Result<()> {
                 row.rounds = session.rounds().cloned().unwrap_or_default();
                 row.lengths = row.rounds.mean_acceptance_length();
                 if let Some(error) = session.take_drafter_error() {
-                    eprintln!("\rprompt {}: the drafter failed: {error}", i + 1);
+                    eprintln!("prompt {}: the drafter failed: {error}", i + 1);
                     idle = speculation()?;
                 } else {
                     idle = session.speculate(None)?;
@@ -170,7 +174,9 @@ pub fn run(o: &Options) -> Result<()> {
             None => categories.push((prompt.category.clone(), row)),
         }
     }
-    eprint!("\r               \r");
+    if terminal {
+        eprint!("\r               \r");
+    }
     categories.sort_by(|a, b| a.0.cmp(&b.0));
     print(o, growth, &categories, &different);
     match different.first() {
