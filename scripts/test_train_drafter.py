@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tests scripts/train_drafter.py on a CPU with a made-up target. Takes about a minute; run it by hand:
+"""Tests scripts/train_drafter.py on a CPU with a made-up target. Takes some minutes; run it by hand:
 
     pip install torch numpy gguf tokenizers jinja2
     python3 scripts/test_train_drafter.py
@@ -20,7 +20,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 from drafter import evaluate, model, target as targets  # noqa: E402
 
-TRAIN = ["--steps", "60", "--batch", "8", "--steps-ahead", "3", "--vocabulary", "96", "--look-every", "20", "--lr", "3e-3"]
+TRAIN = ["--steps", "60", "--batch", "8", "--steps-ahead", "3", "--vocabulary", "96", "--look-every", "20", "--lr", "1e-2"]
 
 
 class TrainDrafter(unittest.TestCase):
@@ -64,21 +64,31 @@ class TrainDrafter(unittest.TestCase):
             self.assertEqual((final[0] @ target.head.T).argmax(-1)[start - 1 : -1].tolist(), ids[0, start:].tolist())
 
     def test_loss_falls(self):
-        records = [json.loads(line) for line in open(self.out / "whole.jsonl")]
+        records = [json.loads(line) for line in (self.out / "whole.jsonl").read_text().splitlines()]
         losses = [r["first_loss"] for r in records if "loss" in r]
         self.assertLess(losses[-1], losses[0] - 0.02)
         self.assertIn("</svg>", (self.out / "whole.svg").read_text())
 
     def test_a_stopped_run_goes_on_to_the_same_weights(self):
         for optimiser in ("adamw", "muon"):
-            options = [*TRAIN, "--optimiser", optimiser, "--blocks", 2]
+            options = [*TRAIN, "--optimiser", optimiser, "--blocks", 2, "--steps", 24, "--batch", 4, "--look-every", 10]
             run("train", self.model, "--out", self.out, "--name", f"unbroken-{optimiser}", *options)
-            run("train", self.model, "--out", self.out, "--name", f"stopped-{optimiser}", *options, "--stop-at", 33)
-            self.assertEqual(self.checkpoint(f"stopped-{optimiser}")["step"], 33)
+            run("train", self.model, "--out", self.out, "--name", f"stopped-{optimiser}", *options, "--stop-at", 13)
+            self.assertEqual(self.checkpoint(f"stopped-{optimiser}")["step"], 13)
             run("train", self.model, "--out", self.out, "--name", f"stopped-{optimiser}", *options)
             one, two = (self.checkpoint(f"{name}-{optimiser}")["weights"] for name in ("unbroken", "stopped"))
             for name, value in one.items():
                 self.assertTrue(torch.equal(value, two[name]), name)
+            logs = [(self.out / f"{name}-{optimiser}.jsonl").read_text().splitlines() for name in ("unbroken", "stopped")]
+            logs = [[(r["step"], r.get("held_out")) for r in map(json.loads, log)] for log in logs]
+            self.assertEqual(logs[0], logs[1])
+
+    def test_a_training_starts_from_another_drafters_weights(self):
+        run("export", self.model, "--out", self.out, "--name", "whole", "--type", "f16")
+        half = str(self.out / "whole.f16.ckpt")
+        run("train", self.model, "--out", self.out, "--name", "warm", *TRAIN, "--start", half, "--stop-at", 0)
+        for name, value in self.checkpoint("warm")["weights"].items():
+            self.assertTrue(torch.allclose(value, self.checkpoint("whole")["weights"][name], rtol=1e-3, atol=1e-4), name)
 
     def test_merged_attention_equals_plain_attention(self):
         torch.manual_seed(0)
@@ -193,6 +203,8 @@ class TrainDrafter(unittest.TestCase):
         self.assertRegex(said, r"^error: there is no .*; give .*\n$")
         said = run("train", self.model, "--out", self.out / "empty", fails=True)
         self.assertRegex(said, r"^error: .* run `generate` first\n$")
+        said = run("evaluate", self.model, "--out", self.out, "--name", "none", fails=True)
+        self.assertRegex(said, r"^error: there is no .*; run `train` first\n$")
         said = run("train", self.model, "--out", self.out, "--name", "whole", *TRAIN, "--blocks", 2, fails=True)
         self.assertRegex(said, r"^error: .* another --name or remove it\n$")
 
