@@ -14,11 +14,13 @@
 //! # }
 //! ```
 
+use crate::draft::Setup;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::spec::{RoundError, RoundStats, Sampler, Sampling, Speculation};
 use crate::target::{CacheTypes, KvCache, Outputs, Target};
 use crate::text::Utf8Stream;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -87,12 +89,13 @@ pub struct Session {
     tokens: Vec<u32>,
     /// Length of the sequence.
     taken: usize,
-    /// Whether what nobody has taken yet was guessed, but for the last token.
-    guessing: bool,
     /// Length of the sequence that the target's logits continue.
     logits_at: usize,
     speculation: Option<Speculation>,
-    given_up: Option<Error>,
+    /// Length of the sequence that the drafter was told of.
+    told: usize,
+    /// The drafter that was given up since the last prompt, and why.
+    given_up: Option<(RoundStats, Option<Error>)>,
     stats: Stats,
     stop: Option<Stop>,
 }
@@ -122,9 +125,9 @@ impl Session {
             target,
             tokens,
             taken: 0,
-            guessing: false,
             logits_at: 0,
             speculation: None,
+            told: 0,
             given_up: None,
             stats,
             stop: None,
@@ -139,17 +142,25 @@ impl Session {
         let taps = new.as_ref().map_or(&[][..], |new| new.drafter().taps());
         self.target.tap(taps)?;
         self.given_up = None;
+        self.told = 0;
         Ok(std::mem::replace(&mut self.speculation, new))
+    }
+
+    /// What a drafter for this session is opened with; `path` is its file.
+    pub fn setup<'a>(&'a self, path: Option<&'a Path>) -> Setup<'a> {
+        let (target, n_ctx) = (self.target.model(), self.n_ctx());
+        Setup { target, n_ctx, threads: self.target.threads(), path }
     }
 
     /// Counts and times of guessing since the last prompt.
     pub fn rounds(&self) -> Option<&RoundStats> {
-        self.speculation.as_ref().map(Speculation::stats)
+        let given_up = self.given_up.as_ref().map(|(stats, _)| stats);
+        self.speculation.as_ref().map(Speculation::stats).or(given_up)
     }
 
     /// Why the drafter was given up, once: the text goes on without it.
     pub fn take_drafter_error(&mut self) -> Option<Error> {
-        self.given_up.take()
+        self.given_up.as_mut().and_then(|(_, error)| error.take())
     }
 
     /// The model.
@@ -204,9 +215,14 @@ impl Session {
         self.tokens.truncate(self.taken);
         let same = self.tokens.iter().zip(prompt).take_while(|(a, b)| a == b).count();
         // The last token is always run: its logits begin the answer.
-        let kept = same.min(self.target.kv().len()).min(prompt.len() - 1);
+        let mut kept = same.min(self.target.kv().len()).min(prompt.len() - 1);
+        if self.speculation.as_ref().is_some_and(|s| !s.drafter().taps().is_empty()) {
+            // What it learns from the target is not kept anywhere else.
+            kept = kept.min(self.told);
+        }
         let start = Instant::now();
         self.target.truncate(kept);
+        self.told = self.told.min(kept);
         self.tokens.truncate(kept);
         self.taken = kept;
         self.logits_at = 0;
@@ -214,6 +230,7 @@ impl Session {
             speculation.reset_stats();
         }
         self.stop = None;
+        self.given_up = None;
         self.stats = Stats { cached_n: kept, ..Stats::default() };
         let to_run = prompt.len() - kept;
         while self.tokens.len() < prompt.len() {
@@ -227,11 +244,13 @@ impl Session {
             self.commit(first);
             self.stats.prompt_n += chunk.len();
             self.stats.prompt_time = start.elapsed();
+            if last {
+                self.logits_at = self.tokens.len();
+            }
             if !progress(self.stats.prompt_n, to_run) {
                 return Ok(self.tokens.len() == prompt.len());
             }
         }
-        self.logits_at = self.tokens.len();
         Ok(true)
     }
 
@@ -252,29 +271,37 @@ impl Session {
     fn commit(&mut self, first: usize) {
         let Some(speculation) = &mut self.speculation else { return };
         let tokens = &self.tokens[first..self.target.kv().len()];
-        if let Err(error) = speculation.commit(&mut self.target, first, tokens) {
-            (self.speculation, self.given_up) = (None, Some(error));
+        match speculation.commit(&mut self.target, first, tokens) {
+            Ok(()) => self.told = self.target.kv().len(),
+            Err(error) => self.give_up(error),
         }
     }
 
-    /// Appends the next token, or with a drafter up to `most` of them.
-    fn extend(&mut self, sampler: &mut Sampler, most: usize) -> Result<()> {
+    fn give_up(&mut self, error: Error) {
+        let stats = self.speculation.take().map(|speculation| speculation.stats().clone());
+        self.given_up = stats.map(|stats| (stats, Some(error)));
+    }
+
+    /// Appends the next token, or with a drafter up to `most` of them, none behind one that `ends` the text.
+    fn extend(
+        &mut self,
+        sampler: &mut Sampler,
+        most: usize,
+        ends: impl Fn(u32) -> bool,
+    ) -> Result<()> {
         let n = self.tokens.len();
-        self.guessing = self.speculation.is_some();
         if self.logits_at != n {
             let done = self.target.kv().len().min(n - 1);
             self.target.truncate(done);
-            if self.speculation.is_some() && done < n - 1 {
-                self.target.append(&self.tokens[done..n - 1], Outputs::None)?;
-                self.commit(done);
-            }
-            if let Some(speculation) = &mut self.speculation {
-                match speculation.round(&mut self.target, sampler, &mut self.tokens, most) {
-                    Ok(()) => return Ok(()),
-                    Err(RoundError::Target(error)) => return Err(error),
-                    Err(RoundError::Drafter(error)) => {
-                        (self.speculation, self.given_up) = (None, Some(error));
+            self.told = self.told.min(done);
+            if let Some(speculation) = self.speculation.as_mut().filter(|_| done == n - 1) {
+                match speculation.round(&mut self.target, sampler, &mut self.tokens, most, ends) {
+                    Ok(()) => {
+                        (self.told, self.logits_at) = (self.target.kv().len(), 0);
+                        return Ok(());
                     }
+                    Err(RoundError::Target(error)) => return Err(error),
+                    Err(RoundError::Drafter(error)) => self.give_up(error),
                 }
                 if self.tokens.len() > n {
                     return Ok(());
@@ -315,7 +342,9 @@ impl Generate<'_> {
             return Ok(None);
         }
         if s.taken == s.tokens.len() {
-            s.extend(&mut self.sampler, self.left.min(room))?;
+            let (model, ignore) = (s.target.model().clone(), self.ignore_end);
+            let ends = |token| !ignore && model.tokenizer().is_end_of_generation(token);
+            s.extend(&mut self.sampler, self.left.min(room), ends)?;
         }
         let token = s.tokens[s.taken];
         let tokenizer = s.target.model().tokenizer();
@@ -326,7 +355,7 @@ impl Generate<'_> {
         let mut text = String::new();
         self.utf8.push(tokenizer.piece_bytes(token), &mut text);
         // The last token of a round is the target's own.
-        let guessed = s.guessing && s.taken + 1 < s.tokens.len();
+        let guessed = s.taken + 1 < s.tokens.len();
         s.taken += 1;
         self.left -= 1;
         Ok(Some(Piece { token: Some(token), text, guessed }))

@@ -29,7 +29,7 @@ struct Shape {
 }
 
 const SHAPES: [Shape; 4] = [
-    Shape { fusion: "dgf", blocks: 1, taps: &[0, 1, 1], every: 3, ty: types::F32 },
+    Shape { fusion: "dgf", blocks: 1, taps: &[0, 1], every: 3, ty: types::F32 },
     Shape { fusion: "dgf", blocks: 2, taps: &[], every: 1, ty: types::F32 },
     Shape { fusion: "fc", blocks: 1, taps: &[], every: 2, ty: types::F16 },
     Shape { fusion: "fc", blocks: 3, taps: &[1], every: 1, ty: types::Q8_0 },
@@ -99,6 +99,8 @@ impl Shape {
         let own = [
             ("version", size(1)),
             ("target.fingerprint", text(&target.fingerprint())),
+            ("target.block_count", size(t.n_layers)),
+            ("target.vocabulary", size(N_VOCAB)),
             ("fusion", text(self.fusion)),
             ("feature_layers", Value::Array(Array::U32(self.taps.to_vec()))),
             ("block_count", size(self.blocks)),
@@ -313,6 +315,72 @@ fn a_drafter_that_joins_late_guesses_from_there_on() {
 }
 
 #[test]
+fn answers_taken_in_parts_and_prompts_cut_short_leave_the_drafter_at_work() {
+    let t = tiny("f32");
+    let target = Arc::new(t.parts().load().unwrap());
+    let options = SessionOptions { threads: 2, n_ubatch: 16, ..SessionOptions::default() };
+    let how = Sampling { seed: 3, ..Sampling::default() };
+    let prompt = sequence(50, N_VOCAB, 5);
+    let run = |session: &mut Session| {
+        let mut texts = Vec::new();
+        // The prompt is interrupted, in the middle and after its last pass.
+        for passes in [2, 4, 9] {
+            session.prompt(&prompt[..7], &mut |_, _| true).unwrap();
+            session.prompt(&prompt, &mut |done, _| done < 16 * passes - 7).unwrap();
+            for n in [4, 20] {
+                session
+                    .generate(&how, n)
+                    .ignore_end(true)
+                    .take(n - 1)
+                    .for_each(|piece| drop(piece.unwrap()));
+                texts.push(session.tokens().to_vec());
+            }
+        }
+        texts
+    };
+    let expected = run(&mut Session::new(target.clone(), options.clone()).unwrap());
+    for shape in SHAPES {
+        let mut session = Session::new(target.clone(), options.clone()).unwrap();
+        let drafter = open(&shape.parts(t, &target), &target).unwrap();
+        session.speculate(Some(Speculation::new(drafter, "beam:5,2,9".parse().unwrap()))).unwrap();
+        assert_eq!(run(&mut session), expected, "{shape:?}");
+        assert!(session.take_drafter_error().is_none());
+        assert!(session.rounds().unwrap().drafted > 0);
+    }
+}
+
+#[test]
+fn a_drafter_that_was_used_elsewhere_guesses_as_a_new_one() {
+    let t = tiny("f32");
+    let target = Arc::new(t.parts().load().unwrap());
+    let options = SessionOptions { threads: 2, ..SessionOptions::default() };
+    let how = Sampling { temperature: 0.0, ..Sampling::default() };
+    let new = || Session::new(target.clone(), options.clone()).unwrap();
+    let speculation = || {
+        let drafter = open(&SHAPES[1].parts(t, &target), &target).unwrap();
+        Some(Speculation::new(drafter, "chain:3".parse().unwrap()))
+    };
+    let answer = |session: &mut Session, prompt: &[u32]| {
+        session.prompt(prompt, &mut |_, _| true).unwrap();
+        session.generate(&how, 20).ignore_end(true).for_each(|piece| drop(piece.unwrap()));
+    };
+    let (one, other) = (sequence(30, N_VOCAB, 1), sequence(45, N_VOCAB, 2));
+    let mut fresh = new();
+    fresh.speculate(speculation()).unwrap();
+    answer(&mut fresh, &other);
+    let expected = fresh.rounds().unwrap().depths.clone();
+    // It has seen another text, and then the session answered plainly.
+    let mut used = new();
+    used.speculate(speculation()).unwrap();
+    answer(&mut used, &one);
+    let idle = used.speculate(None).unwrap();
+    answer(&mut used, &other);
+    used.speculate(idle).unwrap();
+    answer(&mut used, &other);
+    assert_eq!(used.rounds().unwrap().depths, expected);
+}
+
+#[test]
 fn numbers_that_are_none_are_given_up() {
     let t = tiny("f32");
     let target = Arc::new(t.parts().load().unwrap());
@@ -349,6 +417,12 @@ fn wrong_files_are_refused() {
         (with(&set("target.fingerprint", text("0"))), "another model"),
         (with(&set("embedding_length", Value::U32(32))), "32 wide"),
         (with(&set("fusion", text("sum"))), "known: dgf, fc"),
+        (with(&set("target.vocabulary", Value::U32(7))), "vocabulary is 7, not 273"),
+        (with(&set("target.block_count", Value::U32(7))), "block_count is 7, not 2"),
+        (with(&set("attention.head_count", Value::U32(0))), "head_count"),
+        (with(&set("attention.head_count_kv", Value::U32(3))), "divide"),
+        (with(&set("attention.key_length", Value::U32(24))), "multiples of 16"),
+        (with(&set("feature_layers", Value::Array(Array::U32(vec![1, 0])))), "do not ascend"),
         (
             with(&set("feature_layers", Value::Array(Array::U32(vec![2])))),
             "layer 2 of a target with 2",

@@ -22,10 +22,6 @@ struct Oracle {
 }
 
 impl Drafter for Oracle {
-    fn name(&self) -> &'static str {
-        "oracle"
-    }
-
     fn expand(
         &mut self,
         tokens: &[u32],
@@ -59,10 +55,6 @@ struct Failing {
 }
 
 impl Drafter for Failing {
-    fn name(&self) -> &'static str {
-        "failing"
-    }
-
     fn expand(&mut self, _: &[u32], _: Growth, tree: &mut Tree, _: &mut Team) -> Result<()> {
         if self.rounds == 0 {
             return (self.how)(tree);
@@ -166,7 +158,8 @@ fn a_drafter_that_fails_is_given_up_and_the_text_goes_on() {
             let growth = "chain:3".parse().unwrap();
             s.speculate(Some(Speculation::new(Box::new(Failing { rounds, how }), growth))).unwrap();
             assert_eq!(write(&mut s, &prompt, &warm(2), 30), expected);
-            assert!(s.rounds().is_none());
+            let guessed = s.rounds().expect("what it did before is not forgotten").drafted;
+            assert_eq!(guessed, rounds);
             let error = s.take_drafter_error().expect("it is said").to_string();
             assert!(error.starts_with(message), "{error}");
             assert!(s.take_drafter_error().is_none(), "once");
@@ -233,10 +226,6 @@ fn an_answer_taken_in_parts_or_ended_is_the_plain_one() {
 struct Stubborn(Vec<u32>);
 
 impl Drafter for Stubborn {
-    fn name(&self) -> &'static str {
-        "stubborn"
-    }
-
     fn expand(
         &mut self,
         tokens: &[u32],

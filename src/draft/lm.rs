@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 pub(super) const ROW: Row = Row {
     name: "lm",
-    about: "a small model with the same vocabulary",
     growth: Growth { depth: 3, width: 1, nodes: 4 },
     open: |setup| Ok(Box::new(Lm::open(setup)?)),
 };
@@ -89,10 +88,6 @@ impl Lm {
 }
 
 impl Drafter for Lm {
-    fn name(&self) -> &'static str {
-        ROW.name
-    }
-
     fn expand(
         &mut self,
         tokens: &[u32],

@@ -32,9 +32,6 @@ use std::sync::Arc;
 /// The session tells it the sequence each time. A drafter that keeps state keeps it for a sequence it has
 /// seen, and compares.
 pub trait Drafter: Send {
-    /// Its row in [`DRAFTERS`].
-    fn name(&self) -> &'static str;
-
     /// The target's hidden states that it learns from: see [`crate::target::Target::tap`].
     fn taps(&self) -> &[usize] {
         &[]
@@ -75,21 +72,19 @@ pub trait Drafter: Send {
 pub struct Row {
     /// What `--spec-type` calls it.
     pub name: &'static str,
-    /// In a few words.
-    pub about: &'static str,
     /// The tree it grows where nothing else is asked for.
     pub growth: Growth,
     /// One that has seen nothing yet.
     pub open: fn(&Setup) -> Result<Box<dyn Drafter>>,
 }
 
-/// What a drafter is made for.
+/// What a drafter is made for: see [`crate::Session::setup`].
 pub struct Setup<'a> {
     /// The target.
     pub target: &'a Arc<Model>,
     /// Most tokens of the sequence.
     pub n_ctx: usize,
-    /// Members of the team it will be given.
+    /// Members of the team it will be given, at most.
     pub threads: usize,
     /// The drafter's file.
     pub path: Option<&'a Path>,
@@ -151,10 +146,9 @@ pub const DRAFTERS: &[Row] = &[ngram::ROW, lm::ROW, dgf::ROW];
 /// # Errors
 /// When there is none: says which there are.
 pub fn kind(name: &str) -> std::result::Result<&'static Row, String> {
-    DRAFTERS.iter().find(|row| row.name == name).ok_or_else(|| {
-        let rows: Vec<_> = DRAFTERS.iter().map(|row| row.name).collect();
-        format!("give none or {}", rows.join(" or "))
-    })
+    let names = || DRAFTERS.iter().map(|row| row.name).collect::<Vec<_>>().join(", ");
+    let found = DRAFTERS.iter().find(|row| row.name == name);
+    found.ok_or_else(|| format!("there are {}", names()))
 }
 
 /// The kind of drafter that a file is.
@@ -163,7 +157,8 @@ pub fn kind(name: &str) -> std::result::Result<&'static Row, String> {
 /// When it cannot be read.
 pub fn kind_of(path: &Path) -> Result<&'static Row> {
     let gguf = Gguf::open_with(path, OpenOptions::default())?;
-    Ok(if dgf::target_of(&gguf).is_some() { &dgf::ROW } else { &lm::ROW })
+    let arch = gguf.metadata().get_str("general.architecture")?;
+    Ok(if arch == Some(dgf::ARCH) { &dgf::ROW } else { &lm::ROW })
 }
 
 #[cfg(test)]
@@ -177,6 +172,6 @@ mod tests {
             let growth = row.growth.to_string();
             assert_eq!(growth.parse(), Ok(row.growth), "{growth} can be asked for");
         }
-        assert_eq!(kind("magic").unwrap_err(), "give none or ngram or lm or dgf");
+        assert_eq!(kind("magic").unwrap_err(), "there are ngram, lm, dgf");
     }
 }

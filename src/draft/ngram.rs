@@ -16,7 +16,6 @@ use std::collections::HashMap;
 
 pub(super) const ROW: Row = Row {
     name: "ngram",
-    about: "what followed the last tokens earlier in the text",
     growth: Growth { depth: 7, width: 2, nodes: 8 },
     open: |_| Ok(Box::new(NGram::default())),
 };
@@ -36,6 +35,7 @@ pub struct NGram {
     /// The last position with these last tokens.
     latest: HashMap<[u32; KEY], u32>,
     places: Vec<(usize, usize)>,
+    copied: Vec<u32>,
 }
 
 impl NGram {
@@ -87,10 +87,6 @@ impl NGram {
 }
 
 impl Drafter for NGram {
-    fn name(&self) -> &'static str {
-        ROW.name
-    }
-
     fn expand(
         &mut self,
         tokens: &[u32],
@@ -102,7 +98,15 @@ impl Drafter for NGram {
         self.find();
         for &(agree, position) in self.places.iter().take(growth.width) {
             let mut node = 0;
-            for (i, &token) in self.tokens[position + 1..].iter().take(growth.depth).enumerate() {
+            self.copied.clear();
+            for i in 0..growth.depth {
+                // A copy that comes to the end of the text goes on with what was copied, as in LZ77.
+                let at = position + 1 + i;
+                let token = match at.checked_sub(self.tokens.len()) {
+                    None => self.tokens[at],
+                    Some(copied) => self.copied[copied],
+                };
+                self.copied.push(token);
                 // The longer two places agree, the likelier the next token is the same too: about half
                 // the time after two tokens, nine times in ten after sixteen.
                 let agree = (agree + i) as f32;
@@ -145,6 +149,13 @@ mod tests {
         assert_eq!(tree.masks(), [1, 3, 7, 9, 25]);
         assert!(tree.log_probs()[1] > tree.log_probs()[3]);
         assert_eq!(expand(&mut NGram::default(), &text, "chain:1").tokens(), [2, 8]);
+    }
+
+    #[test]
+    fn a_text_that_repeats_itself_is_continued_past_its_end() {
+        let tree = expand(&mut NGram::default(), &[7, 1, 2, 1, 2, 1, 2], "chain:5");
+        assert_eq!(tree.tokens(), [2, 1, 2, 1, 2, 1]);
+        assert_eq!(expand(&mut NGram::default(), &[4; 6], "chain:7").tokens(), [4; 8]);
     }
 
     #[test]

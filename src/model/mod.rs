@@ -148,19 +148,20 @@ impl Model {
         &self.gguf
     }
 
-    /// What tells this model from all others, but not from itself in another quantisation: SHA-256, in
-    /// hexadecimal, of the last norm's weights as little-endian f32, which no quantisation touches.
+    /// What tells this model from most others, but not from itself in another quantisation: SHA-256, in
+    /// hexadecimal, of the last norm's weights as little-endian f32, which no quantisation touches. A
+    /// fine-tune that leaves them has the same.
     pub fn fingerprint(&self) -> String {
         let norm = self.weights.output_norm.iter().flat_map(|x| x.to_le_bytes());
         let digest = Sha256::digest(norm.collect::<Vec<u8>>());
         digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// The head's rows for these tokens, packed: (tokens, n_embd).
+    /// The head's rows for these tokens, packed by so many threads: (tokens, n_embd).
     ///
     /// # Errors
     /// When a token is not in the vocabulary.
-    pub fn head_of(&self, tokens: &[u32]) -> Result<Packed> {
+    pub fn head_of(&self, tokens: &[u32], threads: usize) -> Result<Packed> {
         let head = self.gguf.require_tensor(weights::head_name(&self.gguf))?;
         let ty = quant::type_info(head.type_id()).expect("the head was loaded");
         let row = ty.row_bytes(self.config.n_embd).expect("the head was loaded");
@@ -172,7 +173,9 @@ impl Model {
             let missing = || Error::Invalid(format!("token {token} is not one of {n_vocab}"));
             bytes.extend_from_slice(row.ok_or_else(missing)?);
         }
-        Packed::pack(ty, tokens.len(), self.config.n_embd, &bytes).map_err(Error::Invalid)
+        self.gguf.release(&head, 0..head.bytes().len());
+        let pack = || Packed::pack(ty, tokens.len(), self.config.n_embd, &bytes);
+        pool(threads)?.install(pack).map_err(Error::Invalid)
     }
 
     /// Writes the embedding of `token`, which must be below the vocabulary's size: (n_embd).

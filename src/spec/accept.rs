@@ -17,13 +17,15 @@
 use crate::tree::Tree;
 
 /// Goes down `tree` from its root: `choose(node, history)` is the target's token after `node`, `history`
-/// being all tokens before it. Appends the accepted guesses and the token after them to `history`, whose
-/// last token is the root's, and writes the nodes passed, the root first, to `path`.
+/// being all tokens before it; one that `ends` the text is the last. Appends the accepted guesses and the
+/// token after them to `history`, whose last token is the root's, and writes the nodes passed, the root
+/// first, to `path`.
 pub fn accept_matching(
     tree: &Tree,
     history: &mut Vec<u32>,
     path: &mut Vec<usize>,
     mut choose: impl FnMut(usize, &[u32]) -> u32,
+    ends: impl Fn(u32) -> bool,
 ) {
     debug_assert_eq!(history.last(), Some(&tree.tokens()[0]), "the tree continues the sequence");
     path.clear();
@@ -32,7 +34,7 @@ pub fn accept_matching(
         path.push(node);
         let token = choose(node, history);
         history.push(token);
-        next = tree.child(node, token);
+        next = tree.child(node, token).filter(|_| !ends(token));
     }
 }
 
@@ -304,12 +306,18 @@ mod tests {
                 whole.extend_from_slice(&text);
                 let plain: f64 = (1..=LENGTH).map(|n| after(&whole[..n]).of(whole[n])).product();
                 let (mut history, mut path, mut speculative) = (vec![0], Vec::new(), 1.0);
-                accept_matching(tree, &mut history, &mut path, |_, history| {
-                    // Beyond the text any token will do.
-                    let Some(token) = whole.get(history.len()) else { return V as u32 };
-                    speculative *= after(history).of(*token);
-                    *token
-                });
+                accept_matching(
+                    tree,
+                    &mut history,
+                    &mut path,
+                    |_, history| {
+                        // Beyond the text any token will do.
+                        let Some(token) = whole.get(history.len()) else { return V as u32 };
+                        speculative *= after(history).of(*token);
+                        *token
+                    },
+                    |_| false,
+                );
                 assert_eq!(path.len() + 1, history.len());
                 for n in history.len()..whole.len() {
                     speculative *= after(&whole[..n]).of(whole[n]);
@@ -333,13 +341,15 @@ mod tests {
             tree.push(parent, token, 0.0);
         }
         for (target, expected, nodes) in [
-            (&[1, 2, 3, 9][..], &[5, 7, 1, 2, 3, 9][..], &[0, 1, 2, 3][..]),
+            // A token that ends the text is the last, though it was guessed.
+            (&[1, 2, 3, 9][..], &[5, 7, 1, 2, 3][..], &[0, 1, 2][..]),
             (&[1, 2, 8], &[5, 7, 1, 2, 8], &[0, 1, 2]),
             (&[4, 1], &[5, 7, 4, 1], &[0, 4]),
             (&[2], &[5, 7, 2], &[0]),
         ] {
             let (mut history, mut path) = (vec![5, 7], vec![3]);
-            accept_matching(&tree, &mut history, &mut path, |_, history| target[history.len() - 2]);
+            let choose = |_, history: &[u32]| target[history.len() - 2];
+            accept_matching(&tree, &mut history, &mut path, choose, |token| token == 3);
             assert_eq!((&history[..], &path[..]), (expected, nodes));
         }
     }

@@ -24,7 +24,7 @@ pub struct RoundStats {
     pub second_choices: usize,
     /// Time of guessing.
     pub draft_time: Duration,
-    /// Time of the target's passes.
+    /// Time of the target's passes, of choosing tokens at their nodes, and of keeping the accepted ones.
     pub verify_time: Duration,
 }
 
@@ -115,7 +115,8 @@ impl Speculation {
     }
 
     /// Runs one round: appends between one and `most` tokens to `tokens`, whose last one alone the target
-    /// has not run. They are the tokens that plain decoding would append.
+    /// has not run. They are the tokens that plain decoding would append, none behind one that `ends` the
+    /// text.
     ///
     /// # Errors
     /// See [`RoundError`].
@@ -125,6 +126,7 @@ impl Speculation {
         sampler: &mut Sampler,
         tokens: &mut Vec<u32>,
         most: usize,
+        ends: impl Fn(u32) -> bool,
     ) -> std::result::Result<(), RoundError> {
         let root = *tokens.last().expect("a sequence is not empty");
         let room = target.kv().capacity() - target.kv().len();
@@ -144,9 +146,8 @@ impl Speculation {
         }
         let grown = Instant::now();
         target.verify(&self.tree).map_err(RoundError::Target)?;
-        accept_matching(&self.tree, tokens, &mut self.path, |node, history| {
-            sampler.sample(target.logits(node), history)
-        });
+        let choose = |node: usize, history: &[u32]| sampler.sample(target.logits(node), history);
+        accept_matching(&self.tree, tokens, &mut self.path, choose, ends);
         target.keep(&self.path).map_err(RoundError::Target)?;
         let verified = Instant::now();
         let first = target.kv().len() - self.path.len();

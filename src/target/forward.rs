@@ -149,6 +149,9 @@ impl Target {
             return Err(Error::Invalid(format!("the last tree is not the first {done} nodes")));
         }
         self.check(tree.tokens())?;
+        if done == tree.len() {
+            return Ok(());
+        }
         let first = self.kv.len();
         for (view, mask) in self.buffers.views.iter_mut().zip(&tree.masks()[done..]) {
             *view = View::tree(first, *mask);
@@ -228,12 +231,12 @@ impl Target {
     }
 
     /// What [`Target::tap`] chose of the last pass, and the team, to be used between passes.
-    pub fn features_and_team(&mut self) -> (&Features, &mut Team) {
+    pub(crate) fn features_and_team(&mut self) -> (&Features, &mut Team) {
         (&self.buffers.features, &mut self.team)
     }
 
     /// The team, to be used between passes.
-    pub fn team(&mut self) -> &mut Team {
+    pub(crate) fn team(&mut self) -> &mut Team {
         &mut self.team
     }
 

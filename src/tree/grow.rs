@@ -29,6 +29,13 @@ impl Growth {
         Growth { depth: self.depth.min(depth), nodes: self.nodes.min(nodes), ..self }
     }
 
+    /// The same with paths of up to `depth` guesses, and room for one of them at least.
+    pub fn with_depth(self, depth: usize) -> Growth {
+        let depth = depth.clamp(1, MAX_NODES - 1);
+        let width = self.width.min((MAX_NODES - 1) / depth.saturating_sub(1).max(1));
+        Growth { depth, width, nodes: self.nodes.max(depth + 1) }
+    }
+
     /// Whether only the root remains.
     pub fn is_none(self) -> bool {
         self.depth == 0 || self.width == 0 || self.nodes <= 1
@@ -129,7 +136,9 @@ impl Grower {
             let first = self.pool.len();
             self.pool.extend(self.proposals.iter().map(|proposal| {
                 let path = self.frontier.log_probs()[proposal.parent];
-                (Proposal { log_prob: path + proposal.log_prob.min(0.0), ..*proposal }, None)
+                let log_prob = proposal.log_prob;
+                let step = if log_prob.is_nan() { f32::NEG_INFINITY } else { log_prob.min(0.0) };
+                (Proposal { log_prob: path + step, ..*proposal }, None)
             }));
             let new = &mut self.pool[first..];
             new.sort_by(|(a, _), (b, _)| b.log_prob.total_cmp(&a.log_prob));
@@ -138,8 +147,7 @@ impl Grower {
             }
             level = self.frontier.len()..self.frontier.len();
             for (guess, node) in new.iter_mut().take(growth.width) {
-                let step = guess.log_prob - self.frontier.log_probs()[guess.parent];
-                *node = self.frontier.push(guess.parent, guess.token, step);
+                *node = self.frontier.push_path(guess.parent, guess.token, guess.log_prob);
             }
             level.end = self.frontier.len();
             if level.is_empty() {
@@ -155,8 +163,7 @@ impl Grower {
                 break;
             }
             let Some(parent) = self.place[guess.parent] else { continue };
-            let step = guess.log_prob - tree.log_probs()[parent];
-            let added = tree.push(parent, guess.token, step);
+            let added = tree.push_path(parent, guess.token, guess.log_prob);
             if let Some(node) = node {
                 self.place[*node] = added;
             }
@@ -287,6 +294,34 @@ mod tests {
         ] {
             assert!(text.parse::<Growth>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_depth_that_is_asked_for_is_had() {
+        for depth in 1..100 {
+            for text in ["chain:3", "beam:4,9,60", "beam:1,10,4"] {
+                let growth = text.parse::<Growth>().unwrap().with_depth(depth);
+                assert_eq!(growth.depth, depth.min(63));
+                assert_eq!(growth.to_string().parse(), Ok(growth), "it can be asked for");
+            }
+        }
+    }
+
+    #[test]
+    fn certain_guesses_come_after_their_parents() {
+        // Sums of logarithms round: a child that is certain must not pass its parent.
+        let (mut tree, growth) = (Tree::new(0), "beam:6,2,13".parse().unwrap());
+        let propose = |_: &Tree, level: std::ops::Range<usize>, out: &mut Vec<Proposal>| {
+            for parent in level {
+                let likely = if parent % 2 == 0 { -0.1 } else { 0.0 };
+                out.push(Proposal { parent, token: 1, log_prob: likely });
+                out.push(Proposal { parent, token: 2, log_prob: f32::NAN });
+            }
+            Ok(())
+        };
+        Grower::default().grow(growth, &mut tree, propose).unwrap();
+        assert_eq!(tree.depth((0..tree.len()).max_by_key(|n| tree.depth(*n)).unwrap()), 6);
+        assert!(tree.log_probs().iter().all(|p| !p.is_nan()));
     }
 
     #[test]

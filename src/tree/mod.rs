@@ -57,7 +57,13 @@ impl Tree {
     ///
     /// Panics where there is no such parent.
     pub fn push(&mut self, parent: usize, token: u32, log_prob: f32) -> Option<usize> {
-        let path = self.log_probs()[parent] + log_prob.min(0.0);
+        // What is no number is no guess worth anything.
+        let step = if log_prob.is_nan() { f32::NEG_INFINITY } else { log_prob.min(0.0) };
+        self.push_path(parent, token, self.log_probs()[parent] + step)
+    }
+
+    /// The same with the logarithmic probability of the whole path, at most its parent's.
+    fn push_path(&mut self, parent: usize, token: u32, path: f32) -> Option<usize> {
         if let Some(node) = self.child(parent, token) {
             self.log_probs[node] = self.log_probs[node].max(path);
             return Some(node);

@@ -3,7 +3,7 @@
 
 use crate::{Common, Format, at_least_one};
 use clap::Args;
-use dovetail::draft::{self, Setup};
+use dovetail::draft;
 use dovetail::spec::{RoundStats, Speculation};
 use dovetail::tree::Growth;
 use dovetail::{ChatTemplate, Error, Message, Result, Sampling, Session};
@@ -37,7 +37,7 @@ pub struct Options {
     #[arg(short = 'n', long = "predict", default_value_t = 128, value_parser = at_least_one())]
     n_predict: usize,
     /// Temperature; 0: always the most likely token
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value = "0", value_parser = temperature)]
     temp: f32,
     /// Selects one of all possible texts
     #[arg(short, long, default_value_t = 1)]
@@ -122,13 +122,11 @@ pub fn run(o: &Options) -> Result<()> {
     let template = ChatTemplate::from_gguf(session.model().gguf().metadata())?;
     let sampling = Sampling { temperature: o.temp, seed: o.seed, ..Sampling::default() };
     let growth = o.tree.unwrap_or(o.spec_type.growth);
-    let (target, n_ctx) = (session.model().clone(), session.n_ctx());
-    let speculation = || -> Result<Option<Speculation>> {
-        let (threads, path) = (o.common.threads(), o.model_draft.as_deref());
-        let setup = Setup { target: &target, n_ctx, threads, path };
+    let open = |session: &Session| -> Result<Option<Speculation>> {
+        let setup = session.setup(o.model_draft.as_deref());
         Ok(Some(Speculation::new((o.spec_type.open)(&setup)?, growth)))
     };
-    let mut idle = speculation()?;
+    let mut idle = open(&session)?;
     let mut categories: Vec<(String, Row)> = Vec::new();
     let mut different = Vec::new();
     let terminal = std::io::stderr().is_terminal();
@@ -143,6 +141,14 @@ pub fn run(o: &Options) -> Result<()> {
             }
             None => tokenizer.encode(&prompt.text, true, true)?,
         };
+        if tokens.len() >= session.n_ctx() {
+            let (n, room) = (tokens.len(), session.n_ctx());
+            eprintln!(
+                "prompt {} is left out: its {n} tokens do not fit the context of {room}",
+                i + 1
+            );
+            continue;
+        }
         let mut row = Row { prompts: 1, ..Row::default() };
         let mut texts: [Vec<u32>; 2] = Default::default();
         // Who is first changes from prompt to prompt: the machine's speed may drift.
@@ -157,7 +163,7 @@ pub fn run(o: &Options) -> Result<()> {
                 row.lengths = row.rounds.mean_acceptance_length();
                 if let Some(error) = session.take_drafter_error() {
                     eprintln!("prompt {}: the drafter failed: {error}", i + 1);
-                    idle = speculation()?;
+                    idle = open(&session)?;
                 } else {
                     idle = session.speculate(None)?;
                 }
@@ -169,6 +175,9 @@ pub fn run(o: &Options) -> Result<()> {
         if texts[0] != texts[1] {
             different.push(i + 1);
         }
+        if row.tokens == 0 {
+            continue; // an answer that ended at once says nothing about speed
+        }
         match categories.iter_mut().find(|(name, _)| *name == prompt.category) {
             Some((_, sum)) => sum.add(&row),
             None => categories.push((prompt.category.clone(), row)),
@@ -176,6 +185,9 @@ pub fn run(o: &Options) -> Result<()> {
     }
     if terminal {
         eprint!("\r               \r");
+    }
+    if categories.is_empty() {
+        return Err(Error::Invalid("no prompt was answered; give others, or a larger -c".into()));
     }
     categories.sort_by(|a, b| a.0.cmp(&b.0));
     print(o, growth, &categories, &different);
@@ -186,6 +198,11 @@ pub fn run(o: &Options) -> Result<()> {
             different.len()
         ))),
     }
+}
+
+fn temperature(text: &str) -> std::result::Result<f32, String> {
+    let value = text.parse().ok().filter(|x: &f32| x.is_finite() && *x >= 0.0);
+    value.ok_or_else(|| "give 0 or a positive number".into())
 }
 
 /// The answer's tokens.
@@ -210,9 +227,9 @@ fn read(path: &Path, limit: Option<usize>) -> Result<Vec<Prompt>> {
             serde_json::from_str(line).map_err(|error| wrong(&format!("no JSON: {error}")))?;
         let turn = value["turns"][0].as_str();
         let text = turn.ok_or_else(|| wrong("no text in \"turns\"[0]"))?.to_owned();
-        let category = value["category"].as_str().unwrap_or("all");
+        let category = value["category"].as_str().unwrap_or("other");
         let category =
-            if OTHERS.contains(&category) || category == "all" { category } else { "mt_bench" };
+            if OTHERS.contains(&category) || category == "other" { category } else { "mt_bench" };
         Ok(Prompt { category: category.to_owned(), text })
     });
     let prompts = prompts.collect::<Result<Vec<_>>>()?;

@@ -7,11 +7,10 @@ use crate::argv;
 use crate::log::Log;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser};
-use dovetail::draft::{self, Setup};
 use dovetail::spec::Speculation;
 use dovetail::target::{CacheType, CacheTypes};
 use dovetail::tree::Growth;
-use dovetail::{ChatTemplate, Error, Repack, Result, Sampling, Session};
+use dovetail::{ChatTemplate, Error, Repack, Result, Sampling, Session, draft};
 use std::ffi::OsString;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::RangeInclusive;
@@ -192,7 +191,7 @@ pub struct Args {
     #[arg(long, value_name = "SHAPE", env = "DOVETAIL_TREE")]
     #[arg(help_heading = "Speculation and devices")]
     tree: Option<Growth>,
-    /// Most guesses on a path [--draft-max, --draft]
+    /// Guesses on a path at most, in place of the tree's depth [--draft-max, --draft]
     #[arg(long, value_name = "N", visible_aliases = ["draft-max", "draft"])]
     #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=63))]
     #[arg(env = "DOVETAIL_SPEC_DRAFT_N_MAX", help_heading = "Speculation and devices")]
@@ -305,24 +304,50 @@ impl Args {
     /// Lets somebody guess for this session, if anyone is to.
     ///
     /// # Errors
-    /// When the drafter cannot be opened, or is for another model.
-    pub fn speculate(&self, session: &mut Session) -> Result<()> {
+    /// When the drafter that was asked for cannot be opened, or is for another model. One that nobody
+    /// asked for is left alone then, and a line says so.
+    pub fn speculate(&self, session: &mut Session, log: &Log) -> Result<()> {
         let target = session.model().clone();
         let named = self.model_draft.clone();
-        let (row, path) = match self.spec_type {
-            SpecType::None => return Ok(()),
-            SpecType::Kind(row) => (row, named.or_else(|| draft::find_file(&target))),
-            SpecType::Auto => match named.or_else(|| draft::find_file(&target)) {
-                Some(path) => (draft::kind_of(&path)?, Some(path)),
-                None => return Ok(()),
-            },
+        let found = || draft::find_file(&target);
+        let (row, path) = match (&self.spec_type, named) {
+            (SpecType::None, None) => return Ok(()),
+            (SpecType::Kind(row), path) if row.name == "dgf" => (*row, path.or_else(found)),
+            (SpecType::Kind(row), Some(path)) if row.name == "lm" => (*row, Some(path)),
+            (SpecType::Kind(row), None) => (*row, None),
+            (SpecType::None | SpecType::Kind(_), Some(path)) => {
+                let path = path.display();
+                return Err(Error::Invalid(format!(
+                    "-md {path} is of no use to this --spec-type; leave one of them out"
+                )));
+            }
+            (SpecType::Auto, Some(path)) => (draft::kind_of(&path)?, Some(path)),
+            (SpecType::Auto, None) => {
+                let Some(path) = found() else { return Ok(()) };
+                if let Err(error) = self.open(session, draft::kind_of(&path)?, Some(&path), log) {
+                    log.note(&format!("going on without a drafter: {error}"));
+                }
+                return Ok(());
+            }
         };
-        let (n_ctx, threads) = (session.n_ctx(), self.threads());
-        let setup = Setup { target: &target, n_ctx, threads, path: path.as_deref() };
-        let growth = self.tree.unwrap_or(row.growth);
-        let depth = self.spec_draft_n_max.unwrap_or(growth.depth);
-        let growth = growth.within(depth, growth.nodes);
-        session.speculate(Some(Speculation::new((row.open)(&setup)?, growth)))?;
+        self.open(session, row, path.as_deref(), log)
+    }
+
+    fn open(
+        &self,
+        session: &mut Session,
+        row: &draft::Row,
+        path: Option<&Path>,
+        log: &Log,
+    ) -> Result<()> {
+        let mut growth = self.tree.unwrap_or(row.growth);
+        if let Some(depth) = self.spec_draft_n_max {
+            growth = growth.with_depth(depth);
+        }
+        let drafter = (row.open)(&session.setup(path))?;
+        session.speculate(Some(Speculation::new(drafter, growth)))?;
+        let from = path.map(|path| format!(" from {}", path.display())).unwrap_or_default();
+        log.detail(&format!("drafter {}{from}, tree {growth}", row.name));
         Ok(())
     }
 
@@ -503,7 +528,9 @@ fn spec_type(text: &str) -> Checked<SpecType> {
     match text {
         "auto" => Ok(SpecType::Auto),
         "none" => Ok(SpecType::None),
-        kind => draft::kind(kind).map(SpecType::Kind).map_err(|kinds| format!("{kinds} or auto")),
+        kind => {
+            draft::kind(kind).map(SpecType::Kind).map_err(|kinds| format!("{kinds}, none, auto"))
+        }
     }
 }
 
@@ -572,7 +599,7 @@ mod tests {
             ("--repeat-last-n -2", "-1 for all"),
             ("-s -2", "-1 for a random one"),
             ("-ctk q4_0", "f16 or q8_0"),
-            ("--spec-type magic", "or dgf or auto"),
+            ("--spec-type magic", "there are ngram, lm, dgf, none, auto"),
             ("--tree beam:9,9,9", "chain:K"),
             ("--repack maybe", "auto, cache, memory or off"),
             ("--repack cache -nr", "cannot be used with"),

@@ -4,11 +4,11 @@ use crate::error::{Error, Result};
 use crate::gguf::{Gguf, OpenOptions};
 use crate::model::arch::llama;
 use crate::model::{self, Config, Keys, Layer, Model, Source};
-use dovetail_kernels::cpu::Packed;
+use dovetail_kernels::cpu::{Packed, RopeStyle};
 use std::path::Path;
 
 /// `general.architecture`, and the prefix of the keys.
-pub(super) const ARCH: &str = "dovetail-dgf";
+pub(in crate::draft) const ARCH: &str = "dovetail-dgf";
 /// The version of the format.
 const VERSION: u32 = 1;
 
@@ -34,8 +34,8 @@ pub(super) struct File {
     pub fusion: Fusion,
     pub layers: Vec<Layer>,
     pub output_norm: Vec<f32>,
-    /// The target's head for the draft vocabulary: (n_draft, H).
-    pub head: Packed,
+    /// The target's head for the draft vocabulary, (n_draft, H), if that is not the whole one.
+    head: Option<Packed>,
     /// The target's token of each draft token; none if they are the same.
     pub tokens: Option<Vec<u32>>,
 }
@@ -87,8 +87,17 @@ impl File {
             return wrong(format!("is {width} wide, its target {}", t.n_embd));
         }
         let asked = metadata.require_u32_array(&key("feature_layers"))?;
+        for (name, expected) in [("block_count", t.n_layers), ("vocabulary", t.n_vocab)] {
+            let found = metadata.require_u32(&key(&format!("target.{name}")))? as usize;
+            if found != expected {
+                return wrong(format!("is for a target whose {name} is {found}, not {expected}"));
+            }
+        }
         if let Some(layer) = asked.iter().find(|layer| **layer as usize >= t.n_layers) {
             return wrong(format!("asks for layer {layer} of a target with {}", t.n_layers));
+        }
+        if asked.windows(2).any(|pair| pair[0] >= pair[1]) {
+            return wrong("has feature layers that do not ascend".into());
         }
         let fusion = metadata.require_str(&key("fusion"))?.to_owned();
         if fusion != "dgf" && fusion != "fc" {
@@ -99,7 +108,7 @@ impl File {
         } else {
             asked.iter().map(|layer| *layer as usize).collect()
         };
-        model::take(&gguf, threads, |source| {
+        let mut file = model::take(&gguf, threads, |source| {
             let tokens = source.integers("draft_tokens")?;
             let n_draft = tokens.as_ref().map_or(t.n_vocab, Vec::len);
             let ascending =
@@ -107,7 +116,8 @@ impl File {
             if n_draft == 0 || !ascending {
                 return wrong("has a draft vocabulary that does not ascend".into());
             }
-            let config = Keys { gguf: &gguf, arch: ARCH }.blocks(t.rope.style, n_draft, t.n_ctx)?;
+            let config = Keys { gguf: &gguf, arch: ARCH };
+            let config = config.blocks(RopeStyle::Adjacent, n_draft, t.n_ctx)?;
             let h = config.n_embd;
             let features =
                 if asked.is_empty() { None } else { Some(features(source, taps.len(), h)?) };
@@ -119,7 +129,6 @@ impl File {
                 },
                 _ => Fusion::Fc { matrix: source.matrix("fuse.weight", h, 2 * h)? },
             };
-            let all: Vec<u32> = (0..t.n_vocab as u32).collect();
             Ok(File {
                 features,
                 feature_norm: source.vector("fuse_feature_norm.weight", h)?,
@@ -127,23 +136,31 @@ impl File {
                 fusion,
                 layers: llama::layers(&config, source)?,
                 output_norm: source.vector("output_norm.weight", h)?,
-                head: target.head_of(tokens.as_deref().unwrap_or(&all))?,
+                head: None,
                 taps: taps.clone(),
                 config,
                 tokens,
             })
-        })
+        })?;
+        file.head =
+            file.tokens.as_ref().map(|tokens| target.head_of(tokens, threads)).transpose()?;
+        Ok(file)
+    }
+
+    /// The head for the draft vocabulary: (n_draft, H).
+    pub fn head<'a>(&'a self, target: &'a Model) -> &'a Packed {
+        self.head.as_ref().unwrap_or(&target.weights().output)
     }
 
     /// All matrices.
-    pub fn matrices(&self) -> impl Iterator<Item = &Packed> {
+    pub fn matrices<'a>(&'a self, target: &'a Model) -> impl Iterator<Item = &'a Packed> {
         let fusion = match &self.fusion {
             Fusion::Dgf { feature, token, gate } => vec![feature, token, gate],
             Fusion::Fc { matrix } => vec![matrix],
         };
         let layers = self.layers.iter().flat_map(Layer::matrices);
         let features = self.features.iter().map(|features| &features.matrix);
-        layers.chain(fusion).chain(features).chain([&self.head])
+        layers.chain(fusion).chain(features).chain([self.head(target)])
     }
 }
 

@@ -21,7 +21,7 @@
 
 mod file;
 
-pub(super) use file::target_of;
+pub(super) use file::{ARCH, target_of};
 
 use super::{Drafter, Proposer, Row, Setup};
 use crate::error::{Error, Result};
@@ -36,7 +36,6 @@ use std::sync::Arc;
 
 pub(super) const ROW: Row = Row {
     name: "dgf",
-    about: "a drafter trained for this model",
     growth: Growth { depth: 4, width: 3, nodes: 8 },
     open: |setup| Ok(Box::new(Dgf::open(setup)?)),
 };
@@ -91,7 +90,8 @@ impl Dgf {
         let positions = setup.n_ctx + MAX_NODES;
         let room = Room { rows: ROWS, positions, members: setup.threads, width: h * taps.max(2) };
         let wide = room.width;
-        let buffers = Buffers::new(c, room, || ProductScratch::for_matrices(file.matrices()));
+        let buffers =
+            Buffers::new(c, room, || ProductScratch::for_matrices(file.matrices(setup.target)));
         let rows = |width: usize| vec![0.0; ROWS * width];
         Ok(Dgf {
             target: setup.target.clone(),
@@ -157,11 +157,18 @@ impl Dgf {
     }
 }
 
-impl Drafter for Dgf {
-    fn name(&self) -> &'static str {
-        ROW.name
+impl Dgf {
+    /// Forgets what it was told of position `first` and later ones. The last entry that stays keeps the
+    /// token that followed it then: where that has changed, guesses are a little worse.
+    fn rewind(&mut self, first: usize) {
+        self.entries = self.entries.min(first - self.start);
+        let kept = first - self.start - self.entries;
+        self.waiting.tokens.truncate(kept);
+        self.waiting.features.truncate(kept * self.file.taps.len() * self.file.config.n_embd);
     }
+}
 
+impl Drafter for Dgf {
     fn taps(&self) -> &[usize] {
         &self.file.taps
     }
@@ -180,12 +187,7 @@ impl Drafter for Dgf {
             self.waiting.tokens.clear();
             self.waiting.features.clear();
         }
-        // The entry before `first` has the token that was there: if that has changed, it guesses worse once.
-        self.entries = self.entries.min(first - self.start);
-        let kept = first - self.start - self.entries;
-        let width = self.file.taps.len() * self.file.config.n_embd;
-        self.waiting.tokens.truncate(kept);
-        self.waiting.features.truncate(kept * width);
+        self.rewind(first);
         self.waiting.tokens.extend_from_slice(tokens);
         features.for_each(|row| self.waiting.features.extend_from_slice(row));
         let n = self.waiting.tokens.len();
@@ -202,12 +204,11 @@ impl Drafter for Dgf {
         tree: &mut Tree,
         team: &mut Team,
     ) -> Result<()> {
+        let last = tokens.len() - 1;
+        self.rewind(last.max(self.start));
         let n = self.waiting.tokens.len();
-        if n == 0 {
-            return Ok(()); // it joins in the middle, and knows no feature yet
-        }
-        if self.start + self.entries + n + 1 != tokens.len() {
-            return Err(Error::Invalid("the drafter was not told the whole sequence".into()));
+        if n == 0 || self.start + self.entries + n != last {
+            return Ok(()); // it joins in the middle, or the sequence was cut: the next round tells it more
         }
         self.run_entries(n, tokens.last().copied(), true, team);
         let root = self.entries - 1;
@@ -310,6 +311,6 @@ impl Step<'_> {
             pass.set_hidden(r, &feature[r * h..][..h]);
         }
         pass.blocks(&file.layers);
-        pass.head(&file.output_norm, &file.head, with_head);
+        pass.head(&file.output_norm, file.head(target), with_head);
     }
 }
