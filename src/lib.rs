@@ -2,14 +2,16 @@
 //!
 //! ```text
 //! gguf      the file, mapped and checked           text      tokens, chat templates, UTF-8
-//! model     configuration, packed weights          target    n tokens in one pass over the weights
-//! spec      logits to tokens                       session   prompt in, pieces of text out
+//! model     configuration, packed weights          tree      guesses at what follows
+//! target    n tokens in one pass over the weights  draft     what guesses
+//! spec      logits to tokens, which guesses stay  session   prompt in, pieces of text out
 //! ```
 //!
 //! Modules import only those above them in `ARCHITECTURE.md`; all arithmetic is in the crate
 //! `dovetail-kernels`. The text depends on model, prompt, seed, sampling and the types of the cache
 //! alone: not on threads, instruction set, or how many tokens share a pass.
 
+pub mod draft;
 pub mod error;
 pub mod gguf;
 pub mod machine;
@@ -18,6 +20,7 @@ pub mod session;
 pub mod spec;
 pub mod target;
 pub mod text;
+pub mod tree;
 
 pub use error::{Error, Result};
 pub use gguf::OpenOptions;

@@ -14,11 +14,13 @@
 //! # }
 //! ```
 
+use crate::draft::Setup;
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::spec::{Sampler, Sampling};
+use crate::spec::{RoundError, RoundStats, Sampler, Sampling, Speculation};
 use crate::target::{CacheTypes, KvCache, Outputs, Target};
 use crate::text::Utf8Stream;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -50,6 +52,8 @@ pub struct Piece {
     pub token: Option<u32>,
     /// What it adds to the text: empty while a character is incomplete.
     pub text: String,
+    /// Whether a drafter had guessed it.
+    pub guessed: bool,
 }
 
 /// Why generation ended.
@@ -81,9 +85,17 @@ pub struct Stats {
 /// One sequence of one model.
 pub struct Session {
     target: Target,
+    /// The sequence, and behind it what the target has chosen and nobody has taken yet.
     tokens: Vec<u32>,
+    /// Length of the sequence.
+    taken: usize,
     /// Length of the sequence that the target's logits continue.
     logits_at: usize,
+    speculation: Option<Speculation>,
+    /// Length of the sequence that the drafter was told of.
+    told: usize,
+    /// The drafter that was given up since the last prompt, and why.
+    given_up: Option<(RoundStats, Option<Error>)>,
     stats: Stats,
     stop: Option<Stop>,
 }
@@ -109,7 +121,46 @@ impl Session {
         let target = Target::with_cache(model, n_ctx, threads, n_ubatch, cache)?;
         let tokens = Vec::with_capacity(n_ctx);
         let stats = Stats::default();
-        Ok(Session { target, tokens, logits_at: 0, stats, stop: None })
+        Ok(Session {
+            target,
+            tokens,
+            taken: 0,
+            logits_at: 0,
+            speculation: None,
+            told: 0,
+            given_up: None,
+            stats,
+            stop: None,
+        })
+    }
+
+    /// Lets a drafter guess what comes next, or nobody, which the text does not show; returns who did.
+    ///
+    /// # Errors
+    /// When the drafter asks for what this model does not have; the session is then as it was.
+    pub fn speculate(&mut self, new: Option<Speculation>) -> Result<Option<Speculation>> {
+        let taps = new.as_ref().map_or(&[][..], |new| new.drafter().taps());
+        self.target.tap(taps)?;
+        self.given_up = None;
+        self.told = 0;
+        Ok(std::mem::replace(&mut self.speculation, new))
+    }
+
+    /// What a drafter for this session is opened with; `path` is its file.
+    pub fn setup<'a>(&'a self, path: Option<&'a Path>) -> Setup<'a> {
+        let (target, n_ctx) = (self.target.model(), self.n_ctx());
+        Setup { target, n_ctx, threads: self.target.threads(), path }
+    }
+
+    /// Counts and times of guessing since the last prompt.
+    pub fn rounds(&self) -> Option<&RoundStats> {
+        let given_up = self.given_up.as_ref().map(|(stats, _)| stats);
+        self.speculation.as_ref().map(Speculation::stats).or(given_up)
+    }
+
+    /// Why the drafter was given up, once: the text goes on without it.
+    pub fn take_drafter_error(&mut self) -> Option<Error> {
+        self.given_up.as_mut().and_then(|(_, error)| error.take())
     }
 
     /// The model.
@@ -129,7 +180,7 @@ impl Session {
 
     /// The sequence so far: prompt and answer.
     pub fn tokens(&self) -> &[u32] {
-        &self.tokens
+        &self.tokens[..self.taken]
     }
 
     /// Counts and times since the last prompt.
@@ -161,14 +212,25 @@ impl Session {
             let (needed, available) = (prompt.len() + 1, self.n_ctx());
             return Err(Error::Context { needed, available });
         }
+        self.tokens.truncate(self.taken);
         let same = self.tokens.iter().zip(prompt).take_while(|(a, b)| a == b).count();
         // The last token is always run: its logits begin the answer.
-        let kept = same.min(self.target.kv().len()).min(prompt.len() - 1);
+        let mut kept = same.min(self.target.kv().len()).min(prompt.len() - 1);
+        if self.speculation.as_ref().is_some_and(|s| !s.drafter().taps().is_empty()) {
+            // What it learns from the target is not kept anywhere else.
+            kept = kept.min(self.told);
+        }
         let start = Instant::now();
         self.target.truncate(kept);
+        self.told = self.told.min(kept);
         self.tokens.truncate(kept);
+        self.taken = kept;
         self.logits_at = 0;
+        if let Some(speculation) = &mut self.speculation {
+            speculation.reset_stats();
+        }
         self.stop = None;
+        self.given_up = None;
         self.stats = Stats { cached_n: kept, ..Stats::default() };
         let to_run = prompt.len() - kept;
         while self.tokens.len() < prompt.len() {
@@ -176,20 +238,26 @@ impl Session {
             let chunk = &chunk[..chunk.len().min(self.target.max_rows())];
             let last = self.tokens.len() + chunk.len() == prompt.len();
             self.target.append(chunk, if last { Outputs::Last } else { Outputs::None })?;
+            let first = self.tokens.len();
             self.tokens.extend_from_slice(chunk);
+            self.taken = self.tokens.len();
+            self.commit(first);
             self.stats.prompt_n += chunk.len();
             self.stats.prompt_time = start.elapsed();
+            if last {
+                self.logits_at = self.tokens.len();
+            }
             if !progress(self.stats.prompt_n, to_run) {
                 return Ok(self.tokens.len() == prompt.len());
             }
         }
-        self.logits_at = self.tokens.len();
         Ok(true)
     }
 
     /// Generates up to `n_predict` tokens after the sequence, one at each `next`.
     pub fn generate<'a>(&'a mut self, sampling: &Sampling, n_predict: usize) -> Generate<'a> {
         self.stop = None;
+        self.tokens.truncate(self.taken);
         Generate {
             sampler: Sampler::new(sampling.clone()),
             utf8: Utf8Stream::new(),
@@ -199,14 +267,50 @@ impl Session {
         }
     }
 
-    /// Makes sure that the logits are those after the last token.
-    fn catch_up(&mut self) -> Result<()> {
-        if self.logits_at != self.tokens.len() {
-            let done = self.target.kv().len().min(self.tokens.len() - 1);
-            self.target.truncate(done);
-            self.target.append(&self.tokens[done..], Outputs::Last)?;
-            self.logits_at = self.tokens.len();
+    /// Tells the drafter, if there is one, what the target has run since position `first`.
+    fn commit(&mut self, first: usize) {
+        let Some(speculation) = &mut self.speculation else { return };
+        let tokens = &self.tokens[first..self.target.kv().len()];
+        match speculation.commit(&mut self.target, first, tokens) {
+            Ok(()) => self.told = self.target.kv().len(),
+            Err(error) => self.give_up(error),
         }
+    }
+
+    fn give_up(&mut self, error: Error) {
+        let stats = self.speculation.take().map(|speculation| speculation.stats().clone());
+        self.given_up = stats.map(|stats| (stats, Some(error)));
+    }
+
+    /// Appends the next token, or with a drafter up to `most` of them, none behind one that `ends` the text.
+    fn extend(
+        &mut self,
+        sampler: &mut Sampler,
+        most: usize,
+        ends: impl Fn(u32) -> bool,
+    ) -> Result<()> {
+        let n = self.tokens.len();
+        if self.logits_at != n {
+            let done = self.target.kv().len().min(n - 1);
+            self.target.truncate(done);
+            self.told = self.told.min(done);
+            if let Some(speculation) = self.speculation.as_mut().filter(|_| done == n - 1) {
+                match speculation.round(&mut self.target, sampler, &mut self.tokens, most, ends) {
+                    Ok(()) => {
+                        (self.told, self.logits_at) = (self.target.kv().len(), 0);
+                        return Ok(());
+                    }
+                    Err(RoundError::Target(error)) => return Err(error),
+                    Err(RoundError::Drafter(error)) => self.give_up(error),
+                }
+                if self.tokens.len() > n {
+                    return Ok(());
+                }
+            }
+            self.target.append(&self.tokens[self.target.kv().len()..], Outputs::Last)?;
+            self.logits_at = n;
+        }
+        self.tokens.push(sampler.sample(self.target.logits(0), &self.tokens));
         Ok(())
     }
 }
@@ -232,13 +336,17 @@ impl Generate<'_> {
         if s.tokens.is_empty() {
             return Err(Error::Prompt("nothing to continue; give a prompt first".into()));
         }
-        let full = s.tokens.len() >= s.n_ctx();
-        if self.left == 0 || full {
+        let room = s.n_ctx() - s.taken;
+        if self.left == 0 || room == 0 {
             s.stop = Some(if self.left == 0 { Stop::Length } else { Stop::Context });
             return Ok(None);
         }
-        s.catch_up()?;
-        let token = self.sampler.sample(s.target.logits(0), &s.tokens);
+        if s.taken == s.tokens.len() {
+            let (model, ignore) = (s.target.model().clone(), self.ignore_end);
+            let ends = |token| !ignore && model.tokenizer().is_end_of_generation(token);
+            s.extend(&mut self.sampler, self.left.min(room), ends)?;
+        }
+        let token = s.tokens[s.taken];
         let tokenizer = s.target.model().tokenizer();
         if !self.ignore_end && tokenizer.is_end_of_generation(token) {
             s.stop = Some(Stop::End(token));
@@ -246,9 +354,11 @@ impl Generate<'_> {
         }
         let mut text = String::new();
         self.utf8.push(tokenizer.piece_bytes(token), &mut text);
-        s.tokens.push(token);
+        // The last token of a round is the target's own.
+        let guessed = s.taken + 1 < s.tokens.len();
+        s.taken += 1;
         self.left -= 1;
-        Ok(Some(Piece { token: Some(token), text }))
+        Ok(Some(Piece { token: Some(token), text, guessed }))
     }
 }
 
@@ -270,7 +380,7 @@ impl Iterator for Generate<'_> {
                 let mut text = String::new();
                 self.utf8.finish(&mut text);
                 if !text.is_empty() {
-                    return Some(Ok(Piece { token: None, text }));
+                    return Some(Ok(Piece { token: None, text, guessed: false }));
                 }
             }
         }

@@ -13,6 +13,7 @@ use common::place::Folder;
 use common::tiny::{ALL, types::IQ4_NL};
 use dovetail::model::Repack;
 use dovetail::target::{CacheType, CacheTypes, Outputs, Target};
+use dovetail::tree::Tree;
 use dovetail::{Sampling, Session, SessionOptions};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
@@ -110,12 +111,14 @@ fn a_pass_allocates_nothing(name: &str, mut target: Target) {
         });
         assert_eq!(requests, 0, "{name}: 6 passes of {width} tokens, {outputs:?}");
     }
-    let parents: Vec<_> =
-        (0..32).map(|node: usize| node.checked_sub(1).map(|node| node / 2)).collect();
+    let mut tree = Tree::new(3);
+    for node in 1..32 {
+        tree.push((node - 1) / 2, node as u32, 0.0);
+    }
     let requests = requests(|| {
         target.truncate(1);
-        for token in 0..6 {
-            target.verify(&[token; 32], &parents).unwrap();
+        for _ in 0..6 {
+            target.verify(&tree).unwrap();
             target.logits(31).copy_to(&mut logits);
             target.keep(&[0, 1, 4]).unwrap();
         }

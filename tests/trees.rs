@@ -9,21 +9,24 @@ use common::tiny::N_VOCAB;
 use common::{load, real_model};
 use dovetail::Model;
 use dovetail::target::{CacheType, CacheTypes, Outputs, Target};
+use dovetail::tree::Tree;
 use std::sync::Arc;
 
-/// A tree of up to 64 nodes: chains, bushes and forests.
-fn tree(n: usize, random: &mut Random) -> Vec<Option<usize>> {
+/// A tree of `n` nodes or, where guesses repeat, fewer: chains and bushes.
+fn tree(n: usize, n_vocab: usize, random: &mut Random) -> Tree {
     let reach = 1 + random.below(12);
-    let parent = |node: usize, random: &mut Random| {
-        let above = 1 + random.below(reach);
-        node.checked_sub(above).filter(|_| random.below(20) > 0)
-    };
-    (0..n).map(|node| parent(node, random)).collect()
+    let mut tree = Tree::new(random.below(n_vocab) as u32);
+    for _ in 1..n {
+        let parent = tree.len().saturating_sub(1 + random.below(reach));
+        tree.push(parent, random.below(n_vocab) as u32, 0.0);
+    }
+    tree
 }
 
-/// The nodes from a root to `node`.
-fn path(parents: &[Option<usize>], node: usize) -> Vec<usize> {
-    let mut path: Vec<usize> = std::iter::successors(Some(node), |node| parents[*node]).collect();
+/// The nodes from the root to `node`.
+fn path(tree: &Tree, node: usize) -> Vec<usize> {
+    let mut path: Vec<usize> =
+        std::iter::successors(Some(node), |node| tree.parent(*node)).collect();
     path.reverse();
     path
 }
@@ -43,15 +46,14 @@ fn check_trees(model: &Arc<Model>, cache: CacheTypes, lens: &[usize], threads: u
         target.append(&tokens, Outputs::None).unwrap();
         for round in 0..3 {
             let n = [1 + random.below(64), 64, 1 + random.below(16)][round];
-            let parents = tree(n, &mut random);
-            let guesses = sequence(n, n_vocab, random.bits());
+            let tree = tree(n, n_vocab, &mut random);
+            let (n, guesses) = (tree.len(), tree.tokens());
             let about = format!("{name}: {n} nodes after {}, {threads} threads", tokens.len());
-            target.verify(&guesses, &parents).unwrap();
+            target.verify(&tree).unwrap();
             assert_eq!(target.kv().len(), tokens.len());
             let mut row = Vec::new();
             for node in 0..n {
-                let path: Vec<u32> =
-                    path(&parents, node).iter().map(|node| guesses[*node]).collect();
+                let path: Vec<u32> = path(&tree, node).iter().map(|node| guesses[*node]).collect();
                 plain.truncate(tokens.len());
                 let expected = logits(&mut plain, &path, path.len());
                 target.logits(node).copy_to(&mut row);
@@ -59,7 +61,7 @@ fn check_trees(model: &Arc<Model>, cache: CacheTypes, lens: &[usize], threads: u
                 let expected = &expected[(path.len() - 1) * n_vocab..];
                 assert_same_bits(&found, expected, n_vocab, &format!("{about}, node {node}"));
             }
-            let kept = path(&parents, random.below(n));
+            let kept = path(&tree, random.below(n));
             let kept = &kept[..random.below(kept.len() + 1)];
             target.keep(kept).unwrap();
             plain.truncate(tokens.len());
@@ -98,26 +100,28 @@ fn impossible_trees_and_paths_leave_no_trace() {
     let mut target = Target::new(model, 40, 2, 20).unwrap();
     target.append(&[1; 15], Outputs::None).unwrap();
     target.append(&[2; 15], Outputs::None).unwrap();
-    target.verify(&[1, 2, 3], &[None, Some(0), Some(0)]).unwrap();
-    let unknown = N_VOCAB as u32;
-    for (tokens, parents) in [
-        (&[1, 2][..], &[None][..]),
-        (&[1, 2], &[None, Some(1)]),
-        (&[1, unknown], &[None, Some(0)]),
-        (&[1; 11], &[None; 11]),
-        (&[1; 21], &[None; 21]),
-    ] {
-        target.verify(tokens, parents).unwrap_err();
+    let chain = |n| {
+        let mut tree = Tree::new(1);
+        (1..n).for_each(|node| assert_eq!(tree.push(node - 1, 1, 0.0), Some(node)));
+        tree
+    };
+    let mut fork = Tree::new(1);
+    fork.push(0, 2, 0.0);
+    fork.push(0, 3, 0.0);
+    target.verify(&fork).unwrap();
+    for tree in [Tree::new(N_VOCAB as u32), chain(11), chain(21)] {
+        target.verify(&tree).unwrap_err();
     }
-    for path in [&[1][..], &[0, 1, 2], &[3]] {
+    for path in [&[1][..], &[0, 1, 2], &[3], &[0, 3]] {
         target.keep(path).unwrap_err();
     }
     target.keep(&[0, 2]).unwrap();
     assert_eq!(target.kv().len(), 32);
     target.keep(&[0]).unwrap_err();
-    target.verify(&[], &[]).unwrap();
+    target.verify(&chain(3)).unwrap();
     target.keep(&[]).unwrap();
-    target.verify(&[1; 8], &[None; 8]).unwrap();
+    target.keep(&[0]).unwrap_err();
+    target.verify(&chain(8)).unwrap();
     target.truncate(31);
     target.keep(&[0]).unwrap_err();
     let bits = logits(&mut target, &[4, 5], 2);

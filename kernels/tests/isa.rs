@@ -257,6 +257,13 @@ proptest! {
         let y = gaussian(rng, 16 * tiles, 3.0);
         let normed = order::rms_norm(&x, &y, 1e-5);
         let gated: Vec<f32> = x.iter().zip(&y).map(|(x, y)| order::swiglu(*x, *y)).collect();
+        let z = gaussian(rng, 16 * tiles, 2.0);
+        let mixed: Vec<f32> =
+            z.iter().zip(x.iter().zip(&y)).map(|(z, (x, y))| order::gate(*z, *x, *y)).collect();
+        let mut padded = x.clone();
+        padded[16 * tiles - 5..].fill(f32::NEG_INFINITY);
+        let largest = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum = order::sum_exp(&padded, largest);
         let mut angles = Angles::default();
         let frequencies: Vec<f64> = (0..8 * tiles).map(|i| 0.9f64.powi(i as i32)).collect();
         angles.set(seed[0] as usize * 100, &frequencies, 1.25);
@@ -268,6 +275,11 @@ proptest! {
             out.copy_from_slice(&x);
             (k.swiglu)(&mut out, &y);
             prop_assert_eq!(bits(&out), bits(&gated), "SwiGLU on {}", k.name);
+            out.copy_from_slice(&x);
+            (k.gate)(&z, &mut out, &y);
+            prop_assert_eq!(bits(&out), bits(&mixed), "gate on {}", k.name);
+            let found = (k.sum_exp)(&padded, largest);
+            prop_assert_eq!(found.to_bits(), sum.to_bits(), "sum of a softmax on {}", k.name);
             let [adjacent, halves] = [RopeStyle::Adjacent, RopeStyle::Halves].map(|style| {
                 let mut head = x.clone();
                 (k.rope)(&mut head, &angles, style);

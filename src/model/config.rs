@@ -49,7 +49,7 @@ pub struct Rope {
 }
 
 /// Typed look-ups under the architecture's prefix.
-pub(super) struct Keys<'a> {
+pub(crate) struct Keys<'a> {
     pub gguf: &'a Gguf,
     pub arch: &'a str,
 }
@@ -78,8 +78,19 @@ impl Keys<'_> {
         Error::gguf(self.gguf.path(), format!("key `{}` {what}", self.key(name)))
     }
 
-    /// The configuration of a decoder with grouped heads, SwiGLU and RMSNorm.
+    /// The configuration of a model with grouped heads, SwiGLU and RMSNorm.
     pub fn config(&self, style: RopeStyle) -> Result<Config> {
+        let n_embd = self.required_size("embedding_length")?;
+        let embedding = self.gguf.require_tensor(super::weights::EMBEDDING)?;
+        let n_vocab = match *embedding.shape() {
+            [width, n_vocab] if width == n_embd => n_vocab,
+            _ => return Err(self.wrong("embedding_length", "differs from the embedding's width")),
+        };
+        self.blocks(style, n_vocab, self.required_size("context_length")?)
+    }
+
+    /// The configuration of such blocks with a head of `n_vocab` tokens.
+    pub fn blocks(&self, style: RopeStyle, n_vocab: usize, n_ctx: usize) -> Result<Config> {
         let metadata = self.gguf.metadata();
         let n_embd = self.required_size("embedding_length")?;
         let n_heads = self.required_size("attention.head_count")?;
@@ -102,11 +113,6 @@ impl Keys<'_> {
         if n_rotated > head_dim || n_rotated % 2 != 0 {
             return Err(self.wrong("rope.dimension_count", "is no even part of the head"));
         }
-        let embedding = self.gguf.require_tensor(super::weights::EMBEDDING)?;
-        let n_vocab = match *embedding.shape() {
-            [width, n_vocab] if width == n_embd => n_vocab,
-            _ => return Err(self.wrong("embedding_length", "differs from the embedding's width")),
-        };
         let rms_eps = metadata.require_f32(&self.key("attention.layer_norm_rms_epsilon"))?;
         Ok(Config {
             arch: self.arch.to_owned(),
@@ -118,7 +124,7 @@ impl Keys<'_> {
             head_dim,
             n_ff: self.required_size("feed_forward_length")?,
             n_vocab,
-            n_ctx: self.required_size("context_length")?,
+            n_ctx,
             rms_eps,
             rope: self.rope(style, n_rotated)?,
         })

@@ -14,8 +14,10 @@ mod config;
 mod packing;
 mod weights;
 
+pub(crate) use config::Keys;
 pub use config::{Config, Rope};
 pub use packing::{Packing, Place, Repack};
+pub(crate) use weights::Source;
 pub use weights::{Layer, Weights};
 
 use crate::error::{Error, Result};
@@ -23,11 +25,12 @@ use crate::gguf::{FileBytes, Gguf, OpenOptions};
 use crate::machine;
 use crate::text::Tokenizer;
 use dovetail_kernels::SharedBytes;
+use dovetail_kernels::cpu::Packed;
 use dovetail_kernels::quant::{self, TypeInfo};
+use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use weights::Source;
 
 /// How a model is loaded.
 pub struct LoadOptions<'a> {
@@ -99,10 +102,7 @@ impl Model {
             let what = format!("has {ours} tokens but embeds {theirs}; convert the model anew");
             return Err(Error::gguf(path, what));
         }
-        let pool =
-            rayon::ThreadPoolBuilder::new().num_threads(options.threads).build().map_err(|e| {
-                Error::Invalid(format!("cannot start {} threads: {e}", options.threads))
-            })?;
+        let pool = pool(options.threads)?;
         let mut source = Source::new(&gguf, HashMap::new());
         let mut weights = (loader.weights)(&config, &mut source)?;
         let how = packing::Options {
@@ -148,12 +148,70 @@ impl Model {
         &self.gguf
     }
 
+    /// What tells this model from most others, but not from itself in another quantisation: SHA-256, in
+    /// hexadecimal, of the last norm's weights as little-endian f32, which no quantisation touches. A
+    /// fine-tune that leaves them has the same.
+    pub fn fingerprint(&self) -> String {
+        let norm = self.weights.output_norm.iter().flat_map(|x| x.to_le_bytes());
+        let digest = Sha256::digest(norm.collect::<Vec<u8>>());
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The head's rows for these tokens, packed by so many threads: (tokens, n_embd).
+    ///
+    /// # Errors
+    /// When a token is not in the vocabulary.
+    pub fn head_of(&self, tokens: &[u32], threads: usize) -> Result<Packed> {
+        let head = self.gguf.require_tensor(weights::head_name(&self.gguf))?;
+        let ty = quant::type_info(head.type_id()).expect("the head was loaded");
+        let row = ty.row_bytes(self.config.n_embd).expect("the head was loaded");
+        let mut bytes = Vec::with_capacity(row * tokens.len());
+        for &token in tokens {
+            let at = row * token as usize;
+            let n_vocab = self.config.n_vocab;
+            let row = head.bytes().get(at..at + row);
+            let missing = || Error::Invalid(format!("token {token} is not one of {n_vocab}"));
+            bytes.extend_from_slice(row.ok_or_else(missing)?);
+        }
+        self.gguf.release(&head, 0..head.bytes().len());
+        let pack = || Packed::pack(ty, tokens.len(), self.config.n_embd, &bytes);
+        pool(threads)?.install(pack).map_err(Error::Invalid)
+    }
+
     /// Writes the embedding of `token`, which must be below the vocabulary's size: (n_embd).
     pub fn embed(&self, token: u32, out: &mut [f32]) {
         let Embedding { ty, rows } = &self.embedding;
         let row = ty.row_bytes(out.len()).expect("loading has checked the shape");
         ty.dequantize(&rows[token as usize * row..][..row], out);
     }
+}
+
+/// Takes matrices out of a file that is not a whole model, and packs them in memory.
+///
+/// # Errors
+/// Those of `take`, and when the file holds a tensor that was not taken.
+pub(crate) fn take<T>(
+    gguf: &Gguf,
+    threads: usize,
+    take: impl Fn(&mut Source) -> Result<T>,
+) -> Result<T> {
+    let mut source = Source::new(gguf, HashMap::new());
+    take(&mut source)?;
+    let how = packing::Options {
+        repack: Repack::Memory,
+        cache: None,
+        mlock: false,
+        free_memory: u64::MAX,
+        pool: &pool(threads)?,
+        progress: &mut |_, _| true,
+    };
+    let (packed, _) = packing::pack(gguf, source.finish()?, how)?;
+    take(&mut Source::new(gguf, packed))
+}
+
+fn pool(threads: usize) -> Result<rayon::ThreadPool> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    pool.map_err(|e| Error::Invalid(format!("cannot start {threads} threads: {e}")))
 }
 
 impl Embedding {

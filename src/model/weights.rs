@@ -61,7 +61,7 @@ impl Weights {
 }
 
 impl Layer {
-    fn matrices(&self) -> impl Iterator<Item = &Packed> {
+    pub(crate) fn matrices(&self) -> impl Iterator<Item = &Packed> {
         self.qkv.iter().chain([&self.attn_output, &self.gate, &self.up, &self.down])
     }
 
@@ -129,11 +129,22 @@ impl<'a> Source<'a> {
         vector
     }
 
+    /// The numbers of the tensor `name` of type I32, if there is one.
+    pub fn integers(&mut self, name: &str) -> Result<Option<Vec<u32>>> {
+        let Some(tensor) = self.gguf.tensor(name) else { return Ok(None) };
+        self.taken.insert(name.to_owned());
+        let (words, rest) = tensor.bytes().as_chunks::<4>();
+        const I32: u32 = 26;
+        if tensor.type_id() != I32 || !rest.is_empty() || tensor.shape().len() != 1 {
+            let what = format!("tensor `{name}` is no list of I32; convert the file anew");
+            return Err(Error::gguf(self.gguf.path(), what));
+        }
+        Ok(Some(words.iter().map(|word| u32::from_le_bytes(*word)).collect()))
+    }
+
     /// The head: its own matrix, or the embedding's where the file has none.
     pub fn head(&mut self, config: &Config) -> Result<Packed> {
-        const HEAD: &str = "output.weight";
-        let name = if self.gguf.tensor(HEAD).is_some() { HEAD } else { EMBEDDING };
-        self.matrix(name, config.n_vocab, config.n_embd)
+        self.matrix(head_name(self.gguf), config.n_vocab, config.n_embd)
     }
 
     /// Checks that the architecture has used every tensor: one it ignores would change the answer.
@@ -148,6 +159,12 @@ impl<'a> Source<'a> {
             ))),
         }
     }
+}
+
+/// The tensor that is the head.
+pub(super) fn head_name(gguf: &Gguf) -> &'static str {
+    const HEAD: &str = "output.weight";
+    if gguf.tensor(HEAD).is_some() { HEAD } else { EMBEDDING }
 }
 
 fn expect_shape(gguf: &Gguf, tensor: &TensorView, shape: &[usize]) -> Result<()> {

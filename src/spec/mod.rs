@@ -1,9 +1,15 @@
-//! From logits to tokens.
+//! From logits to tokens, one or several at a time.
 //!
 //! ```text
 //! sample.rs   penalties, truncation, temperature, and a draw keyed by position
+//! accept.rs   which branch of a tree the target agrees with
+//! round.rs    guess, verify, keep
 //! ```
 
+mod accept;
+mod round;
 mod sample;
 
+pub use accept::{Distribution, Rejection, accept_matching};
+pub use round::{RoundError, RoundStats, Speculation};
 pub use sample::{Sampler, Sampling};

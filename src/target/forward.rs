@@ -1,16 +1,16 @@
 //! The target: a model, the cache of one sequence, and what it takes to run tokens through both.
 //!
-//! A pass is given a run of tokens, which become part of the sequence, or a tree of guesses that
+//! A pass is given a run of tokens, which become part of the sequence, or a [`Tree`] of guesses that
 //! continue it. The rows of a tree are at position `len + depth` and lie in the cache behind the
 //! sequence, in the order of the nodes; [`Target::keep`] moves the accepted ones to their places. Every
 //! row has the bits that it has when its path is run as a plain sequence.
 
 use super::kv::{CacheTypes, KvCache};
 use super::logits::Logits;
-use super::mask::Masks;
-use super::pass::{Buffers, Pass};
+use super::pass::{Buffers, Features, Pass, Room};
 use crate::error::{Error, Result};
 use crate::model::Model;
+use crate::tree::Tree;
 use dovetail_kernels::cpu::attention::View;
 use dovetail_kernels::cpu::{Kernels, Team};
 use std::sync::Arc;
@@ -36,8 +36,9 @@ pub struct Target {
     kv: KvCache,
     buffers: Buffers,
     max_rows: usize,
-    /// The tree behind the sequence, if the last pass was given one.
-    tree: Masks,
+    /// The last tree, and whether it is behind the sequence now.
+    tree: Tree,
+    has_tree: bool,
 }
 
 impl Target {
@@ -65,8 +66,10 @@ impl Target {
         let max_rows = max_rows.clamp(1, n_ctx.max(1));
         let kv = KvCache::new(model.config(), n_ctx, types)?;
         let team = Team::new(threads);
-        let buffers = Buffers::new(&model, n_ctx, max_rows, team.members());
-        Ok(Target { model, kernels, team, kv, buffers, max_rows, tree: Masks::NONE })
+        let room = Room { rows: max_rows, positions: n_ctx, members: team.members(), width: 0 };
+        let buffers = Buffers::new(model.config(), room, || model.weights().scratch());
+        let tree = Tree::new(0);
+        Ok(Target { model, kernels, team, kv, buffers, max_rows, tree, has_tree: false })
     }
 
     /// The model.
@@ -97,7 +100,7 @@ impl Target {
     /// Forgets the tokens from position `len` on, and the last tree.
     pub fn truncate(&mut self, len: usize) {
         self.kv.truncate(len);
-        self.tree = Masks::NONE;
+        self.has_tree = false;
     }
 
     /// Appends `tokens`, at most [`Target::max_rows`] of them, in one pass.
@@ -115,47 +118,62 @@ impl Target {
         for (r, view) in views.iter_mut().enumerate() {
             *view = View::plain(first + r + 1);
         }
-        self.tree = Masks::NONE;
-        self.run(tokens, outputs);
+        self.has_tree = false;
+        self.run(tokens, first, outputs);
         self.kv.grow(tokens.len());
         Ok(())
     }
 
-    /// Runs a tree of tokens that may continue the sequence, node `i` being a child of `parents[i]` or,
-    /// with none, of the sequence's last token; parents come before children. Each node has a row of
-    /// logits, in order; the sequence stays as it is until [`Target::keep`].
+    /// Runs a tree of guesses behind the sequence. Each node has a row of logits, in order; the sequence
+    /// stays as it is until [`Target::keep`].
     ///
     /// # Errors
-    /// When this is no tree of at most 64 nodes, or [`Target::append`] could not take as many tokens;
-    /// sequence and last tree are then as they were.
-    pub fn verify(&mut self, tokens: &[u32], parents: &[Option<usize>]) -> Result<()> {
-        let (nodes, n) = (parents.len(), tokens.len());
-        if nodes != n {
-            return Err(Error::Invalid(format!("a tree of {n} tokens has {nodes} parents")));
+    /// When [`Target::append`] could not take as many tokens; sequence and last tree are then as they
+    /// were.
+    pub fn verify(&mut self, tree: &Tree) -> Result<()> {
+        self.verify_more(tree, 0)
+    }
+
+    /// The same for a tree whose first `done` nodes are the last tree: the others alone are run and have
+    /// rows of logits.
+    ///
+    /// # Errors
+    /// Those of [`Target::verify`], and when the first nodes are not the last tree.
+    pub fn verify_more(&mut self, tree: &Tree, done: usize) -> Result<()> {
+        let same = |now: &[u64], then: &[u64]| now[..done] == then[..done];
+        let grown = done <= tree.len().min(self.tree.len())
+            && self.has_tree
+            && tree.tokens()[..done] == self.tree.tokens()[..done]
+            && same(tree.masks(), self.tree.masks());
+        if done > 0 && !grown {
+            return Err(Error::Invalid(format!("the last tree is not the first {done} nodes")));
         }
-        self.check(tokens)?;
-        self.tree = Masks::new(parents)?;
-        if n == 0 {
-            self.buffers.logits.resize(0);
+        self.check(tree.tokens())?;
+        if done == tree.len() {
             return Ok(());
         }
         let first = self.kv.len();
-        for (view, mask) in self.buffers.views.iter_mut().zip(self.tree.masks()) {
+        for (view, mask) in self.buffers.views.iter_mut().zip(&tree.masks()[done..]) {
             *view = View::tree(first, *mask);
         }
-        self.run(tokens, Outputs::All);
+        self.tree = *tree;
+        self.has_tree = true;
+        self.run(&tree.tokens()[done..], first + done, Outputs::All);
         Ok(())
     }
 
-    /// Makes a path of the last tree part of the sequence: a root, one of its children, and so on; an
+    /// Makes a path of the last tree part of the sequence: the root, one of its children, and so on; an
     /// empty one drops the tree.
     ///
     /// # Errors
     /// When there is no such path; sequence and tree are then as they were.
     pub fn keep(&mut self, path: &[usize]) -> Result<()> {
-        self.tree.check_path(path)?;
+        let is_path = self.has_tree && self.tree.is_path(path);
+        if !(path.is_empty() || is_path) {
+            return Err(Error::Invalid(format!("{path:?} is no path of the last tree")));
+        }
         self.kv.keep(path, &mut self.team);
-        self.tree = Masks::NONE;
+        self.has_tree = false;
         Ok(())
     }
 
@@ -176,8 +194,8 @@ impl Target {
         }
     }
 
-    /// Runs tokens whose views stand in the buffers.
-    fn run(&mut self, tokens: &[u32], outputs: Outputs) {
+    /// Runs tokens whose views stand in the buffers and writes them to the cache from `first` on.
+    fn run(&mut self, tokens: &[u32], first: usize, outputs: Outputs) {
         let n = tokens.len();
         let rows = match outputs {
             Outputs::None => n..n,
@@ -185,7 +203,6 @@ impl Target {
             Outputs::All => 0..n,
         };
         let model = self.model.clone();
-        let first = self.kv.len();
         let mut pass = Pass {
             c: model.config(),
             kernels: self.kernels,
@@ -196,6 +213,31 @@ impl Target {
             first,
         };
         pass.run(&model, tokens, rows);
+    }
+
+    /// Lets passes hand out hidden states: those that enter the given layers, counted from 0, and for the
+    /// number of layers what enters the head, after the last norm.
+    ///
+    /// # Errors
+    /// When the model has not so many layers.
+    pub fn tap(&mut self, taps: &[usize]) -> Result<()> {
+        let c = self.model.config();
+        if let Some(tap) = taps.iter().find(|tap| **tap > c.n_layers) {
+            let n = c.n_layers;
+            return Err(Error::Invalid(format!("hidden state {tap} of a model with {n} layers")));
+        }
+        self.buffers.tap(taps, c.n_embd);
+        Ok(())
+    }
+
+    /// What [`Target::tap`] chose of the last pass, and the team, to be used between passes.
+    pub(crate) fn features_and_team(&mut self) -> (&Features, &mut Team) {
+        (&self.buffers.features, &mut self.team)
+    }
+
+    /// The team, to be used between passes.
+    pub(crate) fn team(&mut self) -> &mut Team {
+        &mut self.team
     }
 
     /// Logits of output row `i` of the last pass.

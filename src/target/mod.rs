@@ -2,7 +2,6 @@
 //!
 //! ```text
 //! kv.rs        keys and values of one sequence
-//! mask.rs      which nodes of a tree see which
 //! pass.rs      n rows in one pass over the weights
 //! forward.rs   the target: runs of tokens, trees of guesses, and which of them are kept
 //! logits.rs    what the head leaves, and the best of a row
@@ -11,7 +10,6 @@
 mod forward;
 mod kv;
 mod logits;
-mod mask;
 mod pass;
 
 pub use dovetail_kernels::cpu::CacheType;
@@ -21,3 +19,5 @@ pub(crate) use logits::by_logit;
 #[cfg(test)]
 pub(crate) use logits::tests::rows_of;
 pub use logits::{Candidate, Logits};
+pub use pass::Features;
+pub(crate) use pass::{Buffers, Pass, Room};

@@ -18,11 +18,13 @@ use dovetail_kernels::cpu::{ProductScratch, Team, chunk_len, groups_per_chunk};
 use std::ops::Range;
 
 /// What lives between phases.
-pub(super) struct Buffers {
+pub(crate) struct Buffers {
     /// What each row sees: (rows).
     pub views: Vec<View>,
     /// What the head left of the last pass.
     pub logits: LogitRows,
+    /// What the last pass handed out of its hidden states.
+    pub features: Features,
     hidden: Vec<f32>,    // panel (n_embd)
     qkv: Vec<f32>,       // panel ((n_heads + 2 n_kv_heads) · head_dim)
     queries: Vec<f32>,   // (n_kv_heads, rows, group, head_dim), rotated and scaled
@@ -42,33 +44,68 @@ struct Scratch {
     products: ProductScratch,
 }
 
+/// Hidden states of the last pass that a drafter asked for.
+#[derive(Default)]
+pub struct Features {
+    /// Which: those that enter these layers, one past the last layer being what enters the head.
+    taps: Vec<usize>,
+    rows: Vec<f32>, // (rows, taps, n_embd)
+    width: usize,   // taps · n_embd
+}
+
+impl Features {
+    /// Row `r` of the last pass: (taps, n_embd).
+    pub fn row(&self, r: usize) -> &[f32] {
+        &self.rows[r * self.width..][..self.width]
+    }
+}
+
+/// Room for passes.
+pub(crate) struct Room {
+    /// Most rows of a pass.
+    pub rows: usize,
+    /// Most positions that a row sees.
+    pub positions: usize,
+    /// Members of the team.
+    pub members: usize,
+    /// Longest row that is multiplied, if that is none of a decoder block's.
+    pub width: usize,
+}
+
 impl Buffers {
-    /// For passes of up to `max_rows` rows over up to `n_ctx` positions.
-    pub fn new(model: &Model, n_ctx: usize, max_rows: usize, members: usize) -> Buffers {
-        let c = model.config();
+    /// For passes through decoder blocks of this configuration, whose matrices and head need `products`.
+    pub fn new(c: &Config, room: Room, products: impl Fn() -> ProductScratch) -> Buffers {
         let shape = shape(c);
         let (q_width, kv_width) = (c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim);
-        let panel = |width: usize| vec![0.0; width.next_multiple_of(LANES) * max_rows];
-        let widest = c.n_embd.max(c.n_ff).max(q_width).max(2 * c.head_dim);
+        let panel = |width: usize| vec![0.0; width.next_multiple_of(LANES) * room.rows];
+        let widest = c.n_embd.max(c.n_ff).max(q_width).max(2 * c.head_dim).max(room.width);
         let scratch = || Scratch {
             row: vec![0.0; widest],
             normed: vec![0.0; c.n_embd],
-            up: vec![0.0; chunk_len(max_rows)],
+            up: vec![0.0; chunk_len(room.rows)],
             attention: AttentionScratch::new(shape.unit_rows(), c.head_dim),
-            products: model.weights().scratch(),
+            products: products(),
         };
         Buffers {
-            views: vec![View::default(); max_rows],
+            views: vec![View::default(); room.rows],
             hidden: panel(c.n_embd),
             qkv: panel(q_width + 2 * kv_width),
-            queries: vec![0.0; max_rows * q_width],
-            parts: vec![0.0; shape.room(max_rows, n_ctx)],
-            inner: panel(c.n_ff),
+            queries: vec![0.0; room.rows * q_width],
+            parts: vec![0.0; shape.room(room.rows, room.positions)],
+            inner: panel(c.n_ff.max(c.n_embd)),
             logits: LogitRows::new(c.n_vocab),
-            acts: Acts::new(max_rows, widest),
-            angles: vec![Angles::default(); max_rows],
-            scratch: (0..members).map(|_| scratch()).collect(),
+            features: Features::default(),
+            acts: Acts::new(room.rows, widest),
+            angles: vec![Angles::default(); room.rows],
+            scratch: (0..room.members).map(|_| scratch()).collect(),
         }
+    }
+
+    /// Chooses which hidden states are handed out: see [`Features`].
+    pub fn tap(&mut self, taps: &[usize], n_embd: usize) {
+        let width = taps.len() * n_embd;
+        let rows = vec![0.0; width * self.views.len()];
+        self.features = Features { taps: taps.to_vec(), rows, width };
     }
 }
 
@@ -77,7 +114,7 @@ fn shape(c: &Config) -> Shape {
 }
 
 /// One pass of `n` rows, the first of them written to the cache at `first`.
-pub(super) struct Pass<'a> {
+pub(crate) struct Pass<'a> {
     pub c: &'a Config,
     pub kernels: &'static Kernels,
     pub team: &'a mut Team,
@@ -90,25 +127,83 @@ pub(super) struct Pass<'a> {
 impl Pass<'_> {
     /// Runs `tokens` and computes the head for `rows` of them.
     pub fn run(&mut self, model: &Model, tokens: &[u32], rows: Range<usize>) {
-        self.embed(model, tokens);
-        for (i, layer) in model.weights().layers.iter().enumerate() {
+        let weights = model.weights();
+        let mut row = std::mem::take(&mut self.b.scratch[0].row);
+        let embedding = &mut row[..self.c.n_embd];
+        for (r, &token) in tokens.iter().enumerate() {
+            model.embed(token, embedding);
+            self.set_hidden(r, embedding);
+        }
+        self.b.scratch[0].row = row;
+        self.blocks(&weights.layers);
+        self.hand_out(weights.layers.len(), Some(&weights.output_norm));
+        self.head(&weights.output_norm, &weights.output, rows);
+    }
+
+    /// Makes `x` the hidden state of row `r`: (n_embd).
+    pub fn set_hidden(&mut self, r: usize, x: &[f32]) {
+        for (g, lanes) in x.chunks_exact(LANES).enumerate() {
+            self.b.hidden[(g * self.n + r) * LANES..][..LANES].copy_from_slice(lanes);
+        }
+    }
+
+    /// The hidden state of row `r`: (n_embd).
+    pub fn hidden(&self, r: usize, out: &mut [f32]) {
+        gather(&self.b.hidden, self.n, r, 0, out);
+    }
+
+    /// Takes the hidden states through decoder blocks.
+    pub fn blocks(&mut self, layers: &[Layer]) {
+        let rope = &self.c.rope;
+        for (angles, view) in self.b.angles.iter_mut().zip(&self.b.views[..self.n]) {
+            angles.set(view.len() - 1, &rope.frequencies, rope.factor);
+        }
+        for (i, layer) in layers.iter().enumerate() {
+            self.hand_out(i, None);
             self.attention_block(i, layer);
             self.feed_forward_block(layer);
         }
-        self.head(model, rows);
     }
 
-    fn embed(&mut self, model: &Model, tokens: &[u32]) {
-        let (c, n) = (self.c, self.n);
-        let row = &mut self.b.scratch[0].row[..c.n_embd];
-        for (r, &token) in tokens.iter().enumerate() {
-            model.embed(token, row);
-            for (g, lanes) in row.chunks_exact(LANES).enumerate() {
-                self.b.hidden[(g * n + r) * LANES..][..LANES].copy_from_slice(lanes);
+    /// Copies the hidden states that enter `layer` to where drafters find them, if any asked for them.
+    fn hand_out(&mut self, layer: usize, norm: Option<&[f32]>) {
+        let (c, n, kernels) = (self.c, self.n, self.kernels);
+        let b = &mut *self.b;
+        let Features { taps, rows, width } = &mut b.features;
+        for (tap, _) in taps.iter().enumerate().filter(|(_, tap)| **tap == layer) {
+            for (r, row) in rows.chunks_exact_mut(*width).take(n).enumerate() {
+                let out = &mut row[tap * c.n_embd..][..c.n_embd];
+                gather(&b.hidden, n, r, 0, out);
+                if let Some(weight) = norm {
+                    let normed = &mut b.scratch[0].normed;
+                    (kernels.rms_norm)(out, weight, c.rms_eps, normed);
+                    out.copy_from_slice(normed);
+                }
             }
-            let rope = &c.rope;
-            let position = self.b.views[r].len() - 1;
-            self.b.angles[r].set(position, &rope.frequencies, rope.factor);
+        }
+    }
+
+    /// Multiplies rows that are no hidden states: `row` gives each, (n_in); `out` becomes (n, n_out).
+    pub fn multiply<'r>(
+        &mut self,
+        w: &Packed,
+        row: impl Fn(usize) -> &'r [f32] + Sync,
+        out: &mut [f32],
+    ) {
+        let (n, kernels, forms) = (self.n, self.kernels, w.forms());
+        let b = &mut *self.b;
+        let row_lines = b.acts.row_lines();
+        self.team.share(b.acts.rows_mut(n), row_lines, &mut b.scratch, |r, acts, _| {
+            (kernels.quantize)(row(r), forms, acts);
+        });
+        let acts = b.acts.rows(n, w.n_cols());
+        let panel = &mut b.inner[..w.n_groups() * LANES * n];
+        let chunk = groups_per_chunk(w.n_groups(), n, self.team.members());
+        self.team.share(panel, chunk * n * LANES, &mut b.scratch, |i, out, s| {
+            kernels.multiply(w, i * chunk, acts, out, false, &mut s.products);
+        });
+        for (r, out) in out.chunks_exact_mut(w.n_rows()).take(n).enumerate() {
+            gather(&b.inner, n, r, 0, out);
         }
     }
 
@@ -209,15 +304,15 @@ impl Pass<'_> {
         self.add_product(&layer.down);
     }
 
-    fn head(&mut self, model: &Model, rows: Range<usize>) {
+    /// Computes the logits of some rows.
+    pub fn head(&mut self, norm: &[f32], output: &Packed, rows: Range<usize>) {
         let m = rows.len();
         if m == 0 {
             self.b.logits.resize(0);
             return;
         }
-        let (weights, kernels) = (model.weights(), self.kernels);
-        let output = &weights.output;
-        self.norm(&weights.output_norm, output.forms(), rows);
+        let kernels = self.kernels;
+        self.norm(norm, output.forms(), rows);
         let b = &mut *self.b;
         let (panel, peaks) = b.logits.resize(m);
         let n_vocab = self.c.n_vocab;

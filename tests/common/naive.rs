@@ -37,20 +37,35 @@ impl Naive {
             let values = values.into_iter().map(f64::from).collect();
             (tensor.name.clone(), (tensor.type_id, values))
         };
-        Naive { tiny, weights: parts.tensors.iter().map(plain).collect(), rounding }
+        let weights = parts.tensors.iter().filter(|tensor| tensor.type_id != types::I32);
+        Naive { tiny, weights: weights.map(plain).collect(), rounding }
     }
 
     /// Logits after each token: (n, n_vocab).
     pub fn logits(&self, tokens: &[u32]) -> Vec<Vec<f64>> {
-        let t = &self.tiny;
-        let (_, embedding) = &self.weights["token_embd.weight"];
-        let mut rows: Vec<Vec<f64>> = tokens
-            .iter()
-            .map(|&token| embedding[token as usize * t.n_embd..][..t.n_embd].to_vec())
-            .collect();
-        for layer in 0..t.n_layers {
+        let mut rows: Vec<_> = tokens.iter().map(|token| self.embedding(*token)).collect();
+        self.blocks(&mut rows);
+        let head = self.head();
+        rows.iter().map(|x| self.matmul(head, &self.rms_norm("output_norm.weight", x))).collect()
+    }
+
+    /// A token's row of the embedding.
+    pub fn embedding(&self, token: u32) -> Vec<f64> {
+        let n = self.tiny.n_embd;
+        self.weights["token_embd.weight"].1[token as usize * n..][..n].to_vec()
+    }
+
+    /// The name of the head.
+    pub fn head(&self) -> &'static str {
+        let tied = !self.weights.contains_key("output.weight");
+        if tied { "token_embd.weight" } else { "output.weight" }
+    }
+
+    /// Takes the hidden states of positions 0, 1, … through the blocks.
+    pub fn blocks(&self, rows: &mut [Vec<f64>]) {
+        for layer in 0..self.tiny.n_layers {
             let name = |part: &str| format!("blk.{layer}.{part}.weight");
-            let attended = self.attention(&rows, &name);
+            let attended = self.attention(rows, &name);
             for (row, attended) in rows.iter_mut().zip(attended) {
                 add(row, &self.matmul(&name("attn_output"), &attended));
                 let x = self.rms_norm(&name("ffn_norm"), row);
@@ -64,9 +79,6 @@ impl Naive {
                 add(row, &self.matmul(&name("ffn_down"), &inner));
             }
         }
-        let tied = !self.weights.contains_key("output.weight");
-        let head = if tied { "token_embd.weight" } else { "output.weight" };
-        rows.iter().map(|x| self.matmul(head, &self.rms_norm("output_norm.weight", x))).collect()
     }
 
     /// All heads of all positions side by side: (n, n_heads · head_dim).
@@ -101,13 +113,15 @@ impl Naive {
         out
     }
 
-    fn rms_norm(&self, weight: &str, x: &[f64]) -> Vec<f64> {
+    /// RMSNorm with the weights of this name.
+    pub fn rms_norm(&self, weight: &str, x: &[f64]) -> Vec<f64> {
         let mean_square = x.iter().map(|x| x * x).sum::<f64>() / x.len() as f64;
         let scale = (mean_square + f64::from(RMS_EPS)).sqrt();
         x.iter().zip(&self.weights[weight].1).map(|(x, w)| x / scale * w).collect()
     }
 
-    fn matmul(&self, weight: &str, x: &[f64]) -> Vec<f64> {
+    /// The matrix of this name times a row.
+    pub fn matmul(&self, weight: &str, x: &[f64]) -> Vec<f64> {
         let (ty, w) = &self.weights[weight];
         let x = match self.rounding {
             Rounding::None => x.to_vec(),

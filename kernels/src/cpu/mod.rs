@@ -53,6 +53,10 @@ pub struct Kernels {
     pub rms_norm: fn(&[f32], &[f32], f32, &mut [f32]),
     /// `swiglu(gate, up)`: `gate = silu(gate) · up`.
     pub swiglu: fn(&mut [f32], &[f32]),
+    /// `gate(gate, a, b)`: `a = z · a + (1 − z) · b` with `z = 1 / (1 + exp(−gate))`.
+    pub gate: fn(&[f32], &mut [f32], &[f32]),
+    /// `sum_exp(x, largest)`: `Σ exp(x − largest)`.
+    pub sum_exp: fn(&[f32], f32) -> f32,
     /// `rope(head, angles, style)`: rotates one head in place.
     pub rope: fn(&mut [f32], &Angles, RopeStyle),
     /// `attention(task, scratch, parts)`: some query rows over one chunk of one KV head.
@@ -126,6 +130,8 @@ macro_rules! instantiate {
                 quantize = acts::quantize(x: &[f32], forms: Forms, out: &mut [Line]);
                 rms_norm = norm::rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]);
                 swiglu = norm::swiglu(gate: &mut [f32], up: &[f32]);
+                gate = norm::gate(gate: &[f32], a: &mut [f32], b: &[f32]);
+                sum_exp = norm::sum_exp(x: &[f32], largest: f32) -> f32;
                 rope = rope::rope(x: &mut [f32], angles: &Angles, style: RopeStyle);
                 attention = attention::attention(
                     task: &Attention, scratch: &mut attention::Scratch, parts: &mut [f32]);
@@ -149,8 +155,8 @@ macro_rules! instantiate {
                 with_block_kernel!(format, kernel => blocks(kernel, &groups, units, out))
             }
             crate::cpu::Kernels {
-                name: $name, matmul, quantize, rms_norm, swiglu, rope, attention, combine, peak_read,
-                peak_dot,
+                name: $name, matmul, quantize, rms_norm, swiglu, gate, sum_exp, rope, attention, combine,
+                peak_read, peak_dot,
             }
         };
     };

@@ -1,4 +1,4 @@
-//! Row-wise operations between the products: RMSNorm and SwiGLU.
+//! Row-wise operations between the products: RMSNorm, SwiGLU, the drafter's gate, the sum of a softmax.
 
 use super::lanes::{LANES, Lanes, exp, lanes, nth, sum_lanes};
 
@@ -32,4 +32,27 @@ pub(super) fn swiglu<S: Lanes>(s: S, gate: &mut [f32], up: &[f32]) {
         let silu = s.div(g, s.add(one, exp(s, s.sub(zero, g))));
         s.store(s.mul(silu, s.load(nth(up, i))), gate);
     }
+}
+
+/// A gate between two rows: `a = z · a + (1 − z) · b` with `z = 1 / (1 + exp(−gate))`, in place; lengths a
+/// multiple of 16.
+#[inline(always)]
+pub(super) fn gate<S: Lanes>(s: S, gate: &[f32], a: &mut [f32], b: &[f32]) {
+    let (zero, one) = (s.splat(0.0), s.splat(1.0));
+    for (i, a) in a.chunks_exact_mut(LANES).enumerate() {
+        let a: &mut [f32; LANES] = a.try_into().expect("chunks are 16 long");
+        let z = s.div(one, s.add(one, exp(s, s.sub(zero, s.load(nth(gate, i))))));
+        let b = s.load(nth(b, i));
+        s.store(s.fma(z, s.sub(s.load(a), b), b), a);
+    }
+}
+
+/// `Σ exp(x − largest)`, in sixteen chains as [`rms_norm`] has them; the length a multiple of 16.
+#[inline(always)]
+pub(super) fn sum_exp<S: Lanes>(s: S, x: &[f32], largest: f32) -> f32 {
+    let (largest, mut sums) = (s.splat(largest), s.splat(0.0));
+    for x in x.as_chunks::<LANES>().0 {
+        sums = s.add(sums, exp(s, s.sub(s.load(x), largest)));
+    }
+    sum_lanes(lanes(s, sums))
 }

@@ -67,6 +67,18 @@ pub fn swiglu(gate: f32, up: f32) -> f32 {
     gate / (1.0 + exp(0.0 - gate)) * up
 }
 
+/// The gate between a pair: `z · a + (1 − z) · b` with `z = 1 / (1 + exp(−gate))`.
+pub fn gate(gate: f32, a: f32, b: f32) -> f32 {
+    (1.0 / (1.0 + exp(0.0 - gate))).mul_add(a - b, b)
+}
+
+/// `Σ exp(x − largest)`.
+pub fn sum_exp(x: &[f32], largest: f32) -> f32 {
+    let mut sums = [0.0f32; 16];
+    x.iter().enumerate().for_each(|(i, x)| sums[i % 16] += exp(x - largest));
+    sum_lanes(sums)
+}
+
 /// Quantises 32 elements of a key or value for the cache: the scale is `max|x| / 127` as a half float,
 /// `q = round(x / scale)`, ties to even; all 0 where the scale is.
 pub fn cache_block(x: &[f32], q: &mut [i8]) -> f16 {

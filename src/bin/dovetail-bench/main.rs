@@ -4,12 +4,14 @@
 //! speed.rs       tokens per second, GB/s, share of the read bandwidth of the same run
 //! curve.rs       time of one pass by its number of rows
 //! ppl.rs         perplexity of a text, as llama.cpp defines it
+//! spec.rs        plain and speculative decoding of the same prompts
 //! ceilings.rs    what memory delivers and the integer units multiply
 //! ```
 
 mod ceilings;
 mod curve;
 mod ppl;
+mod spec;
 mod speed;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -32,6 +34,8 @@ enum Command {
     Speed(speed::Options),
     /// Time of one pass of 1, 2, 4, … 64 rows
     Curve(curve::Options),
+    /// Speculative against plain decoding of prompts: texts, acceptance, speed
+    Spec(spec::Options),
     /// Perplexity of a text: windows of --ctx-size tokens, the second half of each counted
     Ppl(ppl::Options),
 }
@@ -94,6 +98,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Speed(options) => speed::run(&options),
         Command::Curve(options) => curve::run(&options),
+        Command::Spec(options) => spec::run(&options),
         Command::Ppl(options) => ppl::run(&options),
     };
     match outcome {

@@ -7,8 +7,10 @@ use crate::argv;
 use crate::log::Log;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser};
+use dovetail::spec::Speculation;
 use dovetail::target::{CacheType, CacheTypes};
-use dovetail::{ChatTemplate, Error, Repack, Result, Sampling};
+use dovetail::tree::Growth;
+use dovetail::{ChatTemplate, Error, Repack, Result, Sampling, Session, draft};
 use std::ffi::OsString;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::RangeInclusive;
@@ -84,7 +86,7 @@ pub struct Args {
     /// Chat template in place of the model's, from a file
     #[arg(long, value_name = "FILE", conflicts_with = "chat_template", help_heading = "Chat")]
     chat_template_file: Option<PathBuf>,
-    /// Colour what you type (and with --raw the prompt) on a terminal [-co]
+    /// On a terminal colour what you type (and with --raw the prompt), and what was guessed ahead [-co]
     #[arg(long, env = "DOVETAIL_COLOR", help_heading = "Chat")]
     pub color: bool,
 
@@ -175,10 +177,25 @@ pub struct Args {
     #[arg(long, env = "DOVETAIL_IGNORE_EOS", help_heading = "Sampling")]
     pub ignore_eos: bool,
 
-    /// How tokens are guessed ahead: none is available today
-    #[arg(long, value_name = "TYPE", default_value = "none", value_parser = spec_type)]
+    /// Who guesses tokens ahead, which changes the speed and never the text: none; ngram, what followed the
+    /// last tokens earlier in the text; lm, a small model with the same vocabulary; dgf, a drafter
+    /// trained for the model; auto, dgf where there is one, or what -md names
+    #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = spec_type)]
     #[arg(env = "DOVETAIL_SPEC_TYPE", help_heading = "Speculation and devices")]
-    spec_type: String,
+    spec_type: SpecType,
+    /// The drafter's file [-md]
+    #[arg(long, value_name = "FILE", env = "DOVETAIL_MODEL_DRAFT")]
+    #[arg(help_heading = "Speculation and devices")]
+    model_draft: Option<PathBuf>,
+    /// How large a tree of guesses grows: chain:K, or beam:DEPTH,WIDTH,NODES [default: the drafter's]
+    #[arg(long, value_name = "SHAPE", env = "DOVETAIL_TREE")]
+    #[arg(help_heading = "Speculation and devices")]
+    tree: Option<Growth>,
+    /// Guesses on a path at most, in place of the tree's depth [--draft-max, --draft]
+    #[arg(long, value_name = "N", visible_aliases = ["draft-max", "draft"])]
+    #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=63))]
+    #[arg(env = "DOVETAIL_SPEC_DRAFT_N_MAX", help_heading = "Speculation and devices")]
+    spec_draft_n_max: Option<usize>,
     /// Accepted for llama.cpp's sake: the model runs on the CPU [-ngl]
     #[arg(long, visible_alias = "n-gpu-layers", value_name = "N", allow_negative_numbers = true)]
     #[arg(help_heading = "Speculation and devices")]
@@ -199,6 +216,14 @@ pub struct Args {
     /// Print version and build and exit
     #[arg(long, help_heading = "Reports")]
     pub version: bool,
+}
+
+/// Who guesses.
+#[derive(Clone, Debug)]
+enum SpecType {
+    Auto,
+    None,
+    Kind(&'static draft::Row),
 }
 
 /// A value, or what to give in its place.
@@ -273,6 +298,56 @@ impl Args {
             let n = self.threads();
             log.note(&format!("-tb has no effect: the prompt too runs on {n} threads"));
         }
+        Ok(())
+    }
+
+    /// Lets somebody guess for this session, if anyone is to.
+    ///
+    /// # Errors
+    /// When the drafter that was asked for cannot be opened, or is for another model. One that nobody
+    /// asked for is left alone then, and a line says so.
+    pub fn speculate(&self, session: &mut Session, log: &Log) -> Result<()> {
+        let target = session.model().clone();
+        let named = self.model_draft.clone();
+        let found = || draft::find_file(&target);
+        let (row, path) = match (&self.spec_type, named) {
+            (SpecType::None, None) => return Ok(()),
+            (SpecType::Kind(row), path) if row.name == "dgf" => (*row, path.or_else(found)),
+            (SpecType::Kind(row), Some(path)) if row.name == "lm" => (*row, Some(path)),
+            (SpecType::Kind(row), None) => (*row, None),
+            (SpecType::None | SpecType::Kind(_), Some(path)) => {
+                let path = path.display();
+                return Err(Error::Invalid(format!(
+                    "-md {path} is of no use to this --spec-type; leave one of them out"
+                )));
+            }
+            (SpecType::Auto, Some(path)) => (draft::kind_of(&path)?, Some(path)),
+            (SpecType::Auto, None) => {
+                let Some(path) = found() else { return Ok(()) };
+                if let Err(error) = self.open(session, draft::kind_of(&path)?, Some(&path), log) {
+                    log.note(&format!("going on without a drafter: {error}"));
+                }
+                return Ok(());
+            }
+        };
+        self.open(session, row, path.as_deref(), log)
+    }
+
+    fn open(
+        &self,
+        session: &mut Session,
+        row: &draft::Row,
+        path: Option<&Path>,
+        log: &Log,
+    ) -> Result<()> {
+        let mut growth = self.tree.unwrap_or(row.growth);
+        if let Some(depth) = self.spec_draft_n_max {
+            growth = growth.with_depth(depth);
+        }
+        let drafter = (row.open)(&session.setup(path))?;
+        session.speculate(Some(Speculation::new(drafter, growth)))?;
+        let from = path.map(|path| format!(" from {}", path.display())).unwrap_or_default();
+        log.detail(&format!("drafter {}{from}, tree {growth}", row.name));
         Ok(())
     }
 
@@ -449,9 +524,14 @@ fn finite(text: &str) -> Checked<f32> {
     real(text, |_| true, "a number; 0 changes nothing")
 }
 
-fn spec_type(text: &str) -> Checked<String> {
-    let known = text == "none";
-    known.then(|| text.to_owned()).ok_or_else(|| "only none is available today".into())
+fn spec_type(text: &str) -> Checked<SpecType> {
+    match text {
+        "auto" => Ok(SpecType::Auto),
+        "none" => Ok(SpecType::None),
+        kind => {
+            draft::kind(kind).map(SpecType::Kind).map_err(|kinds| format!("{kinds}, none, auto"))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -519,13 +599,14 @@ mod tests {
             ("--repeat-last-n -2", "-1 for all"),
             ("-s -2", "-1 for a random one"),
             ("-ctk q4_0", "f16 or q8_0"),
-            ("--spec-type ngram", "only none"),
+            ("--spec-type magic", "there are ngram, lm, dgf, none, auto"),
+            ("--tree beam:9,9,9", "chain:K"),
             ("--repack maybe", "auto, cache, memory or off"),
             ("--repack cache -nr", "cannot be used with"),
             ("a.gguf -m b.gguf", "name one"),
             ("a.gguf b.gguf", "unexpected argument"),
             ("-p a -f b", "cannot be used with"),
-            ("-md d.gguf", "-md is no flag"),
+            ("-mx d.gguf", "-mx is no flag"),
             ("--tempo 1", "'--temp'"),
             ("-t", "a value is required"),
         ] {

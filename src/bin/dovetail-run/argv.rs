@@ -1,8 +1,8 @@
 //! Multi-letter flags behind one dash.
 //!
 //! clap reads `-ngl 99` as `-n gl`. So such flags are replaced by their long names before clap sees
-//! them, wherever a flag and not a flag's value stands, and unknown ones are refused: `-md x` is no
-//! model named `d`. To add one: a row in [`LONG`].
+//! them, wherever a flag and not a flag's value stands, and unknown ones are refused: `-mx` is no
+//! model named `x`. To add one: a row in [`LONG`].
 
 use std::ffi::OsString;
 
@@ -12,6 +12,7 @@ const LONG: &[(&str, &str)] = &[
     ("-ctk", "--cache-type-k"),
     ("-ctv", "--cache-type-v"),
     ("-hf", "--hf-repo"),
+    ("-md", "--model-draft"),
     ("-ngl", "--gpu-layers"),
     ("-no-cnv", "--raw"),
     ("-nr", "--no-repack"),
@@ -102,7 +103,7 @@ mod tests {
         ] {
             assert_eq!(rewritten(typed).unwrap(), expected);
         }
-        for typed in [&["-md", "x"][..], &["-p", "a", "-cnv"], &["-ev"]] {
+        for typed in [&["-mx", "x"][..], &["-p", "a", "-cnv"], &["-ev"]] {
             assert!(rewritten(typed).unwrap_err().contains("is no flag"), "{typed:?}");
         }
     }

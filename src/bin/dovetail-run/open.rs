@@ -87,6 +87,7 @@ pub fn open<'a>(
     let (threads, cache) = (args.threads(), args.cache());
     let options = SessionOptions { n_ctx, threads, n_ubatch: args.n_ubatch(), cache };
     let mut session = Session::new(model.into(), options)?;
+    args.speculate(&mut session, log)?;
     let load_time = start.elapsed();
     let sampling = args.sampling();
     log.detail(&format!(

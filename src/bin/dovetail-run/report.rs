@@ -1,6 +1,7 @@
 //! Counts and times, as people and as programs read them.
 
 use dovetail::Stats;
+use dovetail::spec::RoundStats;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -49,8 +50,30 @@ pub fn block(stats: &Stats, load_time: Duration) -> String {
     .join("\n")
 }
 
-/// What llama.cpp's server calls timings, under its names; `draft_n` is 0 while nothing drafts.
-pub fn timings(stats: &Stats) -> Value {
+/// What became of the guesses.
+pub fn guesses(rounds: &RoundStats) -> String {
+    let RoundStats { drafted, accepted, second_choices, .. } = *rounds;
+    let rate = |n: usize, of: usize| n as f64 / of.max(1) as f64;
+    // Of all rounds that guessed, not of those that came so far.
+    let tested = rounds.depths.first().map_or(0, |(tested, _)| *tested);
+    let positions: Vec<_> =
+        rounds.depths.iter().map(|(_, n)| format!("{:.3}", rate(*n, tested))).collect();
+    format!(
+        "draft acceptance = {:.5} ({accepted} accepted / {drafted} generated), \
+         mean acceptance length = {:.2}, acceptance rate per position = ({}), \
+         second choices = {second_choices}\n\
+         draft time = {:.2} ms, verify time = {:.2} ms / {} rounds",
+        rate(accepted, drafted),
+        rounds.mean_acceptance_length(),
+        positions.join(", "),
+        ms(rounds.draft_time),
+        ms(rounds.verify_time),
+        rounds.rounds,
+    )
+}
+
+/// What llama.cpp's server calls timings, under its names.
+pub fn timings(stats: &Stats, rounds: &RoundStats) -> Value {
     json!({
         "prompt_n": stats.prompt_n,
         "prompt_ms": ms(stats.prompt_time),
@@ -58,8 +81,12 @@ pub fn timings(stats: &Stats) -> Value {
         "predicted_n": stats.predicted_n,
         "predicted_ms": ms(stats.predicted_time),
         "predicted_per_second": per_second(stats.predicted_n, stats.predicted_time),
-        "draft_n": 0,
-        "draft_n_accepted": 0,
+        "draft_n": rounds.drafted,
+        "draft_n_accepted": rounds.accepted,
+        "rounds": rounds.rounds,
+        "mean_acceptance_length": rounds.mean_acceptance_length(),
+        "draft_ms": ms(rounds.draft_time),
+        "verify_ms": ms(rounds.verify_time),
         "cache_n": stats.cached_n,
     })
 }
@@ -92,5 +119,24 @@ mod tests {
         ] {
             assert!(block.contains(part), "{block}");
         }
+    }
+    #[test]
+    fn guesses_are_told_as_llama_cpp_tells_them() {
+        let rounds = RoundStats {
+            rounds: 87,
+            drafted: 259,
+            accepted: 167,
+            depths: vec![(87, 70), (70, 55), (55, 42)],
+            second_choices: 9,
+            draft_time: Duration::from_millis(12),
+            verify_time: Duration::from_millis(870),
+        };
+        let text = guesses(&rounds);
+        let expected = "draft acceptance = 0.64479 (167 accepted / 259 generated), \
+                        mean acceptance length = 2.92, \
+                        acceptance rate per position = (0.805, 0.632, 0.483), second choices = 9\n\
+                        draft time = 12.00 ms, verify time = 870.00 ms / 87 rounds";
+        assert_eq!(text, expected);
+        assert!(guesses(&RoundStats::default()).contains("(0 accepted / 0 generated)"));
     }
 }

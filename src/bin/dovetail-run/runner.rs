@@ -7,7 +7,7 @@ use crate::stops::Stops;
 use crate::{STDOUT, report};
 use dovetail::{ChatTemplate, Error, Message, Result, Sampling, Session, Stop};
 use serde_json::json;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -112,14 +112,17 @@ impl Runner<'_> {
 
     fn stream(&mut self, sampling: &Sampling, answer: &mut Answer) -> Result<()> {
         let mut stops = Stops::new(&self.args.reverse_prompt);
-        let mut show = |text: &str| {
+        let colour = self.args.color && std::io::stdout().is_terminal();
+        let mut show = |text: &str, guessed: bool| {
             answer.text.push_str(text);
-            emit(text)
+            let green = colour && guessed && !text.is_empty();
+            if green { emit(&format!("\x1b[32m{text}\x1b[0m")) } else { emit(text) }
         };
         let pieces = self.session.generate(sampling, self.args.n_predict());
         for piece in pieces.ignore_end(self.args.ignore_eos) {
-            let (text, stopped) = stops.push(&piece?.text);
-            show(&text)?;
+            let piece = piece?;
+            let (text, stopped) = stops.push(&piece.text);
+            show(&text, piece.guessed)?;
             if stopped {
                 answer.end = End::StopString;
                 return Ok(());
@@ -128,7 +131,7 @@ impl Runner<'_> {
                 break;
             }
         }
-        show(&stops.finish())?;
+        show(&stops.finish(), false)?;
         if let Some(stop) = self.session.stop() {
             answer.end = End::Session(stop);
         }
@@ -136,10 +139,18 @@ impl Runner<'_> {
     }
 
     fn report(&mut self, sampling: &Sampling, end: End) -> Result<()> {
+        if let Some(error) = self.session.take_drafter_error() {
+            self.log
+                .note(&format!("the drafter failed, and the answer went on without it: {error}"));
+        }
         let stats = self.session.stats().clone();
+        let rounds = self.session.rounds().cloned();
         self.log.detail(&report::block(&stats, self.load_time));
+        if let Some(rounds) = &rounds {
+            self.log.detail(&report::guesses(rounds));
+        }
         let Some(path) = &self.args.stats_json else { return Ok(()) };
-        let mut json = report::timings(&stats);
+        let mut json = report::timings(&stats, &rounds.unwrap_or_default());
         json["load_ms"] = json!(self.load_time.as_secs_f64() * 1e3);
         json["stop"] = json!(end.name());
         json["seed"] = json!(sampling.seed);

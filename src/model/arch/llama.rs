@@ -26,6 +26,13 @@ fn config(gguf: &Gguf) -> Result<Config> {
 }
 
 fn weights(c: &Config, source: &mut Source) -> Result<Weights> {
+    let layers = layers(c, source)?;
+    let output_norm = source.vector("output_norm.weight", c.n_embd)?;
+    Ok(Weights { layers, output_norm, output: source.head(c)? })
+}
+
+/// The decoder blocks, which the files of drafters name alike.
+pub(crate) fn layers(c: &Config, source: &mut Source) -> Result<Vec<Layer>> {
     let (q, kv) = (c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim);
     let mut layers = Vec::new();
     for i in 0..c.n_layers {
@@ -44,6 +51,5 @@ fn weights(c: &Config, source: &mut Source) -> Result<Weights> {
             down: source.matrix(&name("ffn_down"), c.n_embd, c.n_ff)?,
         });
     }
-    let output_norm = source.vector("output_norm.weight", c.n_embd)?;
-    Ok(Weights { layers, output_norm, output: source.head(c)? })
+    Ok(layers)
 }

@@ -4,7 +4,7 @@
 //! [`ARCHITECTURES`]. Mathematics that no other architecture has becomes a flag in
 //! [`super::Config`].
 
-mod llama;
+pub(crate) mod llama;
 
 use super::weights::Source;
 use super::{Config, Weights};

@@ -1,0 +1,1 @@
+"""What scripts/train_drafter.py is made of."""

@@ -1,0 +1,307 @@
+//! Plain and speculative decoding of the same prompts: that the texts are equal, how many guesses are
+//! accepted, and what that is worth.
+
+use crate::{Common, Format, at_least_one};
+use clap::Args;
+use dovetail::draft;
+use dovetail::spec::{RoundStats, Speculation};
+use dovetail::tree::Growth;
+use dovetail::{ChatTemplate, Error, Message, Result, Sampling, Session};
+use serde_json::{Value, json};
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Options of `spec`.
+#[derive(Args)]
+pub struct Options {
+    #[command(flatten)]
+    common: Common,
+    /// Prompts in Spec-Bench's form, a JSON object a line: {"category": …, "turns": [TEXT, …]}, of which
+    /// the first turn is answered
+    #[arg(long, value_name = "FILE")]
+    prompts: PathBuf,
+    /// So many prompts, the first ones [default: all]
+    #[arg(long, value_name = "K", value_parser = at_least_one())]
+    limit: Option<usize>,
+    /// Who guesses
+    #[arg(long, value_name = "TYPE", default_value = "ngram", value_parser = draft::kind)]
+    spec_type: &'static draft::Row,
+    /// The drafter's file
+    #[arg(long, visible_alias = "md", value_name = "FILE")]
+    model_draft: Option<PathBuf>,
+    /// How large a tree of guesses grows: chain:K, or beam:DEPTH,WIDTH,NODES [default: the drafter's]
+    #[arg(long, value_name = "SHAPE")]
+    tree: Option<Growth>,
+    /// Most tokens of an answer
+    #[arg(short = 'n', long = "predict", default_value_t = 128, value_parser = at_least_one())]
+    n_predict: usize,
+    /// Temperature; 0: always the most likely token
+    #[arg(long, default_value = "0", value_parser = temperature)]
+    temp: f32,
+    /// Selects one of all possible texts
+    #[arg(short, long, default_value_t = 1)]
+    seed: u64,
+    /// Tokens of prompt and answer together
+    #[arg(short, long, default_value_t = 4096, value_parser = at_least_one())]
+    ctx_size: usize,
+}
+
+/// A prompt and the category it counts for.
+struct Prompt {
+    category: String,
+    text: String,
+}
+
+/// Tokens, seconds and rounds of the prompts of one category.
+#[derive(Default)]
+struct Row {
+    prompts: usize,
+    tokens: usize,
+    plain: Duration,
+    spec: Duration,
+    rounds: RoundStats,
+    /// Sum over the prompts of tokens a round.
+    lengths: f64,
+}
+
+impl Row {
+    fn add(&mut self, other: &Row) {
+        self.prompts += other.prompts;
+        self.tokens += other.tokens;
+        self.plain += other.plain;
+        self.spec += other.spec;
+        self.lengths += other.lengths;
+        self.rounds.add(&other.rounds);
+    }
+
+    fn mean_acceptance_length(&self) -> f64 {
+        self.lengths / self.prompts as f64
+    }
+
+    fn speeds(&self) -> [f64; 2] {
+        [self.plain, self.spec].map(|time| self.tokens as f64 / time.as_secs_f64())
+    }
+
+    fn speedup(&self) -> f64 {
+        let [plain, spec] = self.speeds();
+        spec / plain
+    }
+
+    fn json(&self) -> Value {
+        let [plain, spec] = self.speeds();
+        let r = &self.rounds;
+        json!({
+            "prompts": self.prompts,
+            "tokens": self.tokens,
+            "rounds": r.rounds,
+            "drafted": r.drafted,
+            "accepted": r.accepted,
+            "mean_acceptance_length": self.mean_acceptance_length(),
+            "accepted_by_depth": r.depths.iter().map(|(_, n)| n).collect::<Vec<_>>(),
+            "tested_by_depth": r.depths.iter().map(|(n, _)| n).collect::<Vec<_>>(),
+            "second_choices": r.second_choices,
+            "draft_seconds": r.draft_time.as_secs_f64(),
+            "verify_seconds": r.verify_time.as_secs_f64(),
+            "rest_seconds": self.rest().as_secs_f64(),
+            "plain_tokens_per_second": plain,
+            "spec_tokens_per_second": spec,
+            "speedup": self.speedup(),
+        })
+    }
+
+    fn rest(&self) -> Duration {
+        self.spec.saturating_sub(self.rounds.draft_time + self.rounds.verify_time)
+    }
+}
+
+/// Answers every prompt twice, plainly and with guesses, in turns.
+pub fn run(o: &Options) -> Result<()> {
+    let prompts = read(&o.prompts, o.limit)?;
+    let mut session = o.common.session(o.ctx_size, 512)?;
+    let template = ChatTemplate::from_gguf(session.model().gguf().metadata())?;
+    let sampling = Sampling { temperature: o.temp, seed: o.seed, ..Sampling::default() };
+    let growth = o.tree.unwrap_or(o.spec_type.growth);
+    let open = |session: &Session| -> Result<Option<Speculation>> {
+        let setup = session.setup(o.model_draft.as_deref());
+        Ok(Some(Speculation::new((o.spec_type.open)(&setup)?, growth)))
+    };
+    let mut idle = open(&session)?;
+    let mut categories: Vec<(String, Row)> = Vec::new();
+    let mut different = Vec::new();
+    let terminal = std::io::stderr().is_terminal();
+    for (i, prompt) in prompts.iter().enumerate() {
+        if terminal {
+            eprint!("\r{} of {} ", i + 1, prompts.len());
+        }
+        let tokenizer = session.model().tokenizer();
+        let tokens = match &template {
+            Some(template) => {
+                template.prompt(tokenizer, &[Message::new("user", &prompt.text)], true)?
+            }
+            None => tokenizer.encode(&prompt.text, true, true)?,
+        };
+        if tokens.len() >= session.n_ctx() {
+            let (n, room) = (tokens.len(), session.n_ctx());
+            eprintln!(
+                "prompt {} is left out: its {n} tokens do not fit the context of {room}",
+                i + 1
+            );
+            continue;
+        }
+        let mut row = Row { prompts: 1, ..Row::default() };
+        let mut texts: [Vec<u32>; 2] = Default::default();
+        // Who is first changes from prompt to prompt: the machine's speed may drift.
+        for turn in 0..2 {
+            let speculate = (turn + i) % 2 == 1;
+            session.speculate(if speculate { idle.take() } else { None })?;
+            texts[usize::from(speculate)] = answer(&mut session, &tokens, &sampling, o.n_predict)?;
+            let time = session.stats().predicted_time;
+            if speculate {
+                row.spec = time;
+                row.rounds = session.rounds().cloned().unwrap_or_default();
+                row.lengths = row.rounds.mean_acceptance_length();
+                if let Some(error) = session.take_drafter_error() {
+                    eprintln!("prompt {}: the drafter failed: {error}", i + 1);
+                    idle = open(&session)?;
+                } else {
+                    idle = session.speculate(None)?;
+                }
+            } else {
+                row.plain = time;
+                row.tokens = session.stats().predicted_n;
+            }
+        }
+        if texts[0] != texts[1] {
+            different.push(i + 1);
+        }
+        if row.tokens == 0 {
+            continue; // an answer that ended at once says nothing about speed
+        }
+        match categories.iter_mut().find(|(name, _)| *name == prompt.category) {
+            Some((_, sum)) => sum.add(&row),
+            None => categories.push((prompt.category.clone(), row)),
+        }
+    }
+    if terminal {
+        eprint!("\r               \r");
+    }
+    if categories.is_empty() {
+        return Err(Error::Invalid("no prompt was answered; give others, or a larger -c".into()));
+    }
+    categories.sort_by(|a, b| a.0.cmp(&b.0));
+    print(o, growth, &categories, &different);
+    match different.first() {
+        None => Ok(()),
+        Some(prompt) => Err(Error::Invalid(format!(
+            "the texts of {} prompts differ, that of prompt {prompt} first: this is a fault of ours",
+            different.len()
+        ))),
+    }
+}
+
+fn temperature(text: &str) -> std::result::Result<f32, String> {
+    let value = text.parse().ok().filter(|x: &f32| x.is_finite() && *x >= 0.0);
+    value.ok_or_else(|| "give 0 or a positive number".into())
+}
+
+/// The answer's tokens.
+fn answer(s: &mut Session, prompt: &[u32], sampling: &Sampling, n: usize) -> Result<Vec<u32>> {
+    s.prompt(prompt, &mut |_, _| true)?;
+    for piece in s.generate(sampling, n) {
+        piece?;
+    }
+    Ok(s.tokens()[prompt.len()..].to_vec())
+}
+
+/// Reads the prompts. The categories of MT-Bench count as one, as Spec-Bench has it.
+fn read(path: &Path, limit: Option<usize>) -> Result<Vec<Prompt>> {
+    const OTHERS: [&str; 5] = ["translation", "summarization", "qa", "math_reasoning", "rag"];
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| Error::Io { path: path.to_owned(), source })?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let prompts = lines.take(limit.unwrap_or(usize::MAX)).map(|(i, line)| {
+        let wrong =
+            |what: &str| Error::Invalid(format!("{}, line {}: {what}", path.display(), i + 1));
+        let value: Value =
+            serde_json::from_str(line).map_err(|error| wrong(&format!("no JSON: {error}")))?;
+        let turn = value["turns"][0].as_str();
+        let text = turn.ok_or_else(|| wrong("no text in \"turns\"[0]"))?.to_owned();
+        let category = value["category"].as_str().unwrap_or("other");
+        let category =
+            if OTHERS.contains(&category) || category == "other" { category } else { "mt_bench" };
+        Ok(Prompt { category: category.to_owned(), text })
+    });
+    let prompts = prompts.collect::<Result<Vec<_>>>()?;
+    if prompts.is_empty() {
+        return Err(Error::Invalid(format!("{}: no prompts", path.display())));
+    }
+    Ok(prompts)
+}
+
+fn print(o: &Options, growth: Growth, categories: &[(String, Row)], different: &[usize]) {
+    let mut all = Row::default();
+    categories.iter().for_each(|(_, row)| all.add(row));
+    let n = categories.len() as f64;
+    // Each category counts once, as in the papers.
+    let mean = |of: fn(&Row) -> f64| categories.iter().map(|(_, row)| of(row)).sum::<f64>() / n;
+    let length = mean(Row::mean_acceptance_length);
+    let [plain, spec] = [mean(|row| row.speeds()[0]), mean(|row| row.speeds()[1])];
+    let speedup = mean(Row::speedup);
+    if o.common.output == Format::Json {
+        let rows: serde_json::Map<_, _> =
+            categories.iter().map(|(name, row)| (name.clone(), row.json())).collect();
+        println!(
+            "{}",
+            json!({
+                "texts_equal": different.is_empty(),
+                "different_prompts": different,
+                "prompts": all.prompts,
+                "spec_type": o.spec_type.name,
+                "tree": growth.to_string(),
+                "mean_acceptance_length": length,
+                "plain_tokens_per_second": plain,
+                "spec_tokens_per_second": spec,
+                "speedup": speedup,
+                "all": all.json(),
+                "categories": rows,
+            })
+        );
+        return;
+    }
+    println!(
+        "{} prompts, {} tokens, {}, tree {growth}, {} threads, temperature {}: {}",
+        all.prompts,
+        all.tokens,
+        o.spec_type.name,
+        o.common.threads(),
+        o.temp,
+        if different.is_empty() { "all texts equal" } else { "TEXTS DIFFER" },
+    );
+    println!(
+        "\n| category | rounds | tokens a round | accepted by depth, % | second choices | draft / verify / rest, % \
+         | plain t/s | speculative t/s | speed-up |"
+    );
+    println!("| --- | --: | --: | --- | --: | --- | --: | --: | --: |");
+    let total = ("all".to_owned(), all);
+    for (name, row) in categories.iter().chain([&total]) {
+        let r = &row.rounds;
+        let depths =
+            r.depths.iter().map(|(tested, n)| format!("{:.0}", 100.0 * *n as f64 / *tested as f64));
+        let parts = [r.draft_time, r.verify_time, row.rest()]
+            .map(|time| format!("{:.0}", 100.0 * time.as_secs_f64() / row.spec.as_secs_f64()));
+        let [plain, spec] = row.speeds();
+        println!(
+            "| {name} | {} | {:.2} | {} | {} | {} | {plain:.1} | {spec:.1} | {:.2} |",
+            r.rounds,
+            row.mean_acceptance_length(),
+            depths.collect::<Vec<_>>().join(" "),
+            r.second_choices,
+            parts.join(" / "),
+            row.speedup(),
+        );
+    }
+    println!(
+        "| mean of the categories | | {length:.2} | | | | {plain:.1} | {spec:.1} | {speedup:.2} |"
+    );
+}

@@ -1,0 +1,316 @@
+//! A trained drafter on the CPU: the target's features and the next tokens through a few decoder blocks.
+//!
+//! ```text
+//! file.rs   what is trained, and how it lies in a GGUF file
+//! ```
+//!
+//! The step at position `i` takes the feature `f_i` of the target and the token `t_{i+1}` and guesses
+//! `t_{i+2}`; deeper steps take the drafter's own output in place of the feature.
+//!
+//! ```text
+//! a = W1 · norm(f)    b = silu(W2 · norm(E[t]))    z = sigmoid(Wz · [a; b])
+//! h = blocks(z ⊙ a + (1 − z) ⊙ b)                  logits = head · norm(h)
+//! ```
+//!
+//! Its cache has a row for each step: the *entry* of position `i` in slot `i`, counted from the first
+//! position it was told of. An entry waits until the token after it is known; so the last one, with the
+//! root of the tree for its token, is run when a tree is grown, and rows of the tree follow it there.
+//!
+//! # Source
+//! Dovetail, arXiv 2412.18934, section "DGF"; EAGLE-3, arXiv 2503.01840.
+
+mod file;
+
+pub(super) use file::{ARCH, target_of};
+
+use super::{Drafter, Proposer, Row, Setup};
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::target::{Buffers, CacheTypes, KvCache, Pass, Room};
+use crate::tree::{Grower, Growth, MAX_NODES, Tree};
+use dovetail_kernels::cpu::attention::View;
+use dovetail_kernels::cpu::{Kernels, ProductScratch, Team};
+use file::{File, Fusion};
+use std::ops::Range;
+use std::sync::Arc;
+
+pub(super) const ROW: Row = Row {
+    name: "dgf",
+    growth: Growth { depth: 4, width: 3, nodes: 8 },
+    open: |setup| Ok(Box::new(Dgf::open(setup)?)),
+};
+
+/// Most rows of a pass; a level of a tree never has more.
+const ROWS: usize = 128;
+
+/// The drafter. See the module.
+pub struct Dgf {
+    target: Arc<Model>,
+    file: File,
+    kernels: &'static Kernels,
+    kv: KvCache,
+    buffers: Buffers,
+    rows: Rows,
+    grower: Grower,
+    proposer: Proposer,
+    /// Position of slot 0.
+    start: usize,
+    /// Slots that are filled.
+    entries: usize,
+    waiting: Waiting,
+    /// The blocks' output for each node of the tree that was run: (nodes, H).
+    outputs: Vec<f32>,
+}
+
+/// Positions behind the entries: their tokens and features, row by row.
+#[derive(Default)]
+struct Waiting {
+    tokens: Vec<u32>,
+    features: Vec<f32>, // (positions, taps · H)
+}
+
+/// Rows on their way to the blocks, (rows, …) each.
+struct Rows {
+    tokens: Vec<u32>,
+    wide: Vec<f32>,    // 2 H or taps · H
+    feature: Vec<f32>, // H
+    token: Vec<f32>,   // H
+    gate: Vec<f32>,    // H
+    row: Vec<f32>,     // H, one row
+    ones: Vec<f32>,    // H, one row
+}
+
+impl Dgf {
+    fn open(setup: &Setup) -> Result<Dgf> {
+        let path = setup.file("dgf")?;
+        let kernels = Kernels::choose().map_err(Error::Invalid)?;
+        let file = File::open(path, setup.target, setup.threads)?;
+        let c = &file.config;
+        let (h, taps) = (c.n_embd, file.taps.len());
+        let positions = setup.n_ctx + MAX_NODES;
+        let room = Room { rows: ROWS, positions, members: setup.threads, width: h * taps.max(2) };
+        let wide = room.width;
+        let buffers =
+            Buffers::new(c, room, || ProductScratch::for_matrices(file.matrices(setup.target)));
+        let rows = |width: usize| vec![0.0; ROWS * width];
+        Ok(Dgf {
+            target: setup.target.clone(),
+            kernels,
+            kv: KvCache::new(c, positions, CacheTypes::default())?,
+            buffers,
+            rows: Rows {
+                tokens: Vec::with_capacity(ROWS),
+                wide: rows(wide),
+                feature: rows(h),
+                token: rows(h),
+                gate: rows(h),
+                row: vec![0.0; h],
+                ones: vec![1.0; h],
+            },
+            grower: Grower::default(),
+            proposer: Proposer::default(),
+            start: 0,
+            entries: 0,
+            waiting: Waiting::default(),
+            outputs: vec![0.0; MAX_NODES * h],
+            file,
+        })
+    }
+
+    /// Runs the first `n` waiting positions, each with the token after it, `last` after the last one; the
+    /// head for the last row if it is asked for.
+    fn run_entries(&mut self, n: usize, last: Option<u32>, head: bool, team: &mut Team) {
+        let width = self.file.taps.len() * self.file.config.n_embd;
+        let mut done = 0;
+        while done < n {
+            let rows = (n - done).min(ROWS);
+            let tokens = self.waiting.tokens[done + 1..].iter().copied().chain(last);
+            self.rows.tokens.clear();
+            self.rows.tokens.extend(tokens.take(rows));
+            for (r, view) in self.buffers.views[..rows].iter_mut().enumerate() {
+                *view = View::plain(self.entries + r + 1);
+            }
+            let features = &self.waiting.features[done * width..][..rows * width];
+            let mut step = Step {
+                target: &self.target,
+                file: &self.file,
+                rows: &mut self.rows,
+                pass: Pass {
+                    c: &self.file.config,
+                    kernels: self.kernels,
+                    team,
+                    kv: &mut self.kv,
+                    b: &mut self.buffers,
+                    n: rows,
+                    first: self.entries,
+                },
+            };
+            step.features(features);
+            done += rows;
+            let with_head = if head && done == n { rows - 1..rows } else { 0..0 };
+            step.run(with_head);
+            step.pass.hidden(rows - 1, &mut self.outputs[..self.file.config.n_embd]);
+            self.entries += rows;
+        }
+        self.waiting.tokens.drain(..n);
+        self.waiting.features.drain(..n * width);
+    }
+}
+
+impl Dgf {
+    /// Forgets what it was told of position `first` and later ones. The last entry that stays keeps the
+    /// token that followed it then: where that has changed, guesses are a little worse.
+    fn rewind(&mut self, first: usize) {
+        self.entries = self.entries.min(first - self.start);
+        let kept = first - self.start - self.entries;
+        self.waiting.tokens.truncate(kept);
+        self.waiting.features.truncate(kept * self.file.taps.len() * self.file.config.n_embd);
+    }
+}
+
+impl Drafter for Dgf {
+    fn taps(&self) -> &[usize] {
+        &self.file.taps
+    }
+
+    fn commit(
+        &mut self,
+        first: usize,
+        tokens: &[u32],
+        features: &mut dyn Iterator<Item = &[f32]>,
+        team: &mut Team,
+    ) -> Result<()> {
+        let known = self.start + self.entries + self.waiting.tokens.len();
+        if first < self.start || first > known {
+            // A sequence it has not seen the beginning of: it takes this for one.
+            (self.start, self.entries) = (first, 0);
+            self.waiting.tokens.clear();
+            self.waiting.features.clear();
+        }
+        self.rewind(first);
+        self.waiting.tokens.extend_from_slice(tokens);
+        features.for_each(|row| self.waiting.features.extend_from_slice(row));
+        let n = self.waiting.tokens.len();
+        if n > MAX_NODES {
+            self.run_entries(n - 1, None, false, team);
+        }
+        Ok(())
+    }
+
+    fn expand(
+        &mut self,
+        tokens: &[u32],
+        growth: Growth,
+        tree: &mut Tree,
+        team: &mut Team,
+    ) -> Result<()> {
+        let last = tokens.len() - 1;
+        self.rewind(last.max(self.start));
+        let n = self.waiting.tokens.len();
+        if n == 0 || self.start + self.entries + n != last {
+            return Ok(()); // it joins in the middle, or the sequence was cut: the next round tells it more
+        }
+        self.run_entries(n, tokens.last().copied(), true, team);
+        let root = self.entries - 1;
+        let h = self.file.config.n_embd;
+        let Dgf { target, file, kernels, kv, buffers, rows, grower, proposer, outputs, .. } = self;
+        grower.grow(growth, tree, |frontier, level, proposals| {
+            if level.start > 0 {
+                let n = level.len();
+                rows.tokens.clear();
+                rows.tokens.extend_from_slice(&frontier.tokens()[level.clone()]);
+                for (r, node) in level.clone().enumerate() {
+                    buffers.views[r] = View::tree(root, frontier.masks()[node]);
+                    let parent = frontier.parent(node).expect("the root was run before");
+                    rows.feature[r * h..][..h].copy_from_slice(&outputs[parent * h..][..h]);
+                }
+                let pass = Pass {
+                    c: &file.config,
+                    kernels,
+                    team,
+                    kv,
+                    b: buffers,
+                    n,
+                    first: root + level.start,
+                };
+                let mut step = Step { target, file, rows, pass };
+                step.run(0..n);
+                for (r, node) in level.clone().enumerate() {
+                    step.pass.hidden(r, &mut outputs[node * h..][..h]);
+                }
+            }
+            for (r, parent) in level.enumerate() {
+                let token = |i: u32| match &file.tokens {
+                    Some(tokens) => tokens.get(i as usize).copied(),
+                    None => Some(i),
+                };
+                let logits = buffers.logits.row(r);
+                proposer.propose(kernels, logits, token, parent, growth.width, proposals)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// One pass of the drafter.
+struct Step<'a> {
+    target: &'a Model,
+    file: &'a File,
+    rows: &'a mut Rows,
+    pass: Pass<'a>,
+}
+
+impl Step<'_> {
+    /// Turns the target's hidden states into features: (n, taps · H) to (n, H).
+    fn features(&mut self, hidden: &[f32]) {
+        let (h, eps) = (self.file.config.n_embd, self.file.config.rms_eps);
+        let Some(features) = &self.file.features else {
+            self.rows.feature[..hidden.len()].copy_from_slice(hidden);
+            return;
+        };
+        let (taps, width) = (features.norms.iter().cycle(), features.norms.len() * h);
+        let Rows { wide, feature, .. } = &mut *self.rows;
+        let normed = wide[..hidden.len()].chunks_exact_mut(h);
+        for ((x, out), norm) in hidden.chunks_exact(h).zip(normed).zip(taps) {
+            (self.pass.kernels.rms_norm)(x, norm, eps, out);
+        }
+        self.pass.multiply(&features.matrix, |r| &wide[r * width..][..width], feature);
+    }
+
+    /// Fuses the features of the rows with their tokens and takes them through the blocks; the head for
+    /// some of them.
+    fn run(&mut self, with_head: Range<usize>) {
+        let Step { target, file, rows, pass } = self;
+        let (h, eps, n, kernels) = (file.config.n_embd, file.config.rms_eps, pass.n, pass.kernels);
+        let Rows { tokens, wide, feature, token, gate, row, ones, .. } = &mut **rows;
+        // Embedding and feature side by side: (n, 2 H).
+        for (r, pair) in wide.chunks_exact_mut(2 * h).take(n).enumerate() {
+            let (e, f) = pair.split_at_mut(h);
+            target.embed(tokens[r], row);
+            (kernels.rms_norm)(row, &file.token_norm, eps, e);
+            (kernels.rms_norm)(&feature[r * h..][..h], &file.feature_norm, eps, f);
+        }
+        match &file.fusion {
+            Fusion::Dgf { feature: w1, token: w2, gate: wz } => {
+                pass.multiply(w1, |r| &wide[r * 2 * h + h..][..h], feature);
+                pass.multiply(w2, |r| &wide[r * 2 * h..][..h], token);
+                for (r, pair) in wide.chunks_exact_mut(2 * h).take(n).enumerate() {
+                    let (a, b) = (&feature[r * h..][..h], &mut token[r * h..][..h]);
+                    (kernels.swiglu)(b, ones);
+                    pair[..h].copy_from_slice(a);
+                    pair[h..].copy_from_slice(b);
+                }
+                pass.multiply(wz, |r| &wide[r * 2 * h..][..2 * h], gate);
+                (kernels.gate)(&gate[..n * h], &mut feature[..n * h], &token[..n * h]);
+            }
+            Fusion::Fc { matrix } => {
+                pass.multiply(matrix, |r| &wide[r * 2 * h..][..2 * h], feature)
+            }
+        }
+        for r in 0..n {
+            pass.set_hidden(r, &feature[r * h..][..h]);
+        }
+        pass.blocks(&file.layers);
+        pass.head(&file.output_norm, file.head(target), with_head);
+    }
+}

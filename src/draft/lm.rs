@@ -1,0 +1,122 @@
+//! A small language model with the target's vocabulary: it guesses what it would say itself.
+//!
+//! It runs as a second target, with a cache of its own, on the same team of threads.
+
+use super::{Drafter, Proposer, Row, Setup};
+use crate::error::{Error, Result};
+use crate::model::{LoadOptions, Model};
+use crate::target::{CacheTypes, Outputs, Target};
+use crate::text::Tokenizer;
+use crate::tree::{Grower, Growth, MAX_NODES, Tree};
+use dovetail_kernels::cpu::{Kernels, Team};
+use std::sync::Arc;
+
+pub(super) const ROW: Row = Row {
+    name: "lm",
+    growth: Growth { depth: 3, width: 1, nodes: 4 },
+    open: |setup| Ok(Box::new(Lm::open(setup)?)),
+};
+
+/// Most tokens of one pass over what it has missed.
+const ROWS: usize = 512;
+
+/// The drafter. See the module.
+pub struct Lm {
+    small: Target,
+    /// The sequence in its cache.
+    tokens: Vec<u32>,
+    grower: Grower,
+    proposer: Proposer,
+    kernels: &'static Kernels,
+    /// Tokens that target and drafter both have.
+    n_shared: usize,
+}
+
+impl Lm {
+    fn open(setup: &Setup) -> Result<Lm> {
+        let path = setup.file("lm")?;
+        let options = LoadOptions { threads: setup.threads, ..LoadOptions::default() };
+        let model = Model::load(path, options)?;
+        let n_shared = shared_tokens(setup.target.tokenizer(), model.tokenizer())
+            .map_err(|what| Error::gguf(path, what))?;
+        let n_ctx = setup.n_ctx + MAX_NODES;
+        let types = CacheTypes::default();
+        let small = Target::with_cache(Arc::new(model), n_ctx, setup.threads, ROWS, types)?;
+        Ok(Lm {
+            small,
+            tokens: Vec::with_capacity(n_ctx),
+            grower: Grower::default(),
+            proposer: Proposer::default(),
+            kernels: Kernels::choose().map_err(Error::Invalid)?,
+            n_shared,
+        })
+    }
+
+    /// Runs what it has not seen of `tokens`, but for the last one.
+    fn follow(&mut self, tokens: &[u32]) -> Result<()> {
+        let (_, seen) = tokens.split_last().expect("a sequence is not empty");
+        let same = self.tokens.iter().zip(seen).take_while(|(a, b)| a == b).count();
+        self.small.truncate(same);
+        self.tokens.truncate(same);
+        for chunk in seen[same..].chunks(ROWS) {
+            self.small.append(chunk, Outputs::None)?;
+            self.tokens.extend_from_slice(chunk);
+        }
+        Ok(())
+    }
+
+    fn grow(&mut self, tokens: &[u32], growth: Growth, tree: &mut Tree) -> Result<()> {
+        self.follow(tokens)?;
+        let Lm { small, grower, proposer, kernels, n_shared, .. } = self;
+        let n_shared = *n_shared as u32;
+        grower.grow(growth, tree, |frontier, level, proposals| {
+            small.verify_more(frontier, level.start)?;
+            for (r, parent) in level.enumerate() {
+                let token = |token: u32| (token < n_shared).then_some(token);
+                proposer.propose(
+                    kernels,
+                    small.logits(r),
+                    token,
+                    parent,
+                    growth.width,
+                    proposals,
+                )?;
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Drafter for Lm {
+    fn expand(
+        &mut self,
+        tokens: &[u32],
+        growth: Growth,
+        tree: &mut Tree,
+        team: &mut Team,
+    ) -> Result<()> {
+        if tokens.iter().any(|token| *token as usize >= self.n_shared) {
+            return Ok(()); // a token at the end of the target's table: nothing to say after that
+        }
+        // Two teams would spin against each other.
+        std::mem::swap(team, self.small.team());
+        let grown = self.grow(tokens, growth, tree);
+        std::mem::swap(team, self.small.team());
+        grown
+    }
+}
+
+/// How many tokens the two have in common, from the first on: tables may be padded at the end.
+fn shared_tokens(target: &Tokenizer, small: &Tokenizer) -> std::result::Result<usize, String> {
+    let n = target.n_vocab().min(small.n_vocab());
+    for id in 0..n as u32 {
+        let [ours, theirs] = [target, small].map(|t| (t.token_text(id), t.is_control(id)));
+        if ours != theirs {
+            let [ours, theirs] = [ours, theirs].map(|(text, _)| text.unwrap_or_default());
+            return Err(format!(
+                "token {id} is {theirs:?} and the target's is {ours:?}; a drafter needs the target's vocabulary"
+            ));
+        }
+    }
+    Ok(n)
+}

@@ -1,0 +1,183 @@
+//! What followed the last tokens the last time they occurred: prompt look-up.
+//!
+//! Positions with the same two last tokens are chained, latest first, as LZ77 coders find their matches.
+//! Of the earlier places the ones that agree with the end of the sequence over the most tokens are
+//! copied from; several places make a tree. It costs next to nothing and guesses well where a text
+//! repeats itself: summaries, code, answers from a document.
+//!
+//! # Source
+//! Saxena, "Prompt lookup decoding", 2023.
+
+use super::{Drafter, Row};
+use crate::error::Result;
+use crate::tree::{Growth, Tree};
+use dovetail_kernels::cpu::Team;
+use std::collections::HashMap;
+
+pub(super) const ROW: Row = Row {
+    name: "ngram",
+    growth: Growth { depth: 7, width: 2, nodes: 8 },
+    open: |_| Ok(Box::new(NGram::default())),
+};
+
+/// Tokens that are looked up.
+const KEY: usize = 2;
+/// Earlier places that are looked at, and tokens that are compared.
+const PLACES: usize = 64;
+const LONGEST: usize = 16;
+
+/// The drafter. See the module.
+#[derive(Default)]
+pub struct NGram {
+    tokens: Vec<u32>,
+    /// For each position the one before it with the same last tokens; itself if there is none.
+    earlier: Vec<u32>,
+    /// The last position with these last tokens.
+    latest: HashMap<[u32; KEY], u32>,
+    places: Vec<(usize, usize)>,
+    copied: Vec<u32>,
+}
+
+impl NGram {
+    /// Makes `tokens` the sequence.
+    fn follow(&mut self, tokens: &[u32]) {
+        let same = self.tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count();
+        while self.tokens.len() > same {
+            let position = self.tokens.len() - 1;
+            if let Some(key) = self.tokens.last_chunk::<KEY>() {
+                match self.earlier[position] as usize {
+                    earlier if earlier == position => self.latest.remove(key),
+                    earlier => self.latest.insert(*key, earlier as u32),
+                };
+            }
+            self.tokens.pop();
+            self.earlier.pop();
+        }
+        for &token in &tokens[same..] {
+            let position = self.tokens.len() as u32;
+            self.tokens.push(token);
+            let earlier = match self.tokens.last_chunk::<KEY>() {
+                Some(key) => self.latest.insert(*key, position).unwrap_or(position),
+                None => position,
+            };
+            self.earlier.push(earlier);
+        }
+    }
+
+    /// Finds the places that agree with the end of the sequence: (tokens that agree, position of the last
+    /// of them), the longest first and of equal ones the latest.
+    fn find(&mut self) {
+        self.places.clear();
+        let tokens = &self.tokens[..];
+        let Some(last) = tokens.len().checked_sub(1) else { return };
+        let mut position = last;
+        for _ in 0..PLACES {
+            let earlier = self.earlier[position] as usize;
+            if earlier == position {
+                break;
+            }
+            position = earlier;
+            let ends = tokens.iter().rev().zip(tokens[..=position].iter().rev());
+            let agree = ends.take(LONGEST).take_while(|(a, b)| a == b).count();
+            self.places.push((agree, position));
+        }
+        // Stable, and they are in the order of their age.
+        self.places.sort_by_key(|(agree, _)| std::cmp::Reverse(*agree));
+    }
+}
+
+impl Drafter for NGram {
+    fn expand(
+        &mut self,
+        tokens: &[u32],
+        growth: Growth,
+        tree: &mut Tree,
+        _: &mut Team,
+    ) -> Result<()> {
+        self.follow(tokens);
+        self.find();
+        for &(agree, position) in self.places.iter().take(growth.width) {
+            let mut node = 0;
+            self.copied.clear();
+            for i in 0..growth.depth {
+                // A copy that comes to the end of the text goes on with what was copied, as in LZ77.
+                let at = position + 1 + i;
+                let token = match at.checked_sub(self.tokens.len()) {
+                    None => self.tokens[at],
+                    Some(copied) => self.copied[copied],
+                };
+                self.copied.push(token);
+                // The longer two places agree, the likelier the next token is the same too: about half
+                // the time after two tokens, nine times in ten after sixteen.
+                let agree = (agree + i) as f32;
+                let Some(child) = tree.push(node, token, -(1.0 / (agree + 0.5)).ln_1p()) else {
+                    break;
+                };
+                node = child;
+            }
+        }
+        tree.prune(growth.nodes);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn expand(drafter: &mut NGram, tokens: &[u32], growth: &str) -> Tree {
+        let mut tree = Tree::new(*tokens.last().unwrap());
+        let growth = growth.parse().unwrap();
+        drafter.expand(tokens, growth, &mut tree, &mut Team::new(1)).unwrap();
+        tree
+    }
+
+    #[test]
+    fn a_repeated_phrase_is_continued() {
+        let text = [1, 2, 3, 4, 5, 6, 7, 9, 9, 1, 2, 3];
+        let tree = expand(&mut NGram::default(), &text, "chain:3");
+        assert_eq!(tree.tokens(), [3, 4, 5, 6]);
+        assert_eq!(tree.masks(), [1, 3, 7, 15]);
+    }
+
+    #[test]
+    fn the_longest_match_comes_first_and_others_branch_off() {
+        let text = [5, 1, 2, 8, 8, 1, 2, 6, 6, 5, 1, 2];
+        let tree = expand(&mut NGram::default(), &text, "beam:2,2,8");
+        assert_eq!(tree.tokens(), [2, 8, 8, 6, 6]);
+        assert_eq!(tree.masks(), [1, 3, 7, 9, 25]);
+        assert!(tree.log_probs()[1] > tree.log_probs()[3]);
+        assert_eq!(expand(&mut NGram::default(), &text, "chain:1").tokens(), [2, 8]);
+    }
+
+    #[test]
+    fn a_text_that_repeats_itself_is_continued_past_its_end() {
+        let tree = expand(&mut NGram::default(), &[7, 1, 2, 1, 2, 1, 2], "chain:5");
+        assert_eq!(tree.tokens(), [2, 1, 2, 1, 2, 1]);
+        assert_eq!(expand(&mut NGram::default(), &[4; 6], "chain:7").tokens(), [4; 8]);
+    }
+
+    #[test]
+    fn nothing_seen_before_is_no_guess() {
+        for text in [&[1][..], &[1, 2], &[1, 2, 3, 4], &[2, 2]] {
+            assert_eq!(expand(&mut NGram::default(), text, "chain:3").len(), 1, "{text:?}");
+        }
+    }
+
+    proptest! {
+        /// What it guesses after a sequence does not depend on the sequences it has seen before.
+        #[test]
+        fn a_sequence_that_changed_leaves_no_trace(
+            texts in prop::collection::vec((0usize..40, prop::collection::vec(0u32..4, 1..40)), 1..6),
+        ) {
+            let (mut drafter, mut text) = (NGram::default(), Vec::new());
+            for (kept, more) in texts {
+                text.truncate(kept);
+                text.extend(more);
+                let found = expand(&mut drafter, &text, "beam:5,4,20");
+                prop_assert_eq!(found, expand(&mut NGram::default(), &text, "beam:5,4,20"));
+            }
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Drafters that lie ready: which one was trained for a model.
+
+use super::dgf;
+use crate::gguf::{Gguf, OpenOptions};
+use crate::machine;
+use crate::model::Model;
+use std::path::{Path, PathBuf};
+
+/// The folder of drafters in the cache directory.
+const FOLDER: &str = "drafters";
+
+/// What the names of drafters end in.
+const ENDING: &str = "dgf.gguf";
+
+/// The drafter for this model: of those beside its file, whose names end in `dgf.gguf`, and those in
+/// `drafters` of the cache directory, the first by name. Files that cannot be read are passed over.
+pub fn find(model: &Model) -> Option<PathBuf> {
+    let beside = model.gguf().path().parent().map(|folder| match folder.as_os_str().is_empty() {
+        true => PathBuf::from("."),
+        false => folder.to_owned(),
+    });
+    let shelf = machine::cache_folder().map(|folder| folder.join(FOLDER));
+    let fingerprint = model.fingerprint();
+    beside.into_iter().chain(shelf).find_map(|folder| first_of(&folder, &fingerprint))
+}
+
+fn first_of(folder: &Path, fingerprint: &str) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(folder).ok()?;
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.to_string_lossy().ends_with(ENDING));
+    paths.sort();
+    paths.into_iter().find(|path| {
+        let gguf = Gguf::open_with(path, OpenOptions::default());
+        gguf.is_ok_and(|gguf| dgf::target_of(&gguf).is_some_and(|target| target == fingerprint))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_right_drafter_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(first_of(&folder.path().join("nowhere"), "a"), None);
+        let string = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
+        let file = |arch: &str, target: &str| {
+            let mut bytes = [&b"GGUF"[..], &3u32.to_le_bytes(), &0u64.to_le_bytes()].concat();
+            bytes.extend(2u64.to_le_bytes());
+            for (key, value) in
+                [("general.architecture", arch), ("dovetail-dgf.target.fingerprint", target)]
+            {
+                bytes.extend([string(key), 8u32.to_le_bytes().to_vec(), string(value)].concat());
+            }
+            bytes
+        };
+        for (name, bytes) in [
+            ("a.dgf.gguf", b"no file of this kind".to_vec()),
+            ("b.dgf.gguf", file("dovetail-dgf", "other")),
+            ("c.dgf.gguf", file("llama", "mine")),
+            ("d.gguf", file("dovetail-dgf", "mine")),
+            ("e-dgf.gguf", file("dovetail-dgf", "mine")),
+            ("f-dgf.gguf", file("dovetail-dgf", "mine")),
+        ] {
+            std::fs::write(folder.path().join(name), bytes).unwrap();
+        }
+        assert_eq!(first_of(folder.path(), "mine"), Some(folder.path().join("e-dgf.gguf")));
+        assert_eq!(first_of(folder.path(), "yours"), None);
+    }
+}

@@ -1,0 +1,372 @@
+//! Which branch of a tree the target agrees with.
+//!
+//! *Rule A* ([`accept_matching`]) lets the target draw its token at a node, as plain decoding would, and
+//! goes down if a guess is that token. It is exact for any tree that stood before the draws, whatever
+//! grew, cut or merged it; and as a draw depends on seed, position and distribution alone, the text is
+//! that of plain decoding to the letter.
+//!
+//! *Rule B* ([`Rejection`]) takes guesses that were drawn from the drafter's distribution, without
+//! replacement, and accepts each with the probability that leaves the target's distribution whole. It
+//! accepts more at high temperatures, and keeps the distribution but not the text. A tree for it must not
+//! be cut after its guesses were drawn.
+//!
+//! # Source
+//! Leviathan et al., arXiv 2211.17192 (one guess); Jeon et al., arXiv 2402.14160 (several without
+//! replacement); Miao et al., arXiv 2305.09781 (trees).
+
+use crate::tree::Tree;
+
+/// Goes down `tree` from its root: `choose(node, history)` is the target's token after `node`, `history`
+/// being all tokens before it; one that `ends` the text is the last. Appends the accepted guesses and the
+/// token after them to `history`, whose last token is the root's, and writes the nodes passed, the root
+/// first, to `path`.
+pub fn accept_matching(
+    tree: &Tree,
+    history: &mut Vec<u32>,
+    path: &mut Vec<usize>,
+    mut choose: impl FnMut(usize, &[u32]) -> u32,
+    ends: impl Fn(u32) -> bool,
+) {
+    debug_assert_eq!(history.last(), Some(&tree.tokens()[0]), "the tree continues the sequence");
+    path.clear();
+    let mut next = Some(0);
+    while let Some(node) = next {
+        path.push(node);
+        let token = choose(node, history);
+        history.push(token);
+        next = tree.child(node, token).filter(|_| !ends(token));
+    }
+}
+
+/// Some tokens and the probability of each; what is not named has none.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Distribution {
+    tokens: Vec<u32>, // ascending
+    probabilities: Vec<f64>,
+}
+
+impl Distribution {
+    /// In proportion to these weights, of which none is negative; a token is named once.
+    pub fn new(weights: impl IntoIterator<Item = (u32, f64)>) -> Distribution {
+        let mut pairs: Vec<(u32, f64)> = weights.into_iter().collect();
+        pairs.sort_unstable_by_key(|(token, _)| *token);
+        let (tokens, probabilities) = pairs.into_iter().unzip();
+        let mut distribution = Distribution { tokens, probabilities };
+        distribution.normalise();
+        distribution
+    }
+
+    /// The probability of `token`.
+    pub fn of(&self, token: u32) -> f64 {
+        self.tokens.binary_search(&token).map_or(0.0, |i| self.probabilities[i])
+    }
+
+    /// The token at `draw`, a number in [0, 1), of the cumulative distribution; none if no token has any
+    /// probability.
+    pub fn at(&self, draw: f64) -> Option<u32> {
+        let mut left = draw;
+        let possible = |(_, p): &(&u32, &f64)| **p > 0.0;
+        let mut last = None;
+        for (token, p) in self.tokens.iter().zip(&self.probabilities).filter(possible) {
+            last = Some(*token);
+            left -= p;
+            if left < 0.0 {
+                break;
+            }
+        }
+        last
+    }
+
+    /// Takes `token` out: what remains is the distribution of the others.
+    pub fn remove(&mut self, token: u32) {
+        if let Ok(i) = self.tokens.binary_search(&token) {
+            self.probabilities[i] = 0.0;
+            self.normalise();
+        }
+    }
+
+    /// Divides by the sum; where that is 0, there is nothing to divide.
+    fn normalise(&mut self) {
+        let sum: f64 = self.probabilities.iter().sum();
+        if sum > 0.0 {
+            self.probabilities.iter_mut().for_each(|p| *p /= sum);
+        }
+    }
+}
+
+/// Rule B at one node: the guesses are offered in the order in which they were drawn.
+#[derive(Clone, Debug)]
+pub struct Rejection {
+    target: Distribution,
+    draft: Distribution,
+}
+
+impl Rejection {
+    /// At a node where the target has the distribution `target`, and the guesses were drawn from `draft`
+    /// without replacement.
+    pub fn new(target: Distribution, draft: Distribution) -> Rejection {
+        Rejection { target, draft }
+    }
+
+    /// The probability with which the next guess is accepted, if it is `token`: min(1, p / q).
+    pub fn accept_probability(&self, token: u32) -> f64 {
+        let (p, q) = (self.target.of(token), self.draft.of(token));
+        if p > 0.0 { (p / q).min(1.0) } else { 0.0 }
+    }
+
+    /// Goes on after `token` was rejected: the target's distribution becomes (p − q)⁺, normalised, the
+    /// drafter's that of the others.
+    pub fn reject(&mut self, token: u32) {
+        let mut rest = self.target.clone();
+        for (token, p) in rest.tokens.iter().zip(&mut rest.probabilities) {
+            *p = (*p - self.draft.of(*token)).max(0.0);
+        }
+        if rest.probabilities.iter().any(|p| *p > 0.0) {
+            rest.normalise();
+            self.target = rest;
+        }
+        // Otherwise p = q but for rounding, and a rejection had no probability: p stays.
+        self.draft.remove(token);
+    }
+
+    /// What the target's token is drawn from when all guesses are rejected.
+    pub fn rest(&self) -> &Distribution {
+        &self.target
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const V: usize = 5;
+
+    /// A generator of distributions over `V` tokens, some of them sharp, some with tokens left out.
+    struct Cases(u64);
+
+    impl Cases {
+        fn uniform(&mut self) -> f64 {
+            self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (self.0 >> 11) as f64 / (1u64 << 53) as f64
+        }
+
+        fn distribution(&mut self) -> Distribution {
+            let (sharpness, gap) = (1.0 + 5.0 * self.uniform(), self.uniform() < 0.3);
+            let left_out = (self.uniform() * V as f64) as u32;
+            Distribution::new((0..V as u32).map(|token| {
+                let weight = self.uniform().powf(sharpness) + 1e-3;
+                (token, if gap && token == left_out { 0.0 } else { weight })
+            }))
+        }
+    }
+
+    fn dense(d: &Distribution) -> [f64; V] {
+        std::array::from_fn(|token| d.of(token as u32))
+    }
+
+    /// Half the sum of the differences.
+    fn total_variation(a: [f64; V], b: [f64; V]) -> f64 {
+        a.iter().zip(b).map(|(a, b)| (a - b).abs()).sum::<f64>() / 2.0
+    }
+
+    /// Calls `visit(guesses, probability)` for all ways to draw `k` guesses without replacement.
+    fn draws(draft: &Distribution, k: usize, visit: &mut impl FnMut(&[u32], f64)) {
+        fn go(
+            left: Distribution,
+            k: usize,
+            drawn: &mut Vec<u32>,
+            probability: f64,
+            visit: &mut impl FnMut(&[u32], f64),
+        ) {
+            let possible = (0..V as u32).any(|token| left.of(token) > 0.0);
+            if k == 0 || !possible {
+                return visit(drawn, probability);
+            }
+            for token in (0..V as u32).filter(|token| left.of(*token) > 0.0) {
+                let mut others = left.clone();
+                others.remove(token);
+                drawn.push(token);
+                go(others, k - 1, drawn, probability * left.of(token), visit);
+                drawn.pop();
+            }
+        }
+        go(draft.clone(), k, &mut Vec::new(), 1.0, visit);
+    }
+
+    /// What comes out when each guess in turn is accepted with `accept(rule, guess)` and followed by
+    /// `reject(rule, guess)` if not: the exact distribution over the first token.
+    fn outcome(
+        target: &Distribution,
+        draft: &Distribution,
+        k: usize,
+        select: impl Fn(&[u32]) -> Vec<u32>,
+        reject: impl Fn(&mut Rejection, u32),
+    ) -> [f64; V] {
+        let mut out = [0.0; V];
+        draws(draft, k, &mut |guesses, probability| {
+            let mut rule = Rejection::new(target.clone(), draft.clone());
+            let mut reach = probability;
+            for token in select(guesses) {
+                let accept = rule.accept_probability(token);
+                out[token as usize] += reach * accept;
+                reach *= 1.0 - accept;
+                reject(&mut rule, token);
+            }
+            for (out, p) in out.iter_mut().zip(dense(rule.rest())) {
+                *out += reach * p;
+            }
+        });
+        out
+    }
+
+    #[test]
+    fn rejection_leaves_the_targets_distribution_exactly() {
+        let mut cases = Cases(1);
+        for _ in 0..60 {
+            let (target, draft) = (cases.distribution(), cases.distribution());
+            for k in 0..=V {
+                let out = outcome(&target, &draft, k, <[u32]>::to_vec, Rejection::reject);
+                let error = total_variation(out, dense(&target));
+                assert!(error <= 1e-12, "{k} guesses: {error:e}\n{target:?}\n{draft:?}");
+            }
+        }
+    }
+
+    /// The enumeration sees what is wrong with rules that people have used.
+    #[test]
+    fn wrong_rules_do_not_leave_it() {
+        let mut cases = Cases(2);
+        let mut largest = [0.0f64; 3];
+        for _ in 0..60 {
+            let (target, draft) = (cases.distribution(), cases.distribution());
+            let exact = dense(&target);
+            // The likeliest guesses are taken, and judged as if they had been drawn.
+            let mut best: Vec<u32> = (0..V as u32).collect();
+            best.sort_by(|a, b| draft.of(*b).total_cmp(&draft.of(*a)));
+            let likeliest = |_: &[u32]| best[..2].to_vec();
+            // Guesses are dropped after the draw.
+            let cut = |guesses: &[u32]| {
+                guesses.iter().copied().filter(|token| draft.of(*token) > 0.15).collect()
+            };
+            // The drafter's distribution stays as it was after a rejection.
+            let no_removal = |rule: &mut Rejection, token| {
+                let draft = rule.draft.clone();
+                rule.reject(token);
+                rule.draft = draft;
+            };
+            let outcomes = [
+                outcome(&target, &draft, 2, likeliest, Rejection::reject),
+                outcome(&target, &draft, 3, cut, Rejection::reject),
+                outcome(&target, &draft, 3, <[u32]>::to_vec, no_removal),
+            ];
+            for (largest, out) in largest.iter_mut().zip(outcomes) {
+                *largest = largest.max(total_variation(out, exact));
+            }
+        }
+        assert!(largest.iter().all(|error| *error > 0.02), "{largest:?}");
+    }
+
+    /// A tree of fixed guesses, each node with a target distribution of its own: the text of four tokens
+    /// has the probability that plain decoding gives it, whatever was guessed.
+    #[test]
+    fn matching_leaves_every_texts_probability() {
+        const LENGTH: usize = 3;
+        // The target's distribution after a history, some function of it.
+        let after = |history: &[u32]| {
+            let seed = history.iter().fold(7u64, |seed, token| seed * 31 + u64::from(*token));
+            Cases(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)).distribution()
+        };
+        let mut trees = vec![Tree::new(0); 4];
+        for (tree, guesses) in trees.iter_mut().zip([
+            &[][..],
+            &[(0, 1), (1, 2), (2, 3)],
+            &[(0, 1), (0, 2), (0, 3), (0, 4), (0, 0)],
+            &[(0, 0), (0, 4), (1, 1), (1, 2), (2, 2), (5, 0)],
+        ]) {
+            for (parent, token) in guesses {
+                tree.push(*parent, *token, -1.0);
+            }
+        }
+        let texts = V.pow(LENGTH as u32);
+        let text = |mut i: usize| -> Vec<u32> {
+            (0..LENGTH)
+                .map(|_| {
+                    let t = i % V;
+                    i /= V;
+                    t as u32
+                })
+                .collect()
+        };
+        for tree in &trees {
+            let mut sum = 0.0;
+            for text in (0..texts).map(text) {
+                // The draws at the positions of this text are what makes it; a round that ends early is
+                // followed by plain decoding. Its probability is the product of those draws'.
+                let mut whole = vec![0];
+                whole.extend_from_slice(&text);
+                let plain: f64 = (1..=LENGTH).map(|n| after(&whole[..n]).of(whole[n])).product();
+                let (mut history, mut path, mut speculative) = (vec![0], Vec::new(), 1.0);
+                accept_matching(
+                    tree,
+                    &mut history,
+                    &mut path,
+                    |_, history| {
+                        // Beyond the text any token will do.
+                        let Some(token) = whole.get(history.len()) else { return V as u32 };
+                        speculative *= after(history).of(*token);
+                        *token
+                    },
+                    |_| false,
+                );
+                assert_eq!(path.len() + 1, history.len());
+                for n in history.len()..whole.len() {
+                    speculative *= after(&whole[..n]).of(whole[n]);
+                }
+                assert!((plain - speculative).abs() <= 1e-15, "{text:?}");
+                assert_eq!(
+                    &history[..history.len().min(whole.len())],
+                    &whole[..history.len().min(whole.len())]
+                );
+                sum += speculative;
+            }
+            assert!((sum - 1.0).abs() <= 1e-12);
+        }
+    }
+
+    #[test]
+    fn matching_goes_down_as_far_as_the_target_agrees() {
+        //   7 ─ 1 ─ 2 ─ 3      and 7 ─ 4
+        let mut tree = Tree::new(7);
+        for (parent, token) in [(0, 1), (1, 2), (2, 3), (0, 4)] {
+            tree.push(parent, token, 0.0);
+        }
+        for (target, expected, nodes) in [
+            // A token that ends the text is the last, though it was guessed.
+            (&[1, 2, 3, 9][..], &[5, 7, 1, 2, 3][..], &[0, 1, 2][..]),
+            (&[1, 2, 8], &[5, 7, 1, 2, 8], &[0, 1, 2]),
+            (&[4, 1], &[5, 7, 4, 1], &[0, 4]),
+            (&[2], &[5, 7, 2], &[0]),
+        ] {
+            let (mut history, mut path) = (vec![5, 7], vec![3]);
+            let choose = |_, history: &[u32]| target[history.len() - 2];
+            accept_matching(&tree, &mut history, &mut path, choose, |token| token == 3);
+            assert_eq!((&history[..], &path[..]), (expected, nodes));
+        }
+    }
+
+    #[test]
+    fn nothing_left_is_not_divided() {
+        let even = Distribution::new([(0, 1.0), (1, 1.0)]);
+        let mut rule = Rejection::new(even.clone(), even.clone());
+        for token in [0, 1, 1] {
+            rule.reject(token);
+            assert!(dense(rule.rest()).iter().all(|p| p.is_finite()));
+            assert!(rule.rest().at(0.7).is_some());
+        }
+        assert_eq!(Distribution::new([(3, 0.0)]).at(0.5), None);
+        assert_eq!(even.at(0.999_999_999), Some(1));
+        assert_eq!(even.at(0.49), Some(0));
+        let tiny = Distribution::new([(0, 1e-320), (1, 1e-320)]);
+        assert!(dense(&tiny).iter().all(|p| p.is_finite()) && tiny.at(0.9).is_some());
+    }
+}

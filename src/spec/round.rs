@@ -1,0 +1,196 @@
+//! One round of speculation: guess, verify, keep what the target agrees with.
+
+use super::Sampler;
+use super::accept::accept_matching;
+use crate::draft::Drafter;
+use crate::error::{Error, Result};
+use crate::target::Target;
+use crate::tree::{Growth, MAX_NODES, Tree};
+use std::time::{Duration, Instant};
+
+/// Counts and times of rounds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RoundStats {
+    /// Rounds, those without a guess included.
+    pub rounds: usize,
+    /// Guesses that were verified.
+    pub drafted: usize,
+    /// Guesses that were accepted.
+    pub accepted: usize,
+    /// For each depth from 1 on: rounds with a guess at it whose parent was accepted, and those in which a
+    /// guess was accepted.
+    pub depths: Vec<(usize, usize)>,
+    /// Accepted guesses that were not the likeliest one after their parent.
+    pub second_choices: usize,
+    /// Time of guessing.
+    pub draft_time: Duration,
+    /// Time of the target's passes, of choosing tokens at their nodes, and of keeping the accepted ones.
+    pub verify_time: Duration,
+}
+
+impl RoundStats {
+    /// Tokens a round: accepted guesses and the one that the target adds.
+    pub fn mean_acceptance_length(&self) -> f64 {
+        1.0 + self.accepted as f64 / self.rounds.max(1) as f64
+    }
+
+    /// Adds those of other rounds.
+    pub fn add(&mut self, other: &RoundStats) {
+        self.rounds += other.rounds;
+        self.drafted += other.drafted;
+        self.accepted += other.accepted;
+        self.second_choices += other.second_choices;
+        self.draft_time += other.draft_time;
+        self.verify_time += other.verify_time;
+        self.depths.resize(self.depths.len().max(other.depths.len()), (0, 0));
+        for (sum, (tested, accepted)) in self.depths.iter_mut().zip(&other.depths) {
+            *sum = (sum.0 + tested, sum.1 + accepted);
+        }
+    }
+
+    /// Adds one round.
+    fn count(&mut self, tree: &Tree, path: &[usize]) {
+        self.rounds += 1;
+        self.drafted += tree.len() - 1;
+        self.accepted += path.len() - 1;
+        for (depth, node) in path.iter().enumerate() {
+            let Some(likeliest) = tree.children(*node).next() else { break };
+            if self.depths.len() == depth {
+                self.depths.push((0, 0));
+            }
+            let next = path.get(depth + 1);
+            self.depths[depth].0 += 1;
+            self.depths[depth].1 += usize::from(next.is_some());
+            let likeliest = tree.children(*node).fold(likeliest, |best, child| {
+                if tree.log_probs()[child] > tree.log_probs()[best] { child } else { best }
+            });
+            self.second_choices += usize::from(next.is_some_and(|next| *next != likeliest));
+        }
+    }
+}
+
+/// A drafter at work beside a target.
+pub struct Speculation {
+    drafter: Box<dyn Drafter>,
+    growth: Growth,
+    tree: Tree,
+    path: Vec<usize>,
+    stats: RoundStats,
+}
+
+impl Speculation {
+    /// With trees of this size.
+    pub fn new(drafter: Box<dyn Drafter>, growth: Growth) -> Speculation {
+        let path = Vec::with_capacity(MAX_NODES);
+        let stats = RoundStats { depths: Vec::with_capacity(MAX_NODES), ..RoundStats::default() };
+        Speculation { drafter, growth, tree: Tree::new(0), path, stats }
+    }
+
+    /// Counts and times since the last [`Speculation::reset_stats`].
+    pub fn stats(&self) -> &RoundStats {
+        &self.stats
+    }
+
+    /// Begins to count anew.
+    pub fn reset_stats(&mut self) {
+        let mut depths = std::mem::take(&mut self.stats.depths);
+        depths.clear();
+        self.stats = RoundStats { depths, ..RoundStats::default() };
+    }
+
+    /// Tells the drafter that the target has run `tokens` in its last pass, a row each, at positions
+    /// `first..`.
+    ///
+    /// # Errors
+    /// Those of the drafter, which should then be given up.
+    pub fn commit(&mut self, target: &mut Target, first: usize, tokens: &[u32]) -> Result<()> {
+        let (features, team) = target.features_and_team();
+        let mut rows = (0..tokens.len()).map(|r| features.row(r));
+        self.drafter.commit(first, tokens, &mut rows, team)
+    }
+
+    /// The drafter.
+    pub fn drafter(&self) -> &dyn Drafter {
+        &*self.drafter
+    }
+
+    /// Runs one round: appends between one and `most` tokens to `tokens`, whose last one alone the target
+    /// has not run. They are the tokens that plain decoding would append, none behind one that `ends` the
+    /// text.
+    ///
+    /// # Errors
+    /// See [`RoundError`].
+    pub fn round(
+        &mut self,
+        target: &mut Target,
+        sampler: &mut Sampler,
+        tokens: &mut Vec<u32>,
+        most: usize,
+        ends: impl Fn(u32) -> bool,
+    ) -> std::result::Result<(), RoundError> {
+        let root = *tokens.last().expect("a sequence is not empty");
+        let room = target.kv().capacity() - target.kv().len();
+        let growth = self.growth.within(most.saturating_sub(1), room.min(target.max_rows()));
+        let start = Instant::now();
+        self.tree.reset(root);
+        if !growth.is_none() {
+            let team = target.team();
+            self.drafter
+                .expand(tokens, growth, &mut self.tree, team)
+                .map_err(RoundError::Drafter)?;
+            let n_vocab = target.model().config().n_vocab;
+            if let Some(token) = self.tree.tokens().iter().find(|t| **t as usize >= n_vocab) {
+                let what = format!("it guesses token {token}, and the target has {n_vocab}");
+                return Err(RoundError::Drafter(Error::Invalid(what)));
+            }
+        }
+        let grown = Instant::now();
+        target.verify(&self.tree).map_err(RoundError::Target)?;
+        let choose = |node: usize, history: &[u32]| sampler.sample(target.logits(node), history);
+        accept_matching(&self.tree, tokens, &mut self.path, choose, ends);
+        target.keep(&self.path).map_err(RoundError::Target)?;
+        let verified = Instant::now();
+        let first = target.kv().len() - self.path.len();
+        let (features, team) = target.features_and_team();
+        let mut rows = self.path.iter().map(|node| features.row(*node));
+        let kept = &tokens[first..first + self.path.len()];
+        let committed = self.drafter.commit(first, kept, &mut rows, team);
+        self.stats.count(&self.tree, &self.path);
+        self.stats.verify_time += verified - grown;
+        self.stats.draft_time += (grown - start) + verified.elapsed();
+        committed.map_err(RoundError::Drafter)
+    }
+}
+
+/// Whose failure ended a round.
+#[derive(Debug)]
+pub enum RoundError {
+    /// The drafter's: it should be given up. Tokens may have been appended.
+    Drafter(Error),
+    /// The target's.
+    Target(Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_are_counted_as_they_went() {
+        //  0 ─┬─ 1 ── 3        2 is the likelier of the first two
+        //     └─ 2
+        let mut tree = Tree::new(0);
+        for (parent, token, log_prob) in [(0, 1, -1.0), (0, 2, -0.5), (1, 1, -0.1)] {
+            tree.push(parent, token, log_prob);
+        }
+        let mut stats = RoundStats::default();
+        for path in [&[0][..], &[0, 2], &[0, 1], &[0, 1, 3]] {
+            stats.count(&tree, path);
+        }
+        stats.count(&Tree::new(0), &[0]);
+        assert_eq!((stats.rounds, stats.drafted, stats.accepted), (5, 12, 4));
+        assert_eq!(stats.depths, [(4, 3), (2, 1)]);
+        assert_eq!(stats.second_choices, 2);
+        assert_eq!(stats.mean_acceptance_length(), 1.8);
+    }
+}

@@ -1,0 +1,457 @@
+//! The trained drafter: its guesses are those of the textbook, a wrong file is refused, and the text is
+//! that of plain decoding whatever it guesses.
+
+mod common;
+
+use common::bits::sequence;
+use common::gguf::{Parts, Tensor};
+use common::naive::{Naive, Rounding};
+use common::random::Random;
+use common::tiny::{ALL, N_CTX, N_VOCAB, RMS_EPS, Tiny, tensor, types};
+use dovetail::draft::{self, Drafter, Setup};
+use dovetail::gguf::{Array, Value};
+use dovetail::spec::Speculation;
+use dovetail::tree::{Growth, Tree};
+use dovetail::{Model, Result, Sampling, Session, SessionOptions};
+use dovetail_kernels::cpu::Team;
+use std::io::Write;
+use std::sync::Arc;
+
+/// The shape of a made-up drafter.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    fusion: &'static str,
+    blocks: usize,
+    taps: &'static [u32],
+    /// Every so manieth token is in the draft vocabulary; 1 for all.
+    every: usize,
+    ty: u32,
+}
+
+const SHAPES: [Shape; 4] = [
+    Shape { fusion: "dgf", blocks: 1, taps: &[0, 1], every: 3, ty: types::F32 },
+    Shape { fusion: "dgf", blocks: 2, taps: &[], every: 1, ty: types::F32 },
+    Shape { fusion: "fc", blocks: 1, taps: &[], every: 2, ty: types::F16 },
+    Shape { fusion: "fc", blocks: 3, taps: &[1], every: 1, ty: types::Q8_0 },
+];
+
+impl Shape {
+    fn tokens(&self) -> Vec<u32> {
+        (0..N_VOCAB as u32).step_by(self.every).collect()
+    }
+
+    /// A drafter with random weights for a target.
+    fn parts(&self, t: &Tiny, target: &Model) -> Parts {
+        let mut random = Random(5);
+        let mut tensors = Vec::new();
+        let mut add = |name: &str, ty: u32, shape: &[usize], mean: f64, deviation: f64| {
+            let n = shape.iter().product();
+            let values: Vec<f32> =
+                (0..n).map(|_| (mean + deviation * random.normal()) as f32).collect();
+            tensors.push(tensor(name, ty, shape, &values));
+        };
+        let (h, q, kv) = (t.n_embd, t.n_heads * t.head_dim, t.n_kv_heads * t.head_dim);
+        let mut matrices = Vec::new();
+        for i in 0..self.blocks {
+            for (part, n_out, n_in) in [
+                ("attn_q", q, h),
+                ("attn_k", kv, h),
+                ("attn_v", kv, h),
+                ("attn_output", h, q),
+                ("ffn_gate", t.n_ff, h),
+                ("ffn_up", t.n_ff, h),
+                ("ffn_down", h, t.n_ff),
+            ] {
+                matrices.push((format!("blk.{i}.{part}.weight"), n_out, n_in));
+            }
+            for part in ["attn_norm", "ffn_norm"] {
+                add(&format!("blk.{i}.{part}.weight"), types::F32, &[h], 1.0, 0.2);
+            }
+        }
+        if !self.taps.is_empty() {
+            matrices.push(("features.weight".into(), h, self.taps.len() * h));
+            for j in 0..self.taps.len() {
+                add(&format!("feature_norm.{j}.weight"), types::F32, &[h], 1.0, 0.2);
+            }
+        }
+        match self.fusion {
+            "dgf" => {
+                matrices.push(("fuse_feature.weight".into(), h, h));
+                matrices.push(("fuse_token.weight".into(), h, h));
+                matrices.push(("fuse_gate.weight".into(), h, 2 * h));
+            }
+            _ => matrices.push(("fuse.weight".into(), h, 2 * h)),
+        }
+        for (name, n_out, n_in) in matrices {
+            add(&name, self.ty, &[n_in, n_out], 0.0, 1.0 / (n_in as f64).sqrt());
+        }
+        for name in ["fuse_feature_norm.weight", "fuse_token_norm.weight", "output_norm.weight"] {
+            add(name, types::F32, &[h], 1.0, 0.2);
+        }
+        if self.every > 1 {
+            let tokens = self.tokens();
+            let bytes = tokens.iter().flat_map(|token| token.to_le_bytes()).collect();
+            let shape = vec![tokens.len() as u64];
+            tensors.push(Tensor { name: "draft_tokens".into(), shape, type_id: types::I32, bytes });
+        }
+        let (text, size) =
+            (|text: &str| Value::String(text.to_owned()), |n: usize| Value::U32(n as u32));
+        let own = [
+            ("version", size(1)),
+            ("target.fingerprint", text(&target.fingerprint())),
+            ("target.block_count", size(t.n_layers)),
+            ("target.vocabulary", size(N_VOCAB)),
+            ("fusion", text(self.fusion)),
+            ("feature_layers", Value::Array(Array::U32(self.taps.to_vec()))),
+            ("block_count", size(self.blocks)),
+            ("embedding_length", size(h)),
+            ("feed_forward_length", size(t.n_ff)),
+            ("attention.head_count", size(t.n_heads)),
+            ("attention.head_count_kv", size(t.n_kv_heads)),
+            ("attention.key_length", size(t.head_dim)),
+            ("attention.layer_norm_rms_epsilon", Value::F32(RMS_EPS)),
+            ("rope.dimension_count", size(t.n_rotated)),
+            ("rope.freq_base", Value::F32(t.rope_base as f32)),
+        ];
+        let mut keys = vec![("general.architecture".to_owned(), text("dovetail-dgf"))];
+        keys.extend(own.map(|(key, value)| (format!("dovetail-dgf.{key}"), value)));
+        Parts { keys, tensors }
+    }
+}
+
+fn open(parts: &Parts, target: &Arc<Model>) -> Result<Box<dyn Drafter>> {
+    let mut file = tempfile::Builder::new().suffix(".gguf").tempfile().unwrap();
+    file.write_all(&parts.bytes()).unwrap();
+    let setup = Setup { target, n_ctx: N_CTX as usize, threads: 2, path: Some(file.path()) };
+    (draft::kind("dgf").unwrap().open)(&setup)
+}
+
+/// The drafter as the formulas have it.
+struct Textbook {
+    shape: Shape,
+    target: Naive,
+    own: Naive,
+}
+
+impl Textbook {
+    fn fuse(&self, feature: &[f64], token: u32) -> Vec<f64> {
+        let own = &self.own;
+        let f = own.rms_norm("fuse_feature_norm.weight", feature);
+        let e = own.rms_norm("fuse_token_norm.weight", &self.target.embedding(token));
+        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+        if self.shape.fusion == "fc" {
+            return own.matmul("fuse.weight", &[e, f].concat());
+        }
+        let a = own.matmul("fuse_feature.weight", &f);
+        let b = own.matmul("fuse_token.weight", &e).into_iter().map(|x| x * sigmoid(x));
+        let b: Vec<f64> = b.collect();
+        let z = own.matmul("fuse_gate.weight", &[&a[..], &b].concat());
+        z.iter()
+            .zip(a.iter().zip(&b))
+            .map(|(z, (a, b))| sigmoid(*z) * a + (1.0 - sigmoid(*z)) * b)
+            .collect()
+    }
+
+    /// Log probabilities of the draft vocabulary after `path`, which follows the sequence: `hidden` has a
+    /// row for each token of the sequence but the last.
+    fn guesses(&self, hidden: &[Vec<f64>], tokens: &[u32], path: &[u32]) -> Vec<f64> {
+        let h = hidden[0].len() / self.shape.taps.len().max(1);
+        let mut rows: Vec<Vec<f64>> = Vec::new();
+        for (hidden, token) in hidden.iter().zip(&tokens[1..]) {
+            let feature = if self.shape.taps.is_empty() {
+                hidden.clone()
+            } else {
+                let normed = hidden.chunks(h).enumerate();
+                let normed: Vec<_> = normed
+                    .flat_map(|(j, x)| self.own.rms_norm(&format!("feature_norm.{j}.weight"), x))
+                    .collect();
+                self.own.matmul("features.weight", &normed)
+            };
+            rows.push(self.fuse(&feature, *token));
+        }
+        let mut out = rows.clone();
+        self.own.blocks(&mut out);
+        for token in path {
+            rows.push(self.fuse(&out[out.len() - 1], *token));
+            out = rows.clone();
+            self.own.blocks(&mut out);
+        }
+        let normed = self.own.rms_norm("output_norm.weight", &out[out.len() - 1]);
+        let all = self.target.matmul(self.target.head(), &normed);
+        let logits: Vec<f64> =
+            self.shape.tokens().iter().map(|token| all[*token as usize]).collect();
+        let sum: f64 = logits.iter().map(|x| x.exp()).sum();
+        logits.iter().map(|x| x - sum.ln()).collect()
+    }
+}
+
+fn tiny(name: &str) -> &'static Tiny {
+    ALL.iter().find(|tiny| tiny.name == name).unwrap()
+}
+
+#[test]
+fn guesses_are_those_of_the_textbook() {
+    let t = tiny("f32");
+    let target_parts = t.parts();
+    let target = Arc::new(target_parts.load().unwrap());
+    let growth: Growth = "beam:4,3,14".parse().unwrap();
+    // Weights of eight bits would round the rows too, a little otherwise than the textbook does.
+    for shape in SHAPES.map(|shape| Shape { ty: shape.ty.min(types::F16), ..shape }) {
+        let parts = shape.parts(t, &target);
+        let textbook = Textbook {
+            shape,
+            target: Naive::new(*t, &target_parts, Rounding::None),
+            own: Naive::new(Tiny { n_layers: shape.blocks, ..*t }, &parts, Rounding::Engine),
+        };
+        let mut drafter = open(&parts, &target).unwrap();
+        let (mut random, team) = (Random(3), &mut Team::new(2));
+        let width = t.n_embd * shape.taps.len().max(1);
+        let mut tokens = sequence(300, N_VOCAB, 8);
+        let hidden: Vec<Vec<f32>> = (0..330).map(|_| random.floats(width)).collect();
+        let commit = |drafter: &mut dyn Drafter, first: usize, tokens: &[u32], team: &mut Team| {
+            let mut rows = hidden[first..].iter().take(tokens.len()).map(|row| &row[..]);
+            drafter.commit(first, tokens, &mut rows, team).unwrap();
+        };
+        // A prompt in three parts, a round, a step back, and another round.
+        for part in [0..7, 7..180, 180..299] {
+            commit(&mut *drafter, part.start, &tokens[part.clone()], team);
+        }
+        for round in 0..3 {
+            let mut tree = Tree::new(*tokens.last().unwrap());
+            drafter.expand(&tokens, growth, &mut tree, team).unwrap();
+            assert_eq!(tree.len(), growth.nodes, "{shape:?}");
+            let hidden: Vec<Vec<f64>> = hidden[..tokens.len() - 1]
+                .iter()
+                .map(|row| row.iter().map(|x| f64::from(*x)).collect())
+                .collect();
+            for node in 1..tree.len() {
+                let parent = tree.parent(node).unwrap();
+                let mut path: Vec<u32> = std::iter::successors(Some(parent), |n| tree.parent(*n))
+                    .map(|n| tree.tokens()[n])
+                    .collect();
+                path.reverse();
+                let expected = textbook.guesses(&hidden, &tokens, &path[1..]);
+                let place = shape.tokens().iter().position(|t| *t == tree.tokens()[node]).unwrap();
+                let found = tree.log_probs()[node] - tree.log_probs()[parent];
+                let error = (f64::from(found) - expected[place]).abs();
+                assert!(
+                    error < 0.002,
+                    "{shape:?}, round {round}, node {node}: {found} {}",
+                    expected[place]
+                );
+                if parent == 0 && node == 1 {
+                    let best = expected.iter().fold(f64::NEG_INFINITY, |a, b| a.max(*b));
+                    assert!(f64::from(found) > best - 0.05, "the likeliest comes first");
+                }
+            }
+            if round == 1 {
+                // Three tokens are taken back, and others come.
+                tokens.truncate(290);
+                commit(&mut *drafter, 285, &tokens[285..289], team);
+            } else {
+                tokens.extend(sequence(5, N_VOCAB, 70 + round));
+                let n = tokens.len();
+                commit(&mut *drafter, n - 6, &tokens[n - 6..n - 1], team);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_text_is_that_of_plain_decoding() {
+    for name in ["f32", "q4_1", "q4_K", "yarn"] {
+        let t = tiny(name);
+        let target = Arc::new(t.parts().load().unwrap());
+        for (s, shape) in SHAPES.into_iter().enumerate() {
+            let parts = shape.parts(t, &target);
+            let sampling = Sampling { temperature: s as f32 / 3.0, seed: 2, ..Sampling::default() };
+            let session = || {
+                let options =
+                    SessionOptions { threads: 2, n_ubatch: 50, ..SessionOptions::default() };
+                Session::new(target.clone(), options).unwrap()
+            };
+            let write = |session: &mut Session, prompt: &[u32]| {
+                session.prompt(prompt, &mut |_, _| true).unwrap();
+                assert!(
+                    session.generate(&sampling, 40).ignore_end(true).all(|piece| piece.is_ok())
+                );
+                session.tokens().to_vec()
+            };
+            let mut speculative = session();
+            let drafter = open(&parts, &target).unwrap();
+            let speculation = Speculation::new(drafter, "beam:4,3,9".parse().unwrap());
+            speculative.speculate(Some(speculation)).unwrap();
+            let long = sequence(140, N_VOCAB, 3);
+            for prompt in [&long[..20], &long, &long[..60], &[&long[..60], &[7; 9]].concat()] {
+                let expected = write(&mut session(), prompt);
+                assert_eq!(write(&mut speculative, prompt), expected, "{name}, {shape:?}");
+                assert!(speculative.take_drafter_error().is_none());
+                let rounds = speculative.rounds().unwrap();
+                assert!(rounds.drafted > rounds.rounds, "{name}, {shape:?}: {rounds:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_drafter_that_joins_late_guesses_from_there_on() {
+    let t = tiny("f32");
+    let target = Arc::new(t.parts().load().unwrap());
+    let options = SessionOptions { threads: 2, ..SessionOptions::default() };
+    let mut session = Session::new(target.clone(), options).unwrap();
+    let greedy = Sampling { temperature: 0.0, ..Sampling::default() };
+    let prompt = sequence(30, N_VOCAB, 3);
+    session.prompt(&prompt, &mut |_, _| true).unwrap();
+    session.generate(&greedy, 60).ignore_end(true).for_each(|piece| drop(piece.unwrap()));
+    let expected = session.tokens().to_vec();
+    session.prompt(&prompt, &mut |_, _| true).unwrap();
+    session.generate(&greedy, 20).ignore_end(true).for_each(|piece| drop(piece.unwrap()));
+    let drafter = open(&SHAPES[0].parts(t, &target), &target).unwrap();
+    session.speculate(Some(Speculation::new(drafter, "chain:3".parse().unwrap()))).unwrap();
+    session.generate(&greedy, 40).ignore_end(true).for_each(|piece| drop(piece.unwrap()));
+    assert_eq!(session.tokens(), expected);
+    assert!(session.take_drafter_error().is_none());
+    assert!(session.rounds().unwrap().drafted > 20);
+}
+
+#[test]
+fn answers_taken_in_parts_and_prompts_cut_short_leave_the_drafter_at_work() {
+    let t = tiny("f32");
+    let target = Arc::new(t.parts().load().unwrap());
+    let options = SessionOptions { threads: 2, n_ubatch: 16, ..SessionOptions::default() };
+    let how = Sampling { seed: 3, ..Sampling::default() };
+    let prompt = sequence(50, N_VOCAB, 5);
+    let run = |session: &mut Session| {
+        let mut texts = Vec::new();
+        // The prompt is interrupted, in the middle and after its last pass.
+        for passes in [2, 4, 9] {
+            session.prompt(&prompt[..7], &mut |_, _| true).unwrap();
+            session.prompt(&prompt, &mut |done, _| done < 16 * passes - 7).unwrap();
+            for n in [4, 20] {
+                session
+                    .generate(&how, n)
+                    .ignore_end(true)
+                    .take(n - 1)
+                    .for_each(|piece| drop(piece.unwrap()));
+                texts.push(session.tokens().to_vec());
+            }
+        }
+        texts
+    };
+    let expected = run(&mut Session::new(target.clone(), options.clone()).unwrap());
+    for shape in SHAPES {
+        let mut session = Session::new(target.clone(), options.clone()).unwrap();
+        let drafter = open(&shape.parts(t, &target), &target).unwrap();
+        session.speculate(Some(Speculation::new(drafter, "beam:5,2,9".parse().unwrap()))).unwrap();
+        assert_eq!(run(&mut session), expected, "{shape:?}");
+        assert!(session.take_drafter_error().is_none());
+        assert!(session.rounds().unwrap().drafted > 0);
+    }
+}
+
+#[test]
+fn a_drafter_that_was_used_elsewhere_guesses_as_a_new_one() {
+    let t = tiny("f32");
+    let target = Arc::new(t.parts().load().unwrap());
+    let options = SessionOptions { threads: 2, ..SessionOptions::default() };
+    let how = Sampling { temperature: 0.0, ..Sampling::default() };
+    let new = || Session::new(target.clone(), options.clone()).unwrap();
+    let speculation = || {
+        let drafter = open(&SHAPES[1].parts(t, &target), &target).unwrap();
+        Some(Speculation::new(drafter, "chain:3".parse().unwrap()))
+    };
+    let answer = |session: &mut Session, prompt: &[u32]| {
+        session.prompt(prompt, &mut |_, _| true).unwrap();
+        session.generate(&how, 20).ignore_end(true).for_each(|piece| drop(piece.unwrap()));
+    };
+    let (one, other) = (sequence(30, N_VOCAB, 1), sequence(45, N_VOCAB, 2));
+    let mut fresh = new();
+    fresh.speculate(speculation()).unwrap();
+    answer(&mut fresh, &other);
+    let expected = fresh.rounds().unwrap().depths.clone();
+    // It has seen another text, and then the session answered plainly.
+    let mut used = new();
+    used.speculate(speculation()).unwrap();
+    answer(&mut used, &one);
+    let idle = used.speculate(None).unwrap();
+    answer(&mut used, &other);
+    used.speculate(idle).unwrap();
+    answer(&mut used, &other);
+    assert_eq!(used.rounds().unwrap().depths, expected);
+}
+
+#[test]
+fn numbers_that_are_none_are_given_up() {
+    let t = tiny("f32");
+    let target = Arc::new(t.parts().load().unwrap());
+    let mut parts = SHAPES[1].parts(t, &target);
+    let norm = parts.tensor("output_norm.weight");
+    norm.bytes = norm.bytes.chunks(4).flat_map(|_| f32::NAN.to_le_bytes()).collect();
+    let options = SessionOptions { threads: 2, ..SessionOptions::default() };
+    let mut session = Session::new(target.clone(), options).unwrap();
+    let drafter = open(&parts, &target).unwrap();
+    session.speculate(Some(Speculation::new(drafter, "chain:3".parse().unwrap()))).unwrap();
+    session.prompt(&[1, 2, 3], &mut |_, _| true).unwrap();
+    assert!(session.generate(&Sampling::default(), 9).ignore_end(true).all(|piece| piece.is_ok()));
+    let error = session.take_drafter_error().expect("it is said").to_string();
+    assert_eq!(error, "its probabilities are no numbers");
+}
+
+#[test]
+fn wrong_files_are_refused() {
+    let t = tiny("f32");
+    let target = Arc::new(t.parts().load().unwrap());
+    let good = SHAPES[0].parts(t, &target);
+    assert!(open(&good, &target).is_ok());
+    let with = |change: &dyn Fn(&mut Parts)| {
+        let mut parts = good.clone();
+        change(&mut parts);
+        open(&parts, &target).err().expect("it is refused").to_string()
+    };
+    let set = |key: &'static str, value: Value| {
+        move |parts: &mut Parts| parts.set(&format!("dovetail-dgf.{key}"), Some(value.clone()))
+    };
+    let text = |text: &str| Value::String(text.to_owned());
+    for (message, part) in [
+        (with(&set("version", Value::U32(2))), "version 2"),
+        (with(&set("target.fingerprint", text("0"))), "another model"),
+        (with(&set("embedding_length", Value::U32(32))), "32 wide"),
+        (with(&set("fusion", text("sum"))), "known: dgf, fc"),
+        (with(&set("target.vocabulary", Value::U32(7))), "vocabulary is 7, not 273"),
+        (with(&set("target.block_count", Value::U32(7))), "block_count is 7, not 2"),
+        (with(&set("attention.head_count", Value::U32(0))), "head_count"),
+        (with(&set("attention.head_count_kv", Value::U32(3))), "divide"),
+        (with(&set("attention.key_length", Value::U32(24))), "multiples of 16"),
+        (with(&set("feature_layers", Value::Array(Array::U32(vec![1, 0])))), "do not ascend"),
+        (
+            with(&set("feature_layers", Value::Array(Array::U32(vec![2])))),
+            "layer 2 of a target with 2",
+        ),
+        (with(&set("block_count", Value::U32(2))), "blk.1."),
+        (with(&set("block_count", Value::U32(0))), "block_count"),
+        (
+            with(&|parts| parts.set("general.architecture", Some(Value::String("llama".into())))),
+            "`llama`",
+        ),
+        (with(&|parts| drop(parts.tensors.remove(0))), "attn_norm"),
+        (with(&|parts| parts.tensor("draft_tokens").bytes[..8].fill(9)), "does not ascend"),
+        (
+            with(&|parts| {
+                let bytes = &mut parts.tensor("draft_tokens").bytes;
+                let last = bytes.len() - 4;
+                bytes[last..].copy_from_slice(&[255, 255, 0, 0]);
+            }),
+            "65535",
+        ),
+        (with(&|parts| parts.tensor("draft_tokens").type_id = 0), "I32"),
+    ] {
+        assert!(message.contains(part) && !message.contains('\n'), "{message}");
+    }
+    let setup = Setup { target: &target, n_ctx: 9, threads: 1, path: None };
+    let error = (draft::kind("dgf").unwrap().open)(&setup).err().expect("no file").to_string();
+    assert!(error.contains("-md FILE"), "{error}");
+    let other = Arc::new(tiny("f16").parts().load().unwrap());
+    assert!(
+        open(&good, &other).err().expect("another target").to_string().contains("another model")
+    );
+}
