@@ -6,15 +6,15 @@ mod common;
 use common::bits::sequence;
 use common::gguf::{Parts, Tensor};
 use common::naive::{Naive, Rounding};
+use common::open_drafter;
 use common::random::Random;
-use common::tiny::{ALL, N_CTX, N_VOCAB, RMS_EPS, Tiny, tensor, types};
+use common::tiny::{N_VOCAB, RMS_EPS, Tiny, random_tensor, tiny, types};
 use dovetail::draft::{self, Drafter, Setup};
 use dovetail::gguf::{Array, Value};
 use dovetail::spec::Speculation;
 use dovetail::tree::{Growth, Tree};
 use dovetail::{Model, Result, Sampling, Session, SessionOptions};
 use dovetail_kernels::cpu::Team;
-use std::io::Write;
 use std::sync::Arc;
 
 /// The shape of a made-up drafter.
@@ -45,10 +45,7 @@ impl Shape {
         let mut random = Random(5);
         let mut tensors = Vec::new();
         let mut add = |name: &str, ty: u32, shape: &[usize], mean: f64, deviation: f64| {
-            let n = shape.iter().product();
-            let values: Vec<f32> =
-                (0..n).map(|_| (mean + deviation * random.normal()) as f32).collect();
-            tensors.push(tensor(name, ty, shape, &values));
+            tensors.push(random_tensor(&mut random, name, ty, shape, (mean, deviation)));
         };
         let (h, q, kv) = (t.n_embd, t.n_heads * t.head_dim, t.n_kv_heads * t.head_dim);
         let mut matrices = Vec::new();
@@ -120,10 +117,7 @@ impl Shape {
 }
 
 fn open(parts: &Parts, target: &Arc<Model>) -> Result<Box<dyn Drafter>> {
-    let mut file = tempfile::Builder::new().suffix(".gguf").tempfile().unwrap();
-    file.write_all(&parts.bytes()).unwrap();
-    let setup = Setup { target, n_ctx: N_CTX as usize, threads: 2, path: Some(file.path()) };
-    (draft::kind("dgf").unwrap().open)(&setup)
+    open_drafter("dgf", parts, target)
 }
 
 /// The drafter as the formulas have it.
@@ -183,10 +177,6 @@ impl Textbook {
         let sum: f64 = logits.iter().map(|x| x.exp()).sum();
         logits.iter().map(|x| x - sum.ln()).collect()
     }
-}
-
-fn tiny(name: &str) -> &'static Tiny {
-    ALL.iter().find(|tiny| tiny.name == name).unwrap()
 }
 
 #[test]

@@ -5,23 +5,16 @@ mod common;
 
 use common::bits::sequence;
 use common::gguf::Parts;
-use common::tiny::{ALL, N_CTX, N_VOCAB, Tiny};
+use common::open_drafter;
+use common::tiny::{N_VOCAB, tiny};
 use dovetail::draft::{self, Drafter, Setup};
 use dovetail::gguf::{Array, Value};
 use dovetail::spec::Speculation;
 use dovetail::{Model, Result, Sampling, Session, SessionOptions};
-use std::io::Write;
 use std::sync::Arc;
 
-fn tiny(name: &str) -> &'static Tiny {
-    ALL.iter().find(|tiny| tiny.name == name).unwrap()
-}
-
 fn open(parts: &Parts, target: &Arc<Model>) -> Result<Box<dyn Drafter>> {
-    let mut file = tempfile::Builder::new().suffix(".gguf").tempfile().unwrap();
-    file.write_all(&parts.bytes()).unwrap();
-    let setup = Setup { target, n_ctx: N_CTX as usize, threads: 2, path: Some(file.path()) };
-    (draft::kind("lm").unwrap().open)(&setup)
+    open_drafter("lm", parts, target)
 }
 
 fn write(session: &mut Session, prompt: &[u32], how: &Sampling, n: usize) -> Vec<u32> {

@@ -7,6 +7,7 @@
 
 mod common;
 
+use common::answers::{self, greedy, warm};
 use common::bits::{assert_same_bits, cache_types, logits, sequence, tiny_models};
 use common::naive::{Naive, Rounding};
 use common::tiny::{ALL, N_VOCAB};
@@ -144,21 +145,10 @@ fn session(model: &Arc<Model>, threads: usize, n_ubatch: usize) -> Session {
         .unwrap()
 }
 
-fn greedy() -> Sampling {
-    Sampling { temperature: 0.0, ..Sampling::default() }
-}
-
-fn warm(seed: u64) -> Sampling {
-    Sampling { temperature: 0.8, repeat_penalty: 1.1, seed, ..Sampling::default() }
-}
-
 /// The answer to a prompt: its tokens and its text.
 fn write(s: &mut Session, prompt: &[u32], how: &Sampling, n: usize) -> (Vec<u32>, String) {
-    assert!(s.prompt(prompt, &mut |_, _| true).unwrap());
-    let pieces: Vec<_> =
-        s.generate(how, n).ignore_end(true).collect::<dovetail::Result<_>>().unwrap();
-    let answer = s.tokens()[prompt.len()..].to_vec();
-    (answer, pieces.into_iter().map(|piece| piece.text).collect())
+    let (tokens, text) = answers::write(s, prompt, how, n);
+    (tokens[prompt.len()..].to_vec(), text)
 }
 
 /// Text is the same for every way to get it, and only for the same seed.

@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::answers::{greedy, warm, write};
 use common::bits::{sequence, tiny_models};
 use common::random::Random;
 use common::{load, real_model};
@@ -68,21 +69,6 @@ impl Drafter for Failing {
 fn session(model: &Arc<Model>, threads: usize, n_ctx: usize) -> Session {
     let options = SessionOptions { threads, n_ctx, n_ubatch: 64, ..SessionOptions::default() };
     Session::new(model.clone(), options).unwrap()
-}
-
-fn greedy() -> Sampling {
-    Sampling { temperature: 0.0, ..Sampling::default() }
-}
-
-fn warm(seed: u64) -> Sampling {
-    Sampling { temperature: 0.8, repeat_penalty: 1.1, seed, ..Sampling::default() }
-}
-
-/// All tokens after an answer of up to `n` more, and its text.
-fn write(s: &mut Session, prompt: &[u32], how: &Sampling, n: usize) -> (Vec<u32>, String) {
-    assert!(s.prompt(prompt, &mut |_, _| true).unwrap());
-    let pieces: Vec<_> = s.generate(how, n).ignore_end(true).collect::<Result<_>>().unwrap();
-    (s.tokens().to_vec(), pieces.into_iter().map(|piece| piece.text).collect())
 }
 
 fn check_texts(model: &Arc<Model>, prompt_len: usize, n: usize, growths: &[&str], name: &str) {

@@ -2,7 +2,7 @@
 //!
 //! It runs as a second target, with a cache of its own, on the same team of threads.
 
-use super::{Drafter, Proposer, Row, Setup};
+use super::{Drafter, FileFrom, Proposer, Row, Setup};
 use crate::error::{Error, Result};
 use crate::model::{LoadOptions, Model};
 use crate::target::{CacheTypes, Outputs, Target};
@@ -14,6 +14,7 @@ use std::sync::Arc;
 pub(super) const ROW: Row = Row {
     name: "lm",
     growth: Growth { depth: 3, width: 1, nodes: 4 },
+    file: FileFrom::User,
     open: |setup| Ok(Box::new(Lm::open(setup)?)),
 };
 
@@ -34,7 +35,7 @@ pub struct Lm {
 
 impl Lm {
     fn open(setup: &Setup) -> Result<Lm> {
-        let path = setup.file("lm")?;
+        let path = setup.file(ROW.name)?;
         let options = LoadOptions { threads: setup.threads, ..LoadOptions::default() };
         let model = Model::load(path, options)?;
         let n_shared = shared_tokens(setup.target.tokenizer(), model.tokenizer())

@@ -74,8 +74,21 @@ pub struct Row {
     pub name: &'static str,
     /// The tree it grows where nothing else is asked for.
     pub growth: Growth,
+    /// Where its file comes from.
+    pub file: FileFrom,
     /// One that has seen nothing yet.
     pub open: fn(&Setup) -> Result<Box<dyn Drafter>>,
+}
+
+/// Where a drafter's file comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileFrom {
+    /// It has none.
+    Nowhere,
+    /// It is named.
+    User,
+    /// It is named, or found: see [`find_file`].
+    Shelf,
 }
 
 /// What a drafter is made for: see [`crate::Session::setup`].

@@ -8,7 +8,7 @@
 //! # Source
 //! Saxena, "Prompt lookup decoding", 2023.
 
-use super::{Drafter, Row};
+use super::{Drafter, FileFrom, Row};
 use crate::error::Result;
 use crate::tree::{Growth, Tree};
 use dovetail_kernels::cpu::Team;
@@ -17,6 +17,7 @@ use std::collections::HashMap;
 pub(super) const ROW: Row = Row {
     name: "ngram",
     growth: Growth { depth: 7, width: 2, nodes: 8 },
+    file: FileFrom::Nowhere,
     open: |_| Ok(Box::new(NGram::default())),
 };
 

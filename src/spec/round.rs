@@ -104,9 +104,7 @@ impl Speculation {
     /// # Errors
     /// Those of the drafter, which should then be given up.
     pub fn commit(&mut self, target: &mut Target, first: usize, tokens: &[u32]) -> Result<()> {
-        let (features, team) = target.features_and_team();
-        let mut rows = (0..tokens.len()).map(|r| features.row(r));
-        self.drafter.commit(first, tokens, &mut rows, team)
+        tell(&mut *self.drafter, target, first, tokens, 0..tokens.len())
     }
 
     /// The drafter.
@@ -151,15 +149,26 @@ impl Speculation {
         target.keep(&self.path).map_err(RoundError::Target)?;
         let verified = Instant::now();
         let first = target.kv().len() - self.path.len();
-        let (features, team) = target.features_and_team();
-        let mut rows = self.path.iter().map(|node| features.row(*node));
         let kept = &tokens[first..first + self.path.len()];
-        let committed = self.drafter.commit(first, kept, &mut rows, team);
+        let told = tell(&mut *self.drafter, target, first, kept, self.path.iter().copied());
         self.stats.count(&self.tree, &self.path);
         self.stats.verify_time += verified - grown;
         self.stats.draft_time += (grown - start) + verified.elapsed();
-        committed.map_err(RoundError::Drafter)
+        told.map_err(RoundError::Drafter)
     }
+}
+
+/// Tells a drafter of tokens at positions `first..` and what these rows of the target's last pass handed
+/// out.
+fn tell(
+    drafter: &mut dyn Drafter,
+    target: &mut Target,
+    first: usize,
+    tokens: &[u32],
+    rows: impl Iterator<Item = usize>,
+) -> Result<()> {
+    let (features, team) = target.features_and_team();
+    drafter.commit(first, tokens, &mut rows.map(|r| features.row(r)), team)
 }
 
 /// Whose failure ended a round.

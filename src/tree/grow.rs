@@ -135,10 +135,8 @@ impl Grower {
             propose(&self.frontier, level.clone(), &mut self.proposals)?;
             let first = self.pool.len();
             self.pool.extend(self.proposals.iter().map(|proposal| {
-                let path = self.frontier.log_probs()[proposal.parent];
-                let log_prob = proposal.log_prob;
-                let step = if log_prob.is_nan() { f32::NEG_INFINITY } else { log_prob.min(0.0) };
-                (Proposal { log_prob: path + step, ..*proposal }, None)
+                let log_prob = self.frontier.path_with(proposal.parent, proposal.log_prob);
+                (Proposal { log_prob, ..*proposal }, None)
             }));
             let new = &mut self.pool[first..];
             new.sort_by(|(a, _), (b, _)| b.log_prob.total_cmp(&a.log_prob));

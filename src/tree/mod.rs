@@ -57,12 +57,17 @@ impl Tree {
     ///
     /// Panics where there is no such parent.
     pub fn push(&mut self, parent: usize, token: u32, log_prob: f32) -> Option<usize> {
-        // What is no number is no guess worth anything.
-        let step = if log_prob.is_nan() { f32::NEG_INFINITY } else { log_prob.min(0.0) };
-        self.push_path(parent, token, self.log_probs()[parent] + step)
+        self.push_path(parent, token, self.path_with(parent, log_prob))
     }
 
-    /// The same with the logarithmic probability of the whole path, at most its parent's.
+    /// The logarithmic probability of the path to a guess after `parent`.
+    fn path_with(&self, parent: usize, log_prob: f32) -> f32 {
+        // What is no number is no guess worth anything.
+        let step = if log_prob.is_nan() { f32::NEG_INFINITY } else { log_prob.min(0.0) };
+        self.log_probs()[parent] + step
+    }
+
+    /// [`Tree::push`] with the logarithmic probability of the whole path, at most its parent's.
     fn push_path(&mut self, parent: usize, token: u32, path: f32) -> Option<usize> {
         if let Some(node) = self.child(parent, token) {
             self.log_probs[node] = self.log_probs[node].max(path);

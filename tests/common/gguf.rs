@@ -3,6 +3,7 @@
 use dovetail::Model;
 use dovetail::gguf::{Array, Value};
 use std::io::Write;
+use tempfile::NamedTempFile;
 
 /// Tensor data begin at, and are filled up to, multiples of this.
 const ALIGNMENT: usize = 32;
@@ -52,11 +53,16 @@ impl Parts {
         out
     }
 
-    /// Writes the file to a temporary place and loads it.
-    pub fn load(&self) -> dovetail::Result<Model> {
+    /// Writes the file to a temporary place.
+    pub fn write(&self) -> NamedTempFile {
         let mut file = tempfile::Builder::new().suffix(".gguf").tempfile().unwrap();
         file.write_all(&self.bytes()).unwrap();
-        super::load(file.path())
+        file
+    }
+
+    /// Writes the file to a temporary place and loads it.
+    pub fn load(&self) -> dovetail::Result<Model> {
+        super::load(self.write().path())
     }
 
     /// The tensor `name`.

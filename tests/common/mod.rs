@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! tiny.rs    small llama models with random weights, of any weight type and RoPE scaling
+//! answers.rs answers of a session
 //! bits.rs    logits as bits, token sequences, all made-up models
 //! gguf.rs    a writer of GGUF files
 //! naive.rs   the textbook forward pass in double precision
@@ -10,6 +11,7 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 
+pub mod answers;
 pub mod bits;
 pub mod gguf;
 pub mod naive;
@@ -17,8 +19,10 @@ pub mod place;
 pub mod random;
 pub mod tiny;
 
+use dovetail::draft::{self, Drafter, Setup};
 use dovetail::{LoadOptions, Model};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Where the default model lies, or `None`, said aloud.
 pub fn real_model() -> Option<PathBuf> {
@@ -39,6 +43,18 @@ pub fn real_model() -> Option<PathBuf> {
 /// Loads a model with two threads.
 pub fn load(path: &Path) -> dovetail::Result<Model> {
     Model::load(path, LoadOptions { threads: 2, ..LoadOptions::default() })
+}
+
+/// A drafter of this kind from a file with these contents.
+pub fn open_drafter(
+    kind: &str,
+    parts: &gguf::Parts,
+    target: &Arc<Model>,
+) -> dovetail::Result<Box<dyn Drafter>> {
+    let file = parts.write();
+    let n_ctx = tiny::N_CTX as usize;
+    let setup = Setup { target, n_ctx, threads: 2, path: Some(file.path()) };
+    (draft::kind(kind).unwrap().open)(&setup)
 }
 
 /// A fingerprint of bits: FNV-1a.

@@ -162,10 +162,7 @@ impl Tiny {
         );
         let mut tensors = Vec::new();
         let mut add = |name: &str, ty: u32, shape: &[usize], mean: f64, deviation: f64| {
-            let n = shape.iter().product();
-            let values: Vec<f32> =
-                (0..n).map(|_| (mean + deviation * random.normal()) as f32).collect();
-            tensors.push(tensor(name, ty, shape, &values));
+            tensors.push(random_tensor(&mut random, name, ty, shape, (mean, deviation)));
         };
         let (q, kv) = (self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim);
         let (e, ff) = (self.n_embd, self.n_ff);
@@ -255,6 +252,24 @@ impl Tiny {
         };
         Some((0..self.n_rotated / 2).map(|i| divisor(i) as f32).collect())
     }
+}
+
+/// The model of this name.
+pub fn tiny(name: &str) -> &'static Tiny {
+    ALL.iter().find(|tiny| tiny.name == name).unwrap()
+}
+
+/// A tensor of random values, quantised.
+pub fn random_tensor(
+    random: &mut Random,
+    name: &str,
+    type_id: u32,
+    shape: &[usize],
+    (mean, deviation): (f64, f64),
+) -> Tensor {
+    let n = shape.iter().product();
+    let values: Vec<f32> = (0..n).map(|_| (mean + deviation * random.normal()) as f32).collect();
+    tensor(name, type_id, shape, &values)
 }
 
 /// A tensor of the given values, quantised.

@@ -7,10 +7,9 @@ use crate::argv;
 use crate::log::Log;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser};
-use dovetail::spec::Speculation;
 use dovetail::target::{CacheType, CacheTypes};
 use dovetail::tree::Growth;
-use dovetail::{ChatTemplate, Error, Repack, Result, Sampling, Session, draft};
+use dovetail::{ChatTemplate, Error, Repack, Result, Sampling, draft};
 use std::ffi::OsString;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::RangeInclusive;
@@ -182,20 +181,20 @@ pub struct Args {
     /// trained for the model; auto, dgf where there is one, or what -md names
     #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = spec_type)]
     #[arg(env = "DOVETAIL_SPEC_TYPE", help_heading = "Speculation and devices")]
-    spec_type: SpecType,
+    pub spec_type: SpecType,
     /// The drafter's file [-md]
     #[arg(long, value_name = "FILE", env = "DOVETAIL_MODEL_DRAFT")]
     #[arg(help_heading = "Speculation and devices")]
-    model_draft: Option<PathBuf>,
+    pub model_draft: Option<PathBuf>,
     /// How large a tree of guesses grows: chain:K, or beam:DEPTH,WIDTH,NODES [default: the drafter's]
     #[arg(long, value_name = "SHAPE", env = "DOVETAIL_TREE")]
     #[arg(help_heading = "Speculation and devices")]
-    tree: Option<Growth>,
+    pub tree: Option<Growth>,
     /// Guesses on a path at most, in place of the tree's depth [--draft-max, --draft]
     #[arg(long, value_name = "N", visible_aliases = ["draft-max", "draft"])]
     #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=63))]
     #[arg(env = "DOVETAIL_SPEC_DRAFT_N_MAX", help_heading = "Speculation and devices")]
-    spec_draft_n_max: Option<usize>,
+    pub spec_draft_n_max: Option<usize>,
     /// Accepted for llama.cpp's sake: the model runs on the CPU [-ngl]
     #[arg(long, visible_alias = "n-gpu-layers", value_name = "N", allow_negative_numbers = true)]
     #[arg(help_heading = "Speculation and devices")]
@@ -220,9 +219,12 @@ pub struct Args {
 
 /// Who guesses.
 #[derive(Clone, Debug)]
-enum SpecType {
+pub enum SpecType {
+    /// A trained drafter if there is one, or what is named.
     Auto,
+    /// Nobody.
     None,
+    /// A drafter of this kind.
     Kind(&'static draft::Row),
 }
 
@@ -298,56 +300,6 @@ impl Args {
             let n = self.threads();
             log.note(&format!("-tb has no effect: the prompt too runs on {n} threads"));
         }
-        Ok(())
-    }
-
-    /// Lets somebody guess for this session, if anyone is to.
-    ///
-    /// # Errors
-    /// When the drafter that was asked for cannot be opened, or is for another model. One that nobody
-    /// asked for is left alone then, and a line says so.
-    pub fn speculate(&self, session: &mut Session, log: &Log) -> Result<()> {
-        let target = session.model().clone();
-        let named = self.model_draft.clone();
-        let found = || draft::find_file(&target);
-        let (row, path) = match (&self.spec_type, named) {
-            (SpecType::None, None) => return Ok(()),
-            (SpecType::Kind(row), path) if row.name == "dgf" => (*row, path.or_else(found)),
-            (SpecType::Kind(row), Some(path)) if row.name == "lm" => (*row, Some(path)),
-            (SpecType::Kind(row), None) => (*row, None),
-            (SpecType::None | SpecType::Kind(_), Some(path)) => {
-                let path = path.display();
-                return Err(Error::Invalid(format!(
-                    "-md {path} is of no use to this --spec-type; leave one of them out"
-                )));
-            }
-            (SpecType::Auto, Some(path)) => (draft::kind_of(&path)?, Some(path)),
-            (SpecType::Auto, None) => {
-                let Some(path) = found() else { return Ok(()) };
-                if let Err(error) = self.open(session, draft::kind_of(&path)?, Some(&path), log) {
-                    log.note(&format!("going on without a drafter: {error}"));
-                }
-                return Ok(());
-            }
-        };
-        self.open(session, row, path.as_deref(), log)
-    }
-
-    fn open(
-        &self,
-        session: &mut Session,
-        row: &draft::Row,
-        path: Option<&Path>,
-        log: &Log,
-    ) -> Result<()> {
-        let mut growth = self.tree.unwrap_or(row.growth);
-        if let Some(depth) = self.spec_draft_n_max {
-            growth = growth.with_depth(depth);
-        }
-        let drafter = (row.open)(&session.setup(path))?;
-        session.speculate(Some(Speculation::new(drafter, growth)))?;
-        let from = path.map(|path| format!(" from {}", path.display())).unwrap_or_default();
-        log.detail(&format!("drafter {}{from}, tree {growth}", row.name));
         Ok(())
     }
 

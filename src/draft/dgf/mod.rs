@@ -23,7 +23,7 @@ mod file;
 
 pub(super) use file::{ARCH, target_of};
 
-use super::{Drafter, Proposer, Row, Setup};
+use super::{Drafter, FileFrom, Proposer, Row, Setup};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::target::{Buffers, CacheTypes, KvCache, Pass, Room};
@@ -37,6 +37,7 @@ use std::sync::Arc;
 pub(super) const ROW: Row = Row {
     name: "dgf",
     growth: Growth { depth: 4, width: 3, nodes: 8 },
+    file: FileFrom::Shelf,
     open: |setup| Ok(Box::new(Dgf::open(setup)?)),
 };
 
@@ -82,7 +83,7 @@ struct Rows {
 
 impl Dgf {
     fn open(setup: &Setup) -> Result<Dgf> {
-        let path = setup.file("dgf")?;
+        let path = setup.file(ROW.name)?;
         let kernels = Kernels::choose().map_err(Error::Invalid)?;
         let file = File::open(path, setup.target, setup.threads)?;
         let c = &file.config;
