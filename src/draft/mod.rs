@@ -171,7 +171,8 @@ pub fn kind(name: &str) -> std::result::Result<&'static Row, String> {
 pub fn kind_of(path: &Path) -> Result<&'static Row> {
     let gguf = Gguf::open_with(path, OpenOptions::default())?;
     let arch = gguf.metadata().get_str("general.architecture")?;
-    Ok(if arch == Some(dgf::ARCH) { &dgf::ROW } else { &lm::ROW })
+    let trained = arch.is_some_and(|arch| dgf::ARCHITECTURES.contains(&arch));
+    Ok(if trained { &dgf::ROW } else { &lm::ROW })
 }
 
 #[cfg(test)]
