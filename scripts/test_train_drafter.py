@@ -144,6 +144,11 @@ class TrainDrafter(unittest.TestCase):
         parity = json.loads((self.out / "whole.parity.json").read_text())
         self.assertEqual([len(step["tokens"]) for step in parity["steps"]], [8, 8, 8])
 
+    def test_a_drafter_without_taps_is_exported(self):
+        run("train", self.model, "--out", self.out, "--name", "untapped", *TRAIN, "--taps", "none", "--stop-at", 0)
+        run("export", self.model, "--out", self.out, "--name", "untapped")
+        self.assertNotIn(f"{model.PREFIX}.feature_layers", gguf.GGUFReader(self.out / "untapped.gguf").fields)
+
     def test_evaluation_agrees_with_drafting_one_round_at_a_time(self):
         run("evaluate", self.model, "--out", self.out, "--name", "whole")
         told = json.loads((self.out / "whole.eval.json").read_text())["answers"]

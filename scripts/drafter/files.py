@@ -129,7 +129,7 @@ def tiny(options):
     writer = gguf.GGUFWriter(options.model, "llama")
     writer.add_block_count(layers), writer.add_embedding_length(width), writer.add_feed_forward_length(ffn)
     writer.add_head_count(heads), writer.add_head_count_kv(kv_heads), writer.add_rope_freq_base(10000.0)
-    writer.add_layer_norm_rms_eps(1e-5), writer.add_rope_dimension_count(width // heads)
+    writer.add_layer_norm_rms_eps(1e-5), writer.add_rope_dimension_count(width // heads), writer.add_context_length(1024)
     writer.add_tokenizer_model("gpt2"), writer.add_tokenizer_pre("smollm"), writer.add_token_list(tokens)
     writer.add_token_types([3] * 3 + [1] * 257), writer.add_token_merges(["t h"])
     writer.add_bos_token_id(1), writer.add_eos_token_id(2)
