@@ -284,6 +284,8 @@ fn guesses_are_those_of_the_textbook() {
             own: Naive::new(own, &parts, Rounding::Engine),
         };
         let mut drafter = open(&parts, &target).unwrap();
+        let taps = if shape.taps.is_empty() { &[t.n_layers as u32] } else { shape.taps };
+        assert!(drafter.taps().iter().copied().eq(taps.iter().map(|tap| *tap as usize)));
         let (mut random, team) = (Random(3), &mut Team::new(2));
         let width = t.n_embd * shape.taps.len().max(1);
         let mut tokens = sequence(300, N_VOCAB, 8);
