@@ -286,18 +286,37 @@ impl Step<'_> {
     /// Fuses the features of the rows with their tokens and takes them through the blocks; the head for
     /// some of them.
     fn run(&mut self, with_head: Range<usize>) {
+        self.fuse();
+        let Step { target, file, rows, pass } = self;
+        let (h, Rows { wide, feature, .. }) = (file.config.n_embd, &**rows);
+        for r in 0..pass.n {
+            pass.set_hidden(r, &feature[r * h..][..h]);
+        }
+        let given = if let Fusion::Attention { .. } = file.fusion { wide } else { feature };
+        pass.blocks(&file.layers, given);
+        pass.head(file.output_norm.as_deref(), file.head(target), with_head);
+    }
+
+    /// Makes of the features, (n, H), what enters the blocks; what attention of EAGLE-3's first one reads
+    /// is left in `wide`, (n, 2 H).
+    fn fuse(&mut self) {
         let Step { target, file, rows, pass } = self;
         let (h, eps, n, kernels) = (file.config.n_embd, file.config.rms_eps, pass.n, pass.kernels);
         let Rows { tokens, wide, feature, token, gate, row, ones, .. } = &mut **rows;
         // Embedding and feature side by side: (n, 2 H).
         for (r, pair) in wide.chunks_exact_mut(2 * h).take(n).enumerate() {
             let (e, f) = pair.split_at_mut(h);
-            file.embed(target, tokens[r], e);
-            f.copy_from_slice(&feature[r * h..][..h]);
-            if let Some([feature_norm, token_norm]) = &file.norms {
-                row.copy_from_slice(e);
-                (kernels.rms_norm)(row, token_norm, eps, e);
-                (kernels.rms_norm)(&feature[r * h..][..h], feature_norm, eps, f);
+            let x = &feature[r * h..][..h];
+            file.embed(target, tokens[r], row);
+            match &file.norms {
+                Some([feature_norm, token_norm]) => {
+                    (kernels.rms_norm)(row, token_norm, eps, e);
+                    (kernels.rms_norm)(x, feature_norm, eps, f);
+                }
+                None => {
+                    e.copy_from_slice(row);
+                    f.copy_from_slice(x);
+                }
             }
         }
         match &file.fusion {
@@ -328,11 +347,5 @@ impl Step<'_> {
             }
             Fusion::Attention { normed: false } => {}
         }
-        for r in 0..n {
-            pass.set_hidden(r, &feature[r * h..][..h]);
-        }
-        let given = if let Fusion::Attention { .. } = file.fusion { wide } else { feature };
-        pass.blocks(&file.layers, given);
-        pass.head(file.output_norm.as_deref(), file.head(target), with_head);
     }
 }
