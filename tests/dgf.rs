@@ -9,7 +9,7 @@ use common::naive::{Naive, Rounding};
 use common::open_drafter;
 use common::random::Random;
 use common::tiny::{N_VOCAB, RMS_EPS, Tiny, random_tensor, tiny, types};
-use dovetail::draft::{self, Drafter, Setup};
+use dovetail::draft::{self, Drafter, Guesser, Setup};
 use dovetail::gguf::{Array, Value};
 use dovetail::spec::Speculation;
 use dovetail::tree::{Growth, Tree};
@@ -208,7 +208,7 @@ fn guesses_are_those_of_the_textbook() {
         }
         for round in 0..3 {
             let mut tree = Tree::new(*tokens.last().unwrap());
-            drafter.expand(&tokens, growth, &mut tree, team).unwrap();
+            drafter.expand(&tokens, &mut Guesser::new(growth), &mut tree, team).unwrap();
             assert_eq!(tree.len(), growth.nodes, "{shape:?}");
             let hidden: Vec<Vec<f64>> = hidden[..tokens.len() - 1]
                 .iter()

@@ -6,7 +6,7 @@ use common::answers::{greedy, warm, write};
 use common::bits::{sequence, tiny_models};
 use common::random::Random;
 use common::{load, real_model};
-use dovetail::draft::{Drafter, NGram};
+use dovetail::draft::{Drafter, Guesser, NGram};
 use dovetail::spec::Speculation;
 use dovetail::tree::{Growth, Tree};
 use dovetail::{Error, Model, Result, Sampling, Session, SessionOptions, Stop};
@@ -26,10 +26,11 @@ impl Drafter for Oracle {
     fn expand(
         &mut self,
         tokens: &[u32],
-        growth: Growth,
+        guesser: &mut Guesser,
         tree: &mut Tree,
         _: &mut Team,
     ) -> Result<()> {
+        let growth = guesser.growth();
         assert_eq!(tokens, &self.text[..tokens.len()], "the drafter is told the sequence");
         let (mut node, mut on_the_way) = (0, true);
         for depth in 0..growth.depth {
@@ -44,7 +45,7 @@ impl Drafter for Oracle {
             let Some(child) = tree.push(node, token, -0.1) else { break };
             node = child;
         }
-        tree.prune(growth.nodes);
+        guesser.prune(tree);
         Ok(())
     }
 }
@@ -56,7 +57,7 @@ struct Failing {
 }
 
 impl Drafter for Failing {
-    fn expand(&mut self, _: &[u32], _: Growth, tree: &mut Tree, _: &mut Team) -> Result<()> {
+    fn expand(&mut self, _: &[u32], _: &mut Guesser, tree: &mut Tree, _: &mut Team) -> Result<()> {
         if self.rounds == 0 {
             return (self.how)(tree);
         }
@@ -215,10 +216,11 @@ impl Drafter for Stubborn {
     fn expand(
         &mut self,
         tokens: &[u32],
-        growth: Growth,
+        guesser: &mut Guesser,
         tree: &mut Tree,
         _: &mut Team,
     ) -> Result<()> {
+        let growth = guesser.growth();
         let mut node = 0;
         for token in self.0[tokens.len()..].iter().take(growth.depth) {
             node = tree.push(node, *token, -0.1).expect("room for a chain");
