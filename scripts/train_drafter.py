@@ -113,6 +113,7 @@ def main():
     add("--look-every", type=int, default=500, help="train: steps between looks at held-out text and checkpoints [default: 500]")
     add("--batch", type=int, default=16, help="train: dialogues a step [default: 16]")
     add("--start", type=pathlib.Path, help="train: begin with the weights of this checkpoint, of the same shape")
+    add("--eager", action="store_true", help="train: operation by operation on a GPU too, not as a graph")
     add("--optimiser", choices=["muon", "adamw"], default="muon")
     add("--lr", type=float, help=f"train: highest learning rate [default: {LEARNING_RATES}]")
     add("--clip", type=float, default=0.5)
