@@ -25,6 +25,8 @@ HELD_OUT, LOOKED_AT = 128, 32
 USER_WEIGHT = 0.1
 STEP_DECAY = 0.85
 LOG_EVERY, WARM_UP, MEASURED = 20, 100, 60
+# Share of the steps that the plot leaves out at its beginning.
+SKIPPED = 0.02
 
 
 class Data:
@@ -134,9 +136,9 @@ class Training:
         elif options.start:
             self.take_weights(self.read(options.start))
         n_weights = sum(p.numel() for p in self.weights.values())
-        self.recipe = (
+        self.recipe = lambda: (
             f"{options.fusion}, {options.blocks} blocks, {n_weights / 1e6:.1f} M weights; {self.data.ids.numel() / 1e6:.1f} M "
-            f"self-written tokens, batch {options.batch} x {self.data.ids.shape[1]}, {options.steps_ahead} steps unrolled, "
+            f"self-written tokens, {self.step} steps of {options.batch} x {self.data.ids.shape[1]}, {size} draft tokens, {options.steps_ahead} steps unrolled, "
             f"{options.optimiser} {options.lr:g}, hard {options.hard:g}, align {options.align:g}, seed {options.seed}")
         print(f"{options.name}: {n_weights / 1e6:.2f} M weights, {len(self.data.ids)} rows, draft vocabulary {size} covers "
               f"{covered[size - 1]:.4f} of the answers; from step {self.step}", flush=True)
@@ -177,7 +179,7 @@ class Training:
         part = self.path.with_suffix(".part")
         torch.save({
             "config": self.config, "draft_tokens": self.draft_tokens.cpu(), "order": self.order, "step": self.step,
-            "total": self.total, "weights": {name: p.detach() for name, p in self.weights.items()}, "recipe": self.recipe,
+            "total": self.total, "weights": {name: p.detach() for name, p in self.weights.items()}, "recipe": self.recipe(),
             "random": torch.get_rng_state(), "optimisers": [optimiser.state_dict() for optimiser in self.optimisers]}, part)
         os.replace(part, self.path)
 
@@ -324,11 +326,13 @@ def taps_of(text, layers):
 def plot(log, path, name):
     """Loss and held-out chain length over the steps, as a plain SVG."""
     records = [json.loads(line) for line in open(log, encoding="utf-8")]
+    most = max((r["step"] for r in records), default=1)
+    # The first steps' loss would leave the rest a flat line.
+    records = [r for r in records if r["step"] > SKIPPED * most]
     curves = [("loss", "#1f77b4", [(r["step"], r["loss"]) for r in records if "loss" in r]),
               ("accepted + 1, chain of 7, held out", "#d62728", [(r["step"], r["held_out"]["chain"]) for r in records if "held_out" in r])]
     parts = ['<svg xmlns="http://www.w3.org/2000/svg" width="720" height="400" font-family="sans-serif" font-size="12">',
              '<rect width="720" height="400" fill="white"/>', f'<text x="360" y="20" text-anchor="middle">{name}</text>']
-    most = max((r["step"] for r in records), default=1)
     for n, (label, colour, points) in enumerate(curves):
         if not points:
             continue
