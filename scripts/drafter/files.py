@@ -57,7 +57,8 @@ def export(options, target, tokenizer, chat):
     writer.add_float32(f"{p}.attention.layer_norm_rms_epsilon", s.epsilon)
     writer.add_float32(f"{p}.rope.freq_base", s.theta)
     writer.add_string(f"{p}.fusion", config.fusion)
-    writer.add_key_value(f"{p}.feature_layers", config.taps, gguf.GGUFValueType.ARRAY, gguf.GGUFValueType.UINT32)
+    if config.taps:
+        writer.add_key_value(f"{p}.feature_layers", config.taps, gguf.GGUFValueType.ARRAY, gguf.GGUFValueType.UINT32)
     for name, value in saved["weights"].items():
         value = value.float().cpu().numpy()
         if value.ndim == 1:

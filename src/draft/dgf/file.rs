@@ -86,7 +86,7 @@ impl File {
         if width != t.n_embd {
             return wrong(format!("is {width} wide, its target {}", t.n_embd));
         }
-        let asked = metadata.require_u32_array(&key("feature_layers"))?;
+        let asked = metadata.get_u32_array(&key("feature_layers"))?.unwrap_or_default();
         for (name, expected) in [("block_count", t.n_layers), ("vocabulary", t.n_vocab)] {
             let found = metadata.require_u32(&key(&format!("target.{name}")))? as usize;
             if found != expected {
