@@ -4,6 +4,7 @@
     pip install torch numpy gguf tokenizers jinja2
     python3 scripts/test_train_drafter.py
 """
+import base64
 import json
 import os
 import pathlib
@@ -18,7 +19,7 @@ import torch
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
-from drafter import evaluate, model, target as targets  # noqa: E402
+from drafter import evaluate, model, target as targets, train  # noqa: E402
 
 TRAIN = ["--steps", "60", "--batch", "8", "--steps-ahead", "3", "--vocabulary", "96", "--look-every", "20", "--lr", "1e-2"]
 
@@ -145,9 +146,40 @@ class TrainDrafter(unittest.TestCase):
         self.assertEqual([len(step["tokens"]) for step in parity["steps"]], [8, 8, 8])
 
     def test_a_drafter_without_taps_is_exported(self):
-        run("train", self.model, "--out", self.out, "--name", "untapped", *TRAIN, "--taps", "none", "--stop-at", 0)
-        run("export", self.model, "--out", self.out, "--name", "untapped")
-        self.assertNotIn(f"{model.PREFIX}.feature_layers", gguf.GGUFReader(self.out / "untapped.gguf").fields)
+        run("train", self.model, "--out", self.out, "--name", "final", *TRAIN, "--fusion", "fc", "--taps", "none", "--stop-at", 2)
+        run("export", self.model, "--out", self.out, "--name", "final")
+        reader = gguf.GGUFReader(self.out / "final.gguf")
+        self.assertNotIn(f"{model.PREFIX}.feature_layers", reader.fields)
+        self.assertNotIn("features.weight", {t.name for t in reader.tensors})
+        told = json.loads((self.out / "final.parity.json").read_text())
+        self.assertEqual(len(base64.b64decode(told["features_base64"])), (len(told["tokens"]) - 1) * 64 * 4)
+
+    def test_tokens_of_the_prompt_are_drafted_if_asked_for(self):
+        target, _, _ = targets.load(self.model, torch.device("cpu"), torch.float32)
+        saved, of = self.checkpoint("whole"), np.load(self.out / "answers.npz")
+        judge_of = lambda tokens: evaluate.Judge(model.Drafter(saved["config"]), saved["weights"], target, tokens, torch.float32)
+        few, start, end = saved["order"][:40], int(of["starts"][0]), int(of["ends"][0])
+        ids = torch.from_numpy(of["ids"][:1].astype(np.int64))
+        told = ids, [start], [end], ["qa"]
+        masked = evaluate.on_answers(judge_of(torch.arange(260)), *told, static=few)
+        both = torch.cat((few, ids[0, :start])).unique()
+        self.assertGreater(len(both), 40)
+        self.assertEqual(masked, evaluate.on_answers(judge_of(both), *told))
+
+    def test_muon_turns_each_matrix_by_itself(self):
+        torch.manual_seed(0)
+        start, gradients = torch.randn(3, 6, 4), torch.randn(2, 3, 6, 4)
+        def after(which):
+            parameters = [start[n].clone().requires_grad_() for n in which]
+            optimiser = train.Muon(parameters, 0.1)
+            for step in gradients:
+                for p, n in zip(parameters, which):
+                    p.grad = step[n].clone()
+                optimiser.step()
+            return dict(zip(which, parameters))
+        together = after([0, 1, 2])
+        for n in range(3):
+            self.assertTrue(torch.allclose(together[n], after([n])[n], atol=1e-6))
 
     def test_evaluation_agrees_with_drafting_one_round_at_a_time(self):
         run("evaluate", self.model, "--out", self.out, "--name", "whole")

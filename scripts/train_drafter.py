@@ -63,7 +63,8 @@ def evaluated(options, target, tokenizer, chat):
     draft = files.draft_tokens_of(saved, options)
     dtype = torch.bfloat16 if target.device.type == "cuda" else torch.float32
     on_device = {name: value.to(target.device) for name, value in weights.items()}
-    judge = evaluate.Judge(model.Drafter(saved["config"]), on_device, target, draft, dtype)
+    judge_of = lambda tokens: evaluate.Judge(model.Drafter(saved["config"]), on_device, target, tokens, dtype)
+    judge = judge_of(draft)
     data = train.Data(options.out, target.device, options.files)
     result = {"drafter": str(path.name if path.exists() else options.name), "draft_tokens": len(draft), "recipe": saved["recipe"],
               "held_out": evaluate.held_out(judge, data.held_ids.long(), data.held_roles)}
@@ -71,16 +72,21 @@ def evaluated(options, target, tokenizer, chat):
     if answers.exists():
         of = np.load(answers)
         ids = torch.from_numpy(of["ids"].astype(np.int64)).to(target.device)
-        result["answers"] = evaluate.on_answers(judge, ids, of["starts"].tolist(), of["ends"].tolist(), of["categories"].tolist())
+        told = ids, of["starts"].tolist(), of["ends"].tolist(), of["categories"].tolist()
+        result["answers"] = evaluate.on_answers(judge, *told)
+        if options.prompt_tokens:
+            judge = judge_of(torch.arange(target.shape.vocabulary))
+            result["answers_with_prompt_tokens"] = evaluate.on_answers(judge, *told, static=draft.to(target.device))
     (options.out / f"{options.name}.eval.json").write_text(json.dumps(result, indent=1) + "\n")
     held = result["held_out"]
     print(f"{result['drafter']}, {len(draft)} draft tokens: held out, chain of {evaluate.DEPTH}: {held['chain']:.3f}")
     for which in ("top1", "top2", "top4"):
         print(f"  {which}  " + " ".join(f"{x:.3f}" for x in held[which]))
-    for n, (shape, lengths) in enumerate(result.get("answers", {}).items()):
-        if n == 0:
-            print("  " + " " * 8 + "".join(f"{category[:12]:>14}" for category in lengths))
-        print(f"  {shape:8}" + "".join(f"{length:14.2f}" for length in lengths.values()), flush=True)
+    for name in ("answers", "answers_with_prompt_tokens"):
+        for n, (shape, lengths) in enumerate(result.get(name, {}).items()):
+            if n == 0:
+                print(f"  {name}\n  " + " " * 8 + "".join(f"{category[:12]:>14}" for category in lengths))
+            print(f"  {shape:8}" + "".join(f"{length:14.2f}" for length in lengths.values()), flush=True)
 
 
 def main():
@@ -113,6 +119,8 @@ def main():
     add("--look-every", type=int, default=500, help="train: steps between looks at held-out text and checkpoints [default: 500]")
     add("--batch", type=int, default=16, help="train: dialogues a step [default: 16]")
     add("--start", type=pathlib.Path, help="train: begin with the weights of this checkpoint, of the same shape")
+    add("--eager", action="store_true", help="train: operation by operation on a GPU too, not as a graph")
+    add("--prompt-tokens", action="store_true", help="evaluate: let the tokens of an answer's prompt be drafted too")
     add("--optimiser", choices=["muon", "adamw"], default="muon")
     add("--lr", type=float, help=f"train: highest learning rate [default: {LEARNING_RATES}]")
     add("--clip", type=float, default=0.5)

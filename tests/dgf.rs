@@ -1,21 +1,23 @@
-//! The trained drafter: its guesses are those of the textbook, a wrong file is refused, and the text is
-//! that of plain decoding whatever it guesses.
+//! The trained drafter: its guesses are those of the textbook, a wrong file is refused, the text is that
+//! of plain decoding whatever it guesses, and grown with its target it guesses the same.
 
 mod common;
 
 use common::bits::sequence;
 use common::gguf::{Parts, Tensor};
 use common::naive::{Naive, Rounding};
-use common::open_drafter;
 use common::random::Random;
-use common::tiny::{N_VOCAB, RMS_EPS, Tiny, random_tensor, tiny, types};
-use dovetail::draft::{self, Drafter, Setup};
+use common::tiny::{N_CTX, N_VOCAB, RMS_EPS, Tiny, random_tensor, tiny, types};
+use common::{load, open_drafter};
+use dovetail::draft::{self, Drafter, Guesser, Setup};
 use dovetail::gguf::{Array, Value};
 use dovetail::spec::Speculation;
 use dovetail::tree::{Growth, Tree};
 use dovetail::{Model, Result, Sampling, Session, SessionOptions};
 use dovetail_kernels::cpu::Team;
-use std::sync::Arc;
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
 
 /// The shape of a made-up drafter.
 #[derive(Clone, Copy, Debug)]
@@ -300,7 +302,7 @@ fn guesses_are_those_of_the_textbook() {
         }
         for round in 0..3 {
             let mut tree = Tree::new(*tokens.last().unwrap());
-            drafter.expand(&tokens, growth, &mut tree, team).unwrap();
+            drafter.expand(&tokens, &mut Guesser::new(growth), &mut tree, team).unwrap();
             assert_eq!(tree.len(), growth.nodes, "{shape:?}");
             let hidden: Vec<Vec<f64>> = hidden[..tokens.len() - 1]
                 .iter()
@@ -570,4 +572,142 @@ fn wrong_files_are_refused() {
     assert!(
         open(&good, &other).err().expect("another target").to_string().contains("another model")
     );
+}
+
+/// Runs scripts/inflate and returns what it says if it fails. `None`, said aloud, where Python or the
+/// package it installs is missing.
+fn inflate(arguments: &[&str]) -> Option<std::result::Result<(), String>> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/inflate");
+    let output = match Command::new("python3").arg(script).args(arguments).output() {
+        Ok(output) => output,
+        Err(error) => {
+            eprintln!("SKIPPED: python3 cannot be run: {error}");
+            return None;
+        }
+    };
+    let said = String::from_utf8(output.stderr).unwrap();
+    if ["cannot be installed", "cannot make"].iter().any(|missing| said.contains(missing)) {
+        eprintln!("SKIPPED: {said}");
+        return None;
+    }
+    Some(if output.status.success() { Ok(()) } else { Err(said) })
+}
+
+/// A drafter, and what it is told and guesses.
+struct Witness {
+    drafter: Box<dyn Drafter>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+#[derive(Default)]
+struct Seen {
+    hidden: Vec<Vec<f32>>, // a row for each position, (taps, H)
+    guesses: Vec<Tree>,
+}
+
+impl Drafter for Witness {
+    fn taps(&self) -> &[usize] {
+        self.drafter.taps()
+    }
+
+    fn commit(
+        &mut self,
+        first: usize,
+        tokens: &[u32],
+        features: &mut dyn Iterator<Item = &[f32]>,
+        team: &mut Team,
+    ) -> Result<()> {
+        let rows: Vec<&[f32]> = features.collect();
+        self.seen.lock().unwrap().hidden.extend(rows.iter().map(|row| row.to_vec()));
+        self.drafter.commit(first, tokens, &mut rows.into_iter(), team)
+    }
+
+    fn expand(
+        &mut self,
+        tokens: &[u32],
+        guesser: &mut Guesser,
+        tree: &mut Tree,
+        team: &mut Team,
+    ) -> Result<()> {
+        self.drafter.expand(tokens, guesser, tree, team)?;
+        self.seen.lock().unwrap().guesses.push(*tree);
+        Ok(())
+    }
+}
+
+/// The likeliest text of a target, and what its drafter is told and guesses meanwhile.
+fn watched(target: &Path, drafter: &Path) -> (Vec<u32>, Seen) {
+    let target = Arc::new(load(target).unwrap());
+    let setup = Setup { target: &target, n_ctx: N_CTX as usize, threads: 2, path: Some(drafter) };
+    let seen = Arc::new(Mutex::default());
+    let drafter = (draft::kind("dgf").unwrap().open)(&setup).unwrap();
+    let witness = Box::new(Witness { drafter, seen: Arc::clone(&seen) });
+    let options = SessionOptions { threads: 2, ..SessionOptions::default() };
+    let mut session = Session::new(target.clone(), options).unwrap();
+    session.speculate(Some(Speculation::new(witness, "beam:4,3,9".parse().unwrap()))).unwrap();
+    session.prompt(&sequence(40, N_VOCAB, 3), &mut |_, _| true).unwrap();
+    let greedy = Sampling { temperature: 0.0, ..Sampling::default() };
+    session.generate(&greedy, 40).ignore_end(true).for_each(|piece| drop(piece.unwrap()));
+    assert!(session.take_drafter_error().is_none());
+    let seen = std::mem::take(&mut *seen.lock().unwrap());
+    (session.tokens().to_vec(), seen)
+}
+
+#[test]
+fn grown_with_its_target_it_guesses_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let [small, own, big, grown] = ["small", "own", "big", "grown"].map(at);
+    let t = tiny("f32");
+    let parts = t.parts();
+    std::fs::write(&small, parts.bytes()).unwrap();
+    let target = Arc::new(parts.load().unwrap());
+    let drafter = ["--drafter", &own, &grown];
+    for (i, shape) in SHAPES.into_iter().enumerate() {
+        std::fs::write(&own, shape.parts(t, &target).bytes()).unwrap();
+        // Heads move; where weights have eight bits, heads are no whole blocks, and rounding must not
+        // differ either.
+        let (width, kv_heads) = if shape.ty == types::Q8_0 { ("256", "16") } else { ("192", "4") };
+        let sizes = ["--width", width, "--ffn", "160", "--layers", "3", "--kv-heads", kv_heads];
+        // The second drafter is for a target that is there already.
+        let sizes = if i == 1 { &sizes[..0] } else { &sizes[..] };
+        match inflate(&[&[&*small, &*big], &drafter[..], sizes].concat()) {
+            Some(done) => done.unwrap(),
+            None => return,
+        }
+        inflate(&[&[&*small, &*big, "--check"], &drafter[..]].concat()).unwrap().unwrap();
+        let width: usize = width.parse().unwrap();
+        let (text, one) = watched(small.as_ref(), own.as_ref());
+        let (grown_text, other) = watched(big.as_ref(), grown.as_ref());
+        assert_eq!(grown_text, text, "{shape:?}");
+        assert!(one.guesses.len() > 10 && one.hidden.len() >= text.len() - 1);
+        assert_eq!(other.hidden.len(), one.hidden.len());
+        for (row, grown_row) in one.hidden.iter().zip(&other.hidden) {
+            for (x, wide) in row.chunks(t.n_embd).zip(grown_row.chunks(width)) {
+                assert!(x.iter().zip(wide).all(|(a, b)| (a - b).abs() < 0.01), "{shape:?}");
+                assert!(wide[t.n_embd..].iter().all(|x| *x == 0.0), "{shape:?}");
+            }
+        }
+        assert_eq!(other.guesses.len(), one.guesses.len());
+        for (tree, grown_tree) in one.guesses.iter().zip(&other.guesses) {
+            assert_eq!(grown_tree.tokens(), tree.tokens(), "{shape:?}");
+            assert_eq!(grown_tree.masks(), tree.masks(), "{shape:?}");
+            let mut pairs = tree.log_probs().iter().zip(grown_tree.log_probs());
+            assert!(pairs.all(|(a, b)| (a - b).abs() < 0.01), "{shape:?}");
+        }
+    }
+    // Another target's drafter, and a big target of another small one.
+    let other = at("other");
+    std::fs::write(&other, tiny("linear").parts().bytes()).unwrap();
+    let fails = |arguments: &[&str]| {
+        let said = inflate(&[arguments, &drafter[..]].concat()).unwrap().unwrap_err();
+        assert!(said.starts_with("error: ") && said.lines().count() == 1, "{said}");
+        said
+    };
+    let sizes = ["--width", "128", "--ffn", "160", "--layers", "2"];
+    let said = fails(&[&[&*other, &*at("none")], &sizes[..]].concat());
+    assert!(said.contains("was trained for another model"), "{said}");
+    assert!(!Path::new(&at("none")).exists());
+    let said = fails(&[&*other, &*big]);
+    assert!(said.contains("grown; make it anew"), "{said}");
 }

@@ -6,8 +6,9 @@ use common::answers::{greedy, warm, write};
 use common::bits::{sequence, tiny_models};
 use common::random::Random;
 use common::{load, real_model};
-use dovetail::draft::{Drafter, NGram};
-use dovetail::spec::Speculation;
+use dovetail::draft::{self, Drafter, Guesser, NGram};
+use dovetail::spec::{Sampler, SpecSampling, Speculation};
+use dovetail::target::{Outputs, Target};
 use dovetail::tree::{Growth, Tree};
 use dovetail::{Error, Model, Result, Sampling, Session, SessionOptions, Stop};
 use dovetail_kernels::cpu::Team;
@@ -26,10 +27,11 @@ impl Drafter for Oracle {
     fn expand(
         &mut self,
         tokens: &[u32],
-        growth: Growth,
+        guesser: &mut Guesser,
         tree: &mut Tree,
         _: &mut Team,
     ) -> Result<()> {
+        let growth = guesser.growth();
         assert_eq!(tokens, &self.text[..tokens.len()], "the drafter is told the sequence");
         let (mut node, mut on_the_way) = (0, true);
         for depth in 0..growth.depth {
@@ -44,7 +46,7 @@ impl Drafter for Oracle {
             let Some(child) = tree.push(node, token, -0.1) else { break };
             node = child;
         }
-        tree.prune(growth.nodes);
+        guesser.prune(tree);
         Ok(())
     }
 }
@@ -56,7 +58,7 @@ struct Failing {
 }
 
 impl Drafter for Failing {
-    fn expand(&mut self, _: &[u32], _: Growth, tree: &mut Tree, _: &mut Team) -> Result<()> {
+    fn expand(&mut self, _: &[u32], _: &mut Guesser, tree: &mut Tree, _: &mut Team) -> Result<()> {
         if self.rounds == 0 {
             return (self.how)(tree);
         }
@@ -126,6 +128,66 @@ fn the_text_of_the_real_model_is_that_of_plain_decoding() {
         &["chain:3", "beam:4,3,12"],
         "the real model",
     );
+}
+
+/// Rule B on the real model with its own drafter: how often each text of three tokens comes out, against
+/// its probability.
+#[test]
+fn rejection_keeps_the_real_models_distribution() {
+    const DRAFTER: &str = "models/SmolLM2-135M-Instruct.small.dgf.gguf";
+    const TEXTS: usize = 400;
+    let Some(path) = real_model() else { return };
+    let model = Arc::new(load(&path).unwrap());
+    let how =
+        Sampling { temperature: 1.0, top_k: 3, top_p: 1.0, min_p: 0.0, ..Sampling::default() };
+    let prompt = model.tokenizer().encode("The old man walked into the", true, true).unwrap();
+    let mut target = Target::new(model.clone(), 64, 2, 16).unwrap();
+    let mut sampler = Sampler::new(how.clone());
+    let mut texts: Vec<(Vec<u32>, f64)> = vec![(prompt.clone(), 1.0)];
+    for _ in 0..3 {
+        let mut longer = Vec::new();
+        for (text, probability) in texts {
+            target.truncate(0);
+            target.append(&text, Outputs::Last).unwrap();
+            let next = sampler.distribution(target.logits(0), &text);
+            for token in (0..model.config().n_vocab as u32).filter(|token| next.of(*token) > 0.0) {
+                longer.push(([&text[..], &[token]].concat(), probability * next.of(token)));
+            }
+        }
+        texts = longer;
+    }
+    for growth in ["chain:2", "beam:2,3,9"] {
+        let mut s = session(&model, 2, 64);
+        let kind = draft::kind("dgf").unwrap();
+        let drafter = (kind.open)(&s.setup(Some(DRAFTER.as_ref()))).unwrap();
+        let speculation = Speculation::new(drafter, growth.parse().unwrap());
+        s.speculate(Some(speculation.with_sampling(SpecSampling::Rejection))).unwrap();
+        let mut counts = vec![0.0; texts.len()];
+        let (mut drafted, mut accepted) = (0, 0);
+        for seed in 0..TEXTS as u64 {
+            let (text, _) = write(&mut s, &prompt, &Sampling { seed, ..how.clone() }, 3);
+            let known = texts.iter().position(|(known, _)| *known == text);
+            counts[known.expect("a text that is possible")] += 1.0;
+            drafted += s.rounds().unwrap().drafted;
+            accepted += s.rounds().unwrap().accepted;
+        }
+        assert!(accepted > TEXTS / 4 && drafted > accepted + TEXTS / 8, "{accepted} of {drafted}");
+        // Pearson's statistic, the rare texts in one class.
+        let (mut sum, mut classes, mut rare) = (0.0, 0, (0.0, 0.0));
+        for ((_, probability), count) in texts.iter().zip(counts) {
+            let expected = probability * TEXTS as f64;
+            if expected < 5.0 {
+                rare = (rare.0 + expected, rare.1 + count);
+                continue;
+            }
+            sum += (count - expected).powi(2) / expected;
+            classes += 1;
+        }
+        sum += (rare.1 - rare.0).powi(2) / rare.0.max(1.0);
+        // Beyond this, once in a million: 5.2 deviations of a chi-square of so many classes.
+        let limit = f64::from(classes) + 5.2 * (2.0 * f64::from(classes)).sqrt() + 9.0;
+        assert!(sum < limit, "{growth}: {sum:.1}, {classes} classes");
+    }
 }
 
 #[test]
@@ -215,10 +277,11 @@ impl Drafter for Stubborn {
     fn expand(
         &mut self,
         tokens: &[u32],
-        growth: Growth,
+        guesser: &mut Guesser,
         tree: &mut Tree,
         _: &mut Team,
     ) -> Result<()> {
+        let growth = guesser.growth();
         let mut node = 0;
         for token in self.0[tokens.len()..].iter().take(growth.depth) {
             node = tree.push(node, *token, -0.1).expect("room for a chain");

@@ -22,9 +22,11 @@ class Judge:
         self.weights = {name: value.to(dtype) for name, value in weights.items()}
         self.draft_tokens = draft_tokens.to(target.device)
         self.head = target.head[self.draft_tokens].to(dtype)
+        self.open = None        # (texts, draft vocabulary): what may be drafted in each text, if not all
 
     def logits(self, state):
-        return F.linear(state, self.head).float()
+        logits = F.linear(state, self.head).float()
+        return logits if self.open is None else logits.masked_fill_(~self.open[:, None], -torch.inf)
 
     def feature(self, ids):
         final, taps = self.target.forward(ids, self.drafter.config.taps)
@@ -143,15 +145,22 @@ def tree_ranks(judge, ids, feature, roots):
 
 
 @torch.no_grad()
-def on_answers(judge, ids, starts, ends, categories, texts_at_once=8):
+def on_answers(judge, ids, starts, ends, categories, texts_at_once=8, static=None):
     """Mean tokens a round yields (accepted + 1), the rounds of an answer one after the other, the last cut off
-    at its end. Per category and as the mean of the categories: {shape: {category: length}}."""
+    at its end. Per category and as the mean of the categories: {shape: {category: length}}.
+
+    With `static` tokens given, only these and those of its prompt are drafted in a text; the judge drafts all."""
     taken = {}
     for first in range(0, len(ids), texts_at_once):
         mine = range(first, min(first + texts_at_once, len(ids)))
         longest = max(ends[n] for n in mine)
         x = ids[first : first + texts_at_once, :longest]
         feature = judge.feature(x)[:, :-1]
+        if static is not None:
+            judge.open = torch.zeros(len(x), len(judge.draft_tokens), dtype=torch.bool, device=ids.device)
+            judge.open[:, static] = True
+            for row, n in enumerate(mine):
+                judge.open[row, ids[n, : starts[n]]] = True
         R = max(ends[n] - starts[n] for n in mine)
         roots = torch.tensor([[min(starts[n] + r, ends[n] - 1) for r in range(R)] for n in mine], device=ids.device)
         padded = F.pad(x, (0, DEPTH + 2), value=-1)
@@ -175,7 +184,7 @@ def on_answers(judge, ids, starts, ends, categories, texts_at_once=8):
                 tokens = taken.setdefault(name, {}).setdefault(category, [0, 0])
                 tokens[0] += last
                 tokens[1] += rounds
-    out = {}
+    judge.open, out = None, {}
     for name, of in sorted(taken.items(), key=lambda item: (item[0][0], int(item[0].split(":")[1]))):
         out[name] = {category: tokens / max(rounds, 1) for category, (tokens, rounds) in sorted(of.items())}
         out[name]["mean"] = sum(out[name].values()) / len(of)

@@ -130,7 +130,7 @@ class Drafter:
         on those that choose(state) returns if it is given.
         """
         rows, s = feature.shape[1], self.config.shape
-        cos, sin = (table.to(feature.device) for table in target.rope(0, rows + steps))
+        cos, sin = target.rope(0, rows + steps)
         kept = [[] for _ in range(s.layers)]
         groups = s.heads // s.kv_heads
         x, state = feature, None

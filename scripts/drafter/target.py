@@ -101,13 +101,15 @@ class Target:
         rates[: shape.rope_dims // 2] = shape.theta ** (-torch.arange(0, shape.rope_dims, 2) / shape.rope_dims)
         if rope_factors is not None:
             rates[: len(rope_factors)] /= torch.from_numpy(np.array(rope_factors, np.float64))
-        self.rates = rates
+        self.rates, self.ropes = rates, {}
         self.layer, self.checked = target_layer, False
 
     def rope(self, first, count):
         """cos and sin of positions first … first + count − 1, each (count, head_size/2)"""
-        angles = torch.arange(first, first + count, dtype=torch.float64)[:, None] * self.rates
-        return angles.cos().float().to(self.device), angles.sin().float().to(self.device)
+        if (first, count) not in self.ropes:
+            angles = torch.arange(first, first + count, dtype=torch.float64)[:, None] * self.rates
+            self.ropes[first, count] = angles.cos().float().to(self.device), angles.sin().float().to(self.device)
+        return self.ropes[first, count]
 
     @torch.no_grad()
     def forward(self, ids, taps=()):

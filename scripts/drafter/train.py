@@ -25,6 +25,8 @@ HELD_OUT, LOOKED_AT = 128, 32
 USER_WEIGHT = 0.1
 STEP_DECAY = 0.85
 LOG_EVERY, WARM_UP, MEASURED = 20, 100, 60
+# Share of the steps that the plot leaves out at its beginning.
+SKIPPED = 0.02
 
 
 class Data:
@@ -80,17 +82,26 @@ class Muon(torch.optim.Optimizer):
             for p in group["params"]:
                 kept = self.state[p].setdefault("momentum", torch.zeros_like(p))
                 kept.mul_(group["momentum"]).add_(p.grad)
-                x = p.grad.add(kept, alpha=group["momentum"])
+            for same in by_shape(group["params"]):
+                x = torch.stack([p.grad.add(self.state[p]["momentum"], alpha=group["momentum"]) for p in same])
                 x = x.to(torch.bfloat16 if x.is_cuda else x.dtype)
-                tall = x.shape[0] > x.shape[1]
-                x = x.T if tall else x
-                x = x / (x.norm() + 1e-7)
+                tall = x.shape[1] > x.shape[2]
+                x = x.mT if tall else x
+                x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
                 for _ in range(5):
-                    square = x @ x.T
+                    square = x @ x.mT
                     x = 3.4445 * x + (-4.775 * square + 2.0315 * square @ square) @ x
-                x = x.T if tall else x
-                p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(x.to(p.dtype), alpha=-group["lr"] * 0.2 * math.sqrt(max(p.shape)))
+                x = x.mT if tall else x
+                for p, turned in zip(same, x.to(same[0].dtype)):
+                    p.mul_(1 - group["lr"] * group["weight_decay"])
+                    p.add_(turned, alpha=-group["lr"] * 0.2 * math.sqrt(max(p.shape)))
+
+
+def by_shape(parameters):
+    same = {}
+    for p in parameters:
+        same.setdefault(p.shape, []).append(p)
+    return same.values()
 
 
 def optimisers_of(weights, options):
@@ -119,15 +130,15 @@ class Training:
         for p in self.weights.values():
             p.requires_grad_(True)
         self.optimisers = optimisers_of(self.weights, options)
-        self.step, self.total = 0, options.steps
+        self.step, self.total, self.graph = 0, options.steps, None
         if self.path.exists():
             self.go_on()
         elif options.start:
             self.take_weights(self.read(options.start))
         n_weights = sum(p.numel() for p in self.weights.values())
-        self.recipe = (
+        self.recipe = lambda: (
             f"{options.fusion}, {options.blocks} blocks, {n_weights / 1e6:.1f} M weights; {self.data.ids.numel() / 1e6:.1f} M "
-            f"self-written tokens, batch {options.batch} x {self.data.ids.shape[1]}, {options.steps_ahead} steps unrolled, "
+            f"self-written tokens, {self.step} steps of {options.batch} x {self.data.ids.shape[1]}, {size} draft tokens, {options.steps_ahead} steps unrolled, "
             f"{options.optimiser} {options.lr:g}, hard {options.hard:g}, align {options.align:g}, seed {options.seed}")
         print(f"{options.name}: {n_weights / 1e6:.2f} M weights, {len(self.data.ids)} rows, draft vocabulary {size} covers "
               f"{covered[size - 1]:.4f} of the answers; from step {self.step}", flush=True)
@@ -168,7 +179,7 @@ class Training:
         part = self.path.with_suffix(".part")
         torch.save({
             "config": self.config, "draft_tokens": self.draft_tokens.cpu(), "order": self.order, "step": self.step,
-            "total": self.total, "weights": {name: p.detach() for name, p in self.weights.items()}, "recipe": self.recipe,
+            "total": self.total, "weights": {name: p.detach() for name, p in self.weights.items()}, "recipe": self.recipe(),
             "random": torch.get_rng_state(), "optimisers": [optimiser.state_dict() for optimiser in self.optimisers]}, part)
         os.replace(part, self.path)
 
@@ -201,6 +212,38 @@ class Training:
             reach = reach * of_text.detach().exp()
         return sum(parts), parts[0].detach()
 
+    def gradients(self, ids, roles):
+        """The gradients of a batch in the weights' `grad`, and the loss and its first step's part, not yet waited
+        for. On a GPU these thousands of small operations are one graph, made at the first batch."""
+        if self.graph is None and self.target.device.type == "cuda" and not self.options.eager:
+            self.capture(ids, roles)
+        if self.graph is None:
+            return self.forward_and_backward(ids, roles)
+        for to, value in zip(self.fed, (ids, roles)):
+            to.copy_(value)
+        self.graph.replay()
+        return self.told.clone()
+
+    def forward_and_backward(self, ids, roles):
+        for p in self.weights.values():
+            p.grad = None
+        loss, first = self.loss(ids, roles)
+        loss.backward()
+        return torch.stack([loss.detach(), first])
+
+    def capture(self, ids, roles):
+        self.fed = ids.clone(), roles.clone()
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                self.forward_and_backward(*self.fed)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self.told = self.forward_and_backward(*self.fed)
+        self.graph = graph
+
     def update(self):
         """One optimiser step; returns the loss and its first step's part, not yet waited for."""
         options, scale = self.options, min(1, (self.step + 1) / WARM_UP)
@@ -209,14 +252,12 @@ class Training:
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = options.lr * scale
-            optimiser.zero_grad()
-        loss, first = self.loss(*self.data.batch(self.step, options.batch, options.seed))
-        loss.backward()
+        both = self.gradients(*self.data.batch(self.step, options.batch, options.seed))
         torch.nn.utils.clip_grad_norm_(list(self.weights.values()), options.clip)
         for optimiser in self.optimisers:
             optimiser.step()
         self.step += 1
-        return torch.stack([loss.detach(), first])
+        return both
 
     def look(self):
         """Acceptance on held-out text."""
@@ -285,11 +326,13 @@ def taps_of(text, layers):
 def plot(log, path, name):
     """Loss and held-out chain length over the steps, as a plain SVG."""
     records = [json.loads(line) for line in open(log, encoding="utf-8")]
+    most = max((r["step"] for r in records), default=1)
+    # The first steps' loss would leave the rest a flat line.
+    records = [r for r in records if r["step"] > SKIPPED * most]
     curves = [("loss", "#1f77b4", [(r["step"], r["loss"]) for r in records if "loss" in r]),
               ("accepted + 1, chain of 7, held out", "#d62728", [(r["step"], r["held_out"]["chain"]) for r in records if "held_out" in r])]
     parts = ['<svg xmlns="http://www.w3.org/2000/svg" width="720" height="400" font-family="sans-serif" font-size="12">',
              '<rect width="720" height="400" fill="white"/>', f'<text x="360" y="20" text-anchor="middle">{name}</text>']
-    most = max((r["step"] for r in records), default=1)
     for n, (label, colour, points) in enumerate(curves):
         if not points:
             continue

@@ -2,18 +2,19 @@
 //!
 //! It runs as a second target, with a cache of its own, on the same team of threads.
 
-use super::{Drafter, FileFrom, Proposer, Row, Setup};
+use super::{Drafter, FileFrom, Guesser, Row, Setup};
 use crate::error::{Error, Result};
 use crate::model::{LoadOptions, Model};
 use crate::target::{CacheTypes, Outputs, Target};
 use crate::text::Tokenizer;
-use crate::tree::{Grower, Growth, MAX_NODES, Tree};
+use crate::tree::{Growth, MAX_NODES, Tree};
 use dovetail_kernels::cpu::{Kernels, Team};
 use std::sync::Arc;
 
 pub(super) const ROW: Row = Row {
     name: "lm",
     growth: Growth { depth: 3, width: 1, nodes: 4 },
+    p_min: 0.0,
     file: FileFrom::User,
     open: |setup| Ok(Box::new(Lm::open(setup)?)),
 };
@@ -26,8 +27,6 @@ pub struct Lm {
     small: Target,
     /// The sequence in its cache.
     tokens: Vec<u32>,
-    grower: Grower,
-    proposer: Proposer,
     kernels: &'static Kernels,
     /// Tokens that target and drafter both have.
     n_shared: usize,
@@ -46,8 +45,6 @@ impl Lm {
         Ok(Lm {
             small,
             tokens: Vec::with_capacity(n_ctx),
-            grower: Grower::default(),
-            proposer: Proposer::default(),
             kernels: Kernels::choose().map_err(Error::Invalid)?,
             n_shared,
         })
@@ -66,22 +63,15 @@ impl Lm {
         Ok(())
     }
 
-    fn grow(&mut self, tokens: &[u32], growth: Growth, tree: &mut Tree) -> Result<()> {
+    fn grow(&mut self, tokens: &[u32], guesser: &mut Guesser, tree: &mut Tree) -> Result<()> {
         self.follow(tokens)?;
-        let Lm { small, grower, proposer, kernels, n_shared, .. } = self;
+        let Lm { small, kernels, n_shared, .. } = self;
         let n_shared = *n_shared as u32;
-        grower.grow(growth, tree, |frontier, level, proposals| {
+        guesser.grow(tree, |frontier, level, guesses| {
             small.verify_more(frontier, level.start)?;
             for (r, parent) in level.enumerate() {
                 let token = |token: u32| (token < n_shared).then_some(token);
-                proposer.propose(
-                    kernels,
-                    small.logits(r),
-                    token,
-                    parent,
-                    growth.width,
-                    proposals,
-                )?;
+                guesses.add(kernels, parent, small.logits(r), token)?;
             }
             Ok(())
         })
@@ -92,7 +82,7 @@ impl Drafter for Lm {
     fn expand(
         &mut self,
         tokens: &[u32],
-        growth: Growth,
+        guesser: &mut Guesser,
         tree: &mut Tree,
         team: &mut Team,
     ) -> Result<()> {
@@ -101,7 +91,7 @@ impl Drafter for Lm {
         }
         // Two teams would spin against each other.
         std::mem::swap(team, self.small.team());
-        let grown = self.grow(tokens, growth, tree);
+        let grown = self.grow(tokens, guesser, tree);
         std::mem::swap(team, self.small.team());
         grown
     }

@@ -1,6 +1,8 @@
 //! Drafters: what guesses the next tokens.
 //!
 //! ```text
+//! choice.rs  who guesses
+//! guesser.rs from a drafter's logits to a tree
 //! ngram.rs   what followed the last tokens the last time
 //! lm.rs      a small model with the same vocabulary
 //! dgf/       a drafter trained for the target, from a file
@@ -10,20 +12,22 @@
 //! A drafter only proposes. Whatever it says, fails at or forgets, the text is the target's own; a bad
 //! guess costs time alone. To add one: a file with an `impl Drafter`, and a row in [`DRAFTERS`].
 
+mod choice;
 mod dgf;
+mod guesser;
 mod lm;
 mod ngram;
 mod shelf;
 
+pub use choice::{SpecType, choose};
+pub use guesser::{Guesser, Guesses};
 pub use ngram::NGram;
-pub use shelf::find as find_file;
 
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, OpenOptions};
 use crate::model::Model;
-use crate::target::{Candidate, Logits};
-use crate::tree::{Growth, Proposal, Tree};
-use dovetail_kernels::cpu::{Kernels, LANES, Team};
+use crate::tree::{Growth, Tree};
+use dovetail_kernels::cpu::Team;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -54,14 +58,14 @@ pub trait Drafter: Send {
     }
 
     /// Grows `tree`, which is its root alone: the last of `tokens`, the whole sequence so far, all others
-    /// having been committed.
+    /// having been committed. How large, and which guesses are chosen, the `guesser` knows.
     ///
     /// # Errors
     /// When it cannot guess any more; the session then goes on without it.
     fn expand(
         &mut self,
         tokens: &[u32],
-        growth: Growth,
+        guesser: &mut Guesser,
         tree: &mut Tree,
         team: &mut Team,
     ) -> Result<()>;
@@ -74,6 +78,8 @@ pub struct Row {
     pub name: &'static str,
     /// The tree it grows where nothing else is asked for.
     pub growth: Growth,
+    /// The least probability of a path that it follows there: see [`Guesser::with_p_min`].
+    pub p_min: f32,
     /// Where its file comes from.
     pub file: FileFrom,
     /// One that has seen nothing yet.
@@ -87,7 +93,7 @@ pub enum FileFrom {
     Nowhere,
     /// It is named.
     User,
-    /// It is named, or found: see [`find_file`].
+    /// It is named, or found: see `shelf.rs`.
     Shelf,
 }
 
@@ -112,80 +118,21 @@ impl Setup<'_> {
     }
 }
 
-/// Turns logits into guesses; holds buffers only.
-#[derive(Default)]
-struct Proposer {
-    best: Vec<Candidate>,
-    row: Vec<f32>,
-}
-
-impl Proposer {
-    /// Appends the `width` likeliest tokens as guesses after the frontier's node `parent`; `token` says
-    /// which token of the target each is, if any.
-    ///
-    /// # Errors
-    /// When the logits are no numbers.
-    fn propose(
-        &mut self,
-        kernels: &Kernels,
-        logits: Logits,
-        token: impl Fn(u32) -> Option<u32>,
-        parent: usize,
-        width: usize,
-        proposals: &mut Vec<Proposal>,
-    ) -> Result<()> {
-        logits.top(width, &mut self.best);
-        logits.copy_to(&mut self.row);
-        self.row.resize(self.row.len().next_multiple_of(LANES), f32::NEG_INFINITY);
-        let largest = self.best[0].logit;
-        let sum = libm::logf((kernels.sum_exp)(&self.row, largest));
-        if !(largest.is_finite() && sum.is_finite()) {
-            return Err(Error::Invalid("its probabilities are no numbers".into()));
-        }
-        for best in &self.best {
-            if let Some(token) = token(best.token) {
-                proposals.push(Proposal { parent, token, log_prob: best.logit - largest - sum });
-            }
-        }
-        Ok(())
-    }
-}
-
 /// All kinds of drafters.
 pub const DRAFTERS: &[Row] = &[ngram::ROW, lm::ROW, dgf::ROW];
 
 /// The kind with this name.
-///
-/// # Errors
-/// When there is none: says which there are.
-pub fn kind(name: &str) -> std::result::Result<&'static Row, String> {
-    let names = || DRAFTERS.iter().map(|row| row.name).collect::<Vec<_>>().join(", ");
-    let found = DRAFTERS.iter().find(|row| row.name == name);
-    found.ok_or_else(|| format!("there are {}", names()))
+pub fn kind(name: &str) -> Option<&'static Row> {
+    DRAFTERS.iter().find(|row| row.name == name)
 }
 
 /// The kind of drafter that a file is.
 ///
 /// # Errors
 /// When it cannot be read.
-pub fn kind_of(path: &Path) -> Result<&'static Row> {
+fn kind_of(path: &Path) -> Result<&'static Row> {
     let gguf = Gguf::open_with(path, OpenOptions::default())?;
     let arch = gguf.metadata().get_str("general.architecture")?;
     let trained = arch.is_some_and(|arch| dgf::ARCHITECTURES.contains(&arch));
     Ok(if trained { &dgf::ROW } else { &lm::ROW })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_table_is_true() {
-        for row in DRAFTERS {
-            assert_eq!(kind(row.name).unwrap().name, row.name);
-            let growth = row.growth.to_string();
-            assert_eq!(growth.parse(), Ok(row.growth), "{growth} can be asked for");
-        }
-        assert_eq!(kind("magic").unwrap_err(), "there are ngram, lm, dgf");
-    }
 }

@@ -8,7 +8,7 @@
 //! # Source
 //! Saxena, "Prompt lookup decoding", 2023.
 
-use super::{Drafter, FileFrom, Row};
+use super::{Drafter, FileFrom, Guesser, Row};
 use crate::error::Result;
 use crate::tree::{Growth, Tree};
 use dovetail_kernels::cpu::Team;
@@ -17,6 +17,7 @@ use std::collections::HashMap;
 pub(super) const ROW: Row = Row {
     name: "ngram",
     growth: Growth { depth: 7, width: 2, nodes: 8 },
+    p_min: 0.0,
     file: FileFrom::Nowhere,
     open: |_| Ok(Box::new(NGram::default())),
 };
@@ -91,10 +92,11 @@ impl Drafter for NGram {
     fn expand(
         &mut self,
         tokens: &[u32],
-        growth: Growth,
+        guesser: &mut Guesser,
         tree: &mut Tree,
         _: &mut Team,
     ) -> Result<()> {
+        let growth = guesser.growth();
         self.follow(tokens);
         self.find();
         for &(agree, position) in self.places.iter().take(growth.width) {
@@ -117,7 +119,7 @@ impl Drafter for NGram {
                 node = child;
             }
         }
-        tree.prune(growth.nodes);
+        guesser.prune(tree);
         Ok(())
     }
 }
@@ -129,8 +131,8 @@ mod tests {
 
     fn expand(drafter: &mut NGram, tokens: &[u32], growth: &str) -> Tree {
         let mut tree = Tree::new(*tokens.last().unwrap());
-        let growth = growth.parse().unwrap();
-        drafter.expand(tokens, growth, &mut tree, &mut Team::new(1)).unwrap();
+        let mut guesser = Guesser::new(growth.parse().unwrap());
+        drafter.expand(tokens, &mut guesser, &mut tree, &mut Team::new(1)).unwrap();
         tree
     }
 

@@ -13,7 +13,7 @@ const FOLDER: &str = "drafters";
 const ENDING: &str = "dgf.gguf";
 
 /// The drafter for this model: of those beside its file, whose names end in `dgf.gguf`, and those in
-/// `drafters` of the cache directory, the first by name. Files that cannot be read are passed over.
+/// `drafters` of the cache directory, the smallest: its time beside the target's is the least. Files that cannot be read are passed over.
 pub fn find(model: &Model) -> Option<PathBuf> {
     let beside = model.gguf().path().parent().map(|folder| match folder.as_os_str().is_empty() {
         true => PathBuf::from("."),
@@ -28,7 +28,9 @@ fn first_of(folder: &Path, fingerprint: &str) -> Option<PathBuf> {
     let entries = std::fs::read_dir(folder).ok()?;
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     paths.retain(|path| path.to_string_lossy().ends_with(ENDING));
-    paths.sort();
+    paths.sort_by_cached_key(|path| {
+        (path.metadata().map_or(u64::MAX, |about| about.len()), path.clone())
+    });
     paths.into_iter().find(|path| {
         let gguf = Gguf::open_with(path, OpenOptions::default());
         gguf.is_ok_and(|gguf| dgf::target_of(&gguf).is_some_and(|target| target == fingerprint))
@@ -40,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_right_drafter_is_found() {
+    fn the_smallest_of_the_right_drafters_is_found() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(first_of(&folder.path().join("nowhere"), "a"), None);
         let string = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
@@ -62,6 +64,7 @@ mod tests {
             ("dd-dgf.gguf", file("eagle3", "third")),
             ("e-dgf.gguf", file("dovetail-dgf", "mine")),
             ("f-dgf.gguf", file("dovetail-dgf", "mine")),
+            ("a-large-dgf.gguf", [file("dovetail-dgf", "mine"), vec![0; 64]].concat()),
         ] {
             std::fs::write(folder.path().join(name), bytes).unwrap();
         }

@@ -5,10 +5,11 @@
 //! grew, cut or merged it; and as a draw depends on seed, position and distribution alone, the text is
 //! that of plain decoding to the letter.
 //!
-//! *Rule B* ([`Rejection`]) takes guesses that were drawn from the drafter's distribution, without
-//! replacement, and accepts each with the probability that leaves the target's distribution whole. It
-//! accepts more at high temperatures, and keeps the distribution but not the text. A tree for it must not
-//! be cut after its guesses were drawn.
+//! *Rule B* ([`accept_rejecting`], [`Rejection`]) takes guesses that were drawn from the drafter's
+//! distribution, without replacement, and accepts each with the probability that leaves the target's
+//! distribution whole. It accepts more at high temperatures, and keeps the distribution but not the text.
+//! A tree for it must not be cut after its guesses were drawn. A guess that was not drawn counts as one
+//! that could not have been another.
 //!
 //! # Source
 //! Leviathan et al., arXiv 2211.17192 (one guess); Jeon et al., arXiv 2402.14160 (several without
@@ -38,6 +39,44 @@ pub fn accept_matching(
     }
 }
 
+/// Goes down `tree` by rule B: `target(node, history)` is the target's distribution after `node`,
+/// `draft(node)` what the guesses after it were drawn from in the order of their numbers, if they were
+/// drawn. `draw(position, nth)` is a number in [0, 1) for the nth guess at a position, and with none for
+/// the token there if all are rejected; they are independent of one another and of the guesses. All else
+/// as [`accept_matching`].
+pub fn accept_rejecting<'a>(
+    tree: &Tree,
+    history: &mut Vec<u32>,
+    path: &mut Vec<usize>,
+    mut target: impl FnMut(usize, &[u32]) -> Distribution,
+    draft: impl Fn(usize) -> Option<&'a Distribution>,
+    mut draw: impl FnMut(usize, Option<usize>) -> f64,
+    ends: impl Fn(u32) -> bool,
+) {
+    debug_assert_eq!(history.last(), Some(&tree.tokens()[0]), "the tree continues the sequence");
+    path.clear();
+    let mut next = Some(0);
+    while let Some(node) = next {
+        path.push(node);
+        let position = history.len();
+        let mut rule = Rejection::new(target(node, history), draft(node).cloned());
+        next = tree.children(node).enumerate().find_map(|(nth, child)| {
+            let guess = tree.tokens()[child];
+            if draw(position, Some(nth)) < rule.accept_probability(guess) {
+                return Some(child);
+            }
+            rule.reject(guess);
+            None
+        });
+        let chosen = match next {
+            Some(child) => tree.tokens()[child],
+            None => rule.rest().at(draw(position, None)).expect("a target has a distribution"),
+        };
+        history.push(chosen);
+        next = next.filter(|_| !ends(chosen));
+    }
+}
+
 /// Some tokens and the probability of each; what is not named has none.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Distribution {
@@ -54,6 +93,12 @@ impl Distribution {
         let mut distribution = Distribution { tokens, probabilities };
         distribution.normalise();
         distribution
+    }
+
+    /// The same of other tokens, `token` saying which each becomes, if any; no two the same.
+    pub fn map(&self, token: impl Fn(u32) -> Option<u32>) -> Distribution {
+        let pairs = self.tokens.iter().zip(&self.probabilities);
+        Distribution::new(pairs.filter_map(|(old, p)| token(*old).map(|new| (new, *p))))
     }
 
     /// The probability of `token`.
@@ -98,35 +143,43 @@ impl Distribution {
 #[derive(Clone, Debug)]
 pub struct Rejection {
     target: Distribution,
-    draft: Distribution,
+    draft: Option<Distribution>,
 }
 
 impl Rejection {
     /// At a node where the target has the distribution `target`, and the guesses were drawn from `draft`
-    /// without replacement.
-    pub fn new(target: Distribution, draft: Distribution) -> Rejection {
+    /// without replacement, if they were drawn.
+    pub fn new(target: Distribution, draft: Option<Distribution>) -> Rejection {
         Rejection { target, draft }
     }
 
     /// The probability with which the next guess is accepted, if it is `token`: min(1, p / q).
     pub fn accept_probability(&self, token: u32) -> f64 {
-        let (p, q) = (self.target.of(token), self.draft.of(token));
+        let (p, q) =
+            (self.target.of(token), self.draft.as_ref().map_or(1.0, |draft| draft.of(token)));
         if p > 0.0 { (p / q).min(1.0) } else { 0.0 }
     }
 
     /// Goes on after `token` was rejected: the target's distribution becomes (p − q)⁺, normalised, the
     /// drafter's that of the others.
     pub fn reject(&mut self, token: u32) {
+        let Some(draft) = &mut self.draft else {
+            // p stays where the token was certain: then it was not rejected.
+            if self.target.of(token) < 1.0 {
+                self.target.remove(token);
+            }
+            return;
+        };
         let mut rest = self.target.clone();
         for (token, p) in rest.tokens.iter().zip(&mut rest.probabilities) {
-            *p = (*p - self.draft.of(*token)).max(0.0);
+            *p = (*p - draft.of(*token)).max(0.0);
         }
         if rest.probabilities.iter().any(|p| *p > 0.0) {
             rest.normalise();
             self.target = rest;
         }
         // Otherwise p = q but for rounding, and a rejection had no probability: p stays.
-        self.draft.remove(token);
+        draft.remove(token);
     }
 
     /// What the target's token is drawn from when all guesses are rejected.
@@ -204,7 +257,7 @@ mod tests {
     ) -> [f64; V] {
         let mut out = [0.0; V];
         draws(draft, k, &mut |guesses, probability| {
-            let mut rule = Rejection::new(target.clone(), draft.clone());
+            let mut rule = Rejection::new(target.clone(), Some(draft.clone()));
             let mut reach = probability;
             for token in select(guesses) {
                 let accept = rule.accept_probability(token);
@@ -228,6 +281,94 @@ mod tests {
                 let out = outcome(&target, &draft, k, <[u32]>::to_vec, Rejection::reject);
                 let error = total_variation(out, dense(&target));
                 assert!(error <= 1e-12, "{k} guesses: {error:e}\n{target:?}\n{draft:?}");
+            }
+        }
+    }
+
+    /// A guess that was not drawn is accepted with the probability that the target gives it.
+    #[test]
+    fn guesses_that_were_not_drawn_leave_it_too() {
+        let mut cases = Cases(5);
+        for _ in 0..60 {
+            let target = cases.distribution();
+            for guesses in [&[][..], &[2], &[4, 0], &[3, 1, 2, 0, 4]] {
+                let mut rule = Rejection::new(target.clone(), None);
+                let (mut out, mut reach) = ([0.0; V], 1.0);
+                for &token in guesses {
+                    let accept = rule.accept_probability(token);
+                    out[token as usize] += reach * accept;
+                    reach *= 1.0 - accept;
+                    rule.reject(token);
+                }
+                for (out, p) in out.iter_mut().zip(dense(rule.rest())) {
+                    *out += reach * p;
+                }
+                assert!(total_variation(out, dense(&target)) <= 1e-12, "{guesses:?}");
+            }
+        }
+    }
+
+    /// Rounds over trees of drawn guesses, a target distribution at each node: the pairs of tokens that
+    /// come first have the probabilities of plain decoding.
+    #[test]
+    fn whole_trees_leave_the_texts_distribution() {
+        const ROUNDS: usize = 200_000;
+        let after = |history: &[u32], seed: u64| {
+            let seed = history.iter().fold(seed, |seed, token| seed * 31 + u64::from(*token));
+            Cases(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)).distribution()
+        };
+        let (target, draft) = (|h: &[u32]| after(h, 7), |h: &[u32]| after(h, 8));
+        let mut draws = Cases(3);
+        let mut counts = [[0.0; V]; V];
+        let (mut history, mut path) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            // Three guesses after the root, two after the likeliest of them, none after the others.
+            let mut tree = Tree::new(0);
+            let mut drawn = vec![draft(&[0])];
+            let guess = |draws: &mut Cases, tree: &mut Tree, parent, from: &Distribution, n| {
+                let mut left = from.clone();
+                for _ in 0..n {
+                    let Some(token) = left.at(draws.uniform()) else { break };
+                    left.remove(token);
+                    tree.push(parent, token, from.of(token).ln() as f32);
+                }
+            };
+            guess(&mut draws, &mut tree, 0, &drawn[0], 3);
+            let best = (1..tree.len())
+                .max_by(|a, b| tree.log_probs()[*a].total_cmp(&tree.log_probs()[*b]));
+            let best = best.unwrap();
+            drawn.push(draft(&[0, tree.tokens()[best]]));
+            guess(&mut draws, &mut tree, best, &drawn[1], 2);
+            history.clear();
+            history.push(0);
+            let from = |node: usize| match node {
+                0 => Some(&drawn[0]),
+                node => (node == best).then_some(&drawn[1]),
+            };
+            accept_rejecting(
+                &tree,
+                &mut history,
+                &mut path,
+                |_, history| target(history),
+                from,
+                |_, _| draws.uniform(),
+                |token| token == 1,
+            );
+            assert!(tree.is_path(&path) && path.len() + 1 == history.len());
+            if history.len() == 2 {
+                assert!(history[1] == 1 || path == [0]);
+                let second = target(&history).at(draws.uniform()).unwrap();
+                history.push(second);
+            }
+            counts[history[1] as usize][history[2] as usize] += 1.0 / ROUNDS as f64;
+        }
+        let first = target(&[0]);
+        for (a, row) in counts.iter().enumerate() {
+            let second = target(&[0, a as u32]);
+            for (b, count) in row.iter().enumerate() {
+                let p = first.of(a as u32) * second.of(b as u32);
+                let deviation = (p * (1.0 - p) / ROUNDS as f64).sqrt();
+                assert!((p - count).abs() <= 5.0 * deviation, "{a} {b}: {p} {count}");
             }
         }
     }
@@ -357,7 +498,7 @@ mod tests {
     #[test]
     fn nothing_left_is_not_divided() {
         let even = Distribution::new([(0, 1.0), (1, 1.0)]);
-        let mut rule = Rejection::new(even.clone(), even.clone());
+        let mut rule = Rejection::new(even.clone(), Some(even.clone()));
         for token in [0, 1, 1] {
             rule.reject(token);
             assert!(dense(rule.rest()).iter().all(|p| p.is_finite()));

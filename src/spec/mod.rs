@@ -10,6 +10,7 @@ mod accept;
 mod round;
 mod sample;
 
-pub use accept::{Distribution, Rejection, accept_matching};
-pub use round::{RoundError, RoundStats, Speculation};
+pub use accept::{Distribution, Rejection, accept_matching, accept_rejecting};
+pub use round::{RoundError, RoundStats, SpecSampling, Speculation};
+pub(crate) use sample::Purpose;
 pub use sample::{Sampler, Sampling};

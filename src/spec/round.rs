@@ -1,11 +1,12 @@
 //! One round of speculation: guess, verify, keep what the target agrees with.
 
-use super::Sampler;
-use super::accept::accept_matching;
-use crate::draft::Drafter;
+use super::accept::{accept_matching, accept_rejecting};
+use super::{Purpose, Sampler};
+use crate::draft::{Drafter, Guesser};
 use crate::error::{Error, Result};
 use crate::target::Target;
 use crate::tree::{Growth, MAX_NODES, Tree};
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 /// Counts and times of rounds.
@@ -69,21 +70,56 @@ impl RoundStats {
     }
 }
 
+/// Which guesses are accepted: see `accept.rs`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SpecSampling {
+    /// Those that are the token which plain decoding draws: rule A.
+    #[default]
+    Matching,
+    /// As many as leave the distribution of the text what it is, of guesses that are drawn: rule B.
+    Rejection,
+}
+
+impl FromStr for SpecSampling {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<SpecSampling, String> {
+        match text {
+            "matching" => Ok(SpecSampling::Matching),
+            "rejection" => Ok(SpecSampling::Rejection),
+            _ => Err("there are matching, rejection".into()),
+        }
+    }
+}
+
 /// A drafter at work beside a target.
 pub struct Speculation {
     drafter: Box<dyn Drafter>,
     growth: Growth,
+    guesser: Guesser,
+    sampling: SpecSampling,
     tree: Tree,
     path: Vec<usize>,
     stats: RoundStats,
 }
 
 impl Speculation {
-    /// With trees of this size.
+    /// With trees of this size, and guesses accepted where they match.
     pub fn new(drafter: Box<dyn Drafter>, growth: Growth) -> Speculation {
         let path = Vec::with_capacity(MAX_NODES);
         let stats = RoundStats { depths: Vec::with_capacity(MAX_NODES), ..RoundStats::default() };
-        Speculation { drafter, growth, tree: Tree::new(0), path, stats }
+        let (guesser, sampling) = (Guesser::new(growth), SpecSampling::default());
+        Speculation { drafter, growth, guesser, sampling, tree: Tree::new(0), path, stats }
+    }
+
+    /// Leaves out guesses whose path has a lower probability than this, as the drafter sees it.
+    pub fn with_p_min(self, p_min: f32) -> Speculation {
+        Speculation { guesser: Guesser::new(self.growth).with_p_min(p_min), ..self }
+    }
+
+    /// Accepts guesses by this rule.
+    pub fn with_sampling(self, sampling: SpecSampling) -> Speculation {
+        Speculation { sampling, ..self }
     }
 
     /// Counts and times since the last [`Speculation::reset_stats`].
@@ -113,8 +149,8 @@ impl Speculation {
     }
 
     /// Runs one round: appends between one and `most` tokens to `tokens`, whose last one alone the target
-    /// has not run. They are the tokens that plain decoding would append, none behind one that `ends` the
-    /// text.
+    /// has not run. They are the tokens that plain decoding would append, or by rule B tokens with the same
+    /// distribution; none behind one that `ends` the text.
     ///
     /// # Errors
     /// See [`RoundError`].
@@ -132,9 +168,13 @@ impl Speculation {
         let start = Instant::now();
         self.tree.reset(root);
         if !growth.is_none() {
+            self.guesser.set_growth(growth);
+            if self.sampling == SpecSampling::Rejection {
+                self.guesser.draw(sampler.sampling(), tokens.len());
+            }
             let team = target.team();
             self.drafter
-                .expand(tokens, growth, &mut self.tree, team)
+                .expand(tokens, &mut self.guesser, &mut self.tree, team)
                 .map_err(RoundError::Drafter)?;
             let n_vocab = target.model().config().n_vocab;
             if let Some(token) = self.tree.tokens().iter().find(|t| **t as usize >= n_vocab) {
@@ -144,8 +184,7 @@ impl Speculation {
         }
         let grown = Instant::now();
         target.verify(&self.tree).map_err(RoundError::Target)?;
-        let choose = |node: usize, history: &[u32]| sampler.sample(target.logits(node), history);
-        accept_matching(&self.tree, tokens, &mut self.path, choose, ends);
+        self.accept(target, sampler, tokens, ends);
         target.keep(&self.path).map_err(RoundError::Target)?;
         let verified = Instant::now();
         let first = target.kv().len() - self.path.len();
@@ -155,6 +194,36 @@ impl Speculation {
         self.stats.verify_time += verified - grown;
         self.stats.draft_time += (grown - start) + verified.elapsed();
         told.map_err(RoundError::Drafter)
+    }
+
+    /// Appends the guesses that are accepted and the token after them, and sets the path.
+    fn accept(
+        &mut self,
+        target: &Target,
+        sampler: &mut Sampler,
+        tokens: &mut Vec<u32>,
+        ends: impl Fn(u32) -> bool,
+    ) {
+        let Speculation { tree, path, guesser, .. } = self;
+        match self.sampling {
+            SpecSampling::Matching => {
+                let choose =
+                    |node: usize, history: &[u32]| sampler.sample(target.logits(node), history);
+                accept_matching(tree, tokens, path, choose, ends);
+            }
+            SpecSampling::Rejection => {
+                let draws = Sampler::new(sampler.sampling().clone());
+                let draw = |position: usize, nth: Option<usize>| match nth {
+                    Some(nth) => draws.draw(Purpose::Accept, (position * MAX_NODES + nth) as u64),
+                    None => draws.draw(Purpose::Token, position as u64),
+                };
+                let distribution = |node: usize, history: &[u32]| {
+                    sampler.distribution(target.logits(node), history)
+                };
+                let draft = |node: usize| guesser.drawn_from(node);
+                accept_rejecting(tree, tokens, path, distribution, draft, draw, ends);
+            }
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! tried on the way. Order of operations, as llama.cpp has it: penalties, top-k, top-p, min-p,
 //! temperature.
 
+use super::Distribution;
 use crate::target::{Candidate, Logits, by_logit};
 
 /// How tokens are chosen. The defaults are llama.cpp's.
@@ -94,11 +95,8 @@ impl Sampler {
             self.take_best(logits, 1);
             return self.best[0].token;
         }
-        let n_vocab = logits.n_vocab();
-        let top_k = if self.sampling.top_k == 0 { n_vocab } else { self.sampling.top_k };
-        self.take_best(logits, top_k);
-        self.weigh();
-        let draw = uniform(self.sampling.seed, history.len() as u64);
+        self.take_possible(logits);
+        let draw = self.draw(Purpose::Token, history.len() as u64);
         let total: f64 = self.weighted.iter().map(|c| c.weight).sum();
         let mut left = draw * total;
         for candidate in &self.weighted {
@@ -108,6 +106,29 @@ impl Sampler {
             }
         }
         self.weighted.last().map_or(0, |c| c.token)
+    }
+
+    /// What [`Sampler::sample`] draws from.
+    pub fn distribution(&mut self, logits: Logits, history: &[u32]) -> Distribution {
+        self.penalise(logits, history);
+        if self.sampling.temperature <= 0.0 {
+            self.take_best(logits, 1);
+            return Distribution::new([(self.best[0].token, 1.0)]);
+        }
+        self.take_possible(logits);
+        Distribution::new(self.weighted.iter().map(|c| (c.token, c.weight)))
+    }
+
+    /// A number in [0, 1) for each purpose and `n`.
+    pub(crate) fn draw(&self, purpose: Purpose, n: u64) -> f64 {
+        uniform(self.sampling.seed, purpose, n)
+    }
+
+    /// Leaves the tokens that can be drawn, weighed.
+    fn take_possible(&mut self, logits: Logits) {
+        let top_k = if self.sampling.top_k == 0 { logits.n_vocab() } else { self.sampling.top_k };
+        self.take_best(logits, top_k);
+        self.weigh();
     }
 
     /// Finds the tokens that penalties change, and their new logits.
@@ -182,12 +203,23 @@ impl Sampler {
     }
 }
 
-/// A number in [0, 1) for each (seed, position).
+/// What a number is drawn for: those of different purposes have nothing to do with each other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Purpose {
+    /// The token at position `n`.
+    Token,
+    /// A guess of a drafter.
+    Guess,
+    /// Whether a guess is accepted.
+    Accept,
+}
+
+/// A number in [0, 1) for each seed, purpose and `n`.
 ///
 /// # Source
 /// The finaliser of SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators",
-/// 2014), applied to the seed and to the position on top of it.
-fn uniform(seed: u64, position: u64) -> f64 {
+/// 2014), applied to seed and purpose and to `n` on top of them.
+fn uniform(seed: u64, purpose: Purpose, n: u64) -> f64 {
     const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
     fn mix(mut x: u64) -> u64 {
         x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -195,7 +227,11 @@ fn uniform(seed: u64, position: u64) -> f64 {
         x ^ (x >> 31)
     }
     let key = mix(seed.wrapping_add(STEP));
-    let x = mix(key.wrapping_add(STEP.wrapping_mul(position.wrapping_add(1))));
+    let key = match purpose {
+        Purpose::Token => key,
+        other => mix(key.wrapping_add(other as u64)),
+    };
+    let x = mix(key.wrapping_add(STEP.wrapping_mul(n.wrapping_add(1))));
     (x >> 11) as f64 / (1u64 << 53) as f64
 }
 

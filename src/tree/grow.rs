@@ -111,7 +111,8 @@ impl Default for Grower {
 }
 
 impl Grower {
-    /// Grows `tree`, of which there is only the root. `propose(frontier, level, proposals)` runs the nodes
+    /// Grows `tree`, of which there is only the root, from the likeliest guesses; none of a path whose
+    /// logarithmic probability is below `floor`. `propose(frontier, level, proposals)` runs the nodes
     /// `level` of the frontier, all earlier ones having been run, and appends up to `width` guesses for
     /// each, all of different tokens.
     ///
@@ -120,6 +121,7 @@ impl Grower {
     pub fn grow(
         &mut self,
         growth: Growth,
+        floor: f32,
         tree: &mut Tree,
         mut propose: impl FnMut(&Tree, std::ops::Range<usize>, &mut Vec<Proposal>) -> Result<()>,
     ) -> Result<()> {
@@ -134,9 +136,9 @@ impl Grower {
             self.proposals.clear();
             propose(&self.frontier, level.clone(), &mut self.proposals)?;
             let first = self.pool.len();
-            self.pool.extend(self.proposals.iter().map(|proposal| {
+            self.pool.extend(self.proposals.iter().filter_map(|proposal| {
                 let log_prob = self.frontier.path_with(proposal.parent, proposal.log_prob);
-                (Proposal { log_prob, ..*proposal }, None)
+                (log_prob >= floor).then_some((Proposal { log_prob, ..*proposal }, None))
             }));
             let new = &mut self.pool[first..];
             new.sort_by(|(a, _), (b, _)| b.log_prob.total_cmp(&a.log_prob));
@@ -167,6 +169,60 @@ impl Grower {
             }
         }
         Ok(())
+    }
+
+    /// [`Grower::grow`] with all guesses of every node that is run, in their order: a node is run where
+    /// its path is likely enough and there is room for all of them, which is decided before they are made.
+    ///
+    /// # Errors
+    /// Those of `propose`; the tree is then the root.
+    pub fn grow_whole(
+        &mut self,
+        growth: Growth,
+        floor: f32,
+        tree: &mut Tree,
+        mut propose: impl FnMut(&Tree, std::ops::Range<usize>, &mut Vec<Proposal>) -> Result<()>,
+    ) -> Result<()> {
+        let root = tree.tokens()[0];
+        tree.reset(root);
+        self.frontier.reset(root);
+        self.place = [None; MAX_NODES];
+        self.place[0] = Some(0);
+        let width = growth.width.min(growth.nodes - 1);
+        let mut level = 0..1;
+        for depth in 1..=growth.depth {
+            self.proposals.clear();
+            let proposed = propose(&self.frontier, level.clone(), &mut self.proposals);
+            proposed.inspect_err(|_| tree.reset(root))?;
+            self.pool.clear();
+            for proposal in &self.proposals {
+                let log_prob = self.frontier.path_with(proposal.parent, proposal.log_prob);
+                let parent = self.place[proposal.parent].expect("what is run is in the tree");
+                let node = tree.push_path(parent, proposal.token, log_prob);
+                self.pool.push((Proposal { log_prob, ..*proposal }, node));
+            }
+            if depth == growth.depth {
+                break;
+            }
+            self.pool.retain(|(guess, _)| guess.log_prob >= floor);
+            self.pool.sort_by(|(a, _), (b, _)| b.log_prob.total_cmp(&a.log_prob));
+            let room = (growth.nodes - tree.len()) / width;
+            level = self.frontier.len()..self.frontier.len();
+            for (guess, node) in self.pool.iter().take(room.min(growth.width)) {
+                let run = self.frontier.push_path(guess.parent, guess.token, guess.log_prob);
+                self.place[run.expect("it has fewer nodes than the tree")] = *node;
+            }
+            level.end = self.frontier.len();
+            if level.is_empty() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Which node of the frontier, of those that were run, `node` of the tree was.
+    pub fn frontier_of(&self, node: usize) -> Option<usize> {
+        self.place[..self.frontier.len()].iter().position(|place| *place == Some(node))
     }
 }
 
@@ -210,7 +266,7 @@ mod tests {
             }
             Ok(())
         };
-        Grower::default().grow(growth, &mut tree, propose).unwrap();
+        Grower::default().grow(growth, f32::NEG_INFINITY, &mut tree, propose).unwrap();
         (tree, runs)
     }
 
@@ -317,7 +373,7 @@ mod tests {
             }
             Ok(())
         };
-        Grower::default().grow(growth, &mut tree, propose).unwrap();
+        Grower::default().grow(growth, f32::NEG_INFINITY, &mut tree, propose).unwrap();
         assert_eq!(tree.depth((0..tree.len()).max_by_key(|n| tree.depth(*n)).unwrap()), 6);
         assert!(tree.log_probs().iter().all(|p| !p.is_nan()));
     }
@@ -327,7 +383,8 @@ mod tests {
         let mut tree = Tree::new(5);
         tree.push(0, 1, 0.0);
         let fail = |_: &Tree, _, _: &mut Vec<Proposal>| Err(Error::Invalid("no".into()));
-        Grower::default().grow("chain:3".parse().unwrap(), &mut tree, fail).unwrap_err();
+        let growth = "chain:3".parse().unwrap();
+        Grower::default().grow(growth, f32::NEG_INFINITY, &mut tree, fail).unwrap_err();
         assert_eq!(tree, Tree::new(5));
     }
 }

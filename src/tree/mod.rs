@@ -136,15 +136,17 @@ impl Tree {
     }
 
     /// Keeps the nodes of the `n` most likely paths, the root at least; of equal ones those that came
-    /// first. What is left is a tree, since no path is likelier than one it continues.
-    pub fn prune(&mut self, n: usize) {
+    /// first; none whose logarithmic probability is below `floor`. What is left is a tree, since no path is
+    /// likelier than one it continues.
+    pub fn prune(&mut self, n: usize, floor: f32) {
         let old = *self;
         let mut best: [usize; MAX_NODES] = std::array::from_fn(|node| node);
         let best = &mut best[..old.len];
         best.sort_unstable_by(|&a, &b| {
             old.log_probs[b].total_cmp(&old.log_probs[a]).then(a.cmp(&b))
         });
-        let kept = &mut best[..n.clamp(1, old.len)];
+        let likely = best.partition_point(|node| old.log_probs[*node] >= floor);
+        let kept = &mut best[..n.min(likely).max(1)];
         kept.sort_unstable();
         let mut place = [0; MAX_NODES];
         self.reset(old.tokens[0]);
@@ -269,7 +271,7 @@ mod tests {
         #[test]
         fn pruning_keeps_the_likeliest_and_their_ancestors(tree in any_tree(), n in 0usize..70) {
             let mut pruned = tree;
-            pruned.prune(n);
+            pruned.prune(n, f32::NEG_INFINITY);
             let mut nodes: Vec<usize> = (0..tree.len()).collect();
             nodes.sort_by(|a, b| tree.log_probs()[*b].total_cmp(&tree.log_probs()[*a]));
             nodes.truncate(n.max(1));

@@ -6,15 +6,20 @@
 //! ppl.rs         perplexity of a text, as llama.cpp defines it
 //! spec.rs        plain and speculative decoding of the same prompts
 //! ceilings.rs    what memory delivers and the integer units multiply
+//! ../common      argv.rs  flags as llama.cpp's users type them · guessing.rs  flags of drafters
 //! ```
 
+#[path = "../common/argv.rs"]
+mod argv;
 mod ceilings;
 mod curve;
+#[path = "../common/guessing.rs"]
+mod guessing;
 mod ppl;
 mod spec;
 mod speed;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use dovetail::target::{CacheType, CacheTypes};
 use dovetail::{LoadOptions, Model, Repack, Result, Session, SessionOptions};
 use std::path::PathBuf;
@@ -94,8 +99,19 @@ fn at_least_one() -> clap::builder::RangedU64ValueParser<usize> {
     clap::builder::RangedU64ValueParser::new().range(1..)
 }
 
+/// Flags of several letters behind one dash, and their long names.
+const LONG: &[(&str, &str)] =
+    &[("-ctk", "--cache-type-k"), ("-ctv", "--cache-type-v"), ("-md", "--model-draft")];
+
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let argv = match argv::rewrite(std::env::args_os(), &Cli::command(), LONG) {
+        Ok(argv) => argv,
+        Err(wrong) => {
+            eprintln!("error: {wrong}");
+            return ExitCode::from(2);
+        }
+    };
+    let outcome = match Cli::parse_from(argv).command {
         Command::Speed(options) => speed::run(&options),
         Command::Curve(options) => curve::run(&options),
         Command::Spec(options) => spec::run(&options),

@@ -1,11 +1,10 @@
 //! Plain and speculative decoding of the same prompts: that the texts are equal, how many guesses are
 //! accepted, and what that is worth.
 
+use crate::guessing::Guessing;
 use crate::{Common, Format, at_least_one};
 use clap::Args;
-use dovetail::draft;
-use dovetail::spec::{RoundStats, Speculation};
-use dovetail::tree::Growth;
+use dovetail::spec::RoundStats;
 use dovetail::{ChatTemplate, Error, Message, Result, Sampling, Session};
 use serde_json::{Value, json};
 use std::io::IsTerminal;
@@ -24,15 +23,8 @@ pub struct Options {
     /// So many prompts, the first ones [default: all]
     #[arg(long, value_name = "K", value_parser = at_least_one())]
     limit: Option<usize>,
-    /// Who guesses
-    #[arg(long, value_name = "TYPE", default_value = "ngram", value_parser = draft::kind)]
-    spec_type: &'static draft::Row,
-    /// The drafter's file
-    #[arg(long, visible_alias = "md", value_name = "FILE")]
-    model_draft: Option<PathBuf>,
-    /// How large a tree of guesses grows: chain:K, or beam:DEPTH,WIDTH,NODES [default: the drafter's]
-    #[arg(long, value_name = "SHAPE")]
-    tree: Option<Growth>,
+    #[command(flatten)]
+    guessing: Guessing,
     /// Most tokens of an answer
     #[arg(short = 'n', long = "predict", default_value_t = 128, value_parser = at_least_one())]
     n_predict: usize,
@@ -121,12 +113,13 @@ pub fn run(o: &Options) -> Result<()> {
     let mut session = o.common.session(o.ctx_size, 512)?;
     let template = ChatTemplate::from_gguf(session.model().gguf().metadata())?;
     let sampling = Sampling { temperature: o.temp, seed: o.seed, ..Sampling::default() };
-    let growth = o.tree.unwrap_or(o.spec_type.growth);
-    let open = |session: &Session| -> Result<Option<Speculation>> {
-        let setup = session.setup(o.model_draft.as_deref());
-        Ok(Some(Speculation::new((o.spec_type.open)(&setup)?, growth)))
+    let open = |session: &Session| {
+        let none =
+            "nobody guesses for this model; name a drafter with -md FILE or --spec-type TYPE";
+        o.guessing.open(session)?.ok_or_else(|| Error::Invalid(none.into()))
     };
-    let mut idle = open(&session)?;
+    let (drafter, about) = open(&session)?;
+    let mut idle = Some(drafter);
     let mut categories: Vec<(String, Row)> = Vec::new();
     let mut different = Vec::new();
     let terminal = std::io::stderr().is_terminal();
@@ -163,7 +156,7 @@ pub fn run(o: &Options) -> Result<()> {
                 row.lengths = row.rounds.mean_acceptance_length();
                 if let Some(error) = session.take_drafter_error() {
                     eprintln!("prompt {}: the drafter failed: {error}", i + 1);
-                    idle = open(&session)?;
+                    idle = Some(open(&session)?.0);
                 } else {
                     idle = session.speculate(None)?;
                 }
@@ -190,7 +183,7 @@ pub fn run(o: &Options) -> Result<()> {
         return Err(Error::Invalid("no prompt was answered; give others, or a larger -c".into()));
     }
     categories.sort_by(|a, b| a.0.cmp(&b.0));
-    print(o, growth, &categories, &different);
+    print(o, &about, &categories, &different);
     match different.first() {
         None => Ok(()),
         Some(prompt) => Err(Error::Invalid(format!(
@@ -239,7 +232,7 @@ fn read(path: &Path, limit: Option<usize>) -> Result<Vec<Prompt>> {
     Ok(prompts)
 }
 
-fn print(o: &Options, growth: Growth, categories: &[(String, Row)], different: &[usize]) {
+fn print(o: &Options, drafter: &str, categories: &[(String, Row)], different: &[usize]) {
     let mut all = Row::default();
     categories.iter().for_each(|(_, row)| all.add(row));
     let n = categories.len() as f64;
@@ -257,8 +250,7 @@ fn print(o: &Options, growth: Growth, categories: &[(String, Row)], different: &
                 "texts_equal": different.is_empty(),
                 "different_prompts": different,
                 "prompts": all.prompts,
-                "spec_type": o.spec_type.name,
-                "tree": growth.to_string(),
+                "drafter": drafter,
                 "mean_acceptance_length": length,
                 "plain_tokens_per_second": plain,
                 "spec_tokens_per_second": spec,
@@ -270,10 +262,9 @@ fn print(o: &Options, growth: Growth, categories: &[(String, Row)], different: &
         return;
     }
     println!(
-        "{} prompts, {} tokens, {}, tree {growth}, {} threads, temperature {}: {}",
+        "{} prompts, {} tokens, {drafter}, {} threads, temperature {}: {}",
         all.prompts,
         all.tokens,
-        o.spec_type.name,
         o.common.threads(),
         o.temp,
         if different.is_empty() { "all texts equal" } else { "TEXTS DIFFER" },

@@ -1,15 +1,15 @@
 //! The flags. Names and defaults are llama.cpp's where it has the same thing.
 //!
 //! Ranges are checked here, so that everything behind may rely on them. To add a flag: a field, and
-//! if it has several letters behind one dash a row in `argv.rs`.
+//! if it has several letters behind one dash a row in [`LONG`].
 
 use crate::argv;
+use crate::guessing::Guessing;
 use crate::log::Log;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use dovetail::target::{CacheType, CacheTypes};
-use dovetail::tree::Growth;
-use dovetail::{ChatTemplate, Error, Repack, Result, Sampling, draft};
+use dovetail::{ChatTemplate, Error, Repack, Result, Sampling};
 use std::ffi::OsString;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::RangeInclusive;
@@ -176,31 +176,14 @@ pub struct Args {
     #[arg(long, env = "DOVETAIL_IGNORE_EOS", help_heading = "Sampling")]
     pub ignore_eos: bool,
 
-    /// Who guesses tokens ahead, which changes the speed and never the text: none; ngram, what followed the
-    /// last tokens earlier in the text; lm, a small model with the same vocabulary; dgf, a drafter
-    /// trained for the model; auto, dgf where there is one, or what -md names
-    #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = spec_type)]
-    #[arg(env = "DOVETAIL_SPEC_TYPE", help_heading = "Speculation and devices")]
-    pub spec_type: SpecType,
-    /// The drafter's file [-md]
-    #[arg(long, value_name = "FILE", env = "DOVETAIL_MODEL_DRAFT")]
-    #[arg(help_heading = "Speculation and devices")]
-    pub model_draft: Option<PathBuf>,
-    /// How large a tree of guesses grows: chain:K, or beam:DEPTH,WIDTH,NODES [default: the drafter's]
-    #[arg(long, value_name = "SHAPE", env = "DOVETAIL_TREE")]
-    #[arg(help_heading = "Speculation and devices")]
-    pub tree: Option<Growth>,
-    /// Guesses on a path at most, in place of the tree's depth [--draft-max, --draft]
-    #[arg(long, value_name = "N", visible_aliases = ["draft-max", "draft"])]
-    #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=63))]
-    #[arg(env = "DOVETAIL_SPEC_DRAFT_N_MAX", help_heading = "Speculation and devices")]
-    pub spec_draft_n_max: Option<usize>,
+    #[command(flatten)]
+    pub guessing: Guessing,
     /// Accepted for llama.cpp's sake: the model runs on the CPU [-ngl]
     #[arg(long, visible_alias = "n-gpu-layers", value_name = "N", allow_negative_numbers = true)]
-    #[arg(help_heading = "Speculation and devices")]
+    #[arg(help_heading = "Devices")]
     gpu_layers: Option<String>,
     /// Print the devices and exit
-    #[arg(long, help_heading = "Speculation and devices")]
+    #[arg(long, help_heading = "Devices")]
     pub list_devices: bool,
 
     /// Say more on standard error: seed, sizes, timings
@@ -217,16 +200,21 @@ pub struct Args {
     pub version: bool,
 }
 
-/// Who guesses.
-#[derive(Clone, Debug)]
-pub enum SpecType {
-    /// A trained drafter if there is one, or what is named.
-    Auto,
-    /// Nobody.
-    None,
-    /// A drafter of this kind.
-    Kind(&'static draft::Row),
-}
+/// Flags of several letters behind one dash, and their long names.
+const LONG: &[(&str, &str)] = &[
+    ("-co", "--color"),
+    ("-ctk", "--cache-type-k"),
+    ("-ctv", "--cache-type-v"),
+    ("-hf", "--hf-repo"),
+    ("-md", "--model-draft"),
+    ("-ngl", "--gpu-layers"),
+    ("-no-cnv", "--raw"),
+    ("-nr", "--no-repack"),
+    ("-st", "--single-turn"),
+    ("-sys", "--system-prompt"),
+    ("-tb", "--threads-batch"),
+    ("-ub", "--ubatch-size"),
+];
 
 /// A value, or what to give in its place.
 type Checked<T> = std::result::Result<T, String>;
@@ -244,7 +232,7 @@ pub enum Parsed {
 /// Reads the command line and the environment.
 pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Parsed {
     let command = Args::command().mut_args(|arg| arg.hide_env_values(true));
-    let argv = match argv::rewrite(argv, &command) {
+    let argv = match argv::rewrite(argv, &command, LONG) {
         Ok(argv) => argv,
         Err(line) => return Parsed::Wrong(line),
     };
@@ -476,16 +464,6 @@ fn finite(text: &str) -> Checked<f32> {
     real(text, |_| true, "a number; 0 changes nothing")
 }
 
-fn spec_type(text: &str) -> Checked<SpecType> {
-    match text {
-        "auto" => Ok(SpecType::Auto),
-        "none" => Ok(SpecType::None),
-        kind => {
-            draft::kind(kind).map(SpecType::Kind).map_err(|kinds| format!("{kinds}, none, auto"))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -580,5 +558,40 @@ mod tests {
         }
         let (args, _) = run(&["--no-escape", "-p", r"a\n"]).unwrap();
         assert_eq!(args.prompt.as_deref(), Some(r"a\n"));
+    }
+
+    fn rewritten(args: &[&str]) -> Checked<Vec<String>> {
+        let argv = std::iter::once("dovetail-run").chain(args.iter().copied()).map(OsString::from);
+        let out = argv::rewrite(argv, &Args::command(), LONG)?;
+        Ok(out.into_iter().skip(1).map(|arg| arg.into_string().unwrap()).collect())
+    }
+
+    #[test]
+    fn every_row_names_a_flag() {
+        let command = Args::command();
+        for (typed, long) in LONG {
+            let known = command.get_arguments().any(|a| a.get_long() == long.strip_prefix("--"));
+            assert!(known, "{typed} stands for {long}, which is no flag");
+        }
+    }
+
+    #[test]
+    fn flags_are_replaced_and_values_are_not() {
+        for (typed, expected) in [
+            (&["-ngl", "99"][..], &["--gpu-layers", "99"][..]),
+            (&["m.gguf", "-st", "-co"], &["m.gguf", "--single-turn", "--color"]),
+            (&["-p", "-st", "-st"], &["-p", "-st", "--single-turn"]),
+            (&["-sys", "-co", "-ub", "7"], &["--system-prompt", "-co", "--ubatch-size", "7"]),
+            (&["--prompt", "-hf"], &["--prompt", "-hf"]),
+            (&["--prompt=a", "-tb", "2"], &["--prompt=a", "--threads-batch", "2"]),
+            (&["-t4", "-ctk", "f16"], &["-t4", "--cache-type-k", "f16"]),
+            (&["--", "-st"], &["--", "-st"]),
+            (&["-p"], &["-p"]),
+        ] {
+            assert_eq!(rewritten(typed).unwrap(), expected);
+        }
+        for typed in [&["-mx", "x"][..], &["-p", "a", "-cnv"], &["-ev"]] {
+            assert!(rewritten(typed).unwrap_err().contains("is no flag"), "{typed:?}");
+        }
     }
 }

@@ -1,7 +1,6 @@
 //! `dovetail-run`: a chat, or one answer, from a model file.
 //!
 //! ```text
-//! argv.rs     multi-letter flags, as llama.cpp's users type them, for clap
 //! args.rs     the flags: names, defaults, ranges
 //! open.rs     which model, loading it, the context that memory holds
 //! runner.rs   a prompt to an answer on standard output, and what is reported about it
@@ -10,6 +9,7 @@
 //! once.rs     one prompt, one answer
 //! chat.rs     a conversation on a terminal
 //! log.rs      lines and progress on standard error · interrupt.rs  Ctrl-C
+//! ../common   argv.rs  flags as llama.cpp's users type them · guessing.rs  flags of drafters
 //! ```
 //!
 //! The text goes to standard output and nothing else does. Exit codes: 0, 1 for a model or machine
@@ -18,8 +18,11 @@
 #![forbid(unsafe_code)]
 
 mod args;
+#[path = "../common/argv.rs"]
 mod argv;
 mod chat;
+#[path = "../common/guessing.rs"]
+mod guessing;
 mod interrupt;
 mod log;
 mod once;

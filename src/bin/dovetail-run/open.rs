@@ -1,12 +1,12 @@
 //! From a name, or none, to a session.
 
-use crate::args::{Args, SpecType};
+use crate::args::Args;
+use crate::guessing::Guessing;
 use crate::interrupt::Interrupt;
 use crate::log::{Log, Progress};
 use crate::runner::Runner;
-use dovetail::draft::{self, FileFrom};
+use dovetail::draft::SpecType;
 use dovetail::model::Config;
-use dovetail::spec::Speculation;
 use dovetail::target::KvCache;
 use dovetail::{ChatTemplate, Error, LoadOptions, Model, OpenOptions};
 use dovetail::{Result, Session, SessionOptions, machine};
@@ -89,7 +89,7 @@ pub fn open<'a>(
     let (threads, cache) = (args.threads(), args.cache());
     let options = SessionOptions { n_ctx, threads, n_ubatch: args.n_ubatch(), cache };
     let mut session = Session::new(model.into(), options)?;
-    speculate(args, &mut session, log)?;
+    speculate(&args.guessing, &mut session, log)?;
     let load_time = start.elapsed();
     let sampling = args.sampling();
     log.detail(&format!(
@@ -120,50 +120,22 @@ pub fn open<'a>(
 /// # Errors
 /// When the drafter that was asked for cannot be opened, or is for another model. One that nobody asked
 /// for is left alone then, and a line says so.
-fn speculate(args: &Args, session: &mut Session, log: &Log) -> Result<()> {
-    let target = session.model().clone();
-    let found = || draft::find_file(&target);
-    let (row, path) = match (&args.spec_type, args.model_draft.clone()) {
-        (SpecType::None, None) => return Ok(()),
-        (SpecType::Auto, Some(path)) => (draft::kind_of(&path)?, Some(path)),
-        (SpecType::Auto, None) => {
-            let Some(path) = found() else { return Ok(()) };
-            let opened = draft::kind_of(&path)
-                .and_then(|row| open_drafter(args, session, row, Some(&path), log));
-            if let Err(error) = opened {
-                log.note(&format!("going on without a drafter: {error}"));
-            }
-            return Ok(());
+fn speculate(guessing: &Guessing, session: &mut Session, log: &Log) -> Result<()> {
+    let nobody_asked =
+        matches!(guessing.spec_type, SpecType::Auto) && guessing.model_draft.is_none();
+    let opened = guessing.open(session).and_then(|opened| {
+        let Some((speculation, about)) = opened else { return Ok(()) };
+        session.speculate(Some(speculation))?;
+        log.detail(&format!("drafter {about}"));
+        Ok(())
+    });
+    match opened {
+        Err(error) if nobody_asked => {
+            log.note(&format!("going on without a drafter: {error}"));
+            Ok(())
         }
-        (SpecType::Kind(row), None) if row.file == FileFrom::Shelf => (*row, found()),
-        (SpecType::Kind(row), None) => (*row, None),
-        (SpecType::Kind(row), Some(path)) if row.file != FileFrom::Nowhere => (*row, Some(path)),
-        (SpecType::None | SpecType::Kind(_), Some(path)) => {
-            let path = path.display();
-            return Err(Error::Invalid(format!(
-                "-md {path} is of no use to this --spec-type; leave one of them out"
-            )));
-        }
-    };
-    open_drafter(args, session, row, path.as_deref(), log)
-}
-
-fn open_drafter(
-    args: &Args,
-    session: &mut Session,
-    row: &draft::Row,
-    path: Option<&Path>,
-    log: &Log,
-) -> Result<()> {
-    let mut growth = args.tree.unwrap_or(row.growth);
-    if let Some(depth) = args.spec_draft_n_max {
-        growth = growth.with_depth(depth);
+        opened => opened,
     }
-    let drafter = (row.open)(&session.setup(path))?;
-    session.speculate(Some(Speculation::new(drafter, growth)))?;
-    let from = path.map(|path| format!(" from {}", path.display())).unwrap_or_default();
-    log.detail(&format!("drafter {}{from}, tree {growth}", row.name));
-    Ok(())
 }
 
 /// The context that was asked for; else the model's, halved until memory holds it.

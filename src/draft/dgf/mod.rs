@@ -25,11 +25,11 @@ mod file;
 
 pub(super) use file::{ARCHITECTURES, target_of};
 
-use super::{Drafter, FileFrom, Proposer, Row, Setup};
+use super::{Drafter, FileFrom, Guesser, Row, Setup};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::target::{Buffers, CacheTypes, KvCache, Pass, Room};
-use crate::tree::{Grower, Growth, MAX_NODES, Tree};
+use crate::tree::{Growth, MAX_NODES, Tree};
 use dovetail_kernels::cpu::attention::View;
 use dovetail_kernels::cpu::{Kernels, ProductScratch, Team};
 use file::{File, Fusion};
@@ -39,6 +39,7 @@ use std::sync::Arc;
 pub(super) const ROW: Row = Row {
     name: "dgf",
     growth: Growth { depth: 4, width: 3, nodes: 8 },
+    p_min: 0.0,
     file: FileFrom::Shelf,
     open: |setup| Ok(Box::new(Dgf::open(setup)?)),
 };
@@ -54,8 +55,6 @@ pub struct Dgf {
     kv: KvCache,
     buffers: Buffers,
     rows: Rows,
-    grower: Grower,
-    proposer: Proposer,
     /// Position of slot 0.
     start: usize,
     /// Slots that are filled.
@@ -109,8 +108,6 @@ impl Dgf {
                 row: vec![0.0; h],
                 ones: vec![1.0; h],
             },
-            grower: Grower::default(),
-            proposer: Proposer::default(),
             start: 0,
             entries: 0,
             waiting: Waiting::default(),
@@ -202,7 +199,7 @@ impl Drafter for Dgf {
     fn expand(
         &mut self,
         tokens: &[u32],
-        growth: Growth,
+        guesser: &mut Guesser,
         tree: &mut Tree,
         team: &mut Team,
     ) -> Result<()> {
@@ -215,8 +212,8 @@ impl Drafter for Dgf {
         self.run_entries(n, tokens.last().copied(), true, team);
         let root = self.entries - 1;
         let h = self.file.config.n_embd;
-        let Dgf { target, file, kernels, kv, buffers, rows, grower, proposer, outputs, .. } = self;
-        grower.grow(growth, tree, |frontier, level, proposals| {
+        let Dgf { target, file, kernels, kv, buffers, rows, outputs, .. } = self;
+        guesser.grow(tree, |frontier, level, guesses| {
             if level.start > 0 {
                 let n = level.len();
                 rows.tokens.clear();
@@ -246,8 +243,7 @@ impl Drafter for Dgf {
                     Some(tokens) => tokens.get(i as usize).copied(),
                     None => Some(i),
                 };
-                let logits = buffers.logits.row(r);
-                proposer.propose(kernels, logits, token, parent, growth.width, proposals)?;
+                guesses.add(kernels, parent, buffers.logits.row(r), token)?;
             }
             Ok(())
         })

@@ -1,0 +1,68 @@
+//! Flags that say who guesses, and the drafter they ask for.
+
+use clap::Args;
+use dovetail::draft::{self, SpecType};
+use dovetail::spec::{SpecSampling, Speculation};
+use dovetail::tree::Growth;
+use dovetail::{Result, Session};
+use std::path::PathBuf;
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Speculation")]
+pub struct Guessing {
+    /// Who guesses tokens ahead, which changes the speed and never the text: none; ngram, what followed the
+    /// last tokens earlier in the text; lm, a small model with the same vocabulary; dgf, a drafter
+    /// trained for the model; auto, dgf where there is one, or what -md names
+    #[arg(long, value_name = "TYPE", default_value = "auto", env = "DOVETAIL_SPEC_TYPE")]
+    pub spec_type: SpecType,
+    /// The drafter's file [-md]
+    #[arg(long, value_name = "FILE", env = "DOVETAIL_MODEL_DRAFT")]
+    pub model_draft: Option<PathBuf>,
+    /// How large a tree of guesses grows: chain:K, or beam:DEPTH,WIDTH,NODES [default: the drafter's]
+    #[arg(long, value_name = "SHAPE", env = "DOVETAIL_TREE")]
+    pub tree: Option<Growth>,
+    /// Guesses on a path at most, in place of the tree's depth [--draft-max, --draft]
+    #[arg(long, value_name = "N", visible_aliases = ["draft-max", "draft"])]
+    #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=63))]
+    #[arg(env = "DOVETAIL_SPEC_DRAFT_N_MAX")]
+    pub spec_draft_n_max: Option<usize>,
+    /// Guesses are left out whose path from the last token has a lower probability than this, as the
+    /// drafter sees it [--draft-p-min] [default: the drafter's]
+    #[arg(long, value_name = "P", visible_alias = "draft-p-min", value_parser = probability)]
+    #[arg(env = "DOVETAIL_SPEC_DRAFT_P_MIN")]
+    pub spec_draft_p_min: Option<f32>,
+    /// Which guesses are accepted: matching, those that are the token plain decoding draws; rejection,
+    /// more of them where the temperature is high, with another text of the same distribution
+    #[arg(long, value_name = "RULE", default_value = "matching")]
+    #[arg(env = "DOVETAIL_SPEC_SAMPLING")]
+    pub spec_sampling: SpecSampling,
+}
+
+fn probability(text: &str) -> std::result::Result<f32, String> {
+    let value = text.parse().ok().filter(|p| (0.0..=1.0).contains(p));
+    value.ok_or_else(|| "give a number from 0 to 1".into())
+}
+
+impl Guessing {
+    /// The drafter for this session, and a line about it.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or is for another model.
+    pub fn open(&self, session: &Session) -> Result<Option<(Speculation, String)>> {
+        let chosen = draft::choose(self.spec_type, self.model_draft.as_deref(), session.model())?;
+        let Some((row, path)) = chosen else { return Ok(None) };
+        let mut growth = self.tree.unwrap_or(row.growth);
+        if let Some(depth) = self.spec_draft_n_max {
+            growth = growth.with_depth(depth);
+        }
+        // A shape that is asked for is had.
+        let p_min = if self.tree.is_some() { 0.0 } else { row.p_min };
+        let p_min = self.spec_draft_p_min.unwrap_or(p_min);
+        let drafter = (row.open)(&session.setup(path.as_deref()))?;
+        let speculation =
+            Speculation::new(drafter, growth).with_p_min(p_min).with_sampling(self.spec_sampling);
+        let from = path.map(|path| format!(" from {}", path.display())).unwrap_or_default();
+        let line = format!("{}{from}, tree {growth}, p-min {p_min}", row.name);
+        Ok(Some((speculation, line)))
+    }
+}

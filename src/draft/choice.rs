@@ -1,0 +1,82 @@
+//! Who guesses, where the user may have named somebody, a file, both or neither.
+
+use super::{DRAFTERS, FileFrom, Row, dgf, kind, kind_of, shelf};
+use crate::error::{Error, Result};
+use crate::model::Model;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// What `--spec-type` says.
+#[derive(Clone, Copy, Debug)]
+pub enum SpecType {
+    /// Whatever the file is that is named, or the drafter that lies ready for the model.
+    Auto,
+    /// Nobody.
+    None,
+    /// A drafter of this kind.
+    Kind(&'static Row),
+}
+
+impl FromStr for SpecType {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<SpecType, String> {
+        match (text, kind(text)) {
+            ("auto", _) => Ok(SpecType::Auto),
+            ("none", _) => Ok(SpecType::None),
+            (_, Some(row)) => Ok(SpecType::Kind(row)),
+            _ => {
+                let names = DRAFTERS.iter().map(|row| row.name);
+                let names = names.chain(["none", "auto"]).collect::<Vec<_>>();
+                Err(format!("there are {}", names.join(", ")))
+            }
+        }
+    }
+}
+
+/// The kind of drafter for `target`, and its file if it has one; none if nobody is to guess, or nobody
+/// was named and none lies ready.
+///
+/// # Errors
+/// When the file cannot be read, or is of no use to the kind that was named.
+pub fn choose(
+    asked: SpecType,
+    file: Option<&Path>,
+    target: &Model,
+) -> Result<Option<(&'static Row, Option<PathBuf>)>> {
+    Ok(match (asked, file.map(Path::to_owned)) {
+        (SpecType::None, None) => None,
+        (SpecType::Auto, None) => shelf::find(target).map(|path| (&dgf::ROW, Some(path))),
+        (SpecType::Auto, Some(path)) => Some((kind_of(&path)?, Some(path))),
+        (SpecType::Kind(row), None) => {
+            let ready = row.file == FileFrom::Shelf;
+            Some((row, ready.then(|| shelf::find(target)).flatten()))
+        }
+        (SpecType::Kind(row), Some(path)) if row.file != FileFrom::Nowhere => {
+            Some((row, Some(path)))
+        }
+        (SpecType::None | SpecType::Kind(_), Some(path)) => {
+            let path = path.display();
+            return Err(Error::Invalid(format!(
+                "-md {path} is of no use to this --spec-type; leave one of them out"
+            )));
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_true() {
+        for row in DRAFTERS {
+            let found = row.name.parse();
+            assert!(matches!(found, Ok(SpecType::Kind(found)) if found.name == row.name));
+            let growth = row.growth.to_string();
+            assert_eq!(growth.parse(), Ok(row.growth), "{growth} can be asked for");
+        }
+        let wrong = "magic".parse::<SpecType>().unwrap_err();
+        assert_eq!(wrong, "there are ngram, lm, dgf, none, auto");
+    }
+}
