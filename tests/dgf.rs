@@ -22,6 +22,8 @@ use std::sync::{Arc, Mutex};
 /// The shape of a made-up drafter.
 #[derive(Clone, Copy, Debug)]
 struct Shape {
+    /// Of `dovetail-dgf`, or `eagle3`: with a head of its own; or `eagle3 apart`: narrower than the
+    /// target, with an embedding too, and the feature normed before it is added to.
     fusion: &'static str,
     blocks: usize,
     taps: &'static [u32],
@@ -30,16 +32,37 @@ struct Shape {
     ty: u32,
 }
 
-const SHAPES: [Shape; 4] = [
+const SHAPES: [Shape; 7] = [
     Shape { fusion: "dgf", blocks: 1, taps: &[0, 1], every: 3, ty: types::F32 },
     Shape { fusion: "dgf", blocks: 2, taps: &[], every: 1, ty: types::F32 },
     Shape { fusion: "fc", blocks: 1, taps: &[], every: 2, ty: types::F16 },
     Shape { fusion: "fc", blocks: 3, taps: &[1], every: 1, ty: types::Q8_0 },
+    Shape { fusion: "eagle", blocks: 2, taps: &[], every: 1, ty: types::Q8_0 },
+    Shape { fusion: "eagle3", blocks: 1, taps: &[0, 1], every: 3, ty: types::F32 },
+    Shape { fusion: "eagle3 apart", blocks: 2, taps: &[1], every: 1, ty: types::F16 },
 ];
 
 impl Shape {
     fn tokens(&self) -> Vec<u32> {
         (0..N_VOCAB as u32).step_by(self.every).collect()
+    }
+
+    fn is_eagle3(&self) -> bool {
+        self.fusion.starts_with("eagle3")
+    }
+
+    /// The drafter's width.
+    fn width(&self, t: &Tiny) -> usize {
+        if self.fusion == "eagle3 apart" { t.n_embd - 32 } else { t.n_embd }
+    }
+
+    /// The names of the norms of feature and token.
+    fn norms(&self) -> &'static [&'static str] {
+        match self.fusion {
+            "eagle" => &[],
+            "eagle3" | "eagle3 apart" => &["blk.0.attn_norm_2.weight", "blk.0.attn_norm.weight"],
+            _ => &["fuse_feature_norm.weight", "fuse_token_norm.weight"],
+        }
     }
 
     /// A drafter with random weights for a target.
@@ -49,13 +72,14 @@ impl Shape {
         let mut add = |name: &str, ty: u32, shape: &[usize], mean: f64, deviation: f64| {
             tensors.push(random_tensor(&mut random, name, ty, shape, (mean, deviation)));
         };
-        let (h, q, kv) = (t.n_embd, t.n_heads * t.head_dim, t.n_kv_heads * t.head_dim);
+        let (h, q, kv) = (self.width(t), t.n_heads * t.head_dim, t.n_kv_heads * t.head_dim);
         let mut matrices = Vec::new();
         for i in 0..self.blocks {
+            let read = if i == 0 && self.is_eagle3() { 2 * h } else { h };
             for (part, n_out, n_in) in [
-                ("attn_q", q, h),
-                ("attn_k", kv, h),
-                ("attn_v", kv, h),
+                ("attn_q", q, read),
+                ("attn_k", kv, read),
+                ("attn_v", kv, read),
                 ("attn_output", h, q),
                 ("ffn_gate", t.n_ff, h),
                 ("ffn_up", t.n_ff, h),
@@ -63,11 +87,16 @@ impl Shape {
             ] {
                 matrices.push((format!("blk.{i}.{part}.weight"), n_out, n_in));
             }
-            for part in ["attn_norm", "ffn_norm"] {
+            let plain = i > 0 || ["dgf", "fc"].contains(&self.fusion);
+            for part in ["ffn_norm", "attn_norm"].into_iter().take(1 + usize::from(plain)) {
                 add(&format!("blk.{i}.{part}.weight"), types::F32, &[h], 1.0, 0.2);
             }
         }
-        if !self.taps.is_empty() {
+        let n_draft = self.tokens().len();
+        if self.is_eagle3() {
+            matrices.push(("fc.weight".into(), h, self.taps.len() * t.n_embd));
+            matrices.push(("output.weight".into(), n_draft, h));
+        } else if !self.taps.is_empty() {
             matrices.push(("features.weight".into(), h, self.taps.len() * h));
             for j in 0..self.taps.len() {
                 add(&format!("feature_norm.{j}.weight"), types::F32, &[h], 1.0, 0.2);
@@ -79,29 +108,54 @@ impl Shape {
                 matrices.push(("fuse_token.weight".into(), h, h));
                 matrices.push(("fuse_gate.weight".into(), h, 2 * h));
             }
-            _ => matrices.push(("fuse.weight".into(), h, 2 * h)),
+            "fc" | "eagle" => matrices.push(("fuse.weight".into(), h, 2 * h)),
+            "eagle3 apart" => matrices.push(("token_embd.weight".into(), N_VOCAB, h)),
+            _ => {}
+        }
+        if self.fusion == "eagle" {
+            add("fuse.bias", types::F32, &[h], 0.0, 0.5);
+        } else {
+            add("output_norm.weight", types::F32, &[h], 1.0, 0.2);
         }
         for (name, n_out, n_in) in matrices {
             add(&name, self.ty, &[n_in, n_out], 0.0, 1.0 / (n_in as f64).sqrt());
         }
-        for name in ["fuse_feature_norm.weight", "fuse_token_norm.weight", "output_norm.weight"] {
+        for name in self.norms() {
             add(name, types::F32, &[h], 1.0, 0.2);
         }
         if self.every > 1 {
-            let tokens = self.tokens();
-            let bytes = tokens.iter().flat_map(|token| token.to_le_bytes()).collect();
-            let shape = vec![tokens.len() as u64];
-            tensors.push(Tensor { name: "draft_tokens".into(), shape, type_id: types::I32, bytes });
+            let (shape, tokens) = (vec![n_draft as u64], self.tokens());
+            tensors.push(if self.is_eagle3() {
+                let bytes =
+                    tokens.iter().flat_map(|token| u64::from(*token).to_le_bytes()).collect();
+                Tensor { name: "d2t".into(), shape, type_id: types::I64, bytes }
+            } else {
+                let bytes = tokens.iter().flat_map(|token| token.to_le_bytes()).collect();
+                Tensor { name: "draft_tokens".into(), shape, type_id: types::I32, bytes }
+            });
         }
         let (text, size) =
             (|text: &str| Value::String(text.to_owned()), |n: usize| Value::U32(n as u32));
-        let own = [
-            ("version", size(1)),
-            ("target.fingerprint", text(&target.fingerprint())),
-            ("target.block_count", size(t.n_layers)),
-            ("target.vocabulary", size(N_VOCAB)),
-            ("fusion", text(self.fusion)),
-            ("feature_layers", Value::Array(Array::U32(self.taps.to_vec()))),
+        let arch = if self.is_eagle3() { "eagle3" } else { "dovetail-dgf" };
+        let mut own = if self.is_eagle3() {
+            let layers = self.taps.iter().map(|layer| *layer as i32).collect();
+            vec![
+                ("extract_layers", Value::Array(Array::I32(layers))),
+                ("target_hidden_size", size(t.n_embd)),
+                ("vocab_size", size(N_VOCAB)),
+                ("norm_before_residual", Value::Bool(self.fusion == "eagle3 apart")),
+            ]
+        } else {
+            vec![
+                ("version", size(1)),
+                ("target.fingerprint", text(&target.fingerprint())),
+                ("target.block_count", size(t.n_layers)),
+                ("target.vocabulary", size(N_VOCAB)),
+                ("fusion", text(self.fusion)),
+                ("feature_layers", Value::Array(Array::U32(self.taps.to_vec()))),
+            ]
+        };
+        own.extend([
             ("block_count", size(self.blocks)),
             ("embedding_length", size(h)),
             ("feed_forward_length", size(t.n_ff)),
@@ -111,9 +165,10 @@ impl Shape {
             ("attention.layer_norm_rms_epsilon", Value::F32(RMS_EPS)),
             ("rope.dimension_count", size(t.n_rotated)),
             ("rope.freq_base", Value::F32(t.rope_base as f32)),
-        ];
-        let mut keys = vec![("general.architecture".to_owned(), text("dovetail-dgf"))];
-        keys.extend(own.map(|(key, value)| (format!("dovetail-dgf.{key}"), value)));
+        ]);
+        let mut keys = vec![("general.architecture".to_owned(), text(arch))];
+        own.retain(|(key, _)| self.fusion != "eagle" || *key != "feature_layers");
+        keys.extend(own.into_iter().map(|(key, value)| (format!("{arch}.{key}"), value)));
         Parts { keys, tensors }
     }
 }
@@ -130,16 +185,37 @@ struct Textbook {
 }
 
 impl Textbook {
-    fn fuse(&self, feature: &[f64], token: u32) -> Vec<f64> {
-        let own = &self.own;
-        let f = own.rms_norm("fuse_feature_norm.weight", feature);
-        let e = own.rms_norm("fuse_token_norm.weight", &self.target.embedding(token));
-        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
-        if self.shape.fusion == "fc" {
-            return own.matmul("fuse.weight", &[e, f].concat());
+    /// What enters the blocks: the hidden state, and what the first one's attention reads if that is not
+    /// the same, normed.
+    fn fuse(&self, feature: &[f64], token: u32) -> (Vec<f64>, Option<Vec<f64>>) {
+        let (own, fusion) = (&self.own, self.shape.fusion);
+        let e = if fusion == "eagle3 apart" { own } else { &self.target }.embedding(token);
+        let (f, e) = match self.shape.norms() {
+            [of_feature, of_token] => {
+                (own.rms_norm(of_feature, feature), own.rms_norm(of_token, &e))
+            }
+            _ => (feature.to_vec(), e),
+        };
+        let both = [&e[..], &f].concat();
+        match fusion {
+            "fc" => (own.matmul("fuse.weight", &both), None),
+            "eagle" => {
+                let x = own.matmul("fuse.weight", &both);
+                let x: Vec<f64> =
+                    x.iter().zip(own.vector("fuse.bias")).map(|(x, b)| x + b).collect();
+                (x.clone(), Some(x))
+            }
+            "eagle3" => (feature.to_vec(), Some(both)),
+            "eagle3 apart" => (f, Some(both)),
+            _ => (self.gate(&f, &e), None),
         }
-        let a = own.matmul("fuse_feature.weight", &f);
-        let b = own.matmul("fuse_token.weight", &e).into_iter().map(|x| x * sigmoid(x));
+    }
+
+    fn gate(&self, f: &[f64], e: &[f64]) -> Vec<f64> {
+        let own = &self.own;
+        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+        let a = own.matmul("fuse_feature.weight", f);
+        let b = own.matmul("fuse_token.weight", e).into_iter().map(|x| x * sigmoid(x));
         let b: Vec<f64> = b.collect();
         let z = own.matmul("fuse_gate.weight", &[&a[..], &b].concat());
         z.iter()
@@ -148,34 +224,47 @@ impl Textbook {
             .collect()
     }
 
+    /// The feature of a position from its hidden states.
+    fn feature(&self, hidden: &[f64]) -> Vec<f64> {
+        if self.shape.taps.is_empty() {
+            return hidden.to_vec();
+        }
+        if self.shape.is_eagle3() {
+            return self.own.matmul("fc.weight", hidden);
+        }
+        let normed = hidden.chunks(hidden.len() / self.shape.taps.len()).enumerate();
+        let normed: Vec<_> = normed
+            .flat_map(|(j, x)| self.own.rms_norm(&format!("feature_norm.{j}.weight"), x))
+            .collect();
+        self.own.matmul("features.weight", &normed)
+    }
+
     /// Log probabilities of the draft vocabulary after `path`, which follows the sequence: `hidden` has a
     /// row for each token of the sequence but the last.
     fn guesses(&self, hidden: &[Vec<f64>], tokens: &[u32], path: &[u32]) -> Vec<f64> {
-        let h = hidden[0].len() / self.shape.taps.len().max(1);
-        let mut rows: Vec<Vec<f64>> = Vec::new();
-        for (hidden, token) in hidden.iter().zip(&tokens[1..]) {
-            let feature = if self.shape.taps.is_empty() {
-                hidden.clone()
-            } else {
-                let normed = hidden.chunks(h).enumerate();
-                let normed: Vec<_> = normed
-                    .flat_map(|(j, x)| self.own.rms_norm(&format!("feature_norm.{j}.weight"), x))
-                    .collect();
-                self.own.matmul("features.weight", &normed)
-            };
-            rows.push(self.fuse(&feature, *token));
+        let (mut rows, mut given) = (Vec::new(), Vec::new());
+        let mut features: Vec<_> = hidden.iter().map(|hidden| self.feature(hidden)).collect();
+        let mut last = Vec::new();
+        for (i, token) in tokens[1..].iter().chain(path).enumerate() {
+            let (row, read) = self.fuse(&features[i], *token);
+            rows.push(row);
+            given.extend(read);
+            if i + 1 >= hidden.len() {
+                let mut out = rows.clone();
+                self.own.blocks(&mut out, Some(&given[..]).filter(|given| !given.is_empty()));
+                last = out.pop().unwrap();
+                features.push(last.clone());
+            }
         }
-        let mut out = rows.clone();
-        self.own.blocks(&mut out);
-        for token in path {
-            rows.push(self.fuse(&out[out.len() - 1], *token));
-            out = rows.clone();
-            self.own.blocks(&mut out);
+        if self.shape.fusion != "eagle" {
+            last = self.own.rms_norm("output_norm.weight", &last);
         }
-        let normed = self.own.rms_norm("output_norm.weight", &out[out.len() - 1]);
-        let all = self.target.matmul(self.target.head(), &normed);
-        let logits: Vec<f64> =
-            self.shape.tokens().iter().map(|token| all[*token as usize]).collect();
+        let logits: Vec<f64> = if self.shape.is_eagle3() {
+            self.own.matmul("output.weight", &last)
+        } else {
+            let all = self.target.matmul(self.target.head(), &last);
+            self.shape.tokens().iter().map(|token| all[*token as usize]).collect()
+        };
         let sum: f64 = logits.iter().map(|x| x.exp()).sum();
         logits.iter().map(|x| x - sum.ln()).collect()
     }
@@ -190,12 +279,15 @@ fn guesses_are_those_of_the_textbook() {
     // Weights of eight bits would round the rows too, a little otherwise than the textbook does.
     for shape in SHAPES.map(|shape| Shape { ty: shape.ty.min(types::F16), ..shape }) {
         let parts = shape.parts(t, &target);
+        let own = Tiny { n_layers: shape.blocks, n_embd: shape.width(t), ..*t };
         let textbook = Textbook {
             shape,
             target: Naive::new(*t, &target_parts, Rounding::None),
-            own: Naive::new(Tiny { n_layers: shape.blocks, ..*t }, &parts, Rounding::Engine),
+            own: Naive::new(own, &parts, Rounding::Engine),
         };
         let mut drafter = open(&parts, &target).unwrap();
+        let taps = if shape.taps.is_empty() { &[t.n_layers as u32] } else { shape.taps };
+        assert!(drafter.taps().iter().copied().eq(taps.iter().map(|tap| *tap as usize)));
         let (mut random, team) = (Random(3), &mut Team::new(2));
         let width = t.n_embd * shape.taps.len().max(1);
         let mut tokens = sequence(300, N_VOCAB, 8);
@@ -394,21 +486,38 @@ fn wrong_files_are_refused() {
     let t = tiny("f32");
     let target = Arc::new(t.parts().load().unwrap());
     let good = SHAPES[0].parts(t, &target);
-    assert!(open(&good, &target).is_ok());
-    let with = |change: &dyn Fn(&mut Parts)| {
-        let mut parts = good.clone();
+    for shape in SHAPES {
+        let file = shape.parts(t, &target).write();
+        assert_eq!(draft::kind_of(file.path()).unwrap().name, "dgf");
+    }
+    let of = |shape: usize, change: &dyn Fn(&mut Parts)| {
+        let mut parts = SHAPES[shape].parts(t, &target);
         change(&mut parts);
         open(&parts, &target).err().expect("it is refused").to_string()
     };
-    let set = |key: &'static str, value: Value| {
-        move |parts: &mut Parts| parts.set(&format!("dovetail-dgf.{key}"), Some(value.clone()))
+    let with = |change: &dyn Fn(&mut Parts)| of(0, change);
+    let set_of = |arch: &'static str, key: &'static str, value: Value| {
+        move |parts: &mut Parts| parts.set(&format!("{arch}.{key}"), Some(value.clone()))
+    };
+    let set = |key: &'static str, value: Value| set_of("dovetail-dgf", key, value);
+    let set3 = |key: &'static str, value: Value| of(5, &set_of("eagle3", key, value));
+    let layers = |layers: &[i32]| Value::Array(Array::I32(layers.to_vec()));
+    let without = |shape: usize, name: &str| {
+        of(shape, &|parts| parts.tensors.retain(|tensor| tensor.name != name))
+    };
+    let with_last = |token: u64| {
+        of(5, &|parts| {
+            let bytes = &mut parts.tensor("d2t").bytes;
+            let last = bytes.len() - 8;
+            bytes[last..].copy_from_slice(&token.to_le_bytes());
+        })
     };
     let text = |text: &str| Value::String(text.to_owned());
     for (message, part) in [
         (with(&set("version", Value::U32(2))), "version 2"),
         (with(&set("target.fingerprint", text("0"))), "another model"),
         (with(&set("embedding_length", Value::U32(32))), "32 wide"),
-        (with(&set("fusion", text("sum"))), "known: dgf, fc"),
+        (with(&set("fusion", text("sum"))), "known: dgf, fc, eagle"),
         (with(&set("target.vocabulary", Value::U32(7))), "vocabulary is 7, not 273"),
         (with(&set("target.block_count", Value::U32(7))), "block_count is 7, not 2"),
         (with(&set("attention.head_count", Value::U32(0))), "head_count"),
@@ -425,7 +534,7 @@ fn wrong_files_are_refused() {
             with(&|parts| parts.set("general.architecture", Some(Value::String("llama".into())))),
             "`llama`",
         ),
-        (with(&|parts| drop(parts.tensors.remove(0))), "attn_norm"),
+        (with(&|parts| drop(parts.tensors.remove(0))), "ffn_norm"),
         (with(&|parts| parts.tensor("draft_tokens").bytes[..8].fill(9)), "does not ascend"),
         (
             with(&|parts| {
@@ -436,6 +545,23 @@ fn wrong_files_are_refused() {
             "65535",
         ),
         (with(&|parts| parts.tensor("draft_tokens").type_id = 0), "I32"),
+        (without(4, "fuse.bias"), "fuse.bias"),
+        (of(4, &set("fusion", text("fc"))), "fuse_feature_norm"),
+        (of(2, &set("fusion", text("eagle"))), "fuse.bias"),
+        (set3("target_hidden_size", Value::U32(32)), "32 wide"),
+        (set3("vocab_size", Value::U32(7)), "vocab_size is 7, not 273"),
+        (set3("target.fingerprint", text("0")), "another model"),
+        (set3("target.block_count", Value::U32(7)), "block_count is 7, not 2"),
+        (set3("extract_layers", layers(&[])), "taps no layer"),
+        (set3("extract_layers", layers(&[0, 2])), "layer 2 of a target with 2"),
+        (set3("extract_layers", layers(&[1])), "fc.weight"),
+        (of(5, &|parts| parts.tensor("d2t").bytes.fill(0)), "does not ascend"),
+        (with_last(300), "draft token 300 of a target with 273"),
+        (with_last(1 << 40), "I64 of 32 bits"),
+        (without(5, "blk.0.attn_norm_2.weight"), "attn_norm_2"),
+        (without(6, "output.weight"), "`output.weight` is missing"),
+        (without(6, "token_embd.weight"), "`token_embd.weight` is missing"),
+        (of(6, &|parts| parts.tensor("token_embd.weight").shape.swap(0, 1)), "token_embd.weight"),
     ] {
         assert!(message.contains(part) && !message.contains('\n'), "{message}");
     }

@@ -35,44 +35,59 @@ def read_weights(path):
     return {name: torch.from_numpy(np.array(gguf.dequantize(t.data, t.tensor_type))) for name, t in tensors.items()}, draft
 
 
-def export(options, target, tokenizer, chat):
-    """docs/drafter-format.md"""
+def write(path, architecture, keys, tensors, kind):
+    """A GGUF file: `keys` adds them to the writer, matrices become `kind`, vectors float32, integers stay as they are."""
     import gguf
-    saved, path = read_checkpoint(options.out / f"{options.name}.ckpt"), options.out / f"{options.name}.gguf"
-    config, draft, p = saved["config"], draft_tokens_of(saved, options), model.PREFIX
-    kind = gguf.GGMLQuantizationType[options.type.upper()]
-    part = path.with_suffix(".part")
-    writer, s = gguf.GGUFWriter(part, p), config.shape
-    writer.add_name(options.name)
-    writer.add_description(saved["recipe"])
-    writer.add_license(options.licence)
-    writer.add_uint32(f"{p}.version", VERSION)
-    writer.add_string(f"{p}.target.fingerprint", target.fingerprint)
-    for name, value in {
-            "target.block_count": target.shape.layers, "target.vocabulary": target.shape.vocabulary, "block_count": s.layers,
-            "embedding_length": s.width, "feed_forward_length": s.ffn, "attention.head_count": s.heads,
-            "attention.head_count_kv": s.kv_heads, "attention.key_length": s.head_size, "rope.dimension_count": s.rope_dims,
-            "unrolled_steps": config.unrolled}.items():
-        writer.add_uint32(f"{p}.{name}", value)
-    writer.add_float32(f"{p}.attention.layer_norm_rms_epsilon", s.epsilon)
-    writer.add_float32(f"{p}.rope.freq_base", s.theta)
-    writer.add_string(f"{p}.fusion", config.fusion)
-    if config.taps:
-        writer.add_key_value(f"{p}.feature_layers", config.taps, gguf.GGUFValueType.ARRAY, gguf.GGUFValueType.UINT32)
-    for name, value in saved["weights"].items():
-        value = value.float().cpu().numpy()
+    kind, part = gguf.GGMLQuantizationType[kind.upper()], path.with_suffix(".part")
+    writer = gguf.GGUFWriter(part, architecture)
+    keys(writer)
+    for name, value in tensors.items():
+        value = torch.as_tensor(value)
+        value = (value.float() if value.is_floating_point() else value).cpu().numpy()
         if value.ndim == 1:
             writer.add_tensor(name, value)
-        else:
-            writer.add_tensor(name, gguf.quantize(value, kind), raw_dtype=kind)
-    if len(draft) < target.shape.vocabulary:
-        writer.add_tensor("draft_tokens", draft.numpy().astype(np.int32))
+            continue
+        columns, (block, _) = value.shape[1], gguf.GGML_QUANT_SIZES[kind]
+        if columns % block:
+            fail(f"{name} has {columns} columns, which {kind.name} cannot hold; give --type f16")
+        writer.add_tensor(name, gguf.quantize(value, kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     os.replace(part, path)
     print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+
+
+def export(options, target, tokenizer, chat):
+    """docs/drafter-format.md"""
+    import gguf
+    saved, path = read_checkpoint(options.out / f"{options.name}.ckpt"), options.out / f"{options.name}.gguf"
+    config, draft, p = saved["config"], draft_tokens_of(saved, options), model.PREFIX
+    s = config.shape
+
+    def keys(writer):
+        writer.add_name(options.name)
+        writer.add_description(saved["recipe"])
+        writer.add_license(options.licence)
+        writer.add_uint32(f"{p}.version", VERSION)
+        writer.add_string(f"{p}.target.fingerprint", target.fingerprint)
+        for name, value in {
+                "target.block_count": target.shape.layers, "target.vocabulary": target.shape.vocabulary, "block_count": s.layers,
+                "embedding_length": s.width, "feed_forward_length": s.ffn, "attention.head_count": s.heads,
+                "attention.head_count_kv": s.kv_heads, "attention.key_length": s.head_size, "rope.dimension_count": s.rope_dims,
+                "unrolled_steps": config.unrolled}.items():
+            writer.add_uint32(f"{p}.{name}", value)
+        writer.add_float32(f"{p}.attention.layer_norm_rms_epsilon", s.epsilon)
+        writer.add_float32(f"{p}.rope.freq_base", s.theta)
+        writer.add_string(f"{p}.fusion", config.fusion)
+        if config.taps:
+            writer.add_key_value(f"{p}.feature_layers", config.taps, gguf.GGUFValueType.ARRAY, gguf.GGUFValueType.UINT32)
+
+    tensors = dict(saved["weights"])
+    if len(draft) < target.shape.vocabulary:
+        tensors["draft_tokens"] = draft.int()
+    write(path, p, keys, tensors, options.type)
     half = {name: value.half() if value.ndim == 2 else value for name, value in saved["weights"].items()}
     torch.save({**saved, "weights": half, "optimisers": None}, options.out / f"{options.name}.f16.ckpt")
     parity(options, config, chat, path)
@@ -114,7 +129,7 @@ def tiny(options):
     writer = gguf.GGUFWriter(options.model, "llama")
     writer.add_block_count(layers), writer.add_embedding_length(width), writer.add_feed_forward_length(ffn)
     writer.add_head_count(heads), writer.add_head_count_kv(kv_heads), writer.add_rope_freq_base(10000.0)
-    writer.add_layer_norm_rms_eps(1e-5), writer.add_rope_dimension_count(width // heads)
+    writer.add_layer_norm_rms_eps(1e-5), writer.add_rope_dimension_count(width // heads), writer.add_context_length(1024)
     writer.add_tokenizer_model("gpt2"), writer.add_tokenizer_pre("smollm"), writer.add_token_list(tokens)
     writer.add_token_types([3] * 3 + [1] * 257), writer.add_token_merges(["t h"])
     writer.add_bos_token_id(1), writer.add_eos_token_id(2)

@@ -130,8 +130,9 @@ pub fn kind(name: &str) -> Option<&'static Row> {
 ///
 /// # Errors
 /// When it cannot be read.
-fn kind_of(path: &Path) -> Result<&'static Row> {
+pub fn kind_of(path: &Path) -> Result<&'static Row> {
     let gguf = Gguf::open_with(path, OpenOptions::default())?;
     let arch = gguf.metadata().get_str("general.architecture")?;
-    Ok(if arch == Some(dgf::ARCH) { &dgf::ROW } else { &lm::ROW })
+    let trained = arch.is_some_and(|arch| dgf::ARCHITECTURES.contains(&arch));
+    Ok(if trained { &dgf::ROW } else { &lm::ROW })
 }

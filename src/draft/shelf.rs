@@ -68,7 +68,7 @@ mod tests {
             let mut bytes = [&b"GGUF"[..], &3u32.to_le_bytes(), &0u64.to_le_bytes()].concat();
             bytes.extend(2u64.to_le_bytes());
             for (key, value) in
-                [("general.architecture", arch), ("dovetail-dgf.target.fingerprint", target)]
+                [("general.architecture", arch), (&format!("{arch}.target.fingerprint"), target)]
             {
                 bytes.extend([string(key), 8u32.to_le_bytes().to_vec(), string(value)].concat());
             }
@@ -79,6 +79,7 @@ mod tests {
             ("b.dgf.gguf", file("dovetail-dgf", "other")),
             ("c.dgf.gguf", file("llama", "mine")),
             ("d.gguf", file("dovetail-dgf", "mine")),
+            ("dd-dgf.gguf", file("eagle3", "third")),
             ("e-dgf.gguf", file("dovetail-dgf", "mine")),
             ("f-dgf.gguf", file("dovetail-dgf", "mine")),
             ("a-large-dgf.gguf", [file("dovetail-dgf", "mine"), vec![0; 64]].concat()),
@@ -86,6 +87,7 @@ mod tests {
             std::fs::write(folder.path().join(name), bytes).unwrap();
         }
         assert_eq!(find("mine").unwrap(), Some(folder.path().join("e-dgf.gguf")));
+        assert_eq!(find("third").unwrap(), Some(folder.path().join("dd-dgf.gguf")));
         assert!(find("yours").unwrap_err().to_string().contains("a.dgf.gguf"), "the broken one");
     }
 }

@@ -17,7 +17,7 @@ mod weights;
 pub(crate) use config::Keys;
 pub use config::{Config, Rope};
 pub use packing::{Packing, Place, Repack};
-pub(crate) use weights::Source;
+pub(crate) use weights::{EMBEDDING, Source};
 pub use weights::{Layer, Weights};
 
 use crate::error::{Error, Result};
@@ -71,7 +71,7 @@ pub struct Model {
 }
 
 /// The table of embeddings: native rows, dequantised one by one.
-struct Embedding {
+pub(crate) struct Embedding {
     ty: TypeInfo,
     rows: SharedBytes, // (n_vocab, n_embd)
 }
@@ -119,7 +119,8 @@ impl Model {
             weights = (loader.weights)(&config, &mut Source::new(&gguf, packed))?;
         }
         let in_memory = (no_mmap || mlock) && packing.place != Place::Native;
-        let embedding = Embedding::of(&gguf, in_memory, mlock)?;
+        let shape = [config.n_embd, config.n_vocab];
+        let embedding = Embedding::of(&gguf, shape, in_memory, mlock)?;
         Ok(Model { gguf, config, weights, tokenizer, embedding, packing })
     }
 
@@ -180,9 +181,7 @@ impl Model {
 
     /// Writes the embedding of `token`, which must be below the vocabulary's size: (n_embd).
     pub fn embed(&self, token: u32, out: &mut [f32]) {
-        let Embedding { ty, rows } = &self.embedding;
-        let row = ty.row_bytes(out.len()).expect("loading has checked the shape");
-        ty.dequantize(&rows[token as usize * row..][..row], out);
+        self.embedding.row(token, out);
     }
 }
 
@@ -215,9 +214,21 @@ fn pool(threads: usize) -> Result<rayon::ThreadPool> {
 }
 
 impl Embedding {
-    /// The table in its file, or copied from there to memory, which may be locked.
-    fn of(gguf: &Gguf, in_memory: bool, mlock: bool) -> Result<Embedding> {
-        let table = gguf.require_tensor(weights::EMBEDDING)?;
+    /// Writes the row of `token`, which must be one of the table's: (n_embd).
+    pub(crate) fn row(&self, token: u32, out: &mut [f32]) {
+        let row = self.ty.row_bytes(out.len()).expect("`of` has checked the shape");
+        self.ty.dequantize(&self.rows[token as usize * row..][..row], out);
+    }
+
+    /// The table of this shape in its file, or copied from there to memory, which may be locked.
+    pub(crate) fn of(
+        gguf: &Gguf,
+        shape: [usize; 2],
+        in_memory: bool,
+        mlock: bool,
+    ) -> Result<Embedding> {
+        let table = gguf.require_tensor(EMBEDDING)?;
+        weights::expect_shape(gguf, &table, &shape)?;
         let ty = quant::type_info(table.type_id()).ok_or_else(|| {
             let what = format!("tensor `{}` cannot be of type {}", table.name(), table.type_name());
             Error::gguf(gguf.path(), what)

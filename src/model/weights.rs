@@ -8,7 +8,7 @@ use dovetail_kernels::{SharedBytes, quant};
 use std::collections::{HashMap, HashSet};
 
 /// The embedding's name; also the head of models that have no `output.weight`.
-pub(super) const EMBEDDING: &str = "token_embd.weight";
+pub(crate) const EMBEDDING: &str = "token_embd.weight";
 
 /// All weights but the embedding, whose rows are read from the file as they are needed.
 pub struct Weights {
@@ -22,10 +22,11 @@ pub struct Weights {
 
 /// One decoder block.
 pub struct Layer {
-    /// RMSNorm before attention: (n_embd).
-    pub attn_norm: Vec<f32>,
+    /// RMSNorm before attention, (n_embd); none where attention reads what the pass is given instead
+    /// of the hidden state.
+    pub attn_norm: Option<Vec<f32>>,
     /// Queries, keys and values: (n_heads · head_dim, n_embd), then (n_kv_heads · head_dim, n_embd)
-    /// twice.
+    /// twice; as many columns as is given where there is no norm.
     pub qkv: [Packed; 3],
     /// (n_embd, n_heads · head_dim).
     pub attn_output: Packed,
@@ -129,17 +130,27 @@ impl<'a> Source<'a> {
         vector
     }
 
-    /// The numbers of the tensor `name` of type I32, if there is one.
+    /// The numbers of the tensor `name` of type I32 or I64, if there is one.
     pub fn integers(&mut self, name: &str) -> Result<Option<Vec<u32>>> {
+        const I32: u32 = 26;
+        const I64: u32 = 27;
         let Some(tensor) = self.gguf.tensor(name) else { return Ok(None) };
         self.taken.insert(name.to_owned());
-        let (words, rest) = tensor.bytes().as_chunks::<4>();
-        const I32: u32 = 26;
-        if tensor.type_id() != I32 || !rest.is_empty() || tensor.shape().len() != 1 {
-            let what = format!("tensor `{name}` is no list of I32; convert the file anew");
-            return Err(Error::gguf(self.gguf.path(), what));
-        }
-        Ok(Some(words.iter().map(|word| u32::from_le_bytes(*word)).collect()))
+        let bytes = tensor.bytes();
+        let numbers: Option<Vec<u32>> = match (tensor.type_id(), tensor.shape().len()) {
+            (I32, 1) => Some(bytes.as_chunks().0.iter().map(|x| u32::from_le_bytes(*x)).collect()),
+            (I64, 1) => {
+                let numbers = bytes.as_chunks().0.iter().map(|x| u64::from_le_bytes(*x));
+                numbers.map(|x| u32::try_from(x).ok()).collect()
+            }
+            _ => None,
+        };
+        numbers.map(Some).ok_or_else(|| {
+            let what = format!(
+                "tensor `{name}` is no list of I32 or I64 of 32 bits; convert the file anew"
+            );
+            Error::gguf(self.gguf.path(), what)
+        })
     }
 
     /// The head: its own matrix, or the embedding's where the file has none.
@@ -167,7 +178,7 @@ pub(super) fn head_name(gguf: &Gguf) -> &'static str {
     if gguf.tensor(HEAD).is_some() { HEAD } else { EMBEDDING }
 }
 
-fn expect_shape(gguf: &Gguf, tensor: &TensorView, shape: &[usize]) -> Result<()> {
+pub(super) fn expect_shape(gguf: &Gguf, tensor: &TensorView, shape: &[usize]) -> Result<()> {
     if tensor.shape() == shape {
         return Ok(());
     }

@@ -135,9 +135,9 @@ impl Pass<'_> {
             self.set_hidden(r, embedding);
         }
         self.b.scratch[0].row = row;
-        self.blocks(&weights.layers);
+        self.blocks(&weights.layers, &[]);
         self.hand_out(weights.layers.len(), Some(&weights.output_norm));
-        self.head(&weights.output_norm, &weights.output, rows);
+        self.head(Some(&weights.output_norm), &weights.output, rows);
     }
 
     /// Makes `x` the hidden state of row `r`: (n_embd).
@@ -152,15 +152,16 @@ impl Pass<'_> {
         gather(&self.b.hidden, self.n, r, 0, out);
     }
 
-    /// Takes the hidden states through decoder blocks.
-    pub fn blocks(&mut self, layers: &[Layer]) {
+    /// Takes the hidden states through decoder blocks; attention of those without a norm reads `given`,
+    /// (n, as wide as its matrices).
+    pub fn blocks(&mut self, layers: &[Layer], given: &[f32]) {
         let rope = &self.c.rope;
         for (angles, view) in self.b.angles.iter_mut().zip(&self.b.views[..self.n]) {
             angles.set(view.len() - 1, &rope.frequencies, rope.factor);
         }
         for (i, layer) in layers.iter().enumerate() {
             self.hand_out(i, None);
-            self.attention_block(i, layer);
+            self.attention_block(i, layer, given);
             self.feed_forward_block(layer);
         }
     }
@@ -190,12 +191,9 @@ impl Pass<'_> {
         row: impl Fn(usize) -> &'r [f32] + Sync,
         out: &mut [f32],
     ) {
-        let (n, kernels, forms) = (self.n, self.kernels, w.forms());
+        let (n, kernels) = (self.n, self.kernels);
+        self.quantize(row, w.forms());
         let b = &mut *self.b;
-        let row_lines = b.acts.row_lines();
-        self.team.share(b.acts.rows_mut(n), row_lines, &mut b.scratch, |r, acts, _| {
-            (kernels.quantize)(row(r), forms, acts);
-        });
         let acts = b.acts.rows(n, w.n_cols());
         let panel = &mut b.inner[..w.n_groups() * LANES * n];
         let chunk = groups_per_chunk(w.n_groups(), n, self.team.members());
@@ -207,12 +205,26 @@ impl Pass<'_> {
         }
     }
 
-    fn attention_block(&mut self, i: usize, layer: &Layer) {
-        let (c, n, kernels) = (self.c, self.n, self.kernels);
-        self.norm(&layer.attn_norm, layer.qkv_forms(), 0..n);
-        let [q, k, v] = &layer.qkv;
+    /// Quantises rows that are no hidden states into the `acts`.
+    fn quantize<'r>(&mut self, row: impl Fn(usize) -> &'r [f32] + Sync, forms: Forms) {
+        let (n, kernels) = (self.n, self.kernels);
         let b = &mut *self.b;
-        let acts = b.acts.rows(n, c.n_embd);
+        let row_lines = b.acts.row_lines();
+        self.team.share(b.acts.rows_mut(n), row_lines, &mut b.scratch, |r, acts, _| {
+            (kernels.quantize)(row(r), forms, acts);
+        });
+    }
+
+    fn attention_block(&mut self, i: usize, layer: &Layer, given: &[f32]) {
+        let (c, n, kernels, forms) = (self.c, self.n, self.kernels, layer.qkv_forms());
+        let [q, k, v] = &layer.qkv;
+        let width = q.n_cols();
+        match &layer.attn_norm {
+            Some(norm) => self.norm(Some(norm), forms, 0..n),
+            None => self.quantize(|r| &given[r * width..][..width], forms),
+        }
+        let b = &mut *self.b;
+        let acts = b.acts.rows(n, width);
         let qkv = &mut b.qkv[..(c.n_heads + 2 * c.n_kv_heads) * c.head_dim * n];
         let chunk = groups_per_chunk(qkv.len() / n / LANES, n, self.team.members());
         self.team.share(qkv, chunk * n * LANES, &mut b.scratch, |i, out, s| {
@@ -282,7 +294,7 @@ impl Pass<'_> {
 
     fn feed_forward_block(&mut self, layer: &Layer) {
         let (c, n, kernels) = (self.c, self.n, self.kernels);
-        self.norm(&layer.ffn_norm, layer.ffn_forms(), 0..n);
+        self.norm(Some(&layer.ffn_norm), layer.ffn_forms(), 0..n);
         let b = &mut *self.b;
         let acts = b.acts.rows(n, c.n_embd);
         let inner = &mut b.inner[..c.n_ff.next_multiple_of(LANES) * n];
@@ -304,8 +316,8 @@ impl Pass<'_> {
         self.add_product(&layer.down);
     }
 
-    /// Computes the logits of some rows.
-    pub fn head(&mut self, norm: &[f32], output: &Packed, rows: Range<usize>) {
+    /// Computes the logits of some rows, whose hidden states may be normed before.
+    pub fn head(&mut self, norm: Option<&[f32]>, output: &Packed, rows: Range<usize>) {
         let m = rows.len();
         if m == 0 {
             self.b.logits.resize(0);
@@ -325,8 +337,9 @@ impl Pass<'_> {
         });
     }
 
-    /// Normalises the given rows of the hidden state and quantises them into the first `acts`.
-    fn norm(&mut self, weight: &[f32], forms: Forms, rows: Range<usize>) {
+    /// Normalises the given rows of the hidden state, with a weight, and quantises them into the first
+    /// `acts`.
+    fn norm(&mut self, weight: Option<&[f32]>, forms: Forms, rows: Range<usize>) {
         let (c, n, kernels) = (self.c, self.n, self.kernels);
         let b = &mut *self.b;
         let hidden = &b.hidden[..];
@@ -335,8 +348,14 @@ impl Pass<'_> {
         self.team.share(b.acts.rows_mut(rows.len()), row_lines, &mut b.scratch, |r, acts, s| {
             let row = &mut s.row[..c.n_embd];
             gather(hidden, n, start + r, 0, row);
-            (kernels.rms_norm)(row, weight, c.rms_eps, &mut s.normed);
-            (kernels.quantize)(&s.normed, forms, acts);
+            let row = match weight {
+                Some(weight) => {
+                    (kernels.rms_norm)(row, weight, c.rms_eps, &mut s.normed);
+                    &s.normed[..]
+                }
+                None => row,
+            };
+            (kernels.quantize)(row, forms, acts);
         });
     }
 

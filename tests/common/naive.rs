@@ -37,14 +37,15 @@ impl Naive {
             let values = values.into_iter().map(f64::from).collect();
             (tensor.name.clone(), (tensor.type_id, values))
         };
-        let weights = parts.tensors.iter().filter(|tensor| tensor.type_id != types::I32);
+        let whole = [types::I32, types::I64];
+        let weights = parts.tensors.iter().filter(|tensor| !whole.contains(&tensor.type_id));
         Naive { tiny, weights: weights.map(plain).collect(), rounding }
     }
 
     /// Logits after each token: (n, n_vocab).
     pub fn logits(&self, tokens: &[u32]) -> Vec<Vec<f64>> {
         let mut rows: Vec<_> = tokens.iter().map(|token| self.embedding(*token)).collect();
-        self.blocks(&mut rows);
+        self.blocks(&mut rows, None);
         let head = self.head();
         rows.iter().map(|x| self.matmul(head, &self.rms_norm("output_norm.weight", x))).collect()
     }
@@ -61,11 +62,16 @@ impl Naive {
         if tied { "token_embd.weight" } else { "output.weight" }
     }
 
-    /// Takes the hidden states of positions 0, 1, … through the blocks.
-    pub fn blocks(&self, rows: &mut [Vec<f64>]) {
+    /// Takes the hidden states of positions 0, 1, … through the blocks; attention of the first one reads
+    /// `given` if it is there.
+    pub fn blocks(&self, rows: &mut [Vec<f64>], given: Option<&[Vec<f64>]>) {
         for layer in 0..self.tiny.n_layers {
             let name = |part: &str| format!("blk.{layer}.{part}.weight");
-            let attended = self.attention(rows, &name);
+            let read: Vec<_> = match given {
+                Some(given) if layer == 0 => given.to_vec(),
+                _ => rows.iter().map(|row| self.rms_norm(&name("attn_norm"), row)).collect(),
+            };
+            let attended = self.attention(&read, &name);
             for (row, attended) in rows.iter_mut().zip(attended) {
                 add(row, &self.matmul(&name("attn_output"), &attended));
                 let x = self.rms_norm(&name("ffn_norm"), row);
@@ -86,14 +92,13 @@ impl Naive {
         let t = &self.tiny;
         let (mut keys, mut values) = (Vec::new(), Vec::new());
         let mut out = Vec::new();
-        for (position, row) in rows.iter().enumerate() {
-            let x = self.rms_norm(&name("attn_norm"), row);
-            let mut queries = self.matmul(&name("attn_q"), &x);
-            let mut key = self.matmul(&name("attn_k"), &x);
+        for (position, x) in rows.iter().enumerate() {
+            let mut queries = self.matmul(&name("attn_q"), x);
+            let mut key = self.matmul(&name("attn_k"), x);
             queries.chunks_mut(t.head_dim).for_each(|head| self.rotate(head, position));
             key.chunks_mut(t.head_dim).for_each(|head| self.rotate(head, position));
             keys.push(self.stored(key));
-            values.push(self.stored(self.matmul(&name("attn_v"), &x)));
+            values.push(self.stored(self.matmul(&name("attn_v"), x)));
             let mut attended = Vec::new();
             for (head, query) in queries.chunks(t.head_dim).enumerate() {
                 let from = head / (t.n_heads / t.n_kv_heads) * t.head_dim;
@@ -118,6 +123,11 @@ impl Naive {
         let mean_square = x.iter().map(|x| x * x).sum::<f64>() / x.len() as f64;
         let scale = (mean_square + f64::from(RMS_EPS)).sqrt();
         x.iter().zip(&self.weights[weight].1).map(|(x, w)| x / scale * w).collect()
+    }
+
+    /// The numbers of this name.
+    pub fn vector(&self, name: &str) -> &[f64] {
+        &self.weights[name].1
     }
 
     /// The matrix of this name times a row.

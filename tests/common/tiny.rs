@@ -20,6 +20,7 @@ pub mod types {
     pub const Q6_K: u32 = 14;
     pub const IQ4_NL: u32 = 20;
     pub const I32: u32 = 26;
+    pub const I64: u32 = 27;
     pub const BF16: u32 = 30;
 }
 use types::*;

@@ -12,16 +12,18 @@
 //! h = blocks(z ⊙ a + (1 − z) ⊙ b)                  logits = head · norm(h)
 //! ```
 //!
+//! EAGLE's drafters differ in how feature and embedding meet, [`Fusion`], and in which norms they have.
+//!
 //! Its cache has a row for each step: the *entry* of position `i` in slot `i`, counted from the first
 //! position it was told of. An entry waits until the token after it is known; so the last one, with the
 //! root of the tree for its token, is run when a tree is grown, and rows of the tree follow it there.
 //!
 //! # Source
-//! Dovetail, arXiv 2412.18934, section "DGF"; EAGLE-3, arXiv 2503.01840.
+//! Dovetail, arXiv 2412.18934, section "DGF"; EAGLE 1 to 3, arXiv 2401.15077, 2406.16858, 2503.01840.
 
 mod file;
 
-pub(super) use file::{ARCH, target_of};
+pub(super) use file::{ARCHITECTURES, target_of};
 
 use super::{Drafter, FileFrom, Guesser, Row, Setup};
 use crate::error::{Error, Result};
@@ -66,13 +68,13 @@ pub struct Dgf {
 #[derive(Default)]
 struct Waiting {
     tokens: Vec<u32>,
-    features: Vec<f32>, // (positions, taps · H)
+    features: Vec<f32>, // (positions, width)
 }
 
 /// Rows on their way to the blocks, (rows, …) each.
 struct Rows {
     tokens: Vec<u32>,
-    wide: Vec<f32>,    // 2 H or taps · H
+    wide: Vec<f32>,    // 2 H or width
     feature: Vec<f32>, // H
     token: Vec<f32>,   // H
     gate: Vec<f32>,    // H
@@ -86,10 +88,9 @@ impl Dgf {
         let kernels = Kernels::choose().map_err(Error::Invalid)?;
         let file = File::open(path, setup.target, setup.threads)?;
         let c = &file.config;
-        let (h, taps) = (c.n_embd, file.taps.len());
+        let (h, wide) = (c.n_embd, file.width.max(2 * c.n_embd));
         let positions = setup.n_ctx + MAX_NODES;
-        let room = Room { rows: ROWS, positions, members: setup.threads, width: h * taps.max(2) };
-        let wide = room.width;
+        let room = Room { rows: ROWS, positions, members: setup.threads, width: wide };
         let buffers =
             Buffers::new(c, room, || ProductScratch::for_matrices(file.matrices(setup.target)));
         let rows = |width: usize| vec![0.0; ROWS * width];
@@ -118,7 +119,7 @@ impl Dgf {
     /// Runs the first `n` waiting positions, each with the token after it, `last` after the last one; the
     /// head for the last row if it is asked for.
     fn run_entries(&mut self, n: usize, last: Option<u32>, head: bool, team: &mut Team) {
-        let width = self.file.taps.len() * self.file.config.n_embd;
+        let width = self.file.width;
         let mut done = 0;
         while done < n {
             let rows = (n - done).min(ROWS);
@@ -162,7 +163,7 @@ impl Dgf {
         self.entries = self.entries.min(first - self.start);
         let kept = first - self.start - self.entries;
         self.waiting.tokens.truncate(kept);
-        self.waiting.features.truncate(kept * self.file.taps.len() * self.file.config.n_embd);
+        self.waiting.features.truncate(kept * self.file.width);
     }
 }
 
@@ -258,34 +259,61 @@ struct Step<'a> {
 }
 
 impl Step<'_> {
-    /// Turns the target's hidden states into features: (n, taps · H) to (n, H).
+    /// Turns the target's hidden states into features: (n, width) to (n, H).
     fn features(&mut self, hidden: &[f32]) {
-        let (h, eps) = (self.file.config.n_embd, self.file.config.rms_eps);
+        let (width, eps) = (self.file.width, self.file.config.rms_eps);
         let Some(features) = &self.file.features else {
             self.rows.feature[..hidden.len()].copy_from_slice(hidden);
             return;
         };
-        let (taps, width) = (features.norms.iter().cycle(), features.norms.len() * h);
         let Rows { wide, feature, .. } = &mut *self.rows;
-        let normed = wide[..hidden.len()].chunks_exact_mut(h);
-        for ((x, out), norm) in hidden.chunks_exact(h).zip(normed).zip(taps) {
-            (self.pass.kernels.rms_norm)(x, norm, eps, out);
+        let mut states = hidden;
+        if let Some(norms) = &features.norms {
+            let h = width / norms.len();
+            let normed = hidden.chunks_exact(h).zip(wide.chunks_exact_mut(h));
+            for ((x, out), norm) in normed.zip(norms.iter().cycle()) {
+                (self.pass.kernels.rms_norm)(x, norm, eps, out);
+            }
+            states = wide;
         }
-        self.pass.multiply(&features.matrix, |r| &wide[r * width..][..width], feature);
+        self.pass.multiply(&features.matrix, |r| &states[r * width..][..width], feature);
     }
 
     /// Fuses the features of the rows with their tokens and takes them through the blocks; the head for
     /// some of them.
     fn run(&mut self, with_head: Range<usize>) {
+        self.fuse();
+        let Step { target, file, rows, pass } = self;
+        let (h, Rows { wide, feature, .. }) = (file.config.n_embd, &**rows);
+        for r in 0..pass.n {
+            pass.set_hidden(r, &feature[r * h..][..h]);
+        }
+        let given = if let Fusion::Attention { .. } = file.fusion { wide } else { feature };
+        pass.blocks(&file.layers, given);
+        pass.head(file.output_norm.as_deref(), file.head(target), with_head);
+    }
+
+    /// Makes of the features, (n, H), what enters the blocks; what attention of EAGLE-3's first one reads
+    /// is left in `wide`, (n, 2 H).
+    fn fuse(&mut self) {
         let Step { target, file, rows, pass } = self;
         let (h, eps, n, kernels) = (file.config.n_embd, file.config.rms_eps, pass.n, pass.kernels);
         let Rows { tokens, wide, feature, token, gate, row, ones, .. } = &mut **rows;
         // Embedding and feature side by side: (n, 2 H).
         for (r, pair) in wide.chunks_exact_mut(2 * h).take(n).enumerate() {
             let (e, f) = pair.split_at_mut(h);
-            target.embed(tokens[r], row);
-            (kernels.rms_norm)(row, &file.token_norm, eps, e);
-            (kernels.rms_norm)(&feature[r * h..][..h], &file.feature_norm, eps, f);
+            let x = &feature[r * h..][..h];
+            file.embed(target, tokens[r], row);
+            match &file.norms {
+                Some([feature_norm, token_norm]) => {
+                    (kernels.rms_norm)(row, token_norm, eps, e);
+                    (kernels.rms_norm)(x, feature_norm, eps, f);
+                }
+                None => {
+                    e.copy_from_slice(row);
+                    f.copy_from_slice(x);
+                }
+            }
         }
         match &file.fusion {
             Fusion::Dgf { feature: w1, token: w2, gate: wz } => {
@@ -300,14 +328,20 @@ impl Step<'_> {
                 pass.multiply(wz, |r| &wide[r * 2 * h..][..2 * h], gate);
                 (kernels.gate)(&gate[..n * h], &mut feature[..n * h], &token[..n * h]);
             }
-            Fusion::Fc { matrix } => {
-                pass.multiply(matrix, |r| &wide[r * 2 * h..][..2 * h], feature)
+            Fusion::Fc { matrix, bias } => {
+                pass.multiply(matrix, |r| &wide[r * 2 * h..][..2 * h], feature);
+                if let Some(bias) = bias {
+                    for row in feature.chunks_exact_mut(h).take(n) {
+                        row.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
+                    }
+                }
             }
+            Fusion::Attention { normed: true } => {
+                for (f, pair) in feature.chunks_exact_mut(h).zip(wide.chunks_exact(2 * h)).take(n) {
+                    f.copy_from_slice(&pair[h..]);
+                }
+            }
+            Fusion::Attention { normed: false } => {}
         }
-        for r in 0..n {
-            pass.set_hidden(r, &feature[r * h..][..h]);
-        }
-        pass.blocks(&file.layers);
-        pass.head(&file.output_norm, file.head(target), with_head);
     }
 }

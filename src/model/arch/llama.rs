@@ -26,23 +26,28 @@ fn config(gguf: &Gguf) -> Result<Config> {
 }
 
 fn weights(c: &Config, source: &mut Source) -> Result<Weights> {
-    let layers = layers(c, source)?;
+    let layers = layers(c, source, None)?;
     let output_norm = source.vector("output_norm.weight", c.n_embd)?;
     Ok(Weights { layers, output_norm, output: source.head(c)? })
 }
 
-/// The decoder blocks, which the files of drafters name alike.
-pub(crate) fn layers(c: &Config, source: &mut Source) -> Result<Vec<Layer>> {
+/// The decoder blocks, which the files of drafters name alike. `given` is the width of what the first
+/// block's attention reads, if that is not the hidden state, normed.
+pub(crate) fn layers(c: &Config, source: &mut Source, given: Option<usize>) -> Result<Vec<Layer>> {
     let (q, kv) = (c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim);
     let mut layers = Vec::new();
     for i in 0..c.n_layers {
         let name = |part: &str| format!("blk.{i}.{part}.weight");
+        let (attn_norm, width) = match given {
+            Some(width) if i == 0 => (None, width),
+            _ => (Some(source.vector(&name("attn_norm"), c.n_embd)?), c.n_embd),
+        };
         layers.push(Layer {
-            attn_norm: source.vector(&name("attn_norm"), c.n_embd)?,
+            attn_norm,
             qkv: [
-                source.matrix(&name("attn_q"), q, c.n_embd)?,
-                source.matrix(&name("attn_k"), kv, c.n_embd)?,
-                source.matrix(&name("attn_v"), kv, c.n_embd)?,
+                source.matrix(&name("attn_q"), q, width)?,
+                source.matrix(&name("attn_k"), kv, width)?,
+                source.matrix(&name("attn_v"), kv, width)?,
             ],
             attn_output: source.matrix(&name("attn_output"), c.n_embd, q)?,
             ffn_norm: source.vector(&name("ffn_norm"), c.n_embd)?,
