@@ -29,9 +29,10 @@ fn model() -> Option<PathBuf> {
     named
 }
 
-/// The program with the model, a seed, and answers of a few tokens.
+/// The program with the model, a seed, and answers of a few tokens; nobody guesses but whom `args` name.
 fn with_model(model: &Path, args: &[&str]) -> Command {
     let mut command = program();
+    command.env("DOVETAIL_SPEC_TYPE", "none");
     command.arg(model).args(["-s", "7", "-n", "24"]).args(args);
     command
 }
@@ -122,6 +123,80 @@ fn statistics_have_the_fields_of_llama_cpp_and_ours() {
         assert!(stderr.contains(part), "{part} in {stderr}");
     }
     assert_eq!(std::fs::read_to_string(log).unwrap(), stderr);
+}
+
+const DRAFTER: &str = "models/SmolLM2-135M-Instruct.small.dgf.gguf";
+
+#[test]
+fn whoever_guesses_the_text_is_the_same() {
+    let Some(model) = model() else { return };
+    let prompt = "Repeat three times: the ring buffer is full.";
+    let expected = answer(&mut with_model(&model, &["-p", prompt]));
+    let folder = tempfile::tempdir().unwrap();
+    let stats = folder.path().join("stats.json");
+    for (args, threads) in [
+        (&["--spec-type", "ngram"][..], "1"),
+        (&["--spec-type", "auto", "-md", DRAFTER], "2"),
+        (&["--spec-type", "dgf", "-md", DRAFTER, "--tree", "beam:5,3,12"], "1"),
+        (&["--spec-type", "dgf", "-md", DRAFTER, "--draft-max", "6", "--draft-p-min", "0.2"], "2"),
+    ] {
+        let mut command = with_model(&model, &["-p", prompt, "-t", threads]);
+        let found = answer(command.args(args).arg("--stats-json").arg(&stats));
+        assert_eq!(found, expected, "{args:?}");
+        let json: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(&stats).unwrap()).unwrap();
+        let count = |field: &str| json[field].as_u64().unwrap();
+        assert!(count("draft_n_accepted") > 0, "{args:?}: {json}");
+        assert!(count("draft_n") >= count("draft_n_accepted"), "{args:?}: {json}");
+    }
+    // By rejection it is another text, and the same one each time.
+    let rejecting =
+        ["-p", prompt, "--spec-type", "dgf", "-md", DRAFTER, "--spec-sampling", "rejection"];
+    assert_eq!(
+        answer(&mut with_model(&model, &rejecting)),
+        answer(with_model(&model, &rejecting).args(["-t", "1"]))
+    );
+}
+
+#[test]
+fn a_drafter_that_lies_ready_is_used_and_a_broken_one_is_no_obstacle() {
+    let Some(model) = model() else { return };
+    let cache = tempfile::tempdir().unwrap();
+    let place = cache.path().join("drafters/mine.dgf.gguf");
+    std::fs::create_dir(place.parent().unwrap()).unwrap();
+    let args = ["-p", PROMPT, "-v", "--repack", "memory"];
+    let run = |more: &[&str]| {
+        let mut command = with_model(&model, &args);
+        command.env("DOVETAIL_CACHE", cache.path()).env_remove("DOVETAIL_SPEC_TYPE").args(more);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        (text(&output.stdout).to_owned(), text(&output.stderr).to_owned())
+    };
+    let (expected, said) = run(&[]);
+    assert!(!said.contains("drafter dgf"), "{said}");
+    let whole = std::fs::read(DRAFTER).unwrap();
+    std::fs::write(&place, &whole).unwrap();
+    let (found, said) = run(&[]);
+    assert_eq!(found, expected);
+    assert!(said.contains("drafter dgf from ") && said.contains("draft acceptance"), "{said}");
+    let (found, said) = run(&["--spec-type", "none"]);
+    assert_eq!(found, expected);
+    assert!(!said.contains("drafter dgf") && !said.contains("draft acceptance"), "{said}");
+    // Cut off, it cannot be read; with numbers that are none, it is given up on the way.
+    std::fs::write(&place, &whole[..whole.len() / 2]).unwrap();
+    let (found, said) = run(&[]);
+    assert_eq!(found, expected);
+    assert!(said.contains("going on without a drafter"), "{said}");
+    let named = place.to_str().unwrap();
+    let output = with_model(&model, &["-p", PROMPT, "--spec-type", "dgf", "-md", named]).output();
+    assert_one_line(&output.unwrap(), 1, "mine.dgf.gguf");
+    let mut nan = whole;
+    let at = nan.len() - 100_000;
+    nan[at..].fill(0xff);
+    std::fs::write(&place, &nan).unwrap();
+    let (found, said) = run(&[]);
+    assert_eq!(found, expected);
+    assert!(said.contains("going on without"), "{said}");
 }
 
 #[test]

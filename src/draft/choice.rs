@@ -46,11 +46,11 @@ pub fn choose(
 ) -> Result<Option<(&'static Row, Option<PathBuf>)>> {
     Ok(match (asked, file.map(Path::to_owned)) {
         (SpecType::None, None) => None,
-        (SpecType::Auto, None) => shelf::find(target).map(|path| (&dgf::ROW, Some(path))),
+        (SpecType::Auto, None) => shelf::find(target)?.map(|path| (&dgf::ROW, Some(path))),
         (SpecType::Auto, Some(path)) => Some((kind_of(&path)?, Some(path))),
         (SpecType::Kind(row), None) => {
-            let ready = row.file == FileFrom::Shelf;
-            Some((row, ready.then(|| shelf::find(target)).flatten()))
+            let ready = if row.file == FileFrom::Shelf { shelf::find(target)? } else { None };
+            Some((row, ready))
         }
         (SpecType::Kind(row), Some(path)) if row.file != FileFrom::Nowhere => {
             Some((row, Some(path)))

@@ -130,7 +130,7 @@ pub fn kind(name: &str) -> Option<&'static Row> {
 ///
 /// # Errors
 /// When it cannot be read.
-fn kind_of(path: &Path) -> Result<&'static Row> {
+pub fn kind_of(path: &Path) -> Result<&'static Row> {
     let gguf = Gguf::open_with(path, OpenOptions::default())?;
     let arch = gguf.metadata().get_str("general.architecture")?;
     let trained = arch.is_some_and(|arch| dgf::ARCHITECTURES.contains(&arch));

@@ -5,6 +5,7 @@
 //! curve.rs       time of one pass by its number of rows
 //! ppl.rs         perplexity of a text, as llama.cpp defines it
 //! spec.rs        plain and speculative decoding of the same prompts
+//! plot.rs        a picture of it
 //! ceilings.rs    what memory delivers and the integer units multiply
 //! ../common      argv.rs  flags as llama.cpp's users type them · guessing.rs  flags of drafters
 //! ```
@@ -15,6 +16,7 @@ mod ceilings;
 mod curve;
 #[path = "../common/guessing.rs"]
 mod guessing;
+mod plot;
 mod ppl;
 mod spec;
 mod speed;

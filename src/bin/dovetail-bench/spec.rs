@@ -2,6 +2,7 @@
 //! accepted, and what that is worth.
 
 use crate::guessing::Guessing;
+use crate::plot;
 use crate::{Common, Format, at_least_one};
 use clap::Args;
 use dovetail::spec::RoundStats;
@@ -34,6 +35,9 @@ pub struct Options {
     /// Selects one of all possible texts
     #[arg(short, long, default_value_t = 1)]
     seed: u64,
+    /// Draw speeds and acceptance into this SVG file
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
     /// Tokens of prompt and answer together
     #[arg(short, long, default_value_t = 4096, value_parser = at_least_one())]
     ctx_size: usize,
@@ -184,6 +188,10 @@ pub fn run(o: &Options) -> Result<()> {
     }
     categories.sort_by(|a, b| a.0.cmp(&b.0));
     print(o, &about, &categories, &different);
+    if let Some(path) = &o.plot {
+        std::fs::write(path, picture(&about, &categories))
+            .map_err(|source| Error::Io { path: path.clone(), source })?;
+    }
     match different.first() {
         None => Ok(()),
         Some(prompt) => Err(Error::Invalid(format!(
@@ -230,6 +238,16 @@ fn read(path: &Path, limit: Option<usize>) -> Result<Vec<Prompt>> {
         return Err(Error::Invalid(format!("{}: no prompts", path.display())));
     }
     Ok(prompts)
+}
+
+fn picture(drafter: &str, categories: &[(String, Row)]) -> String {
+    let mut all = RoundStats::default();
+    categories.iter().for_each(|(_, row)| all.add(&row.rounds));
+    let categories = categories.iter();
+    let bars: Vec<plot::Bars> =
+        categories.map(|(name, row)| plot::Bars { name, speeds: row.speeds() }).collect();
+    let by_depth: Vec<f64> = all.depths.iter().map(|(n, yes)| *yes as f64 / *n as f64).collect();
+    plot::svg(drafter, &bars, &by_depth)
 }
 
 fn print(o: &Options, drafter: &str, categories: &[(String, Row)], different: &[usize]) {
