@@ -712,4 +712,7 @@ fn grown_with_its_target_it_guesses_the_same() {
     assert!(!Path::new(&at("none")).exists());
     let said = fails(&[&*other, &*big]);
     assert!(said.contains("grown; make it anew"), "{said}");
+    std::fs::write(&own, SHAPES[4].parts(t, &target).bytes()).unwrap();
+    let said = fails(&[&[&*small, &*at("none")], &sizes[..]].concat());
+    assert!(said.contains("fuses by eagle"), "{said}");
 }
