@@ -27,15 +27,15 @@ impl LogitRows {
     /// Room for one row.
     pub(super) fn new(n_vocab: usize) -> LogitRows {
         let mut rows = LogitRows { panel: Vec::new(), peaks: Vec::new(), n_rows: 0, n_vocab };
-        rows.resize(1);
+        rows.resize(1, n_vocab);
         rows.n_rows = 0;
         rows
     }
 
-    /// Sets the number of rows; returns the panel and the peaks, to be written chunk by chunk with
+    /// Sets the numbers of rows and of tokens; returns the panel and the peaks, to be written chunk by chunk with
     /// [`peaks_of`].
-    pub(super) fn resize(&mut self, n_rows: usize) -> (&mut [f32], &mut [f32]) {
-        self.n_rows = n_rows;
+    pub(super) fn resize(&mut self, n_rows: usize, n_vocab: usize) -> (&mut [f32], &mut [f32]) {
+        (self.n_rows, self.n_vocab) = (n_rows, n_vocab);
         let len = self.n_vocab.div_ceil(LANES) * n_rows;
         if self.peaks.len() < len {
             self.peaks.resize(len, 0.0);
@@ -175,7 +175,7 @@ pub(crate) mod tests {
     pub(crate) fn rows_of(rows: &[Vec<f32>]) -> LogitRows {
         let (n_rows, n_vocab) = (rows.len(), rows[0].len());
         let mut logits = LogitRows::new(n_vocab);
-        let (panel, peaks) = logits.resize(n_rows);
+        let (panel, peaks) = logits.resize(n_rows, n_vocab);
         for (r, row) in rows.iter().enumerate() {
             for (token, logit) in row.iter().enumerate() {
                 panel[(token / LANES * n_rows + r) * LANES + token % LANES] = *logit;

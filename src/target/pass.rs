@@ -320,14 +320,14 @@ impl Pass<'_> {
     pub fn head(&mut self, norm: Option<&[f32]>, output: &Packed, rows: Range<usize>) {
         let m = rows.len();
         if m == 0 {
-            self.b.logits.resize(0);
+            self.b.logits.resize(0, output.n_rows());
             return;
         }
         let kernels = self.kernels;
         self.norm(norm, output.forms(), rows);
         let b = &mut *self.b;
-        let (panel, peaks) = b.logits.resize(m);
-        let n_vocab = self.c.n_vocab;
+        let (panel, peaks) = b.logits.resize(m, output.n_rows());
+        let n_vocab = output.n_rows();
         let acts = b.acts.rows(m, self.c.n_embd);
         let chunk = groups_per_chunk(output.n_groups(), m, self.team.members());
         let (panel, peaks) = ((panel, chunk * m * LANES), (peaks, chunk * m));

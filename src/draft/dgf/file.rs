@@ -46,8 +46,11 @@ pub(super) struct File {
     head: Option<Packed>,
     /// (n_vocab, H), if that is not the target's.
     embedding: Option<Embedding>,
-    /// The target's token of each draft token, ascending; none if they are the same.
+    /// The target's token of each draft token; none if they are the same.
     pub tokens: Option<Vec<u32>>,
+    /// How many of these are the file's, ascending, if the head is made of the target's rows and others can
+    /// be added.
+    n_own: Option<usize>,
 }
 
 /// What turns several hidden states into one feature.
@@ -99,9 +102,34 @@ impl File {
         let header = Header::read(&gguf, target)?;
         let mut file = model::take(&gguf, threads, |source| header.take(source))?;
         if let (None, Some(tokens)) = (&file.head, &file.tokens) {
+            file.n_own = Some(tokens.len());
             file.head = Some(target.head_of(tokens, threads)?);
         }
         Ok(file)
+    }
+
+    /// The draft vocabulary of the file, if others can be added.
+    pub fn own_tokens(&self) -> Option<&[u32]> {
+        Some(&self.tokens.as_ref()?[..self.n_own?])
+    }
+
+    /// Makes the draft vocabulary the file's and these tokens of the target, if others can be added.
+    ///
+    /// # Errors
+    /// When one is not the target's.
+    pub fn add_tokens(
+        &mut self,
+        added: impl Iterator<Item = u32>,
+        target: &Model,
+        threads: usize,
+    ) -> Result<()> {
+        let (Some(tokens), Some(n_own)) = (&mut self.tokens, self.n_own) else { return Ok(()) };
+        let before = tokens.split_off(n_own);
+        tokens.extend(added);
+        if tokens[n_own..] != before {
+            self.head = Some(target.head_of(tokens, threads)?);
+        }
+        Ok(())
     }
 
     /// The head for the draft vocabulary: (n_draft, H).
@@ -265,6 +293,7 @@ impl<'a> Header<'a> {
             embedding: if eagle3 { self.own_embedding(h)? } else { None },
             config,
             tokens,
+            n_own: None,
         })
     }
 

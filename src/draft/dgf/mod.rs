@@ -1,7 +1,8 @@
 //! A trained drafter on the CPU: the target's features and the next tokens through a few decoder blocks.
 //!
 //! ```text
-//! file.rs   what is trained, and how it lies in a GGUF file
+//! file.rs     what is trained, and how it lies in a GGUF file
+//! spoken.rs   tokens that the text adds to the draft vocabulary
 //! ```
 //!
 //! The step at position `i` takes the feature `f_i` of the target and the token `t_{i+1}` and guesses
@@ -22,6 +23,7 @@
 //! Dovetail, arXiv 2412.18934, section "DGF"; EAGLE 1 to 3, arXiv 2401.15077, 2406.16858, 2503.01840.
 
 mod file;
+mod spoken;
 
 pub(super) use file::{ARCHITECTURES, target_of};
 
@@ -33,6 +35,7 @@ use crate::tree::{Growth, MAX_NODES, Tree};
 use dovetail_kernels::cpu::attention::View;
 use dovetail_kernels::cpu::{Kernels, ProductScratch, Team};
 use file::{File, Fusion};
+use spoken::Spoken;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -60,6 +63,12 @@ pub struct Dgf {
     /// Slots that are filled.
     entries: usize,
     waiting: Waiting,
+    /// What the sequence adds to the draft vocabulary, if it can be added to.
+    spoken: Option<Spoken>,
+    /// Whether a tree was grown since the last commit, and whether a commit came without one: a prompt.
+    grown: bool,
+    prompted: bool,
+    threads: usize,
     /// The blocks' output for each node of the tree that was run: (nodes, H).
     outputs: Vec<f32>,
 }
@@ -111,6 +120,10 @@ impl Dgf {
             start: 0,
             entries: 0,
             waiting: Waiting::default(),
+            spoken: file.own_tokens().map(|own| Spoken::new(own, setup.target.config().n_vocab)),
+            grown: false,
+            prompted: false,
+            threads: setup.threads,
             outputs: vec![0.0; MAX_NODES * h],
             file,
         })
@@ -185,8 +198,15 @@ impl Drafter for Dgf {
             (self.start, self.entries) = (first, 0);
             self.waiting.tokens.clear();
             self.waiting.features.clear();
+            if let Some(spoken) = &mut self.spoken {
+                spoken.hear(0, &[]);
+            }
         }
         self.rewind(first);
+        self.prompted |= !std::mem::take(&mut self.grown);
+        if let Some(spoken) = &mut self.spoken {
+            spoken.hear(first, tokens);
+        }
         self.waiting.tokens.extend_from_slice(tokens);
         features.for_each(|row| self.waiting.features.extend_from_slice(row));
         let n = self.waiting.tokens.len();
@@ -203,6 +223,10 @@ impl Drafter for Dgf {
         tree: &mut Tree,
         team: &mut Team,
     ) -> Result<()> {
+        self.grown = true;
+        if let Some(spoken) = self.spoken.as_ref().filter(|_| std::mem::take(&mut self.prompted)) {
+            self.file.add_tokens(spoken.tokens(), &self.target, self.threads)?;
+        }
         let last = tokens.len() - 1;
         self.rewind(last.max(self.start));
         let n = self.waiting.tokens.len();
