@@ -17,7 +17,8 @@
 use crate::draft::Setup;
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::spec::{RoundError, RoundStats, Sampler, Sampling, Speculation};
+use crate::sample::{Sampler, Sampling};
+use crate::spec::{RoundError, RoundStats, Speculation};
 use crate::target::{CacheTypes, KvCache, Outputs, Target};
 use crate::text::Utf8Stream;
 use std::path::Path;

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 /// The layers, top to bottom: a module imports only what stands above it. Programs and the C
 /// interface stand at the bottom.
-const LAYERS: &[&str] =
-    &["gguf", "text", "model", "tree", "target", "ring", "draft", "spec", "session", "capi", "bin"];
+const LAYERS: &[&str] = &[
+    "gguf", "text", "model", "tree", "target", "sample", "ring", "draft", "spec", "session",
+    "capi", "bin",
+];
 /// May be used by all and use no layer.
 const COMMON: &[&str] = &["error", "machine"];
 /// Where `unsafe` may stand: files and folders.

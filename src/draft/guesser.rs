@@ -1,7 +1,7 @@
 //! From what a drafter says of a few nodes to a tree.
 
 use crate::error::{Error, Result};
-use crate::spec::{Distribution, Purpose, Sampler, Sampling};
+use crate::sample::{Distribution, Purpose, Sampler, Sampling};
 use crate::target::{Candidate, Logits};
 use crate::tree::{Grower, Growth, MAX_NODES, Proposal, Tree};
 use dovetail_kernels::cpu::{Kernels, LANES};

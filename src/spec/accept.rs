@@ -15,6 +15,7 @@
 //! Leviathan et al., arXiv 2211.17192 (one guess); Jeon et al., arXiv 2402.14160 (several without
 //! replacement); Miao et al., arXiv 2305.09781 (trees).
 
+use crate::sample::Distribution;
 use crate::tree::Tree;
 
 /// Goes down `tree` from its root: `choose(node, history)` is the target's token after `node`, `history`
@@ -77,68 +78,6 @@ pub fn accept_rejecting<'a>(
     }
 }
 
-/// Some tokens and the probability of each; what is not named has none.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Distribution {
-    tokens: Vec<u32>, // ascending
-    probabilities: Vec<f64>,
-}
-
-impl Distribution {
-    /// In proportion to these weights, of which none is negative; a token is named once.
-    pub fn new(weights: impl IntoIterator<Item = (u32, f64)>) -> Distribution {
-        let mut pairs: Vec<(u32, f64)> = weights.into_iter().collect();
-        pairs.sort_unstable_by_key(|(token, _)| *token);
-        let (tokens, probabilities) = pairs.into_iter().unzip();
-        let mut distribution = Distribution { tokens, probabilities };
-        distribution.normalise();
-        distribution
-    }
-
-    /// The same of other tokens, `token` saying which each becomes, if any; no two the same.
-    pub fn map(&self, token: impl Fn(u32) -> Option<u32>) -> Distribution {
-        let pairs = self.tokens.iter().zip(&self.probabilities);
-        Distribution::new(pairs.filter_map(|(old, p)| token(*old).map(|new| (new, *p))))
-    }
-
-    /// The probability of `token`.
-    pub fn of(&self, token: u32) -> f64 {
-        self.tokens.binary_search(&token).map_or(0.0, |i| self.probabilities[i])
-    }
-
-    /// The token at `draw`, a number in [0, 1), of the cumulative distribution; none if no token has any
-    /// probability.
-    pub fn at(&self, draw: f64) -> Option<u32> {
-        let mut left = draw;
-        let possible = |(_, p): &(&u32, &f64)| **p > 0.0;
-        let mut last = None;
-        for (token, p) in self.tokens.iter().zip(&self.probabilities).filter(possible) {
-            last = Some(*token);
-            left -= p;
-            if left < 0.0 {
-                break;
-            }
-        }
-        last
-    }
-
-    /// Takes `token` out: what remains is the distribution of the others.
-    pub fn remove(&mut self, token: u32) {
-        if let Ok(i) = self.tokens.binary_search(&token) {
-            self.probabilities[i] = 0.0;
-            self.normalise();
-        }
-    }
-
-    /// Divides by the sum; where that is 0, there is nothing to divide.
-    fn normalise(&mut self) {
-        let sum: f64 = self.probabilities.iter().sum();
-        if sum > 0.0 {
-            self.probabilities.iter_mut().for_each(|p| *p /= sum);
-        }
-    }
-}
-
 /// Rule B at one node: the guesses are offered in the order in which they were drawn.
 #[derive(Clone, Debug)]
 pub struct Rejection {
@@ -170,15 +109,8 @@ impl Rejection {
             }
             return;
         };
-        let mut rest = self.target.clone();
-        for (token, p) in rest.tokens.iter().zip(&mut rest.probabilities) {
-            *p = (*p - draft.of(*token)).max(0.0);
-        }
-        if rest.probabilities.iter().any(|p| *p > 0.0) {
-            rest.normalise();
-            self.target = rest;
-        }
-        // Otherwise p = q but for rounding, and a rejection had no probability: p stays.
+        // Where p = q but for rounding, a rejection had no probability, and p stays.
+        self.target.subtract(draft);
         draft.remove(token);
     }
 

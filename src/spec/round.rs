@@ -1,9 +1,9 @@
 //! One round of speculation: guess, verify, keep what the target agrees with.
 
 use super::accept::{accept_matching, accept_rejecting};
-use super::{Purpose, Sampler};
 use crate::draft::{Drafter, Guesser};
 use crate::error::{Error, Result};
+use crate::sample::{Purpose, Sampler};
 use crate::target::Target;
 use crate::tree::{Growth, MAX_NODES, Tree};
 use std::str::FromStr;

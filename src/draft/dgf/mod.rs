@@ -41,8 +41,8 @@ use std::sync::Arc;
 
 pub(super) const ROW: Row = Row {
     name: "dgf",
-    growth: Growth { depth: 4, width: 3, nodes: 8 },
-    p_min: 0.0,
+    growth: Growth { depth: 6, width: 1, nodes: 7 },
+    p_min: 0.25,
     file: FileFrom::Shelf,
     open: |setup| Ok(Box::new(Dgf::open(setup)?)),
 };

@@ -5,7 +5,10 @@
 //! tried on the way. Order of operations, as llama.cpp has it: penalties, top-k, top-p, min-p,
 //! temperature.
 
-use super::Distribution;
+mod distribution;
+
+pub use distribution::Distribution;
+
 use crate::target::{Candidate, Logits, by_logit};
 
 /// How tokens are chosen. The defaults are llama.cpp's.
