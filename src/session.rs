@@ -21,6 +21,7 @@ use crate::sample::{Sampler, Sampling};
 use crate::spec::{RoundError, RoundStats, Speculation};
 use crate::target::{CacheTypes, KvCache, Outputs, Target};
 use crate::text::Utf8Stream;
+use crate::tree::MAX_NODES;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -86,6 +87,7 @@ pub struct Stats {
 /// One sequence of one model.
 pub struct Session {
     target: Target,
+    n_ubatch: usize,
     /// The sequence, and behind it what the target has chosen and nobody has taken yet.
     tokens: Vec<u32>,
     /// Length of the sequence.
@@ -111,19 +113,15 @@ impl Session {
         let SessionOptions { threads, n_ubatch, cache, .. } = options;
         let c = model.config();
         let n_ctx = if options.n_ctx == 0 { c.n_ctx } else { options.n_ctx };
-        let needed = KvCache::bytes_for(c, n_ctx, cache);
-        if let Some(free) = crate::machine::available_memory().filter(|&free| needed > free) {
-            let [needed, free] = [needed, free].map(|bytes| bytes as f64 / 1e9);
-            return Err(Error::Invalid(format!(
-                "a context of {n_ctx} tokens takes {needed:.1} GB and {free:.1} GB are free; \
-                 choose a smaller one with --ctx-size"
-            )));
-        }
-        let target = Target::with_cache(model, n_ctx, threads, n_ubatch, cache)?;
+        KvCache::check_memory(c, n_ctx, cache)?;
+        // A tree is one pass.
+        let rows = n_ubatch.max(MAX_NODES);
+        let target = Target::with_cache(model, n_ctx, threads, rows, cache)?;
         let tokens = Vec::with_capacity(n_ctx);
         let stats = Stats::default();
         Ok(Session {
             target,
+            n_ubatch: n_ubatch.max(1),
             tokens,
             taken: 0,
             logits_at: 0,
@@ -236,7 +234,7 @@ impl Session {
         let to_run = prompt.len() - kept;
         while self.tokens.len() < prompt.len() {
             let chunk = &prompt[self.tokens.len()..];
-            let chunk = &chunk[..chunk.len().min(self.target.max_rows())];
+            let chunk = &chunk[..chunk.len().min(self.n_ubatch)];
             let last = self.tokens.len() + chunk.len() == prompt.len();
             self.target.append(chunk, if last { Outputs::Last } else { Outputs::None })?;
             let first = self.tokens.len();

@@ -8,7 +8,7 @@ use common::gguf::{Parts, Tensor};
 use common::naive::{Naive, Rounding};
 use common::random::Random;
 use common::tiny::{N_CTX, N_VOCAB, RMS_EPS, Tiny, random_tensor, tiny, types};
-use common::{load, open_drafter};
+use common::{load, open_drafter, real_model};
 use dovetail::draft::{self, Drafter, Guesser, Setup, SpecType};
 use dovetail::gguf::{Array, Value};
 use dovetail::spec::Speculation;
@@ -589,6 +589,112 @@ fn wrong_files_are_refused() {
     assert!(
         open(&good, &other).err().expect("another target").to_string().contains("another model")
     );
+}
+
+/// The bytes that a text in base64 stands for.
+fn from_base64(text: &str) -> Vec<u8> {
+    let digit = |c: u8| match c {
+        b'A'..=b'Z' => c - b'A',
+        b'a'..=b'z' => c - b'a' + 26,
+        b'0'..=b'9' => c - b'0' + 52,
+        b'+' => 62,
+        _ => 63,
+    };
+    let four = |quad: &[u8]| {
+        let word = quad.iter().fold(0u32, |word, c| word << 6 | u32::from(digit(*c)));
+        word.to_be_bytes()[1..].to_vec()
+    };
+    let bytes: Vec<u8> =
+        text.trim_end_matches('=').as_bytes().chunks_exact(4).flat_map(four).collect();
+    assert_eq!(text.len() / 4 * 3, bytes.len(), "whole words of three bytes");
+    bytes
+}
+
+/// The shipped drafters, fed with the features that PyTorch had, say what it says. Weights of eight bits
+/// and activations rounded to as many leave small differences; the normalisation differs, as tokens of the
+/// text join the vocabulary here.
+#[test]
+fn the_shipped_drafters_guess_as_pytorch_does() {
+    let Some(model) = real_model() else { return };
+    let target = Arc::new(load(&model).unwrap());
+    for name in ["small", "deep"] {
+        let text =
+            std::fs::read_to_string(format!("tests/data/drafter_{name}.parity.json")).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let integers = |value: &serde_json::Value| -> Vec<u32> {
+            value.as_array().unwrap().iter().map(|token| token.as_u64().unwrap() as u32).collect()
+        };
+        let tokens = integers(&json["tokens"]);
+        let (before, last) = (&tokens[..tokens.len() - 1], tokens.len() - 1);
+        let bytes = from_base64(json["features_base64"].as_str().unwrap());
+        let features: Vec<f32> =
+            bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        let width = features.len() / last;
+        let path = format!("models/SmolLM2-135M-Instruct.{name}.dgf.gguf");
+        let path = Some(Path::new(&path));
+        let setup = Setup { target: &target, n_ctx: 64, threads: 2, path };
+        let mut drafter = (draft::kind("dgf").unwrap().open)(&setup).unwrap();
+        let team = &mut Team::new(2);
+        let mut grow = |growth: &str| {
+            drafter.commit(0, before, &mut features.chunks_exact(width), team).unwrap();
+            let mut tree = Tree::new(tokens[last]);
+            let mut guesser = Guesser::new(growth.parse().unwrap());
+            drafter.expand(&tokens, &mut guesser, &mut tree, team).unwrap();
+            tree
+        };
+        // The first step: as much likelier or less than the likeliest.
+        let first = &json["steps"][0];
+        let tree = grow("beam:1,40,41");
+        let probabilities = first["log_probabilities"].as_array().unwrap();
+        let expected: Vec<f64> = probabilities.iter().map(|p| p.as_f64().unwrap()).collect();
+        let likeliest = integers(&first["tokens"]);
+        assert_eq!(tree.tokens()[1], likeliest[0], "{name}");
+        for (token, expected_log) in likeliest.iter().zip(&expected) {
+            let node = tree.child(0, *token).expect("one of the likeliest");
+            let found = f64::from(tree.log_probs()[node] - tree.log_probs()[1]);
+            let error = (found - (expected_log - expected[0])).abs();
+            assert!(error < 0.15, "{name}, token {token}: off by {error}");
+        }
+        // Each step after the likeliest token of the one before.
+        let steps = json["steps"].as_array().unwrap();
+        let chain: Vec<u32> = steps.iter().map(|step| integers(&step["tokens"])[0]).collect();
+        assert_eq!(grow("chain:3").tokens()[1..], chain, "{name}");
+    }
+}
+
+/// Whatever the bytes of a drafter's file are, it is refused or it guesses.
+#[test]
+fn damaged_files_cause_no_panic() {
+    let t = tiny("f32");
+    let target = Arc::new(t.parts().load().unwrap());
+    let mut random = Random(11);
+    let (mut refused, mut opened) = (0, 0);
+    for (nth, shape) in SHAPES.into_iter().cycle().take(150).enumerate() {
+        let file = shape.parts(t, &target).write();
+        let mut bytes = std::fs::read(file.path()).unwrap();
+        // Keys and shapes are at the beginning.
+        let head = bytes.len().min(2500);
+        for _ in 0..1 + nth % 3 {
+            bytes[random.below(head)] = random.bits() as u8;
+        }
+        if nth % 10 == 0 {
+            bytes.truncate(random.below(head) + head / 2);
+        }
+        std::fs::write(file.path(), &bytes).unwrap();
+        let setup = Setup { target: &target, n_ctx: 64, threads: 1, path: Some(file.path()) };
+        let Ok(mut drafter) = (draft::kind("dgf").unwrap().open)(&setup) else {
+            refused += 1;
+            continue;
+        };
+        opened += 1;
+        let tokens = sequence(9, N_VOCAB, 2);
+        let row = random.floats(t.n_embd * drafter.taps().len());
+        let (mut tree, team) = (Tree::new(tokens[8]), &mut Team::new(1));
+        let mut guesser = Guesser::new("beam:3,2,6".parse().unwrap());
+        let told = drafter.commit(0, &tokens[..8], &mut std::iter::repeat_n(&row[..], 8), team);
+        let _ = told.and_then(|()| drafter.expand(&tokens, &mut guesser, &mut tree, team));
+    }
+    assert!(refused > 20 && opened > 20, "{refused} refused, {opened} opened");
 }
 
 /// Runs scripts/inflate and returns what it says if it fails. `None`, said aloud, where Python or the

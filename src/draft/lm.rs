@@ -5,7 +5,7 @@
 use super::{Drafter, FileFrom, Guesser, Row, Setup};
 use crate::error::{Error, Result};
 use crate::model::{LoadOptions, Model};
-use crate::target::{CacheTypes, Outputs, Target};
+use crate::target::{CacheTypes, KvCache, Outputs, Target};
 use crate::text::Tokenizer;
 use crate::tree::{Growth, MAX_NODES, Tree};
 use dovetail_kernels::cpu::{Kernels, Team};
@@ -41,6 +41,7 @@ impl Lm {
             .map_err(|what| Error::gguf(path, what))?;
         let n_ctx = setup.n_ctx + MAX_NODES;
         let types = CacheTypes::default();
+        KvCache::check_memory(model.config(), n_ctx, types)?;
         let small = Target::with_cache(Arc::new(model), n_ctx, setup.threads, ROWS, types)?;
         Ok(Lm {
             small,

@@ -11,6 +11,7 @@
 //! decides what becomes part of the sequence.
 
 use crate::error::{Error, Result};
+use crate::machine;
 use crate::model::Config;
 use dovetail_kernels::cpu::attention::{CHUNK, Cells, Half};
 use dovetail_kernels::cpu::{CacheType, Team};
@@ -55,6 +56,24 @@ impl KvCache {
     pub fn bytes_for(config: &Config, n_ctx: usize, types: CacheTypes) -> u64 {
         let head = Layout::new(config, n_ctx, types).head_bytes();
         (head * config.n_kv_heads * config.n_layers) as u64
+    }
+
+    /// Refuses a cache for which there is no memory.
+    ///
+    /// # Errors
+    /// When it would take more than is free.
+    pub fn check_memory(config: &Config, n_ctx: usize, types: CacheTypes) -> Result<()> {
+        let needed = KvCache::bytes_for(config, n_ctx, types);
+        match machine::available_memory().filter(|free| needed > *free) {
+            None => Ok(()),
+            Some(free) => {
+                let [needed, free] = [needed, free].map(|bytes| bytes as f64 / 1e9);
+                Err(Error::Invalid(format!(
+                    "a context of {n_ctx} tokens takes {needed:.1} GB and {free:.1} GB are free; \
+                     choose a smaller one with --ctx-size"
+                )))
+            }
+        }
     }
 
     /// Positions that fit.

@@ -108,7 +108,7 @@ pub fn open<'a>(
         cache.values.name(),
         threads,
         session.target().isa(),
-        session.target().max_rows(),
+        args.n_ubatch(),
         sampling.seed,
     ));
     let path = path.to_owned();
