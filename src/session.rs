@@ -278,6 +278,7 @@ impl Session {
 
     fn give_up(&mut self, error: Error) {
         let stats = self.speculation.take().map(|speculation| speculation.stats().clone());
+        self.target.tap(&[]).expect("no state is one that every model has");
         self.given_up = stats.map(|stats| (stats, Some(error)));
     }
 

@@ -199,6 +199,31 @@ fn a_drafter_that_lies_ready_is_used_and_a_broken_one_is_no_obstacle() {
     assert!(said.contains("going on without"), "{said}");
 }
 
+/// The benchmark answers twice and compares, but for texts that need not be equal.
+#[test]
+fn the_benchmark_compares_texts_where_they_must_be_equal() {
+    let Some(model) = model() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let [prompts, plot] = ["prompts.jsonl", "plot.svg"].map(|name| folder.path().join(name));
+    std::fs::write(&prompts, r#"{"category": "qa", "turns": ["Why is the sky blue?"]}"#).unwrap();
+    let run = |args: &[&str]| -> serde_json::Value {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dovetail-bench"));
+        command.arg("spec").arg("-m").arg(&model).arg("--prompts").arg(&prompts).args(args);
+        command.args(["-md", DRAFTER, "-n", "16", "-o", "json", "--temp", "0.8", "--plot"]);
+        serde_json::from_str(&answer(command.arg(&plot))).unwrap()
+    };
+    let json = run(&[]);
+    assert_eq!((&json["texts_equal"], &json["prompts"]), (&true.into(), &1.into()), "{json}");
+    for field in
+        ["mean_acceptance_length", "plain_tokens_per_second", "spec_tokens_per_second", "speedup"]
+    {
+        assert!(json[field].as_f64().unwrap() > 0.0, "{field}: {json}");
+        assert!(json["categories"]["qa"][field].as_f64().unwrap() > 0.0, "{field}: {json}");
+    }
+    assert!(std::fs::read_to_string(&plot).unwrap().starts_with("<svg"));
+    assert!(run(&["--spec-sampling", "rejection"])["texts_equal"].is_null());
+}
+
 #[test]
 fn raw_mode_completes_the_prompt_and_stop_strings_end_it() {
     let Some(model) = model() else { return };
@@ -292,7 +317,7 @@ fn wrong_flags_give_one_line() {
         (&["-ctk", "q4_0"], "f16 or q8_0"),
         (&["--spec-type", "magic"], "ngram, lm, dgf, none, auto"),
         (&["--tree", "bush:3"], "chain:K or beam"),
-        (&["--draft-max", "0"], "1..=63"),
+        (&["--draft-max", "64"], "0..=63"),
         (&["-m", "other.gguf"], "name one"),
         (&["--nonsense"], "--help"),
         (&["-hf", "user/model", "-p", "x"], "give its path"),

@@ -87,6 +87,8 @@ def export(options, target, tokenizer, chat):
     tensors = dict(saved["weights"])
     if len(draft) < target.shape.vocabulary:
         tensors["draft_tokens"] = draft.int()
+    if target.rope_factors is not None:
+        tensors["rope_freqs.weight"] = torch.tensor(np.array(target.rope_factors, np.float32))
     write(path, p, keys, tensors, options.type)
     half = {name: value.half() if value.ndim == 2 else value for name, value in saved["weights"].items()}
     torch.save({**saved, "weights": half, "optimisers": None}, options.out / f"{options.name}.f16.ckpt")

@@ -101,7 +101,7 @@ class Target:
         rates[: shape.rope_dims // 2] = shape.theta ** (-torch.arange(0, shape.rope_dims, 2) / shape.rope_dims)
         if rope_factors is not None:
             rates[: len(rope_factors)] /= torch.from_numpy(np.array(rope_factors, np.float64))
-        self.rates, self.ropes = rates, {}
+        self.rope_factors, self.rates, self.ropes = rope_factors, rates, {}
         self.layer, self.checked = target_layer, False
 
     def rope(self, first, count):

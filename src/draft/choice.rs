@@ -45,7 +45,7 @@ pub fn choose(
     target: &Model,
 ) -> Result<Option<(&'static Row, Option<PathBuf>)>> {
     Ok(match (asked, file.map(Path::to_owned)) {
-        (SpecType::None, None) => None,
+        (SpecType::None, _) => None,
         (SpecType::Auto, None) => shelf::find(target)?.map(|path| (&dgf::ROW, Some(path))),
         (SpecType::Auto, Some(path)) => Some((kind_of(&path)?, Some(path))),
         (SpecType::Kind(row), None) => {
@@ -55,10 +55,11 @@ pub fn choose(
         (SpecType::Kind(row), Some(path)) if row.file != FileFrom::Nowhere => {
             Some((row, Some(path)))
         }
-        (SpecType::None | SpecType::Kind(_), Some(path)) => {
-            let path = path.display();
+        (SpecType::Kind(row), Some(path)) => {
             return Err(Error::Invalid(format!(
-                "-md {path} is of no use to this --spec-type; leave one of them out"
+                "{} takes no drafter's file; leave out -md {} (DOVETAIL_MODEL_DRAFT) or --spec-type",
+                row.name,
+                path.display()
             )));
         }
     })

@@ -55,9 +55,14 @@ impl Lm {
     fn follow(&mut self, tokens: &[u32]) -> Result<()> {
         let (_, seen) = tokens.split_last().expect("a sequence is not empty");
         let same = self.tokens.iter().zip(seen).take_while(|(a, b)| a == b).count();
-        self.small.truncate(same);
-        self.tokens.truncate(same);
-        for chunk in seen[same..].chunks(ROWS) {
+        self.run(same, &seen[same..])
+    }
+
+    /// Runs tokens at positions `first..`, behind which there is nothing then.
+    fn run(&mut self, first: usize, tokens: &[u32]) -> Result<()> {
+        self.small.truncate(first);
+        self.tokens.truncate(first);
+        for chunk in tokens.chunks(ROWS) {
             self.small.append(chunk, Outputs::None)?;
             self.tokens.extend_from_slice(chunk);
         }
@@ -80,6 +85,23 @@ impl Lm {
 }
 
 impl Drafter for Lm {
+    fn commit(
+        &mut self,
+        first: usize,
+        tokens: &[u32],
+        _: &mut dyn Iterator<Item = &[f32]>,
+        team: &mut Team,
+    ) -> Result<()> {
+        let known = tokens.iter().all(|token| (*token as usize) < self.n_shared);
+        if !known || first > self.tokens.len() {
+            return Ok(()); // `expand` will catch up, or say nothing
+        }
+        std::mem::swap(team, self.small.team());
+        let run = self.run(first, tokens);
+        std::mem::swap(team, self.small.team());
+        run
+    }
+
     fn expand(
         &mut self,
         tokens: &[u32],

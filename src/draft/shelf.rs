@@ -13,7 +13,7 @@ const FOLDER: &str = "drafters";
 /// What the names of drafters end in.
 const ENDING: &str = "dgf.gguf";
 
-/// The drafter for this model: of those beside its file, whose names end in `dgf.gguf`, and those in
+/// The drafter for this model: of those beside its file, whose names end in `dgf.gguf`, or else of those in
 /// `drafters` of the cache directory, the smallest: its time beside the target's is the least.
 ///
 /// # Errors

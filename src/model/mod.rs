@@ -34,8 +34,8 @@ use std::sync::Arc;
 
 /// How a model is loaded.
 pub struct LoadOptions<'a> {
-    /// How bytes are held. With `no_mmap`, once a model is loaded nothing is read from its file any
-    /// more; with `mlock`, what a pass reads stays in memory.
+    /// How bytes are held. With `no_mmap`, once a model is loaded its passes read nothing from the file
+    /// ([`Model::head_of`] does); with `mlock`, what a pass reads stays in memory.
     pub open: OpenOptions,
     /// Where the weights are packed to.
     pub repack: Repack,
@@ -174,7 +174,6 @@ impl Model {
             let missing = || Error::Invalid(format!("token {token} is not one of {n_vocab}"));
             bytes.extend_from_slice(row.ok_or_else(missing)?);
         }
-        self.gguf.release(&head, 0..head.bytes().len());
         let pack = || Packed::pack(ty, tokens.len(), self.config.n_embd, &bytes);
         pool(threads)?.install(pack).map_err(Error::Invalid)
     }

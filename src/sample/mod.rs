@@ -119,6 +119,9 @@ impl Sampler {
             return Distribution::new([(self.best[0].token, 1.0)]);
         }
         self.take_possible(logits);
+        if !self.weighted.iter().any(|c| c.weight > 0.0) {
+            return Distribution::new(self.weighted.last().map(|c| (c.token, 1.0)));
+        }
         Distribution::new(self.weighted.iter().map(|c| (c.token, c.weight)))
     }
 
@@ -327,7 +330,10 @@ mod tests {
         for sampling in [plain(), Sampling::default()] {
             let mut logits = [f32::NAN; 64];
             logits[3] = 1.0;
-            assert!(sample(&mut Sampler::new(sampling), &logits, &[]) < 64);
+            assert!(sample(&mut Sampler::new(sampling.clone()), &logits, &[]) < 64);
+            let rows = rows_of(&[logits.to_vec()]);
+            let distribution = Sampler::new(sampling).distribution(rows.row(0), &[]);
+            assert!(distribution.at(0.5).is_some_and(|token| token < 64));
         }
     }
 

@@ -33,7 +33,8 @@ impl Growth {
     pub fn with_depth(self, depth: usize) -> Growth {
         let depth = depth.clamp(1, MAX_NODES - 1);
         let width = self.width.min((MAX_NODES - 1) / depth.saturating_sub(1).max(1));
-        Growth { depth, width, nodes: self.nodes.max(depth + 1) }
+        let nodes = if width == 1 { depth + 1 } else { self.nodes.max(depth + 1) };
+        Growth { depth, width, nodes }
     }
 
     /// Whether only the root remains.

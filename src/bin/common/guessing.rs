@@ -21,13 +21,14 @@ pub struct Guessing {
     /// How large a tree of guesses grows: chain:K, or beam:DEPTH,WIDTH,NODES [default: the drafter's]
     #[arg(long, value_name = "SHAPE", env = "DOVETAIL_TREE")]
     pub tree: Option<Growth>,
-    /// Guesses on a path at most, in place of the tree's depth [--draft-max, --draft]
+    /// Guesses on a path at most, in place of the tree's depth; 0 for none [--draft-max, --draft]
     #[arg(long, value_name = "N", visible_aliases = ["draft-max", "draft"])]
-    #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=63))]
+    #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(0..=63))]
     #[arg(env = "DOVETAIL_SPEC_DRAFT_N_MAX")]
     pub spec_draft_n_max: Option<usize>,
-    /// Guesses are left out whose path from the last token has a lower probability than this, as the
-    /// drafter sees it [--draft-p-min] [default: the drafter's]
+    /// Guesses are left out whose path from the last token, not they alone, has a lower probability than
+    /// this, as the drafter sees it; by rejection they are not continued [--draft-p-min] [default: the
+    /// drafter's]
     #[arg(long, value_name = "P", visible_alias = "draft-p-min", value_parser = probability)]
     #[arg(env = "DOVETAIL_SPEC_DRAFT_P_MIN")]
     pub spec_draft_p_min: Option<f32>,
@@ -50,7 +51,9 @@ impl Guessing {
     /// When it cannot be opened, or is for another model.
     pub fn open(&self, session: &Session) -> Result<Option<(Speculation, String)>> {
         let chosen = draft::choose(self.spec_type, self.model_draft.as_deref(), session.model())?;
-        let Some((row, path)) = chosen else { return Ok(None) };
+        let Some((row, path)) = chosen.filter(|_| self.spec_draft_n_max != Some(0)) else {
+            return Ok(None);
+        };
         let mut growth = self.tree.unwrap_or(row.growth);
         if let Some(depth) = self.spec_draft_n_max {
             growth = growth.with_depth(depth);

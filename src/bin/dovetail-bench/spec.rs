@@ -5,7 +5,7 @@ use crate::guessing::Guessing;
 use crate::plot;
 use crate::{Common, Format, at_least_one};
 use clap::Args;
-use dovetail::spec::RoundStats;
+use dovetail::spec::{RoundStats, SpecSampling};
 use dovetail::{ChatTemplate, Error, Message, Result, Sampling, Session};
 use serde_json::{Value, json};
 use std::io::IsTerminal;
@@ -53,9 +53,9 @@ struct Prompt {
 #[derive(Default)]
 struct Row {
     prompts: usize,
-    tokens: usize,
-    plain: Duration,
-    spec: Duration,
+    /// Tokens and time, plain and with guesses.
+    tokens: [usize; 2],
+    times: [Duration; 2],
     rounds: RoundStats,
     /// Sum over the prompts of tokens a round.
     lengths: f64,
@@ -64,9 +64,10 @@ struct Row {
 impl Row {
     fn add(&mut self, other: &Row) {
         self.prompts += other.prompts;
-        self.tokens += other.tokens;
-        self.plain += other.plain;
-        self.spec += other.spec;
+        for side in 0..2 {
+            self.tokens[side] += other.tokens[side];
+            self.times[side] += other.times[side];
+        }
         self.lengths += other.lengths;
         self.rounds.add(&other.rounds);
     }
@@ -76,7 +77,7 @@ impl Row {
     }
 
     fn speeds(&self) -> [f64; 2] {
-        [self.plain, self.spec].map(|time| self.tokens as f64 / time.as_secs_f64())
+        std::array::from_fn(|side| self.tokens[side] as f64 / self.times[side].as_secs_f64())
     }
 
     fn speedup(&self) -> f64 {
@@ -89,7 +90,7 @@ impl Row {
         let r = &self.rounds;
         json!({
             "prompts": self.prompts,
-            "tokens": self.tokens,
+            "tokens": self.tokens[1],
             "rounds": r.rounds,
             "drafted": r.drafted,
             "accepted": r.accepted,
@@ -107,7 +108,7 @@ impl Row {
     }
 
     fn rest(&self) -> Duration {
-        self.spec.saturating_sub(self.rounds.draft_time + self.rounds.verify_time)
+        self.times[1].saturating_sub(self.rounds.draft_time + self.rounds.verify_time)
     }
 }
 
@@ -153,9 +154,10 @@ pub fn run(o: &Options) -> Result<()> {
             let speculate = (turn + i) % 2 == 1;
             session.speculate(if speculate { idle.take() } else { None })?;
             texts[usize::from(speculate)] = answer(&mut session, &tokens, &sampling, o.n_predict)?;
-            let time = session.stats().predicted_time;
+            let side = usize::from(speculate);
+            row.times[side] = session.stats().predicted_time;
+            row.tokens[side] = session.stats().predicted_n;
             if speculate {
-                row.spec = time;
                 row.rounds = session.rounds().cloned().unwrap_or_default();
                 row.lengths = row.rounds.mean_acceptance_length();
                 if let Some(error) = session.take_drafter_error() {
@@ -164,15 +166,12 @@ pub fn run(o: &Options) -> Result<()> {
                 } else {
                     idle = session.speculate(None)?;
                 }
-            } else {
-                row.plain = time;
-                row.tokens = session.stats().predicted_n;
             }
         }
-        if texts[0] != texts[1] {
+        if o.guessing.spec_sampling == SpecSampling::Matching && texts[0] != texts[1] {
             different.push(i + 1);
         }
-        if row.tokens == 0 {
+        if row.tokens.contains(&0) {
             continue; // an answer that ended at once says nothing about speed
         }
         match categories.iter_mut().find(|(name, _)| *name == prompt.category) {
@@ -247,7 +246,14 @@ fn picture(drafter: &str, categories: &[(String, Row)]) -> String {
     let bars: Vec<plot::Bars> =
         categories.map(|(name, row)| plot::Bars { name, speeds: row.speeds() }).collect();
     let by_depth: Vec<f64> = all.depths.iter().map(|(n, yes)| *yes as f64 / *n as f64).collect();
-    plot::svg(drafter, &bars, &by_depth)
+    // The path's folders say nothing and take the picture's width.
+    let words = drafter.split(' ').map(|word| word.rsplit('/').next().unwrap_or(word));
+    plot::svg(&words.collect::<Vec<_>>().join(" "), &bars, &by_depth)
+}
+
+/// Whether all texts were equal; by rejection they need not be.
+fn equal(o: &Options, different: &[usize]) -> Option<bool> {
+    (o.guessing.spec_sampling == SpecSampling::Matching).then_some(different.is_empty())
 }
 
 fn print(o: &Options, drafter: &str, categories: &[(String, Row)], different: &[usize]) {
@@ -265,7 +271,7 @@ fn print(o: &Options, drafter: &str, categories: &[(String, Row)], different: &[
         println!(
             "{}",
             json!({
-                "texts_equal": different.is_empty(),
+                "texts_equal": equal(o, different),
                 "different_prompts": different,
                 "prompts": all.prompts,
                 "drafter": drafter,
@@ -282,10 +288,14 @@ fn print(o: &Options, drafter: &str, categories: &[(String, Row)], different: &[
     println!(
         "{} prompts, {} tokens, {drafter}, {} threads, temperature {}: {}",
         all.prompts,
-        all.tokens,
+        all.tokens[1],
         o.common.threads(),
         o.temp,
-        if different.is_empty() { "all texts equal" } else { "TEXTS DIFFER" },
+        match equal(o, different) {
+            Some(true) => "all texts equal",
+            Some(false) => "TEXTS DIFFER",
+            None => "texts of the same distribution, not compared",
+        },
     );
     println!(
         "\n| category | rounds | tokens a round | accepted by depth, % | second choices | draft / verify / rest, % \
@@ -298,7 +308,7 @@ fn print(o: &Options, drafter: &str, categories: &[(String, Row)], different: &[
         let depths =
             r.depths.iter().map(|(tested, n)| format!("{:.0}", 100.0 * *n as f64 / *tested as f64));
         let parts = [r.draft_time, r.verify_time, row.rest()]
-            .map(|time| format!("{:.0}", 100.0 * time.as_secs_f64() / row.spec.as_secs_f64()));
+            .map(|time| format!("{:.0}", 100.0 * time.as_secs_f64() / row.times[1].as_secs_f64()));
         let [plain, spec] = row.speeds();
         println!(
             "| {name} | {} | {:.2} | {} | {} | {} | {plain:.1} | {spec:.1} | {:.2} |",

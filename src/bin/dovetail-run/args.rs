@@ -182,6 +182,13 @@ pub struct Args {
     #[arg(long, visible_alias = "n-gpu-layers", value_name = "N", allow_negative_numbers = true)]
     #[arg(help_heading = "Devices")]
     gpu_layers: Option<String>,
+    /// Accepted for llama.cpp's sake: the drafter runs on the CPU [-ngld]
+    #[arg(long, visible_alias = "n-gpu-layers-draft", value_name = "N")]
+    #[arg(allow_negative_numbers = true, help_heading = "Devices")]
+    gpu_layers_draft: Option<String>,
+    /// Accepted for llama.cpp's sake: trees of any size are verified [--draft-min]
+    #[arg(long, visible_alias = "draft-min", value_name = "N", help_heading = "Speculation")]
+    spec_draft_n_min: Option<usize>,
     /// Print the devices and exit
     #[arg(long, help_heading = "Devices")]
     pub list_devices: bool,
@@ -208,6 +215,7 @@ const LONG: &[(&str, &str)] = &[
     ("-hf", "--hf-repo"),
     ("-md", "--model-draft"),
     ("-ngl", "--gpu-layers"),
+    ("-ngld", "--gpu-layers-draft"),
     ("-no-cnv", "--raw"),
     ("-nr", "--no-repack"),
     ("-st", "--single-turn"),
@@ -283,6 +291,12 @@ impl Args {
         }
         if self.gpu_layers.is_some() {
             log.note("-ngl has no effect: the model runs on the CPU");
+        }
+        if self.gpu_layers_draft.is_some() {
+            log.note("-ngld has no effect: the drafter runs on the CPU");
+        }
+        if self.spec_draft_n_min.is_some_and(|n| n > 0) {
+            log.note("--draft-min has no effect: trees of any size are verified");
         }
         if self.threads_batch.is_some_and(|n| n != self.threads()) {
             let n = self.threads();

@@ -204,7 +204,8 @@ impl Drafter for Dgf {
             }
         }
         self.rewind(first);
-        self.prompted |= !std::mem::take(&mut self.grown);
+        // The last round of an answer may do without a tree, for one token.
+        self.prompted |= !std::mem::take(&mut self.grown) && tokens.len() > 1;
         if let Some(spoken) = &mut self.spoken {
             spoken.hear(first, tokens);
         }
