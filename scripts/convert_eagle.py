@@ -9,7 +9,6 @@ the drafter was trained for. EAGLE-1 and 2 (arXiv 2401.15077, 2406.16858) become
 and tensors, with the target's fingerprint in addition. It takes PyTorch, numpy, safetensors and gguf.
 """
 import argparse
-import hashlib
 import json
 import math
 import pathlib
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 
 from drafter import files, model
-from drafter.target import fail
+from drafter.target import fail, fingerprint
 
 EAGLE3 = "eagle3"
 BLOCK = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
@@ -42,8 +41,7 @@ class Target:
             norm = tensors["output_norm.weight"]
         except KeyError as error:
             fail(f"{path} has no {error.args[0]}; give the GGUF file of a whole model")
-        norm = gguf.dequantize(norm.data, norm.tensor_type).astype("<f4")
-        self.path, self.fingerprint = path, hashlib.sha256(norm.tobytes()).hexdigest()
+        self.path, self.fingerprint = path, fingerprint(gguf.dequantize(norm.data, norm.tensor_type))
 
 
 class Checkpoint:

@@ -22,6 +22,11 @@ PRE_TOKENIZERS = {"smollm": (True, None), "gpt-2": (False, None), "llama-bpe": (
 CONTROL = 3
 
 
+def fingerprint(norm):
+    """Of the target with this last norm, as docs/drafter-format.md has it."""
+    return hashlib.sha256(norm.astype("<f4").tobytes()).hexdigest()
+
+
 def fail(message):
     sys.exit(f"error: {message}")
 
@@ -78,7 +83,7 @@ class Target:
     def __init__(self, shape, tensors, device, dtype, rope_factors=None):
         """`tensors` has GGUF's names."""
         self.shape, self.device, self.dtype = shape, device, dtype
-        self.fingerprint = hashlib.sha256(tensors["output_norm.weight"].astype("<f4").tobytes()).hexdigest()
+        self.fingerprint = fingerprint(tensors["output_norm.weight"])
 
         def take(*names):
             parts = [torch.from_numpy(np.array(tensors[name], np.float32)) for name in names]

@@ -1,7 +1,7 @@
 //! From what a drafter says of a few nodes to a tree.
 
 use crate::error::{Error, Result};
-use crate::sample::{Distribution, Purpose, Sampler, Sampling};
+use crate::sample::{Distribution, Purpose, Sampler, Sampling, uniform};
 use crate::target::{Candidate, Logits};
 use crate::tree::{Grower, Growth, MAX_NODES, Proposal, Tree};
 use dovetail_kernels::cpu::{Kernels, LANES};
@@ -81,8 +81,12 @@ impl Guesser {
         mut run: impl FnMut(&Tree, Range<usize>, &mut Guesses) -> Result<()>,
     ) -> Result<()> {
         let Guesser { growth, floor, drawing, grower, best, row } = self;
-        let all = drawing.is_some();
-        let width = if all { growth.width.min(growth.nodes - 1) } else { growth.width };
+        let (all, mut growth) = (drawing.is_some(), *growth);
+        if all {
+            // Of drawn guesses none may be cut.
+            growth.width = growth.width.min(growth.nodes - 1);
+        }
+        let width = growth.width;
         let propose =
             |frontier: &Tree, level: Range<usize>, proposals: &mut Vec<Proposal>| -> Result<()> {
                 let depth = frontier.depth(level.start);
@@ -90,8 +94,8 @@ impl Guesser {
                 run(frontier, level, &mut Guesses { width, depth, drawing, best, row, proposals })
             };
         match all {
-            true => grower.grow_whole(*growth, *floor, tree, propose),
-            false => grower.grow(*growth, *floor, tree, propose),
+            true => grower.grow_whole(growth, *floor, tree, propose),
+            false => grower.grow(growth, *floor, tree, propose),
         }
     }
 
@@ -142,10 +146,10 @@ impl Guesses<'_> {
             return Ok(());
         };
         let whole = drawing.sampler.distribution(logits, &[]).map(token);
-        let mut left = whole.clone();
+        let (mut left, seed) = (whole.clone(), drawing.sampler.sampling().seed);
         for nth in 0..self.width {
             let node = (drawing.position + self.depth) * MAX_NODES + parent;
-            let draw = drawing.sampler.draw(Purpose::Guess, (node * MAX_NODES + nth) as u64);
+            let draw = uniform(seed, Purpose::Guess, (node * MAX_NODES + nth) as u64);
             let Some(token) = left.at(draw) else { break };
             left.remove(token);
             let log_prob = whole.of(token).ln() as f32;

@@ -51,6 +51,14 @@ impl Lm {
         })
     }
 
+    /// Works with this team instead of its own: two would spin against each other.
+    fn with<T>(&mut self, team: &mut Team, work: impl FnOnce(&mut Lm) -> T) -> T {
+        std::mem::swap(team, self.small.team());
+        let done = work(self);
+        std::mem::swap(team, self.small.team());
+        done
+    }
+
     /// Runs what it has not seen of `tokens`, but for the last one.
     fn follow(&mut self, tokens: &[u32]) -> Result<()> {
         let (_, seen) = tokens.split_last().expect("a sequence is not empty");
@@ -96,10 +104,7 @@ impl Drafter for Lm {
         if !known || first > self.tokens.len() {
             return Ok(()); // `expand` will catch up, or say nothing
         }
-        std::mem::swap(team, self.small.team());
-        let run = self.run(first, tokens);
-        std::mem::swap(team, self.small.team());
-        run
+        self.with(team, |lm| lm.run(first, tokens))
     }
 
     fn expand(
@@ -112,11 +117,7 @@ impl Drafter for Lm {
         if tokens.iter().any(|token| *token as usize >= self.n_shared) {
             return Ok(()); // a token at the end of the target's table: nothing to say after that
         }
-        // Two teams would spin against each other.
-        std::mem::swap(team, self.small.team());
-        let grown = self.grow(tokens, guesser, tree);
-        std::mem::swap(team, self.small.team());
-        grown
+        self.with(team, |lm| lm.grow(tokens, guesser, tree))
     }
 }
 

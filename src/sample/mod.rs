@@ -99,7 +99,7 @@ impl Sampler {
             return self.best[0].token;
         }
         self.take_possible(logits);
-        let draw = self.draw(Purpose::Token, history.len() as u64);
+        let draw = uniform(self.sampling.seed, Purpose::Token, history.len() as u64);
         let total: f64 = self.weighted.iter().map(|c| c.weight).sum();
         let mut left = draw * total;
         for candidate in &self.weighted {
@@ -123,11 +123,6 @@ impl Sampler {
             return Distribution::new(self.weighted.last().map(|c| (c.token, 1.0)));
         }
         Distribution::new(self.weighted.iter().map(|c| (c.token, c.weight)))
-    }
-
-    /// A number in [0, 1) for each purpose and `n`.
-    pub(crate) fn draw(&self, purpose: Purpose, n: u64) -> f64 {
-        uniform(self.sampling.seed, purpose, n)
     }
 
     /// Leaves the tokens that can be drawn, weighed.
@@ -225,7 +220,7 @@ pub(crate) enum Purpose {
 /// # Source
 /// The finaliser of SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators",
 /// 2014), applied to seed and purpose and to `n` on top of them.
-fn uniform(seed: u64, purpose: Purpose, n: u64) -> f64 {
+pub(crate) fn uniform(seed: u64, purpose: Purpose, n: u64) -> f64 {
     const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
     fn mix(mut x: u64) -> u64 {
         x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -29,15 +29,11 @@ pub fn accept_matching(
     mut choose: impl FnMut(usize, &[u32]) -> u32,
     ends: impl Fn(u32) -> bool,
 ) {
-    debug_assert_eq!(history.last(), Some(&tree.tokens()[0]), "the tree continues the sequence");
-    path.clear();
-    let mut next = Some(0);
-    while let Some(node) = next {
-        path.push(node);
+    let step = |node: usize, history: &[u32]| {
         let token = choose(node, history);
-        history.push(token);
-        next = tree.child(node, token).filter(|_| !ends(token));
-    }
+        (token, tree.child(node, token))
+    };
+    descend(tree, history, path, step, ends);
 }
 
 /// Goes down `tree` by rule B: `target(node, history)` is the target's distribution after `node`,
@@ -54,27 +50,37 @@ pub fn accept_rejecting<'a>(
     mut draw: impl FnMut(usize, Option<usize>) -> f64,
     ends: impl Fn(u32) -> bool,
 ) {
+    let step = |node: usize, history: &[u32]| {
+        let position = history.len();
+        let mut rule = Rejection::new(target(node, history), draft(node).cloned());
+        for (nth, child) in tree.children(node).enumerate() {
+            let guess = tree.tokens()[child];
+            if draw(position, Some(nth)) < rule.accept_probability(guess) {
+                return (guess, Some(child));
+            }
+            rule.reject(guess);
+        }
+        (rule.rest().at(draw(position, None)).expect("a target has a distribution"), None)
+    };
+    descend(tree, history, path, step, ends);
+}
+
+/// Goes down as long as `step` names a child: it says the token after a node, and which child that is.
+fn descend(
+    tree: &Tree,
+    history: &mut Vec<u32>,
+    path: &mut Vec<usize>,
+    mut step: impl FnMut(usize, &[u32]) -> (u32, Option<usize>),
+    ends: impl Fn(u32) -> bool,
+) {
     debug_assert_eq!(history.last(), Some(&tree.tokens()[0]), "the tree continues the sequence");
     path.clear();
     let mut next = Some(0);
     while let Some(node) = next {
         path.push(node);
-        let position = history.len();
-        let mut rule = Rejection::new(target(node, history), draft(node).cloned());
-        next = tree.children(node).enumerate().find_map(|(nth, child)| {
-            let guess = tree.tokens()[child];
-            if draw(position, Some(nth)) < rule.accept_probability(guess) {
-                return Some(child);
-            }
-            rule.reject(guess);
-            None
-        });
-        let chosen = match next {
-            Some(child) => tree.tokens()[child],
-            None => rule.rest().at(draw(position, None)).expect("a target has a distribution"),
-        };
-        history.push(chosen);
-        next = next.filter(|_| !ends(chosen));
+        let (token, child) = step(node, history);
+        history.push(token);
+        next = child.filter(|_| !ends(token));
     }
 }
 

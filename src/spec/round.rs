@@ -3,7 +3,7 @@
 use super::accept::{accept_matching, accept_rejecting};
 use crate::draft::{Drafter, Guesser};
 use crate::error::{Error, Result};
-use crate::sample::{Purpose, Sampler};
+use crate::sample::{Purpose, Sampler, uniform};
 use crate::target::Target;
 use crate::tree::{Growth, MAX_NODES, Tree};
 use std::str::FromStr;
@@ -212,10 +212,12 @@ impl Speculation {
                 accept_matching(tree, tokens, path, choose, ends);
             }
             SpecSampling::Rejection => {
-                let draws = Sampler::new(sampler.sampling().clone());
+                let seed = sampler.sampling().seed;
                 let draw = |position: usize, nth: Option<usize>| match nth {
-                    Some(nth) => draws.draw(Purpose::Accept, (position * MAX_NODES + nth) as u64),
-                    None => draws.draw(Purpose::Token, position as u64),
+                    Some(nth) => {
+                        uniform(seed, Purpose::Accept, (position * MAX_NODES + nth) as u64)
+                    }
+                    None => uniform(seed, Purpose::Token, position as u64),
                 };
                 let distribution = |node: usize, history: &[u32]| {
                     sampler.distribution(target.logits(node), history)

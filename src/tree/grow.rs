@@ -173,7 +173,8 @@ impl Grower {
     }
 
     /// [`Grower::grow`] with all guesses of every node that is run, in their order: a node is run where
-    /// its path is likely enough and there is room for all of them, which is decided before they are made.
+    /// its path is likely enough and there is room for all of them, which is decided before they are made;
+    /// for the root's there must be.
     ///
     /// # Errors
     /// Those of `propose`; the tree is then the root.
@@ -189,7 +190,6 @@ impl Grower {
         self.frontier.reset(root);
         self.place = [None; MAX_NODES];
         self.place[0] = Some(0);
-        let width = growth.width.min(growth.nodes - 1);
         let mut level = 0..1;
         for depth in 1..=growth.depth {
             self.proposals.clear();
@@ -207,7 +207,7 @@ impl Grower {
             }
             self.pool.retain(|(guess, _)| guess.log_prob >= floor);
             self.pool.sort_by(|(a, _), (b, _)| b.log_prob.total_cmp(&a.log_prob));
-            let room = (growth.nodes - tree.len()) / width;
+            let room = (growth.nodes - tree.len()) / growth.width;
             level = self.frontier.len()..self.frontier.len();
             for (guess, node) in self.pool.iter().take(room.min(growth.width)) {
                 let run = self.frontier.push_path(guess.parent, guess.token, guess.log_prob);

@@ -168,9 +168,7 @@ impl Dgf {
         self.waiting.tokens.drain(..n);
         self.waiting.features.drain(..n * width);
     }
-}
 
-impl Dgf {
     /// Forgets what it was told of position `first` and later ones. The last entry that stays keeps the
     /// token that followed it then: where that has changed, guesses are a little worse.
     fn rewind(&mut self, first: usize) {
