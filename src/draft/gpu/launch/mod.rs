@@ -1,0 +1,32 @@
+//! The only place that launches kernels: one function for each, which checks all lengths before.
+//!
+//! To add a kernel: `kernels/cuda/NAME.cu`, and a file here with the twin of its argument, the function, and
+//! tests that compare it with a plain reference on every device there is. Blocks and threads of a launch
+//! are fixed when it is recorded; how many rows a pass has, only the device knows, and blocks without work
+//! return at once.
+
+use super::device::{Buffer, Launch};
+use bytemuck::{NoUninit, Pod, Zeroable};
+
+/// Most rows of a pass.
+pub const MAX_ROWS: usize = 64;
+/// No node, no row.
+pub const NONE: u32 = u32::MAX;
+
+/// What the rows of a pass are: see `common.cuh`.
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Rows {
+    pub n: u32,
+    pub unused: u32,
+    pub slot: [u32; MAX_ROWS],
+    pub base: [u32; MAX_ROWS],
+    pub position: [u32; MAX_ROWS],
+    pub token: [u32; MAX_ROWS],
+    pub parent: [u32; MAX_ROWS],
+    pub mask: [u64; MAX_ROWS],
+}
+
+fn launch<A: NoUninit>(kernel: &'static str, grid: [u32; 2], threads: u32, args: A) -> Launch {
+    Launch { kernel, grid, threads, args: bytemuck::bytes_of(&args).to_vec() }
+}

@@ -1,0 +1,4 @@
+//! The drafter on a GPU.
+
+pub mod device;
+mod launch;
