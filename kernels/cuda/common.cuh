@@ -116,6 +116,16 @@ __device__ __forceinline__ uint4 load_host(const void *p) {
     return v;
 }
 
+// Words that the host waits for and rings: see src/ring/mod.rs on ordering.
+__device__ __forceinline__ u32 load_word(const u32 *p) {
+    u32 x;
+    asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(x) : "l"(p) : "memory");
+    return x;
+}
+__device__ __forceinline__ void store_word(u32 *p, u32 x) {
+    asm volatile("st.release.sys.global.u32 [%0], %1;" : : "l"(p), "r"(x) : "memory");
+}
+
 #endif
 
 // Sum and maximum over a warp, the same bits in all lanes.
