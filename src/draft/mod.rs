@@ -6,6 +6,7 @@
 //! ngram.rs   what followed the last tokens the last time
 //! lm.rs      a small model with the same vocabulary
 //! dgf/       a drafter trained for the target, from a file
+//! gpu/       the same on a GPU
 //! shelf.rs   which file that is, where none is named
 //! ```
 //!
@@ -14,6 +15,7 @@
 
 mod choice;
 mod dgf;
+mod gpu;
 mod guesser;
 mod lm;
 mod ngram;

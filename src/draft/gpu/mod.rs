@@ -1,4 +1,9 @@
 //! The drafter on a GPU.
 
+#![allow(dead_code)] // until the drafter uses all of it
+
 pub mod device;
 mod launch;
+#[cfg(test)]
+mod tests;
+mod weights;

@@ -249,7 +249,7 @@ mod tests {
             }
             let left = info.block_bytes - bytes.len() % info.block_bytes;
             if left < info.block_bytes {
-                bytes.extend((0..left).map(|_| (half(1.0)[0])));
+                bytes.extend((0..left).map(|_| half(1.0)[0]));
             }
         }
         let len = bytes.len();

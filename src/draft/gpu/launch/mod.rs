@@ -5,6 +5,10 @@
 //! are fixed when it is recorded; how many rows a pass has, only the device knows, and blocks without work
 //! return at once.
 
+pub mod fuse;
+pub mod matmul;
+pub mod receive;
+
 use super::device::{Buffer, Launch};
 use bytemuck::{NoUninit, Pod, Zeroable};
 
