@@ -35,7 +35,7 @@ struct Rows {
     u64 mask[MAX_ROWS];
 };
 
-// What the host asks for with the last rows of a message.
+// What the host asks for with the last rows of a message: the beginning of what `grow` keeps.
 struct Asked {
     u32 depth;       // levels of the tree
     u32 width;       // guesses after a node, and nodes of a level, at most

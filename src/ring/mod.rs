@@ -1,5 +1,6 @@
 //! The ring between target and drafter: messages in memory that both see.
 
+pub mod pinned;
 use std::ptr::NonNull;
 
 /// Memory that two sides see. It is as long as its owner lives.

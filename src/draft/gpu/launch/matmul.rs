@@ -3,6 +3,7 @@
 use super::{Buffer, Launch, MAX_ROWS, launch};
 use crate::draft::gpu::weights::{Matrix, TILE_ROWS, padded};
 use bytemuck::{Pod, Zeroable};
+use half::f16;
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
@@ -43,7 +44,7 @@ struct Args {
 #[derive(Clone, Copy)]
 pub struct HalfRows {
     /// (MAX_ROWS, stride)
-    pub buffer: Buffer<u16>,
+    pub buffer: Buffer<f16>,
     pub stride: usize,
 }
 
@@ -228,7 +229,6 @@ mod tests {
     use dovetail_kernels::SharedBytes;
     use dovetail_kernels::cpu::Rows;
     use dovetail_kernels::quant;
-    use half::f16;
     use std::sync::Arc;
 
     /// A matrix of random bytes of this type, with scales that are small numbers.
@@ -394,7 +394,7 @@ mod tests {
                 let read = |device: &mut dyn Device, rows: HalfRows, width: usize| -> Vec<f64> {
                     let all = rows.buffer.read(device).unwrap();
                     let rows = all.chunks_exact(rows.stride).take(n);
-                    rows.flat_map(|row| &row[..width]).map(|x| f64::from(f16::from_bits(*x))).collect()
+                    rows.flat_map(|row| &row[..width]).map(|x| f64::from(*x)).collect()
                 };
                 let close = |what: &str, found: &[f64], expected: &[f64]| {
                     let size = expected.iter().fold(0.0f64, |m, x| m.max(x.abs()));

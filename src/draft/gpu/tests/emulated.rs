@@ -84,6 +84,11 @@ impl Emulated {
 }
 
 impl Device for Emulated {
+    /// Enough that work is cut into pieces.
+    fn multiprocessors(&self) -> usize {
+        8
+    }
+
     fn alloc(&mut self, bytes: usize) -> Result<u64> {
         self.used_bytes += bytes;
         Ok(self.zeros(bytes).address())

@@ -32,12 +32,12 @@ pub fn half_rows(
     seed: u32,
 ) -> (HalfRows, Vec<f32>) {
     let (stride, mut draw) = (padded(columns), noise(seed));
-    let mut rows = vec![0; MAX_ROWS * stride];
+    let mut rows = vec![f16::ZERO; MAX_ROWS * stride];
     let mut values = Vec::new();
     for row in rows.chunks_exact_mut(stride).take(n) {
         for x in &mut row[..columns] {
             let value = f16::from_f32(draw());
-            *x = value.to_bits();
+            *x = value;
             values.push(value.to_f32());
         }
     }
