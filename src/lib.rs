@@ -16,7 +16,7 @@ pub mod error;
 pub mod gguf;
 pub mod machine;
 pub mod model;
-mod ring;
+pub mod ring;
 pub mod sample;
 pub mod session;
 pub mod spec;

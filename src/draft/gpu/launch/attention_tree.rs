@@ -3,7 +3,7 @@
 use super::{Buffer, Launch, MAX_ROWS, Rows, launch};
 use crate::draft::gpu::device::Device;
 use crate::error::Result;
-use bytemuck::{NoUninit, Pod, Zeroable};
+use bytemuck::{Pod, Zeroable};
 use dovetail_kernels::cpu::attention::Shape;
 use half::f16;
 

@@ -1,8 +1,9 @@
 //! Growth of a tree, level by level.
 
 use super::topk::Guesses;
+use crate::ring::message::Proposals;
 use super::{Buffer, Launch, MAX_ROWS, Rows, launch};
-use bytemuck::{NoUninit, Pod, Zeroable};
+use bytemuck::{Pod, Zeroable};
 
 const THREADS: u32 = 256;
 
@@ -42,24 +43,6 @@ pub struct GrowthState {
     best_tokens: [u32; MAX_ROWS],
     best_parents: [u32; MAX_ROWS],
     best_nodes: [u32; MAX_ROWS],
-}
-
-/// A tree as the host reads it: nodes as in [`Tree`](crate::tree::Tree), the root first.
-#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
-#[repr(C)]
-pub struct Proposals {
-    /// Nodes; 0 where the drafter's probabilities were no numbers.
-    pub len: u32,
-    pub unused: u32,
-    /// Of the target's vocabulary.
-    pub tokens: [u32; MAX_ROWS],
-    /// The root's is 0.
-    pub parents: [u32; MAX_ROWS],
-    pub depths: [u32; MAX_ROWS],
-    /// Of the path to each node.
-    pub log_probs: [f32; MAX_ROWS],
-    /// What each node sees.
-    pub masks: [u64; MAX_ROWS],
 }
 
 #[derive(Clone, Copy, Pod, Zeroable)]

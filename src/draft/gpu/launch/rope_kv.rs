@@ -1,7 +1,7 @@
 //! Rotation of queries and keys, and the cache.
 
 use super::{Buffer, Launch, MAX_ROWS, Rows, launch};
-use bytemuck::{NoUninit, Pod, Zeroable};
+use bytemuck::{Pod, Zeroable};
 use dovetail_kernels::cpu::attention::Shape;
 use half::f16;
 

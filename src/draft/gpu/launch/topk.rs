@@ -4,7 +4,7 @@ use super::grow::{GrowthState, RoundParameters};
 use super::{Buffer, Launch, MAX_ROWS, Rows, launch};
 use crate::draft::gpu::device::Device;
 use crate::error::Result;
-use bytemuck::{NoUninit, Pod, Zeroable};
+use bytemuck::{Pod, Zeroable};
 use std::mem::offset_of;
 
 const THREADS: u32 = 256;
