@@ -54,6 +54,12 @@ pub struct Placement {
     pub drawn: bool,
 }
 
+impl Placement {
+    /// On the CPU.
+    pub const CPU: Placement =
+        Placement { device: DraftDevice::Cpu, vram_limit: None, growth: None, drawn: false };
+}
+
 /// A trained drafter where it is to run.
 pub(super) fn open(setup: &Setup) -> Result<Box<dyn Drafter>> {
     let asked = matches!(setup.placement.device, DraftDevice::Gpu(_));
@@ -118,7 +124,7 @@ impl Back {
 
     fn open(&self) -> Result<Dgf> {
         let Back { target, n_ctx, threads, path } = self;
-        let (path, placement) = (path.as_deref(), Placement::default());
+        let (path, placement) = (path.as_deref(), Placement::CPU);
         Dgf::open(&Setup { target, n_ctx: *n_ctx, threads: *threads, path, placement })
     }
 }

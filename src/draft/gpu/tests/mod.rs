@@ -1,5 +1,8 @@
 //! What the tests of the GPU drafter run on.
 
+#[path = "../../../../tests/common/mod.rs"]
+mod common;
+mod drafter;
 mod emulated;
 
 pub use emulated::Emulated;
