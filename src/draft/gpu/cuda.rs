@@ -155,7 +155,7 @@ impl Cuda {
     ///
     /// # Errors
     /// When the driver refuses it.
-    pub(super) fn copy_rate(&mut self) -> Result<f64> {
+    pub fn copy_rate(&mut self) -> Result<f64> {
         const BYTES: usize = 1 << 30;
         const TIMES: usize = 8;
         let (from, to) = (self.alloc(BYTES)?, self.alloc(BYTES)?);
