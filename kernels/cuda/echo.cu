@@ -20,7 +20,7 @@ extern "C" __global__ void echo(Echo a) {
         u32 looks = 0;
         while ((i32)(load_word(a.call) - i) < 0)
             if (++looks == a.patience) return;
-        store_word(a.taken, i);
         store_word(a.answer, i);
+        store_word(a.taken, i);
     }
 }

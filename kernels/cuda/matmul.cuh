@@ -89,6 +89,37 @@ __device__ __forceinline__ void codes(const uint4 &v, int unit, u32 out[4]) {
     }
 }
 
+// What a lane holds of MT tiles, one below the other.
+template <int TYPE, int MT>
+struct Tiles {
+    uint4 low[MT], high[MT];             // rows g and g + 8
+    uint2 scale_low[MT], scale_high[MT]; // of the units, half floats
+
+    __device__ __forceinline__ void load(const Job &job, u32 column_tiles, u32 k, int lane) {
+#pragma unroll
+        for (int i = 0; i < MT; i++) {
+            const u64 tile = (u64)(blockIdx.x * MT + i) * column_tiles + k;
+            low[i] = load_once(job.weights + tile * 1024 + lane * 16);
+            high[i] = load_once(job.weights + tile * 1024 + 512 + lane * 16);
+            const f16 *scales = job.scales + tile * 16 * UNITS + lane / 4 * UNITS;
+            if (TYPE == Q8) {
+                scale_low[i].x = *(const u32 *)scales;
+                scale_high[i].x = *(const u32 *)(scales + 8 * UNITS);
+            } else if (TYPE == Q4) {
+                scale_low[i] = *(const uint2 *)scales;
+                scale_high[i] = *(const uint2 *)(scales + 8 * UNITS);
+            }
+        }
+    }
+
+    __device__ __forceinline__ float scale(uint2 scales, int unit) const {
+        const u32 pair = unit < 2 ? scales.x : scales.y;
+        return from_f16(unit % 2 == 0 ? pair & 0xffff : pair >> 16);
+    }
+
+    static const int UNITS = TYPE == F16 ? 1 : TYPE == Q8 ? 2 : 4;
+};
+
 __device__ __forceinline__ float silu(float x) { return x / (1.0f + expf(-x)); }
 
 // NT: groups of 8 rows of activations; MT: groups of 16 rows of the matrix.
@@ -115,30 +146,19 @@ __device__ __forceinline__ void matmul(const Matmul &a) {
 #pragma unroll
             for (int c = 0; c < 4; c++) sum[i][j][c] = 0.0f;
 
+    Tiles<TYPE, MT> next;
+    next.load(job, tiles, warp, lane);
     for (u32 k = warp; k < tiles; k += WARPS) {
-        uint4 low[MT], high[MT];
-        f16 scale_low[MT][UNITS], scale_high[MT][UNITS];
-#pragma unroll
-        for (int i = 0; i < MT; i++) {
-            const u64 tile = (u64)(blockIdx.x * MT + i) * tiles + k;
-            low[i] = load_once(job.weights + tile * 1024 + lane * 16);
-            high[i] = load_once(job.weights + tile * 1024 + 512 + lane * 16);
-            if (TYPE != F16) {
-                const f16 *scales = job.scales + tile * 16 * UNITS;
-#pragma unroll
-                for (int u = 0; u < UNITS; u++) {
-                    scale_low[i][u] = scales[g * UNITS + u];
-                    scale_high[i][u] = scales[(g + 8) * UNITS + u];
-                }
-            }
-        }
+        const Tiles<TYPE, MT> now = next;
+        // On the way while these are multiplied.
+        if (k + WARPS < tiles) next.load(job, tiles, k + WARPS, lane);
 #pragma unroll
         for (int u = 0; u < UNITS; u++) {
             u32 first[MT][4], second[MT][4];
 #pragma unroll
             for (int i = 0; i < MT; i++) {
-                codes<TYPE>(low[i], u, first[i]);
-                codes<TYPE>(high[i], u, second[i]);
+                codes<TYPE>(now.low[i], u, first[i]);
+                codes<TYPE>(now.high[i], u, second[i]);
             }
 #pragma unroll
             for (int j = 0; j < NT; j++) {
@@ -157,7 +177,7 @@ __device__ __forceinline__ void matmul(const Matmul &a) {
                             float c[4] = {0.0f, 0.0f, 0.0f, 0.0f};
                             mma_16x8x16(c, a0, b0);
                             mma_16x8x16(c, a1, b1);
-                            const float d = from_f16(scale_low[i][u]), e = from_f16(scale_high[i][u]);
+                            const float d = now.scale(now.scale_low[i], u), e = now.scale(now.scale_high[i], u);
                             sum[i][j][0] += d * c[0];
                             sum[i][j][1] += d * c[1];
                             sum[i][j][2] += e * c[2];

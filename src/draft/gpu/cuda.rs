@@ -4,9 +4,9 @@ use super::device::{Device, Launch};
 use super::ptx::PTX;
 use crate::error::{Error, Result};
 use crate::ring::{Region, pinned};
-use cudarc::driver::{CudaContext, CudaGraph, CudaStream, DriverError, result, sys};
+use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
 use std::collections::HashMap;
-use std::ffi::CString;
+use std::ffi::{CString, c_void};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -106,7 +106,7 @@ pub struct Cuda {
     capability: u32,
     modules: HashMap<&'static str, sys::CUmodule>,
     functions: HashMap<&'static str, sys::CUfunction>,
-    work: Vec<CudaGraph>,
+    work: Vec<sys::CUgraphExec>,
     memory: Vec<sys::CUdeviceptr>,
     used_bytes: usize,
     limit_bytes: usize,
@@ -142,8 +142,11 @@ impl Cuda {
     pub(super) fn forget(&mut self) {
         let context = self.context.clone();
         context.record_err(context.bind_to_thread());
-        self.work.clear();
         context.record_err(self.stream.synchronize());
+        for work in self.work.drain(..) {
+            // SAFETY: made by this, and done.
+            context.record_err(unsafe { result::graph::exec_destroy(work) });
+        }
         for address in self.memory.drain(..) {
             // SAFETY: allocated by this, and no work is left that uses it.
             context.record_err(unsafe { result::free_sync(address) });
@@ -207,23 +210,61 @@ impl Cuda {
         Ok(function)
     }
 
-    fn launch(&mut self, launch: &Launch) -> Result<()> {
-        let function = self.functions[launch.kernel];
-        let mut args = launch.args.as_ptr().cast_mut().cast();
-        let [x, y] = launch.grid;
+    /// Adds a launch to a graph, behind the one before.
+    fn add(
+        &self,
+        graph: sys::CUgraph,
+        before: Option<sys::CUgraphNode>,
+        launch: &Launch,
+    ) -> std::result::Result<sys::CUgraphNode, DriverError> {
+        let mut args: *mut c_void = launch.args.as_ptr().cast_mut().cast();
+        let params = sys::CUDA_KERNEL_NODE_PARAMS {
+            func: self.functions[launch.kernel],
+            gridDimX: launch.grid[0],
+            gridDimY: launch.grid[1],
+            gridDimZ: 1,
+            blockDimX: launch.threads,
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: 0,
+            kernelParams: &mut args,
+            extra: std::ptr::null_mut(),
+            kern: std::ptr::null_mut(),
+            ctx: std::ptr::null_mut(),
+        };
+        let mut node = std::ptr::null_mut();
+        let before = before.as_slice();
         // SAFETY: `launch/` checked that the argument is the kernel's and that what it points to is as long as
         // the kernel reads and writes; the driver copies the argument before it returns.
-        let launched = unsafe {
-            result::launch_kernel(
-                function,
-                (x, y, 1),
-                (launch.threads, 1, 1),
-                0,
-                self.stream.cu_stream(),
-                std::slice::from_mut(&mut args),
-            )
+        unsafe {
+            sys::cuGraphAddKernelNode_v2(&mut node, graph, before.as_ptr(), before.len(), &params)
+        }
+        .result()?;
+        Ok(node)
+    }
+
+    /// Makes the launches, one after the other, one piece of work.
+    fn instantiate(
+        &self,
+        launches: &[Launch],
+    ) -> std::result::Result<sys::CUgraphExec, DriverError> {
+        let mut graph = std::ptr::null_mut();
+        // SAFETY: it is destroyed below, once.
+        unsafe { sys::cuGraphCreate(&mut graph, 0) }.result()?;
+        let added = launches.iter().try_fold(None, |before, launch| {
+            self.add(graph, before, launch).map(Some)
+        });
+        // SAFETY: a graph of the driver's; what is made of it lives on without it.
+        let (work, destroyed) = unsafe {
+            let work = added
+                .and_then(|_| result::graph::instantiate(graph, sys::CUgraphInstantiate_flags(0)));
+            (work, result::graph::destroy(graph))
         };
-        launched.map_err(failed)
+        let work = work?;
+        destroyed?;
+        // SAFETY: both are the driver's.
+        unsafe { result::graph::upload(work, self.stream.cu_stream()) }?;
+        Ok(work)
     }
 }
 
@@ -283,20 +324,15 @@ impl Device for Cuda {
         for launch in launches {
             self.function(launch.kernel)?;
         }
-        let mode = sys::CUstreamCaptureMode_enum::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
-        self.stream.begin_capture(mode).map_err(failed)?;
-        let launched = launches.iter().try_for_each(|launch| self.launch(launch));
-        let upload = sys::CUgraphInstantiate_flags_enum::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
-        let graph = self.stream.end_capture(upload).map_err(failed);
-        launched?;
-        let graph = graph?.expect("a stream that captures makes a graph");
-        graph.upload().map_err(failed)?;
-        self.work.push(graph);
+        let work = self.instantiate(launches).map_err(failed)?;
+        self.work.push(work);
         Ok(self.work.len() - 1)
     }
 
     fn run(&mut self, work: usize) -> Result<()> {
-        self.work[work].launch().map_err(failed)
+        self.bind()?;
+        // SAFETY: the work is this device's.
+        unsafe { result::graph::launch(self.work[work], self.stream.cu_stream()) }.map_err(failed)
     }
 
     fn wait(&mut self, doorbell: u64, value: u32) -> Result<()> {

@@ -95,7 +95,8 @@ pub enum Epilogue {
 
 /// Rows of a matrix that a block of a product takes: fewer where few blocks would be busy.
 fn block_rows(rows: usize) -> usize {
-    if rows >= 2048 { 2 * TILE_ROWS } else { TILE_ROWS }
+    let least = std::env::var("DOVETAIL_MT").map_or(8192, |x| x.parse().unwrap());
+    if rows >= least { 2 * TILE_ROWS } else { TILE_ROWS }
 }
 
 /// Multiplies the first `n` rows of `input`, at most `max_rows`; a second matrix and its rows are for
