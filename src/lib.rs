@@ -3,8 +3,9 @@
 //! ```text
 //! gguf      the file, mapped and checked           text      tokens, chat templates, UTF-8
 //! model     configuration, packed weights          tree      guesses at what follows
-//! target    n tokens in one pass over the weights  draft     what guesses
-//! spec      logits to tokens, which guesses stay  session   prompt in, pieces of text out
+//! target    n tokens in one pass over the weights  ring      messages between CPU and GPU
+//! draft     what guesses                           spec      which guesses stay
+//! sample    logits to tokens                       session   prompt in, pieces of text out
 //! ```
 //!
 //! Modules import only those above them in `ARCHITECTURE.md`; all arithmetic is in the crate

@@ -255,7 +255,7 @@ mod tests {
         assert_eq!(VerdictShape::new(usize::MAX - 7, 8), None);
         let shape = VerdictShape::new(24, 8).unwrap();
         assert_eq!(shape.slot_bytes(), 288 + 64 * 64);
-        assert!((0..MAX_ROWS).all(|row| shape.row_at(row) % 16 == 0));
+        assert!((0..MAX_ROWS).all(|row| shape.row_at(row).is_multiple_of(16)));
 
         let mut words = vec![0u64; shape.slot_bytes() / 8];
         let slot: &mut [u8] = bytemuck::cast_slice_mut(&mut words);

@@ -47,6 +47,8 @@ pub mod heap;
 pub mod message;
 #[cfg(all(test, loom))]
 mod model;
+// The ring is also compiled alone, for its model: see tests/ring.
+#[cfg(not(feature = "alone"))]
 pub mod pinned;
 mod shared;
 #[cfg(all(test, not(loom)))]

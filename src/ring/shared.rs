@@ -128,6 +128,7 @@ mod watch {
     }
 
     impl Watch {
+        #[allow(clippy::arc_with_non_send_sync, reason = "`Shared` is, and loom watches the cells")]
         pub fn new(len: usize) -> Watch {
             let words = [AtomicU32::new(0), AtomicU32::new(0)];
             let lines = (0..len.div_ceil(LINE)).map(|_| UnsafeCell::new(())).collect();

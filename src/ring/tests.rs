@@ -105,10 +105,10 @@ proptest! {
         let layout = Layout::new(1 << log, slot_bytes);
         let end = layout.bytes();
         let stride = (end - 256) / layout.slots() as usize;
-        prop_assert!(stride >= slot_bytes && stride < slot_bytes + 128 && stride % 128 == 0);
+        prop_assert!(stride >= slot_bytes && stride < slot_bytes + 128 && stride.is_multiple_of(128));
         prop_assert_eq!((layout.head_at(), layout.tail_at()), (0, 128));
         let at = layout.slot_at(first);
-        prop_assert!(at >= 256 && at + stride <= end && at % 128 == 0);
+        prop_assert!(at >= 256 && at + stride <= end && at.is_multiple_of(128));
         let next = layout.slot_at(first.wrapping_add(1));
         prop_assert_eq!(next, if at + stride == end { 256 } else { at + stride });
     }
