@@ -35,6 +35,18 @@ struct Rows {
     u64 mask[MAX_ROWS];
 };
 
+// What the host asks for with the last rows of a message.
+struct Asked {
+    u32 depth;       // levels of the tree
+    u32 width;       // guesses after a node, and nodes of a level, at most
+    u32 nodes;       // of the tree, the root included
+    float floor;     // least logarithm of the probability of a path
+    u32 n_draft;     // draft tokens at present
+    u32 root_token;  // token of the target
+    u32 root_slot;   // slot of its row in the cache
+    u32 unused;
+};
+
 #ifdef DOVETAIL_EMULATED
 #include "emulated.h"
 #else
@@ -94,6 +106,16 @@ __device__ __forceinline__ uint4 load_once(const void *p) {
     return v;
 }
 
+// 16 bytes that the host has written, past all caches.
+__device__ __forceinline__ uint4 load_host(const void *p) {
+    uint4 v;
+    asm volatile("ld.volatile.global.v4.u32 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "l"(p)
+                 : "memory");
+    return v;
+}
+
 #endif
 
 // Sum and maximum over a warp, the same bits in all lanes.
@@ -104,4 +126,16 @@ __device__ __forceinline__ float warp_sum(float x) {
 __device__ __forceinline__ float warp_max(float x) {
     for (int offset = 16; offset > 0; offset /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, offset));
     return x;
+}
+
+// Sum over a block of at most 1024 threads, the same bits in all of them; `shared` holds one float for each
+// warp. All threads must take part.
+__device__ __forceinline__ float block_sum(float x, float *shared) {
+    x = warp_sum(x);
+    __syncthreads();
+    if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = x;
+    __syncthreads();
+    float sum = 0.0f;
+    for (int i = 0; i < blockDim.x / 32; i++) sum += shared[i];
+    return sum;
 }

@@ -163,19 +163,26 @@ impl Model {
     /// # Errors
     /// When a token is not in the vocabulary.
     pub fn head_of(&self, tokens: &[u32], threads: usize) -> Result<Packed> {
+        let (ty, rows) = self.head_rows(tokens)?;
+        let pack = || Packed::pack(ty, tokens.len(), self.config.n_embd, &rows.concat());
+        pool(threads)?.install(pack).map_err(Error::Invalid)
+    }
+
+    /// The head's rows for these tokens as they lie in the file, and their type.
+    ///
+    /// # Errors
+    /// When a token is not in the vocabulary.
+    pub fn head_rows(&self, tokens: &[u32]) -> Result<(TypeInfo, Vec<&[u8]>)> {
         let head = self.gguf.require_tensor(weights::head_name(&self.gguf))?;
         let ty = quant::type_info(head.type_id()).expect("the head was loaded");
-        let row = ty.row_bytes(self.config.n_embd).expect("the head was loaded");
-        let mut bytes = Vec::with_capacity(row * tokens.len());
-        for &token in tokens {
-            let at = row * token as usize;
-            let n_vocab = self.config.n_vocab;
-            let row = head.bytes().get(at..at + row);
+        let (bytes, n_vocab) = (head.bytes(), self.config.n_vocab);
+        let len = ty.row_bytes(self.config.n_embd).expect("the head was loaded");
+        let row = |&token: &u32| {
+            let at = len * token as usize;
             let missing = || Error::Invalid(format!("token {token} is not one of {n_vocab}"));
-            bytes.extend_from_slice(row.ok_or_else(missing)?);
-        }
-        let pack = || Packed::pack(ty, tokens.len(), self.config.n_embd, &bytes);
-        pool(threads)?.install(pack).map_err(Error::Invalid)
+            bytes.get(at..at + len).ok_or_else(missing)
+        };
+        Ok((ty, tokens.iter().map(row).collect::<Result<_>>()?))
     }
 
     /// Writes the embedding of `token`, which must be below the vocabulary's size: (n_embd).
@@ -184,19 +191,20 @@ impl Model {
     }
 }
 
-/// Takes matrices out of a file that is not a whole model, and packs them in memory.
+/// Takes matrices out of a file that is not a whole model, and packs them in memory or not at all.
 ///
 /// # Errors
 /// Those of `take`, and when the file holds a tensor that was not taken.
 pub(crate) fn take<T>(
     gguf: &Gguf,
     threads: usize,
+    repack: Repack,
     take: impl Fn(&mut Source) -> Result<T>,
 ) -> Result<T> {
     let mut source = Source::new(gguf, HashMap::new());
     take(&mut source)?;
     let how = packing::Options {
-        repack: Repack::Memory,
+        repack,
         cache: None,
         mlock: false,
         free_memory: u64::MAX,

@@ -43,6 +43,11 @@ impl Rows {
         self.shape.ty.id
     }
 
+    /// Their type.
+    pub fn ty(&self) -> &TypeInfo {
+        &self.shape.ty
+    }
+
     /// Output rows.
     pub fn n_rows(&self) -> usize {
         self.shape.n_rows

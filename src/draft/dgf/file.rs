@@ -5,7 +5,7 @@
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, OpenOptions};
 use crate::model::arch::llama;
-use crate::model::{self, Config, EMBEDDING, Embedding, Keys, Layer, Model, Source};
+use crate::model::{self, Config, EMBEDDING, Embedding, Keys, Layer, Model, Repack, Source};
 use dovetail_kernels::cpu::{Packed, RopeStyle};
 use std::path::Path;
 
@@ -27,7 +27,7 @@ pub(in crate::draft) fn target_of(gguf: &Gguf) -> Option<&str> {
 }
 
 /// A drafter's weights; `H` is its width.
-pub(super) struct File {
+pub(in crate::draft) struct File {
     /// Of its blocks; the vocabulary is the draft vocabulary.
     pub config: Config,
     /// Hidden states of the target: see [`crate::target::Target::tap`].
@@ -54,7 +54,7 @@ pub(super) struct File {
 }
 
 /// What turns several hidden states into one feature.
-pub(super) struct Features {
+pub(in crate::draft) struct Features {
     /// RMSNorm of each, if they are normed: (taps, H).
     pub norms: Option<Vec<Vec<f32>>>,
     /// (H, width).
@@ -63,7 +63,7 @@ pub(super) struct Features {
 
 /// How feature and embedding become one.
 #[allow(clippy::large_enum_variant, reason = "a drafter has one")]
-pub(super) enum Fusion {
+pub(in crate::draft) enum Fusion {
     /// Dynamic gating fusion, arXiv 2412.18934: (H, H), (H, H), (H, 2H).
     Dgf { feature: Packed, token: Packed, gate: Packed },
     /// EAGLE's, arXiv 2401.15077: (H, 2H), first the columns of the token, and (H).
@@ -98,14 +98,26 @@ impl File {
     /// # Errors
     /// When the file cannot be read, is malformed, or belongs to another target.
     pub fn open(path: &Path, target: &Model, threads: usize) -> Result<File> {
-        let gguf = Gguf::open_with(path, OpenOptions::default())?;
-        let header = Header::read(&gguf, target)?;
-        let mut file = model::take(&gguf, threads, |source| header.take(source))?;
+        let mut file = File::read(path, target, threads, Repack::Memory)?;
         if let (None, Some(tokens)) = (&file.head, &file.tokens) {
             file.n_own = Some(tokens.len());
             file.head = Some(target.head_of(tokens, threads)?);
         }
         Ok(file)
+    }
+
+    /// Reads a drafter for `target` whose matrices stay native rows, without a head made of the target's.
+    ///
+    /// # Errors
+    /// Those of [`File::open`].
+    pub fn native(path: &Path, target: &Model) -> Result<File> {
+        File::read(path, target, 1, Repack::Off)
+    }
+
+    fn read(path: &Path, target: &Model, threads: usize, repack: Repack) -> Result<File> {
+        let gguf = Gguf::open_with(path, OpenOptions::default())?;
+        let header = Header::read(&gguf, target)?;
+        model::take(&gguf, threads, repack, |source| header.take(source))
     }
 
     /// The draft vocabulary of the file, if others can be added.

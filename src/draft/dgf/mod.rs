@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! file.rs     what is trained, and how it lies in a GGUF file
+//! entries.rs  what it was told of the sequence
 //! spoken.rs   tokens that the text adds to the draft vocabulary
 //! ```
 //!
@@ -15,17 +16,19 @@
 //!
 //! EAGLE's drafters differ in how feature and embedding meet, [`Fusion`], and in which norms they have.
 //!
-//! Its cache has a row for each step: the *entry* of position `i` in slot `i`, counted from the first
-//! position it was told of. An entry waits until the token after it is known; so the last one, with the
-//! root of the tree for its token, is run when a tree is grown, and rows of the tree follow it there.
+//! Entries are in [`Entries`]; the last one, with the root of the tree for its token, is run when a tree is
+//! grown, and rows of the tree follow it in the cache.
 //!
 //! # Source
 //! Dovetail, arXiv 2412.18934, section "DGF"; EAGLE 1 to 3, arXiv 2401.15077, 2406.16858, 2503.01840.
 
+mod entries;
 mod file;
 mod spoken;
 
-pub(super) use file::{ARCHITECTURES, target_of};
+pub(super) use entries::Entries;
+pub(super) use file::{ARCHITECTURES, File, Fusion, target_of};
+pub(super) use spoken::{MOST, Spoken};
 
 use super::{Drafter, FileFrom, Guesser, Row, Setup};
 use crate::error::{Error, Result};
@@ -34,8 +37,6 @@ use crate::target::{Buffers, CacheTypes, KvCache, Pass, Room};
 use crate::tree::{Growth, MAX_NODES, Tree};
 use dovetail_kernels::cpu::attention::View;
 use dovetail_kernels::cpu::{Kernels, ProductScratch, Team};
-use file::{File, Fusion};
-use spoken::Spoken;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -58,11 +59,7 @@ pub struct Dgf {
     kv: KvCache,
     buffers: Buffers,
     rows: Rows,
-    /// Position of slot 0.
-    start: usize,
-    /// Slots that are filled.
-    entries: usize,
-    waiting: Waiting,
+    entries: Entries,
     /// What the sequence adds to the draft vocabulary, if it can be added to.
     spoken: Option<Spoken>,
     /// Whether a tree was grown since the last commit, and whether a commit came without one: a prompt.
@@ -71,13 +68,6 @@ pub struct Dgf {
     threads: usize,
     /// The blocks' output for each node of the tree that was run: (nodes, H).
     outputs: Vec<f32>,
-}
-
-/// Positions behind the entries: their tokens and features, row by row.
-#[derive(Default)]
-struct Waiting {
-    tokens: Vec<u32>,
-    features: Vec<f32>, // (positions, width)
 }
 
 /// Rows on their way to the blocks, (rows, …) each.
@@ -118,9 +108,7 @@ impl Dgf {
                 row: vec![0.0; h],
                 ones: vec![1.0; h],
             },
-            start: 0,
-            entries: 0,
-            waiting: Waiting::default(),
+            entries: Entries::new(file.width),
             spoken: file.own_tokens().map(|own| Spoken::new(own, setup.target.config().n_vocab)),
             grown: false,
             prompted: false,
@@ -133,17 +121,17 @@ impl Dgf {
     /// Runs the first `n` waiting positions, each with the token after it, `last` after the last one; the
     /// head for the last row if it is asked for.
     fn run_entries(&mut self, n: usize, last: Option<u32>, head: bool, team: &mut Team) {
-        let width = self.file.width;
-        let mut done = 0;
-        while done < n {
-            let rows = (n - done).min(ROWS);
-            let tokens = self.waiting.tokens[done + 1..].iter().copied().chain(last);
+        let mut left = n;
+        while left > 0 {
+            let rows = left.min(ROWS);
+            left -= rows;
+            let filled = self.entries.filled();
+            let (features, tokens) = self.entries.first(rows, last);
             self.rows.tokens.clear();
-            self.rows.tokens.extend(tokens.take(rows));
+            self.rows.tokens.extend(tokens);
             for (r, view) in self.buffers.views[..rows].iter_mut().enumerate() {
-                *view = View::plain(self.entries + r + 1);
+                *view = View::plain(filled + r + 1);
             }
-            let features = &self.waiting.features[done * width..][..rows * width];
             let mut step = Step {
                 target: &self.target,
                 file: &self.file,
@@ -155,27 +143,15 @@ impl Dgf {
                     kv: &mut self.kv,
                     b: &mut self.buffers,
                     n: rows,
-                    first: self.entries,
+                    first: filled,
                 },
             };
             step.features(features);
-            done += rows;
-            let with_head = if head && done == n { rows - 1..rows } else { 0..0 };
+            let with_head = if head && left == 0 { rows - 1..rows } else { 0..0 };
             step.run(with_head);
             step.pass.hidden(rows - 1, &mut self.outputs[..self.file.config.n_embd]);
-            self.entries += rows;
+            self.entries.fill(rows);
         }
-        self.waiting.tokens.drain(..n);
-        self.waiting.features.drain(..n * width);
-    }
-
-    /// Forgets what it was told of position `first` and later ones. The last entry that stays keeps the
-    /// token that followed it then: where that has changed, guesses are a little worse.
-    fn rewind(&mut self, first: usize) {
-        self.entries = self.entries.min(first - self.start);
-        let kept = first - self.start - self.entries;
-        self.waiting.tokens.truncate(kept);
-        self.waiting.features.truncate(kept * self.file.width);
     }
 }
 
@@ -191,25 +167,16 @@ impl Drafter for Dgf {
         features: &mut dyn Iterator<Item = &[f32]>,
         team: &mut Team,
     ) -> Result<()> {
-        let known = self.start + self.entries + self.waiting.tokens.len();
-        if first < self.start || first > known {
-            // A sequence it has not seen the beginning of: it takes this for one.
-            (self.start, self.entries) = (first, 0);
-            self.waiting.tokens.clear();
-            self.waiting.features.clear();
-            if let Some(spoken) = &mut self.spoken {
-                spoken.hear(0, &[]);
-            }
-        }
-        self.rewind(first);
+        let joins = self.entries.commit(first, tokens, features);
         // The last round of an answer may do without a tree, for one token.
         self.prompted |= !std::mem::take(&mut self.grown) && tokens.len() > 1;
         if let Some(spoken) = &mut self.spoken {
+            if joins {
+                spoken.hear(0, &[]);
+            }
             spoken.hear(first, tokens);
         }
-        self.waiting.tokens.extend_from_slice(tokens);
-        features.for_each(|row| self.waiting.features.extend_from_slice(row));
-        let n = self.waiting.tokens.len();
+        let n = self.entries.waiting();
         if n > MAX_NODES {
             self.run_entries(n - 1, None, false, team);
         }
@@ -228,13 +195,13 @@ impl Drafter for Dgf {
             self.file.add_tokens(spoken.tokens(), &self.target, self.threads)?;
         }
         let last = tokens.len() - 1;
-        self.rewind(last.max(self.start));
-        let n = self.waiting.tokens.len();
-        if n == 0 || self.start + self.entries + n != last {
+        self.entries.rewind(last);
+        let n = self.entries.waiting();
+        if n == 0 || self.entries.end() != last {
             return Ok(()); // it joins in the middle, or the sequence was cut: the next round tells it more
         }
         self.run_entries(n, tokens.last().copied(), true, team);
-        let root = self.entries - 1;
+        let root = self.entries.filled() - 1;
         let h = self.file.config.n_embd;
         let Dgf { target, file, kernels, kv, buffers, rows, outputs, .. } = self;
         guesser.grow(tree, |frontier, level, guesses| {

@@ -4,10 +4,10 @@
 //! tokens that it was not trained to guess.
 
 /// Most tokens that are added to a draft vocabulary.
-const MOST: usize = 2048;
+pub(in crate::draft) const MOST: usize = 2048;
 
 /// The tokens that a sequence adds to a draft vocabulary, in the order in which they first came.
-pub(super) struct Spoken {
+pub(in crate::draft) struct Spoken {
     /// Whether a token is in the vocabulary or was added: (n_vocab).
     known: Vec<bool>,
     /// Where each was first, ascending, and which it is.

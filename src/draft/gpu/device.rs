@@ -17,8 +17,11 @@ pub trait Device: Send {
     /// When it has not as many left.
     fn alloc(&mut self, bytes: usize) -> Result<u64>;
 
-    /// Copies `bytes` to its memory at `to` once all that was queued before is done; returns when `bytes`
-    /// are no more needed.
+    /// Bytes of its memory that were allocated.
+    fn used_bytes(&self) -> usize;
+
+    /// Copies `bytes` to its memory at `to`, at once: nothing that runs now may use that memory, though what is
+    /// queued and waits for the host may.
     ///
     /// # Errors
     /// When the device fails.

@@ -267,6 +267,10 @@ static inline unsigned permute_bytes(unsigned a, unsigned b, unsigned selector) 
     return result;
 }
 static inline uint4 load_once(const void *p) { return *(const uint4 *)p; }
+static inline uint4 load_host(const void *p) {
+    const volatile uint4 *from = (const volatile uint4 *)p;
+    return {from->x, from->y, from->z, from->w};
+}
 
 namespace emulated {
 struct Fragments {

@@ -18,6 +18,7 @@ const ALIGNMENT: usize = 256;
 /// Kernels on the CPU, and a thread that runs them.
 pub struct Emulated {
     memory: Vec<Arc<Memory>>,
+    used_bytes: usize,
     works: Vec<Arc<[Launch]>>,
     state: Arc<State>,
     /// Both are there until the device is dropped.
@@ -35,7 +36,6 @@ struct State {
 }
 
 enum Item {
-    Write { to: u64, bytes: Vec<u8> },
     Run(Arc<[Launch]>),
     Wait { doorbell: u64, value: u32 },
     Ring { doorbell: u64, value: u32 },
@@ -50,7 +50,8 @@ impl Emulated {
         let state = Arc::new(State::default());
         let mut worker = Worker { state: state.clone(), order, launches_left: u32::MAX };
         let thread = Some(thread::spawn(move || worker.work(&items)));
-        Emulated { memory: Vec::new(), works: Vec::new(), state, queue: Some(queue), thread }
+        let (memory, works) = (Vec::new(), Vec::new());
+        Emulated { memory, used_bytes: 0, works, state, queue: Some(queue), thread }
     }
 
     /// Fails at the launch after the next `n_launches`, counted from what is queued from here on.
@@ -78,11 +79,20 @@ impl Emulated {
 
 impl Device for Emulated {
     fn alloc(&mut self, bytes: usize) -> Result<u64> {
+        self.used_bytes += bytes;
         Ok(self.zeros(bytes).address())
     }
 
+    fn used_bytes(&self) -> usize {
+        self.used_bytes
+    }
+
     fn write(&mut self, to: u64, bytes: &[u8]) -> Result<()> {
-        self.push_checked(Item::Write { to, bytes: bytes.to_vec() })
+        self.check()?;
+        let to = to as *mut u8;
+        // SAFETY: an address is in memory of this device, and nothing that runs now uses what is there.
+        unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        Ok(())
     }
 
     fn read(&mut self, from: u64, bytes: &mut [u8]) -> Result<()> {
@@ -167,11 +177,6 @@ impl Worker {
 
     fn take(&mut self, item: &Item) -> std::result::Result<(), String> {
         match item {
-            Item::Write { to, bytes } => {
-                let to = *to as *mut u8;
-                // SAFETY: an address is in memory of this device, and all that uses it is in this queue.
-                unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
-            }
             Item::Run(launches) => {
                 return launches.iter().try_for_each(|launch| self.launch(launch));
             }
@@ -272,10 +277,13 @@ mod tests {
         assert_eq!(x.address() % ALIGNMENT as u64, 0);
         let work = device.record(&[add(x, y, y), add(y, y, y)]).unwrap();
         device.run(work).unwrap();
+        assert_eq!(y.read(&mut device).unwrap(), [2.0; 100]);
         y.write(&mut device, 0, &[8.0f32; 50]).unwrap();
         device.run(work).unwrap();
+        device.run(work).unwrap();
         let all = y.read(&mut device).unwrap();
-        assert_eq!((all[..50].to_vec(), all[50..].to_vec()), (vec![18.0; 50], vec![6.0; 50]));
+        assert_eq!((all[..50].to_vec(), all[50..].to_vec()), (vec![38.0; 50], vec![14.0; 50]));
+        assert_eq!(device.used_bytes(), 800);
     }
 
     #[test]

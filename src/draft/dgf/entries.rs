@@ -1,0 +1,118 @@
+//! What a trained drafter was told of a sequence.
+//!
+//! Its cache has a row for each step: the *entry* of position `i` in slot `i`, counted from the first
+//! position it was told of. An entry waits until the token after it is known.
+
+/// Entries in a drafter's cache, and positions that wait to become some.
+pub(in crate::draft) struct Entries {
+    /// Position of slot 0.
+    start: usize,
+    filled: usize,
+    tokens: Vec<u32>,
+    features: Vec<f32>, // (positions, width)
+    width: usize,
+}
+
+impl Entries {
+    /// None yet; features are `width` long.
+    pub fn new(width: usize) -> Entries {
+        Entries { start: 0, filled: 0, tokens: Vec::new(), features: Vec::new(), width }
+    }
+
+    /// Takes note of positions `first..`; what was known of these and of later ones is void. Returns whether
+    /// the drafter has not seen what comes before: this is then the beginning of the sequence.
+    pub fn commit<'a>(
+        &mut self,
+        first: usize,
+        tokens: &[u32],
+        features: impl Iterator<Item = &'a [f32]>,
+    ) -> bool {
+        let joins = first < self.start || first > self.end();
+        if joins {
+            (self.start, self.filled) = (first, 0);
+            self.tokens.clear();
+            self.features.clear();
+        }
+        self.rewind(first);
+        self.tokens.extend_from_slice(tokens);
+        features.for_each(|row| self.features.extend_from_slice(row));
+        joins
+    }
+
+    /// Forgets what it was told of position `first` and later ones. The last entry that stays keeps the
+    /// token that followed it then: where that has changed, guesses are a little worse.
+    pub fn rewind(&mut self, first: usize) {
+        let first = first.max(self.start);
+        self.filled = self.filled.min(first - self.start);
+        let kept = first - self.start - self.filled;
+        self.tokens.truncate(kept);
+        self.features.truncate(kept * self.width);
+    }
+
+    /// The position behind all it was told of.
+    pub fn end(&self) -> usize {
+        self.start + self.filled + self.tokens.len()
+    }
+
+    /// Slots that are filled.
+    pub fn filled(&self) -> usize {
+        self.filled
+    }
+
+    /// Positions that wait.
+    pub fn waiting(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Features of the first `n` positions that wait, (n, width), and the tokens after them, `last` being the
+    /// one after all.
+    pub fn first(&self, n: usize, last: Option<u32>) -> (&[f32], impl Iterator<Item = u32>) {
+        let tokens = self.tokens[1..].iter().copied().chain(last).take(n);
+        (&self.features[..n * self.width], tokens)
+    }
+
+    /// The first `n` positions that wait have become entries.
+    pub fn fill(&mut self, n: usize) {
+        self.filled += n;
+        self.tokens.drain(..n);
+        self.features.drain(..n * self.width);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_wait_are_filled_and_forgotten() {
+        let mut entries = Entries::new(2);
+        let rows: Vec<[f32; 2]> = (0..8).map(|i| [i as f32, 0.5]).collect();
+        let tell = |entries: &mut Entries, first: usize, tokens: &[u32]| {
+            entries.commit(
+                first,
+                tokens,
+                rows[first..].iter().map(|row| &row[..]).take(tokens.len()),
+            )
+        };
+        assert!(!tell(&mut entries, 0, &[10, 11, 12, 13]));
+        let (features, tokens) = entries.first(4, Some(14));
+        assert_eq!((features[2], features[7]), (1.0, 0.5));
+        assert_eq!(tokens.collect::<Vec<_>>(), [11, 12, 13, 14]);
+        assert_eq!(entries.first(3, None).1.collect::<Vec<_>>(), [11, 12, 13]);
+        entries.fill(3);
+        assert_eq!((entries.filled(), entries.waiting(), entries.end()), (3, 1, 4));
+        assert_eq!(entries.first(1, Some(7)).0, [3.0, 0.5]);
+
+        entries.rewind(5);
+        assert_eq!((entries.filled(), entries.waiting()), (3, 1), "there is nothing to forget");
+        assert!(!tell(&mut entries, 2, &[20, 21]), "it goes on inside");
+        assert_eq!((entries.filled(), entries.waiting()), (2, 2));
+        assert_eq!(entries.first(2, Some(9)).0, [2.0, 0.5, 3.0, 0.5]);
+
+        assert!(tell(&mut entries, 5, &[30]), "4 is unknown");
+        assert_eq!((entries.filled(), entries.waiting(), entries.end()), (0, 1, 6));
+        assert!(tell(&mut entries, 2, &[31]), "it begins at 5");
+        entries.rewind(0);
+        assert_eq!((entries.waiting(), entries.end()), (0, 2));
+    }
+}

@@ -1,0 +1,293 @@
+//! An NVIDIA GPU through the CUDA driver, which is looked for at run time: without it everything else works.
+
+use super::device::{Device, Launch};
+use super::ptx::PTX;
+use crate::error::{Error, Result};
+use crate::ring::{Region, pinned};
+use cudarc::driver::{CudaContext, CudaGraph, CudaStream, DriverError, result, sys};
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::sync::Arc;
+
+/// The first driver that reads our PTX, as `cuDriverGetVersion` counts: CUDA 12.1.
+const DRIVER: i32 = 12_010;
+/// The least compute capability that our PTX is for.
+const CAPABILITY: (i32, i32) = (7, 5);
+
+/// What was found at one place.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The number that the driver gives it.
+    pub ordinal: usize,
+    /// Its name.
+    pub name: String,
+    /// Compute capability.
+    pub capability: (i32, i32),
+    /// Bytes of its memory.
+    pub memory_bytes: usize,
+    /// Why it cannot be used, if it cannot.
+    pub unusable: Option<String>,
+}
+
+/// All GPUs that the driver knows, or why there are none.
+pub fn list() -> std::result::Result<Vec<Found>, String> {
+    // SAFETY: it loads the driver's library and lets go of it.
+    if !unsafe { sys::is_culib_present() } {
+        return Err("no CUDA driver (libcuda) was found; install NVIDIA's driver to draft on a GPU".into());
+    }
+    let failed = |error: DriverError| format!("the CUDA driver does not work: {}", reason(error));
+    result::init().map_err(failed)?;
+    let mut version = 0;
+    // SAFETY: it writes one number.
+    unsafe { sys::cuDriverGetVersion(&mut version) }.result().map_err(failed)?;
+    if version < DRIVER {
+        let (major, minor) = (version / 1000, version % 1000 / 10);
+        return Err(format!(
+            "the CUDA driver is of CUDA {major}.{minor}; install one of 12.1 or newer (530 or newer)"
+        ));
+    }
+    let count = result::device::get_count().map_err(failed)?;
+    if count == 0 {
+        return Err("the CUDA driver sees no GPU".into());
+    }
+    (0..count).map(|ordinal| look(ordinal).map_err(failed)).collect()
+}
+
+fn look(ordinal: i32) -> std::result::Result<Found, DriverError> {
+    use sys::CUdevice_attribute_enum as Attribute;
+    let device = result::device::get(ordinal)?;
+    // SAFETY: `device` is one of the driver's.
+    let attribute = |a| unsafe { result::device::get_attribute(device, a) };
+    let capability = (
+        attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+        attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+    );
+    let maps = attribute(Attribute::CU_DEVICE_ATTRIBUTE_CAN_MAP_HOST_MEMORY)? != 0;
+    let mode = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_MODE)?;
+    let prohibited = sys::CUcomputemode_enum::CU_COMPUTEMODE_PROHIBITED as i32;
+    let unusable = if capability < CAPABILITY {
+        Some(format!("compute capability {}.{}; 7.5 or newer is needed", capability.0, capability.1))
+    } else if !maps {
+        Some("it cannot read the host's memory".to_owned())
+    } else if mode == prohibited {
+        Some("its compute mode is prohibited; nvidia-smi -c 0 allows it".to_owned())
+    } else {
+        None
+    };
+    Ok(Found {
+        ordinal: ordinal as usize,
+        name: result::device::get_name(device)?,
+        capability,
+        // SAFETY: `device` is one of the driver's.
+        memory_bytes: unsafe { result::device::total_mem(device) }?,
+        unusable,
+    })
+}
+
+fn reason(error: DriverError) -> String {
+    match (error.error_name(), error.error_string()) {
+        (Ok(name), Ok(text)) => format!("{} ({})", text.to_string_lossy(), name.to_string_lossy()),
+        _ => "an unknown error".into(),
+    }
+}
+
+fn failed(error: DriverError) -> Error {
+    Error::Unsupported(format!("the GPU failed: {}", reason(error)))
+}
+
+/// A GPU. See the module.
+pub struct Cuda {
+    context: Arc<CudaContext>,
+    /// Work in its order.
+    stream: Arc<CudaStream>,
+    /// Copies, which do not wait for work that waits for the host.
+    copies: Arc<CudaStream>,
+    capability: u32,
+    modules: HashMap<&'static str, sys::CUmodule>,
+    functions: HashMap<&'static str, sys::CUfunction>,
+    work: Vec<CudaGraph>,
+    memory: Vec<sys::CUdeviceptr>,
+    used_bytes: usize,
+    limit_bytes: usize,
+}
+
+// SAFETY: the driver's handles may be used on any thread to which the context was bound, which every call
+// does first; a `Cuda` is used by one thread at a time.
+unsafe impl Send for Cuda {}
+
+impl Cuda {
+    /// The GPU with this number, of whose memory at most `limit_bytes` are taken.
+    ///
+    /// # Errors
+    /// When the driver refuses it.
+    pub fn open(ordinal: usize, limit_bytes: usize) -> Result<Cuda> {
+        let context = CudaContext::new(ordinal).map_err(failed)?;
+        let (major, minor) = context.compute_capability().map_err(failed)?;
+        Ok(Cuda {
+            stream: context.new_stream().map_err(failed)?,
+            copies: context.new_stream().map_err(failed)?,
+            capability: (10 * major + minor) as u32,
+            context,
+            modules: HashMap::new(),
+            functions: HashMap::new(),
+            work: Vec::new(),
+            memory: Vec::new(),
+            used_bytes: 0,
+            limit_bytes,
+        })
+    }
+
+    fn bind(&self) -> Result<()> {
+        self.context.bind_to_thread().map_err(failed)
+    }
+
+    /// The kernel `name`, from the newest PTX that this GPU can run.
+    fn function(&mut self, name: &'static str) -> Result<sys::CUfunction> {
+        if let Some(function) = self.functions.get(name) {
+            return Ok(*function);
+        }
+        let entry = format!(".entry {name}(");
+        let ptx = PTX.iter().filter(|ptx| ptx.arch <= self.capability && ptx.text.contains(&entry));
+        let ptx = ptx.max_by_key(|ptx| ptx.arch);
+        let ptx = ptx.ok_or_else(|| Error::Unsupported(format!("there is no kernel {name}")))?;
+        let module = match self.modules.get(ptx.name) {
+            Some(module) => *module,
+            None => {
+                let text = CString::new(ptx.text).expect("PTX is text");
+                // SAFETY: `text` ends with a zero and is PTX.
+                let module = unsafe { result::module::load_data(text.as_ptr().cast()) };
+                let module = module.map_err(failed)?;
+                self.modules.insert(ptx.name, module);
+                module
+            }
+        };
+        let c_name = CString::new(name).expect("a name has no zero");
+        // SAFETY: the module is loaded until this is dropped.
+        let function = unsafe { result::module::get_function(module, c_name) }.map_err(failed)?;
+        self.functions.insert(name, function);
+        Ok(function)
+    }
+
+    fn launch(&mut self, launch: &Launch) -> Result<()> {
+        let function = self.functions[launch.kernel];
+        let mut args = launch.args.as_ptr().cast_mut().cast();
+        let [x, y] = launch.grid;
+        // SAFETY: `launch/` checked that the argument is the kernel's and that what it points to is as long as
+        // the kernel reads and writes; the driver copies the argument before it returns.
+        let launched = unsafe {
+            result::launch_kernel(
+                function,
+                (x, y, 1),
+                (launch.threads, 1, 1),
+                0,
+                self.stream.cu_stream(),
+                std::slice::from_mut(&mut args),
+            )
+        };
+        launched.map_err(failed)
+    }
+}
+
+impl Device for Cuda {
+    fn alloc(&mut self, bytes: usize) -> Result<u64> {
+        self.bind()?;
+        let bytes = bytes.next_multiple_of(256).max(256);
+        let (used, limit) = (self.used_bytes + bytes, self.limit_bytes);
+        if used > limit {
+            return Err(Error::Unsupported(format!(
+                "the drafter needs more than the {} MiB of GPU memory that it may take; raise --vram-limit \
+                 or choose a smaller drafter",
+                limit >> 20
+            )));
+        }
+        // SAFETY: freed when this is dropped, once.
+        let address = unsafe { result::malloc_sync(bytes) }.map_err(failed)?;
+        self.memory.push(address);
+        self.used_bytes = used;
+        // SAFETY: as long as the memory is.
+        unsafe { result::memset_d8_async(address, 0, bytes, self.copies.cu_stream()) }
+            .map_err(failed)?;
+        Ok(address)
+    }
+
+    fn used_bytes(&self) -> usize {
+        self.used_bytes
+    }
+
+    fn write(&mut self, to: u64, bytes: &[u8]) -> Result<()> {
+        self.bind()?;
+        // SAFETY: `Buffer` checked that this is inside memory of the device.
+        unsafe { result::memcpy_htod_async(to, bytes, self.copies.cu_stream()) }.map_err(failed)?;
+        self.copies.synchronize().map_err(failed)
+    }
+
+    fn read(&mut self, from: u64, bytes: &mut [u8]) -> Result<()> {
+        self.bind()?;
+        self.stream.synchronize().map_err(failed)?;
+        // SAFETY: `Buffer` checked that this is inside memory of the device.
+        unsafe { result::memcpy_dtoh_sync(bytes, from) }.map_err(failed)
+    }
+
+    fn share(&mut self, bytes: usize) -> Result<(Region, u64)> {
+        pinned::region(&self.context, bytes)
+    }
+
+    fn record(&mut self, launches: &[Launch]) -> Result<usize> {
+        self.bind()?;
+        // What was cleared or written on the way here is there before the work runs.
+        self.copies.synchronize().map_err(failed)?;
+        for launch in launches {
+            self.function(launch.kernel)?;
+        }
+        let mode = sys::CUstreamCaptureMode_enum::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        self.stream.begin_capture(mode).map_err(failed)?;
+        let launched = launches.iter().try_for_each(|launch| self.launch(launch));
+        let upload = sys::CUgraphInstantiate_flags_enum::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
+        let graph = self.stream.end_capture(upload).map_err(failed);
+        launched?;
+        let graph = graph?.expect("a stream that captures makes a graph");
+        graph.upload().map_err(failed)?;
+        self.work.push(graph);
+        Ok(self.work.len() - 1)
+    }
+
+    fn run(&mut self, work: usize) -> Result<()> {
+        self.work[work].launch().map_err(failed)
+    }
+
+    fn wait(&mut self, doorbell: u64, value: u32) -> Result<()> {
+        // SAFETY: the doorbell is one of a ring that the drafter keeps as long as work is queued.
+        unsafe { pinned::wait(&self.stream, doorbell, value) }.map_err(failed)
+    }
+
+    fn ring(&mut self, doorbell: u64, value: u32) -> Result<()> {
+        // SAFETY: as for `wait`.
+        unsafe { pinned::ring(&self.stream, doorbell, value) }.map_err(failed)
+    }
+
+    fn check(&mut self) -> Result<()> {
+        self.bind()?;
+        // SAFETY: the stream is this device's.
+        match unsafe { sys::cuStreamQuery(self.stream.cu_stream()) } {
+            sys::CUresult::CUDA_SUCCESS | sys::CUresult::CUDA_ERROR_NOT_READY => Ok(()),
+            error => Err(failed(DriverError(error))),
+        }
+    }
+}
+
+impl Drop for Cuda {
+    fn drop(&mut self) {
+        let context = self.context.clone();
+        context.record_err(context.bind_to_thread());
+        self.work.clear();
+        context.record_err(self.stream.synchronize());
+        for module in self.modules.values() {
+            // SAFETY: loaded by this, and its functions are used no more.
+            context.record_err(unsafe { result::module::unload(*module) });
+        }
+        for address in &self.memory {
+            // SAFETY: allocated by this, and no work is left that uses it.
+            context.record_err(unsafe { result::free_sync(*address) });
+        }
+    }
+}

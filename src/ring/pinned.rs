@@ -1,0 +1,93 @@
+//! A ring between the CPU and a GPU: memory of the host that does not move and that both address, and the
+//! doorbells as a GPU waits for them and rings them.
+//!
+//! A wait keeps the work behind it queued without occupying the GPU: no kernel spins where a desktop is drawn.
+//! The GPU reads and writes the slots across the bus; nothing is copied.
+
+use super::Region;
+use crate::error::{Error, Result};
+use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
+use std::ffi::c_void;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+/// Pinned memory of one context.
+struct Pinned {
+    start: *mut c_void,
+    context: Arc<CudaContext>,
+}
+
+// SAFETY: the driver frees memory on any thread.
+unsafe impl Send for Pinned {}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        let freed = self.context.bind_to_thread();
+        // SAFETY: `region` got it from `malloc_host`, and whoever used it is gone.
+        let freed = freed.and_then(|()| unsafe { result::free_host(self.start) });
+        self.context.record_err(freed);
+    }
+}
+
+fn failed(error: DriverError) -> Error {
+    Error::Unsupported(format!("the GPU has no memory to share: {error}"))
+}
+
+/// `bytes` zeros that CPU and GPU see, and where the GPU sees them.
+///
+/// # Errors
+/// When the system has not so much memory that does not move.
+pub fn region(context: &Arc<CudaContext>, bytes: usize) -> Result<(Region, u64)> {
+    context.bind_to_thread().map_err(failed)?;
+    let bytes = bytes.max(1);
+    // Not write-combined: the CPU reads what the GPU writes. The driver's pages are aligned to 4096.
+    // SAFETY: the memory is freed by its owner, once.
+    let start = unsafe { result::malloc_host(bytes, sys::CU_MEMHOSTALLOC_DEVICEMAP) };
+    let start = start.map_err(failed)?;
+    let owner = Pinned { start, context: context.clone() };
+    let mut address = 0;
+    // SAFETY: `start` is pinned and mapped memory of this context.
+    unsafe {
+        start.cast::<u8>().write_bytes(0, bytes);
+        sys::cuMemHostGetDevicePointer_v2(&mut address, start, 0).result().map_err(failed)?;
+    }
+    let start = NonNull::new(start.cast()).expect("the driver gave memory");
+    // SAFETY: zeroed above, aligned to a page, valid until `owner` is dropped, used by the ring's sides alone.
+    Ok((unsafe { Region::new(start, bytes, Box::new(owner)) }, address))
+}
+
+/// Lets what is queued on `stream` after this wait until the word at `doorbell` is `value` or past it.
+///
+/// # Errors
+/// Those of the driver.
+///
+/// # Safety
+/// `doorbell` is a word of a [`region`] of the stream's context, which lives until the wait is over.
+pub unsafe fn wait(
+    stream: &CudaStream,
+    doorbell: u64,
+    value: u32,
+) -> std::result::Result<(), DriverError> {
+    let flags = sys::CUstreamWaitValue_flags_enum::CU_STREAM_WAIT_VALUE_GEQ as u32;
+    stream.context().bind_to_thread()?;
+    // SAFETY: as the caller says.
+    unsafe { sys::cuStreamWaitValue32_v2(stream.cu_stream(), doorbell, value, flags) }.result()
+}
+
+/// Writes `value` to the word at `doorbell` once all that is queued on `stream` before is done and can be seen.
+///
+/// # Errors
+/// Those of the driver.
+///
+/// # Safety
+/// As for [`wait`].
+pub unsafe fn ring(
+    stream: &CudaStream,
+    doorbell: u64,
+    value: u32,
+) -> std::result::Result<(), DriverError> {
+    let flags = sys::CUstreamWriteValue_flags_enum::CU_STREAM_WRITE_VALUE_DEFAULT as u32;
+    stream.context().bind_to_thread()?;
+    // SAFETY: as the caller says.
+    unsafe { sys::cuStreamWriteValue32_v2(stream.cu_stream(), doorbell, value, flags) }.result()
+}
