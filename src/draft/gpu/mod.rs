@@ -4,5 +4,6 @@
 
 pub mod device;
 mod launch;
+mod ptx;
 #[cfg(test)]
 mod tests;
