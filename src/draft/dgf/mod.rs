@@ -45,7 +45,7 @@ pub(super) const ROW: Row = Row {
     growth: Growth { depth: 6, width: 1, nodes: 7 },
     p_min: 0.25,
     file: FileFrom::Shelf,
-    open: |setup| Ok(Box::new(Dgf::open(setup)?)),
+    open: super::placement::open,
 };
 
 /// Most rows of a pass; a level of a tree never has more.
@@ -82,7 +82,7 @@ struct Rows {
 }
 
 impl Dgf {
-    fn open(setup: &Setup) -> Result<Dgf> {
+    pub fn open(setup: &Setup) -> Result<Dgf> {
         let path = setup.file(ROW.name)?;
         let kernels = Kernels::choose().map_err(Error::Invalid)?;
         let file = File::open(path, setup.target, setup.threads)?;

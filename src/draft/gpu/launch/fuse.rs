@@ -3,6 +3,7 @@
 use super::{Buffer, Launch, MAX_ROWS, Rows, launch};
 use crate::draft::gpu::launch::matmul::HalfRows;
 use bytemuck::{Pod, Zeroable};
+use half::f16;
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
@@ -26,9 +27,9 @@ struct Args {
 #[derive(Clone, Copy)]
 pub struct Sources {
     /// Embeddings of the draft vocabulary: (draft tokens, width), half floats.
-    pub table: Buffer<u16>,
+    pub table: Buffer<f16>,
     /// Embeddings of entries: (MAX_ROWS, width), half floats.
-    pub sent: Buffer<u16>,
+    pub sent: Buffer<f16>,
     /// Features of entries: (MAX_ROWS, width).
     pub feature: Buffer<f32>,
     /// Hidden states that the last pass left: (MAX_ROWS, width).
