@@ -14,8 +14,11 @@
 //! ```
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ptr::NonNull;
 
 unsafe extern "C" {
+    fn dovetail_emulated_alloc(bytes: usize) -> *mut c_void;
+    fn dovetail_emulated_free(memory: *mut c_void);
     fn dovetail_emulated_launch(
         name: *const c_char,
         grid: *const u32,
@@ -26,6 +29,51 @@ unsafe extern "C" {
         message: *mut c_char,
         message_bytes: usize,
     ) -> c_int;
+}
+
+/// Memory that kernels may use, as a GPU's own: zeros at a multiple of 256. Rust sees it through pointers alone.
+pub struct Memory {
+    start: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: it is only an address and a size; who uses the memory is said where it is used.
+unsafe impl Send for Memory {}
+// SAFETY: as above.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    /// So many bytes.
+    ///
+    /// # Panics
+    /// When there is no memory left.
+    pub fn new(bytes: usize) -> Memory {
+        // SAFETY: it takes any size.
+        let start = NonNull::new(unsafe { dovetail_emulated_alloc(bytes) });
+        Memory { start: start.expect("memory for a test").cast(), bytes }
+    }
+
+    /// Where it begins.
+    pub fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    /// Where it begins, as kernels are told.
+    pub fn address(&self) -> u64 {
+        self.start.as_ptr() as u64
+    }
+
+    /// How many bytes it has.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: it was made there, and this is its owner.
+        unsafe { dovetail_emulated_free(self.start.as_ptr().cast()) };
+    }
 }
 
 /// Runs `kernel` in `grid` blocks of `threads` threads, threads and blocks in ascending order.
