@@ -196,7 +196,8 @@ mod tests {
             let splits = 1 + random.below(8);
             let mut case = Case { shape, n, splits, rows, queries, keys, values };
             // What nobody sees would be seen in the results.
-            for slot in (0..SLOTS).filter(|slot| (0..n).all(|r| !case.sees(r, *slot))) {
+            let hidden = |slot: &usize| (0..n).all(|r| !case.sees(r, *slot));
+            for slot in (0..SLOTS).filter(hidden).collect::<Vec<_>>() {
                 for head in 0..kv_heads {
                     let at = (head * SLOTS + slot) * head_dim;
                     case.keys[at..at + head_dim].fill(f16::MAX);

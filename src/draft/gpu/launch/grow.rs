@@ -242,15 +242,14 @@ mod tests {
         /// A round: tells `growth` of it, then as many rows as `rows` says for each level. Returns the rows of
         /// each next pass and the tree.
         fn round(&mut self, round: &Round) -> (Vec<Rows>, Proposals) {
-            let device = &mut *self.device;
             // Of the state only the parameters are told; what was there before must not matter.
             let bytes = bytemuck::bytes_of(&round.parameters()).to_vec();
-            device.write(self.growth.address(), &bytes).unwrap();
+            self.device.write(self.growth.address(), &bytes).unwrap();
             let entries = Rows { n: 5, ..Rows::zeroed() };
-            self.rows.write(device, 0, &[entries]).unwrap();
+            self.rows.write(&mut *self.device, 0, &[entries]).unwrap();
             let mut passes = Vec::new();
             for level in 0..self.passes {
-                let of_level = round.levels.get(level);
+                let (device, of_level) = (&mut *self.device, round.levels.get(level));
                 for (r, row) in of_level.iter().flat_map(|level| &level.rows).enumerate() {
                     let (tokens, log_probs): (Vec<u32>, Vec<f32>) = row.iter().copied().unzip();
                     let Guesses { counts, tokens: t, log_probs: l } = self.guesses;
@@ -261,9 +260,8 @@ mod tests {
                     l.write(device, r * MAX_ROWS, &log_probs).unwrap();
                 }
                 let launch = self.launch(level, round.mapped);
-                let device = &mut *self.device;
-                run(device, &[launch]);
-                passes.push(self.rows.read(device).unwrap()[0]);
+                run(&mut *self.device, &[launch]);
+                passes.push(self.rows.read(&mut *self.device).unwrap()[0]);
             }
             (passes, self.proposals())
         }
