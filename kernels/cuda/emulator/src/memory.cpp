@@ -65,6 +65,7 @@ bool is_before(uint64_t record, bool is_read, uint64_t since) {
 }
 
 uint64_t with_reader(uint64_t before) {
+    if (before == record(ONE)) return before;
     bool is_old = time_of(before) < std::max(launch->last_barrier, launch->blocks.back().since);
     unsigned self = launch->self->index, other = thread_of(before);
     if (is_old || ((before & 3) == ONE && other == self)) return record(ONE);
@@ -150,6 +151,7 @@ void check(Kind kind, const void *address, unsigned bytes, bool is_aligned) {
         cells = region->cells.get() + (p - region->start) / 2;
     }
     if (bytes == 1) return;
+    const uint64_t no_doubt = std::max(since, variable ? launch->last_barrier : 0);
     auto refuse = [&](uint64_t record, bool is_read) {
         std::string what = race(access(kind, bytes) + place_of(p, variable, region), record, is_read);
         if (kind != WRITE) fail(what);
@@ -161,12 +163,14 @@ void check(Kind kind, const void *address, unsigned bytes, bool is_aligned) {
     };
     for (unsigned i = 0; i < bytes / 2; i++) {
         Cell &cell = cells[i];
-        bool both_atomic = kind == ATOMIC && cell.written & ATOMICALLY;
-        if (!both_atomic && !is_before(cell.written, false, since)) refuse(cell.written, false);
+        if (time_of(cell.written) >= no_doubt) {
+            bool both_atomic = kind == ATOMIC && cell.written & ATOMICALLY;
+            if (!both_atomic && !is_before(cell.written, false, since)) refuse(cell.written, false);
+        }
         if (kind == READ) {
             cell.read = with_reader(cell.read);
         } else {
-            if (!is_before(cell.read, true, since)) refuse(cell.read, true);
+            if (time_of(cell.read) >= no_doubt && !is_before(cell.read, true, since)) refuse(cell.read, true);
             cell.written = record(kind == ATOMIC ? ATOMICALLY : ONE);
         }
     }
@@ -184,9 +188,8 @@ void check_range(Kind kind, const void *address, size_t bytes) {
 
 } // namespace
 
-void settle() {
+void settle_doubt() {
     Doubt &doubt = launch->doubt;
-    if (!doubt.start) return;
     bool changed = memcmp(doubt.start, doubt.before, doubt.bytes);
     doubt.start = nullptr;
     if (changed) fail(doubt.what);

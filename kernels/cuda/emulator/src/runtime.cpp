@@ -35,7 +35,8 @@ struct Owner {
 };
 thread_local Owner owner;
 
-bool same(Site a, Site b) { return a.line == b.line && !strcmp(a.what, b.what) && !strcmp(a.file, b.file); }
+bool same(const char *a, const char *b) { return a == b || !strcmp(a, b); }
+bool same(Site a, Site b) { return a.line == b.line && same(a.what, b.what) && same(a.file, b.file); }
 
 uint64_t next_random() {
     // splitmix64
@@ -253,11 +254,12 @@ void collective(Site site, unsigned mask, void *mine, void (*exchange)(void **la
     self->mine = mine;
     if (!(mask >> lane & 1)) fail("is not in its own mask");
     void *lanes[32] = {};
-    for (unsigned i = 0; i < 32; i++) {
+    lanes[lane] = mine;
+    // From the next lane on, who is the likeliest to be missing.
+    for (unsigned i = (lane + 1) % 32; i != lane; i = (i + 1) % 32) {
         if (!(mask >> i & 1)) continue;
         const Thread &other = warp[i];
-        bool here = i == lane || (other.state == WAITS_FOR_LANES && other.mask == mask && same(other.site, site));
-        if (!here) {
+        if (other.state != WAITS_FOR_LANES || other.mask != mask || !same(other.site, site)) {
             wait(site, WAITS_FOR_LANES);
             return;
         }

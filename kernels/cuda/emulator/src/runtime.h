@@ -99,7 +99,10 @@ void block_begins();
 void barrier_opened();
 void lanes_met(unsigned warp);
 void launch_ended();
-// A thread stops: what it wrote last is there.
-void settle();
+// A thread goes on, or stops: what it wrote last is there.
+void settle_doubt();
+static inline void settle() {
+    if (launch->doubt.start) settle_doubt();
+}
 
 } // namespace emulated
