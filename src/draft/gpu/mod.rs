@@ -258,7 +258,7 @@ impl Drafter for GpuDrafter {
         if guesser.draws() {
             return Err(Error::Unsupported("guesses that are drawn are drawn on the CPU".into()));
         }
-        if let Some(spoken) = &self.spoken {
+        if let Some(spoken) = self.spoken.as_mut().and_then(|s| s.is_due().then_some(s)) {
             self.forward.vocabulary_mut().add(&mut *self.device, spoken.tokens(), &self.target)?;
         }
         let last = tokens.len() - 1;

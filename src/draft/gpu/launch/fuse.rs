@@ -34,7 +34,7 @@ pub struct Sources {
     pub feature: Buffer<f32>,
     /// Hidden states that the last pass left: (MAX_ROWS, width).
     pub hidden: Buffer<f32>,
-    /// RMSNorm of embedding and feature, if they are normed: (width) each.
+    /// RMSNorm of feature and embedding, if they are normed: (width) each.
     pub norms: Option<[Buffer<f32>; 2]>,
     pub width: usize,
     pub eps: f32,
@@ -58,7 +58,7 @@ pub fn fuse(
     assert!(feature_at >= width && out.stride >= feature_at + width, "side by side");
     assert!(out.buffer.len() >= max_rows * out.stride, "rows");
     assert!(norms.is_none_or(|norms| norms.iter().all(|norm| norm.len() == width)), "norms");
-    let [token_norm, feature_norm] = norms.map_or([0, 0], |norms| norms.map(|n| n.address()));
+    let [feature_norm, token_norm] = norms.map_or([0, 0], |norms| norms.map(|n| n.address()));
     let args = Args {
         rows: rows.address(),
         table: table.address(),
