@@ -259,8 +259,7 @@ fn wrong_files_are_refused() {
     ] {
         assert!(message.contains(part) && !message.contains('\n'), "{message}");
     }
-    let setup =
-        Setup { target: &target, n_ctx: 9, threads: 1, path: None, placement: Placement::CPU };
+    let setup = Setup { target: &target, n_ctx: 9, threads: 1, path: None, placement: Placement::CPU };
     let error = (draft::kind("dgf").unwrap().open)(&setup).err().expect("no file").to_string();
     assert!(error.contains("-md FILE"), "{error}");
     let other = Arc::new(tiny("f16").parts().load().unwrap());
@@ -310,8 +309,7 @@ fn the_shipped_drafters_guess_as_pytorch_does() {
         let width = features.len() / last;
         let path = format!("models/SmolLM2-135M-Instruct.{name}.dgf.gguf");
         let path = Some(Path::new(&path));
-        let setup =
-            Setup { target: &target, n_ctx: 64, threads: 2, path, placement: Placement::CPU };
+        let setup = Setup { target: &target, n_ctx: 64, threads: 2, path, placement: Placement::CPU };
         let mut drafter = (draft::kind("dgf").unwrap().open)(&setup).unwrap();
         let team = &mut Team::new(2);
         let mut grow = |growth: &str| {
@@ -360,13 +358,7 @@ fn damaged_files_cause_no_panic() {
             bytes.truncate(random.below(head) + head / 2);
         }
         std::fs::write(file.path(), &bytes).unwrap();
-        let setup = Setup {
-            target: &target,
-            n_ctx: 64,
-            threads: 1,
-            path: Some(file.path()),
-            placement: Placement::CPU,
-        };
+        let setup = Setup { target: &target, n_ctx: 64, threads: 1, path: Some(file.path()), placement: Placement::CPU };
         let Ok(mut drafter) = (draft::kind("dgf").unwrap().open)(&setup) else {
             refused += 1;
             continue;
@@ -446,13 +438,7 @@ impl Drafter for Witness {
 /// The likeliest text of a target, and what its drafter is told and guesses meanwhile.
 fn watched(target: &Path, drafter: &Path) -> (Vec<u32>, Seen) {
     let target = Arc::new(load(target).unwrap());
-    let setup = Setup {
-        target: &target,
-        n_ctx: N_CTX as usize,
-        threads: 2,
-        path: Some(drafter),
-        placement: Placement::CPU,
-    };
+    let setup = Setup { target: &target, n_ctx: N_CTX as usize, threads: 2, path: Some(drafter), placement: Placement::CPU };
     let seen = Arc::new(Mutex::default());
     let drafter = (draft::kind("dgf").unwrap().open)(&setup).unwrap();
     let witness = Box::new(Witness { drafter, seen: Arc::clone(&seen) });

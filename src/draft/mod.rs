@@ -15,7 +15,7 @@
 
 mod choice;
 mod dgf;
-mod gpu;
+pub mod gpu;
 mod guesser;
 mod lm;
 mod ngram;

@@ -34,9 +34,7 @@ pub struct Found {
 pub fn list() -> std::result::Result<Vec<Found>, String> {
     // SAFETY: it loads the driver's library and lets go of it.
     if !unsafe { sys::is_culib_present() } {
-        return Err(
-            "no CUDA driver (libcuda) was found; install NVIDIA's driver to draft on a GPU".into(),
-        );
+        return Err("no CUDA driver (libcuda) was found; install NVIDIA's driver to draft on a GPU".into());
     }
     let failed = |error: DriverError| format!("the CUDA driver does not work: {}", reason(error));
     result::init().map_err(failed)?;
@@ -69,10 +67,7 @@ fn look(ordinal: i32) -> std::result::Result<Found, DriverError> {
     let mode = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_MODE)?;
     let prohibited = sys::CUcomputemode_enum::CU_COMPUTEMODE_PROHIBITED as i32;
     let unusable = if capability < CAPABILITY {
-        Some(format!(
-            "compute capability {}.{}; 7.5 or newer is needed",
-            capability.0, capability.1
-        ))
+        Some(format!("compute capability {}.{}; 7.5 or newer is needed", capability.0, capability.1))
     } else if !maps {
         Some("it cannot read the host's memory".to_owned())
     } else if mode == prohibited {
@@ -160,7 +155,7 @@ impl Cuda {
     ///
     /// # Errors
     /// When the driver refuses it.
-    pub(super) fn copy_rate(&mut self) -> Result<f64> {
+    pub fn copy_rate(&mut self) -> Result<f64> {
         const BYTES: usize = 1 << 30;
         const TIMES: usize = 8;
         let (from, to) = (self.alloc(BYTES)?, self.alloc(BYTES)?);
@@ -291,8 +286,7 @@ impl Device for Cuda {
         let mode = sys::CUstreamCaptureMode_enum::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         self.stream.begin_capture(mode).map_err(failed)?;
         let launched = launches.iter().try_for_each(|launch| self.launch(launch));
-        let upload =
-            sys::CUgraphInstantiate_flags_enum::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
+        let upload = sys::CUgraphInstantiate_flags_enum::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
         let graph = self.stream.end_capture(upload).map_err(failed);
         launched?;
         let graph = graph?.expect("a stream that captures makes a graph");

@@ -122,8 +122,9 @@ impl Network {
             Fused::Dgf { feature, token, gate } => feature.bytes() + token.bytes() + gate.bytes(),
             Fused::Fc { matrix, .. } => matrix.bytes(),
         };
-        let block =
-            |b: &Block| b.qkv.bytes() + b.attn_output.bytes() + b.gate_up.bytes() + b.down.bytes();
+        let block = |b: &Block| {
+            b.qkv.bytes() + b.attn_output.bytes() + b.gate_up.bytes() + b.down.bytes()
+        };
         let blocks: usize = self.blocks.iter().map(block).sum();
         let head = &self.vocabulary.head;
         fusion + blocks + head.bytes() / head.rows * self.vocabulary.present.len()
@@ -134,9 +135,7 @@ impl Block {
     fn upload(device: &mut dyn Device, layer: &Layer, h: usize) -> Result<Block> {
         let [q, k, v] = &layer.qkv;
         if q.n_cols() != h {
-            return Err(Error::Unsupported(
-                "attention that reads a wider row runs on the CPU".into(),
-            ));
+            return Err(Error::Unsupported("attention that reads a wider row runs on the CPU".into()));
         }
         Ok(Block {
             normed: layer.attn_norm.is_some(),

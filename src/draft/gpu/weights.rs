@@ -210,12 +210,14 @@ fn encode(store: Store, ty: &TypeInfo, rows: &[&[u8]], columns: usize) -> Tiles 
     let weights = tiles.weights.par_chunks_exact_mut(n * TILE_BYTES);
     let rows = rows.par_chunks(TILE_ROWS);
     match store {
-        Store::F16 => weights.zip(rows).zip(&mut none).for_each(|((weights, rows), none)| {
-            encode_tiles(store, ty, rows, columns, weights, none)
-        }),
-        _ => weights.zip(rows).zip(tiles.scales.par_chunks_exact_mut(n * scales)).for_each(
-            |((weights, rows), out)| encode_tiles(store, ty, rows, columns, weights, out),
-        ),
+        Store::F16 => weights
+            .zip(rows)
+            .zip(&mut none)
+            .for_each(|((weights, rows), none)| encode_tiles(store, ty, rows, columns, weights, none)),
+        _ => weights
+            .zip(rows)
+            .zip(tiles.scales.par_chunks_exact_mut(n * scales))
+            .for_each(|((weights, rows), out)| encode_tiles(store, ty, rows, columns, weights, out)),
     }
     tiles
 }

@@ -7,15 +7,35 @@ mod emulated;
 
 pub use emulated::Emulated;
 
+use super::cuda::{self, Cuda};
 use super::device::{Buffer, Device, Launch};
 use super::launch::MAX_ROWS;
 use super::launch::matmul::HalfRows;
 use super::weights::padded;
 use half::f16;
 
-/// Every device there is: the emulator, which runs threads in ascending order and in another.
+/// Every device there is: the emulator, which runs threads in ascending order and in another, and a GPU.
+/// `DOVETAIL_TEST_DEVICE=gpu` wants a GPU and nothing else.
 pub fn devices() -> Vec<Box<dyn Device>> {
-    vec![Box::new(Emulated::new(0)), Box::new(Emulated::new(1))]
+    let only_gpu = std::env::var("DOVETAIL_TEST_DEVICE").is_ok_and(|device| device == "gpu");
+    let gpu = match cuda::list() {
+        Ok(found) => match found.iter().find(|gpu| gpu.unusable.is_none()) {
+            Some(gpu) => Ok(Cuda::open(gpu.ordinal, usize::MAX).unwrap()),
+            None => Err("no GPU can be used".to_owned()),
+        },
+        Err(why) => Err(why),
+    };
+    let mut devices: Vec<Box<dyn Device>> = Vec::new();
+    if !only_gpu {
+        devices.push(Box::new(Emulated::new(0)));
+        devices.push(Box::new(Emulated::new(1)));
+    }
+    match gpu {
+        Ok(gpu) => devices.push(Box::new(gpu)),
+        Err(why) if only_gpu => panic!("{why}"),
+        Err(why) => eprintln!("SKIPPED on a GPU: {why}"),
+    }
+    devices
 }
 
 /// Numbers between −1 and 1 that look random.
