@@ -162,7 +162,7 @@ fn half_floats_are_rounded_to_the_nearest() {
     assert_eq!(out[2 + 3 * 5], 0xfc00_7c00); // 65504 − −65504 is too large
 }
 
-/// The first `how` of `test_wrong` on 64 threads: what it wrote, or the error.
+/// What `test_wrong` writes in two blocks of 64 threads, or the error.
 fn wrong(how: &str, order: u32) -> Result<Vec<u32>, String> {
     let how = HOW.iter().position(|name| *name == how).unwrap() as u32;
     let args = Args::default().data(&[7u32; 64]).numbers([how, 0]);
