@@ -3,8 +3,8 @@
 //! For tests, where no GPU is. A block's threads are fibers of the calling thread, and blocks run one after
 //! the other. What a GPU would leave undefined is an error here where it is seen: a barrier or shuffle that not
 //! all reach, an access that is misaligned or outside of [`Memory`] and shared variables, threads that race.
-//! Shared variables are full of NaNs when a block begins. Numbers differ from a GPU's in the last bits of `expf` and its like, in products of matrices, and because
-//! no multiplication is fused with an addition.
+//! Shared variables are full of NaNs when a block begins. Numbers differ from a GPU's in the last bits of
+//! `expf` and its like, in products of matrices, and because no multiplication is fused with an addition.
 //!
 //! ```text
 //! build.rs         makes C++ of the kernels and lists them

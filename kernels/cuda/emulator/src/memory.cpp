@@ -18,6 +18,7 @@
 #include <atomic>
 #include <map>
 #include <mutex>
+#include <stdio.h>
 #include <stdlib.h>
 
 namespace emulated {
@@ -178,7 +179,7 @@ void check(Kind kind, const void *address, unsigned bytes, bool is_aligned) {
 
 void check_range(Kind kind, const void *address, size_t bytes) {
     const char *p = (const char *)address;
-    for (; bytes; ) {
+    while (bytes) {
         unsigned piece = bytes >= 16 ? 16 : bytes >= 2 ? 2 : 1;
         check(kind, p, piece, false);
         p += piece;
