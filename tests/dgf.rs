@@ -5,8 +5,8 @@ mod common;
 
 use common::bits::sequence;
 use common::drafter::{SHAPES, Shape, errors_of_guesses};
-use common::gguf::{Parts, Tensor};
-use common::naive::{Naive, Rounding};
+use common::gguf::Parts;
+use common::naive::Rounding;
 use common::random::Random;
 use common::tiny::{N_CTX, N_VOCAB, RMS_EPS, Tiny, random_tensor, tiny, types};
 use common::{load, open_drafter, real_model};

@@ -129,6 +129,7 @@ impl Back {
     }
 }
 
+#[allow(clippy::large_enum_variant, reason = "a session has one")]
 enum Place {
     Gpu(GpuDrafter),
     Cpu(Dgf),

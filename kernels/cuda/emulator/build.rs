@@ -24,6 +24,8 @@ fn main() {
     let mut files = kernel_files(&cuda);
     files.extend(kernel_files(&here.join("tests")));
     let mut build = compiler(&here, &cuda);
+    // Calls of ours before each access: see memory.cpp.
+    build.flag("-fsanitize=thread").flag("-fno-tree-vectorize");
     let mut table = String::new();
     let mut rows = String::new();
     for path in &files {
@@ -42,9 +44,13 @@ fn main() {
     );
     let table_path = out.join("table_of_files.cpp");
     fs::write(&table_path, table).expect("OUT_DIR is writable");
-    build.file(table_path).file(here.join("src/runtime.cpp"));
+    let mut runtime = compiler(&here, &cuda);
+    runtime
+        .file(table_path)
+        .files(["memory.cpp", "runtime.cpp"].map(|file| here.join("src").join(file)));
     let switch = cc::Build::new().file(here.join("src/switch.S")).compile_intermediates();
-    build.objects(switch).compile("cuda_emulator");
+    let objects = [build.compile_intermediates(), runtime.compile_intermediates(), switch].concat();
+    cc::Build::new().cpp(true).objects(objects).compile("cuda_emulator");
 }
 
 fn compiler(here: &Path, cuda: &Path) -> cc::Build {
@@ -115,7 +121,7 @@ fn with_shared_memory(text: &str, path: &Path) -> String {
         write!(
             result,
             "static char shared_key_{n}; typedef {of} shared_type_{n}{dimensions}; shared_type_{n} &{name} = \
-             *(shared_type_{n} *)emulated::shared(&shared_key_{n}, sizeof(shared_type_{n}))"
+             *(shared_type_{n} *)emulated::shared(&shared_key_{n}, \"{name}\", sizeof(shared_type_{n}))"
         )
         .expect("text grows");
         rest = &declaration[end..];

@@ -125,11 +125,6 @@ impl Forward {
         &mut self.network.vocabulary
     }
 
-    /// Bytes of weights that a pass reads.
-    pub fn pass_bytes(&self) -> usize {
-        self.network.pass_bytes()
-    }
-
     /// Work that takes in up to [`SHARE`] rows.
     ///
     /// # Errors

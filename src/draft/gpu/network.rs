@@ -115,20 +115,6 @@ impl Network {
     pub fn norm_before(&self, i: usize) -> Buffer<f32> {
         self.blocks.get(i).map_or(self.output_norm, |block| block.attn_norm)
     }
-
-    /// Bytes of weights that a pass reads, the head for a row or more included.
-    pub fn pass_bytes(&self) -> usize {
-        let fusion = match &self.fusion {
-            Fused::Dgf { feature, token, gate } => feature.bytes() + token.bytes() + gate.bytes(),
-            Fused::Fc { matrix, .. } => matrix.bytes(),
-        };
-        let block = |b: &Block| {
-            b.qkv.bytes() + b.attn_output.bytes() + b.gate_up.bytes() + b.down.bytes()
-        };
-        let blocks: usize = self.blocks.iter().map(block).sum();
-        let head = &self.vocabulary.head;
-        fusion + blocks + head.bytes() / head.rows * self.vocabulary.present.len()
-    }
 }
 
 impl Block {

@@ -118,7 +118,7 @@ impl Matrix {
         let matrix = Matrix::zeros(device, store, rows, columns)?;
         let mut first = 0;
         for part in parts {
-            assert!(first % TILE_ROWS == 0 && part.n_cols() == columns, "parts have whole tiles");
+            assert!(first.is_multiple_of(TILE_ROWS) && part.n_cols() == columns, "parts have whole tiles");
             let rows = part.bytes().chunks_exact(part.bytes().len() / part.n_rows());
             matrix.write_rows(device, first, part.ty(), &rows.collect::<Vec<_>>())?;
             first += part.n_rows();
@@ -155,7 +155,7 @@ impl Matrix {
         ty: &TypeInfo,
         rows: &[&[u8]],
     ) -> Result<()> {
-        assert!(first % TILE_ROWS == 0, "rows are written tile by tile");
+        assert!(first.is_multiple_of(TILE_ROWS), "rows are written tile by tile");
         let tiles = encode(self.store, ty, rows, self.columns);
         let at = first / TILE_ROWS;
         self.weights.write(device, at * self.tile_row_bytes(), &tiles.weights)?;

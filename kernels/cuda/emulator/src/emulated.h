@@ -32,11 +32,13 @@ static inline float4 make_float4(float x, float y, float z, float w) { return {x
 
 namespace emulated {
 
-// What a kernel sees of itself; the rest of a thread is the runtime's.
-struct Place {
-    uint3 thread, block, block_dim, grid_dim;
-};
-extern __thread const Place *place;
+// What a kernel sees of itself. The thread that a function runs in does not change.
+unsigned thread_x() __attribute__((const));
+unsigned block_x() __attribute__((const));
+unsigned block_y() __attribute__((const));
+unsigned block_dim() __attribute__((const));
+unsigned grid_x() __attribute__((const));
+unsigned grid_y() __attribute__((const));
 
 // A kernel in the table of a file.
 struct Kernel {
@@ -59,11 +61,16 @@ void barrier(Site site);
 // gave as `mine`.
 void collective(Site site, unsigned mask, void *mine, void (*exchange)(void **lanes, unsigned mask));
 
-// A shared variable of the block, its bytes not written before.
-void *shared(const void *key, unsigned bytes);
+// A shared variable of the block.
+void *shared(const void *key, const char *name, unsigned bytes);
 
-// Ends the launch with an error. Does not return to the thread.
-[[noreturn]] void fail(const char *what);
+// What a thread says before an atomic operation.
+void before_atomic(const void *p, unsigned bytes);
+
+void fence();
+
+// Ends the launch: a shuffle reads a lane that is not in its mask.
+[[noreturn]] void no_such_lane();
 
 template <class To, class From> static inline To bits(From x) {
     static_assert(sizeof(To) == sizeof(From), "same size");
@@ -95,10 +102,10 @@ static inline unsigned short float_to_f16(float x) {
 
 } // namespace emulated
 
-#define threadIdx (emulated::place->thread)
-#define blockIdx (emulated::place->block)
-#define blockDim (emulated::place->block_dim)
-#define gridDim (emulated::place->grid_dim)
+#define threadIdx (uint3{emulated::thread_x(), 0, 0})
+#define blockIdx (uint3{emulated::block_x(), emulated::block_y(), 0})
+#define blockDim (uint3{emulated::block_dim(), 1, 1})
+#define gridDim (uint3{emulated::grid_x(), emulated::grid_y(), 1})
 #define warpSize 32
 
 // The line of the call is known by default arguments.
@@ -124,7 +131,7 @@ static inline T shuffle(Site site, unsigned mask, T value, unsigned source) {
         for (unsigned lane = 0; lane < 32; lane++) {
             if (!(mask >> lane & 1)) continue;
             Shuffle<T> *to = (Shuffle<T> *)lanes[lane];
-            if (!(mask >> to->source & 1)) fail("a shuffle reads a lane that is not in its mask");
+            if (!(mask >> to->source & 1)) no_such_lane();
             to->result = ((Shuffle<T> *)lanes[to->source])->value;
         }
     });
@@ -184,33 +191,26 @@ static inline int __all_sync(unsigned mask, int predicate, EMULATED_SITE) {
 }
 #undef EMULATED_SITE
 
-template <class T> static inline T atomicAdd(T *p, T x) { return __atomic_fetch_add(p, x, __ATOMIC_SEQ_CST); }
-static inline unsigned atomicAdd(unsigned *p, int x) { return atomicAdd(p, (unsigned)x); }
-template <class T> static inline T atomicExch(T *p, T x) { return __atomic_exchange_n(p, x, __ATOMIC_SEQ_CST); }
-template <class T> static inline T atomicCAS(T *p, T old, T x) {
-    __atomic_compare_exchange_n(p, &old, x, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-    return old;
-}
-// Fibers take turns only where they wait: nothing comes between the two.
-template <class T> static inline T atomicMax(T *p, T x) {
-    T old = *p;
-    if (x > old) *p = x;
-    return old;
-}
-template <class T> static inline T atomicMin(T *p, T x) {
-    T old = *p;
-    if (x < old) *p = x;
-    return old;
-}
-template <class T> static inline T atomicOr(T *p, T x) { return __atomic_fetch_or(p, x, __ATOMIC_SEQ_CST); }
-static inline unsigned atomicInc(unsigned *p, unsigned last) {
-    unsigned old = *p;
-    *p = old >= last ? 0 : old + 1;
-    return old;
-}
-static inline void __threadfence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
-static inline void __threadfence_block() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
-static inline void __threadfence_system() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+// Fibers take turns only where they wait, so nothing comes between reading and writing.
+#define EMULATED_ATOMIC(NAME, RESULT)                                                          \
+    template <class T>                                                                         \
+    __attribute__((no_sanitize("thread"), noinline)) static T NAME(T *p, decltype(T() + 0) x) { \
+        emulated::before_atomic(p, sizeof *p);                                                 \
+        const T old = *p;                                                                      \
+        *p = (RESULT);                                                                         \
+        return old;                                                                            \
+    }
+EMULATED_ATOMIC(atomicAdd, old + x)
+EMULATED_ATOMIC(atomicExch, x)
+EMULATED_ATOMIC(atomicMax, old > (T)x ? old : x)
+EMULATED_ATOMIC(atomicMin, old < (T)x ? old : x)
+EMULATED_ATOMIC(atomicOr, old | x)
+EMULATED_ATOMIC(atomicAnd, old & x)
+EMULATED_ATOMIC(atomicInc, old >= (T)x ? 0 : old + 1)
+#undef EMULATED_ATOMIC
+static inline void __threadfence() { emulated::fence(); }
+static inline void __threadfence_block() { emulated::fence(); }
+static inline void __threadfence_system() { emulated::fence(); }
 
 static inline int __popc(unsigned x) { return __builtin_popcount(x); }
 static inline int __popcll(unsigned long long x) { return __builtin_popcountll(x); }
@@ -268,8 +268,13 @@ static inline unsigned permute_bytes(unsigned a, unsigned b, unsigned selector) 
 }
 static inline uint4 load_once(const void *p) { return *(const uint4 *)p; }
 static inline uint4 load_host(const void *p) { return *(const uint4 *)p; }
-static inline unsigned load_word(const unsigned *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
-static inline void store_word(unsigned *p, unsigned x) { __atomic_store_n(p, x, __ATOMIC_RELEASE); }
+// The host is another thread of the machine.
+__attribute__((no_sanitize("thread"), noinline)) static unsigned load_word(const unsigned *p) {
+    return __atomic_load_n(p, __ATOMIC_ACQUIRE);
+}
+__attribute__((no_sanitize("thread"), noinline)) static void store_word(unsigned *p, unsigned x) {
+    __atomic_store_n(p, x, __ATOMIC_RELEASE);
+}
 
 namespace emulated {
 struct Fragments {

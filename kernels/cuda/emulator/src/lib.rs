@@ -1,21 +1,25 @@
 //! Runs Dovetail's CUDA kernels on the CPU: the same sources, compiled by the C++ compiler.
 //!
 //! For tests, where no GPU is. A block's threads are fibers of the calling thread, and blocks run one after
-//! the other. What a GPU would leave undefined is an error here where it is seen: threads that wait for each
-//! other, a barrier or shuffle that not all reach. Shared memory is full of NaNs when a block begins.
-//! Numbers differ from a GPU's in the last bits of `expf` and its like, in products of matrices, and because
-//! no multiplication is fused with an addition.
+//! the other. What a GPU would leave undefined is an error here where it is seen: a barrier or shuffle that not
+//! all reach, an access that is misaligned or outside of [`Memory`] and shared variables, threads that race.
+//! Shared variables are full of NaNs when a block begins. Numbers differ from a GPU's in the last bits of
+//! `expf` and its like, in products of matrices, and because no multiplication is fused with an addition.
 //!
 //! ```text
 //! build.rs         makes C++ of the kernels and lists them
 //! src/emulated.h   CUDA's words
 //! src/runtime.cpp  fibers, barriers, collectives
+//! src/memory.cpp   what may be accessed, and races
 //! src/switch.S     from one fiber to another
 //! ```
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ptr::NonNull;
 
 unsafe extern "C" {
+    fn dovetail_emulated_alloc(bytes: usize) -> *mut c_void;
+    fn dovetail_emulated_free(memory: *mut c_void);
     fn dovetail_emulated_launch(
         name: *const c_char,
         grid: *const u32,
@@ -26,6 +30,51 @@ unsafe extern "C" {
         message: *mut c_char,
         message_bytes: usize,
     ) -> c_int;
+}
+
+/// Memory that kernels may use, as a GPU's own: zeros at a multiple of 256. Rust sees it through pointers alone.
+pub struct Memory {
+    start: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: it is only an address and a size; who uses the memory is said where it is used.
+unsafe impl Send for Memory {}
+// SAFETY: as above.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    /// So many bytes.
+    ///
+    /// # Panics
+    /// When there is no memory left.
+    pub fn new(bytes: usize) -> Memory {
+        // SAFETY: it takes any size.
+        let start = NonNull::new(unsafe { dovetail_emulated_alloc(bytes) });
+        Memory { start: start.expect("memory for a test").cast(), bytes }
+    }
+
+    /// Where it begins.
+    pub fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    /// Where it begins, as kernels are told.
+    pub fn address(&self) -> u64 {
+        self.start.as_ptr() as u64
+    }
+
+    /// How many bytes it has.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: it was made there, and this is its owner.
+        unsafe { dovetail_emulated_free(self.start.as_ptr().cast()) };
+    }
 }
 
 /// Runs `kernel` in `grid` blocks of `threads` threads, threads and blocks in ascending order.

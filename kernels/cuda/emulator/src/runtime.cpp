@@ -3,20 +3,15 @@
 // A fiber runs until it has to wait. When none can go on, all that have not returned must stand at the same
 // barrier, which then opens; anything else is an error. A collective is completed by the lane that comes
 // last, which moves the values of all: nobody has gone on that could have overwritten one.
-#include "emulated.h"
+#include "runtime.h"
 
 #include <algorithm>
-#include <memory>
 #include <stdio.h>
-#include <string>
 #include <sys/mman.h>
-#include <vector>
 
 extern "C" void dovetail_switch(void **from, void *to);
 
 namespace emulated {
-
-__thread const Place *place;
 
 // Tables of the files, the last one empty; written by build.rs.
 struct File {
@@ -25,49 +20,11 @@ struct File {
 };
 extern const File files[];
 
+__thread Launch *launch;
+
 namespace {
 
-const size_t STACK_BYTES = 128 << 10;
-const unsigned MOST_THREADS = 1024;
-const unsigned SHARED_BYTES = 48 << 10; // static shared memory of a block, on every GPU
-// A NaN as float and as half float, and as a number far from all indices.
-const unsigned short NOT_WRITTEN = 0x7fc1;
 const uint64_t STACK_END = 0x646e655f6b636174;
-
-enum State { RUNS, WAITS_FOR_LANES, WAITS_FOR_BLOCK, DONE };
-
-struct Thread {
-    Place place;
-    void *stack;
-    State state;
-    Site site;
-    unsigned mask;
-    void *mine;
-};
-
-struct Variable {
-    const void *key;
-    char *start;
-};
-
-struct Launch {
-    const Kernel *kernel;
-    const void *args;
-    unsigned n_threads;
-    unsigned order;
-    uint64_t random;
-    std::vector<Thread> threads;
-    std::vector<unsigned> turns; // the order in which threads get their turn
-    Thread *self;
-    unsigned n_live;
-    void *scheduler;
-    char *stacks;
-    alignas(256) char shared[SHARED_BYTES];
-    unsigned shared_used;
-    std::vector<Variable> variables;
-    bool failed;
-    std::string error;
-};
 
 // One launch at a time in an OS thread; the stacks stay for the next one.
 struct Owner {
@@ -77,14 +34,9 @@ struct Owner {
     }
 };
 thread_local Owner owner;
-__thread Launch *launch;
 
-std::string text(Site site) {
-    const char *name = strrchr(site.file, '/');
-    return std::string(site.what) + " (" + (name ? name + 1 : site.file) + ":" + std::to_string(site.line) + ")";
-}
-
-bool same(Site a, Site b) { return a.line == b.line && !strcmp(a.what, b.what) && !strcmp(a.file, b.file); }
+bool same(const char *a, const char *b) { return a == b || !strcmp(a, b); }
+bool same(Site a, Site b) { return a.line == b.line && same(a.what, b.what) && same(a.file, b.file); }
 
 uint64_t next_random() {
     // splitmix64
@@ -101,14 +53,13 @@ template <class T> void shuffle_turns(std::vector<T> &turns) {
 void set_error(std::string what) {
     if (launch->failed) return;
     launch->failed = true;
-    Place at = launch->threads[0].place;
-    launch->error = std::string(launch->kernel->name) + ", block (" + std::to_string(at.block.x) + ", " +
-                    std::to_string(at.block.y) + "): " + what;
+    launch->error = std::string(launch->kernel->name) + ", block " + text(launch->block) + ": " + what;
 }
 
 void leave() { dovetail_switch(&launch->self->stack, launch->scheduler); }
 
 void wait(Site site, State state) {
+    settle();
     launch->self->site = site;
     launch->self->state = state;
     leave();
@@ -116,6 +67,7 @@ void wait(Site site, State state) {
 
 void start() {
     launch->kernel->run(launch->args);
+    settle();
     launch->self->state = DONE;
     launch->n_live--;
     leave();
@@ -124,10 +76,11 @@ void start() {
 
 char *stack_of(unsigned i) { return launch->stacks + STACK_BYTES * i; }
 
-void prepare(unsigned i, uint3 block, uint3 grid) {
+void prepare(unsigned i) {
     Thread &thread = launch->threads[i];
-    thread.place = {{i, 0, 0}, block, {launch->n_threads, 1, 1}, grid};
+    thread.index = i;
     thread.state = RUNS;
+    thread.site = {nullptr, nullptr, 0};
     memcpy(stack_of(i), &STACK_END, sizeof STACK_END);
     // Stacks begin at different places of a page, or they would share a few sets of the cache.
     char *top = stack_of(i) + STACK_BYTES - 64 - i % 32 * 128;
@@ -171,14 +124,14 @@ bool open_barrier() {
     }
     for (Thread &thread : launch->threads)
         if (thread.state == WAITS_FOR_BLOCK) thread.state = RUNS;
+    barrier_opened();
     return true;
 }
 
-bool run_block(uint3 block, uint3 grid) {
-    launch->shared_used = 0;
-    launch->variables.clear();
+bool run_block() {
+    block_begins();
     launch->n_live = launch->n_threads;
-    for (unsigned i = 0; i < launch->n_threads; i++) prepare(i, block, grid);
+    for (unsigned i = 0; i < launch->n_threads; i++) prepare(i);
     while (launch->n_live > 0) {
         if (launch->order) shuffle_turns(launch->turns);
         bool ran = false;
@@ -187,7 +140,6 @@ bool run_block(uint3 block, uint3 grid) {
             if (thread.state != RUNS) continue;
             ran = true;
             launch->self = &thread;
-            place = &thread.place;
             dovetail_switch(&launch->scheduler, thread.stack);
             if (launch->failed) return false;
         }
@@ -243,6 +195,7 @@ std::string run(const Kernel *kernel, uint3 grid, unsigned threads, const void *
     launch = owner.launch.get();
     launch->kernel = kernel;
     launch->args = args;
+    launch->grid = grid;
     launch->n_threads = threads;
     launch->order = order;
     launch->random = order;
@@ -254,36 +207,59 @@ std::string run(const Kernel *kernel, uint3 grid, unsigned threads, const void *
     for (unsigned y = 0; y < grid.y; y++)
         for (unsigned x = 0; x < grid.x; x++) blocks.push_back({x, y, 0});
     if (order) shuffle_turns(blocks);
-    for (uint3 block : blocks)
-        if (!run_block(block, grid)) return launch->error;
-    return "";
+    launch->error.clear();
+    launch_begins();
+    for (uint3 block : blocks) {
+        launch->block = block;
+        if (!run_block()) break;
+    }
+    launch_ended();
+    return launch->error;
 }
 
 } // namespace
 
-void fail(const char *what) {
-    Site site = launch->self->site;
-    set_error(std::string(what) + ": " + text(site));
+std::string text(Site site) {
+    const char *name = strrchr(site.file, '/');
+    return std::string(site.what) + " (" + (name ? name + 1 : site.file) + ":" + std::to_string(site.line) + ")";
+}
+
+std::string text(uint3 block) { return "(" + std::to_string(block.x) + ", " + std::to_string(block.y) + ")"; }
+
+void fail(std::string what) {
+    const Thread &self = *launch->self;
+    set_error("thread " + std::to_string(self.index) + " " + what + (self.site.what ? ", after " + text(self.site) : ""));
     leave();
     __builtin_trap();
 }
 
+void no_such_lane() { fail("shuffles with a lane that is not in its mask"); }
+
+unsigned thread_x() { return launch->self->index; }
+unsigned block_x() { return launch->block.x; }
+unsigned block_y() { return launch->block.y; }
+unsigned block_dim() { return launch->n_threads; }
+unsigned grid_x() { return launch->grid.x; }
+unsigned grid_y() { return launch->grid.y; }
+
 void barrier(Site site) { wait(site, WAITS_FOR_BLOCK); }
 
 void collective(Site site, unsigned mask, void *mine, void (*exchange)(void **lanes, unsigned mask)) {
+    settle();
     Thread *self = launch->self;
-    unsigned lane = self->place.thread.x % 32;
+    unsigned lane = self->index % 32;
     Thread *warp = self - lane;
     self->site = site;
     self->mask = mask;
     self->mine = mine;
-    if (!(mask >> lane & 1)) fail("a lane is not in the mask of its own");
+    if (!(mask >> lane & 1)) fail("is not in its own mask");
     void *lanes[32] = {};
-    for (unsigned i = 0; i < 32; i++) {
+    lanes[lane] = mine;
+    // From the next lane on, who is the likeliest to be missing.
+    for (unsigned i = (lane + 1) % 32; i != lane; i = (i + 1) % 32) {
         if (!(mask >> i & 1)) continue;
         const Thread &other = warp[i];
-        bool here = i == lane || (other.state == WAITS_FOR_LANES && other.mask == mask && same(other.site, site));
-        if (!here) {
+        if (other.state != WAITS_FOR_LANES || other.mask != mask || !same(other.site, site)) {
             wait(site, WAITS_FOR_LANES);
             return;
         }
@@ -292,21 +268,7 @@ void collective(Site site, unsigned mask, void *mine, void (*exchange)(void **la
     exchange(lanes, mask);
     for (unsigned i = 0; i < 32; i++)
         if (mask >> i & 1) warp[i].state = RUNS;
-}
-
-void *shared(const void *key, unsigned bytes) {
-    for (const Variable &variable : launch->variables)
-        if (variable.key == key) return variable.start;
-    unsigned start = (launch->shared_used + 15) / 16 * 16;
-    if (start + bytes > SHARED_BYTES) {
-        launch->self->site = {"__shared__", "", 0};
-        fail("more than 48 KB of shared memory");
-    }
-    launch->shared_used = start + bytes;
-    char *memory = launch->shared + start;
-    for (unsigned i = 0; i < bytes; i++) memory[i] = (char)(NOT_WRITTEN >> i % 2 * 8);
-    launch->variables.push_back({key, memory});
-    return memory;
+    lanes_met(self->index / 32);
 }
 
 // The order of a lane's values in the fragments stands in `common.cuh`.

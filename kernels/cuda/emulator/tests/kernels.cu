@@ -20,7 +20,7 @@ struct test_reduce_args {
     float *sum;     // (gridDim.y, gridDim.x)
 };
 
-template <int THREADS> __device__ float block_sum(float x) {
+template <int THREADS> __device__ float tree_sum(float x) {
     __shared__ float part[THREADS];
     part[threadIdx.x] = x;
     __syncthreads();
@@ -33,7 +33,7 @@ template <int THREADS> __device__ float block_sum(float x) {
 
 template <int THREADS> __device__ void reduce(test_reduce_args a) {
     u32 block = blockIdx.y * gridDim.x + blockIdx.x;
-    float sum = block_sum<THREADS>(a.x[block * THREADS + threadIdx.x]);
+    float sum = tree_sum<THREADS>(a.x[block * THREADS + threadIdx.x]);
     if (threadIdx.x == 0) a.sum[block] = sum;
 }
 
@@ -100,33 +100,79 @@ extern "C" __global__ void test_half(HalfArgs a) {
 }
 
 struct WrongArgs {
-    u32 *out;
+    u32 *out; // (64)
     u32 how;
     u32 unused;
 };
 
+// In the order of tests/emulator.rs.
 extern "C" __global__ void test_wrong(WrongArgs a) {
     __shared__ float part[64];
-    if (a.how == 0) { // a barrier that half of the block reaches, while the others wait elsewhere
-        if (threadIdx.x < 32) __syncthreads();
+    __shared__ u32 arrived_before;
+    const u32 i = threadIdx.x, block = blockIdx.x;
+    switch (a.how) {
+    case 0: // half of the block at another barrier
+        if (i < 32) __syncthreads();
         else
             __syncthreads();
-    } else if (a.how == 1) { // lanes of the mask that do not come
-        if (threadIdx.x != 7) a.out[threadIdx.x] = __shfl_xor_sync(0xffffffffu, threadIdx.x, 1);
-    } else if (a.how == 2) { // allowed: who has returned is not waited for
-        if (threadIdx.x >= 32) return;
+        break;
+    case 1: // a lane of the mask does not come
+        if (i != 7) part[i] = __shfl_xor_sync(0xffffffffu, i, 1);
+        break;
+    case 2: // who has returned is not waited for
+        if (i >= 32) return;
         __syncthreads();
-        a.out[threadIdx.x] = threadIdx.x;
-    } else if (a.how == 3) { // not in its own mask
+        break;
+    case 3: // not in its own mask
         __syncwarp(0x7fffffffu);
-    } else if (a.how == 4) { // reads what was not written
-        a.out[threadIdx.x] = part[threadIdx.x] == part[threadIdx.x];
-    } else if (a.how == 5) { // a race: one warp reads what another writes
-        part[threadIdx.x] = threadIdx.x;
-        a.out[threadIdx.x] = (u32)part[threadIdx.x ^ 32] == (threadIdx.x ^ 32);
-    } else { // all threads need more than there is
+        break;
+    case 4: // reads what was not written
+        if (block == 0) a.out[i] = part[i] == part[i];
+        break;
+    case 5: // one warp reads what another writes
+        part[i] = i;
+        part[i] += part[i ^ 32];
+        break;
+    case 6: {
         __shared__ float large[12288];
-        large[threadIdx.x] = 1;
-        part[threadIdx.x] = 1;
+        large[i] = 1;
+        part[i] = 1;
+        break;
+    }
+    case 7:
+        a.out[64 + i] = 1;
+        break;
+    case 8:
+        part[64 + i] = 1;
+        break;
+    case 9:
+        *(u32 *)(u64)(16 + 4 * i) = 1;
+        break;
+    case 10:
+        *(u64 *)(a.out + 1) = 1;
+        break;
+    case 11: // blocks write to the same place
+        a.out[i] = block;
+        break;
+    case 12:
+        a.out[i] = 1;
+        break;
+    case 13: // one lane reads what another writes
+        part[i] = i;
+        part[i] += part[i ^ 1];
+        break;
+    case 14:
+        part[i] = i;
+        __syncwarp();
+        a.out[0] = part[i ^ 1] >= 0 ? 1 : 0;
+        break;
+    default: // the last block to arrive adds what others wrote
+        if (i >= 30) return;
+        a.out[30 * block + i] = i;
+        __threadfence();
+        __syncthreads();
+        if (i == 0) arrived_before = atomicAdd(&a.out[60], 1u) - 7;
+        __syncthreads();
+        if (arrived_before == gridDim.x - 1) a.out[i] += a.out[30 + i];
     }
 }

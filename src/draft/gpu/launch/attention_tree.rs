@@ -135,7 +135,7 @@ pub fn attention_tree(a: &AttentionTree) -> Launch {
     };
     let kernel = match head_dim {
         ..=64 => "attention_tree_64",
-        ..=128 => "attention_tree_128",
+        65..=128 => "attention_tree_128",
         _ => "attention_tree_256",
     };
     // No more blocks than there are keys for.

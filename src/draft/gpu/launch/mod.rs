@@ -24,6 +24,7 @@ use bytemuck::{NoUninit, Pod, Zeroable};
 /// Most rows of a pass.
 pub const MAX_ROWS: usize = 64;
 /// No node, no row.
+#[cfg(test)]
 pub const NONE: u32 = u32::MAX;
 
 /// What the rows of a pass are: see `common.cuh`.

@@ -5,15 +5,11 @@
 use crate::draft::gpu::device::{Device, Launch};
 use crate::error::{Error, Result};
 use crate::ring::Region;
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
-use std::ptr::NonNull;
+use cuda_emulator::Memory;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
-
-/// Where memory of a GPU begins.
-const ALIGNMENT: usize = 256;
 
 /// Kernels on the CPU, and a thread that runs them.
 pub struct Emulated {
@@ -119,7 +115,7 @@ impl Device for Emulated {
 
     fn share(&mut self, bytes: usize) -> Result<(Region, u64)> {
         let memory = self.zeros(bytes);
-        let (start, address) = (memory.start, memory.address());
+        let (start, address) = (memory.start(), memory.address());
         // SAFETY: zeros, aligned to more than 128, which live as long as the longest of their owners.
         Ok((unsafe { Region::new(start, bytes, Box::new(memory)) }, address))
     }
@@ -226,37 +222,6 @@ fn word<'a>(address: u64) -> &'a AtomicU32 {
     unsafe { AtomicU32::from_ptr(address as *mut u32) }
 }
 
-/// Zeros that begin where a GPU's memory would.
-struct Memory {
-    start: NonNull<u8>,
-    layout: Layout,
-}
-
-// SAFETY: it is only an address and a size; who uses the memory is said where it is used.
-unsafe impl Send for Memory {}
-// SAFETY: as above.
-unsafe impl Sync for Memory {}
-
-impl Memory {
-    fn new(bytes: usize) -> Memory {
-        let layout = Layout::from_size_align(bytes.max(1), ALIGNMENT).expect("a size that fits");
-        // SAFETY: the size is not 0.
-        let start = NonNull::new(unsafe { alloc_zeroed(layout) });
-        Memory { start: start.unwrap_or_else(|| handle_alloc_error(layout)), layout }
-    }
-
-    fn address(&self) -> u64 {
-        self.start.as_ptr() as u64
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // SAFETY: it was allocated with this layout, and this is its last owner.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) };
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -285,7 +250,7 @@ mod tests {
         let mut device = Emulated::new(1);
         let x = Buffer::of(&mut device, &[1.0f32; 100]).unwrap();
         let y = Buffer::new(&mut device, 100).unwrap();
-        assert_eq!(x.address() % ALIGNMENT as u64, 0);
+        assert_eq!(x.address() % 256, 0);
         let work = device.record(&[add(x, y, y), add(y, y, y)]).unwrap();
         device.run(work).unwrap();
         assert_eq!(y.read(&mut device).unwrap(), [2.0; 100]);
