@@ -116,7 +116,7 @@ impl Matrix {
         let columns = parts[0].n_cols();
         let rows = parts.iter().map(|part| part.n_rows()).sum();
         let matrix = Matrix::zeros(device, store, rows, columns)?;
-        let mut first = 0;
+        let mut first = 0usize;
         for part in parts {
             assert!(first.is_multiple_of(TILE_ROWS) && part.n_cols() == columns, "parts have whole tiles");
             let rows = part.bytes().chunks_exact(part.bytes().len() / part.n_rows());
