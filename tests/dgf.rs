@@ -8,12 +8,12 @@ use common::drafter::{SHAPES, Shape, errors_of_guesses};
 use common::gguf::Parts;
 use common::naive::Rounding;
 use common::random::Random;
-use common::tiny::{N_CTX, N_VOCAB, RMS_EPS, Tiny, random_tensor, tiny, types};
+use common::tiny::{N_CTX, N_VOCAB, tiny, types};
 use common::{load, open_drafter, real_model};
 use dovetail::draft::{self, Drafter, Guesser, Placement, Setup, SpecType};
 use dovetail::gguf::{Array, Value};
 use dovetail::spec::Speculation;
-use dovetail::tree::{Growth, Tree};
+use dovetail::tree::Tree;
 use dovetail::{Model, Result, Sampling, Session, SessionOptions};
 use dovetail_kernels::cpu::Team;
 use std::path::Path;
@@ -259,7 +259,8 @@ fn wrong_files_are_refused() {
     ] {
         assert!(message.contains(part) && !message.contains('\n'), "{message}");
     }
-    let setup = Setup { target: &target, n_ctx: 9, threads: 1, path: None, placement: Placement::CPU };
+    let setup =
+        Setup { target: &target, n_ctx: 9, threads: 1, path: None, placement: Placement::CPU };
     let error = (draft::kind("dgf").unwrap().open)(&setup).err().expect("no file").to_string();
     assert!(error.contains("-md FILE"), "{error}");
     let other = Arc::new(tiny("f16").parts().load().unwrap());
@@ -309,7 +310,8 @@ fn the_shipped_drafters_guess_as_pytorch_does() {
         let width = features.len() / last;
         let path = format!("models/SmolLM2-135M-Instruct.{name}.dgf.gguf");
         let path = Some(Path::new(&path));
-        let setup = Setup { target: &target, n_ctx: 64, threads: 2, path, placement: Placement::CPU };
+        let setup =
+            Setup { target: &target, n_ctx: 64, threads: 2, path, placement: Placement::CPU };
         let mut drafter = (draft::kind("dgf").unwrap().open)(&setup).unwrap();
         let team = &mut Team::new(2);
         let mut grow = |growth: &str| {
@@ -358,7 +360,13 @@ fn damaged_files_cause_no_panic() {
             bytes.truncate(random.below(head) + head / 2);
         }
         std::fs::write(file.path(), &bytes).unwrap();
-        let setup = Setup { target: &target, n_ctx: 64, threads: 1, path: Some(file.path()), placement: Placement::CPU };
+        let setup = Setup {
+            target: &target,
+            n_ctx: 64,
+            threads: 1,
+            path: Some(file.path()),
+            placement: Placement::CPU,
+        };
         let Ok(mut drafter) = (draft::kind("dgf").unwrap().open)(&setup) else {
             refused += 1;
             continue;
@@ -438,7 +446,13 @@ impl Drafter for Witness {
 /// The likeliest text of a target, and what its drafter is told and guesses meanwhile.
 fn watched(target: &Path, drafter: &Path) -> (Vec<u32>, Seen) {
     let target = Arc::new(load(target).unwrap());
-    let setup = Setup { target: &target, n_ctx: N_CTX as usize, threads: 2, path: Some(drafter), placement: Placement::CPU };
+    let setup = Setup {
+        target: &target,
+        n_ctx: N_CTX as usize,
+        threads: 2,
+        path: Some(drafter),
+        placement: Placement::CPU,
+    };
     let seen = Arc::new(Mutex::default());
     let drafter = (draft::kind("dgf").unwrap().open)(&setup).unwrap();
     let witness = Box::new(Witness { drafter, seen: Arc::clone(&seen) });

@@ -72,7 +72,8 @@ fn another_vocabulary_is_refused_with_its_token() {
         N_VOCAB - 3
     );
     assert!(error.ends_with(&text), "{error}");
-    let setup = Setup { target: &model, n_ctx: 9, threads: 1, path: None, placement: Placement::CPU };
+    let setup =
+        Setup { target: &model, n_ctx: 9, threads: 1, path: None, placement: Placement::CPU };
     let error = (draft::kind("lm").unwrap().open)(&setup).err().expect("no file").to_string();
     assert_eq!(error, "--spec-type lm needs the drafter's file; name it with -md FILE");
 }

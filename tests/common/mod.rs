@@ -55,7 +55,8 @@ pub fn open_drafter(
 ) -> dovetail::Result<Box<dyn Drafter>> {
     let file = parts.write();
     let n_ctx = tiny::N_CTX as usize;
-    let setup = Setup { target, n_ctx, threads: 2, path: Some(file.path()), placement: Placement::CPU };
+    let setup =
+        Setup { target, n_ctx, threads: 2, path: Some(file.path()), placement: Placement::CPU };
     (draft::kind(kind).unwrap().open)(&setup)
 }
 

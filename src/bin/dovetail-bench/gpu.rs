@@ -12,7 +12,7 @@ use dovetail::tree::{Growth, Tree};
 use dovetail::{Error, LoadOptions, Model, Result};
 use dovetail_kernels::cpu::Team;
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -91,13 +91,21 @@ pub fn run(o: &Options) -> Result<()> {
         println!("| {what} | {:.1} |", us(time));
     }
     if !products.is_empty() {
-        println!("\n| weights | matrix | rows | us | GB/s | share of a copy |\n|---|---|---:|---:|---:|---:|");
+        println!(
+            "\n| weights | matrix | rows | us | GB/s | share of a copy |\n|---|---|---:|---:|---:|---:|"
+        );
     }
     for p in products {
         let rate = p.bytes as f64 / p.time.as_secs_f64();
         println!(
             "| {} | {} x {} | {} | {:.1} | {:.0} | {:.2} |",
-            p.store, p.rows, p.columns, p.n, us(p.time), rate / 1e9, rate / copy
+            p.store,
+            p.rows,
+            p.columns,
+            p.n,
+            us(p.time),
+            rate / 1e9,
+            rate / copy
         );
     }
     if let Some((gpu, cpu)) = rounds {
@@ -108,8 +116,9 @@ pub fn run(o: &Options) -> Result<()> {
 }
 
 /// Seconds of a round on the GPU and on the CPU, medians.
-fn rounds(o: &Options, model: &PathBuf, path: &PathBuf) -> Result<(f64, f64)> {
-    let target = Arc::new(Model::load(model, LoadOptions { threads: 2, ..LoadOptions::default() })?);
+fn rounds(o: &Options, model: &Path, path: &Path) -> Result<(f64, f64)> {
+    let target =
+        Arc::new(Model::load(model, LoadOptions { threads: 2, ..LoadOptions::default() })?);
     let mut times = [0.0; 2];
     for (time, device) in times.iter_mut().zip([DraftDevice::Gpu(Some(o.gpu)), DraftDevice::Cpu]) {
         let placement = Placement { device, growth: Some(o.tree), ..Placement::default() };

@@ -183,7 +183,9 @@ impl Drafter for Dgf {
         tree: &mut Tree,
         team: &mut Team,
     ) -> Result<()> {
-        if let Some(spoken) = self.spoken.as_mut().and_then(|spoken| spoken.is_due().then_some(spoken)) {
+        if let Some(spoken) =
+            self.spoken.as_mut().and_then(|spoken| spoken.is_due().then_some(spoken))
+        {
             self.file.add_tokens(spoken.tokens(), &self.target, self.threads)?;
         }
         let last = tokens.len() - 1;

@@ -34,7 +34,9 @@ pub struct Found {
 pub fn list() -> std::result::Result<Vec<Found>, String> {
     // SAFETY: it loads the driver's library and lets go of it.
     if !unsafe { sys::is_culib_present() } {
-        return Err("no CUDA driver (libcuda) was found; install NVIDIA's driver to draft on a GPU".into());
+        return Err(
+            "no CUDA driver (libcuda) was found; install NVIDIA's driver to draft on a GPU".into(),
+        );
     }
     let failed = |error: DriverError| format!("the CUDA driver does not work: {}", reason(error));
     result::init().map_err(failed)?;
@@ -67,7 +69,10 @@ fn look(ordinal: i32) -> std::result::Result<Found, DriverError> {
     let mode = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_MODE)?;
     let prohibited = sys::CUcomputemode_enum::CU_COMPUTEMODE_PROHIBITED as i32;
     let unusable = if capability < CAPABILITY {
-        Some(format!("compute capability {}.{}; 7.5 or newer is needed", capability.0, capability.1))
+        Some(format!(
+            "compute capability {}.{}; 7.5 or newer is needed",
+            capability.0, capability.1
+        ))
     } else if !maps {
         Some("it cannot read the host's memory".to_owned())
     } else if mode == prohibited {
@@ -251,9 +256,9 @@ impl Cuda {
         let mut graph = std::ptr::null_mut();
         // SAFETY: it is destroyed below, once.
         unsafe { sys::cuGraphCreate(&mut graph, 0) }.result()?;
-        let added = launches.iter().try_fold(None, |before, launch| {
-            self.add(graph, before, launch).map(Some)
-        });
+        let added = launches
+            .iter()
+            .try_fold(None, |before, launch| self.add(graph, before, launch).map(Some));
         // SAFETY: a graph of the driver's; what is made of it lives on without it.
         let (work, destroyed) = unsafe {
             let work = added

@@ -11,9 +11,7 @@
 //! weights, the one that reads them divides by their length.
 
 use super::device::{Buffer, Device, Launch};
-use super::launch::attention_tree::{
-    AttentionScratch, AttentionTree, attention_tree, splits_for,
-};
+use super::launch::attention_tree::{AttentionScratch, AttentionTree, attention_tree, splits_for};
 use super::launch::fuse::{Sources, fuse};
 use super::launch::grow::{Grow, GrowthState, grow};
 use super::launch::matmul::{Epilogue, HalfRows, Hidden, Squares, matmul};
@@ -236,7 +234,9 @@ impl Forward {
             _ => (Features::Plain(b.feature), c.n_embd),
         };
         let sizes = [width, *taps, c.n_embd];
-        out.push(receive(rows, *verdicts, b.taken, sizes, c.rms_eps, b.rows, b.growth, b.sent, features));
+        out.push(receive(
+            rows, *verdicts, b.taken, sizes, c.rms_eps, b.rows, b.growth, b.sent, features,
+        ));
         if let (Some((matrix, _)), Some(states)) = (&network.features, b.states) {
             let store = Epilogue::Store(b.feature);
             out.push(matmul(rows, n, &[(matrix, states)], None, None, store));
@@ -279,7 +279,17 @@ impl Forward {
         let Forward { config: c, b, multiprocessors, .. } = self;
         let (shape, pairs) = (shape(c), c.rope.frequencies.len());
         let Buffers { qkv, turns, rows, queries, .. } = *b;
-        out.push(rope_kv(&RopeKv { shape, max_rows, qkv, turns, pairs, rows, queries, keys, values }));
+        out.push(rope_kv(&RopeKv {
+            shape,
+            max_rows,
+            qkv,
+            turns,
+            pairs,
+            rows,
+            queries,
+            keys,
+            values,
+        }));
         out.push(attention_tree(&AttentionTree {
             shape,
             max_rows,
@@ -325,8 +335,7 @@ impl Buffers {
         let (c, multiprocessors) = (&file.config, device.multiprocessors());
         let (h, shape) = (c.n_embd, shape(c));
         let (q_width, kv_width) = (c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim);
-        let floats =
-            |device: &mut dyn Device, width: usize| Buffer::new(device, MAX_ROWS * width);
+        let floats = |device: &mut dyn Device, width: usize| Buffer::new(device, MAX_ROWS * width);
         let halves = |device: &mut dyn Device, stride: usize| -> Result<HalfRows> {
             Ok(HalfRows { buffer: Buffer::new(device, MAX_ROWS * stride)?, stride })
         };

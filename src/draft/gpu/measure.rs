@@ -62,7 +62,9 @@ pub fn products(cuda: &mut Cuda, width: usize, n_ff: usize) -> Result<Vec<Produc
     const BYTES: usize = 512 << 20;
     let mut rates = Vec::new();
     for store in [Store::F16, Store::Q8, Store::Q4] {
-        for (rows, columns) in [(3 * width, width), (width, width), (2 * n_ff, width), (width, n_ff)] {
+        for (rows, columns) in
+            [(3 * width, width), (width, width), (2 * n_ff, width), (width, n_ff)]
+        {
             let one = Matrix::zeros(cuda, store, rows, columns)?;
             let copies = (BYTES / one.bytes()).clamp(1, 256);
             let mut matrices = vec![one];
@@ -74,9 +76,8 @@ pub fn products(cuda: &mut Cuda, width: usize, n_ff: usize) -> Result<Vec<Produc
             let out = Buffer::new(cuda, MAX_ROWS * rows)?;
             for n in [1, 8, 16, 32] {
                 let count = Buffer::of(cuda, &[n as u32])?;
-                let launch = |matrix| {
-                    matmul(n, count, &[(matrix, input)], None, None, Epilogue::Store(out))
-                };
+                let launch =
+                    |matrix| matmul(n, count, &[(matrix, input)], None, None, Epilogue::Store(out));
                 let launches: Vec<Launch> = matrices.iter().map(launch).collect();
                 let work = cuda.record(&launches)?;
                 let time = time(cuda, work, copies)?;

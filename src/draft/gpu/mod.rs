@@ -88,7 +88,9 @@ impl GpuDrafter {
         let file = File::native(setup.file("dgf")?, setup.target)?;
         let h = file.config.n_embd;
         let shape = VerdictShape::new(file.width, h).ok_or_else(|| {
-            Error::Unsupported(format!("a drafter {h} wide runs on the CPU; the GPU takes multiples of 8"))
+            Error::Unsupported(format!(
+                "a drafter {h} wide runs on the CPU; the GPU takes multiples of 8"
+            ))
         })?;
         let verdicts = Layout::new(SLOTS, shape.slot_bytes());
         let proposals = Layout::new(SLOTS, Proposals::SLOT_BYTES);

@@ -121,7 +121,9 @@ impl Block {
     fn upload(device: &mut dyn Device, layer: &Layer, h: usize) -> Result<Block> {
         let [q, k, v] = &layer.qkv;
         if q.n_cols() != h {
-            return Err(Error::Unsupported("attention that reads a wider row runs on the CPU".into()));
+            return Err(Error::Unsupported(
+                "attention that reads a wider row runs on the CPU".into(),
+            ));
         }
         Ok(Block {
             normed: layer.attn_norm.is_some(),

@@ -118,7 +118,10 @@ impl Matrix {
         let matrix = Matrix::zeros(device, store, rows, columns)?;
         let mut first = 0usize;
         for part in parts {
-            assert!(first.is_multiple_of(TILE_ROWS) && part.n_cols() == columns, "parts have whole tiles");
+            assert!(
+                first.is_multiple_of(TILE_ROWS) && part.n_cols() == columns,
+                "parts have whole tiles"
+            );
             let rows = part.bytes().chunks_exact(part.bytes().len() / part.n_rows());
             matrix.write_rows(device, first, part.ty(), &rows.collect::<Vec<_>>())?;
             first += part.n_rows();
@@ -210,14 +213,12 @@ fn encode(store: Store, ty: &TypeInfo, rows: &[&[u8]], columns: usize) -> Tiles 
     let weights = tiles.weights.par_chunks_exact_mut(n * TILE_BYTES);
     let rows = rows.par_chunks(TILE_ROWS);
     match store {
-        Store::F16 => weights
-            .zip(rows)
-            .zip(&mut none)
-            .for_each(|((weights, rows), none)| encode_tiles(store, ty, rows, columns, weights, none)),
-        _ => weights
-            .zip(rows)
-            .zip(tiles.scales.par_chunks_exact_mut(n * scales))
-            .for_each(|((weights, rows), out)| encode_tiles(store, ty, rows, columns, weights, out)),
+        Store::F16 => weights.zip(rows).zip(&mut none).for_each(|((weights, rows), none)| {
+            encode_tiles(store, ty, rows, columns, weights, none)
+        }),
+        _ => weights.zip(rows).zip(tiles.scales.par_chunks_exact_mut(n * scales)).for_each(
+            |((weights, rows), out)| encode_tiles(store, ty, rows, columns, weights, out),
+        ),
     }
     tiles
 }

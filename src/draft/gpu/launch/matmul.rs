@@ -160,7 +160,10 @@ pub fn matmul(
         (to.buffer.address(), to.stride as u32)
     };
     let mut hidden = |to: Hidden, norm: Buffer<f32>| {
-        assert!(to.states.len() >= rows * matrix.rows && norm.len() == matrix.rows, "hidden states");
+        assert!(
+            to.states.len() >= rows * matrix.rows && norm.len() == matrix.rows,
+            "hidden states"
+        );
         assert!(to.squares.len() >= rows * blocks, "sums of squares");
         (args.out16, args.out_stride) = half_rows(to.normed, matrix.rows);
         args.hidden = to.states.address();
@@ -270,7 +273,9 @@ mod tests {
             let terms = x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w));
             terms.fold((0.0, 0.0), |(sum, size), term| (sum + term, size + term.abs()))
         };
-        x.chunks_exact(columns).flat_map(|x| w.chunks_exact(columns).map(move |w| dot(x, w))).collect()
+        x.chunks_exact(columns)
+            .flat_map(|x| w.chunks_exact(columns).map(move |w| dot(x, w)))
+            .collect()
     }
 
     const F16: u32 = 1;
@@ -336,7 +341,9 @@ mod tests {
             let store = Epilogue::Store(out);
             run(device, &[matmul(1, one, &[(&matrix, input)], None, Some(n_out), store)]);
             let found = out.read(device).unwrap();
-            assert!(found[..50].iter().all(|y| !y.is_nan()) && found[50..].iter().all(|y| y.is_nan()));
+            assert!(
+                found[..50].iter().all(|y| !y.is_nan()) && found[50..].iter().all(|y| y.is_nan())
+            );
         }
     }
 
@@ -400,7 +407,10 @@ mod tests {
                 let close = |what: &str, found: &[f64], expected: &[f64]| {
                     let size = expected.iter().fold(0.0f64, |m, x| m.max(x.abs()));
                     for (i, (f, e)) in found.iter().zip(expected).enumerate() {
-                        assert!((f - e).abs() <= 3e-3 * size, "{what} {i}: {f}, not {e}, of {size}");
+                        assert!(
+                            (f - e).abs() <= 3e-3 * size,
+                            "{what} {i}: {f}, not {e}, of {size}"
+                        );
                     }
                     assert_eq!(found.len(), expected.len());
                 };
