@@ -5,6 +5,13 @@
 //! are fixed when it is recorded; how many rows a pass has, only the device knows, and blocks without work
 //! return at once.
 
+pub mod attention_tree;
+pub mod grow;
+pub mod rope_kv;
+#[cfg(test)]
+mod testing;
+pub mod topk;
+
 use super::device::{Buffer, Launch};
 use bytemuck::{NoUninit, Pod, Zeroable};
 
