@@ -1,5 +1,7 @@
 """The Python environment of the scripts that need packages, in Dovetail's cache directory."""
 
+import contextlib
+import fcntl
 import importlib
 import importlib.metadata
 import os
@@ -17,15 +19,29 @@ LLAMA_CPP = "llama-cpp-python==0.3.36"
 IK_LLAMA_CPP = "ik-llama-cpp-python==0.1.5"
 
 
+@contextlib.contextmanager
+def alone():
+    """One process at a time: two that install undo each other's work."""
+    try:
+        CACHE.mkdir(parents=True, exist_ok=True)
+        file = open(CACHE / "python.lock", "w")
+    except OSError as error:
+        sys.exit(f"error: cannot make {ENVIRONMENT}: {error}")
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def enter():
     """Runs the script again with the environment's Python, unless that is the one running."""
     if pathlib.Path(sys.prefix).resolve() == ENVIRONMENT.resolve():
         return
     python = ENVIRONMENT / "bin" / "python"
-    if not python.exists():
-        made = subprocess.run([sys.executable, "-m", "venv", ENVIRONMENT], capture_output=True, text=True)
-        if made.returncode:
-            sys.exit(f"error: cannot make {ENVIRONMENT}; apt-get install -y python3-venv")
+    with alone():
+        if not python.exists():
+            made = subprocess.run([sys.executable, "-m", "venv", ENVIRONMENT], capture_output=True, text=True)
+            if made.returncode:
+                sys.exit(f"error: cannot make {ENVIRONMENT}; apt-get install -y python3-venv")
     os.execv(python, [python, *sys.argv])
 
 
@@ -34,12 +50,20 @@ def require(package, note="", *options):
 
     Nothing is imported: importing a peer may end the process.
     """
+    with alone():
+        return None if is_there(package) else install(package, note, options)
+
+
+def is_there(package):
     name, version = package.split("==")
+    importlib.invalidate_caches()
     try:
-        if importlib.metadata.version(name) == version:
-            return None
+        return importlib.metadata.version(name) == version
     except importlib.metadata.PackageNotFoundError:
-        pass
+        return False
+
+
+def install(package, note, options):
     print(f"installing {package} into {ENVIRONMENT}{note} …", file=sys.stderr)
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     outcome = subprocess.run([*pip, *options, package], capture_output=True, text=True)

@@ -11,12 +11,16 @@
 //! `dovetail-kernels`. The text depends on model, prompt, seed, sampling and the types of the cache
 //! alone: not on threads, instruction set, or how many tokens share a pass.
 
+// Unit tests use what integration tests do.
+#[cfg(test)]
+extern crate self as dovetail;
+
 pub mod draft;
 pub mod error;
 pub mod gguf;
 pub mod machine;
 pub mod model;
-mod ring;
+pub mod ring;
 pub mod sample;
 pub mod session;
 pub mod spec;

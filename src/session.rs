@@ -14,7 +14,7 @@
 //! # }
 //! ```
 
-use crate::draft::Setup;
+use crate::draft::{Placement, Setup};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::sample::{Sampler, Sampling};
@@ -148,7 +148,8 @@ impl Session {
     /// What a drafter for this session is opened with; `path` is its file.
     pub fn setup<'a>(&'a self, path: Option<&'a Path>) -> Setup<'a> {
         let (target, n_ctx) = (self.target.model(), self.n_ctx());
-        Setup { target, n_ctx, threads: self.target.threads(), path }
+        let placement = Placement::default();
+        Setup { target, n_ctx, threads: self.target.threads(), path, placement }
     }
 
     /// Counts and times of guessing since the last prompt.

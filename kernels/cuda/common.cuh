@@ -35,7 +35,7 @@ struct Rows {
     u64 mask[MAX_ROWS];
 };
 
-// What the host asks for with the last rows of a message.
+// What the host asks for with the last rows of a message: the beginning of what `grow` keeps.
 struct Asked {
     u32 depth;       // levels of the tree
     u32 width;       // guesses after a node, and nodes of a level, at most
@@ -114,6 +114,16 @@ __device__ __forceinline__ uint4 load_host(const void *p) {
                  : "l"(p)
                  : "memory");
     return v;
+}
+
+// Words that the host waits for and rings: see src/ring/mod.rs on ordering.
+__device__ __forceinline__ u32 load_word(const u32 *p) {
+    u32 x;
+    asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(x) : "l"(p) : "memory");
+    return x;
+}
+__device__ __forceinline__ void store_word(u32 *p, u32 x) {
+    asm volatile("st.release.sys.global.u32 [%0], %1;" : : "l"(p), "r"(x) : "memory");
 }
 
 #endif

@@ -17,7 +17,7 @@ struct Receive {
     const u8 *slots;
     u32 *sequence;       // messages taken, then blocks that have arrived
     Rows *rows;
-    Asked *asked;
+    Asked *asked;        // the beginning of a Growth
     f16 *sent;           // (rows, embedding)
     f16 *x;              // (rows, stride), or none
     float *feature;      // (rows, width), where x is none

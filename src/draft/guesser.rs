@@ -50,6 +50,16 @@ impl Guesser {
         self.growth
     }
 
+    /// Logarithm of the least probability of a path.
+    pub(crate) fn floor(&self) -> f32 {
+        self.floor
+    }
+
+    /// Whether guesses are drawn, not the likeliest.
+    pub(crate) fn draws(&self) -> bool {
+        self.drawing.is_some()
+    }
+
     /// Sets how large the next tree may grow.
     pub(crate) fn set_growth(&mut self, growth: Growth) {
         self.growth = growth;

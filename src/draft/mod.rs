@@ -15,15 +15,17 @@
 
 mod choice;
 mod dgf;
-mod gpu;
+pub mod gpu;
 mod guesser;
 mod lm;
 mod ngram;
+mod placement;
 mod shelf;
 
 pub use choice::{SpecType, choose};
 pub use guesser::{Guesser, Guesses};
 pub use ngram::NGram;
+pub use placement::{DraftDevice, Placement};
 
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, OpenOptions};
@@ -71,6 +73,16 @@ pub trait Drafter: Send {
         tree: &mut Tree,
         team: &mut Team,
     ) -> Result<()>;
+
+    /// Where it runs, for people.
+    fn place(&self) -> &str {
+        "on the CPU"
+    }
+
+    /// What people should know of something that it could help itself out of, once.
+    fn take_notice(&mut self) -> Option<String> {
+        None
+    }
 }
 
 /// A kind of drafter.
@@ -109,6 +121,8 @@ pub struct Setup<'a> {
     pub threads: usize,
     /// The drafter's file.
     pub path: Option<&'a Path>,
+    /// Where it is to run.
+    pub placement: Placement,
 }
 
 impl Setup<'_> {

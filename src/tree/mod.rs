@@ -68,7 +68,7 @@ impl Tree {
     }
 
     /// [`Tree::push`] with the logarithmic probability of the whole path, at most its parent's.
-    fn push_path(&mut self, parent: usize, token: u32, path: f32) -> Option<usize> {
+    pub(crate) fn push_path(&mut self, parent: usize, token: u32, path: f32) -> Option<usize> {
         if let Some(node) = self.child(parent, token) {
             self.log_probs[node] = self.log_probs[node].max(path);
             return Some(node);

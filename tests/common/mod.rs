@@ -4,6 +4,7 @@
 //! tiny.rs    small llama models with random weights, of any weight type and RoPE scaling
 //! answers.rs answers of a session
 //! bits.rs    logits as bits, token sequences, all made-up models
+//! drafter.rs made-up trained drafters, and what the formulas say they guess
 //! gguf.rs    a writer of GGUF files
 //! naive.rs   the textbook forward pass in double precision
 //! place.rs   a model file beside a cache directory
@@ -13,13 +14,14 @@
 
 pub mod answers;
 pub mod bits;
+pub mod drafter;
 pub mod gguf;
 pub mod naive;
 pub mod place;
 pub mod random;
 pub mod tiny;
 
-use dovetail::draft::{self, Drafter, Setup};
+use dovetail::draft::{self, Drafter, Placement, Setup};
 use dovetail::{LoadOptions, Model};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -53,7 +55,7 @@ pub fn open_drafter(
 ) -> dovetail::Result<Box<dyn Drafter>> {
     let file = parts.write();
     let n_ctx = tiny::N_CTX as usize;
-    let setup = Setup { target, n_ctx, threads: 2, path: Some(file.path()) };
+    let setup = Setup { target, n_ctx, threads: 2, path: Some(file.path()), placement: Placement::CPU };
     (draft::kind(kind).unwrap().open)(&setup)
 }
 

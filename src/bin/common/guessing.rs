@@ -1,7 +1,7 @@
 //! Flags that say who guesses, and the drafter they ask for.
 
 use clap::Args;
-use dovetail::draft::{self, SpecType};
+use dovetail::draft::{self, DraftDevice, Placement, Setup, SpecType};
 use dovetail::spec::{SpecSampling, Speculation};
 use dovetail::tree::Growth;
 use dovetail::{Result, Session};
@@ -37,6 +37,13 @@ pub struct Guessing {
     #[arg(long, value_name = "RULE", default_value = "matching")]
     #[arg(env = "DOVETAIL_SPEC_SAMPLING")]
     pub spec_sampling: SpecSampling,
+    /// Where a trained drafter runs: auto, on a GPU if one can be used; cpu; gpu; or gpu0, gpu1, … as
+    /// dovetail-run --list-devices counts
+    #[arg(long, value_name = "DEVICE", default_value = "auto", env = "DOVETAIL_DRAFT_DEVICE")]
+    pub draft_device: DraftDevice,
+    /// MiB of the GPU's memory that the drafter may take [default: all]
+    #[arg(long, value_name = "MIB", env = "DOVETAIL_VRAM_LIMIT")]
+    pub vram_limit: Option<usize>,
 }
 
 fn probability(text: &str) -> std::result::Result<f32, String> {
@@ -61,11 +68,16 @@ impl Guessing {
         // A shape that is asked for is had.
         let p_min = if self.tree.is_some() { 0.0 } else { row.p_min };
         let p_min = self.spec_draft_p_min.unwrap_or(p_min);
-        let drafter = (row.open)(&session.setup(path.as_deref()))?;
+        let drawn = self.spec_sampling == SpecSampling::Rejection;
+        let vram_limit = self.vram_limit.map(|mib| mib.saturating_mul(1 << 20));
+        let placement =
+            Placement { device: self.draft_device, vram_limit, growth: Some(growth), drawn };
+        let drafter = (row.open)(&Setup { placement, ..session.setup(path.as_deref()) })?;
+        let place = drafter.place().to_owned();
         let speculation =
             Speculation::new(drafter, growth).with_p_min(p_min).with_sampling(self.spec_sampling);
         let from = path.map(|path| format!(" from {}", path.display())).unwrap_or_default();
-        let line = format!("{}{from}, tree {growth}, p-min {p_min}", row.name);
+        let line = format!("{}{from} {place}, tree {growth}, p-min {p_min}", row.name);
         Ok(Some((speculation, line)))
     }
 }

@@ -4,6 +4,7 @@
 //! speed.rs       tokens per second, GB/s, share of the read bandwidth of the same run
 //! curve.rs       time of one pass by its number of rows
 //! ppl.rs         perplexity of a text, as llama.cpp defines it
+//! gpu.rs         what a GPU can do for a drafter
 //! spec.rs        plain and speculative decoding of the same prompts
 //! plot.rs        a picture of it
 //! ceilings.rs    what memory delivers and the integer units multiply
@@ -14,6 +15,7 @@
 mod argv;
 mod ceilings;
 mod curve;
+mod gpu;
 #[path = "../common/guessing.rs"]
 mod guessing;
 mod plot;
@@ -43,6 +45,8 @@ enum Command {
     Curve(curve::Options),
     /// Speculative against plain decoding of prompts: texts, acceptance, speed
     Spec(spec::Options),
+    /// A GPU: latency of the ring, speed of products, time of a drafter's rounds
+    Gpu(gpu::Options),
     /// Perplexity of a text: windows of --ctx-size tokens, the second half of each counted
     Ppl(ppl::Options),
 }
@@ -117,6 +121,7 @@ fn main() -> ExitCode {
         Command::Speed(options) => speed::run(&options),
         Command::Curve(options) => curve::run(&options),
         Command::Spec(options) => spec::run(&options),
+        Command::Gpu(options) => gpu::run(&options),
         Command::Ppl(options) => ppl::run(&options),
     };
     match outcome {

@@ -99,9 +99,8 @@ impl File {
     /// When the file cannot be read, is malformed, or belongs to another target.
     pub fn open(path: &Path, target: &Model, threads: usize) -> Result<File> {
         let mut file = File::read(path, target, threads, Repack::Memory)?;
-        if let (None, Some(tokens)) = (&file.head, &file.tokens) {
-            file.n_own = Some(tokens.len());
-            file.head = Some(target.head_of(tokens, threads)?);
+        if let Some(own) = file.own_tokens() {
+            file.head = Some(target.head_of(own, threads)?);
         }
         Ok(file)
     }
@@ -117,7 +116,11 @@ impl File {
     fn read(path: &Path, target: &Model, threads: usize, repack: Repack) -> Result<File> {
         let gguf = Gguf::open_with(path, OpenOptions::default())?;
         let header = Header::read(&gguf, target)?;
-        model::take(&gguf, threads, repack, |source| header.take(source))
+        let mut file = model::take(&gguf, threads, repack, |source| header.take(source))?;
+        if file.head.is_none() {
+            file.n_own = file.tokens.as_ref().map(Vec::len);
+        }
+        Ok(file)
     }
 
     /// The draft vocabulary of the file, if others can be added.

@@ -45,7 +45,7 @@ pub(super) const ROW: Row = Row {
     growth: Growth { depth: 6, width: 1, nodes: 7 },
     p_min: 0.25,
     file: FileFrom::Shelf,
-    open: |setup| Ok(Box::new(Dgf::open(setup)?)),
+    open: super::placement::open,
 };
 
 /// Most rows of a pass; a level of a tree never has more.
@@ -62,9 +62,6 @@ pub struct Dgf {
     entries: Entries,
     /// What the sequence adds to the draft vocabulary, if it can be added to.
     spoken: Option<Spoken>,
-    /// Whether a tree was grown since the last commit, and whether a commit came without one: a prompt.
-    grown: bool,
-    prompted: bool,
     threads: usize,
     /// The blocks' output for each node of the tree that was run: (nodes, H).
     outputs: Vec<f32>,
@@ -82,7 +79,7 @@ struct Rows {
 }
 
 impl Dgf {
-    fn open(setup: &Setup) -> Result<Dgf> {
+    pub fn open(setup: &Setup) -> Result<Dgf> {
         let path = setup.file(ROW.name)?;
         let kernels = Kernels::choose().map_err(Error::Invalid)?;
         let file = File::open(path, setup.target, setup.threads)?;
@@ -110,8 +107,6 @@ impl Dgf {
             },
             entries: Entries::new(file.width),
             spoken: file.own_tokens().map(|own| Spoken::new(own, setup.target.config().n_vocab)),
-            grown: false,
-            prompted: false,
             threads: setup.threads,
             outputs: vec![0.0; MAX_NODES * h],
             file,
@@ -168,8 +163,6 @@ impl Drafter for Dgf {
         team: &mut Team,
     ) -> Result<()> {
         let joins = self.entries.commit(first, tokens, features);
-        // The last round of an answer may do without a tree, for one token.
-        self.prompted |= !std::mem::take(&mut self.grown) && tokens.len() > 1;
         if let Some(spoken) = &mut self.spoken {
             if joins {
                 spoken.hear(0, &[]);
@@ -190,8 +183,7 @@ impl Drafter for Dgf {
         tree: &mut Tree,
         team: &mut Team,
     ) -> Result<()> {
-        self.grown = true;
-        if let Some(spoken) = self.spoken.as_ref().filter(|_| std::mem::take(&mut self.prompted)) {
+        if let Some(spoken) = self.spoken.as_mut().and_then(|spoken| spoken.is_due().then_some(spoken)) {
             self.file.add_tokens(spoken.tokens(), &self.target, self.threads)?;
         }
         let last = tokens.len() - 1;

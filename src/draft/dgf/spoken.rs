@@ -12,6 +12,9 @@ pub(in crate::draft) struct Spoken {
     known: Vec<bool>,
     /// Where each was first, ascending, and which it is.
     added: Vec<(usize, u32)>,
+    /// Whether a tree was grown since tokens were heard last, and whether some came without one: a prompt.
+    grown: bool,
+    prompted: bool,
 }
 
 impl Spoken {
@@ -19,11 +22,13 @@ impl Spoken {
     pub fn new(tokens: &[u32], n_vocab: usize) -> Spoken {
         let mut known = vec![false; n_vocab];
         tokens.iter().for_each(|token| known[*token as usize] = true);
-        Spoken { known, added: Vec::with_capacity(MOST) }
+        Spoken { known, added: Vec::with_capacity(MOST), grown: false, prompted: false }
     }
 
     /// The sequence has these tokens at positions `first..`, and nothing behind them.
     pub fn hear(&mut self, first: usize, tokens: &[u32]) {
+        // The last round of an answer may do without a tree, for one token.
+        self.prompted |= !std::mem::take(&mut self.grown) && tokens.len() > 1;
         while let Some((_, token)) = self.added.pop_if(|(position, _)| *position >= first) {
             self.known[token as usize] = false;
         }
@@ -35,6 +40,13 @@ impl Spoken {
         }
     }
 
+    /// Says that a tree is grown now, and asks whether it is the first behind a prompt: changing a vocabulary
+    /// in every round would cost more than it gains.
+    pub fn is_due(&mut self) -> bool {
+        self.grown = true;
+        std::mem::take(&mut self.prompted)
+    }
+
     /// The tokens.
     pub fn tokens(&self) -> impl Iterator<Item = u32> {
         self.added.iter().map(|(_, token)| *token)
@@ -44,6 +56,22 @@ impl Spoken {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tokens_are_due_behind_a_prompt() {
+        let mut spoken = Spoken::new(&[], 100);
+        spoken.hear(0, &[1, 2, 3]);
+        spoken.hear(3, &[4]);
+        assert!(spoken.is_due() && !spoken.is_due());
+        spoken.hear(4, &[5, 6]);
+        assert!(!spoken.is_due(), "a round is no prompt");
+        spoken.hear(6, &[7]);
+        spoken.hear(7, &[8]);
+        assert!(!spoken.is_due(), "nor is its last token");
+        spoken.hear(8, &[9]);
+        spoken.hear(9, &[1, 2]);
+        assert!(spoken.is_due());
+    }
 
     #[test]
     fn what_a_sequence_adds_depends_on_the_sequence_alone() {

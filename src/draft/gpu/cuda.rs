@@ -8,6 +8,7 @@ use cudarc::driver::{CudaContext, CudaGraph, CudaStream, DriverError, result, sy
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The first driver that reads our PTX, as `cuDriverGetVersion` counts: CUDA 12.1.
 const DRIVER: i32 = 12_010;
@@ -137,6 +138,44 @@ impl Cuda {
         })
     }
 
+    /// Frees all memory and work, of which nothing may be used any more.
+    pub(super) fn forget(&mut self) {
+        let context = self.context.clone();
+        context.record_err(context.bind_to_thread());
+        self.work.clear();
+        context.record_err(self.stream.synchronize());
+        for address in self.memory.drain(..) {
+            // SAFETY: allocated by this, and no work is left that uses it.
+            context.record_err(unsafe { result::free_sync(address) });
+        }
+        self.used_bytes = 0;
+    }
+
+    /// Bytes that a copy inside the GPU's memory reads and writes a second.
+    ///
+    /// # Errors
+    /// When the driver refuses it.
+    pub fn copy_rate(&mut self) -> Result<f64> {
+        const BYTES: usize = 1 << 30;
+        const TIMES: usize = 8;
+        let (from, to) = (self.alloc(BYTES)?, self.alloc(BYTES)?);
+        let mut best = 0.0f64;
+        for _ in 0..5 {
+            self.copies.synchronize().map_err(failed)?;
+            let start = Instant::now();
+            for _ in 0..TIMES {
+                // SAFETY: both were allocated above.
+                unsafe { result::memcpy_dtod_async(to, from, BYTES, self.copies.cu_stream()) }
+                    .map_err(failed)?;
+            }
+            self.copies.synchronize().map_err(failed)?;
+            let rate = (2 * TIMES * BYTES) as f64 / start.elapsed().as_secs_f64();
+            best = best.max(rate);
+        }
+        self.forget();
+        Ok(best)
+    }
+
     fn bind(&self) -> Result<()> {
         self.context.bind_to_thread().map_err(failed)
     }
@@ -189,6 +228,11 @@ impl Cuda {
 }
 
 impl Device for Cuda {
+    fn multiprocessors(&self) -> usize {
+        let attribute = sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+        self.context.attribute(attribute).map_or(1, |n| n as usize)
+    }
+
     fn alloc(&mut self, bytes: usize) -> Result<u64> {
         self.bind()?;
         let bytes = bytes.next_multiple_of(256).max(256);
@@ -277,17 +321,10 @@ impl Device for Cuda {
 
 impl Drop for Cuda {
     fn drop(&mut self) {
-        let context = self.context.clone();
-        context.record_err(context.bind_to_thread());
-        self.work.clear();
-        context.record_err(self.stream.synchronize());
+        self.forget();
         for module in self.modules.values() {
             // SAFETY: loaded by this, and its functions are used no more.
-            context.record_err(unsafe { result::module::unload(*module) });
-        }
-        for address in &self.memory {
-            // SAFETY: allocated by this, and no work is left that uses it.
-            context.record_err(unsafe { result::free_sync(*address) });
+            self.context.record_err(unsafe { result::module::unload(*module) });
         }
     }
 }

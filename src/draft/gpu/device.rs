@@ -11,6 +11,9 @@ use std::ops::Range;
 
 /// A GPU, and one queue of work on it.
 pub trait Device: Send {
+    /// How many blocks run side by side, at least.
+    fn multiprocessors(&self) -> usize;
+
     /// Bytes of its memory, all zero, as long as the device lives.
     ///
     /// # Errors
@@ -120,6 +123,12 @@ impl<T: NoUninit + AnyBitPattern> Buffer<T> {
     /// How many.
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// The same as words.
+    pub fn as_words(&self) -> Buffer<u32> {
+        let len = self.len * size_of::<T>() / size_of::<u32>();
+        Buffer { address: self.address, len, of: PhantomData }
     }
 
     /// A part of it.

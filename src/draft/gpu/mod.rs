@@ -1,8 +1,334 @@
-//! The drafter on a GPU.
+//! A trained drafter on a GPU: whole rounds run there without the host.
+//!
+//! ```text
+//! device.rs   what is needed of a GPU          cuda.rs  NVIDIA's driver
+//! weights.rs  matrices as the kernels read them
+//! network.rs  a drafter's weights on a device
+//! launch/     one kernel a file: the only place that launches
+//! forward.rs  a round as a list of launches
+//! ```
+//!
+//! The maths is `dgf`'s. What crosses the bus each way is a message in a [ring](crate::ring): the accepted
+//! path with its features, and the next tree. While the CPU verifies, the next round is queued already,
+//! behind a wait for the doorbell of the verdict:
+//!
+//! ```text
+//! CPU  … verify ── verdict ─┐                ┌─ tree ── verify … ── verdict ─┐
+//! GPU  (waits, queued)      └─ extend · grow ┘          (waits, queued)      └─ extend · grow …
+//! ```
+//!
+//! Any failure ends the drafter, never the text.
 
-#![allow(dead_code)] // until the drafter uses all of it
-
-pub mod device;
+mod cuda;
+mod device;
+mod forward;
 mod launch;
+pub mod measure;
+mod network;
+mod ptx;
 #[cfg(test)]
 mod tests;
+mod weights;
+
+use super::dgf::{Entries, File, ROW, Spoken};
+use super::{Drafter, Guesser, Setup};
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::ring::message::{MAX_ROWS, Proposals, VerdictShape, write_halves};
+use crate::ring::{Layout, Receiver, Sender};
+use crate::tree::{Growth, MAX_NODES, Tree};
+use device::Device;
+use dovetail_kernels::cpu::Team;
+use forward::{Forward, SHARE, Work};
+use launch::Slots;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use cuda::{Cuda, Found, list};
+
+/// Messages that a ring holds.
+const SLOTS: u32 = 4;
+/// How long the GPU may take for a round before it is given up.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The drafter. See the module.
+pub struct GpuDrafter {
+    target: Arc<Model>,
+    taps: Vec<usize>,
+    // Dropped before the rings, whose memory its work uses.
+    device: Box<dyn Device>,
+    forward: Forward,
+    verdicts: Sender,
+    proposals: Receiver,
+    /// Where the device sees the words of the rings.
+    doorbells: Doorbells,
+    shape: VerdictShape,
+    entries: Entries,
+    /// What the sequence adds to the draft vocabulary, if it can be added to.
+    spoken: Option<Spoken>,
+    /// The round that waits for the next message.
+    queued: Option<Work>,
+    embedding: Vec<f32>, // one row
+}
+
+/// Words that both sides see, in the device's addresses.
+struct Doorbells {
+    verdict_head: u64,
+    verdict_tail: u64,
+    proposals_head: u64,
+}
+
+impl GpuDrafter {
+    /// The drafter in the file at `path` on this device, and a first round to see that it works.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is of a kind that the GPU does not run, or the device has no room or
+    /// fails.
+    pub fn open(setup: &Setup, mut device: Box<dyn Device>) -> Result<GpuDrafter> {
+        let file = File::native(setup.file("dgf")?, setup.target)?;
+        let h = file.config.n_embd;
+        let shape = VerdictShape::new(file.width, h).ok_or_else(|| {
+            Error::Unsupported(format!("a drafter {h} wide runs on the CPU; the GPU takes multiples of 8"))
+        })?;
+        let verdicts = Layout::new(SLOTS, shape.slot_bytes());
+        let proposals = Layout::new(SLOTS, Proposals::SLOT_BYTES);
+        let (verdict_region, verdict_at) = device.share(verdicts.bytes())?;
+        let (proposals_region, proposals_at) = device.share(proposals.bytes())?;
+        let forward = Forward::new(
+            &mut *device,
+            &file,
+            setup,
+            slots(verdict_at, verdicts),
+            slots(proposals_at, proposals),
+        )?;
+        let mut drafter = GpuDrafter {
+            target: setup.target.clone(),
+            taps: file.taps.clone(),
+            device,
+            forward,
+            verdicts: Sender::new(verdict_region, verdicts),
+            proposals: Receiver::new(proposals_region, proposals),
+            doorbells: Doorbells {
+                verdict_head: verdict_at + verdicts.head_at() as u64,
+                verdict_tail: verdict_at + verdicts.tail_at() as u64,
+                proposals_head: proposals_at + proposals.head_at() as u64,
+            },
+            shape,
+            entries: Entries::new(file.width),
+            spoken: file.own_tokens().map(|own| Spoken::new(own, setup.target.config().n_vocab)),
+            queued: None,
+            embedding: vec![0.0; h],
+        };
+        let growth = setup.placement.growth.unwrap_or(ROW.growth);
+        let work = drafter.forward.round(&mut *drafter.device, growth)?;
+        drafter.queue(work)?;
+        drafter.flush()?;
+        Ok(drafter)
+    }
+
+    /// Bytes of the device's memory that it takes.
+    pub fn device_bytes(&self) -> usize {
+        self.device.used_bytes()
+    }
+
+    /// Queues work behind the next message.
+    fn queue(&mut self, work: Work) -> Result<()> {
+        let next = self.verdicts.sequence().wrapping_add(1);
+        self.device.wait(self.doorbells.verdict_head, next)?;
+        self.device.run(work.number)?;
+        self.device.ring(self.doorbells.verdict_tail, next)?;
+        if work.grows.is_some() {
+            // There is room: the host takes each tree before it asks for the next one.
+            let next = self.proposals.sequence().wrapping_add(1);
+            self.device.ring(self.doorbells.proposals_head, next)?;
+            self.queued = Some(work);
+        }
+        Ok(())
+    }
+
+    /// Sends the next `n` rows, `last` being the token after all that wait, and what tree to grow.
+    fn send(&mut self, n: usize, last: Option<u32>, growth: Growth, floor: f32) -> Result<()> {
+        let start = Instant::now();
+        while self.verdicts.claim().is_none() {
+            patient(start, &mut *self.device)?;
+        }
+        let slot = self.verdicts.claim().expect("there is room");
+        let header = self.shape.header_mut(slot);
+        header.rows = n as u32;
+        header.first = self.entries.filled() as u32;
+        header.grow = u32::from(n > 0 && !growth.is_none());
+        header.depth = growth.depth as u32;
+        header.width = growth.width as u32;
+        header.nodes = growth.nodes as u32;
+        header.floor = floor;
+        header.n_draft = self.forward.vocabulary().len() as u32;
+        if n > 0 {
+            let (features, tokens) = self.entries.first(n, last);
+            for (to, token) in header.tokens.iter_mut().zip(tokens) {
+                *to = token;
+            }
+            let tokens = header.tokens;
+            let width = features.len() / n;
+            for (r, feature) in features.chunks_exact(width).enumerate() {
+                let (feature_to, embedding_to) = self.shape.row_mut(slot, r);
+                write_halves(feature, feature_to);
+                self.target.embed(tokens[r], &mut self.embedding);
+                write_halves(&self.embedding, embedding_to);
+            }
+            self.entries.fill(n);
+        }
+        self.verdicts.publish();
+        Ok(())
+    }
+
+    /// Takes the tree that the queued round has grown.
+    fn receive(&mut self) -> Result<Proposals> {
+        let start = Instant::now();
+        loop {
+            if let Some(slot) = self.proposals.receive() {
+                let proposals = *Proposals::of(slot);
+                self.proposals.release();
+                self.queued = None;
+                return Ok(proposals);
+            }
+            patient(start, &mut *self.device)?;
+        }
+    }
+
+    /// Lets a queued round run without a row.
+    fn flush(&mut self) -> Result<()> {
+        if self.queued.is_some() {
+            self.send(0, None, Growth { depth: 0, width: 1, nodes: 1 }, 0.0)?;
+            self.receive()?;
+        }
+        Ok(())
+    }
+
+    /// Takes in the first `n` positions that wait, without a tree.
+    fn absorb(&mut self, mut n: usize, last: Option<u32>) -> Result<()> {
+        if n > 0 {
+            self.flush()?;
+        }
+        while n > 0 {
+            let rows = n.min(SHARE);
+            let work = self.forward.absorb(&mut *self.device)?;
+            self.queue(work)?;
+            self.send(rows, last, Growth { depth: 0, width: 1, nodes: 1 }, 0.0)?;
+            n -= rows;
+        }
+        Ok(())
+    }
+}
+
+impl Drafter for GpuDrafter {
+    fn taps(&self) -> &[usize] {
+        &self.taps
+    }
+
+    fn commit(
+        &mut self,
+        first: usize,
+        tokens: &[u32],
+        features: &mut dyn Iterator<Item = &[f32]>,
+        _: &mut Team,
+    ) -> Result<()> {
+        let joins = self.entries.commit(first, tokens, features);
+        if let Some(spoken) = &mut self.spoken {
+            if joins {
+                spoken.hear(0, &[]);
+            }
+            spoken.hear(first, tokens);
+        }
+        let known = self.entries.waiting().saturating_sub(1);
+        if known >= SHARE {
+            self.absorb(known / SHARE * SHARE, None)?;
+        }
+        Ok(())
+    }
+
+    fn expand(
+        &mut self,
+        tokens: &[u32],
+        guesser: &mut Guesser,
+        tree: &mut Tree,
+        _: &mut Team,
+    ) -> Result<()> {
+        if guesser.draws() {
+            return Err(Error::Unsupported("guesses that are drawn are drawn on the CPU".into()));
+        }
+        if let Some(spoken) = self.spoken.as_mut().and_then(|s| s.is_due().then_some(s)) {
+            self.forward.vocabulary_mut().add(&mut *self.device, spoken.tokens(), &self.target)?;
+        }
+        let last = tokens.len() - 1;
+        self.entries.rewind(last);
+        if self.entries.waiting() == 0 || self.entries.end() != last {
+            return Ok(()); // it joins in the middle, or the sequence was cut: the next round tells it more
+        }
+        let (growth, last) = (guesser.growth(), tokens.last().copied());
+        if growth.is_none() {
+            return Ok(());
+        }
+        let work = self.forward.round(&mut *self.device, growth)?;
+        self.absorb(self.entries.waiting().saturating_sub(work.rows), last)?;
+        if self.queued != Some(work) {
+            self.flush()?;
+            self.queue(work)?;
+        }
+        self.send(self.entries.waiting(), last, growth, guesser.floor())?;
+        let proposals = self.receive()?;
+        self.queue(work)?;
+        take(&proposals, growth, tree)
+    }
+}
+
+impl Drop for GpuDrafter {
+    fn drop(&mut self) {
+        // What waits for the host would wait forever. A device that fails has stopped waiting.
+        let _ = self.flush();
+    }
+}
+
+/// A ring's slots as the device sees them.
+fn slots(region: u64, layout: Layout) -> Slots {
+    Slots {
+        address: region + layout.slot_at(0) as u64,
+        slots: layout.slots() as usize,
+        slot_bytes: layout.slot_at(1) - layout.slot_at(0),
+    }
+}
+
+/// Waits a little for what the device does since `start`.
+fn patient(start: Instant, device: &mut dyn Device) -> Result<()> {
+    /// A round of a small drafter takes less.
+    const SPIN: Duration = Duration::from_micros(500);
+    for _ in 0..64 {
+        std::hint::spin_loop();
+    }
+    let waited = start.elapsed();
+    if waited > SPIN {
+        device.check()?;
+        std::thread::yield_now();
+    }
+    if waited > PATIENCE {
+        return Err(Error::Unsupported("the GPU has not answered for 10 s".into()));
+    }
+    Ok(())
+}
+
+/// Makes `tree` what the device has grown: it is not believed before it was looked at.
+fn take(proposals: &Proposals, growth: Growth, tree: &mut Tree) -> Result<()> {
+    let len = proposals.len as usize;
+    if len == 0 {
+        return Err(Error::Invalid("its probabilities are no numbers".into()));
+    }
+    if !proposals.is_tree() || len > growth.nodes {
+        return Err(Error::Unsupported("the GPU's tree is none".into()));
+    }
+    for node in 1..len {
+        let (parent, token) = (proposals.parents[node] as usize, proposals.tokens[node]);
+        tree.push_path(parent, token, proposals.log_probs[node]);
+    }
+    Ok(())
+}
+
+const _: () = assert!(MAX_ROWS == MAX_NODES && SHARE <= MAX_ROWS);

@@ -108,8 +108,12 @@ impl Matrix {
 
     /// The rows of these matrices, one below the other; each but the last has whole tiles of rows.
     pub fn stacked(device: &mut dyn Device, parts: &[&Rows]) -> Result<Matrix> {
+        Matrix::stored(device, Store::of_all(parts.iter().map(|part| part.ty())), parts)
+    }
+
+    /// [`Matrix::stacked`] with another store.
+    pub fn stored(device: &mut dyn Device, store: Store, parts: &[&Rows]) -> Result<Matrix> {
         let columns = parts[0].n_cols();
-        let store = Store::of_all(parts.iter().map(|part| part.ty()));
         let rows = parts.iter().map(|part| part.n_rows()).sum();
         let matrix = Matrix::zeros(device, store, rows, columns)?;
         let mut first = 0;

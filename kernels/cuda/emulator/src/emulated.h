@@ -267,10 +267,9 @@ static inline unsigned permute_bytes(unsigned a, unsigned b, unsigned selector) 
     return result;
 }
 static inline uint4 load_once(const void *p) { return *(const uint4 *)p; }
-static inline uint4 load_host(const void *p) {
-    const volatile uint4 *from = (const volatile uint4 *)p;
-    return {from->x, from->y, from->z, from->w};
-}
+static inline uint4 load_host(const void *p) { return *(const uint4 *)p; }
+static inline unsigned load_word(const unsigned *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
+static inline void store_word(unsigned *p, unsigned x) { __atomic_store_n(p, x, __ATOMIC_RELEASE); }
 
 namespace emulated {
 struct Fragments {

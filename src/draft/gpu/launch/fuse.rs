@@ -3,6 +3,7 @@
 use super::{Buffer, Launch, MAX_ROWS, Rows, launch};
 use crate::draft::gpu::launch::matmul::HalfRows;
 use bytemuck::{Pod, Zeroable};
+use half::f16;
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
@@ -26,14 +27,14 @@ struct Args {
 #[derive(Clone, Copy)]
 pub struct Sources {
     /// Embeddings of the draft vocabulary: (draft tokens, width), half floats.
-    pub table: Buffer<u16>,
+    pub table: Buffer<f16>,
     /// Embeddings of entries: (MAX_ROWS, width), half floats.
-    pub sent: Buffer<u16>,
+    pub sent: Buffer<f16>,
     /// Features of entries: (MAX_ROWS, width).
     pub feature: Buffer<f32>,
     /// Hidden states that the last pass left: (MAX_ROWS, width).
     pub hidden: Buffer<f32>,
-    /// RMSNorm of embedding and feature, if they are normed: (width) each.
+    /// RMSNorm of feature and embedding, if they are normed: (width) each.
     pub norms: Option<[Buffer<f32>; 2]>,
     pub width: usize,
     pub eps: f32,
@@ -57,7 +58,7 @@ pub fn fuse(
     assert!(feature_at >= width && out.stride >= feature_at + width, "side by side");
     assert!(out.buffer.len() >= max_rows * out.stride, "rows");
     assert!(norms.is_none_or(|norms| norms.iter().all(|norm| norm.len() == width)), "norms");
-    let [token_norm, feature_norm] = norms.map_or([0, 0], |norms| norms.map(|n| n.address()));
+    let [feature_norm, token_norm] = norms.map_or([0, 0], |norms| norms.map(|n| n.address()));
     let args = Args {
         rows: rows.address(),
         table: table.address(),

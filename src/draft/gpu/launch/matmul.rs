@@ -3,6 +3,7 @@
 use super::{Buffer, Launch, MAX_ROWS, launch};
 use crate::draft::gpu::weights::{Matrix, TILE_ROWS, padded};
 use bytemuck::{Pod, Zeroable};
+use half::f16;
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
@@ -43,7 +44,7 @@ struct Args {
 #[derive(Clone, Copy)]
 pub struct HalfRows {
     /// (MAX_ROWS, stride)
-    pub buffer: Buffer<u16>,
+    pub buffer: Buffer<f16>,
     pub stride: usize,
 }
 
@@ -218,4 +219,248 @@ fn kernel(matrix: &Matrix, n: usize, m: usize) -> &'static str {
         ],
     ];
     NAMES[matrix.store as usize][(n / 16).min(2)][m / 32]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::draft::gpu::device::Device;
+    use crate::draft::gpu::tests::{devices, half_rows, noise, run};
+    use dovetail_kernels::SharedBytes;
+    use dovetail_kernels::cpu::Rows;
+    use dovetail_kernels::quant;
+    use std::sync::Arc;
+
+    /// A matrix of random bytes of this type, with scales that are small numbers.
+    fn random(ty: u32, rows: usize, columns: usize, seed: u32) -> Rows {
+        let info = quant::type_info(ty).unwrap();
+        let n = rows * columns / info.block_len;
+        let mut draw = noise(seed);
+        let mut half = |most: f32| f16::from_f32(draw() * most).to_le_bytes();
+        let mut bytes = Vec::new();
+        for _ in 0..n {
+            match info.name {
+                "f16" => bytes.extend(half(1.0)),
+                "q4_K" => {
+                    bytes.extend(half(0.01));
+                    bytes.extend(half(0.01));
+                }
+                _ => bytes.extend(half(0.01)),
+            }
+            let left = info.block_bytes - bytes.len() % info.block_bytes;
+            if left < info.block_bytes {
+                bytes.extend((0..left).map(|_| half(1.0)[0]));
+            }
+        }
+        let len = bytes.len();
+        let bytes = SharedBytes::new(Arc::new(bytes), 0..len).unwrap();
+        Rows::new(info, rows, columns, bytes).unwrap()
+    }
+
+    fn weights(rows: &Rows) -> Vec<f32> {
+        let mut out = vec![0.0; rows.n_rows() * rows.n_cols()];
+        rows.ty().dequantize(rows.bytes(), &mut out);
+        out
+    }
+
+    /// y and the sum of the sizes of its terms, of each row of `x` and each row of `w`.
+    fn reference(w: &[f32], x: &[f32], columns: usize) -> Vec<(f64, f64)> {
+        let dot = |x: &[f32], w: &[f32]| {
+            let terms = x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w));
+            terms.fold((0.0, 0.0), |(sum, size), term| (sum + term, size + term.abs()))
+        };
+        x.chunks_exact(columns).flat_map(|x| w.chunks_exact(columns).map(move |w| dot(x, w))).collect()
+    }
+
+    const F16: u32 = 1;
+    const Q4_0: u32 = 2;
+    const Q8_0: u32 = 8;
+    const Q4_K: u32 = 12;
+
+    #[test]
+    fn products_are_those_of_the_textbook() {
+        for mut device in devices() {
+            let device = &mut *device;
+            for (ty, loss) in [(F16, 0.0), (Q8_0, 0.0), (Q4_0, 0.0), (Q4_K, 0.006)] {
+                for (rows, columns) in [(48, 32), (16, 576), (80, 256), (2064, 96)] {
+                    if ty == Q4_K && columns % 256 != 0 {
+                        continue;
+                    }
+                    let native = random(ty, rows, columns, 7);
+                    let w = weights(&native);
+                    let matrix = Matrix::stacked(device, &[&native]).unwrap();
+                    for (max_rows, n) in [(8, 1), (8, 8), (16, 9), (16, 0), (32, 31), (64, 63)] {
+                        product(device, (&matrix, &w), max_rows, n, loss);
+                    }
+                }
+            }
+        }
+    }
+
+    fn product(
+        device: &mut dyn Device,
+        (matrix, w): (&Matrix, &[f32]),
+        max_rows: usize,
+        n: usize,
+        loss: f64,
+    ) {
+        let (rows, columns) = (matrix.rows, matrix.columns);
+        let (input, x) = half_rows(device, n, columns, 3);
+        let out = Buffer::of(device, &vec![f32::NAN; MAX_ROWS * rows]).unwrap();
+        let count = Buffer::of(device, &[n as u32]).unwrap();
+        let store = Epilogue::Store(out);
+        run(device, &[matmul(max_rows, count, &[(matrix, input)], None, None, store)]);
+        let found = out.read(device).unwrap();
+        let expected = reference(w, &x, columns);
+        for (i, (y, size)) in expected.iter().enumerate() {
+            let error = (f64::from(found[i]) - y).abs();
+            // Products of half floats are exact; sums of floats are not.
+            let most = size * (1e-6 * (columns as f64).sqrt() + loss);
+            let (r, m) = (i / rows, i % rows);
+            assert!(error <= most, "({r}, {m}) of {n} × {rows}: {} for {y}, ± {most}", found[i]);
+        }
+        assert!(found[n * rows..].iter().all(|y| y.is_nan()), "rows behind the last are written");
+    }
+
+    #[test]
+    fn rows_that_do_not_count_are_not_computed() {
+        for mut device in devices() {
+            let device = &mut *device;
+            let native = random(Q8_0, 96, 64, 5);
+            let matrix = Matrix::stacked(device, &[&native]).unwrap();
+            let (input, _) = half_rows(device, 1, 64, 3);
+            let one = Buffer::of(device, &[1u32]).unwrap();
+            let n_out = Buffer::of(device, &[50u32]).unwrap();
+            let out = Buffer::of(device, &vec![f32::NAN; 8 * 96]).unwrap();
+            let store = Epilogue::Store(out);
+            run(device, &[matmul(1, one, &[(&matrix, input)], None, Some(n_out), store)]);
+            let found = out.read(device).unwrap();
+            assert!(found[..50].iter().all(|y| !y.is_nan()) && found[50..].iter().all(|y| y.is_nan()));
+        }
+    }
+
+    /// Everything behind a product, one after the other: what a block of a drafter does.
+    #[test]
+    fn epilogues_are_those_of_the_textbook() {
+        let silu = |x: f64| x / (1.0 + (-x).exp());
+        for mut device in devices() {
+            let device = &mut *device;
+            for (ty, h) in [(Q8_0, 64), (F16, 2080), (Q4_0, 96)] {
+                let n = 3;
+                let count = Buffer::of(device, &[n as u32]).unwrap();
+                let natives: Vec<Rows> = (0..4).map(|seed| random(ty, h, h, seed + 10)).collect();
+                let wide = random(ty, h, 2 * h, 20);
+                let w: Vec<Vec<f32>> = natives.iter().map(weights).collect();
+                let m: Vec<Matrix> =
+                    natives.iter().map(|n| Matrix::stacked(device, &[n]).unwrap()).collect();
+                let gate = Matrix::stacked(device, &[&wide]).unwrap();
+                let both = Matrix::paired(device, &natives[2], &natives[3]).unwrap();
+                let (xa, a) = half_rows(device, n, h, 1);
+                let (xb, b) = half_rows(device, n, h, 2);
+                let norm: Vec<f32> = (0..h).map(|i| 0.5 + i as f32 / h as f32).collect();
+                let norm_on = Buffer::of(device, &norm).unwrap();
+                let half = |device: &mut dyn Device, width: usize| HalfRows {
+                    buffer: Buffer::new(device, MAX_ROWS * padded(width)).unwrap(),
+                    stride: padded(width),
+                };
+                let pair = half(device, 2 * h);
+                let hidden = Hidden {
+                    states: Buffer::new(device, MAX_ROWS * h).unwrap(),
+                    normed: half(device, h),
+                    squares: Buffer::new(device, MAX_ROWS * h).unwrap(),
+                };
+                let inner = half(device, h);
+                let eps = 1e-5;
+                let launches = [
+                    matmul(8, count, &[(&m[0], xa), (&m[1], xb)], None, None, Epilogue::Pair(pair)),
+                    matmul(
+                        8,
+                        count,
+                        &[(&gate, pair)],
+                        None,
+                        None,
+                        Epilogue::Gate { hidden, norm: norm_on, pair },
+                    ),
+                    matmul(
+                        8,
+                        count,
+                        &[(&both, hidden.normed)],
+                        Some(hidden.squares(h, eps)),
+                        None,
+                        Epilogue::SwiGlu(inner),
+                    ),
+                ];
+                run(device, &launches);
+                let read = |device: &mut dyn Device, rows: HalfRows, width: usize| -> Vec<f64> {
+                    let all = rows.buffer.read(device).unwrap();
+                    let rows = all.chunks_exact(rows.stride).take(n);
+                    rows.flat_map(|row| &row[..width]).map(|x| f64::from(*x)).collect()
+                };
+                let close = |what: &str, found: &[f64], expected: &[f64]| {
+                    let size = expected.iter().fold(0.0f64, |m, x| m.max(x.abs()));
+                    for (i, (f, e)) in found.iter().zip(expected).enumerate() {
+                        assert!((f - e).abs() <= 3e-3 * size, "{what} {i}: {f}, not {e}, of {size}");
+                    }
+                    assert_eq!(found.len(), expected.len());
+                };
+                let product = |w: &[f32], x: &[f64], columns: usize| -> Vec<f64> {
+                    let x: Vec<f32> = x.iter().map(|x| *x as f32).collect();
+                    reference(w, &x, columns).into_iter().map(|(y, _)| y).collect()
+                };
+                let floats = |x: &[f32]| x.iter().map(|x| f64::from(*x)).collect::<Vec<_>>();
+                // The pair, as it was stored.
+                let found = read(device, pair, 2 * h);
+                let left = product(&w[0], &floats(&a), h);
+                let right = product(&w[1], &floats(&b), h);
+                let expected: Vec<f64> = (0..n)
+                    .flat_map(|r| {
+                        let right = right[r * h..][..h].iter().map(|x| silu(*x));
+                        left[r * h..][..h].iter().copied().chain(right).collect::<Vec<_>>()
+                    })
+                    .collect();
+                close("pair", &found, &expected);
+                // The gate, from the pair as it was stored.
+                let z = product(&weights(&wide), &found, 2 * h);
+                let expected: Vec<f64> = (0..n * h)
+                    .map(|i| {
+                        let (r, m) = (i / h, i % h);
+                        let z = 1.0 / (1.0 + (-z[i]).exp());
+                        z * found[r * 2 * h + m] + (1.0 - z) * found[r * 2 * h + h + m]
+                    })
+                    .collect();
+                let states = floats(&hidden.states.read(device).unwrap()[..n * h]);
+                close("gate", &states, &expected);
+                let normed: Vec<f64> =
+                    (0..n * h).map(|i| states[i] * f64::from(norm[i % h])).collect();
+                close("normed", &read(device, hidden.normed, h), &normed);
+                // RMSNorm and SwiGLU.
+                let x: Vec<f64> = (0..n * h)
+                    .map(|i| {
+                        let row = &states[i / h * h..][..h];
+                        let mean = row.iter().map(|x| x * x).sum::<f64>() / h as f64;
+                        normed[i] / (mean + f64::from(eps)).sqrt()
+                    })
+                    .collect();
+                let (g, u) = (product(&w[2], &x, h), product(&w[3], &x, h));
+                let expected: Vec<f64> = g.iter().zip(&u).map(|(g, u)| silu(*g) * u).collect();
+                close("swiglu", &read(device, inner, h), &expected);
+                // The residual stream, with a bias and added to.
+                let bias: Vec<f32> = (0..h).map(|i| i as f32 / 100.0).collect();
+                let bias_on = Buffer::of(device, &bias).unwrap();
+                let set = Epilogue::Set { hidden, norm: norm_on, bias: Some(bias_on) };
+                let add = Epilogue::Add { hidden, norm: norm_on };
+                run(
+                    device,
+                    &[
+                        matmul(8, count, &[(&m[0], xa)], None, None, set),
+                        matmul(8, count, &[(&m[1], xb)], None, None, add),
+                    ],
+                );
+                let right = product(&w[1], &floats(&b), h);
+                let expected: Vec<f64> =
+                    (0..n * h).map(|i| left[i] + right[i] + f64::from(bias[i % h])).collect();
+                close("sum", &floats(&hidden.states.read(device).unwrap()[..n * h]), &expected);
+            }
+        }
+    }
 }

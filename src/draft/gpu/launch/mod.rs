@@ -6,11 +6,17 @@
 //! return at once.
 
 pub mod attention_tree;
+pub mod echo;
+pub mod fuse;
 pub mod grow;
+pub mod matmul;
+pub mod receive;
 pub mod rope_kv;
 #[cfg(test)]
 mod testing;
 pub mod topk;
+
+pub use receive::Slots;
 
 use super::device::{Buffer, Launch};
 use bytemuck::{NoUninit, Pod, Zeroable};

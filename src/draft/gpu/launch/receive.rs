@@ -1,8 +1,10 @@
 //! The receiving end of the ring.
 
+use super::grow::GrowthState;
 use super::{Buffer, Launch, MAX_ROWS, Rows, launch};
 use crate::draft::gpu::launch::matmul::HalfRows;
 use bytemuck::{Pod, Zeroable};
+use half::f16;
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
@@ -10,7 +12,7 @@ struct Args {
     slots: u64,
     sequence: u64,
     rows: u64,
-    asked: u64,
+    growth: u64,
     sent: u64,
     x: u64,
     feature: u64,
@@ -23,20 +25,6 @@ struct Args {
     stride: u32,
     eps: f32,
     unused: u32,
-}
-
-/// What the host asks for with the last rows of a message: see `common.cuh`.
-#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
-#[repr(C)]
-pub struct Asked {
-    pub depth: u32,
-    pub width: u32,
-    pub nodes: u32,
-    pub floor: f32,
-    pub n_draft: u32,
-    pub root_token: u32,
-    pub root_slot: u32,
-    pub unused: u32,
 }
 
 /// Slots of a ring as the device sees them.
@@ -70,11 +58,11 @@ pub fn receive(
     [width, taps, embedding]: [usize; 3],
     eps: f32,
     rows: Buffer<Rows>,
-    asked: Buffer<Asked>,
-    sent: Buffer<u16>,
+    growth: Buffer<GrowthState>,
+    sent: Buffer<f16>,
     features: Features,
 ) -> Launch {
-    assert!(max_rows <= MAX_ROWS && rows.len() == 1 && asked.len() == 1, "rows");
+    assert!(max_rows <= MAX_ROWS && rows.len() == 1 && growth.len() == 1, "rows");
     assert!(slots.slots.is_power_of_two() && sequence.len() == 2, "a ring");
     assert!(width.is_multiple_of(8 * taps) && embedding.is_multiple_of(8), "whole words");
     assert!(sent.len() >= max_rows * embedding, "embeddings");
@@ -82,7 +70,7 @@ pub fn receive(
         slots: slots.address,
         sequence: sequence.address(),
         rows: rows.address(),
-        asked: asked.address(),
+        growth: growth.address(),
         sent: sent.address(),
         x: 0,
         feature: 0,

@@ -56,12 +56,12 @@ pub fn rope_kv(a: &RopeKv) -> Launch {
     let width = (heads + 2 * kv_heads) * head_dim;
     let slots = a.keys.len() / (kv_heads * head_dim);
     assert!(a.max_rows <= MAX_ROWS && a.rows.len() == 1);
-    assert!(head_dim.is_multiple_of(4) && 2 * a.pairs <= head_dim);
+    assert!(head_dim % 4 == 0 && 2 * a.pairs <= head_dim);
     assert!(a.qkv.len() >= a.max_rows * width, "queries, keys and values of all rows");
     assert!(a.queries.len() >= a.max_rows * heads * head_dim, "queries of all rows");
     assert_eq!(a.keys.len(), kv_heads * slots * head_dim, "whole slots");
     assert_eq!(a.values.len(), a.keys.len(), "a value for each key");
-    assert!(a.pairs == 0 || a.turns.len().is_multiple_of(a.pairs), "whole positions");
+    assert!(a.pairs == 0 || a.turns.len() % a.pairs == 0, "whole positions");
     let args = Args {
         qkv: a.qkv.address(),
         turns: a.turns.address(),

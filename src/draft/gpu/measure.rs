@@ -1,0 +1,156 @@
+//! What a GPU can do for a drafter, measured: `dovetail-bench gpu` prints it.
+
+use super::cuda::Cuda;
+use super::device::{Buffer, Device, Launch};
+use super::launch::MAX_ROWS;
+use super::launch::echo::{Words, echo};
+use super::launch::matmul::{Epilogue, HalfRows, matmul};
+use super::weights::{Matrix, Store, padded};
+use crate::error::Result;
+use crate::ring::{Layout, Receiver, Sender};
+use std::time::{Duration, Instant};
+
+/// A product of weights that are in no cache, measured.
+#[derive(Clone, Copy, Debug)]
+pub struct ProductRate {
+    /// How weights are stored.
+    pub store: &'static str,
+    /// Of the matrix.
+    pub rows: usize,
+    /// Of the matrix.
+    pub columns: usize,
+    /// Rows of activations.
+    pub n: usize,
+    /// Time of one product.
+    pub time: Duration,
+    /// Bytes of weights and scales it reads.
+    pub bytes: usize,
+}
+
+/// Times of a message to the GPU and its answer, medians.
+#[derive(Clone, Copy, Debug)]
+pub struct RingLatency {
+    /// A kernel that spins answers.
+    pub polling: Duration,
+    /// The queue waits for one doorbell and rings the other.
+    pub doorbells: Duration,
+    /// The same with an empty kernel between.
+    pub kernel: Duration,
+    /// Without a ring: the kernel is launched, and waited for.
+    pub launch: Duration,
+}
+
+/// Time of one of the repeated works: the median of several.
+fn time(device: &mut dyn Device, work: usize, repeats: usize) -> Result<Duration> {
+    let mut times = Vec::new();
+    for _ in 0..7 {
+        device.read(0, &mut [])?;
+        let start = Instant::now();
+        device.run(work)?;
+        device.read(0, &mut [])?;
+        times.push(start.elapsed() / repeats as u32);
+    }
+    Ok(median(times))
+}
+
+/// Products of a drafter's shapes, `width` wide with a feed-forward part of `n_ff`, with 1 to 32 rows.
+///
+/// # Errors
+/// When the GPU fails.
+pub fn products(cuda: &mut Cuda, width: usize, n_ff: usize) -> Result<Vec<ProductRate>> {
+    /// More than any second cache holds.
+    const BYTES: usize = 512 << 20;
+    let mut rates = Vec::new();
+    for store in [Store::F16, Store::Q8, Store::Q4] {
+        for (rows, columns) in [(3 * width, width), (width, width), (2 * n_ff, width), (width, n_ff)] {
+            let one = Matrix::zeros(cuda, store, rows, columns)?;
+            let copies = (BYTES / one.bytes()).clamp(1, 256);
+            let mut matrices = vec![one];
+            for _ in 1..copies {
+                matrices.push(Matrix::zeros(cuda, store, rows, columns)?);
+            }
+            let stride = padded(columns);
+            let input = HalfRows { buffer: Buffer::new(cuda, MAX_ROWS * stride)?, stride };
+            let out = Buffer::new(cuda, MAX_ROWS * rows)?;
+            for n in [1, 8, 16, 32] {
+                let count = Buffer::of(cuda, &[n as u32])?;
+                let launch = |matrix| {
+                    matmul(n, count, &[(matrix, input)], None, None, Epilogue::Store(out))
+                };
+                let launches: Vec<Launch> = matrices.iter().map(launch).collect();
+                let work = cuda.record(&launches)?;
+                let time = time(cuda, work, copies)?;
+                let bytes = matrices[0].bytes();
+                rates.push(ProductRate { store: store.name(), rows, columns, n, time, bytes });
+            }
+            cuda.forget();
+        }
+    }
+    Ok(rates)
+}
+
+/// How long a word takes to the GPU and back.
+///
+/// # Errors
+/// When the GPU fails.
+pub fn ring_latency(cuda: &mut Cuda) -> Result<RingLatency> {
+    const TIMES: u32 = 2000;
+    let layout = Layout::new(4, 128);
+    let (there, there_at) = cuda.share(layout.bytes())?;
+    let (back, back_at) = cuda.share(layout.bytes())?;
+    let words = Words {
+        call: there_at + layout.head_at() as u64,
+        taken: there_at + layout.tail_at() as u64,
+        answer: back_at + layout.head_at() as u64,
+    };
+    let (mut sender, mut receiver) = (Sender::new(there, layout), Receiver::new(back, layout));
+    let mut trip = |cuda: &mut Cuda| -> Result<Duration> {
+        while sender.claim().is_none() {
+            cuda.check()?;
+        }
+        let start = Instant::now();
+        sender.publish();
+        while receiver.receive().is_none() {
+            if start.elapsed() > Duration::from_secs(2) {
+                cuda.check()?;
+            }
+        }
+        receiver.release();
+        Ok(start.elapsed())
+    };
+    let empty = cuda.record(&[echo(words, 0, 0, 1)])?;
+    let mut sequence = 0;
+    let mut doorbells = [Vec::new(), Vec::new()];
+    for (times, work) in doorbells.iter_mut().zip([None, Some(empty)]) {
+        for _ in 0..TIMES {
+            sequence += 1;
+            cuda.wait(words.call, sequence)?;
+            if let Some(work) = work {
+                cuda.run(work)?;
+            }
+            cuda.ring(words.taken, sequence)?;
+            cuda.ring(words.answer, sequence)?;
+            // The queue stands at the wait.
+            std::thread::sleep(Duration::from_micros(20));
+            times.push(trip(cuda)?);
+        }
+    }
+    let mut launched = Vec::new();
+    for _ in 0..TIMES {
+        let start = Instant::now();
+        cuda.run(empty)?;
+        cuda.read(0, &mut [])?;
+        launched.push(start.elapsed());
+    }
+    let spins = cuda.record(&[echo(words, sequence, TIMES, u32::MAX)])?;
+    cuda.run(spins)?;
+    let polled = (0..TIMES).map(|_| trip(cuda)).collect::<Result<Vec<_>>>()?;
+    cuda.read(0, &mut [])?;
+    let [doorbells, kernel] = doorbells.map(median);
+    Ok(RingLatency { polling: median(polled), doorbells, kernel, launch: median(launched) })
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
