@@ -1,8 +1,8 @@
 //! Growth of a tree, level by level.
 
 use super::topk::Guesses;
-use crate::ring::message::Proposals;
 use super::{Buffer, Launch, MAX_ROWS, Rows, launch};
+use crate::ring::message::Proposals;
 use bytemuck::{Pod, Zeroable};
 
 const THREADS: u32 = 256;
@@ -117,10 +117,10 @@ pub fn grow(a: &Grow) -> Launch {
 #[cfg(test)]
 mod tests {
     use super::super::NONE;
-    use super::super::testing::{Random, run};
+    use super::super::testing::Random;
     use super::*;
     use crate::draft::gpu::device::Device;
-    use crate::draft::gpu::tests::devices;
+    use crate::draft::gpu::tests::{devices, run};
     use crate::tree::{Grower, Growth, Proposal, Tree};
     use std::ops::Range;
 
@@ -165,8 +165,10 @@ mod tests {
             let propose = |frontier: &Tree, nodes: Range<usize>, out: &mut Vec<Proposal>| {
                 let rows: Vec<Row> = nodes.clone().map(|_| row()).collect();
                 for (parent, row) in nodes.clone().zip(&rows) {
-                    out.extend(row.iter().map(|&(token, log_prob)| {
-                        Proposal { parent, token: target_token(token, mapped), log_prob }
+                    out.extend(row.iter().map(|&(token, log_prob)| Proposal {
+                        parent,
+                        token: target_token(token, mapped),
+                        log_prob,
                     }));
                 }
                 levels.push(Level { frontier: *frontier, nodes, rows, failed: None });
@@ -293,7 +295,10 @@ mod tests {
                     assert_eq!((rows.base[r], rows.position[r] as usize), (40, 40 + depth + 1));
                     assert_eq!(rows.mask[r], frontier.masks()[node]);
                     assert_eq!(target_token(rows.token[r], round.mapped), frontier.tokens()[node]);
-                    assert_eq!(rows.parent[r] as usize, frontier.parent(node).unwrap() - last.start);
+                    assert_eq!(
+                        rows.parent[r] as usize,
+                        frontier.parent(node).unwrap() - last.start
+                    );
                 }
             }
             let (tree, n) = (&round.tree, found.len as usize);
@@ -354,10 +359,10 @@ mod tests {
         let mut random = Random(11);
         let mut setups = setups(4);
         for width in [16, 17, 21, 31, 32, 40, 62, 63] {
-            for (i, nodes) in [2, 40, 64].into_iter().enumerate() {
+            for (i, nodes) in [2, width + 1, 40, 64].into_iter().enumerate() {
                 let growth = Growth { depth: 4, width, nodes };
                 let round = Round::new((growth, -9.0, 4), false, || {
-                    row(&mut random, width, [0, 3, 40][i])
+                    row(&mut random, width, [0, 0, 3, 40][i])
                 });
                 setups.iter_mut().for_each(|setup| setup.check(&round));
             }
