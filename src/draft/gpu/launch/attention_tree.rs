@@ -134,8 +134,8 @@ pub fn attention_tree(a: &AttentionTree) -> Launch {
         unused: 0,
     };
     let kernel = match head_dim {
-        ..=64 => "attention_tree_64",
-        ..=128 => "attention_tree_128",
+        0..=64 => "attention_tree_64",
+        65..=128 => "attention_tree_128",
         _ => "attention_tree_256",
     };
     // No more blocks than there are keys for.

@@ -61,7 +61,7 @@ pub fn rope_kv(a: &RopeKv) -> Launch {
     assert!(a.queries.len() >= a.max_rows * heads * head_dim, "queries of all rows");
     assert_eq!(a.keys.len(), kv_heads * slots * head_dim, "whole slots");
     assert_eq!(a.values.len(), a.keys.len(), "a value for each key");
-    assert!(a.pairs == 0 || a.turns.len() % a.pairs == 0, "whole positions");
+    assert!(a.pairs == 0 || a.turns.len().is_multiple_of(a.pairs), "whole positions");
     let args = Args {
         qkv: a.qkv.address(),
         turns: a.turns.address(),
