@@ -498,11 +498,13 @@ fn grown_with_its_target_it_guesses_the_same() {
         let sizes = ["--width", width, "--ffn", "160", "--layers", "3", "--kv-heads", kv_heads];
         // The second drafter is for a target that is there already.
         let sizes = if i == 1 { &sizes[..0] } else { &sizes[..] };
-        match inflate(&[&[&*small, &*big], &drafter[..], sizes].concat()) {
+        // Blocks that contribute nothing, where matrices are floats and where they are codes.
+        let blocks = if i == 0 || i == 3 { &["--drafter-blocks", "4"][..] } else { &[] };
+        match inflate(&[&[&*small, &*big], &drafter[..], sizes, blocks].concat()) {
             Some(done) => done.unwrap(),
             None => return,
         }
-        inflate(&[&[&*small, &*big, "--check"], &drafter[..]].concat()).unwrap().unwrap();
+        inflate(&[&[&*small, &*big, "--check"], &drafter[..], blocks].concat()).unwrap().unwrap();
         let width: usize = width.parse().unwrap();
         let (text, one) = watched(small.as_ref(), own.as_ref());
         let (grown_text, other) = watched(big.as_ref(), grown.as_ref());
@@ -541,6 +543,8 @@ fn grown_with_its_target_it_guesses_the_same() {
     assert!(!Path::new(&at("none")).exists());
     let said = fails(&[&*other, &*big]);
     assert!(said.contains("grown; make it anew"), "{said}");
+    let said = fails(&[&*small, &*big, "--drafter-blocks", "2"]);
+    assert!(said.contains("is less than the 3"), "{said}");
     std::fs::write(&own, SHAPES[4].parts(t, &target).bytes()).unwrap();
     let said = fails(&[&[&*small, &*at("none")], &sizes[..]].concat());
     assert!(said.contains("fuses by eagle"), "{said}");
