@@ -147,7 +147,7 @@ impl Device for Emulated {
     fn check(&mut self) -> Result<()> {
         match self.state.failure.get() {
             None => Ok(()),
-            Some(what) => Err(Error::Unsupported(what.clone())),
+            Some(what) => Err(Error::Device(what.clone())),
         }
     }
 }
