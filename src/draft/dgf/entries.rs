@@ -110,7 +110,7 @@ mod tests {
         let (first, tokens, features) = entries.rest();
         assert_eq!(
             (first, tokens, features.collect::<Vec<_>>()),
-            (3, &[13][..], vec![&[3.0, 0.5]])
+            (3, &[13][..], vec![&[3.0, 0.5][..]])
         );
 
         entries.rewind(5);
