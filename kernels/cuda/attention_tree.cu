@@ -6,7 +6,7 @@
 //
 //   queries  (rows, heads, head_dim), scaled
 //   keys     (kv_heads, slots, head_dim); values alike; slots a multiple of 16
-//   out      (rows, out_stride), the heads of a row one after the other
+//   out      (rows, out_stride) in panels, the heads of a row one after the other
 //   parts    (kv_heads · tiles, splits, 16 · (head_dim + 2)): outputs, largest scores, sums of weights
 //   arrived  (kv_heads · tiles), zero between launches
 //
@@ -102,6 +102,8 @@ template <int STRIDES> __device__ __forceinline__ void attend(const attention_tr
     u32 warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     u32 g = lane / 4, t = lane % 4;
     u32 kv_head = blockIdx.x / a.tiles, first_query = blockIdx.x % a.tiles * TILE;
+    next_may_start();
+    after_previous();
     u32 n_queries = a.rows->n * a.group, hd = a.head_dim;
     if (first_query >= n_queries) return;
 
@@ -277,7 +279,7 @@ template <int STRIDES> __device__ __forceinline__ void attend(const attention_tr
             if (alone) {
                 u32 query = first_query + r;
                 u32 at = (kv_head * a.group + query % a.group) * hd + element;
-                store_f16x4(a.out + (u64)(query / a.group) * a.out_stride + at, x, inverse(sums[WARPS][r]));
+                store_f16x4(a.out + panel(query / a.group, at, a.out_stride), x, inverse(sums[WARPS][r]));
             } else {
                 *(float4 *)&part[r * hd + element] = x;
             }
@@ -333,7 +335,7 @@ template <int STRIDES> __device__ __forceinline__ void attend(const attention_tr
         }
         u32 query = first_query + r;
         u32 at = (kv_head * a.group + query % a.group) * hd + element;
-        store_f16x4(a.out + (u64)(query / a.group) * a.out_stride + at, x, inverse(total));
+        store_f16x4(a.out + panel(query / a.group, at, a.out_stride), x, inverse(total));
     }
 }
 

@@ -116,6 +116,20 @@ __device__ __forceinline__ uint4 load_host(const void *p) {
     return v;
 }
 
+// The kernel after this one may be set up while this one runs: what it reads of this one's work it reads behind
+// `after_previous`, which waits for all that was launched before. Every thread calls both, before it reads or
+// writes anything but weights. (Programmatic dependent launch; on older GPUs kernels follow each other anyway.)
+__device__ __forceinline__ void next_may_start() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+__device__ __forceinline__ void after_previous() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 // Words that the host waits for and rings: see src/ring/mod.rs on ordering.
 __device__ __forceinline__ u32 load_word(const u32 *p) {
     u32 x;
@@ -148,4 +162,10 @@ __device__ __forceinline__ float block_sum(float x, float *shared) {
     float sum = 0.0f;
     for (int i = 0; i < blockDim.x / 32; i++) sum += shared[i];
     return sum;
+}
+
+// Where column `c` of row `r` of activations is. They lie as the tensor cores take them: in panels of 8 rows by 32
+// columns, 512 bytes, all panels of 8 rows side by side; `stride` is how many columns there is room for.
+__device__ __forceinline__ u64 panel(u32 r, u32 c, u32 stride) {
+    return (u64)(r / 8) * 8 * stride + c / 32 * 256 + r % 8 * 32 + c % 32;
 }

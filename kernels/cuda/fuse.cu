@@ -27,6 +27,8 @@ struct Fuse {
 extern "C" __global__ void __launch_bounds__(256) fuse(Fuse a) {
     __shared__ float sums[8];
     const u32 r = blockIdx.x;
+    next_may_start();
+    after_previous();
     if (r >= a.rows->n) return;
     const u32 token = a.rows->token[r], parent = a.rows->parent[r];
     const f16 *e = token == NONE ? a.sent + (u64)r * a.width : a.table + (u64)token * a.width;
@@ -44,7 +46,7 @@ extern "C" __global__ void __launch_bounds__(256) fuse(Fuse a) {
     }
     for (u32 i = threadIdx.x; i < a.width; i += blockDim.x) {
         const float x = from_f16(e[i]) * token_factor, y = f[i] * feature_factor;
-        a.out_token[(u64)r * a.stride + i] = to_f16(a.token_norm ? x * a.token_norm[i] : x);
-        a.out_feature[(u64)r * a.stride + i] = to_f16(a.token_norm ? y * a.feature_norm[i] : y);
+        a.out_token[panel(r, i, a.stride)] = to_f16(a.token_norm ? x * a.token_norm[i] : x);
+        a.out_feature[panel(r, i, a.stride)] = to_f16(a.token_norm ? y * a.feature_norm[i] : y);
     }
 }

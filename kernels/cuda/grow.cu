@@ -171,6 +171,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) grow(grow_args a) {
 
     Growth &growth = *a.growth;
     u32 i = threadIdx.x, level = a.level;
+    next_may_start();
+    after_previous();
     u32 n_rows = a.rows->n;
     if (n_rows == 0 && level > 0 && !a.last) return;
     u32 width = min(growth.width, MAX_WIDTH), nodes = min(growth.nodes, MAX_ROWS);

@@ -38,7 +38,7 @@
 struct Job {
     const u8 *weights;
     const f16 *scales; // (row tiles, column tiles, 16, units)
-    const f16 *input;  // (rows, stride), zero behind the matrix's columns
+    const f16 *input;  // (rows, stride) in panels, zero behind the matrix's columns
     u64 stride;
 };
 
@@ -47,11 +47,11 @@ struct Matmul {
     const u32 *n;       // rows of activations
     const float *sums;  // (MAX_ROWS, parts), none for a factor of 1
     float *out32;       // (rows, out_rows)
-    f16 *out16;         // (rows, out_stride)
+    f16 *out16;         // (rows, out_stride) in panels
     float *hidden;      // (rows, out_rows)
     const float *norm;  // (out_rows)
     const float *bias;  // (out_rows), or none
-    const f16 *pair;    // (rows, 2·out_rows padded to pair_stride)
+    const f16 *pair;    // (rows, pair_stride) in panels, 2·out_rows of which count
     float *sums_out;    // (MAX_ROWS, gridDim.x)
     const u32 *n_out;   // rows of the matrix that count at present, none for all
     u32 out_stride;
@@ -122,21 +122,68 @@ struct Tiles {
 
 __device__ __forceinline__ float silu(float x) { return x / (1.0f + expf(-x)); }
 
+// Adds a tile's products with the rows whose panels begin at `x`, `group_stride` apart.
+template <int TYPE, int NT, int MT>
+__device__ __forceinline__ void multiply(
+    const Tiles<TYPE, MT> &tiles, const f16 *x, u64 group_stride, int n, float sum[MT][NT][4]) {
+#pragma unroll
+    for (int u = 0; u < Tiles<TYPE, MT>::UNITS; u++) {
+        u32 first[MT][4], second[MT][4];
+#pragma unroll
+        for (int i = 0; i < MT; i++) {
+            codes<TYPE>(tiles.low[i], u, first[i]);
+            codes<TYPE>(tiles.high[i], u, second[i]);
+        }
+#pragma unroll
+        for (int j = 0; j < NT; j++) {
+            if (8 * j >= n) break;
+            const uint4 b = *(const uint4 *)(x + j * group_stride + 256 * u);
+            const u32 b0[2] = {b.x, b.y}, b1[2] = {b.z, b.w};
+#pragma unroll
+            for (int i = 0; i < MT; i++) {
+                const u32 a0[4] = {first[i][0], second[i][0], first[i][1], second[i][1]};
+                const u32 a1[4] = {first[i][2], second[i][2], first[i][3], second[i][3]};
+                if (TYPE == F16) {
+                    mma_16x8x16(sum[i][j], a0, b0);
+                    mma_16x8x16(sum[i][j], a1, b1);
+                } else {
+                    float c[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+                    mma_16x8x16(c, a0, b0);
+                    mma_16x8x16(c, a1, b1);
+                    const float d = tiles.scale(tiles.scale_low[i], u), e = tiles.scale(tiles.scale_high[i], u);
+                    sum[i][j][0] += d * c[0];
+                    sum[i][j][1] += d * c[1];
+                    sum[i][j][2] += e * c[2];
+                    sum[i][j][3] += e * c[3];
+                }
+            }
+        }
+    }
+}
+
 // NT: groups of 8 rows of activations; MT: groups of 16 rows of the matrix.
 template <int TYPE, int NT, int MT>
 __device__ __forceinline__ void matmul(const Matmul &a) {
     const int UNITS = TYPE == F16 ? 1 : TYPE == Q8 ? 2 : 4;
     const int M = 16 * MT, N = 8 * NT, PITCH = M + 4;
+    // Tiles on the way: the memory is far.
+    const int DEPTH = MT == 2 ? 2 : 3;
     __shared__ float part[WARPS * N * PITCH];
     __shared__ float factors[N];
     const u32 job_number = blockIdx.y / a.groups, r0 = blockIdx.y % a.groups * N;
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+    const Job &job = a.jobs[job_number];
+    const u32 tiles = a.column_tiles;
+    next_may_start();
+    Tiles<TYPE, MT> ahead[DEPTH];
+#pragma unroll
+    for (int d = 0; d < DEPTH; d++)
+        if (warp + d * WARPS < tiles) ahead[d].load(job, tiles, warp + d * WARPS, lane);
+    after_previous();
     const int n = min((int)*a.n - (int)r0, N);
     const u32 m0 = blockIdx.x * M;
     const u32 out_rows = a.n_out ? min(*a.n_out, a.out_rows) : a.out_rows;
     if (n <= 0 || (a.epilogue == SWIGLU ? m0 / 2 : m0) >= out_rows) return;
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-    const Job &job = a.jobs[job_number];
-    const u32 tiles = a.column_tiles;
 
     float sum[MT][NT][4];
 #pragma unroll
@@ -146,45 +193,14 @@ __device__ __forceinline__ void matmul(const Matmul &a) {
 #pragma unroll
             for (int c = 0; c < 4; c++) sum[i][j][c] = 0.0f;
 
-    Tiles<TYPE, MT> next;
-    next.load(job, tiles, warp, lane);
-    for (u32 k = warp; k < tiles; k += WARPS) {
-        const Tiles<TYPE, MT> now = next;
-        // On the way while these are multiplied.
-        if (k + WARPS < tiles) next.load(job, tiles, k + WARPS, lane);
+    const f16 *x = job.input + (u64)r0 * job.stride + 8 * lane;
+    for (u32 first = warp; first < tiles; first += DEPTH * WARPS) {
 #pragma unroll
-        for (int u = 0; u < UNITS; u++) {
-            u32 first[MT][4], second[MT][4];
-#pragma unroll
-            for (int i = 0; i < MT; i++) {
-                codes<TYPE>(now.low[i], u, first[i]);
-                codes<TYPE>(now.high[i], u, second[i]);
-            }
-#pragma unroll
-            for (int j = 0; j < NT; j++) {
-                if (8 * j < n) {
-                    const f16 *x = job.input + (r0 + 8 * j + g) * job.stride + (k * UNITS + u) * 32 + 8 * t;
-                    const uint4 b = *(const uint4 *)x;
-                    const u32 b0[2] = {b.x, b.y}, b1[2] = {b.z, b.w};
-#pragma unroll
-                    for (int i = 0; i < MT; i++) {
-                        const u32 a0[4] = {first[i][0], second[i][0], first[i][1], second[i][1]};
-                        const u32 a1[4] = {first[i][2], second[i][2], first[i][3], second[i][3]};
-                        if (TYPE == F16) {
-                            mma_16x8x16(sum[i][j], a0, b0);
-                            mma_16x8x16(sum[i][j], a1, b1);
-                        } else {
-                            float c[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-                            mma_16x8x16(c, a0, b0);
-                            mma_16x8x16(c, a1, b1);
-                            const float d = now.scale(now.scale_low[i], u), e = now.scale(now.scale_high[i], u);
-                            sum[i][j][0] += d * c[0];
-                            sum[i][j][1] += d * c[1];
-                            sum[i][j][2] += e * c[2];
-                            sum[i][j][3] += e * c[3];
-                        }
-                    }
-                }
+        for (int d = 0; d < DEPTH; d++) {
+            const u32 k = first + d * WARPS;
+            if (k < tiles) {
+                multiply<TYPE, NT, MT>(ahead[d], x + (u64)k * UNITS * 256, 8 * job.stride, n, sum);
+                if (k + DEPTH * WARPS < tiles) ahead[d].load(job, tiles, k + DEPTH * WARPS, lane);
             }
         }
     }
@@ -222,7 +238,7 @@ __device__ __forceinline__ void matmul(const Matmul &a) {
         if (a.epilogue == SWIGLU) {
             const float up = MT == 2 ? __shfl_xor_sync(0xffffffffu, y, 16) : 0.0f;
             const u32 out = m0 / 2 + m;
-            if (row && m < 16 && out < out_rows) a.out16[r * a.out_stride + out] = to_f16(silu(y) * up);
+            if (row && m < 16 && out < out_rows) a.out16[panel(r, out, a.out_stride)] = to_f16(silu(y) * up);
             continue;
         }
         const u32 out = m0 + m;
@@ -231,7 +247,7 @@ __device__ __forceinline__ void matmul(const Matmul &a) {
             if (inside) a.out32[(u64)r * a.out_rows + out] = y;
         } else if (a.epilogue == PAIR) {
             if (inside)
-                a.out16[r * a.out_stride + job_number * a.out_rows + out] =
+                a.out16[panel(r, job_number * a.out_rows + out, a.out_stride)] =
                     to_f16(job_number ? silu(y) : y);
         } else {
             float h = 0.0f;
@@ -240,14 +256,15 @@ __device__ __forceinline__ void matmul(const Matmul &a) {
                 if (a.epilogue == ADD) {
                     h = *hidden + y;
                 } else if (a.epilogue == GATE) {
-                    const f16 *pair = a.pair + r * a.pair_stride + out;
+                    const f16 left = a.pair[panel(r, out, a.pair_stride)];
+                    const f16 right = a.pair[panel(r, a.out_rows + out, a.pair_stride)];
                     const float z = 1.0f / (1.0f + expf(-y));
-                    h = z * from_f16(pair[0]) + (1.0f - z) * from_f16(pair[a.out_rows]);
+                    h = z * from_f16(left) + (1.0f - z) * from_f16(right);
                 } else {
                     h = y + (a.bias ? a.bias[out] : 0.0f);
                 }
                 *hidden = h;
-                a.out16[r * a.out_stride + out] = to_f16(h * a.norm[out]);
+                a.out16[panel(r, out, a.out_stride)] = to_f16(h * a.norm[out]);
             }
             float square = h * h;
             for (int offset = M / 2; offset > 0; offset /= 2)

@@ -14,9 +14,3 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) matmul_f16_16_16(Matmul
 extern "C" __global__ void __launch_bounds__(32 * WARPS) matmul_f16_16_32(Matmul a) {
     matmul<F16, 2, 2>(a);
 }
-extern "C" __global__ void __launch_bounds__(32 * WARPS) matmul_f16_32_16(Matmul a) {
-    matmul<F16, 4, 1>(a);
-}
-extern "C" __global__ void __launch_bounds__(32 * WARPS) matmul_f16_32_32(Matmul a) {
-    matmul<F16, 4, 2>(a);
-}

@@ -14,9 +14,3 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) matmul_q4_16_16(Matmul 
 extern "C" __global__ void __launch_bounds__(32 * WARPS) matmul_q4_16_32(Matmul a) {
     matmul<Q4, 2, 2>(a);
 }
-extern "C" __global__ void __launch_bounds__(32 * WARPS) matmul_q4_32_16(Matmul a) {
-    matmul<Q4, 4, 1>(a);
-}
-extern "C" __global__ void __launch_bounds__(32 * WARPS) matmul_q4_32_32(Matmul a) {
-    matmul<Q4, 4, 2>(a);
-}

@@ -19,7 +19,7 @@ struct Receive {
     Rows *rows;
     Asked *asked;        // the beginning of a Growth
     f16 *sent;           // (rows, embedding)
-    f16 *x;              // (rows, stride), or none
+    f16 *x;              // (rows, stride) in panels, or none
     float *feature;      // (rows, width), where x is none
     const float *norms;  // (width), or none
     u32 slot_bytes;
@@ -35,6 +35,8 @@ struct Receive {
 extern "C" __global__ void __launch_bounds__(256) receive(Receive a) {
     __shared__ float sums[8];
     __shared__ u32 header[HEADER_WORDS];
+    next_may_start();
+    after_previous();
     const u32 sequence = *(volatile u32 *)a.sequence;
     const u8 *message = a.slots + (u64)(sequence & a.slots_mask) * a.slot_bytes;
     if (threadIdx.x < HEADER_WORDS / 4) ((uint4 *)header)[threadIdx.x] = load_host(message + 16 * threadIdx.x);
@@ -76,18 +78,20 @@ extern "C" __global__ void __launch_bounds__(256) receive(Receive a) {
         }
         return;
     }
-    f16 *x = a.x + (u64)r * a.stride;
-    for (u32 i = threadIdx.x; i < a.width / 8; i += blockDim.x) ((uint4 *)x)[i] = load_host(features + 16 * i);
+    for (u32 i = threadIdx.x; i < a.width / 8; i += blockDim.x)
+        *(uint4 *)(a.x + panel(r, 8 * i, a.stride)) = load_host(features + 16 * i);
     if (!a.norms) return;
     __syncthreads();
     for (u32 tap = 0; tap < a.width; tap += a.tap_width) {
         float squares = 0.0f;
         for (u32 i = tap + threadIdx.x; i < tap + a.tap_width; i += blockDim.x) {
-            const float f = from_f16(x[i]);
+            const float f = from_f16(a.x[panel(r, i, a.stride)]);
             squares += f * f;
         }
         const float factor = 1.0f / sqrtf(block_sum(squares, sums) / a.tap_width + a.eps);
-        for (u32 i = tap + threadIdx.x; i < tap + a.tap_width; i += blockDim.x)
-            x[i] = to_f16(a.norms[i] * (from_f16(x[i]) * factor));
+        for (u32 i = tap + threadIdx.x; i < tap + a.tap_width; i += blockDim.x) {
+            f16 &x = a.x[panel(r, i, a.stride)];
+            x = to_f16(a.norms[i] * (from_f16(x) * factor));
+        }
     }
 }

@@ -38,6 +38,8 @@ __device__ __forceinline__ void rotate(float &a, float &b, float2 turn) {
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS) rope_kv(rope_kv_args a) {
+    next_may_start();
+    after_previous();
     u32 r = blockIdx.x;
     u32 at = 4 * (blockIdx.y * THREADS + threadIdx.x);
     u32 width = (a.heads + 2 * a.kv_heads) * a.head_dim;

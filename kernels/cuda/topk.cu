@@ -83,6 +83,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) topk(topk_args a) {
     __shared__ float2 row_sum;
 
     u32 r = blockIdx.x, split = blockIdx.y, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    next_may_start();
+    after_previous();
     u32 n_rows = a.rows->n;
     if (r >= n_rows || (a.first_row_only && r > 0)) return;
     u32 n_draft = min(*a.n_draft, a.stride), width = min(*a.width, MAX_ROWS - 1);

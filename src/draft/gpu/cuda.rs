@@ -12,8 +12,15 @@ use std::time::Instant;
 
 /// The first driver that reads our PTX, as `cuDriverGetVersion` counts: CUDA 12.1.
 const DRIVER: i32 = 12_010;
+/// The first driver whose graphs know kernels that are set up while the one before runs: CUDA 12.3.
+const DRIVER_OVERLAPS: i32 = 12_030;
+/// The least compute capability of a GPU that does so, and of PTX that says when.
+const CAPABILITY_OVERLAPS: u32 = 90;
 /// The least compute capability that our PTX is for.
 const CAPABILITY: (i32, i32) = (7, 5);
+
+/// Of a kernel that has said that the next one may start: `CU_GRAPH_KERNEL_NODE_PORT_PROGRAMMATIC`.
+const PROGRAMMATIC_PORT: u8 = 1;
 
 /// What was found at one place.
 #[derive(Clone, Debug)]
@@ -53,9 +60,7 @@ pub fn list() -> std::result::Result<Vec<Found>, String> {
         _ => format!("the CUDA driver does not work: {}", reason(error)),
     };
     result::init().map_err(failed)?;
-    let mut version = 0;
-    // SAFETY: it writes one number.
-    unsafe { sys::cuDriverGetVersion(&mut version) }.result().map_err(failed)?;
+    let version = driver_version().map_err(failed)?;
     if version < DRIVER {
         let (major, minor) = (version / 1000, version % 1000 / 10);
         return Err(format!(
@@ -67,6 +72,14 @@ pub fn list() -> std::result::Result<Vec<Found>, String> {
         return Err(no_gpu.into());
     }
     (0..count).map(|ordinal| look(ordinal).map_err(failed)).collect()
+}
+
+/// As CUDA counts: 12010 is 12.1.
+fn driver_version() -> std::result::Result<i32, DriverError> {
+    let mut version = 0;
+    // SAFETY: it writes one number.
+    unsafe { sys::cuDriverGetVersion(&mut version) }.result()?;
+    Ok(version)
 }
 
 fn look(ordinal: i32) -> std::result::Result<Found, DriverError> {
@@ -122,6 +135,8 @@ pub struct Cuda {
     /// Copies, which do not wait for work that waits for the host.
     copies: Arc<CudaStream>,
     capability: u32,
+    /// Whether a kernel is set up while the one before runs.
+    overlaps: bool,
     modules: HashMap<&'static str, sys::CUmodule>,
     functions: HashMap<&'static str, sys::CUfunction>,
     work: Vec<sys::CUgraphExec>,
@@ -142,10 +157,14 @@ impl Cuda {
     pub fn open(ordinal: usize, limit_bytes: usize) -> Result<Cuda> {
         let context = CudaContext::new(ordinal).map_err(failed)?;
         let (major, minor) = context.compute_capability().map_err(failed)?;
+        let capability = (10 * major + minor) as u32;
+        let overlaps = driver_version().map_err(failed)? >= DRIVER_OVERLAPS
+            && capability >= CAPABILITY_OVERLAPS;
         Ok(Cuda {
+            overlaps,
             stream: context.new_stream().map_err(failed)?,
             copies: context.new_stream().map_err(failed)?,
-            capability: (10 * major + minor) as u32,
+            capability,
             context,
             modules: HashMap::new(),
             functions: HashMap::new(),
@@ -236,7 +255,7 @@ impl Cuda {
         launch: &Launch,
     ) -> std::result::Result<sys::CUgraphNode, DriverError> {
         let mut args: *mut c_void = launch.args.as_ptr().cast_mut().cast();
-        let params = sys::CUDA_KERNEL_NODE_PARAMS {
+        let params = sys::CUDA_KERNEL_NODE_PARAMS_v3 {
             func: self.functions[launch.kernel],
             gridDimX: launch.grid[0],
             gridDimY: launch.grid[1],
@@ -253,9 +272,31 @@ impl Cuda {
         let mut node = std::ptr::null_mut();
         let before = before.as_slice();
         // SAFETY: `launch/` checked that the argument is the kernel's and that what it points to is as long as
-        // the kernel reads and writes; the driver copies the argument before it returns.
+        // the kernel reads and writes; the driver copies the argument before it returns. Parameters of the two
+        // versions begin alike, and fields that are not set are 0. Kernels that overlap wait for the one before
+        // themselves, `after_previous` in common.cuh.
         unsafe {
-            sys::cuGraphAddKernelNode_v2(&mut node, graph, before.as_ptr(), before.len(), &params)
+            if self.overlaps {
+                let edge = sys::CUgraphEdgeData {
+                    from_port: PROGRAMMATIC_PORT,
+                    type_: sys::CUgraphDependencyType_enum::CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC as u8,
+                    ..std::mem::zeroed()
+                };
+                let mut any: sys::CUgraphNodeParams = std::mem::zeroed();
+                any.type_ = sys::CUgraphNodeType::CU_GRAPH_NODE_TYPE_KERNEL;
+                any.__bindgen_anon_1.kernel = params;
+                sys::cuGraphAddNode_v2(
+                    &mut node,
+                    graph,
+                    before.as_ptr(),
+                    &edge,
+                    before.len(),
+                    &mut any,
+                )
+            } else {
+                let params = (&raw const params).cast();
+                sys::cuGraphAddKernelNode_v2(&mut node, graph, before.as_ptr(), before.len(), params)
+            }
         }
         .result()?;
         Ok(node)

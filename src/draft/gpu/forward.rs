@@ -259,10 +259,7 @@ impl Forward {
         let (hidden, norm) = (b.hidden, network.norm_before(0));
         match &network.fusion {
             Fused::Dgf { feature, token, gate } => {
-                let features = HalfRows {
-                    buffer: b.fused.buffer.part(b.feature_at..b.fused.buffer.len()),
-                    stride: b.fused.stride,
-                };
+                let features = b.fused.columns(b.feature_at);
                 let jobs = [(feature, features), (token, b.fused)];
                 out.push(matmul(rows, n, &jobs, None, None, Epilogue::Pair(b.pair)));
                 let fused = Epilogue::Gate { hidden, norm, pair: b.pair };
@@ -298,8 +295,7 @@ impl Forward {
             keys,
             values,
             rows,
-            out: b.heads.buffer,
-            out_stride: b.heads.stride,
+            out: b.heads,
             scratch: b.attention,
         }));
     }

@@ -275,6 +275,8 @@ __attribute__((no_sanitize("thread"), noinline)) static unsigned load_word(const
 __attribute__((no_sanitize("thread"), noinline)) static void store_word(unsigned *p, unsigned x) {
     __atomic_store_n(p, x, __ATOMIC_RELEASE);
 }
+static inline void next_may_start() {}
+static inline void after_previous() {}
 
 namespace emulated {
 struct Fragments {

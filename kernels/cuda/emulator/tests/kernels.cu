@@ -20,7 +20,7 @@ struct test_reduce_args {
     float *sum;     // (gridDim.y, gridDim.x)
 };
 
-template <int THREADS> __device__ float tree_sum(float x) {
+template <int THREADS> __device__ float block_sum(float x) {
     __shared__ float part[THREADS];
     part[threadIdx.x] = x;
     __syncthreads();
@@ -33,7 +33,7 @@ template <int THREADS> __device__ float tree_sum(float x) {
 
 template <int THREADS> __device__ void reduce(test_reduce_args a) {
     u32 block = blockIdx.y * gridDim.x + blockIdx.x;
-    float sum = tree_sum<THREADS>(a.x[block * THREADS + threadIdx.x]);
+    float sum = block_sum<THREADS>(a.x[block * THREADS + threadIdx.x]);
     if (threadIdx.x == 0) a.sum[block] = sum;
 }
 

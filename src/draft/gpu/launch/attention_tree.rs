@@ -1,5 +1,6 @@
 //! Attention over the cache and the tree in it.
 
+use super::matmul::HalfRows;
 use super::{Buffer, Launch, MAX_ROWS, Rows, launch};
 use crate::draft::gpu::device::Device;
 use crate::error::Result;
@@ -51,10 +52,8 @@ pub struct AttentionTree {
     pub values: Buffer<f16>,
     /// One.
     pub rows: Buffer<Rows>,
-    /// (max_rows, out_stride).
-    pub out: Buffer<f16>,
-    /// From one row of the output to the next, at least heads · head_dim.
-    pub out_stride: usize,
+    /// (max_rows, heads · head_dim).
+    pub out: HalfRows,
     pub scratch: AttentionScratch,
 }
 
@@ -111,8 +110,9 @@ pub fn attention_tree(a: &AttentionTree) -> Launch {
     assert_eq!(a.keys.len(), kv_heads * slots * head_dim, "whole slots");
     assert_eq!(a.values.len(), a.keys.len(), "a value for each key");
     assert!(slots.is_multiple_of(16), "keys are read in sixteens");
-    assert!(a.out_stride >= width && a.out_stride.is_multiple_of(8));
-    assert!(a.out.len() >= a.max_rows * a.out_stride, "outputs of all rows");
+    assert!(a.out.stride >= width && a.out.stride.is_multiple_of(32));
+    let rows = a.max_rows.next_multiple_of(8);
+    assert!(a.out.buffer.len() >= rows * a.out.stride, "outputs of all rows");
     let parts = kv_heads * tiles * a.splits * part_len(a.shape);
     assert!(a.scratch.parts.len() >= parts, "room for all splits");
     assert!(a.scratch.arrived.len() >= kv_heads * tiles, "a counter for each tile");
@@ -121,14 +121,14 @@ pub fn attention_tree(a: &AttentionTree) -> Launch {
         keys: a.keys.address(),
         values: a.values.address(),
         rows: a.rows.address(),
-        out: a.out.address(),
+        out: a.out.buffer.address(),
         parts: a.scratch.parts.address(),
         arrived: a.scratch.arrived.address(),
         kv_heads: kv_heads as u32,
         group: group as u32,
         head_dim: head_dim as u32,
         slots: slots as u32,
-        out_stride: a.out_stride as u32,
+        out_stride: a.out.stride as u32,
         tiles: tiles as u32,
         splits: a.splits as u32,
         unused: 0,
@@ -145,9 +145,9 @@ pub fn attention_tree(a: &AttentionTree) -> Launch {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Random, run};
+    use super::super::testing::Random;
     use super::*;
-    use crate::draft::gpu::tests::{Emulated, devices};
+    use crate::draft::gpu::tests::{Emulated, devices, run};
 
     /// What a pass reads.
     struct Case {
@@ -231,15 +231,16 @@ mod tests {
             out
         }
 
-        /// The output: (max_rows, stride), and the stride.
+        /// The output row by row, (rows, stride), and the stride.
         fn run(&self, device: &mut dyn Device) -> (Vec<f16>, usize) {
             let Shape { kv_heads, group, head_dim } = self.shape;
             let max_rows = self.n.next_power_of_two();
-            let out_stride = kv_heads * group * head_dim + 8;
+            let out_stride = (kv_heads * group * head_dim).next_multiple_of(32) + 32;
+            let all_rows = max_rows.next_multiple_of(8);
             let mut queries = self.queries.clone();
             queries.resize(max_rows * kv_heads * group * head_dim, f16::NAN);
             let scratch = AttentionScratch::new(device, self.shape, max_rows, self.splits).unwrap();
-            let out = vec![f16::from_f32(77.0); max_rows * out_stride];
+            let out = vec![f16::from_f32(77.0); all_rows * out_stride];
             let a = AttentionTree {
                 shape: self.shape,
                 max_rows,
@@ -248,13 +249,16 @@ mod tests {
                 keys: Buffer::of(device, &self.keys).unwrap(),
                 values: Buffer::of(device, &self.values).unwrap(),
                 rows: Buffer::of(device, &[self.rows]).unwrap(),
-                out: Buffer::of(device, &out).unwrap(),
-                out_stride,
+                out: HalfRows { buffer: Buffer::of(device, &out).unwrap(), stride: out_stride },
                 scratch,
             };
             // A second time, with what the first one left in the counters.
-            run(device, &[attention_tree(&a), attention_tree(&a)]);
-            (a.out.read(device).unwrap(), out_stride)
+            run(device, &[attention_tree(&a)]);
+            a.out.buffer.write(device, 0, &out).unwrap();
+            run(device, &[attention_tree(&a)]);
+            let found = a.out.buffer.read(device).unwrap();
+            let rows = (0..all_rows).flat_map(|r| a.out.row(&found, r, out_stride));
+            (rows.collect(), out_stride)
         }
 
         #[track_caller]

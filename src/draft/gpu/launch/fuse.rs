@@ -40,7 +40,7 @@ pub struct Sources {
     pub eps: f32,
 }
 
-/// Writes the embeddings to `out` and the features `feature_at` half floats after them.
+/// Writes the embeddings to `out` and the features to its columns from `feature_at` on.
 ///
 /// # Panics
 /// Where lengths do not fit each other.
@@ -55,7 +55,7 @@ pub fn fuse(
     assert!(max_rows <= MAX_ROWS && rows.len() == 1 && table.len() >= width, "rows");
     assert!(sent.len() >= max_rows * width && feature.len() >= max_rows * width, "entries");
     assert!(hidden.len() >= max_rows * width, "hidden states");
-    assert!(feature_at >= width && out.stride >= feature_at + width, "side by side");
+    assert!(feature_at.is_multiple_of(32) && feature_at >= width && out.stride >= feature_at + width, "side by side");
     assert!(out.buffer.len() >= max_rows * out.stride, "rows");
     assert!(norms.is_none_or(|norms| norms.iter().all(|norm| norm.len() == width)), "norms");
     let [feature_norm, token_norm] = norms.map_or([0, 0], |norms| norms.map(|n| n.address()));
@@ -68,7 +68,7 @@ pub fn fuse(
         token_norm,
         feature_norm,
         out_token: out.buffer.address(),
-        out_feature: out.buffer.part(feature_at..out.buffer.len()).address(),
+        out_feature: out.columns(feature_at).buffer.address(),
         width: width as u32,
         stride: out.stride as u32,
         eps,

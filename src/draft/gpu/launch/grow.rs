@@ -117,10 +117,10 @@ pub fn grow(a: &Grow) -> Launch {
 #[cfg(test)]
 mod tests {
     use super::super::NONE;
-    use super::super::testing::{Random, run};
+    use super::super::testing::Random;
     use super::*;
     use crate::draft::gpu::device::Device;
-    use crate::draft::gpu::tests::devices;
+    use crate::draft::gpu::tests::{devices, run};
     use crate::tree::{Grower, Growth, Proposal, Tree};
     use std::ops::Range;
 
@@ -359,10 +359,11 @@ mod tests {
         let mut random = Random(11);
         let mut setups = setups(4);
         for width in [16, 17, 21, 31, 32, 40, 62, 63] {
-            for (i, nodes) in [2, 40, 64].into_iter().enumerate() {
+            for (i, nodes) in [2, width + 1, 40, 64].into_iter().enumerate() {
                 let growth = Growth { depth: 4, width, nodes };
-                let round =
-                    Round::new((growth, -9.0, 4), false, || row(&mut random, width, [0, 3, 40][i]));
+                let round = Round::new((growth, -9.0, 4), false, || {
+                    row(&mut random, width, [0, 0, 3, 40][i])
+                });
                 setups.iter_mut().for_each(|setup| setup.check(&round));
             }
         }

@@ -40,12 +40,33 @@ struct Args {
     eps: f32,
 }
 
-/// Rows of half floats, so many apart, with zeros behind the columns that count.
+/// Rows of half floats in panels, as `common.cuh` has them, with zeros behind the columns that count.
 #[derive(Clone, Copy)]
 pub struct HalfRows {
     /// (MAX_ROWS, stride)
     pub buffer: Buffer<f16>,
+    /// Columns that there is room for, a multiple of 32.
     pub stride: usize,
+}
+
+impl HalfRows {
+    /// The columns from `first` on, a multiple of 32.
+    pub fn columns(&self, first: usize) -> HalfRows {
+        let buffer = self.buffer.part(8 * first..self.buffer.len());
+        HalfRows { buffer, stride: self.stride }
+    }
+
+    /// These columns of row `r`, out of all that the buffer holds.
+    #[cfg(test)]
+    pub fn row(&self, all: &[f16], r: usize, columns: usize) -> Vec<f16> {
+        (0..columns).map(|c| all[panel(r, c, self.stride)]).collect()
+    }
+}
+
+/// Where column `c` of row `r` is.
+#[cfg(test)]
+pub fn panel(r: usize, c: usize, stride: usize) -> usize {
+    r / 8 * 8 * stride + c / 32 * 256 + r % 8 * 32 + c % 32
 }
 
 /// Rows whose RMSNorm is not finished: a product with them is multiplied by 1 / sqrt(mean of squares + eps).
@@ -72,7 +93,7 @@ pub struct Hidden {
 impl Hidden {
     /// What the next product needs to know.
     pub fn squares(&self, width: usize, eps: f32) -> Squares {
-        Squares { sums: self.squares, parts: width.div_ceil(block_rows(width)), width, eps }
+        Squares { sums: self.squares, parts: width.div_ceil(TILE_ROWS), width, eps }
     }
 }
 
@@ -93,12 +114,6 @@ pub enum Epilogue {
     Add { hidden: Hidden, norm: Buffer<f32> },
 }
 
-/// Rows of a matrix that a block of a product takes: fewer where few blocks would be busy.
-fn block_rows(rows: usize) -> usize {
-    let least = std::env::var("DOVETAIL_MT").map_or(8192, |x| x.parse().unwrap());
-    if rows >= least { 2 * TILE_ROWS } else { TILE_ROWS }
-}
-
 /// Multiplies the first `n` rows of `input`, at most `max_rows`; a second matrix and its rows are for
 /// [`Epilogue::Pair`]. `n_out` says how many rows of the matrix count, if not all.
 ///
@@ -115,11 +130,8 @@ pub fn matmul(
     let (matrix, _) = jobs[0];
     assert!(jobs.len() == 1 + usize::from(matches!(epilogue, Epilogue::Pair(_))), "jobs");
     assert!(matrix.paired == matches!(epilogue, Epilogue::SwiGlu(_)), "paired tiles");
-    let (block_n, groups) = match max_rows {
-        0..=8 => (8, 1),
-        9..=16 => (16, 1),
-        _ => (32, max_rows.div_ceil(32)),
-    };
+    let block_n = if max_rows <= 8 { 8 } else { 16 };
+    let groups = max_rows.div_ceil(block_n);
     let rows = groups * block_n;
     assert!(max_rows <= MAX_ROWS && rows <= MAX_ROWS && n.len() > 0, "rows");
     let mut args = Args::zeroed();
@@ -127,7 +139,8 @@ pub fn matmul(
         let same = (of.store, of.rows, of.columns) == (matrix.store, matrix.rows, matrix.columns);
         let width = padded(matrix.columns);
         assert!(same && input.stride >= width, "rows as wide as the matrix");
-        assert!(input.buffer.len() >= (rows - 1) * input.stride + width, "rows of activations");
+        let last = (rows - 8) * input.stride + 8 * width;
+        assert!(input.buffer.len() >= last, "rows of activations");
         *job = Job {
             weights: of.weights.address(),
             scales: of.scales.address(),
@@ -137,7 +150,7 @@ pub fn matmul(
     }
     let block_m = match epilogue {
         Epilogue::SwiGlu(_) => 2 * TILE_ROWS,
-        _ => block_rows(matrix.rows),
+        _ => TILE_ROWS,
     };
     let tile_rows = if matrix.paired { 2 } else { 1 } * matrix.rows.next_multiple_of(TILE_ROWS);
     let blocks = tile_rows.div_ceil(block_m);
@@ -205,24 +218,12 @@ pub fn matmul(
 }
 
 fn kernel(matrix: &Matrix, n: usize, m: usize) -> &'static str {
-    const NAMES: [[[&str; 2]; 3]; 3] = [
-        [
-            ["matmul_f16_8_16", "matmul_f16_8_32"],
-            ["matmul_f16_16_16", "matmul_f16_16_32"],
-            ["matmul_f16_32_16", "matmul_f16_32_32"],
-        ],
-        [
-            ["matmul_q8_8_16", "matmul_q8_8_32"],
-            ["matmul_q8_16_16", "matmul_q8_16_32"],
-            ["matmul_q8_32_16", "matmul_q8_32_32"],
-        ],
-        [
-            ["matmul_q4_8_16", "matmul_q4_8_32"],
-            ["matmul_q4_16_16", "matmul_q4_16_32"],
-            ["matmul_q4_32_16", "matmul_q4_32_32"],
-        ],
+    const NAMES: [[[&str; 2]; 2]; 3] = [
+        [["matmul_f16_8_16", "matmul_f16_8_32"], ["matmul_f16_16_16", "matmul_f16_16_32"]],
+        [["matmul_q8_8_16", "matmul_q8_8_32"], ["matmul_q8_16_16", "matmul_q8_16_32"]],
+        [["matmul_q4_8_16", "matmul_q4_8_32"], ["matmul_q4_16_16", "matmul_q4_16_32"]],
     ];
-    NAMES[matrix.store as usize][(n / 16).min(2)][m / 32]
+    NAMES[matrix.store as usize][n / 16][m / 32]
 }
 
 #[cfg(test)]
@@ -401,8 +402,8 @@ mod tests {
                 run(device, &launches);
                 let read = |device: &mut dyn Device, rows: HalfRows, width: usize| -> Vec<f64> {
                     let all = rows.buffer.read(device).unwrap();
-                    let rows = all.chunks_exact(rows.stride).take(n);
-                    rows.flat_map(|row| &row[..width]).map(|x| f64::from(*x)).collect()
+                    let rows = (0..n).flat_map(|r| rows.row(&all, r, width));
+                    rows.map(f64::from).collect()
                 };
                 let close = |what: &str, found: &[f64], expected: &[f64]| {
                     let size = expected.iter().fold(0.0f64, |m, x| m.max(x.abs()));

@@ -81,9 +81,9 @@ pub fn rope_kv(a: &RopeKv) -> Launch {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Random, run};
+    use super::super::testing::Random;
     use super::*;
-    use crate::draft::gpu::tests::devices;
+    use crate::draft::gpu::tests::{devices, run};
 
     /// The specification: a head after its rotation.
     fn rotate(head: &[f32], turns: &[[f32; 2]], scale: f64) -> Vec<f64> {

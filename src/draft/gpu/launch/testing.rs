@@ -1,14 +1,5 @@
 //! What the tests of kernels share.
 
-use super::Launch;
-use crate::draft::gpu::device::Device;
-
-/// Runs these one after the other.
-pub fn run(device: &mut dyn Device, launches: &[Launch]) {
-    let work = device.record(launches).unwrap();
-    device.run(work).unwrap();
-}
-
 /// Numbers without pattern, the same in every run.
 pub struct Random(pub u64);
 

@@ -11,7 +11,7 @@ pub use emulated::Emulated;
 use super::cuda::{self, Cuda};
 use super::device::{Buffer, Device, Launch};
 use super::launch::MAX_ROWS;
-use super::launch::matmul::HalfRows;
+use super::launch::matmul::{HalfRows, panel};
 use super::weights::padded;
 use half::f16;
 
@@ -58,10 +58,10 @@ pub fn half_rows(
     let (stride, mut draw) = (padded(columns), noise(seed));
     let mut rows = vec![f16::ZERO; MAX_ROWS * stride];
     let mut values = Vec::new();
-    for row in rows.chunks_exact_mut(stride).take(n) {
-        for x in &mut row[..columns] {
+    for r in 0..n {
+        for c in 0..columns {
             let value = f16::from_f32(draw());
-            *x = value;
+            rows[panel(r, c, stride)] = value;
             values.push(value.to_f32());
         }
     }
