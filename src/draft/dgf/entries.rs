@@ -93,7 +93,11 @@ mod tests {
         let mut entries = Entries::new(2);
         let rows: Vec<[f32; 2]> = (0..8).map(|i| [i as f32, 0.5]).collect();
         let tell = |entries: &mut Entries, first: usize, tokens: &[u32]| {
-            entries.commit(first, tokens, rows[first..].iter().map(|row| &row[..]).take(tokens.len()))
+            entries.commit(
+                first,
+                tokens,
+                rows[first..].iter().map(|row| &row[..]).take(tokens.len()),
+            )
         };
         assert!(!tell(&mut entries, 0, &[10, 11, 12, 13]));
         let (features, tokens) = entries.first(4, Some(14));

@@ -279,7 +279,8 @@ impl Cuda {
             if self.overlaps {
                 let edge = sys::CUgraphEdgeData {
                     from_port: PROGRAMMATIC_PORT,
-                    type_: sys::CUgraphDependencyType_enum::CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC as u8,
+                    type_: sys::CUgraphDependencyType_enum::CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC
+                        as u8,
                     ..std::mem::zeroed()
                 };
                 let mut any: sys::CUgraphNodeParams = std::mem::zeroed();
@@ -295,7 +296,13 @@ impl Cuda {
                 )
             } else {
                 let params = (&raw const params).cast();
-                sys::cuGraphAddKernelNode_v2(&mut node, graph, before.as_ptr(), before.len(), params)
+                sys::cuGraphAddKernelNode_v2(
+                    &mut node,
+                    graph,
+                    before.as_ptr(),
+                    before.len(),
+                    params,
+                )
             }
         }
         .result()?;
