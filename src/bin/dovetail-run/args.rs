@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 const THREADS: RangeInclusive<i64> = 1..=1024;
 const PASS: RangeInclusive<i64> = 1..=65_536;
 
-/// A chat with a language model, or one answer, on the CPU.
+/// A chat with a language model, or one answer, on the CPU, with a drafter there or on a GPU.
 ///
 /// On a terminal it opens a chat; with -p, -f or standard input it answers once. The text goes to
 /// standard output, everything else to standard error.
