@@ -34,6 +34,8 @@ pub enum Error {
     },
     /// Well formed, but not something this program can run.
     Unsupported(String),
+    /// A GPU failed, or has no room left.
+    Device(String),
     /// The prompt cannot be used: empty, or not what the model expects.
     Prompt(String),
     /// The prompt and the requested tokens do not fit the context window.
@@ -86,9 +88,10 @@ impl fmt::Display for Error {
             }
             Self::Gguf { path, what } => write!(f, "{}: {what}", path.display()),
             Self::Missing { what } => write!(f, "{what}"),
-            Self::Unsupported(what) | Self::Prompt(what) | Self::Invalid(what) => {
-                write!(f, "{what}")
-            }
+            Self::Unsupported(what)
+            | Self::Device(what)
+            | Self::Prompt(what)
+            | Self::Invalid(what) => write!(f, "{what}"),
             Self::Context { needed, available } => write!(
                 f,
                 "{needed} tokens do not fit the context of {available}; \
@@ -119,6 +122,7 @@ mod tests {
             Error::gguf(Path::new("a.gguf"), "ends early"),
             Error::Missing { what: "a.gguf has no tensor `x`".into() },
             Error::Unsupported("u".into()),
+            Error::Device("d".into()),
             Error::Prompt("p".into()),
             Error::Context { needed: 9, available: 8 },
             Error::Template("line 1: t".into()),
@@ -129,6 +133,6 @@ mod tests {
             assert!(!text.is_empty() && !text.contains('\n'), "{text:?}");
         }
         let codes: Vec<u8> = all.iter().map(Error::exit_code).collect();
-        assert_eq!(codes, [1, 1, 1, 1, 2, 2, 1, 2]);
+        assert_eq!(codes, [1, 1, 1, 1, 1, 2, 2, 1, 2]);
     }
 }

@@ -163,6 +163,11 @@ impl Session {
         self.given_up.as_mut().and_then(|(_, error)| error.take())
     }
 
+    /// What people should know of the drafter, once: it goes on, though not as it was meant to.
+    pub fn take_drafter_notice(&mut self) -> Option<String> {
+        self.speculation.as_mut().and_then(Speculation::take_notice)
+    }
+
     /// The model.
     pub fn model(&self) -> &Arc<Model> {
         self.target.model()

@@ -318,6 +318,12 @@ fn wrong_flags_give_one_line() {
         (&["--spec-type", "magic"], "ngram, lm, dgf, none, auto"),
         (&["--tree", "bush:3"], "chain:K or beam"),
         (&["--draft-max", "64"], "0..=63"),
+        (&["--draft-device", "cuda0"], "auto, cpu, gpu, and gpu0"),
+        (&["--vram-limit", "0"], "--vram-limit"),
+        (&["-ngld", "few"], "a number, auto or all"),
+        (&["-ngld", "0", "--draft-device", "gpu1"], "contradict each other; leave one out"),
+        (&["--draft-device", "gpu", "--spec-type", "ngram"], "ngram run on the CPU"),
+        (&["--draft-device", "gpu", "--spec-sampling", "rejection"], "leave it out"),
         (&["-m", "other.gguf"], "name one"),
         (&["--nonsense"], "--help"),
         (&["-hf", "user/model", "-p", "x"], "give its path"),
@@ -333,6 +339,9 @@ fn wrong_flags_give_one_line() {
     assert_one_line(&output, 1, "no such file");
     assert_one_line(&answer_to_stdin(program(), b"\xff\xfe"), 2, "not UTF-8");
     assert_one_line(&program().env("DOVETAIL_THREADS", "x").output().unwrap(), 2, "--threads");
+    for (name, value) in [("DOVETAIL_DRAFT_DEVICE", "tpu"), ("DOVETAIL_VRAM_LIMIT", "3GB")] {
+        assert_one_line(&program().env(name, value).output().unwrap(), 2, value);
+    }
     let output = program().args(["m.gguf", "-p", "x"]).env("DOVETAIL_ISA", "mmx").output().unwrap();
     assert!(!output.status.success());
 }
@@ -356,11 +365,163 @@ fn the_default_model_is_that_of_the_manifest_and_its_absence_names_the_remedy() 
 fn help_version_and_devices_are_printed() {
     for (flag, part) in [
         ("--help", "Sampling:"),
+        ("--help", "--draft-device <DEVICE>"),
+        ("--help", "DOVETAIL_DRAFT_DEVICE"),
+        ("--help", "--vram-limit <MIB>"),
+        ("--help", "DOVETAIL_VRAM_LIMIT"),
+        ("--help", "--gpu-layers-draft <N>"),
+        ("--help", "--list-devices"),
         ("--version", env!("CARGO_PKG_VERSION")),
         ("--list-devices", "CPU: "),
     ] {
         let output = program().arg(flag).output().unwrap();
         assert!(output.status.success() && text(&output.stdout).contains(part), "{flag}");
+    }
+}
+
+/// What stands in for a CUDA driver: as much as looking for GPUs asks of one. The first GPU is too old.
+#[cfg(target_os = "linux")]
+const DRIVER: &str = r#"
+#ifdef VERSION
+#include <string.h>
+int cuInit(unsigned flags) { return INIT; }
+int cuDriverGetVersion(int *version) { *version = VERSION; return 0; }
+int cuGetErrorName(int error, const char **name) { *name = "CUDA_ERROR_MADE_UP"; return 0; }
+int cuGetErrorString(int error, const char **text) { *text = "made up"; return 0; }
+int cuDeviceGetCount(int *count) { *count = COUNT; return 0; }
+int cuDeviceGet(int *device, int ordinal) { *device = ordinal; return 0; }
+int cuDeviceGetName(char *name, int len, int device) { strcpy(name, device ? "New" : "Old"); return 0; }
+int cuDeviceTotalMem_v2(size_t *bytes, int device) { *bytes = (size_t)8 << 30; return 0; }
+int cuDeviceGetAttribute(int *value, int attribute, int device) {
+    switch (attribute) {
+    case 19: *value = 1; break;              /* maps host memory */
+    case 20: *value = 0; break;              /* compute mode: default */
+    case 75: *value = device ? 9 : 6; break; /* compute capability */
+    case 76: *value = device ? 0 : 1; break;
+    default: return 1;
+    }
+    return 0;
+}
+#endif
+"#;
+
+/// The folder of a driver made with these macros, for `LD_LIBRARY_PATH`.
+#[cfg(target_os = "linux")]
+fn driver(macros: &[&str]) -> Option<tempfile::TempDir> {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("driver.c");
+    std::fs::write(&source, DRIVER).unwrap();
+    let mut cc = Command::new("cc");
+    cc.args(["-shared", "-fPIC", "-o"]).arg(folder.path().join("libcuda.so")).arg(source);
+    let Ok(status) = cc.args(macros).status() else {
+        eprintln!("SKIPPED: no C compiler (cc) to make a CUDA driver with");
+        return None;
+    };
+    assert!(status.success());
+    Some(folder)
+}
+
+#[cfg(target_os = "linux")]
+const NO_GPU: [&str; 3] = ["-DVERSION=12010", "-DINIT=100", "-DCOUNT=0"];
+#[cfg(target_os = "linux")]
+const TWO_GPUS: [&str; 3] = ["-DVERSION=12010", "-DINIT=0", "-DCOUNT=2"];
+
+#[test]
+fn devices_are_listed_here() {
+    let listed = answer(program().arg("--list-devices"));
+    let lines: Vec<_> = listed.lines().collect();
+    assert!(lines[0].starts_with("CPU: ") && lines[0].contains(" threads unless -t"), "{listed}");
+    assert!(lines[0].contains(Kernels::choose().unwrap().name), "{listed}");
+    assert!(lines.len() > 1 && lines[1..].iter().all(|line| line.starts_with("GPU")), "{listed}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn devices_are_listed_whatever_the_driver_says() {
+    let old = ["-DVERSION=11080", "-DINIT=0", "-DCOUNT=2"];
+    let broken = ["-DVERSION=12010", "-DINIT=999", "-DCOUNT=2"];
+    let none = ["-DVERSION=12010", "-DINIT=0", "-DCOUNT=0"];
+    for (macros, lines) in [
+        (&[][..], &["GPU: none is used: the CUDA driver (libcuda) that was found is none"][..]),
+        (&NO_GPU, &["GPU: none is used: the CUDA driver sees no GPU"]),
+        (&none, &["GPU: none is used: the CUDA driver sees no GPU"]),
+        (&old, &["GPU: none is used: the CUDA driver is of CUDA 11.8; install"]),
+        (&broken, &["GPU: none is used: the CUDA driver does not work: made up"]),
+        (
+            &TWO_GPUS,
+            &[
+                "GPU 0: Old, compute capability 6.1, 8192 MiB, is not used: its compute capability",
+                "GPU 1: New, compute capability 9.0, 8192 MiB, can draft: --draft-device gpu1",
+            ],
+        ),
+    ] {
+        let Some(driver) = driver(macros) else { return };
+        let mut command = program();
+        let listed = answer(command.arg("--list-devices").env("LD_LIBRARY_PATH", driver.path()));
+        assert_eq!(listed.lines().count(), 1 + lines.len(), "{listed}");
+        for (found, expected) in listed.lines().skip(1).zip(lines) {
+            assert!(found.starts_with(expected), "{found}");
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_gpu_that_is_not_there_gives_one_line_and_no_model_is_loaded() {
+    let (Some(none), Some(two)) = (driver(&NO_GPU), driver(&TWO_GPUS)) else { return };
+    for (driver, device, part) in [
+        (&none, "gpu", "no drafting on gpu: the CUDA driver sees no GPU; nvidia-smi"),
+        (&two, "gpu0", "no drafting on gpu0: gpu0 is Old: its compute capability is 6.1"),
+        (&two, "gpu7", "no drafting on gpu7: there is no such GPU; --list-devices shows"),
+    ] {
+        let command = || {
+            let mut command = program();
+            command.args(["absent.gguf", "-p", "x"]).env("LD_LIBRARY_PATH", driver.path());
+            command
+        };
+        assert_one_line(&command().args(["--draft-device", device]).output().unwrap(), 1, part);
+        let mut by_environment = command();
+        by_environment.env("DOVETAIL_DRAFT_DEVICE", device);
+        assert_one_line(&by_environment.output().unwrap(), 1, part);
+        let mut bench = Command::new(env!("CARGO_BIN_EXE_dovetail-bench"));
+        bench.args(["spec", "-m", "absent.gguf", "--prompts", "absent", "--draft-device", device]);
+        let output = bench.env("LD_LIBRARY_PATH", driver.path()).output().unwrap();
+        assert_one_line(&output, 1, part);
+    }
+    let Some(model) = model() else { return };
+    let mut command = with_model(&model, &["-p", PROMPT, "--spec-type", "auto"]);
+    command.arg("-md").arg(&model).args(["--draft-device", "gpu"]);
+    let output = command.env("LD_LIBRARY_PATH", two.path()).output().unwrap();
+    assert_one_line(&output, 2, "drafters of the kind lm run on the CPU");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_drafter_without_a_gpu_is_quiet_and_says_why_if_it_is_asked() {
+    let (Some(model), Some(driver)) = (model(), driver(&NO_GPU)) else { return };
+    let run = |args: &[&str]| {
+        let mut command = with_model(&model, &["-p", PROMPT, "--temp", "0"]);
+        command.args(["--spec-type", "dgf", "-md", DRAFTER]);
+        let output = command.args(args).env("LD_LIBRARY_PATH", driver.path()).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        (text(&output.stdout).to_owned(), text(&output.stderr).to_owned())
+    };
+    let (expected, said) = run(&[]);
+    assert_eq!(said, "");
+    for (args, why) in [
+        (&[][..], "no GPU is used: the CUDA driver sees no GPU"),
+        (&["-ngld", "99"], "no GPU is used: the CUDA driver sees no GPU"),
+        (&["--spec-sampling", "rejection"], "no GPU is used: guesses that are drawn"),
+        (&["--draft-device", "cpu"], ""),
+        (&["-ngld", "0"], ""),
+    ] {
+        assert_eq!(run(args), (expected.clone(), String::new()), "{args:?}");
+        let (found, said) = run(&[args, &["-v"]].concat());
+        assert_eq!(found, expected, "{args:?}");
+        assert!(said.contains(".dgf.gguf on the CPU, tree "), "{said}");
+        let told = said.lines().find(|line| line.starts_with("no GPU is used"));
+        assert!(told.unwrap_or_default().starts_with(why), "{said}");
+        assert_eq!(told.is_none(), why.is_empty(), "{said}");
     }
 }
 

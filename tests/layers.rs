@@ -22,6 +22,9 @@ const UNSAFE: &[&str] = &[
     "kernels/src/cpu/team.rs",
 ];
 
+/// Where the CUDA driver's crate is named.
+const CUDARC: &[&str] = &["src/draft/gpu", "src/ring/pinned.rs"];
+
 /// The macro that calls a kernel compiled for its target features: it is expanded in the files of the
 /// instruction sets alone, but has to be written above them. One line, no more.
 const UNSAFE_MACRO: &str = "kernels/src/cpu/mod.rs";
@@ -231,14 +234,21 @@ fn wrong_imports(source: &Source) -> Vec<String> {
     found.iter().filter_map(message).collect()
 }
 
-fn lines_with_unsafe(text: &str) -> Vec<usize> {
+/// The lines of the code with this word.
+fn lines_with(word: &str, text: &str) -> Vec<usize> {
     let code = code(text);
-    let is_unsafe = |line: &str| {
-        line.match_indices("unsafe").any(|(at, word)| {
+    let has_it = |line: &str| {
+        line.match_indices(word).any(|(at, word)| {
             !line[..at].ends_with(is_word) && !line[at + word.len()..].starts_with(is_word)
         })
     };
-    (1..).zip(code.lines()).filter(|(_, line)| is_unsafe(line)).map(|(number, _)| number).collect()
+    (1..).zip(code.lines()).filter(|(_, line)| has_it(line)).map(|(number, _)| number).collect()
+}
+
+/// Whether a path is one of these files or in one of these folders.
+fn is_in(path: &str, places: &[&str]) -> bool {
+    let rest = |place: &&str| path.strip_prefix(*place);
+    places.iter().filter_map(rest).any(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn assert_none(wrong: Vec<String>) {
@@ -263,19 +273,26 @@ fn every_module_has_its_layer() {
 
 #[test]
 fn unsafe_stays_where_it_is_allowed() {
-    let allowed = |path: &str| {
-        UNSAFE
-            .iter()
-            .any(|a| path.strip_prefix(a).is_some_and(|p| p.is_empty() || p.starts_with('/')))
-    };
     let mut wrong = Vec::new();
     for source in [sources("src"), sources("kernels/src")].concat() {
-        if !allowed(&source.path) {
-            let mut lines = lines_with_unsafe(&source.text);
+        if !is_in(&source.path, UNSAFE) {
+            let mut lines = lines_with("unsafe", &source.text);
             if source.path == UNSAFE_MACRO && lines.len() == 1 {
                 lines.clear();
             }
             wrong.extend(lines.iter().map(|line| format!("{}:{line}: unsafe", source.path)));
+        }
+    }
+    assert_none(wrong);
+}
+
+#[test]
+fn only_what_drives_a_gpu_names_cudarc() {
+    let mut wrong = Vec::new();
+    for source in [sources("src"), sources("kernels/src")].concat() {
+        if !is_in(&source.path, CUDARC) {
+            let lines = lines_with("cudarc", &source.text);
+            wrong.extend(lines.iter().map(|line| format!("{}:{line}: cudarc", source.path)));
         }
     }
     assert_none(wrong);
@@ -318,5 +335,15 @@ fn this_test_finds_what_it_looks_for() {
     let found = wrong("src/model/mod.rs", "\n\nuse crate::session::Session;");
     assert_eq!(found, ["src/model/mod.rs:3: imports `session`: that layer is below this one"]);
     let text = "// unsafe\n\"unsafe\"; forbid(unsafe_code)\nunsafe { f() }\nlet a = 'a'; unsafe fn";
-    assert_eq!(lines_with_unsafe(text), [3, 4]);
+    assert_eq!(lines_with("unsafe", text), [3, 4]);
+    let text = "//! cudarc\nuse cudarc::driver;\nlet a = \"cudarc\";\n::cudarc::f(); my_cudarc()";
+    assert_eq!(lines_with("cudarc", text), [2, 4]);
+    for (path, expected) in [
+        ("src/draft/gpu/cuda.rs", true),
+        ("src/ring/pinned.rs", true),
+        ("src/ring/mod.rs", false),
+        ("src/draft/gpu.rs", false),
+    ] {
+        assert_eq!(is_in(path, CUDARC), expected, "{path}");
+    }
 }

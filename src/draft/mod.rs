@@ -7,6 +7,7 @@
 //! lm.rs      a small model with the same vocabulary
 //! dgf/       a drafter trained for the target, from a file
 //! gpu/       the same on a GPU
+//! placement.rs on which of the two, and from one to the other
 //! shelf.rs   which file that is, where none is named
 //! ```
 //!
@@ -79,6 +80,11 @@ pub trait Drafter: Send {
         "on the CPU"
     }
 
+    /// Why it does not run where it runs fastest, for those who wonder.
+    fn why_there(&self) -> Option<&str> {
+        None
+    }
+
     /// What people should know of something that it could help itself out of, once.
     fn take_notice(&mut self) -> Option<String> {
         None
@@ -98,6 +104,13 @@ pub struct Row {
     pub file: FileFrom,
     /// One that has seen nothing yet.
     pub open: fn(&Setup) -> Result<Box<dyn Drafter>>,
+}
+
+impl Row {
+    /// Whether a GPU may run it.
+    pub fn is_for_gpu(&self) -> bool {
+        self.file == FileFrom::Shelf
+    }
 }
 
 /// Where a drafter's file comes from.

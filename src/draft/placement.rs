@@ -2,15 +2,19 @@
 //! the middle of an answer if the GPU fails.
 
 use super::dgf::Dgf;
-use super::gpu::{self, Cuda, GpuDrafter};
+use super::gpu::{self, Cuda, Device, Found, GpuDrafter};
 use super::{Drafter, Guesser, Setup};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::tree::{Growth, Tree};
 use dovetail_kernels::cpu::Team;
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
+
+/// Where a drafter is that is on no GPU.
+const ON_THE_CPU: &str = "on the CPU";
 
 /// What `--draft-device` says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,10 +37,51 @@ impl FromStr for DraftDevice {
             "cpu" => Ok(DraftDevice::Cpu),
             "gpu" => Ok(DraftDevice::Gpu(None)),
             _ => {
-                let number = text.strip_prefix("gpu").and_then(|number| number.parse().ok());
+                let number = text.strip_prefix("gpu").filter(|rest| !rest.starts_with('+'));
+                let number = number.and_then(|number| number.parse().ok());
                 let known = "there are auto, cpu, gpu, and gpu0, gpu1, … as --list-devices counts";
                 number.map(|number| DraftDevice::Gpu(Some(number))).ok_or_else(|| known.into())
             }
+        }
+    }
+}
+
+impl fmt::Display for DraftDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DraftDevice::Auto => f.write_str("auto"),
+            DraftDevice::Cpu => f.write_str("cpu"),
+            DraftDevice::Gpu(None) => f.write_str("gpu"),
+            DraftDevice::Gpu(Some(number)) => write!(f, "gpu{number}"),
+        }
+    }
+}
+
+impl DraftDevice {
+    /// Whether a GPU was asked for: then nothing else will do.
+    pub fn is_gpu(self) -> bool {
+        matches!(self, DraftDevice::Gpu(_))
+    }
+
+    /// Looks for the GPU, if one was asked for: that takes less time than loading a model in vain.
+    ///
+    /// # Errors
+    /// When it is not there or cannot be used.
+    pub fn check(self) -> Result<()> {
+        if self.is_gpu() {
+            choose(self, gpu::list()).map_err(|error| self.refuse(error))?;
+        }
+        Ok(())
+    }
+
+    /// The error of who asked for this.
+    fn refuse(self, error: Error) -> Error {
+        match error {
+            Error::Device(what) => Error::Device(format!("no drafting on {self}: {what}")),
+            Error::Unsupported(what) => {
+                Error::Unsupported(format!("no drafting on {self}: {what}"))
+            }
+            error => error,
         }
     }
 }
@@ -62,50 +107,32 @@ impl Placement {
 
 /// A trained drafter where it is to run.
 pub(super) fn open(setup: &Setup) -> Result<Box<dyn Drafter>> {
-    let asked = matches!(setup.placement.device, DraftDevice::Gpu(_));
-    let on_gpu = match setup.placement.device {
-        DraftDevice::Cpu => Err(None),
-        _ => on_gpu(setup).map_err(Some),
-    };
-    match on_gpu {
-        Ok(placed) => Ok(Box::new(placed)),
-        Err(Some(error)) if asked => Err(error),
-        Err(reason) => {
-            let about = match reason {
-                Some(reason) => format!("on the CPU ({reason})"),
-                None => "on the CPU".to_owned(),
-            };
-            let back = Back::of(setup)?;
-            Ok(Box::new(Placed { place: Place::Cpu(Dgf::open(setup)?), back, about, notice: None }))
+    Ok(Box::new(Placed::open(setup, cuda)?))
+}
+
+/// The GPU of those found that a drafter goes to.
+fn choose(device: DraftDevice, found: std::result::Result<Vec<Found>, String>) -> Result<Found> {
+    let wrong = |what: String| Err(Error::Unsupported(what));
+    let mut found = found.map_err(Error::Unsupported)?;
+    if let DraftDevice::Gpu(Some(number)) = device {
+        found.retain(|gpu| gpu.ordinal == number);
+    }
+    match found.iter().position(|gpu| gpu.unusable.is_none()) {
+        Some(usable) => Ok(found.swap_remove(usable)),
+        None => {
+            match found.into_iter().find_map(|gpu| Some((gpu.ordinal, gpu.name, gpu.unusable?))) {
+                Some((number, name, why)) => wrong(format!("gpu{number} is {name}: {why}")),
+                None => wrong("there is no such GPU; --list-devices shows what there is".into()),
+            }
         }
     }
 }
 
-fn on_gpu(setup: &Setup) -> Result<Placed> {
-    let Placement { device, vram_limit, drawn, .. } = setup.placement;
-    if drawn {
-        return Err(Error::Invalid("guesses are drawn on the CPU".into()));
-    }
-    let found = gpu::list().map_err(Error::Unsupported)?;
-    let usable = |wanted: &&gpu::Found| match device {
-        DraftDevice::Gpu(Some(number)) => wanted.ordinal == number,
-        _ => wanted.unusable.is_none(),
-    };
-    let Some(chosen) = found.iter().find(usable) else {
-        let what = match device {
-            DraftDevice::Gpu(Some(number)) => format!("there is no GPU {number}"),
-            _ => found.iter().find_map(|gpu| gpu.unusable.clone()).unwrap_or_default(),
-        };
-        return Err(Error::Unsupported(format!("{what}; --list-devices shows what there is")));
-    };
-    if let Some(why) = &chosen.unusable {
-        return Err(Error::Unsupported(format!("GPU {} cannot be used: {why}", chosen.ordinal)));
-    }
-    let cuda = Cuda::open(chosen.ordinal, vram_limit.unwrap_or(usize::MAX))?;
-    let drafter = GpuDrafter::open(setup, Box::new(cuda))?;
-    let mib = drafter.device_bytes() as f64 / (1 << 20) as f64;
-    let about = format!("on {} ({mib:.0} MiB)", chosen.name);
-    Ok(Placed::on(drafter, Back::of(setup)?, about))
+/// A GPU of NVIDIA's, and what people call it.
+fn cuda(placement: &Placement) -> Result<(Box<dyn Device>, String)> {
+    let Found { ordinal, name, .. } = choose(placement.device, gpu::list())?;
+    let cuda = Cuda::open(ordinal, placement.vram_limit.unwrap_or(usize::MAX))?;
+    Ok((Box::new(cuda), format!("gpu{ordinal}, {name}")))
 }
 
 /// What a drafter is opened with on the CPU.
@@ -117,9 +144,9 @@ struct Back {
 }
 
 impl Back {
-    fn of(setup: &Setup) -> Result<Back> {
+    fn of(setup: &Setup) -> Back {
         let Setup { target, n_ctx, threads, path, .. } = *setup;
-        Ok(Back { target: target.clone(), n_ctx, threads, path: path.map(Into::into) })
+        Back { target: target.clone(), n_ctx, threads, path: path.map(Into::into) }
     }
 
     fn open(&self) -> Result<Dgf> {
@@ -136,23 +163,64 @@ enum Place {
 }
 
 /// A drafter that knows its way back to the CPU.
-struct Placed {
+pub(super) struct Placed {
     place: Place,
     back: Back,
     about: String,
+    why: Option<String>,
     notice: Option<String>,
 }
 
 impl Placed {
-    fn on(drafter: GpuDrafter, back: Back, about: String) -> Placed {
-        Placed { place: Place::Gpu(drafter), back, about, notice: None }
+    /// On the device that `find` gives, with its name; else on the CPU, unless a GPU was asked for.
+    pub fn open(
+        setup: &Setup,
+        find: impl FnOnce(&Placement) -> Result<(Box<dyn Device>, String)>,
+    ) -> Result<Placed> {
+        let (placement, back) = (setup.placement, Back::of(setup));
+        let refused = match placement.device {
+            DraftDevice::Cpu => None,
+            _ if placement.drawn => {
+                Some(Error::Unsupported("guesses that are drawn are drawn on the CPU".into()))
+            }
+            _ => match on_device(setup, find) {
+                Ok((drafter, about)) => {
+                    let place = Place::Gpu(drafter);
+                    return Ok(Placed { place, back, about, why: None, notice: None });
+                }
+                Err(error) if placement.device.is_gpu() => {
+                    return Err(placement.device.refuse(error));
+                }
+                Err(error) => Some(error),
+            },
+        };
+        let place = Place::Cpu(Dgf::open(setup)?);
+        let mut placed = Placed { place, back, about: ON_THE_CPU.into(), why: None, notice: None };
+        match refused {
+            // There is one, and it could have been used.
+            Some(Error::Device(why)) => {
+                placed.notice = Some(format!("the drafter runs on the CPU: {why}"));
+            }
+            refused => placed.why = refused.map(|error| error.to_string()),
+        }
+        Ok(placed)
     }
 
-    /// Goes on on the CPU; it joins the sequence where it is.
-    fn fall_back(&mut self, error: &Error) -> Result<()> {
-        self.place = Place::Cpu(self.back.open()?);
+    /// Goes on on the CPU, which is told what the GPU has not taken in yet. It joins the sequence there.
+    fn fall_back(&mut self, error: &Error, team: &mut Team) -> Result<()> {
+        let opened = self.back.open().and_then(|mut drafter| {
+            if let Place::Gpu(gpu) = &self.place {
+                let (first, tokens, mut features) = gpu.waiting();
+                drafter.commit(first, tokens, &mut features, team)?;
+            }
+            Ok(drafter)
+        });
+        let drafter = opened.map_err(|cpu| {
+            Error::Device(format!("{error}; and it cannot go on on the CPU: {cpu}"))
+        })?;
+        self.place = Place::Cpu(drafter);
         self.notice = Some(format!("going on with the drafter on the CPU: {error}"));
-        self.about = "on the CPU".to_owned();
+        self.about = ON_THE_CPU.into();
         Ok(())
     }
 }
@@ -174,7 +242,7 @@ impl Drafter for Placed {
     ) -> Result<()> {
         match &mut self.place {
             Place::Gpu(drafter) => match drafter.commit(first, tokens, features, team) {
-                Err(error) => self.fall_back(&error),
+                Err(error) => self.fall_back(&error, team),
                 done => done,
             },
             Place::Cpu(drafter) => drafter.commit(first, tokens, features, team),
@@ -192,7 +260,8 @@ impl Drafter for Placed {
             Place::Gpu(drafter) => match drafter.expand(tokens, guesser, tree, team) {
                 Err(error) => {
                     tree.reset(tree.tokens()[0]);
-                    self.fall_back(&error)
+                    self.fall_back(&error, team)?;
+                    self.expand(tokens, guesser, tree, team)
                 }
                 done => done,
             },
@@ -204,7 +273,64 @@ impl Drafter for Placed {
         &self.about
     }
 
+    fn why_there(&self) -> Option<&str> {
+        self.why.as_deref()
+    }
+
     fn take_notice(&mut self) -> Option<String> {
         self.notice.take()
+    }
+}
+
+fn on_device(
+    setup: &Setup,
+    find: impl FnOnce(&Placement) -> Result<(Box<dyn Device>, String)>,
+) -> Result<(GpuDrafter, String)> {
+    let (device, name) = find(&setup.placement)?;
+    let drafter = GpuDrafter::open(setup, device)?;
+    let mib = drafter.device_bytes().div_ceil(1 << 20);
+    Ok((drafter, format!("on {name} ({mib} MiB)")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_read_as_they_are_written() {
+        for text in ["auto", "cpu", "gpu", "gpu0", "gpu12"] {
+            assert_eq!(text.parse::<DraftDevice>().unwrap().to_string(), text);
+        }
+        for text in ["", "GPU", "gpu-1", "gpu+1", "gpu1x", "cuda0"] {
+            assert!(text.parse::<DraftDevice>().unwrap_err().contains("--list-devices"), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_first_gpu_that_can_be_used_is_chosen() {
+        let gpu = |ordinal: usize, unusable: Option<&str>| Found {
+            ordinal,
+            name: "GTX".into(),
+            capability: (6, 1),
+            memory_bytes: 1 << 33,
+            unusable: unusable.map(Into::into),
+        };
+        let found = || Ok(vec![gpu(0, Some("too old")), gpu(1, None), gpu(2, None)]);
+        for (device, chosen) in [("auto", 1), ("gpu", 1), ("gpu1", 1), ("gpu2", 2)] {
+            assert_eq!(choose(device.parse().unwrap(), found()).unwrap().ordinal, chosen);
+        }
+        let old = || Ok(vec![gpu(0, Some("too old"))]);
+        for (device, found, part) in [
+            ("gpu0", found(), "gpu0 is GTX: too old"),
+            ("gpu7", found(), "no such GPU; --list-devices"),
+            ("gpu", old(), "gpu0 is GTX: too old"),
+            ("auto", old(), "gpu0 is GTX: too old"),
+            ("gpu", Err("no driver".into()), "no driver"),
+        ] {
+            let device: DraftDevice = device.parse().unwrap();
+            let line = device.refuse(choose(device, found).unwrap_err()).to_string();
+            assert!(line.starts_with(&format!("no drafting on {device}: ")), "{line}");
+            assert!(line.contains(part), "{line}");
+        }
     }
 }

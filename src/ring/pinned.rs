@@ -30,7 +30,7 @@ impl Drop for Pinned {
 }
 
 fn failed(error: DriverError) -> Error {
-    Error::Unsupported(format!("the GPU has no memory to share: {error}"))
+    Error::Device(format!("the GPU has no memory to share: {error}"))
 }
 
 /// `bytes` zeros that CPU and GPU see, and where the GPU sees them.

@@ -148,6 +148,11 @@ impl Speculation {
         &*self.drafter
     }
 
+    /// What people should know of something that the drafter could help itself out of, once.
+    pub fn take_notice(&mut self) -> Option<String> {
+        self.drafter.take_notice()
+    }
+
     /// Runs one round: appends between one and `most` tokens to `tokens`, whose last one alone the target
     /// has not run. They are the tokens that plain decoding would append, or by rule B tokens with the same
     /// distribution; none behind one that `ends` the text.

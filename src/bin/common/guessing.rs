@@ -4,7 +4,7 @@ use clap::Args;
 use dovetail::draft::{self, DraftDevice, Placement, Setup, SpecType};
 use dovetail::spec::{SpecSampling, Speculation};
 use dovetail::tree::Growth;
-use dovetail::{Result, Session};
+use dovetail::{Error, Result, Session};
 use std::path::PathBuf;
 
 #[derive(Args, Clone, Debug)]
@@ -40,10 +40,25 @@ pub struct Guessing {
     /// Where a trained drafter runs: auto, on a GPU if one can be used; cpu; gpu; or gpu0, gpu1, … as
     /// dovetail-run --list-devices counts
     #[arg(long, value_name = "DEVICE", default_value = "auto", env = "DOVETAIL_DRAFT_DEVICE")]
+    #[arg(help_heading = "Devices")]
     pub draft_device: DraftDevice,
     /// MiB of the GPU's memory that the drafter may take [default: all]
-    #[arg(long, value_name = "MIB", env = "DOVETAIL_VRAM_LIMIT")]
+    #[arg(long, value_name = "MIB", env = "DOVETAIL_VRAM_LIMIT", help_heading = "Devices")]
+    #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     pub vram_limit: Option<usize>,
+    /// For llama.cpp's sake: 0 is --draft-device cpu, any other number, auto or all changes nothing, since
+    /// a drafter is on one device as a whole [-ngld]
+    #[arg(long, visible_alias = "n-gpu-layers-draft", value_name = "N", value_parser = layers)]
+    #[arg(allow_negative_numbers = true, help_heading = "Devices")]
+    pub gpu_layers_draft: Option<i64>,
+}
+
+/// Layers on a GPU as llama.cpp counts them: a number, or words for as many as fit.
+fn layers(text: &str) -> std::result::Result<i64, String> {
+    match text {
+        "auto" | "all" => Ok(-1),
+        _ => text.parse().map_err(|_| "give a number, auto or all".into()),
+    }
 }
 
 fn probability(text: &str) -> std::result::Result<f32, String> {
@@ -52,6 +67,47 @@ fn probability(text: &str) -> std::result::Result<f32, String> {
 }
 
 impl Guessing {
+    /// Where the drafter is to run.
+    pub fn device(&self) -> DraftDevice {
+        if self.gpu_layers_draft == Some(0) { DraftDevice::Cpu } else { self.draft_device }
+    }
+
+    /// What clap cannot check, and whether the GPU is there that was asked for.
+    ///
+    /// # Errors
+    /// When flags contradict each other, or the GPU is not there.
+    pub fn check(&self) -> Result<()> {
+        let (asked, device) = (self.draft_device, self.device());
+        let wrong = |what: String| Err(Error::Invalid(what));
+        if asked.is_gpu() && !device.is_gpu() {
+            return wrong(format!(
+                "-ngld 0 and --draft-device {asked} (DOVETAIL_DRAFT_DEVICE) contradict each other; leave one out"
+            ));
+        }
+        if let SpecType::Kind(row) = self.spec_type {
+            self.check_kind(row)?;
+        }
+        if device.is_gpu() && self.spec_sampling == SpecSampling::Rejection {
+            return wrong(format!(
+                "--spec-sampling rejection drafts on the CPU; leave it out or --draft-device {device} \
+                 (DOVETAIL_DRAFT_DEVICE)"
+            ));
+        }
+        device.check()
+    }
+
+    fn check_kind(&self, row: &draft::Row) -> Result<()> {
+        let device = self.device();
+        if device.is_gpu() && !row.is_for_gpu() {
+            return Err(Error::Invalid(format!(
+                "drafters of the kind {} run on the CPU; leave out --draft-device {device} \
+                 (DOVETAIL_DRAFT_DEVICE)",
+                row.name
+            )));
+        }
+        Ok(())
+    }
+
     /// The drafter for this session, and a line about it.
     ///
     /// # Errors
@@ -61,6 +117,7 @@ impl Guessing {
         let Some((row, path)) = chosen.filter(|_| self.spec_draft_n_max != Some(0)) else {
             return Ok(None);
         };
+        self.check_kind(row)?;
         let mut growth = self.tree.unwrap_or(row.growth);
         if let Some(depth) = self.spec_draft_n_max {
             growth = growth.with_depth(depth);
@@ -68,10 +125,12 @@ impl Guessing {
         // A shape that is asked for is had.
         let p_min = if self.tree.is_some() { 0.0 } else { row.p_min };
         let p_min = self.spec_draft_p_min.unwrap_or(p_min);
-        let drawn = self.spec_sampling == SpecSampling::Rejection;
-        let vram_limit = self.vram_limit.map(|mib| mib.saturating_mul(1 << 20));
-        let placement =
-            Placement { device: self.draft_device, vram_limit, growth: Some(growth), drawn };
+        let placement = Placement {
+            device: self.device(),
+            vram_limit: self.vram_limit.map(|mib| mib.saturating_mul(1 << 20)),
+            growth: Some(growth),
+            drawn: self.spec_sampling == SpecSampling::Rejection,
+        };
         let drafter = (row.open)(&Setup { placement, ..session.setup(path.as_deref()) })?;
         let place = drafter.place().to_owned();
         let speculation =

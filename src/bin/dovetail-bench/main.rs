@@ -106,8 +106,12 @@ fn at_least_one() -> clap::builder::RangedU64ValueParser<usize> {
 }
 
 /// Flags of several letters behind one dash, and their long names.
-const LONG: &[(&str, &str)] =
-    &[("-ctk", "--cache-type-k"), ("-ctv", "--cache-type-v"), ("-md", "--model-draft")];
+const LONG: &[(&str, &str)] = &[
+    ("-ctk", "--cache-type-k"),
+    ("-ctv", "--cache-type-v"),
+    ("-md", "--model-draft"),
+    ("-ngld", "--gpu-layers-draft"),
+];
 
 fn main() -> ExitCode {
     let argv = match argv::rewrite(std::env::args_os(), &Cli::command(), LONG) {

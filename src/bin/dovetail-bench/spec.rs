@@ -114,6 +114,7 @@ impl Row {
 
 /// Answers every prompt twice, plainly and with guesses, in turns.
 pub fn run(o: &Options) -> Result<()> {
+    o.guessing.check()?;
     let prompts = read(&o.prompts, o.limit)?;
     let mut session = o.common.session(o.ctx_size, 512)?;
     let template = ChatTemplate::from_gguf(session.model().gguf().metadata())?;
@@ -121,10 +122,15 @@ pub fn run(o: &Options) -> Result<()> {
     let open = |session: &Session| {
         let none =
             "nobody guesses for this model; name a drafter with -md FILE or --spec-type TYPE";
-        o.guessing.open(session)?.ok_or_else(|| Error::Invalid(none.into()))
+        let opened = o.guessing.open(session)?;
+        let (mut speculation, about) = opened.ok_or_else(|| Error::Invalid(none.into()))?;
+        if let Some(notice) = speculation.take_notice() {
+            eprintln!("{notice}");
+        }
+        Ok::<_, Error>((speculation, about))
     };
-    let (drafter, about) = open(&session)?;
-    let mut idle = Some(drafter);
+    let (speculation, about) = open(&session)?;
+    let mut idle = Some(speculation);
     let mut categories: Vec<(String, Row)> = Vec::new();
     let mut different = Vec::new();
     let terminal = std::io::stderr().is_terminal();
@@ -160,6 +166,9 @@ pub fn run(o: &Options) -> Result<()> {
             if speculate {
                 row.rounds = session.rounds().cloned().unwrap_or_default();
                 row.lengths = row.rounds.mean_acceptance_length();
+                if let Some(notice) = session.take_drafter_notice() {
+                    eprintln!("prompt {}: {notice}", i + 1);
+                }
                 if let Some(error) = session.take_drafter_error() {
                     eprintln!("prompt {}: the drafter failed: {error}", i + 1);
                     idle = Some(open(&session)?.0);

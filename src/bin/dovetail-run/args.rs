@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 const THREADS: RangeInclusive<i64> = 1..=1024;
 const PASS: RangeInclusive<i64> = 1..=65_536;
 
-/// A chat with a language model, or one answer, on the CPU.
+/// A chat with a language model, or one answer, on the CPU, with a drafter there or on a GPU.
 ///
 /// On a terminal it opens a chat; with -p, -f or standard input it answers once. The text goes to
 /// standard output, everything else to standard error.
@@ -182,10 +182,6 @@ pub struct Args {
     #[arg(long, visible_alias = "n-gpu-layers", value_name = "N", allow_negative_numbers = true)]
     #[arg(help_heading = "Devices")]
     gpu_layers: Option<String>,
-    /// Accepted for llama.cpp's sake: the drafter runs on the CPU [-ngld]
-    #[arg(long, visible_alias = "n-gpu-layers-draft", value_name = "N")]
-    #[arg(allow_negative_numbers = true, help_heading = "Devices")]
-    gpu_layers_draft: Option<String>,
     /// Accepted for llama.cpp's sake: trees of any size are verified [--draft-min]
     #[arg(long, visible_alias = "draft-min", value_name = "N", help_heading = "Speculation")]
     spec_draft_n_min: Option<usize>,
@@ -281,7 +277,7 @@ impl Args {
     /// What clap cannot check, and notes on flags without effect.
     ///
     /// # Errors
-    /// When something is asked for that this program does not do.
+    /// When something is asked for that this program does not do, or that is not there.
     pub fn check(&self, log: &Log) -> Result<()> {
         if let Some(repo) = &self.hf_repo {
             return Err(Error::Invalid(format!(
@@ -292,9 +288,7 @@ impl Args {
         if self.gpu_layers.is_some() {
             log.note("-ngl has no effect: the model runs on the CPU");
         }
-        if self.gpu_layers_draft.is_some() {
-            log.note("-ngld has no effect: the drafter runs on the CPU");
-        }
+        self.guessing.check()?;
         if self.spec_draft_n_min.is_some_and(|n| n > 0) {
             log.note("--draft-min has no effect: trees of any size are verified");
         }
@@ -527,6 +521,35 @@ mod tests {
     }
 
     #[test]
+    fn layers_of_the_drafter_on_a_gpu_are_all_or_none() {
+        for (typed, device) in [
+            ("", "auto"),
+            ("-ngld 0", "cpu"),
+            ("-ngld 99", "auto"),
+            ("-ngld -1", "auto"),
+            ("-ngld all", "auto"),
+            ("--gpu-layers-draft auto --draft-device cpu", "cpu"),
+            ("--n-gpu-layers-draft 0 --draft-device cpu", "cpu"),
+            ("--n-gpu-layers-draft 1 --draft-device auto", "auto"),
+        ] {
+            let (args, _) = run(&typed.split_whitespace().collect::<Vec<_>>()).unwrap();
+            assert_eq!(args.guessing.device().to_string(), device, "{typed}");
+            assert!(args.guessing.check().is_ok(), "{typed}");
+        }
+        for (typed, part) in [
+            ("-ngld 0 --draft-device gpu", "contradict"),
+            ("-ngld 0 --draft-device gpu3", "contradict"),
+            ("--draft-device gpu --spec-sampling rejection", "drafts on the CPU"),
+            ("--draft-device gpu --spec-type ngram", "the kind ngram run on the CPU"),
+            ("--draft-device gpu1 --spec-type lm", "leave out --draft-device gpu1"),
+        ] {
+            let (args, _) = run(&typed.split_whitespace().collect::<Vec<_>>()).unwrap();
+            let error = args.guessing.check().unwrap_err();
+            assert!(error.is_usage() && error.to_string().contains(part), "{typed}: {error}");
+        }
+    }
+
+    #[test]
     fn wrong_values_are_one_line_with_the_next_step() {
         for (typed, part) in [
             ("-t 0", "from 1 to 1024"),
@@ -545,6 +568,11 @@ mod tests {
             ("-ctk q4_0", "f16 or q8_0"),
             ("--spec-type magic", "there are ngram, lm, dgf, none, auto"),
             ("--tree beam:9,9,9", "chain:K"),
+            ("--draft-device cuda0", "auto, cpu, gpu, and gpu0"),
+            ("--draft-device gpu-1", "auto, cpu, gpu, and gpu0"),
+            ("--vram-limit 0", "not in 1.."),
+            ("--vram-limit 3GB", "invalid digit"),
+            ("-ngld most", "a number, auto or all"),
             ("--repack maybe", "auto, cache, memory or off"),
             ("--repack cache -nr", "cannot be used with"),
             ("a.gguf -m b.gguf", "name one"),

@@ -32,6 +32,7 @@ mod runner;
 mod stops;
 
 use args::{Args, Parsed};
+use dovetail::draft::gpu::{self, Found};
 use dovetail::{Error, Result};
 use dovetail_kernels::cpu::Kernels;
 use log::Log;
@@ -115,19 +116,35 @@ fn version() -> String {
     let (arch, os) = (std::env::consts::ARCH, std::env::consts::OS);
     let build = if cfg!(debug_assertions) { "debug" } else { "release" };
     format!(
-        "dovetail-run {}\nbuilt for {arch} {os} ({build}), without GPU support",
+        "dovetail-run {}\nbuilt for {arch} {os} ({build}), drafts on NVIDIA's GPUs",
         env!("CARGO_PKG_VERSION")
     )
 }
 
+/// The CPU, and each GPU or why there is none.
 fn devices() -> Result<String> {
     let chosen = Kernels::choose().map_err(Error::Invalid)?.name;
     let all: Vec<_> = Kernels::available().map(|kernels| kernels.name).collect();
-    Ok(format!(
-        "CPU: {}, {} physical cores, instruction set {chosen} (available: {})\n\
-         GPU: support is not compiled in yet",
+    let cores = dovetail::machine::physical_cores();
+    let cpu = format!(
+        "CPU: {}, {cores} physical cores, {cores} threads unless -t says otherwise, instruction set {chosen} \
+         (available: {})",
         dovetail::machine::cpu_name(),
-        dovetail::machine::physical_cores(),
         all.join(", ")
-    ))
+    );
+    let gpus = match gpu::list() {
+        Ok(found) => found.iter().map(about_gpu).collect(),
+        Err(why) => vec![format!("GPU: none is used: {why}")],
+    };
+    Ok([vec![cpu], gpus].concat().join("\n"))
+}
+
+fn about_gpu(found: &Found) -> String {
+    let Found { ordinal, name, capability: (major, minor), memory_bytes, unusable } = found;
+    let use_of_it = match unusable {
+        None => format!("can draft: --draft-device gpu{ordinal}"),
+        Some(why) => format!("is not used: {why}"),
+    };
+    let mib = memory_bytes >> 20;
+    format!("GPU {ordinal}: {name}, compute capability {major}.{minor}, {mib} MiB, {use_of_it}")
 }

@@ -121,12 +121,25 @@ pub fn open<'a>(
 /// When the drafter that was asked for cannot be opened, or is for another model. One that nobody asked
 /// for is left alone then, and a line says so.
 fn speculate(guessing: &Guessing, session: &mut Session, log: &Log) -> Result<()> {
-    let nobody_asked =
-        matches!(guessing.spec_type, SpecType::Auto) && guessing.model_draft.is_none();
+    let device = guessing.device();
+    let nobody_asked = matches!(guessing.spec_type, SpecType::Auto)
+        && guessing.model_draft.is_none()
+        && !device.is_gpu();
     let opened = guessing.open(session).and_then(|opened| {
-        let Some((speculation, about)) = opened else { return Ok(()) };
-        session.speculate(Some(speculation))?;
+        let Some((speculation, about)) = opened else {
+            if device.is_gpu() {
+                log.note(&format!("--draft-device {device} has no effect: nobody guesses"));
+            }
+            return Ok(());
+        };
         log.detail(&format!("drafter {about}"));
+        if let Some(why) = speculation.drafter().why_there() {
+            log.detail(&format!("no GPU is used: {why}"));
+        }
+        session.speculate(Some(speculation))?;
+        if let Some(notice) = session.take_drafter_notice() {
+            log.note(&notice);
+        }
         Ok(())
     });
     match opened {

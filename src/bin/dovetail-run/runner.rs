@@ -139,6 +139,9 @@ impl Runner<'_> {
     }
 
     fn report(&mut self, sampling: &Sampling, end: End) -> Result<()> {
+        if let Some(notice) = self.session.take_drafter_notice() {
+            self.log.note(&notice);
+        }
         if let Some(error) = self.session.take_drafter_error() {
             self.log
                 .note(&format!("the drafter failed, and the answer went on without it: {error}"));

@@ -71,6 +71,11 @@ impl Entries {
         (&self.features[..n * self.width], tokens)
     }
 
+    /// The first position that waits, the tokens from there on, and their features.
+    pub fn rest(&self) -> (usize, &[u32], impl Iterator<Item = &[f32]>) {
+        (self.start + self.filled, &self.tokens, self.features.chunks_exact(self.width))
+    }
+
     /// The first `n` positions that wait have become entries.
     pub fn fill(&mut self, n: usize) {
         self.filled += n;
@@ -88,7 +93,11 @@ mod tests {
         let mut entries = Entries::new(2);
         let rows: Vec<[f32; 2]> = (0..8).map(|i| [i as f32, 0.5]).collect();
         let tell = |entries: &mut Entries, first: usize, tokens: &[u32]| {
-            entries.commit(first, tokens, rows[first..].iter().map(|row| &row[..]).take(tokens.len()))
+            entries.commit(
+                first,
+                tokens,
+                rows[first..].iter().map(|row| &row[..]).take(tokens.len()),
+            )
         };
         assert!(!tell(&mut entries, 0, &[10, 11, 12, 13]));
         let (features, tokens) = entries.first(4, Some(14));
@@ -98,6 +107,11 @@ mod tests {
         entries.fill(3);
         assert_eq!((entries.filled(), entries.waiting(), entries.end()), (3, 1, 4));
         assert_eq!(entries.first(1, Some(7)).0, [3.0, 0.5]);
+        let (first, tokens, features) = entries.rest();
+        assert_eq!(
+            (first, tokens, features.collect::<Vec<_>>()),
+            (3, &[13][..], vec![&[3.0, 0.5][..]])
+        );
 
         entries.rewind(5);
         assert_eq!((entries.filled(), entries.waiting()), (3, 1), "there is nothing to forget");

@@ -42,21 +42,34 @@ pub fn list() -> std::result::Result<Vec<Found>, String> {
     // SAFETY: it loads the driver's library and lets go of it.
     if !unsafe { sys::is_culib_present() } {
         return Err(
-            "no CUDA driver (libcuda) was found; install NVIDIA's driver to draft on a GPU".into(),
+            "no CUDA driver (libcuda) was found; install NVIDIA's driver, 530 or newer".into()
         );
     }
-    let failed = |error: DriverError| format!("the CUDA driver does not work: {}", reason(error));
+    // Any other function is in a driver that is new enough.
+    for name in ["cuInit", "cuDriverGetVersion", "cuGetErrorName", "cuGetErrorString"] {
+        // SAFETY: nothing is done with what is there.
+        if unsafe { sys::culib().get::<*const c_void>(name.as_bytes()) }.is_err() {
+            return Err(format!(
+                "the CUDA driver (libcuda) that was found is none: it has no {name}; install NVIDIA's, 530 or newer"
+            ));
+        }
+    }
+    let no_gpu = "the CUDA driver sees no GPU; nvidia-smi and CUDA_VISIBLE_DEVICES say more";
+    let failed = |error: DriverError| match error.0 {
+        sys::CUresult::CUDA_ERROR_NO_DEVICE => no_gpu.to_owned(),
+        _ => format!("the CUDA driver does not work: {}", reason(error)),
+    };
     result::init().map_err(failed)?;
     let version = driver_version().map_err(failed)?;
     if version < DRIVER {
         let (major, minor) = (version / 1000, version % 1000 / 10);
         return Err(format!(
-            "the CUDA driver is of CUDA {major}.{minor}; install one of 12.1 or newer (530 or newer)"
+            "the CUDA driver is of CUDA {major}.{minor}; install one of 12.1 or later, which is 530 or newer"
         ));
     }
     let count = result::device::get_count().map_err(failed)?;
     if count == 0 {
-        return Err("the CUDA driver sees no GPU".into());
+        return Err(no_gpu.into());
     }
     (0..count).map(|ordinal| look(ordinal).map_err(failed)).collect()
 }
@@ -83,7 +96,7 @@ fn look(ordinal: i32) -> std::result::Result<Found, DriverError> {
     let prohibited = sys::CUcomputemode_enum::CU_COMPUTEMODE_PROHIBITED as i32;
     let unusable = if capability < CAPABILITY {
         Some(format!(
-            "compute capability {}.{}; 7.5 or newer is needed",
+            "its compute capability is {}.{}, and 7.5 is the least that can be used",
             capability.0, capability.1
         ))
     } else if !maps {
@@ -111,7 +124,7 @@ fn reason(error: DriverError) -> String {
 }
 
 fn failed(error: DriverError) -> Error {
-    Error::Unsupported(format!("the GPU failed: {}", reason(error)))
+    Error::Device(format!("the GPU failed: {}", reason(error)))
 }
 
 /// A GPU. See the module.
@@ -266,7 +279,8 @@ impl Cuda {
             if self.overlaps {
                 let edge = sys::CUgraphEdgeData {
                     from_port: PROGRAMMATIC_PORT,
-                    type_: sys::CUgraphDependencyType_enum::CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC as u8,
+                    type_: sys::CUgraphDependencyType_enum::CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC
+                        as u8,
                     ..std::mem::zeroed()
                 };
                 let mut any: sys::CUgraphNodeParams = std::mem::zeroed();
@@ -282,7 +296,13 @@ impl Cuda {
                 )
             } else {
                 let params = (&raw const params).cast();
-                sys::cuGraphAddKernelNode_v2(&mut node, graph, before.as_ptr(), before.len(), params)
+                sys::cuGraphAddKernelNode_v2(
+                    &mut node,
+                    graph,
+                    before.as_ptr(),
+                    before.len(),
+                    params,
+                )
             }
         }
         .result()?;
@@ -325,14 +345,20 @@ impl Device for Cuda {
         let bytes = bytes.next_multiple_of(256).max(256);
         let (used, limit) = (self.used_bytes + bytes, self.limit_bytes);
         if used > limit {
-            return Err(Error::Unsupported(format!(
+            return Err(Error::Device(format!(
                 "the drafter needs more than the {} MiB of GPU memory that it may take; raise --vram-limit \
                  or choose a smaller drafter",
                 limit >> 20
             )));
         }
         // SAFETY: freed when this is dropped, once.
-        let address = unsafe { result::malloc_sync(bytes) }.map_err(failed)?;
+        let address = unsafe { result::malloc_sync(bytes) }.map_err(|error| match error.0 {
+            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => Error::Device(format!(
+                "the GPU's memory is full with {} MiB of the drafter; nvidia-smi shows what else is there",
+                self.used_bytes >> 20
+            )),
+            _ => failed(error),
+        })?;
         self.memory.push(address);
         self.used_bytes = used;
         // SAFETY: as long as the memory is.

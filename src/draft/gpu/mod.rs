@@ -37,7 +37,6 @@ use crate::model::Model;
 use crate::ring::message::{MAX_ROWS, Proposals, VerdictShape, write_halves};
 use crate::ring::{Layout, Receiver, Sender};
 use crate::tree::{Growth, MAX_NODES, Tree};
-use device::Device;
 use dovetail_kernels::cpu::Team;
 use forward::{Forward, SHARE, Work};
 use launch::Slots;
@@ -45,6 +44,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use cuda::{Cuda, Found, list};
+pub(super) use device::Device;
 
 /// Messages that a ring holds.
 const SLOTS: u32 = 4;
@@ -131,6 +131,11 @@ impl GpuDrafter {
     /// Bytes of the device's memory that it takes.
     pub fn device_bytes(&self) -> usize {
         self.device.used_bytes()
+    }
+
+    /// What it was told and has not sent yet: the first position, tokens and features.
+    pub(super) fn waiting(&self) -> (usize, &[u32], impl Iterator<Item = &[f32]>) {
+        self.entries.rest()
     }
 
     /// Queues work behind the next message.
@@ -285,8 +290,10 @@ impl Drafter for GpuDrafter {
 
 impl Drop for GpuDrafter {
     fn drop(&mut self) {
-        // What waits for the host would wait forever. A device that fails has stopped waiting.
+        // What waits for the host would wait forever: the queued round, and a wait behind which nothing could
+        // be queued. A device that fails has stopped waiting.
         let _ = self.flush();
+        let _ = self.send(0, None, Growth { depth: 0, width: 1, nodes: 1 }, 0.0);
     }
 }
 
@@ -312,7 +319,7 @@ fn patient(start: Instant, device: &mut dyn Device) -> Result<()> {
         std::thread::yield_now();
     }
     if waited > PATIENCE {
-        return Err(Error::Unsupported("the GPU has not answered for 10 s".into()));
+        return Err(Error::Device("the GPU has not answered for 10 s".into()));
     }
     Ok(())
 }
@@ -324,7 +331,7 @@ fn take(proposals: &Proposals, growth: Growth, tree: &mut Tree) -> Result<()> {
         return Err(Error::Invalid("its probabilities are no numbers".into()));
     }
     if !proposals.is_tree() || len > growth.nodes {
-        return Err(Error::Unsupported("the GPU's tree is none".into()));
+        return Err(Error::Device("the GPU's tree is none".into()));
     }
     for node in 1..len {
         let (parent, token) = (proposals.parents[node] as usize, proposals.tokens[node]);

@@ -55,7 +55,10 @@ pub fn fuse(
     assert!(max_rows <= MAX_ROWS && rows.len() == 1 && table.len() >= width, "rows");
     assert!(sent.len() >= max_rows * width && feature.len() >= max_rows * width, "entries");
     assert!(hidden.len() >= max_rows * width, "hidden states");
-    assert!(feature_at.is_multiple_of(32) && feature_at >= width && out.stride >= feature_at + width, "side by side");
+    assert!(
+        feature_at.is_multiple_of(32) && feature_at >= width && out.stride >= feature_at + width,
+        "side by side"
+    );
     assert!(out.buffer.len() >= max_rows * out.stride, "rows");
     assert!(norms.is_none_or(|norms| norms.iter().all(|norm| norm.len() == width)), "norms");
     let [feature_norm, token_norm] = norms.map_or([0, 0], |norms| norms.map(|n| n.address()));

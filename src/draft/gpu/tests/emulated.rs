@@ -15,6 +15,7 @@ use std::thread::{self, JoinHandle};
 pub struct Emulated {
     memory: Vec<Arc<Memory>>,
     used_bytes: usize,
+    limit_bytes: usize,
     works: Vec<Arc<[Launch]>>,
     state: Arc<State>,
     /// Both are there until the device is dropped.
@@ -49,11 +50,17 @@ impl Emulated {
         Emulated {
             memory: Vec::new(),
             used_bytes: 0,
+            limit_bytes: usize::MAX,
             works: Vec::new(),
             state,
             queue: Some(queue),
             thread,
         }
+    }
+
+    /// Has no more than these bytes.
+    pub fn limit(&mut self, bytes: usize) {
+        self.limit_bytes = bytes;
     }
 
     /// Fails at the launch after the next `n_launches`, counted from what is queued from here on.
@@ -86,6 +93,9 @@ impl Device for Emulated {
     }
 
     fn alloc(&mut self, bytes: usize) -> Result<u64> {
+        if self.used_bytes + bytes > self.limit_bytes {
+            return Err(Error::Device("there is no room".into()));
+        }
         self.used_bytes += bytes;
         Ok(self.zeros(bytes).address())
     }
@@ -147,7 +157,7 @@ impl Device for Emulated {
     fn check(&mut self) -> Result<()> {
         match self.state.failure.get() {
             None => Ok(()),
-            Some(what) => Err(Error::Unsupported(what.clone())),
+            Some(what) => Err(Error::Device(what.clone())),
         }
     }
 }

@@ -4,6 +4,7 @@
 mod common;
 mod drafter;
 mod emulated;
+mod fallback;
 
 pub use emulated::Emulated;
 
