@@ -35,6 +35,7 @@ mod tests {
     use super::*;
     use crate::draft::gpu::tests::devices;
     use crate::ring::{Layout, Receiver, Sender};
+    use std::time::{Duration, Instant};
 
     #[test]
     fn every_message_is_answered() {
@@ -49,15 +50,20 @@ mod tests {
             };
             let (mut sender, mut receiver) =
                 (Sender::new(there, layout), Receiver::new(back, layout));
-            let work = device.record(&[echo(words, 0, 100, 1 << 22)]).unwrap();
+            let work = device.record(&[echo(words, 0, 100, 1 << 28)]).unwrap();
             device.run(work).unwrap();
+            let start = Instant::now();
+            let mut wait = || {
+                assert!(start.elapsed() < Duration::from_secs(60), "no answer");
+                std::thread::yield_now();
+            };
             for _ in 0..100 {
                 while sender.claim().is_none() {
-                    std::hint::spin_loop();
+                    wait();
                 }
                 sender.publish();
                 while receiver.receive().is_none() {
-                    std::hint::spin_loop();
+                    wait();
                 }
                 receiver.release();
             }
