@@ -56,6 +56,7 @@ assert os.environ["DOVETAIL_TEST_DEVICE"] == "gpu" and arguments[:3] == ["gpu", 
 failed = plan.get("failed", 0)
 for i in range(failed):
     print(f"test draft::gpu::t{i} ... FAILED")
+print("failures:\\nthread panicked" if failed else "")
 print(f"test result: x. {plan.get('passed', 28)} passed; {failed} failed; 0 ignored")
 sys.exit(101 if failed else 0)
 """,
@@ -82,6 +83,7 @@ else:
     on_gpu = after("--draft-device") == "gpu"
     different = [2] if plan.get("differs") == [after("--draft-device"), after("--temp")] else []
     place = "on NVIDIA H200 (1900 MiB)" if on_gpu and not plan.get("on_cpu") else "on the CPU"
+    assert ("--tree" in arguments) == (after("--temp") == "0"), arguments
     with open(after("--prompts")) as prompts:
         n = len(prompts.readlines())
     answer = {
@@ -201,7 +203,8 @@ class GpuCheck(unittest.TestCase):
     def test_a_failed_check_does_not_end_the_others(self):
         code, _, errors = self.run_it("--only", "parity,speed,equality", failed=2, differs=["cpu", "0.8"])
         self.assertEqual(code, 1)
-        self.assertEqual(self.row("unit tests")["figure"], "28 passed, 2 failed: draft::gpu::t0, draft::gpu::t1")
+        self.assertEqual(self.row("unit tests")["figure"], "28 passed, 2 failed: t0, t1")
+        self.assertIn("dovetail-tests gpu:\nfailures:\nthread panicked", errors)
         self.assertIs(self.row("text of plain decoding, small on the GPU, T = 0.8")["met"], True)
         wrong = self.row("text of plain decoding, small on the CPU, T = 0.8")
         self.assertEqual((wrong["figure"], wrong["met"]), ("the texts of prompts [2] of prompts-12.jsonl differ", False))
@@ -276,19 +279,20 @@ class GpuCheck(unittest.TestCase):
         self.assertEqual([arguments[2:4] for arguments in made], [["--shape", "7b"], ["--shape", "13b"]])
         self.assertNotIn("--drafter-blocks", made[0])
         self.assertEqual(made[1][-2:], ["--drafter-blocks", "5"])
-        self.assertTrue(self.row("13b: speed-up over plain decoding (10.00 to 31.00 t/s, 4.10")["met"])
-        share = self.row("13b: share of drafting (6.00 ms a round)")
+        self.assertTrue(self.row("13b, beam:6,10,16: speed-up over plain decoding (10.00 to 31.00 t/s, 4.10")["met"])
+        share = self.row("13b, beam:6,10,16: share of drafting (6.00 ms a round)")
         self.assertEqual((share["figure"], share["met"]), ("5.9 % of a round", False))
-        self.assertEqual(self.row("13b: VRAM of Tiny.deep-13b-5blocks.dgf.gguf")["figure"], "1.99 GB")
+        self.assertEqual(self.row("13b, beam:6,10,16: VRAM of Tiny.deep-13b-5blocks.dgf.gguf")["figure"], "1.99 GB")
         ratio = self.row("13b: speculation against llama.cpp")
         self.assertEqual((ratio["figure"], ratio["bar"], ratio["met"]), ("3.44 ×", "≥ 3.5 ×", False))
         self.assertIn("--hf", self.row("7b: plain decoding of Transformers")["figure"])
         # What is there is not made again, but a drafter that is missing is.
         (self.path / "work" / "Tiny.deep-7b.dgf.gguf").unlink()
-        self.run_it("--only", "big", "--big", "7b,13b", speedup=2.7)
+        self.run_it("--only", "big", "--big", "7b,13b", "--tree", "chain:3", "--tree", "beam:4,4,8", speedup=2.7)
         self.assertEqual(len(self.called("inflate")), 3)
         self.assertNotIn("--shape", self.called("inflate")[-1])
-        self.assertIs(self.row("7b: speed-up")["met"], False)
+        self.assertIs(self.row("7b, beam:4,4,8: speed-up")["met"], False)
+        self.assertIs(self.row("13b, chain:3: speed-up")["met"], False)
         # Peers need no GPU, and other peers no llama.cpp.
         llama.unlink()
         code, _, errors = self.run_it("--only", "peers", "--big", "7b", "--llama-cpp", llama, no_gpu=True)

@@ -41,9 +41,9 @@ def build(o):
     for script in SCRIPTS:
         shutil.copy2(HERE / script, o.folder)
     for drafter in (HERE.parent / "models").glob("*.dgf.gguf"):
-        shutil.copy(drafter, o.folder / "models")
+        shutil.copyfile(drafter, o.folder / "models" / drafter.name)
     if o.prompts:
-        shutil.copy(o.prompts, o.folder / "prompts.jsonl")
+        shutil.copyfile(o.prompts, o.folder / "prompts.jsonl")
     packages = pathlib.Path(importlib.util.find_spec("gguf").origin).parent.parent
     python = [packages / "gguf", *packages.glob("gguf-*.dist-info")]
     for to, folders in ((o.folder, [HERE / "gpu_check"]), (o.folder / "python", python)):

@@ -17,13 +17,13 @@ SANITIZED = [
     "matmul::tests::epilogues", "matmul::tests::rows_that", "topk::tests::equal", "grow::tests::failures",
     "rope_kv::tests::cells", "attention_tree::tests::certain", "drafter::guesses",
 ]
-ON_GPU = {"DOVETAIL_TEST_DEVICE": "gpu"}
+ON_GPU = {"DOVETAIL_TEST_DEVICE": "gpu", "RUST_BACKTRACE": "0"}
 # How they name the number of errors that they found.
 SUMMARIES = {
     "memcheck": re.compile(r"ERROR SUMMARY: (\d+) error"),
     "racecheck": re.compile(r"RACECHECK SUMMARY: (\d+) hazard"),
 }
-TREE = "beam:6,10,16"  # the bar's: 6 levels, 16 nodes
+TREE = "beam:6,10,16"  # the bars': 6 levels, 16 nodes
 # Blocks of the drafter that belongs to a shape, where a bar names them.
 BLOCKS = {"13b": 5}
 PEER_TOKENS = 32
@@ -57,11 +57,11 @@ def parity(run):
     if not counted:
         raise PartFailed(f"dovetail-tests: {outcome.complaint()}")
     passed, failed = int(counted[1]), int(counted[2])
-    names = re.findall(r"^test (\S+) \.\.\. FAILED", outcome.out, re.MULTILINE)
+    names = re.findall(r"^test (?:draft::gpu::)?(\S+) \.\.\. FAILED", outcome.out, re.MULTILINE)
     figure = f"{passed} passed, {failed} failed{': ' if names else ''}{', '.join(names)}"
     run.report.check("unit tests on the GPU", figure, passed and not failed and outcome.code == 0, "all pass")
     if failed:
-        print(outcome.out, file=sys.stderr)
+        run.report.keep("dovetail-tests gpu", outcome.out[outcome.out.find("failures:"):])
 
 
 def sanitizer(run):
@@ -94,7 +94,7 @@ def sanitize(run, tool, name):
         else:
             what = errors[0] if errors else outcome.complaint()
             wrong.append(f"{test}: {what}{'' if passed else ', the test did not pass'}")
-            print(said, file=sys.stderr)
+            run.report.keep(f"compute-sanitizer {name} {test}", said)
     figure = "; ".join([f"{clean} of {len(run.o.sanitize)} tests clean", *wrong, *undone])
     run.report.check(f"compute-sanitizer {name}", figure, not wrong and not undone, "clean")
 
@@ -144,12 +144,12 @@ def equality(run):
         return run.report.add("equal texts", NO_MODEL)
     prompts = run.prompts(run.o.limit)
     for drafter in run.o.drafters:
-        # Both are compared with plain decoding, and so with each other.
-        for temp in (0, 0.8):
+        # Both are compared with plain decoding, and so with each other; with a wide tree and with the usual one.
+        for temp, tree in ((0, TREE), (0.8, None)):
             for place in ("gpu", "cpu"):
                 what = f"text of plain decoding, {short(drafter)} on the {place.upper()}, T = {temp}"
                 with reported(run, what):
-                    answer = run.spec(run.o.model, drafter, place, prompts, temp)
+                    answer = run.spec(run.o.model, drafter, place, prompts, temp, tree)
                     fault, length = answer["fault"], answer["mean_acceptance_length"]
                     equal = f"equal for {answer['prompts']} prompts, {length:.2f} tokens a round"
                     run.report.check(what, fault or equal, not fault, "equal")
@@ -162,9 +162,10 @@ def big(run):
         run.deadline = start + seconds * i / len(run.o.big)
         with reported(run, f"{shape}: speculation"):
             model, drafter = inflated(run, shape)
-            answer = run.spec(model, drafter, "gpu", prompts)
-            run.speeds[shape] = answer["spec_tokens_per_second"]
-            report_big(run.report, shape, drafter, answer)
+            for tree in run.o.tree or [TREE]:
+                answer = run.spec(model, drafter, "gpu", prompts, tree=tree)
+                run.speeds[shape] = max(answer["spec_tokens_per_second"], run.speeds.get(shape, 0))
+                report_big(run.report, f"{shape}, {tree}", drafter, answer)
 
 
 def report_big(report, shape, drafter, answer):
@@ -276,7 +277,7 @@ def transformers_fp32(run, model):
 
 # Seconds, and whether a GPU is needed. Without `big` and `peers` less than eight minutes.
 PARTS = {
-    "device": (device, 30, False), "parity": (parity, 120, True), "sanitizer": (sanitizer, 150, True),
-    "speed": (speed, 60, True), "equality": (equality, 100, True), "big": (big, 480, True),
+    "device": (device, 20, False), "parity": (parity, 120, True), "sanitizer": (sanitizer, 140, True),
+    "speed": (speed, 60, True), "equality": (equality, 120, True), "big": (big, 480, True),
     "peers": (peers, 480, False),
 }

@@ -1,6 +1,11 @@
 """The table of scripts/gpu-check, and its file."""
 import json
+import sys
 from dataclasses import asdict, dataclass
+
+
+# Characters of a failing command's output.
+SHOWN = 4000
 
 
 @dataclass
@@ -39,6 +44,11 @@ class Report:
 
     def at_least(self, what, value, least, unit, digits=2):
         self.add(what, f"{value:.{digits}f} {unit}", f"≥ {least} {unit}", value >= least)
+
+    def keep(self, command, output):
+        """What a command said of failures: all of it goes to the file, and its beginning to standard error."""
+        self.raw.append({"command": command, "output": output})
+        print(f"{command}:\n{output[:SHOWN]}{' …' if len(output) > SHOWN else ''}", file=sys.stderr)
 
     def failed(self):
         return [row for row in self.rows if row.check and not row.met]

@@ -33,7 +33,7 @@ class Outcome:
             return f"it crashed ({signal.Signals(-self.code).name})"
         lines = [line.strip() for line in self.err.splitlines() if line.strip()]
         told = [line for line in lines if line.startswith("error")] or lines
-        return told[-1] if told else f"it ended with exit code {self.code}"
+        return told[-1].removeprefix("error: ") if told else f"it ended with exit code {self.code}"
 
 
 class Run:
@@ -82,11 +82,11 @@ class Run:
         self.report.raw.append({"command": [*map(str, arguments)], "answer": answer, "stderr": outcome.err})
         return answer, outcome.err
 
-    def spec(self, model, drafter, device, prompts, temp=0.0):
+    def spec(self, model, drafter, device, prompts, temp=0, tree=None):
         """What speculation gave. `fault`: in what it was not drafted on that device with equal texts, or none."""
         answer, err = self.bench(
             "spec", "-m", model, "-md", drafter, "--prompts", prompts, "-n", N_PREDICT, "--temp", temp,
-            "--draft-device", device, "-t", self.o.threads)
+            "--draft-device", device, "-t", self.o.threads, *(["--tree", tree] if tree else []))
         on_gpu = re.search(r" on ([^()]*) \((\d+) MiB\)", answer["drafter"])
         answer["vram"] = int(on_gpu[2]) * 2**20 if on_gpu else None
         fell = [line for line in err.splitlines() if "on the CPU" in line or "drafter failed" in line]
