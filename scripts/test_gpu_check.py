@@ -209,7 +209,7 @@ class GpuCheck(unittest.TestCase):
         wrong = self.row("text of plain decoding, small on the CPU, T = 0.8")
         self.assertEqual((wrong["figure"], wrong["met"]), ("the texts of prompts [2] of prompts-12.jsonl differ", False))
         self.assertTrue(self.row("round of small")["met"])
-        self.assert_one_line(errors, "3 checks failed, the first being unit tests")
+        self.assert_one_line(errors, "checks failed: 3, the first being unit tests")
 
     def test_no_test_is_no_success(self):
         code, _, _ = self.run_it("--only", "parity", passed=0)

@@ -49,5 +49,5 @@ def about(here, gpu, threads):
         **built, "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "gpu": gpu,
         "cpu": cpu[1] if cpu else platform.machine(), "threads": threads, "memory_bytes": memory("MemTotal"),
         "kernel": platform.release(), "python": platform.python_version(), "packages": versions,
-        "arguments": sys.argv[1:],
+        "load": os.getloadavg()[0], "arguments": sys.argv[1:],
     }

@@ -17,6 +17,8 @@ SANITIZED = [
     "matmul::tests::epilogues", "matmul::tests::rows_that", "topk::tests::equal", "grow::tests::failures",
     "rope_kv::tests::cells", "attention_tree::tests::certain", "drafter::guesses",
 ]
+# Tests of the emulator, which pass without a GPU.
+EMULATED = ["--skip", "emulated", "--skip", "fallback", "--skip", "the_order_of_blocks"]
 ON_GPU = {"DOVETAIL_TEST_DEVICE": "gpu", "RUST_BACKTRACE": "0"}
 # How they name the number of errors that they found.
 SUMMARIES = {
@@ -51,7 +53,7 @@ def device(run):
 
 def parity(run):
     # Few at once: what they wait for is the GPU.
-    command = [run.bin / "dovetail-tests", "gpu", "--skip", "emulated", "--test-threads", "4"]
+    command = [run.bin / "dovetail-tests", "gpu", *EMULATED, "--test-threads", "4"]
     outcome = run.call(*command, env=ON_GPU)
     counted = re.search(r"test result: \w+\. (\d+) passed; (\d+) failed", outcome.out)
     if not counted:
@@ -78,7 +80,7 @@ def sanitize(run, tool, name):
     """One process a test, so that a slow one leaves the others' results."""
     clean, wrong, undone = 0, [], []
     for test in run.o.sanitize:
-        tests = [run.bin / "dovetail-tests", test, "--skip", "emulated", "--test-threads", "1"]
+        tests = [run.bin / "dovetail-tests", test, *EMULATED, "--test-threads", "1"]
         try:
             outcome = run.call(tool, "--tool", name, *tests, env=ON_GPU)
         except PartFailed as error:
