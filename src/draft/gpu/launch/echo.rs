@@ -53,7 +53,7 @@ mod tests {
             let work = device.record(&[echo(words, 0, 100, 1 << 28)]).unwrap();
             device.run(work).unwrap();
             let start = Instant::now();
-            let mut wait = || {
+            let wait = || {
                 assert!(start.elapsed() < Duration::from_secs(60), "no answer");
                 std::thread::yield_now();
             };

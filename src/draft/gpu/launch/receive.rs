@@ -98,3 +98,111 @@ pub fn receive(
     }
     launch("receive", [max_rows as u32, 1], 256, args)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::draft::gpu::Device;
+    use crate::draft::gpu::launch::NONE;
+    use crate::draft::gpu::tests::{devices, noise, run};
+    use crate::ring::message::{Verdict, VerdictShape, write_halves};
+    use crate::ring::{Layout, Sender};
+
+    const EPS: f32 = 1e-5;
+
+    #[test]
+    fn messages_are_taken_one_after_the_other() {
+        for mut device in devices() {
+            for (tap_width, taps, embedding) in [(64, 1, 64), (96, 3, 96), (576, 3, 576)] {
+                for how in ["plain", "rows", "normed"] {
+                    if how != "plain" || taps == 1 {
+                        check(&mut *device, tap_width, taps, embedding, how);
+                    }
+                }
+            }
+        }
+    }
+
+    /// More messages than there are slots, of all numbers of rows.
+    fn check(device: &mut dyn Device, tap_width: usize, taps: usize, embedding: usize, how: &str) {
+        const MOST: usize = 33;
+        let (width, mut draw) = (taps * tap_width, noise(4));
+        let shape = VerdictShape::new(width, embedding).unwrap();
+        let layout = Layout::new(2, shape.slot_bytes());
+        let (region, at) = device.share(layout.bytes()).unwrap();
+        let mut sender = Sender::new(region, layout);
+        let slots = Slots {
+            address: at + layout.slot_at(0) as u64,
+            slots: 2,
+            slot_bytes: layout.slot_at(1) - layout.slot_at(0),
+        };
+        let norms: Vec<f32> = (0..width).map(|_| draw()).collect();
+        let norms_on = Buffer::of(device, &norms).unwrap();
+        let stride = width.next_multiple_of(128);
+        let x = HalfRows { buffer: Buffer::new(device, MAX_ROWS * stride).unwrap(), stride };
+        let plain = Buffer::new(device, MAX_ROWS * width).unwrap();
+        let sequence = Buffer::new(device, 2).unwrap();
+        let rows = Buffer::new(device, 1).unwrap();
+        let growth = Buffer::new(device, 1).unwrap();
+        let sent = Buffer::new(device, MAX_ROWS * embedding).unwrap();
+        let features = match how {
+            "plain" => Features::Plain(plain),
+            "rows" => Features::Rows(x, None),
+            _ => Features::Rows(x, Some(norms_on)),
+        };
+        let sizes = [width, taps, embedding];
+        let launch = || receive(MOST, slots, sequence, sizes, EPS, rows, growth, sent, features);
+        for (i, n) in [1, 8, 0, MOST, 2].into_iter().enumerate() {
+            let slot = sender.claim().unwrap();
+            let mut header: Verdict = Zeroable::zeroed();
+            (header.rows, header.first) = (n as u32, 100 + i as u32);
+            (header.depth, header.width, header.nodes) = (5, 6, 7 + i as u32);
+            (header.floor, header.n_draft) = (-1.5, 99);
+            header.tokens = std::array::from_fn(|t| (1000 * i + t) as u32);
+            *shape.header_mut(slot) = header;
+            let mut told = Vec::new();
+            for r in 0..n {
+                let (feature, token) = shape.row_mut(slot, r);
+                let values: Vec<f32> = (0..width + embedding).map(|_| draw()).collect();
+                write_halves(&values[..width], feature);
+                write_halves(&values[width..], token);
+                let floats = |x: &[f16]| x.iter().map(|x| x.to_f32()).collect::<Vec<f32>>();
+                told.push((floats(feature), token.to_vec()));
+            }
+            sender.publish();
+            run(device, &[launch()]);
+            device.ring(at + layout.tail_at() as u64, i as u32 + 1).unwrap();
+            assert_eq!(sequence.read(device).unwrap(), [i as u32 + 1, 0]);
+            let round = growth.read(device).unwrap()[0].round;
+            assert_eq!((round.depth, round.width, round.nodes), (5, 6, 7 + i as u32));
+            assert_eq!((round.floor, round.n_draft), (-1.5, 99));
+            let found: Rows = rows.read(device).unwrap()[0];
+            assert_eq!(found.n, n as u32);
+            if n > 0 {
+                assert_eq!(round.root_token, (1000 * i + n - 1) as u32);
+                assert_eq!(round.root_slot, header.first + n as u32 - 1);
+            }
+            let (plain, sent) = (plain.read(device).unwrap(), sent.read(device).unwrap());
+            let all = x.buffer.read(device).unwrap();
+            // The newest row comes first.
+            for (r, (feature, token)) in told.iter().rev().enumerate() {
+                let slot = header.first + (n - 1 - r) as u32;
+                assert_eq!((found.slot[r], found.base[r], found.position[r]), (slot, slot, slot));
+                assert_eq!((found.token[r], found.parent[r], found.mask[r]), (NONE, NONE, 1));
+                assert_eq!(sent[r * embedding..][..embedding], token[..]);
+                let out: Vec<f32> = match how {
+                    "plain" => plain[r * width..][..width].to_vec(),
+                    _ => x.row(&all, r, width).iter().map(|x| x.to_f32()).collect(),
+                };
+                for (j, (x, f)) in out.iter().zip(feature).enumerate() {
+                    let tap = &feature[j / tap_width * tap_width..][..tap_width];
+                    let mean = tap.iter().map(|x| x * x).sum::<f32>() / tap_width as f32;
+                    let normed = norms[j] * f / (mean + EPS).sqrt();
+                    let expected = if how == "normed" { normed } else { *f };
+                    let most = if how == "normed" { expected.abs() / 1024.0 + 1e-7 } else { 0.0 };
+                    assert!((x - expected).abs() <= most, "row {r}, {j}: {x}, not {expected}");
+                }
+            }
+        }
+    }
+}
