@@ -3,6 +3,8 @@
 //! Its cache has a row for each step: the *entry* of position `i` in slot `i`, counted from the first
 //! position it was told of. An entry waits until the token after it is known.
 
+use super::spoken::Spoken;
+
 /// Entries in a drafter's cache, and positions that wait to become some.
 pub(in crate::draft) struct Entries {
     /// Position of slot 0.
@@ -11,17 +13,35 @@ pub(in crate::draft) struct Entries {
     tokens: Vec<u32>,
     features: Vec<f32>, // (positions, width)
     width: usize,
+    /// What the sequence adds to the draft vocabulary, if it can be added to.
+    spoken: Option<Spoken>,
 }
 
 impl Entries {
     /// None yet; features are `width` long.
-    pub fn new(width: usize) -> Entries {
-        Entries { start: 0, filled: 0, tokens: Vec::new(), features: Vec::new(), width }
+    pub fn new(width: usize, spoken: Option<Spoken>) -> Entries {
+        Entries { start: 0, filled: 0, tokens: Vec::new(), features: Vec::new(), width, spoken }
     }
 
-    /// Takes note of positions `first..`; what was known of these and of later ones is void. Returns whether
-    /// the drafter has not seen what comes before: this is then the beginning of the sequence.
+    /// Takes note of positions `first..`; what was known of these and of later ones is void.
     pub fn commit<'a>(
+        &mut self,
+        first: usize,
+        tokens: &[u32],
+        features: impl Iterator<Item = &'a [f32]>,
+    ) {
+        let joins = self.append(first, tokens, features);
+        if let Some(spoken) = &mut self.spoken {
+            if joins {
+                spoken.hear(0, &[]);
+            }
+            spoken.hear(first, tokens);
+        }
+    }
+
+    /// [`Entries::commit`] without the vocabulary. Returns whether the drafter has not seen what comes before:
+    /// this is then the beginning of the sequence.
+    fn append<'a>(
         &mut self,
         first: usize,
         tokens: &[u32],
@@ -47,6 +67,20 @@ impl Entries {
         let kept = first - self.start - self.filled;
         self.tokens.truncate(kept);
         self.features.truncate(kept * self.width);
+    }
+
+    /// Says that a tree is grown now; the tokens that are to join the draft vocabulary before.
+    pub fn due(&mut self) -> Option<impl Iterator<Item = u32>> {
+        let spoken = self.spoken.as_mut()?;
+        spoken.is_due().then_some(spoken.tokens())
+    }
+
+    /// Whether positions wait, up to the one before `last`, where a tree is to be grown; what it was told of
+    /// `last` and later ones is forgotten. If not, it joins in the middle, or the sequence was cut: the next
+    /// round tells it more.
+    pub fn reach(&mut self, last: usize) -> bool {
+        self.rewind(last);
+        self.waiting() > 0 && self.end() == last
     }
 
     /// The position behind all it was told of.
@@ -90,10 +124,10 @@ mod tests {
 
     #[test]
     fn positions_wait_are_filled_and_forgotten() {
-        let mut entries = Entries::new(2);
+        let mut entries = Entries::new(2, None);
         let rows: Vec<[f32; 2]> = (0..8).map(|i| [i as f32, 0.5]).collect();
         let tell = |entries: &mut Entries, first: usize, tokens: &[u32]| {
-            entries.commit(
+            entries.append(
                 first,
                 tokens,
                 rows[first..].iter().map(|row| &row[..]).take(tokens.len()),

@@ -2,6 +2,7 @@
 //!
 //! `eagle3` is llama.cpp's format of EAGLE-3 checkpoints.
 
+use super::spoken::Spoken;
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, OpenOptions};
 use crate::model::arch::llama;
@@ -126,6 +127,11 @@ impl File {
     /// The draft vocabulary of the file, if others can be added.
     pub fn own_tokens(&self) -> Option<&[u32]> {
         Some(&self.tokens.as_ref()?[..self.n_own?])
+    }
+
+    /// What a sequence may add to the draft vocabulary, if others can be added.
+    pub fn spoken(&self, target: &Model) -> Option<Spoken> {
+        self.own_tokens().map(|own| Spoken::new(own, target.config().n_vocab))
     }
 
     /// Makes the draft vocabulary the file's and these tokens of the target, if others can be added.

@@ -28,7 +28,7 @@ mod spoken;
 
 pub(super) use entries::Entries;
 pub(super) use file::{ARCHITECTURES, File, Fusion, target_of};
-pub(super) use spoken::{MOST, Spoken};
+pub(super) use spoken::MOST;
 
 use super::{Drafter, FileFrom, Guesser, Row, Setup};
 use crate::error::{Error, Result};
@@ -60,8 +60,6 @@ pub struct Dgf {
     buffers: Buffers,
     rows: Rows,
     entries: Entries,
-    /// What the sequence adds to the draft vocabulary, if it can be added to.
-    spoken: Option<Spoken>,
     threads: usize,
     /// The blocks' output for each node of the tree that was run: (nodes, H).
     outputs: Vec<f32>,
@@ -105,8 +103,7 @@ impl Dgf {
                 row: vec![0.0; h],
                 ones: vec![1.0; h],
             },
-            entries: Entries::new(file.width),
-            spoken: file.own_tokens().map(|own| Spoken::new(own, setup.target.config().n_vocab)),
+            entries: Entries::new(file.width, file.spoken(setup.target)),
             threads: setup.threads,
             outputs: vec![0.0; MAX_NODES * h],
             file,
@@ -162,13 +159,7 @@ impl Drafter for Dgf {
         features: &mut dyn Iterator<Item = &[f32]>,
         team: &mut Team,
     ) -> Result<()> {
-        let joins = self.entries.commit(first, tokens, features);
-        if let Some(spoken) = &mut self.spoken {
-            if joins {
-                spoken.hear(0, &[]);
-            }
-            spoken.hear(first, tokens);
-        }
+        self.entries.commit(first, tokens, features);
         let n = self.entries.waiting();
         if n > MAX_NODES {
             self.run_entries(n - 1, None, false, team);
@@ -183,18 +174,13 @@ impl Drafter for Dgf {
         tree: &mut Tree,
         team: &mut Team,
     ) -> Result<()> {
-        if let Some(spoken) =
-            self.spoken.as_mut().and_then(|spoken| spoken.is_due().then_some(spoken))
-        {
-            self.file.add_tokens(spoken.tokens(), &self.target, self.threads)?;
+        if let Some(spoken) = self.entries.due() {
+            self.file.add_tokens(spoken, &self.target, self.threads)?;
         }
-        let last = tokens.len() - 1;
-        self.entries.rewind(last);
-        let n = self.entries.waiting();
-        if n == 0 || self.entries.end() != last {
-            return Ok(()); // it joins in the middle, or the sequence was cut: the next round tells it more
+        if !self.entries.reach(tokens.len() - 1) {
+            return Ok(());
         }
-        self.run_entries(n, tokens.last().copied(), true, team);
+        self.run_entries(self.entries.waiting(), tokens.last().copied(), true, team);
         let root = self.entries.filled() - 1;
         let h = self.file.config.n_embd;
         let Dgf { target, file, kernels, kv, buffers, rows, outputs, .. } = self;

@@ -30,7 +30,7 @@ mod ptx;
 mod tests;
 mod weights;
 
-use super::dgf::{Entries, File, ROW, Spoken};
+use super::dgf::{Entries, File, ROW};
 use super::{Drafter, Guesser, Setup};
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -40,6 +40,7 @@ use crate::tree::{Growth, MAX_NODES, Tree};
 use dovetail_kernels::cpu::Team;
 use forward::{Forward, SHARE, Work};
 use launch::Slots;
+use network::embed;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -50,6 +51,9 @@ pub(super) use device::Device;
 const SLOTS: u32 = 4;
 /// How long the GPU may take for a round before it is given up.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a message asks for whose rows are only taken in.
+const NO_TREE: Growth = Growth { depth: 0, width: 1, nodes: 1 };
 
 /// The drafter. See the module.
 pub struct GpuDrafter {
@@ -64,8 +68,6 @@ pub struct GpuDrafter {
     doorbells: Doorbells,
     shape: VerdictShape,
     entries: Entries,
-    /// What the sequence adds to the draft vocabulary, if it can be added to.
-    spoken: Option<Spoken>,
     /// The round that waits for the next message.
     queued: Option<Work>,
     embedding: Vec<f32>, // one row
@@ -85,7 +87,7 @@ impl GpuDrafter {
     /// When the file cannot be read or is of a kind that the GPU does not run, or the device has no room or
     /// fails.
     pub fn open(setup: &Setup, mut device: Box<dyn Device>) -> Result<GpuDrafter> {
-        let file = File::native(setup.file("dgf")?, setup.target)?;
+        let file = File::native(setup.file(ROW.name)?, setup.target)?;
         let h = file.config.n_embd;
         let shape = VerdictShape::new(file.width, h).ok_or_else(|| {
             Error::Unsupported(format!(
@@ -116,8 +118,7 @@ impl GpuDrafter {
                 proposals_head: proposals_at + proposals.head_at() as u64,
             },
             shape,
-            entries: Entries::new(file.width),
-            spoken: file.own_tokens().map(|own| Spoken::new(own, setup.target.config().n_vocab)),
+            entries: Entries::new(file.width, file.spoken(setup.target)),
             queued: None,
             embedding: vec![0.0; h],
         };
@@ -179,8 +180,7 @@ impl GpuDrafter {
             for (r, feature) in features.chunks_exact(width).enumerate() {
                 let (feature_to, embedding_to) = self.shape.row_mut(slot, r);
                 write_halves(feature, feature_to);
-                self.target.embed(tokens[r], &mut self.embedding);
-                write_halves(&self.embedding, embedding_to);
+                embed(&self.target, tokens[r], &mut self.embedding, embedding_to);
             }
             self.entries.fill(n);
         }
@@ -205,7 +205,7 @@ impl GpuDrafter {
     /// Lets a queued round run without a row.
     fn flush(&mut self) -> Result<()> {
         if self.queued.is_some() {
-            self.send(0, None, Growth { depth: 0, width: 1, nodes: 1 }, 0.0)?;
+            self.send(0, None, NO_TREE, 0.0)?;
             self.receive()?;
         }
         Ok(())
@@ -220,7 +220,7 @@ impl GpuDrafter {
             let rows = n.min(SHARE);
             let work = self.forward.absorb(&mut *self.device)?;
             self.queue(work)?;
-            self.send(rows, last, Growth { depth: 0, width: 1, nodes: 1 }, 0.0)?;
+            self.send(rows, last, NO_TREE, 0.0)?;
             n -= rows;
         }
         Ok(())
@@ -239,13 +239,7 @@ impl Drafter for GpuDrafter {
         features: &mut dyn Iterator<Item = &[f32]>,
         _: &mut Team,
     ) -> Result<()> {
-        let joins = self.entries.commit(first, tokens, features);
-        if let Some(spoken) = &mut self.spoken {
-            if joins {
-                spoken.hear(0, &[]);
-            }
-            spoken.hear(first, tokens);
-        }
+        self.entries.commit(first, tokens, features);
         let known = self.entries.waiting().saturating_sub(1);
         if known >= SHARE {
             self.absorb(known / SHARE * SHARE, None)?;
@@ -263,16 +257,11 @@ impl Drafter for GpuDrafter {
         if guesser.draws() {
             return Err(Error::Unsupported("guesses that are drawn are drawn on the CPU".into()));
         }
-        if let Some(spoken) = self.spoken.as_mut().and_then(|s| s.is_due().then_some(s)) {
-            self.forward.vocabulary_mut().add(&mut *self.device, spoken.tokens(), &self.target)?;
-        }
-        let last = tokens.len() - 1;
-        self.entries.rewind(last);
-        if self.entries.waiting() == 0 || self.entries.end() != last {
-            return Ok(()); // it joins in the middle, or the sequence was cut: the next round tells it more
+        if let Some(spoken) = self.entries.due() {
+            self.forward.vocabulary_mut().add(&mut *self.device, spoken, &self.target)?;
         }
         let (growth, last) = (guesser.growth(), tokens.last().copied());
-        if growth.is_none() {
+        if !self.entries.reach(tokens.len() - 1) || growth.is_none() {
             return Ok(());
         }
         let work = self.forward.round(&mut *self.device, growth)?;
@@ -293,7 +282,7 @@ impl Drop for GpuDrafter {
         // What waits for the host would wait forever: the queued round, and a wait behind which nothing could
         // be queued. A device that fails has stopped waiting.
         let _ = self.flush();
-        let _ = self.send(0, None, Growth { depth: 0, width: 1, nodes: 1 }, 0.0);
+        let _ = self.send(0, None, NO_TREE, 0.0);
     }
 }
 

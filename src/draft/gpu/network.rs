@@ -1,7 +1,7 @@
 //! A drafter's weights on a device.
 
 use super::device::{Buffer, Device};
-use super::weights::{Matrix, Store};
+use super::weights::{Matrix, Store, TILE_ROWS};
 use crate::draft::dgf::{File, Fusion, MOST};
 use crate::error::{Error, Result};
 use crate::model::{Layer, Model};
@@ -145,8 +145,8 @@ impl Vocabulary {
             None => (0..target.config().n_vocab as u32).collect(),
         };
         let added = if file.tokens.is_some() { MOST } else { 0 };
-        // Rows of logits are read in fours.
-        let room = (own.len() + added).next_multiple_of(16);
+        // Whole tiles: rows of logits are read in fours.
+        let room = (own.len() + added).next_multiple_of(TILE_ROWS);
         let (ty, _) = target.head_rows(&[])?;
         let store = Store::of_all([ty].iter());
         let mut vocabulary = Vocabulary {
@@ -181,7 +181,7 @@ impl Vocabulary {
         let same = before.iter().zip(&added).take_while(|(a, b)| a == b).count();
         if same < added.len() {
             // Rows are written tile by tile.
-            let first = (self.n_own + same) / 16 * 16;
+            let first = (self.n_own + same) / TILE_ROWS * TILE_ROWS;
             let kept = self.present[first..self.n_own + same].iter().copied();
             let tokens: Vec<u32> = kept.chain(added[same..].iter().copied()).collect();
             self.put(device, first, &tokens, target)
@@ -201,13 +201,14 @@ impl Vocabulary {
     ) -> Result<()> {
         /// Tokens at a time: a head is large.
         const SHARE: usize = 4096;
+        let mut row = vec![0.0; self.width];
         for (i, share) in tokens.chunks(SHARE).enumerate() {
             let at = first + i * SHARE;
             let (ty, rows) = target.head_rows(share)?;
             self.head.write_rows(device, at, &ty, &rows)?;
             let mut table = vec![f16::ZERO; share.len() * self.width];
-            for (&token, row) in share.iter().zip(table.chunks_exact_mut(self.width)) {
-                embed(target, token, row);
+            for (&token, out) in share.iter().zip(table.chunks_exact_mut(self.width)) {
+                embed(target, token, &mut row, out);
             }
             self.table.write(device, at * self.width, &table)?;
         }
@@ -218,11 +219,10 @@ impl Vocabulary {
     }
 }
 
-/// The embedding of a token of the target in half floats.
-fn embed(target: &Model, token: u32, out: &mut [f16]) {
-    let mut row = vec![0.0; out.len()];
-    target.embed(token, &mut row);
-    write_halves(&row, out);
+/// The embedding of a token of the target in half floats; `row` is as long, for the way.
+pub fn embed(target: &Model, token: u32, row: &mut [f32], out: &mut [f16]) {
+    target.embed(token, row);
+    write_halves(row, out);
 }
 
 fn rows(matrix: &Packed) -> Result<&Rows> {
