@@ -105,7 +105,7 @@ impl Guesser {
             };
         match all {
             true => grower.grow_whole(growth, *floor, tree, propose),
-            false => grower.grow(growth, *floor, tree, propose),
+            false => grower.grow(growth, *floor, tree, propose, |_, _, _| width),
         }
     }
 

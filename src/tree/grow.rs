@@ -98,9 +98,8 @@ pub struct Grower {
     frontier: Tree,
     /// Where each node of the frontier stands in the tree.
     place: [Option<usize>; MAX_NODES],
-    /// Guesses of all levels with the probability of their whole path, and the node of the frontier that
-    /// each became.
-    pool: Vec<(Proposal, Option<usize>)>,
+    /// Guesses of all levels with the probability of their whole path.
+    pool: Vec<Proposal>,
     proposals: Vec<Proposal>,
 }
 
@@ -115,7 +114,8 @@ impl Grower {
     /// Grows `tree`, of which there is only the root, from the likeliest guesses; none of a path whose
     /// logarithmic probability is below `floor`. `propose(frontier, level, proposals)` runs the nodes
     /// `level` of the frontier, all earlier ones having been run, and appends up to `width` guesses for
-    /// each, all of different tokens.
+    /// each, all of different tokens; `next(depth, frontier, guesses)` says how many of the guesses of a level, the
+    /// likeliest first, are run: `width` at most.
     ///
     /// # Errors
     /// Those of `propose`; the tree is then the root.
@@ -125,6 +125,7 @@ impl Grower {
         floor: f32,
         tree: &mut Tree,
         mut propose: impl FnMut(&Tree, std::ops::Range<usize>, &mut Vec<Proposal>) -> Result<()>,
+        mut next: impl FnMut(usize, &Tree, &[Proposal]) -> usize,
     ) -> Result<()> {
         tree.reset(tree.tokens()[0]);
         if growth.is_none() {
@@ -139,16 +140,17 @@ impl Grower {
             let first = self.pool.len();
             self.pool.extend(self.proposals.iter().filter_map(|proposal| {
                 let log_prob = self.frontier.path_with(proposal.parent, proposal.log_prob);
-                (log_prob >= floor).then_some((Proposal { log_prob, ..*proposal }, None))
+                (log_prob >= floor).then_some(Proposal { log_prob, ..*proposal })
             }));
             let new = &mut self.pool[first..];
-            new.sort_by(|(a, _), (b, _)| b.log_prob.total_cmp(&a.log_prob));
+            new.sort_by(|a, b| b.log_prob.total_cmp(&a.log_prob));
+            let width = next(depth, &self.frontier, new);
             if depth == growth.depth {
                 break;
             }
             level = self.frontier.len()..self.frontier.len();
-            for (guess, node) in new.iter_mut().take(growth.width) {
-                *node = self.frontier.push_path(guess.parent, guess.token, guess.log_prob);
+            for guess in new.iter().take(width.min(growth.width)) {
+                self.frontier.push_path(guess.parent, guess.token, guess.log_prob);
             }
             level.end = self.frontier.len();
             if level.is_empty() {
@@ -156,17 +158,17 @@ impl Grower {
             }
         }
         // Stable: of equally likely guesses those of earlier levels come first, parents before children.
-        self.pool.sort_by(|(a, _), (b, _)| b.log_prob.total_cmp(&a.log_prob));
+        self.pool.sort_by(|a, b| b.log_prob.total_cmp(&a.log_prob));
         self.place = [None; MAX_NODES];
         self.place[0] = Some(0);
-        for (guess, node) in &self.pool {
+        for guess in &self.pool {
             if tree.len() >= growth.nodes {
                 break;
             }
             let Some(parent) = self.place[guess.parent] else { continue };
             let added = tree.push_path(parent, guess.token, guess.log_prob);
-            if let Some(node) = node {
-                self.place[*node] = added;
+            if let Some(node) = self.frontier.child(guess.parent, guess.token) {
+                self.place[node] = added;
             }
         }
         Ok(())
@@ -199,19 +201,21 @@ impl Grower {
             for proposal in &self.proposals {
                 let log_prob = self.frontier.path_with(proposal.parent, proposal.log_prob);
                 let parent = self.place[proposal.parent].expect("what is run is in the tree");
-                let node = tree.push_path(parent, proposal.token, log_prob);
-                self.pool.push((Proposal { log_prob, ..*proposal }, node));
+                tree.push_path(parent, proposal.token, log_prob);
+                self.pool.push(Proposal { log_prob, ..*proposal });
             }
             if depth == growth.depth {
                 break;
             }
-            self.pool.retain(|(guess, _)| guess.log_prob >= floor);
-            self.pool.sort_by(|(a, _), (b, _)| b.log_prob.total_cmp(&a.log_prob));
+            self.pool.retain(|guess| guess.log_prob >= floor);
+            self.pool.sort_by(|a, b| b.log_prob.total_cmp(&a.log_prob));
             let room = (growth.nodes - tree.len()) / growth.width;
             level = self.frontier.len()..self.frontier.len();
-            for (guess, node) in self.pool.iter().take(room.min(growth.width)) {
+            for guess in self.pool.iter().take(room.min(growth.width)) {
+                let parent = self.place[guess.parent].expect("what is run is in the tree");
                 let run = self.frontier.push_path(guess.parent, guess.token, guess.log_prob);
-                self.place[run.expect("it has fewer nodes than the tree")] = *node;
+                self.place[run.expect("it has fewer nodes than the tree")] =
+                    tree.child(parent, guess.token);
             }
             level.end = self.frontier.len();
             if level.is_empty() {
@@ -267,7 +271,9 @@ mod tests {
             }
             Ok(())
         };
-        Grower::default().grow(growth, f32::NEG_INFINITY, &mut tree, propose).unwrap();
+        Grower::default()
+            .grow(growth, f32::NEG_INFINITY, &mut tree, propose, |_, _, _| growth.width)
+            .unwrap();
         (tree, runs)
     }
 
@@ -374,7 +380,9 @@ mod tests {
             }
             Ok(())
         };
-        Grower::default().grow(growth, f32::NEG_INFINITY, &mut tree, propose).unwrap();
+        Grower::default()
+            .grow(growth, f32::NEG_INFINITY, &mut tree, propose, |_, _, _| growth.width)
+            .unwrap();
         assert_eq!(tree.depth((0..tree.len()).max_by_key(|n| tree.depth(*n)).unwrap()), 6);
         assert!(tree.log_probs().iter().all(|p| !p.is_nan()));
     }
@@ -385,7 +393,9 @@ mod tests {
         tree.push(0, 1, 0.0);
         let fail = |_: &Tree, _, _: &mut Vec<Proposal>| Err(Error::Invalid("no".into()));
         let growth = "chain:3".parse().unwrap();
-        Grower::default().grow(growth, f32::NEG_INFINITY, &mut tree, fail).unwrap_err();
+        Grower::default()
+            .grow(growth, f32::NEG_INFINITY, &mut tree, fail, |_, _, _| 1)
+            .unwrap_err();
         assert_eq!(tree, Tree::new(5));
     }
 }

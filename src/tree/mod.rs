@@ -12,9 +12,19 @@
 //!            └─ 2               log_probs  of the path from the root, by its drafter
 //! ```
 
+mod cast;
+pub mod confidence;
+pub mod cost;
 mod grow;
+mod measured;
+pub mod plan;
+mod policy;
+mod step;
 
+pub use cast::Thresholds;
 pub use grow::{Grower, Growth, Proposal};
+pub use plan::Planner;
+pub use policy::Policy;
 
 use dovetail_kernels::cpu::attention::MAX_TREE;
 
@@ -139,14 +149,19 @@ impl Tree {
     /// first; none whose logarithmic probability is below `floor`. What is left is a tree, since no path is
     /// likelier than one it continues.
     pub fn prune(&mut self, n: usize, floor: f32) {
+        let log_probs = self.log_probs;
+        let likely = self.log_probs().iter().filter(|log_prob| **log_prob >= floor).count();
+        self.prune_by(n.min(likely), &log_probs[..self.len]);
+    }
+
+    /// Keeps the `n` best nodes by `value`, the root at least; of equal ones those that came first. No node may be
+    /// worth more than its parent: (nodes).
+    pub fn prune_by(&mut self, n: usize, value: &[f32]) {
         let old = *self;
         let mut best: [usize; MAX_NODES] = std::array::from_fn(|node| node);
         let best = &mut best[..old.len];
-        best.sort_unstable_by(|&a, &b| {
-            old.log_probs[b].total_cmp(&old.log_probs[a]).then(a.cmp(&b))
-        });
-        let likely = best.partition_point(|node| old.log_probs[*node] >= floor);
-        let kept = &mut best[..n.min(likely).max(1)];
+        best.sort_unstable_by(|&a, &b| value[b].total_cmp(&value[a]).then(a.cmp(&b)));
+        let kept = &mut best[..n.clamp(1, old.len)];
         kept.sort_unstable();
         let mut place = [0; MAX_NODES];
         self.reset(old.tokens[0]);

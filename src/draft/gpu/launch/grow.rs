@@ -175,7 +175,8 @@ mod tests {
                 Ok(())
             };
             let within = growth.within(passes, 64);
-            Grower::default().grow(within, floor, &mut tree, propose).unwrap();
+            let width = |_: usize, _: &Tree, _: &[Proposal]| growth.width;
+            Grower::default().grow(within, floor, &mut tree, propose, width).unwrap();
             Round { growth, floor, mapped, root, levels, tree }
         }
 

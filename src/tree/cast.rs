@@ -1,0 +1,95 @@
+//! CAST's three decisions, each a threshold on guesses per cost.
+//!
+//! A guess counts with the probability that its drafter gives to its path; costs are those of passes, in times of a
+//! plain one. Cost and guesses are compared with what was taken last, so that a step of the curve is crossed where
+//! enough guesses lie behind it.
+//!
+//! # Source
+//! arXiv 2510.26577.
+
+/// Guesses that are to be accepted for the time of a plain pass: the paper's C1, C2 and C3.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Thresholds {
+    /// For one more guess of a level.
+    pub breadth: f64,
+    /// For one more level.
+    pub depth: f64,
+    /// For one more verified node.
+    pub nodes: f64,
+}
+
+impl Thresholds {
+    /// Those of the paper.
+    pub const PAPER: Thresholds = Thresholds { breadth: 4.0, depth: 3.0, nodes: 2.5 };
+}
+
+/// The largest number of probabilities, the likeliest first, such that those since the last such number are
+/// worth more than `threshold` times what they cost more; `first` are taken in any case. Returns it and the sum of
+/// what was taken beyond `first`.
+pub(super) fn most_that_pay(
+    probabilities: impl Iterator<Item = f64>,
+    first: usize,
+    threshold: f64,
+    cost: impl Fn(usize) -> f64,
+) -> (usize, f64) {
+    let (mut taken, mut worth, mut sum) = (first, 0.0, 0.0);
+    for (i, probability) in probabilities.enumerate() {
+        sum += probability;
+        let n = first + i + 1;
+        if sum - worth > threshold * (cost(n) - cost(taken)) {
+            (taken, worth) = (n, sum);
+        }
+    }
+    (taken, worth)
+}
+
+/// How the sum of a level's probabilities goes down from level to level.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Decline {
+    /// Ratio of successive levels, on average.
+    ratio: f64,
+    last: f64,
+}
+
+impl Decline {
+    pub fn new() -> Decline {
+        Decline { ratio: 0.8, last: 0.0 }
+    }
+
+    /// Takes note of a level's sum and says what the next one's will be.
+    pub fn next(&mut self, depth: usize, utility: f64) -> f64 {
+        if depth > 1 && self.last > 0.0 {
+            self.ratio += 0.05 * (utility / self.last - self.ratio);
+        }
+        self.last = utility;
+        self.ratio * utility
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_crossed_if_enough_lies_behind_it() {
+        // The second costs 1, the third and fourth nothing more.
+        let cost = |n: usize| if n < 2 { 1.0 } else { 2.0 };
+        let most = |probabilities: &[f64], threshold| {
+            most_that_pay(probabilities.iter().copied(), 1, threshold, cost)
+        };
+        assert_eq!(most(&[0.5, 0.4, 0.3], 1.0), (4, 1.2));
+        assert_eq!(most(&[0.5, 0.4, 0.05], 1.0), (1, 0.0), "0.95 for a cost of 1");
+        assert_eq!(most(&[0.5, 0.4, 0.05], 0.45).0, 4);
+        assert_eq!(most(&[], 1.0), (1, 0.0));
+    }
+
+    #[test]
+    fn levels_are_expected_to_decline_as_they_did() {
+        let mut decline = Decline::new();
+        for _ in 0..300 {
+            decline.next(1, 1.0);
+            decline.next(2, 0.5);
+        }
+        assert!((decline.next(1, 0.6) - 0.3).abs() < 1e-3);
+    }
+}

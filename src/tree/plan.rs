@@ -1,0 +1,503 @@
+//! How large trees pay: by what passes cost and how often guesses are right.
+//!
+//! With S the verified tree, A(S) the sum of its guesses' probabilities of being accepted, D the time of
+//! drafting, T_V(n) that of a pass over n rows and X of all else in a round, what is sought is the tree with the
+//! most tokens per second, (1 + A(S)) / (D + T_V(|S|) + X), in the long run: a round with many likely
+//! guesses must not be cut short because it is fast anyway, nor a poor one prolonged. So seconds are priced
+//! at λ, the tokens per second of the last rounds, and each round maximises (Dinkelbach, 1967)
+//!
+//! ```text
+//! 1 + A(S) − λ · (D + T_V(|S|) + X)
+//! ```
+//!
+//! No guess is likelier than the one it follows, so the likeliest n are a tree, and only sizes matter: the
+//! largest value over all n, across steps and inversions of the curve. One more level is grown where
+//! the guesses that are to be expected there raise that value by more than their drafting costs. Rounds
+//! without a guess compete: where guessing has not paid lately it is tried ever more seldom.
+//!
+//! Sequences that are verified together compete for the rows of one pass: the likeliest guesses of all of
+//! them are taken.
+//!
+//! # Source
+//! CAST, arXiv 2510.26577, makes the same three decisions (breadth, depth, verified nodes) by thresholds: `cast.rs`.
+
+use super::cast::{Decline, most_that_pay};
+use super::confidence::Confidences;
+use super::cost::Costs;
+use super::measured::Measured;
+use super::step::Step;
+use super::{Growth, MAX_NODES, Policy, Proposal, Tree};
+
+/// The largest tree that is grown.
+pub const LARGEST: Growth = Growth { depth: 7, width: 10, nodes: MAX_NODES };
+
+/// Most sequences that are verified together.
+pub const MAX_BATCH: usize = 16;
+
+/// Rounds without a guess between two attempts where guessing does not pay, at most.
+const LONGEST_PAUSE: usize = 48;
+/// Of so many rounds that guess, one verifies a guess more than pays: what is never tested is never found to
+/// have become better.
+const CURIOSITY: usize = 64;
+
+/// Sizes trees. See the module.
+#[derive(Clone, Debug)]
+pub struct Planner {
+    policy: Policy,
+    /// None where sizes are fixed.
+    measured: Option<Measured>,
+    confidences: Confidences,
+    decline: Decline,
+    pause: Pause,
+    report: Report,
+    step: Step,
+}
+
+/// Rounds without a guess between two attempts.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pause {
+    length: usize,
+    over: usize,
+    /// Rounds that guessed since a guess more was verified.
+    since: usize,
+}
+
+impl Pause {
+    /// Whether the next round pauses.
+    fn goes_on(&mut self) -> bool {
+        self.over = if self.over < self.length { self.over + 1 } else { 0 };
+        self.over > 0
+    }
+
+    /// Whether this round, which guesses, verifies a guess more than pays; after a pause it does.
+    fn is_curious(&mut self) -> bool {
+        self.since = if self.length > 0 { 0 } else { (self.since + 1) % CURIOSITY };
+        self.since == 0
+    }
+
+    /// What an observation of this round counts for: the rounds that were paused too.
+    fn weight(self) -> f32 {
+        1.0 + self.length as f32 / 8.0
+    }
+
+    /// After a round that guessed: how many times as fast as plain decoding such rounds are, and this one was
+    /// expected to be.
+    fn set(&mut self, all: f64, this: f64) {
+        self.length = match () {
+            _ if all >= 1.0 => 0,
+            // Perhaps the topic has changed.
+            _ if this > 1.1 => 1,
+            _ => (2 * self.length).clamp(1, LONGEST_PAUSE),
+        };
+    }
+}
+
+/// What a round has taken, in seconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Taken {
+    /// Drafting.
+    pub draft: f64,
+    /// The target's pass.
+    pub verify: f64,
+    /// All of it.
+    pub whole: f64,
+}
+
+/// What was chosen and what came of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// Trees by their nodes, the root included: (nodes + 1).
+    pub nodes: [usize; MAX_NODES + 1],
+    /// Of those with one node, how many were not grown since it had not paid.
+    pub paused: usize,
+    /// Tokens that were expected.
+    pub expected_tokens: f64,
+    /// Tokens that came.
+    pub tokens: usize,
+    /// Seconds that were expected.
+    pub expected_seconds: f64,
+    /// Seconds that it took.
+    pub seconds: f64,
+    /// Seconds that plain decoding would have taken for these tokens, as the tables have it.
+    pub plain_seconds: f64,
+}
+
+impl Default for Report {
+    fn default() -> Report {
+        Report {
+            nodes: [0; MAX_NODES + 1],
+            paused: 0,
+            expected_tokens: 0.0,
+            tokens: 0,
+            expected_seconds: 0.0,
+            seconds: 0.0,
+            plain_seconds: 0.0,
+        }
+    }
+}
+
+impl Planner {
+    /// For trees of one size.
+    pub fn fixed(growth: Growth) -> Planner {
+        Planner::with(Policy::Fixed(growth), None, Confidences::default())
+    }
+
+    /// For these costs, and a drafter whose guesses were right so often.
+    pub fn new(policy: Policy, costs: Costs, confidences: Confidences) -> Planner {
+        Planner::with(policy, Some(Measured::new(costs)), confidences)
+    }
+
+    fn with(policy: Policy, measured: Option<Measured>, confidences: Confidences) -> Planner {
+        Planner {
+            policy,
+            measured,
+            confidences,
+            decline: Decline::new(),
+            pause: Pause::default(),
+            report: Report::default(),
+            step: Step::new(),
+        }
+    }
+
+    /// What decides.
+    pub fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    /// The largest tree that it may ask for.
+    pub fn largest(&self) -> Growth {
+        if let Policy::Fixed(growth) = self.policy { growth } else { LARGEST }
+    }
+
+    /// How often guesses were right.
+    pub fn confidences(&self) -> &Confidences {
+        &self.confidences
+    }
+
+    /// What passes cost, as they were measured; none where sizes are fixed.
+    pub fn costs(&self) -> Option<&Costs> {
+        self.measured.as_ref().map(Measured::costs)
+    }
+
+    /// What was chosen since the last [`Planner::reset_report`].
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// Begins the report anew.
+    pub fn reset_report(&mut self) {
+        self.report = Report::default();
+    }
+
+    /// Begins a round of `batch` sequences, [`MAX_BATCH`] at most, behind `context` tokens on average.
+    pub fn begin(&mut self, batch: usize, context: usize) {
+        let pauses = self.policy == Policy::Cost && self.pause.goes_on();
+        self.step.begin(batch, context, pauses);
+    }
+
+    /// Whether no sequence guesses in this round.
+    pub fn pauses(&self) -> bool {
+        self.step.pauses
+    }
+
+    /// Begins a sequence's tree, of up to `depth` guesses on a path and `nodes` nodes: how large it may grow.
+    pub fn tree(&mut self, depth: usize, nodes: usize) -> Growth {
+        let growth = self.largest().within(depth, nodes);
+        self.step.tree(growth, self.measured.as_ref())
+    }
+
+    /// How many guesses of a level of the tree that grows go on: `guesses` are those at `depth`, from 1 on,
+    /// with the logarithmic probability of their path, the likeliest first; their parents are nodes of the
+    /// `frontier`.
+    pub fn next(&mut self, depth: usize, frontier: &Tree, guesses: &[Proposal]) -> usize {
+        let Planner { policy, measured, confidences, decline, step: s, .. } = self;
+        let most = s.growth.width;
+        let Some(measured) = measured else { return most };
+        s.drafted(depth, measured);
+        let width = match policy {
+            _ if depth == s.growth.depth => 0,
+            Policy::Fixed(_) => most.min(guesses.len()),
+            Policy::Cast(thresholds) => {
+                let cost = |n: usize| measured.level_seconds(n) / measured.plain_seconds(s);
+                let paths =
+                    guesses.iter().take(most).map(|guess| f64::from(libm::expf(guess.log_prob)));
+                let (width, _) = most_that_pay(paths.clone().skip(1), 1, thresholds.breadth, cost);
+                let utility = decline.next(depth, paths.take(width).sum());
+                let pays = !guesses.is_empty() && utility >= thresholds.depth * cost(width);
+                if pays { width } else { 0 }
+            }
+            Policy::Cost => s.width_that_pays(measured, confidences, depth, frontier, guesses),
+        };
+        s.goes_on(width)
+    }
+
+    /// Says that the sequence's tree has grown.
+    pub fn grown(&mut self, tree: &Tree) {
+        let Planner { policy, measured, confidences, step: s, .. } = self;
+        if let Some(measured) = measured {
+            s.grown(measured);
+            match policy {
+                Policy::Cast(_) => s.add(tree, |values| {
+                    values[..tree.len()].copy_from_slice(tree.log_probs());
+                }),
+                _ => s.add(tree, |values| confidences.expect(tree, values)),
+            }
+        }
+    }
+
+    /// Leaves of the trees of all sequences, in the order in which they have [grown](Planner::grown), what pays: their
+    /// roots at least.
+    pub fn choose(&mut self, trees: &mut [&mut Tree]) {
+        let Planner { policy, measured, confidences, step: s, .. } = self;
+        let Some(measured) = measured else { return };
+        match policy {
+            Policy::Fixed(_) => {}
+            Policy::Cast(thresholds) => {
+                s.sort(trees);
+                let plain = measured.plain_seconds(s);
+                let cost = |n: usize| measured.verify_seconds(s, n) / plain;
+                let paths = s.order().map(|log_prob| f64::from(libm::expf(log_prob)));
+                let (rows, _) = most_that_pay(paths, trees.len(), thresholds.nodes, cost);
+                s.keep(rows, trees);
+            }
+            Policy::Cost => {
+                s.sort(trees);
+                let more = usize::from(!s.pauses && self.pause.is_curious());
+                let rows = s.rows_that_pay(measured);
+                s.keep(rows + more, trees);
+            }
+        }
+        let mut expected = [0.0; MAX_NODES];
+        for tree in trees {
+            confidences.expect(tree, &mut expected);
+            s.choose(tree.len(), expected[..tree.len()].iter().map(|e| f64::from(*e)).sum());
+        }
+    }
+
+    /// Takes note of what became of a sequence's tree: `path` was accepted.
+    pub fn accepted(&mut self, tree: &Tree, path: &[usize]) {
+        self.confidences.count(tree, path, self.pause.weight());
+        self.step.tokens += path.len();
+        self.report.nodes[tree.len()] += 1;
+        self.report.paused += usize::from(self.step.pauses);
+    }
+
+    /// Takes note of how long the round took, all trees having been [accepted](Planner::accepted).
+    pub fn end(&mut self, taken: Taken) {
+        let Planner { policy, measured, pause, report, step: s, .. } = self;
+        report.tokens += s.tokens;
+        report.seconds += taken.whole;
+        let Some(measured) = measured else { return };
+        let round = measured.observe(s, taken);
+        report.expected_tokens += s.expected;
+        report.expected_seconds += round.seconds;
+        report.plain_seconds += s.tokens as f64 / s.batch as f64 * measured.plain_round(s);
+        if *policy == Policy::Cost && !s.pauses {
+            pause.set(measured.guessing(), round.speed_up);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::cost::{Curve, DraftCost, Table, VerifyCost};
+    use proptest::prelude::*;
+
+    fn costs(rows: &[(usize, f64)], first: f64, level: f64) -> Costs {
+        let table = |batch| Table { batch, context: 0, curve: Curve::new(rows).unwrap() };
+        let verify = VerifyCost::new(vec![table(1)]).unwrap();
+        Costs { verify, draft: DraftCost { first, level: Curve::new(&[(1, level)]).unwrap() } }
+    }
+
+    fn planner(rows: &[(usize, f64)], first: f64, level: f64) -> Planner {
+        Planner::new(Policy::Cost, costs(rows, first, level), Confidences::default())
+    }
+
+    /// A tree of guesses: (any earlier node, token, log probability) each.
+    fn any_tree() -> impl Strategy<Value = Tree> {
+        prop::collection::vec((any::<usize>(), 0u32..9, -30i32..=0), 0..70).prop_map(|guesses| {
+            let mut tree = Tree::new(7);
+            for (parent, token, log_prob) in guesses {
+                tree.push(parent % tree.len(), token, log_prob as f32 / 10.0);
+            }
+            tree
+        })
+    }
+
+    /// A curve with steps and inversions.
+    fn any_curve() -> impl Strategy<Value = Vec<(usize, f64)>> {
+        prop::collection::vec((1usize..4, 0.5f64..3.0), 1..20).prop_map(|steps| {
+            let mut rows = vec![(1, 1.0)];
+            for (step, factor) in steps {
+                let n = rows[rows.len() - 1].0 + step;
+                rows.push((n, (n as f64).sqrt() * factor));
+            }
+            rows
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn of_all_sizes_the_best_one_is_chosen(trees in prop::collection::vec(any_tree(), 1..5), rows in any_curve()) {
+            let mut planner = planner(&rows, 0.1, 0.1);
+            planner.pause.since = 1; // not curious
+            planner.begin(trees.len(), 0);
+            let confidences = planner.confidences.clone();
+            for tree in &trees {
+                planner.tree(7, 64);
+                planner.grown(tree);
+            }
+            let mut chosen = trees.clone();
+            planner.choose(&mut chosen.iter_mut().collect::<Vec<_>>());
+
+            // Each tree's guesses are cut at some probability, the same in all of them.
+            let expect = |tree: &Tree| {
+                let mut expected = [0.0; MAX_NODES];
+                confidences.expect(tree, &mut expected);
+                expected[..tree.len()].to_vec()
+            };
+            let mut all: Vec<f32> = trees.iter().flat_map(|tree| expect(tree)[1..].to_vec()).collect();
+            all.sort_by(|a, b| b.total_cmp(a));
+            let n: usize = chosen.iter().map(Tree::len).sum();
+            let mut kept: Vec<f32> = chosen.iter().flat_map(|tree| expect(tree)[1..].to_vec()).collect();
+            kept.sort_by(|a, b| b.total_cmp(a));
+            prop_assert_eq!(&kept[..], &all[..n - trees.len()]);
+
+            // And no number of rows is worth more.
+            let (batch, measured) = (trees.len(), planner.measured.as_ref().unwrap());
+            let price = measured.price(&planner.step);
+            let value = |n: usize| {
+                let accepted: f64 = all[..n - batch].iter().map(|e| f64::from(*e)).sum();
+                accepted - price * measured.verify_seconds(&planner.step, n)
+            };
+            for n in batch..=batch + all.len() {
+                prop_assert!(value(kept.len() + batch) >= value(n) - 1e-9, "{} rows for {}", n, kept.len() + batch);
+            }
+        }
+
+        #[test]
+        fn a_tree_within_limits_stays_there(depth in 0usize..9, nodes in 0usize..70, rows in any_curve()) {
+            let mut planner = planner(&rows, 0.1, 0.1);
+            planner.begin(1, 0);
+            let growth = planner.tree(depth, nodes);
+            prop_assert!(growth.depth <= depth && growth.nodes <= nodes);
+        }
+    }
+
+    /// A drafter that goes on for ever with one token, sure of it by `log_prob`, and is right `share` of the time.
+    /// Runs rounds; returns those that guessed.
+    fn run(planner: &mut Planner, rounds: usize, log_prob: f32, share: f64) -> usize {
+        let Costs { verify, draft: DraftCost { first, .. } } = planner.costs().unwrap().clone();
+        let mut guessed = 0;
+        let mut draw = 0.0;
+        for _ in 0..rounds {
+            planner.begin(1, 0);
+            let growth = planner.tree(7, 64);
+            let mut tree = Tree::new(0);
+            let mut draft = 0.0;
+            if !growth.is_none() {
+                guessed += 1;
+                for depth in 1..=growth.depth {
+                    draft += first;
+                    let parent = tree.len() - 1;
+                    let path = tree.log_probs()[parent] + log_prob;
+                    let frontier = tree;
+                    tree.push(parent, 1, log_prob);
+                    if planner.next(
+                        depth,
+                        &frontier,
+                        &[Proposal { parent, token: 1, log_prob: path }],
+                    ) == 0
+                    {
+                        break;
+                    }
+                }
+            }
+            planner.grown(&tree);
+            planner.choose(&mut [&mut tree]);
+            let mut path = vec![0];
+            while path.len() < tree.len() {
+                draw = (draw + 0.618_034) % 1.0;
+                if draw >= share {
+                    break;
+                }
+                path.push(path.len());
+            }
+            planner.accepted(&tree, &path);
+            let verify = verify.seconds(1, 0, tree.len());
+            planner.end(Taken { draft, verify, whole: draft + verify });
+        }
+        guessed
+    }
+
+    const ROWS: &[(usize, f64)] = &[(1, 1.0), (2, 1.2), (4, 1.7), (8, 2.6), (16, 5.0)];
+
+    #[test]
+    fn guessing_that_does_not_pay_ends_and_begins_again_when_it_does() {
+        let mut planner = planner(ROWS, 0.05, 0.05);
+        run(&mut planner, 100, -0.05, 0.0);
+        assert!(run(&mut planner, 1000, -0.05, 0.0) < 60, "it is tried seldom");
+        planner.reset_report();
+        run(&mut planner, 500, -0.05, 0.0);
+        let report = planner.report();
+        assert!(
+            report.seconds < 1.01 * report.plain_seconds,
+            "and that costs next to nothing: {report:?}"
+        );
+        run(&mut planner, 1000, -0.05, 0.95);
+        assert!(run(&mut planner, 200, -0.05, 0.95) > 150, "a drafter that is right is asked");
+        planner.reset_report();
+        run(&mut planner, 200, -0.05, 0.95);
+        let report = planner.report();
+        assert!(report.plain_seconds > 1.7 * report.seconds, "{report:?}");
+        let off = report.expected_tokens / report.tokens as f64;
+        assert!((off - 1.0).abs() < 0.1, "as expected: {off}");
+        let off = report.expected_seconds / report.seconds;
+        assert!((off - 1.0).abs() < 0.05, "as expected: {off}");
+    }
+
+    #[test]
+    fn depth_follows_the_price_of_a_level_and_of_a_row() {
+        let nodes = |rows: &[(usize, f64)], level: f64, share: f64| {
+            let mut planner = planner(rows, level, level);
+            run(&mut planner, 300, -0.05, share);
+            planner.reset_report();
+            run(&mut planner, 100, -0.05, share);
+            let all = planner.report().nodes.iter().enumerate().map(|(n, times)| n * times);
+            all.sum::<usize>() as f64 / 100.0
+        };
+        let flat = &[(1, 1.0), (8, 1.05)];
+        assert!(nodes(flat, 0.05, 0.9) > 6.5, "rows are free");
+        assert!(nodes(flat, 0.05, 0.9) > nodes(ROWS, 0.05, 0.9) + 1.0, "rows cost");
+        assert!(nodes(ROWS, 0.05, 0.9) > nodes(ROWS, 0.05, 0.6));
+        assert!(nodes(flat, 0.05, 0.6) > nodes(flat, 0.5, 0.6) + 0.5, "levels cost");
+    }
+
+    #[test]
+    fn fixed_trees_are_left_alone() {
+        let growth = Growth { depth: 3, width: 2, nodes: 9 };
+        let costs = costs(ROWS, 0.1, 0.1);
+        for mut planner in [
+            Planner::fixed(growth),
+            Planner::new(Policy::Fixed(growth), costs, Confidences::default()),
+        ] {
+            planner.begin(1, 5);
+            assert_eq!(planner.tree(9, 64), growth);
+            assert_eq!(planner.tree(2, 5), Growth { depth: 2, nodes: 5, ..growth });
+            let mut tree = Tree::new(0);
+            let guesses = [1, 2, 3].map(|token| Proposal { parent: 0, token, log_prob: -9.0 });
+            assert_eq!(planner.next(1, &tree, &guesses), 2);
+            for guess in guesses {
+                tree.push(0, guess.token, guess.log_prob);
+            }
+            let before = tree;
+            planner.grown(&tree);
+            planner.choose(&mut [&mut tree]);
+            assert_eq!(tree, before);
+            planner.accepted(&tree, &[0]);
+            planner.end(Taken { draft: 0.1, verify: 1.0, whole: 1.1 });
+            assert_eq!((planner.report().nodes[4], planner.report().tokens), (1, 1));
+        }
+    }
+}

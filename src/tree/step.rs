@@ -1,0 +1,254 @@
+//! One round of all sequences in work: what grows, and what of it pays.
+
+use super::confidence::Confidences;
+use super::measured::Measured;
+use super::plan::{LARGEST, MAX_BATCH};
+use super::{Growth, MAX_NODES, Proposal, Tree};
+
+/// Guesses after one node of which an average is kept.
+const RANKS: usize = 3;
+/// The part of an observation that averages of guesses take over.
+const TYPICAL: f32 = 0.03;
+
+/// The state of a round.
+#[derive(Clone, Debug)]
+pub(super) struct Step {
+    /// Sequences.
+    pub batch: usize,
+    /// Tokens that they have on average.
+    pub context: usize,
+    /// Whether none of them guesses.
+    pub pauses: bool,
+    /// Seconds of drafting, as they were measured.
+    pub spent: f64,
+    /// Tokens that are expected and that came, and rows of the pass, of all sequences.
+    pub expected: f64,
+    pub tokens: usize,
+    pub rows: usize,
+    /// The tree that grows: its limits, its levels so far and the width of the last one.
+    pub growth: Growth,
+    levels: usize,
+    width: usize,
+    /// Seconds by which so many rows of this tree make the pass longer: (nodes + 1).
+    seconds: [f64; MAX_NODES + 1],
+    /// The probability that each node of the frontier is accepted, and those of all guesses, the likeliest first.
+    frontier: [f32; MAX_NODES],
+    n_frontier: usize,
+    pool: Vec<f32>,
+    hoped: Vec<f32>,
+    /// What nodes of grown trees are worth: (trees).
+    values: Vec<[f32; MAX_NODES]>,
+    /// That of all nodes but roots, the best first, and their trees.
+    order: Vec<(f32, usize)>,
+    /// The probability that the likeliest guesses after an accepted node are accepted: (depths, ranks).
+    typical: [[f32; RANKS]; LARGEST.depth + 1],
+}
+
+impl Step {
+    pub fn new() -> Step {
+        Step {
+            batch: 1,
+            context: 0,
+            pauses: false,
+            spent: 0.0,
+            expected: 0.0,
+            tokens: 0,
+            rows: 0,
+            growth: LARGEST,
+            levels: 0,
+            width: 1,
+            seconds: [0.0; MAX_NODES + 1],
+            frontier: [1.0; MAX_NODES],
+            n_frontier: 1,
+            pool: Vec::with_capacity(2 * MAX_NODES),
+            hoped: Vec::with_capacity(MAX_NODES * (1 + RANKS)),
+            values: Vec::with_capacity(MAX_BATCH),
+            order: Vec::with_capacity(MAX_BATCH * MAX_NODES),
+            typical: [[0.7, 0.12, 0.05]; LARGEST.depth + 1],
+        }
+    }
+
+    pub fn begin(&mut self, batch: usize, context: usize, pauses: bool) {
+        (self.batch, self.context, self.pauses) = (batch, context, pauses);
+        (self.spent, self.expected, self.tokens, self.rows) = (0.0, 0.0, 0, 0);
+        self.values.clear();
+    }
+
+    /// Begins a tree of up to this size; returns how large it may grow.
+    pub fn tree(&mut self, growth: Growth, measured: Option<&Measured>) -> Growth {
+        self.growth = if self.pauses { growth.within(0, 1) } else { growth };
+        (self.levels, self.width, self.n_frontier) = (0, 1, 1);
+        self.pool.clear();
+        if let Some(measured) = measured {
+            // How many rows the other sequences will have is not known yet: as many as they had.
+            let others = measured.rows_of_others(self.batch);
+            let before = if others == 0 { 0.0 } else { measured.verify_seconds(self, others) };
+            for n in 1..=MAX_NODES {
+                self.seconds[n] = measured.verify_seconds(self, others + n) - before;
+            }
+        }
+        self.growth
+    }
+
+    /// Its drafter has run the level before `depth`.
+    pub fn drafted(&mut self, depth: usize, measured: &Measured) {
+        self.levels = depth;
+        self.spent += match depth {
+            1 => measured.first_seconds(),
+            _ => measured.level_seconds(self.width),
+        };
+    }
+
+    /// So many guesses go on.
+    pub fn goes_on(&mut self, width: usize) -> usize {
+        self.width = width.max(1);
+        width
+    }
+
+    /// The tree has grown; drafters that asked for no level are charged for all.
+    pub fn grown(&mut self, measured: &Measured) {
+        if self.levels == 0 && !self.growth.is_none() {
+            let levels = (self.growth.depth - 1) as f64 * measured.level_seconds(self.growth.width);
+            self.spent += measured.first_seconds() + levels;
+        }
+    }
+
+    /// The number of guesses at `depth` that another level is grown behind, if the tree is worth more with it.
+    pub fn width_that_pays(
+        &mut self,
+        measured: &Measured,
+        confidences: &Confidences,
+        depth: usize,
+        frontier: &Tree,
+        guesses: &[Proposal],
+    ) -> usize {
+        let mut accepted = [0.0; MAX_NODES];
+        let new = self.expect(confidences, depth, frontier, guesses, &mut accepted);
+        self.pool.extend_from_slice(new);
+        sort(&mut self.pool);
+        self.pool.truncate(MAX_NODES - 1);
+        let price = measured.price(self);
+        let mut best = (0, self.best(&self.pool, price));
+        let most = self.growth.width.min(MAX_NODES - self.n_frontier).min(new.len());
+        for width in 1..=most {
+            let likeliest = new[width - 1] * self.typical[depth][0];
+            if self.pool.len() == MAX_NODES - 1 && likeliest < self.pool[MAX_NODES - 2] {
+                break;
+            }
+            self.hope(depth, &new[..width]);
+            let value = self.best(&self.hoped, price) - price * measured.level_seconds(width);
+            if value > best.1 {
+                best = (width, value);
+            }
+            // Wider levels only add guesses that are less likely.
+            if best.0 + 1 < width {
+                break;
+            }
+        }
+        let first = self.n_frontier;
+        self.frontier[first..first + best.0].copy_from_slice(&new[..best.0]);
+        self.n_frontier += best.0;
+        best.0
+    }
+
+    /// The probabilities that guesses are accepted, the likeliest first as they are.
+    fn expect<'a>(
+        &mut self,
+        confidences: &Confidences,
+        depth: usize,
+        frontier: &Tree,
+        guesses: &[Proposal],
+        out: &'a mut [f32; MAX_NODES],
+    ) -> &'a [f32] {
+        let mut ranks = [0; MAX_NODES];
+        let n = guesses.len().min(MAX_NODES);
+        for (guess, out) in guesses.iter().zip(&mut *out) {
+            let step = guess.log_prob - frontier.log_probs()[guess.parent];
+            let accepted = confidences.accepted(depth, step);
+            *out = self.frontier[guess.parent] * accepted;
+            if let Some(typical) = self.typical[depth - 1].get_mut(ranks[guess.parent]) {
+                *typical += TYPICAL * (accepted - *typical);
+            }
+            ranks[guess.parent] += 1;
+        }
+        &out[..n]
+    }
+
+    /// Makes `hoped` the guesses so far and those to be expected behind `from`, at `depth`.
+    fn hope(&mut self, depth: usize, from: &[f32]) {
+        self.hoped.clear();
+        self.hoped.extend_from_slice(&self.pool);
+        let by_rank = self.typical[depth];
+        self.hoped.extend(from.iter().flat_map(|path| by_rank.map(|accepted| path * accepted)));
+        sort(&mut self.hoped);
+    }
+
+    /// The best value of a tree with some of these guesses, the likeliest first.
+    fn best(&self, guesses: &[f32], price: f64) -> f64 {
+        let mut accepted = 0.0;
+        let mut best = -price * self.seconds[1];
+        for (guess, seconds) in guesses.iter().zip(&self.seconds[2..=self.growth.nodes]) {
+            accepted += f64::from(*guess);
+            best = best.max(accepted - price * seconds);
+        }
+        best
+    }
+
+    /// Takes note of what the nodes of a grown tree are worth, as `write` says: no node more than its parent.
+    pub fn add(&mut self, tree: &Tree, write: impl FnOnce(&mut [f32; MAX_NODES])) {
+        self.values.push([0.0; MAX_NODES]);
+        let values = self.values.last_mut().expect("it was added");
+        write(values);
+        debug_assert!(tree.len() <= MAX_NODES);
+    }
+
+    /// Sorts the nodes of all trees by what they are worth.
+    pub fn sort(&mut self, trees: &[&mut Tree]) {
+        self.order.clear();
+        for (t, (tree, values)) in trees.iter().zip(&self.values).enumerate() {
+            self.order.extend(values[1..tree.len()].iter().map(|value| (*value, t)));
+        }
+        self.order.sort_by(|a, b| b.0.total_cmp(&a.0));
+    }
+
+    /// What the nodes of all trees but their roots are worth, the best first.
+    pub fn order(&self) -> impl Iterator<Item = f32> {
+        self.order.iter().map(|(value, _)| *value)
+    }
+
+    /// The number of rows, the roots included, with the best value; values are probabilities.
+    pub fn rows_that_pay(&self, measured: &Measured) -> usize {
+        let (roots, price) = (self.batch, measured.price(self));
+        let mut accepted = 0.0;
+        let mut best = (roots, -price * measured.plain_seconds(self));
+        for (rows, (guess, _)) in (roots + 1..).zip(&self.order) {
+            accepted += f64::from(*guess);
+            let value = accepted - price * measured.verify_seconds(self, rows);
+            if value > best.1 {
+                best = (rows, value);
+            }
+        }
+        best.0
+    }
+
+    /// Keeps so many nodes of all trees, their roots and the best.
+    pub fn keep(&mut self, rows: usize, trees: &mut [&mut Tree]) {
+        let mut nodes = [1; MAX_BATCH];
+        for (_, tree) in self.order.iter().take(rows - trees.len()) {
+            nodes[*tree] += 1;
+        }
+        for ((tree, values), nodes) in trees.iter_mut().zip(&self.values).zip(nodes) {
+            tree.prune_by(nodes, &values[..tree.len()]);
+        }
+    }
+
+    /// A tree of so many nodes is verified, and so many tokens are expected of it.
+    pub fn choose(&mut self, nodes: usize, expected: f64) {
+        self.rows += nodes;
+        self.expected += expected;
+    }
+}
+
+fn sort(probabilities: &mut [f32]) {
+    probabilities.sort_unstable_by(|a, b| b.total_cmp(a));
+}
