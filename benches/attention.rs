@@ -169,15 +169,16 @@ impl Side for Ours<'_> {
         let mut first = 0;
         while first < n {
             let views = &self.views[..];
-            let plan = Plan::new(SHAPE, &views[first..], self.parts.len(), self.team.members());
+            let (room, members) = (self.parts.len(), self.team.members());
+            let plan = Plan::new(SHAPE, views, [n], first, room, members);
             let (problem, kernels, cache, ty) = (self.problem, self.kernels, &self.cache, self.ty);
             let parts = &mut self.parts[..plan.len()];
             self.team.share(parts, plan.unit_len(), &mut self.scratch, |i, parts, scratch| {
-                let cells = |head: usize| {
+                let cells = |_, head: usize| {
                     let [keys, values] = cache.each_ref().map(|half| &half[head]);
                     (Cells { ty, bytes: keys }, Cells { ty, bytes: values })
                 };
-                let task = plan.task(i, &problem.queries, views, first, cells);
+                let task = plan.task(i, &problem.queries, views, cells);
                 (kernels.attention)(&task, scratch, parts);
             });
             let parts = &self.parts[..];

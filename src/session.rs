@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::sample::{Sampler, Sampling};
 use crate::spec::{RoundError, RoundStats, Speculation};
-use crate::target::{CacheTypes, KvCache, Outputs, Target};
+use crate::target::{CacheTypes, KvCache, Outputs, Sequence, Target};
 use crate::text::Utf8Stream;
 use crate::tree::MAX_NODES;
 use std::path::Path;
@@ -87,6 +87,7 @@ pub struct Stats {
 /// One sequence of one model.
 pub struct Session {
     target: Target,
+    seq: Sequence,
     n_ubatch: usize,
     /// The sequence, and behind it what the target has chosen and nobody has taken yet.
     tokens: Vec<u32>,
@@ -116,11 +117,13 @@ impl Session {
         KvCache::check_memory(c, n_ctx, cache)?;
         // A tree is one pass.
         let rows = n_ubatch.max(MAX_NODES);
-        let target = Target::with_cache(model, n_ctx, threads, rows, cache)?;
+        let target = Target::new(model, n_ctx, threads, rows.min(n_ctx))?;
+        let seq = target.sequence(cache)?;
         let tokens = Vec::with_capacity(n_ctx);
         let stats = Stats::default();
         Ok(Session {
             target,
+            seq,
             n_ubatch: n_ubatch.max(1),
             tokens,
             taken: 0,
@@ -180,7 +183,7 @@ impl Session {
 
     /// Most tokens of the sequence.
     pub fn n_ctx(&self) -> usize {
-        self.target.kv().capacity()
+        self.seq.capacity()
     }
 
     /// The sequence so far: prompt and answer.
@@ -220,13 +223,13 @@ impl Session {
         self.tokens.truncate(self.taken);
         let same = self.tokens.iter().zip(prompt).take_while(|(a, b)| a == b).count();
         // The last token is always run: its logits begin the answer.
-        let mut kept = same.min(self.target.kv().len()).min(prompt.len() - 1);
+        let mut kept = same.min(self.seq.len()).min(prompt.len() - 1);
         if self.speculation.as_ref().is_some_and(|s| !s.drafter().taps().is_empty()) {
             // What it learns from the target is not kept anywhere else.
             kept = kept.min(self.told);
         }
         let start = Instant::now();
-        self.target.truncate(kept);
+        self.seq.truncate(kept);
         self.told = self.told.min(kept);
         self.tokens.truncate(kept);
         self.taken = kept;
@@ -242,7 +245,11 @@ impl Session {
             let chunk = &prompt[self.tokens.len()..];
             let chunk = &chunk[..chunk.len().min(self.n_ubatch)];
             let last = self.tokens.len() + chunk.len() == prompt.len();
-            self.target.append(chunk, if last { Outputs::Last } else { Outputs::None })?;
+            self.target.append(
+                &mut self.seq,
+                chunk,
+                if last { Outputs::Last } else { Outputs::None },
+            )?;
             let first = self.tokens.len();
             self.tokens.extend_from_slice(chunk);
             self.taken = self.tokens.len();
@@ -275,9 +282,9 @@ impl Session {
     /// Tells the drafter, if there is one, what the target has run since position `first`.
     fn commit(&mut self, first: usize) {
         let Some(speculation) = &mut self.speculation else { return };
-        let tokens = &self.tokens[first..self.target.kv().len()];
+        let tokens = &self.tokens[first..self.seq.len()];
         match speculation.commit(&mut self.target, first, tokens) {
-            Ok(()) => self.told = self.target.kv().len(),
+            Ok(()) => self.told = self.seq.len(),
             Err(error) => self.give_up(error),
         }
     }
@@ -297,13 +304,20 @@ impl Session {
     ) -> Result<()> {
         let n = self.tokens.len();
         if self.logits_at != n {
-            let done = self.target.kv().len().min(n - 1);
-            self.target.truncate(done);
+            let done = self.seq.len().min(n - 1);
+            self.seq.truncate(done);
             self.told = self.told.min(done);
             if let Some(speculation) = self.speculation.as_mut().filter(|_| done == n - 1) {
-                match speculation.round(&mut self.target, sampler, &mut self.tokens, most, ends) {
+                match speculation.round(
+                    &mut self.target,
+                    &mut self.seq,
+                    sampler,
+                    &mut self.tokens,
+                    most,
+                    ends,
+                ) {
                     Ok(()) => {
-                        (self.told, self.logits_at) = (self.target.kv().len(), 0);
+                        (self.told, self.logits_at) = (self.seq.len(), 0);
                         return Ok(());
                     }
                     Err(RoundError::Target(error)) => return Err(error),
@@ -313,7 +327,8 @@ impl Session {
                     return Ok(());
                 }
             }
-            self.target.append(&self.tokens[self.target.kv().len()..], Outputs::Last)?;
+            let behind = &self.tokens[self.seq.len()..];
+            self.target.append(&mut self.seq, behind, Outputs::Last)?;
             self.logits_at = n;
         }
         self.tokens.push(sampler.sample(self.target.logits(0), &self.tokens));

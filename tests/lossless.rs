@@ -7,12 +7,13 @@
 
 mod common;
 
+use common::alone::Alone;
 use common::answers::{self, greedy, warm};
 use common::bits::{assert_same_bits, cache_types, logits, sequence, tiny_models};
 use common::naive::{Naive, Rounding};
 use common::tiny::{ALL, N_VOCAB};
 use common::{fingerprint, load, real_model};
-use dovetail::target::{CacheType, CacheTypes, Outputs, Target};
+use dovetail::target::{CacheType, CacheTypes, Outputs};
 use dovetail::{Error, Model, Sampling, Session, SessionOptions, Stop};
 use dovetail_kernels::cpu::Kernels;
 use std::process::Command;
@@ -31,8 +32,7 @@ fn check_passes(
     name: &str,
 ) {
     let (n, n_vocab) = (tokens.len(), model.config().n_vocab);
-    let target =
-        |threads, rows| Target::with_cache(model.clone(), n + 8, threads, rows, cache).unwrap();
+    let target = |threads, rows| Alone::with_cache(model.clone(), n + 8, threads, rows, cache);
     let expected = logits(&mut target(1, 1), tokens, 1);
     for &threads in threads {
         let mut target = target(threads, n);
@@ -86,13 +86,13 @@ fn fingerprints() -> String {
     let mut lines = String::new();
     let mut line = |name: &str, model: &Arc<Model>, n: usize, n_predict: usize| {
         let tokens = sequence(n, model.config().n_vocab, 3);
-        let mut target = Target::new(model.clone(), n, 2, n).unwrap();
+        let mut target = Alone::new(model.clone(), n, 2, n);
         let mut bits = logits(&mut target, &tokens, n);
         target.truncate(n / 2);
         bits.extend(logits(&mut target, &tokens[n / 2..], 3));
         if Q8_0.fits(model.config().head_dim) {
             let cache = CacheTypes { keys: Q8_0, values: Q8_0 };
-            let mut target = Target::with_cache(model.clone(), n, 2, n, cache).unwrap();
+            let mut target = Alone::with_cache(model.clone(), n, 2, n, cache);
             bits.extend(logits(&mut target, &tokens, n));
         }
         let mut session = session(model, 2, 16);
@@ -269,13 +269,13 @@ fn the_context_ends_where_it_says() {
         assert_eq!(s.stats().predicted_n, answer.len());
     }
 
-    let mut target = Target::new(model, 37, 1, 16).unwrap();
+    let mut target = Alone::new(model, 37, 1, 16);
     target.append(&[1; 16], Outputs::None).unwrap();
     target.append(&[1; 16], Outputs::None).unwrap();
     let full = target.append(&[1; 6], Outputs::Last).unwrap_err();
     assert!(matches!(full, Error::Context { needed: 38, available: 37 }), "{full}");
     assert!(target.append(&[1; 17], Outputs::Last).unwrap_err().is_usage());
-    assert_eq!(target.kv().len(), 32);
+    assert_eq!(target.len(), 32);
     target.append(&[1; 5], Outputs::Last).unwrap();
 }
 
@@ -286,7 +286,8 @@ fn tokens_outside_the_vocabulary_are_named() {
     for unknown in [N_VOCAB as u32, u32::MAX] {
         let error = s.prompt(&[1, 2, 3, 4, 5, unknown], &mut |_, _| true).unwrap_err();
         assert_eq!(error.to_string(), format!("token {unknown} is not one of {N_VOCAB}"));
-        let error = s.target().append(&[unknown], Outputs::Last).unwrap_err();
+        let mut seq = s.target().sequence(CacheTypes::default()).unwrap();
+        let error = s.target().append(&mut seq, &[unknown], Outputs::Last).unwrap_err();
         assert!(error.to_string().contains(&unknown.to_string()), "{error}");
     }
     assert!(matches!(s.prompt(&[], &mut |_, _| true), Err(Error::Prompt(_))));
@@ -320,7 +321,7 @@ fn logits_are_those_of_the_textbook() {
     for tiny in ALL {
         let parts = tiny.parts();
         let tokens = sequence(100, N_VOCAB, 8);
-        let mut target = Target::new(Arc::new(parts.load().unwrap()), 100, 2, 100).unwrap();
+        let mut target = Alone::new(Arc::new(parts.load().unwrap()), 100, 2, 100);
         let found = logits(&mut target, &tokens, 100);
         let [exact, rounded] = [Rounding::None, Rounding::Engine]
             .map(|rounding| Naive::new(*tiny, &parts, rounding).logits(&tokens));

@@ -9,12 +9,13 @@
 
 mod common;
 
+use common::alone::Alone;
 use common::place::Folder;
 use common::tiny::{ALL, types::IQ4_NL};
 use dovetail::draft;
 use dovetail::model::Repack;
 use dovetail::spec::Speculation;
-use dovetail::target::{CacheType, CacheTypes, Outputs, Target};
+use dovetail::target::{CacheType, CacheTypes, Outputs};
 use dovetail::tree::Tree;
 use dovetail::{Sampling, Session, SessionOptions};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -84,12 +85,12 @@ fn main() {
             continue;
         }
         let folder = Folder::new(&tiny.parts());
-        let native = Target::new(folder.load(Repack::Off).into(), 256, 2, 32).unwrap();
+        let native = Alone::new(folder.load(Repack::Off).into(), 256, 2, 32);
         a_pass_allocates_nothing(tiny.name, native);
         let model = Arc::new(folder.load(Repack::Memory));
         let fits = CacheType::ALL.into_iter().filter(|ty| ty.fits(tiny.head_dim));
         for cache in fits.map(|ty| CacheTypes { keys: ty, values: ty }) {
-            let target = Target::with_cache(model.clone(), 256, 2, 32, cache).unwrap();
+            let target = Alone::with_cache(model.clone(), 256, 2, 32, cache);
             a_pass_allocates_nothing(tiny.name, target);
         }
         let cache = CacheTypes::default();
@@ -116,7 +117,7 @@ fn main() {
 }
 
 /// One warm pass of each width, then none may ask for memory.
-fn a_pass_allocates_nothing(name: &str, mut target: Target) {
+fn a_pass_allocates_nothing(name: &str, mut target: Alone) {
     let mut logits = Vec::with_capacity(target.model().config().n_vocab);
     for (width, outputs) in [(1, Outputs::Last), (1, Outputs::None), (32, Outputs::All)] {
         target.truncate(0);
@@ -136,7 +137,7 @@ fn a_pass_allocates_nothing(name: &str, mut target: Target) {
     for node in 1..32 {
         tree.push((node - 1) / 2, node as u32, 0.0);
     }
-    let requests = requests(|| {
+    let none = requests(|| {
         target.truncate(1);
         for _ in 0..6 {
             target.verify(&tree).unwrap();
@@ -144,7 +145,20 @@ fn a_pass_allocates_nothing(name: &str, mut target: Target) {
             target.keep(&[0, 1, 4]).unwrap();
         }
     });
-    assert_eq!(requests, 0, "{name}: 6 trees of 32 nodes");
+    assert_eq!(none, 0, "{name}: 6 trees of 32 nodes");
+    let [mut left, mut right] =
+        std::array::from_fn(|_| target.sequence(CacheTypes::default()).unwrap());
+    tree.prune(16, f32::NEG_INFINITY);
+    let none = requests(|| {
+        left.truncate(0);
+        right.truncate(1);
+        for _ in 0..6 {
+            target.verify_batch(&mut [(&mut left, &tree, 0), (&mut right, &tree, 0)]).unwrap();
+            target.target.keep(&mut left, &[0]).unwrap();
+            target.target.keep(&mut right, &[0, 2]).unwrap();
+        }
+    });
+    assert_eq!(none, 0, "{name}: 6 trees of two sequences");
 }
 
 /// After the second token no request but one a text: `String`s that are not empty.

@@ -6,8 +6,9 @@
 
 mod common;
 
+use common::alone::Alone;
 use common::{load, real_model};
-use dovetail::target::{Outputs, Target};
+use dovetail::target::Outputs;
 use serde_json::Value as Json;
 
 /// How far our perplexity may be from llama.cpp's, as a part of it.
@@ -55,7 +56,7 @@ fn judge(name: &str, required: f64) {
     let n_ctx = number("n_ctx");
 
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
-    let mut target = Target::new(model.into(), n_ctx, threads, ROWS).unwrap();
+    let mut target = Alone::new(model.into(), n_ctx, threads, ROWS);
     let (mut loss, mut likeliest, mut logits) = (0.0, Vec::new(), Vec::new());
     for window in tokens.chunks_exact(n_ctx) {
         let mut window = window.to_vec();

@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::alone::Alone;
 use common::answers::{greedy, warm, write};
 use common::bits::{sequence, tiny_models};
 use common::random::Random;
@@ -9,7 +10,7 @@ use common::{load, real_model};
 use dovetail::draft::{self, Drafter, Guesser, NGram};
 use dovetail::sample::Sampler;
 use dovetail::spec::{SpecSampling, Speculation};
-use dovetail::target::{Outputs, Target};
+use dovetail::target::Outputs;
 use dovetail::tree::{Growth, Tree};
 use dovetail::{Error, Model, Result, Sampling, Session, SessionOptions, Stop};
 use dovetail_kernels::cpu::Team;
@@ -142,7 +143,7 @@ fn rejection_keeps_the_real_models_distribution() {
     let how =
         Sampling { temperature: 1.0, top_k: 3, top_p: 1.0, min_p: 0.0, ..Sampling::default() };
     let prompt = model.tokenizer().encode("The old man walked into the", true, true).unwrap();
-    let mut target = Target::new(model.clone(), 64, 2, 16).unwrap();
+    let mut target = Alone::new(model.clone(), 64, 2, 16);
     let mut sampler = Sampler::new(how.clone());
     let mut texts: Vec<(Vec<u32>, f64)> = vec![(prompt.clone(), 1.0)];
     for _ in 0..3 {

@@ -1,14 +1,16 @@
 //! The law for trees: every node of a tree of guesses has the logits that its path has as a plain
-//! sequence, bit by bit, and a path that was kept is no different from one that was appended.
+//! sequence, bit by bit, and a path that was kept is no different from one that was appended. None of that
+//! changes where trees of several sequences share a pass.
 
 mod common;
 
+use common::alone::Alone;
 use common::bits::{assert_same_bits, cache_types, logits, sequence, tiny_models};
 use common::random::Random;
 use common::tiny::N_VOCAB;
 use common::{load, real_model};
 use dovetail::Model;
-use dovetail::target::{CacheType, CacheTypes, Outputs, Target};
+use dovetail::target::{CacheType, CacheTypes, Logits, MAX_SEQUENCES, Outputs, Sequence, Target};
 use dovetail::tree::Tree;
 use std::sync::Arc;
 
@@ -37,9 +39,8 @@ fn check_trees(model: &Arc<Model>, cache: CacheTypes, lens: &[usize], threads: u
     let n_vocab = model.config().n_vocab;
     let mut random = Random(lens.len() as u64);
     for &len in lens {
-        let target = |threads| {
-            Target::with_cache(model.clone(), len + 200, threads, len.max(64), cache).unwrap()
-        };
+        let target =
+            |threads| Alone::with_cache(model.clone(), len + 200, threads, len.max(64), cache);
         let (mut plain, mut target) = (target(1), target(threads));
         let mut tokens = sequence(len, n_vocab, 9);
         plain.append(&tokens, Outputs::None).unwrap();
@@ -59,7 +60,7 @@ fn check_trees(model: &Arc<Model>, cache: CacheTypes, lens: &[usize], threads: u
                 target.verify(&first).unwrap();
             }
             target.verify_more(&tree, done).unwrap();
-            assert_eq!(target.kv().len(), tokens.len());
+            assert_eq!(target.len(), tokens.len());
             let mut row = Vec::new();
             for node in done..n {
                 let path: Vec<u32> = path(&tree, node).iter().map(|node| guesses[*node]).collect();
@@ -103,10 +104,114 @@ fn a_tree_of_the_real_model_is_all_of_its_paths_at_once() {
     check_trees(&model, CacheTypes::default(), &[13], 2, "the real model");
 }
 
+/// Sequences of different lengths whose trees share a pass: each row has the bits that it has alone, and
+/// so has what follows the paths that are kept.
+fn check_batches(model: &Arc<Model>, cache: CacheTypes, threads: usize, name: &str) {
+    let (n_vocab, n_ctx) = (model.config().n_vocab, 700);
+    let mut random = Random(threads as u64);
+    let mut alone = Target::new(model.clone(), n_ctx, 1, 600).unwrap();
+    let mut target = Target::new(model.clone(), n_ctx, threads, 600).unwrap();
+    let mut row = Vec::new();
+    let mut bits = |logits: Logits| {
+        logits.copy_to(&mut row);
+        row.iter().map(|x| x.to_bits()).collect::<Vec<u32>>()
+    };
+    for lens in [&[0, 300, 17][..], &[5, 1, 256, 255, 40, 0, 3, 600], &[20; MAX_SEQUENCES]] {
+        let new = |target: &Target| target.sequence(cache).unwrap();
+        let mut seqs: Vec<Sequence> = lens.iter().map(|_| new(&target)).collect();
+        let mut same: Vec<Sequence> = lens.iter().map(|_| new(&alone)).collect();
+        for (s, len) in lens.iter().enumerate() {
+            let tokens = sequence(*len, n_vocab, random.bits());
+            target.append(&mut seqs[s], &tokens, Outputs::None).unwrap();
+            alone.append(&mut same[s], &tokens, Outputs::None).unwrap();
+        }
+        for most in [64, 1, 9] {
+            let some = |random: &mut Random| 1 + random.below(most.min(600 / lens.len()));
+            let trees: Vec<Tree> = lens
+                .iter()
+                .map(|_| {
+                    let n = some(&mut random);
+                    tree(n, n_vocab, &mut random)
+                })
+                .collect();
+            let mut batch: Vec<_> =
+                seqs.iter_mut().zip(&trees).map(|(seq, tree)| (seq, tree, 0)).collect();
+            target.verify_batch(&mut batch).unwrap();
+            let mut first = 0;
+            for (s, tree) in trees.iter().enumerate() {
+                let about = format!("{name}: {lens:?}, up to {most} nodes, sequence {s}");
+                alone.verify(&mut same[s], tree).unwrap();
+                for node in 0..tree.len() {
+                    let found = bits(target.logits(first + node));
+                    assert_same_bits(&found, &bits(alone.logits(node)), n_vocab, &about);
+                }
+                first += tree.len();
+                let kept = path(tree, random.below(tree.len()));
+                target.keep(&mut seqs[s], &kept).unwrap();
+                alone.keep(&mut same[s], &kept).unwrap();
+                assert_eq!(seqs[s].len(), same[s].len());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_batch_is_each_sequence_alone() {
+    for (tiny, model) in tiny_models() {
+        for cache in cache_types(&model) {
+            check_batches(&model, cache, 3, &format!("{}, {cache:?}", tiny.name));
+        }
+    }
+}
+
+#[test]
+fn an_impossible_batch_leaves_no_trace() {
+    let (_, model) = tiny_models().next().unwrap();
+    let mut target = Target::new(model.clone(), 40, 2, 40).unwrap();
+    let new = |target: &Target| target.sequence(CacheTypes::default()).unwrap();
+    let [mut a, mut b, mut full] = std::array::from_fn(|_| new(&target));
+    let mut foreign = new(&Target::new(model, 41, 1, 40).unwrap());
+    target.append(&mut a, &[1, 2, 3], Outputs::None).unwrap();
+    target.append(&mut full, &[1; 40], Outputs::None).unwrap();
+    let mut fork = Tree::new(4);
+    fork.push(0, 5, 0.0);
+    fork.push(0, 6, 0.0);
+    target.verify_batch(&mut [(&mut a, &fork, 0), (&mut b, &fork, 0)]).unwrap();
+    let other = Tree::new(9);
+    let unknown = Tree::new(N_VOCAB as u32);
+    for (seq, tree, done, part) in [
+        (&mut full, &other, 0, "41 tokens do not fit"),
+        (&mut foreign, &other, 0, "make it with Target::sequence"),
+        (&mut b, &unknown, 0, "is not one of"),
+    ] {
+        let error = target.verify_batch(&mut [(&mut a, &other, 0), (seq, tree, done)]).unwrap_err();
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    let error = target.verify_batch(&mut [(&mut a, &other, 0), (&mut b, &other, 1)]).unwrap_err();
+    assert_eq!(error.to_string(), "the last tree is not the first 1 nodes");
+    let mut many: Vec<Sequence> = (0..=MAX_SEQUENCES).map(|_| new(&target)).collect();
+    let mut batch: Vec<_> = many.iter_mut().map(|seq| (seq, &fork, 0)).collect();
+    assert!(target.verify_batch(&mut batch).unwrap_err().to_string().contains("at most 16"));
+    let error = target.verify_batch(&mut batch[..14]).unwrap_err();
+    assert_eq!(error.to_string(), "42 tokens in one pass; at most 40 fit");
+    target.verify_batch(&mut []).unwrap();
+    // The trees from before all of this are still there.
+    for seq in [&mut a, &mut b] {
+        target.verify_more(seq, &fork, 3).unwrap();
+        target.keep(seq, &[0, 2]).unwrap();
+    }
+    let [mut found, mut expected] = [Vec::new(), Vec::new()];
+    target.append(&mut a, &[7], Outputs::Last).unwrap();
+    target.logits(0).copy_to(&mut found);
+    target.append(&mut new(&target), &[1, 2, 3, 4, 6, 7], Outputs::Last).unwrap();
+    target.logits(0).copy_to(&mut expected);
+    assert_eq!(found, expected);
+}
+
 #[test]
 fn impossible_trees_and_paths_leave_no_trace() {
     let (_, model) = tiny_models().next().unwrap();
-    let mut target = Target::new(model, 40, 2, 20).unwrap();
+    let mut target = Alone::new(model, 40, 2, 20);
     target.append(&[1; 15], Outputs::None).unwrap();
     target.append(&[2; 15], Outputs::None).unwrap();
     let chain = |n| {
@@ -125,7 +230,7 @@ fn impossible_trees_and_paths_leave_no_trace() {
         target.keep(path).unwrap_err();
     }
     target.keep(&[0, 2]).unwrap();
-    assert_eq!(target.kv().len(), 32);
+    assert_eq!(target.len(), 32);
     target.keep(&[0]).unwrap_err();
     target.verify(&chain(3)).unwrap();
     target.keep(&[]).unwrap();
@@ -145,7 +250,8 @@ fn caches_that_the_model_cannot_have_are_refused() {
     let (tiny, model) = tiny_models().next().unwrap();
     assert_eq!(tiny.head_dim, 16);
     let cache = CacheTypes { values: CacheType::Q8_0, ..CacheTypes::default() };
-    let error = Target::with_cache(model, 10, 1, 10, cache).err().expect("no blocks of 32");
+    let target = Target::new(model, 10, 1, 10).unwrap();
+    let error = target.sequence(cache).err().expect("no blocks of 32");
     let text = "a cache of type q8_0 takes heads of a multiple of 32 elements, this model's have 16; \
                 use f16";
     assert_eq!((error.to_string(), error.exit_code()), (text.to_owned(), 2));

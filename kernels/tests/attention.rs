@@ -121,10 +121,10 @@ fn check_attention(
             let mut first = 0;
             while first < views.len() {
                 let room = shape.room(views.len() / 2, pieces);
-                let plan = Plan::new(shape, &views[first..], room, members);
+                let plan = Plan::new(shape, &views, [views.len()], first, room, members);
                 let mut parts = vec![f32::NAN; plan.len()];
                 for (i, parts) in parts.chunks_mut(plan.unit_len()).enumerate() {
-                    let cells = |head: usize| {
+                    let cells = |_, head: usize| {
                         let [keys, values] = [0, 1].map(|half| {
                             let ty = halves[half].1;
                             let bytes = &caches[half][head * head_bytes(ty)..][..head_bytes(ty)];
@@ -132,7 +132,7 @@ fn check_attention(
                         });
                         (keys, values)
                     };
-                    let task = plan.task(i, &queries, views, first, cells);
+                    let task = plan.task(i, &queries, views, cells);
                     (k.attention)(&task, &mut scratch, parts);
                 }
                 for row in 0..plan.tokens() {

@@ -5,7 +5,7 @@
 use super::{Drafter, FileFrom, Guesser, Row, Setup};
 use crate::error::{Error, Result};
 use crate::model::{LoadOptions, Model};
-use crate::target::{CacheTypes, KvCache, Outputs, Target};
+use crate::target::{CacheTypes, KvCache, Outputs, Sequence, Target};
 use crate::text::Tokenizer;
 use crate::tree::{Growth, MAX_NODES, Tree};
 use dovetail_kernels::cpu::{Kernels, Team};
@@ -25,6 +25,7 @@ const ROWS: usize = 512;
 /// The drafter. See the module.
 pub struct Lm {
     small: Target,
+    seq: Sequence,
     /// The sequence in its cache.
     tokens: Vec<u32>,
     kernels: &'static Kernels,
@@ -42,8 +43,9 @@ impl Lm {
         let n_ctx = setup.n_ctx + MAX_NODES;
         let types = CacheTypes::default();
         KvCache::check_memory(model.config(), n_ctx, types)?;
-        let small = Target::with_cache(Arc::new(model), n_ctx, setup.threads, ROWS, types)?;
+        let small = Target::new(Arc::new(model), n_ctx, setup.threads, ROWS)?;
         Ok(Lm {
+            seq: small.sequence(types)?,
             small,
             tokens: Vec::with_capacity(n_ctx),
             kernels: Kernels::choose().map_err(Error::Invalid)?,
@@ -68,10 +70,10 @@ impl Lm {
 
     /// Runs tokens at positions `first..`, behind which there is nothing then.
     fn run(&mut self, first: usize, tokens: &[u32]) -> Result<()> {
-        self.small.truncate(first);
+        self.seq.truncate(first);
         self.tokens.truncate(first);
         for chunk in tokens.chunks(ROWS) {
-            self.small.append(chunk, Outputs::None)?;
+            self.small.append(&mut self.seq, chunk, Outputs::None)?;
             self.tokens.extend_from_slice(chunk);
         }
         Ok(())
@@ -79,10 +81,10 @@ impl Lm {
 
     fn grow(&mut self, tokens: &[u32], guesser: &mut Guesser, tree: &mut Tree) -> Result<()> {
         self.follow(tokens)?;
-        let Lm { small, kernels, n_shared, .. } = self;
+        let Lm { small, seq, kernels, n_shared, .. } = self;
         let n_shared = *n_shared as u32;
         guesser.grow(tree, |frontier, level, guesses| {
-            small.verify_more(frontier, level.start)?;
+            small.verify_more(seq, frontier, level.start)?;
             for (r, parent) in level.enumerate() {
                 let token = |token: u32| (token < n_shared).then_some(token);
                 guesses.add(kernels, parent, small.logits(r), token)?;

@@ -4,7 +4,7 @@ use super::accept::{accept_matching, accept_rejecting};
 use crate::draft::{Drafter, Guesser};
 use crate::error::{Error, Result};
 use crate::sample::{Purpose, Sampler, uniform};
-use crate::target::Target;
+use crate::target::{Sequence, Target};
 use crate::tree::{Growth, MAX_NODES, Tree};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -162,13 +162,14 @@ impl Speculation {
     pub fn round(
         &mut self,
         target: &mut Target,
+        seq: &mut Sequence,
         sampler: &mut Sampler,
         tokens: &mut Vec<u32>,
         most: usize,
         ends: impl Fn(u32) -> bool,
     ) -> std::result::Result<(), RoundError> {
         let root = *tokens.last().expect("a sequence is not empty");
-        let room = target.kv().capacity() - target.kv().len();
+        let room = seq.capacity() - seq.len();
         let growth = self.growth.within(most.saturating_sub(1), room.min(target.max_rows()));
         let start = Instant::now();
         self.tree.reset(root);
@@ -188,11 +189,11 @@ impl Speculation {
             }
         }
         let grown = Instant::now();
-        target.verify(&self.tree).map_err(RoundError::Target)?;
+        target.verify(seq, &self.tree).map_err(RoundError::Target)?;
         self.accept(target, sampler, tokens, ends);
-        target.keep(&self.path).map_err(RoundError::Target)?;
+        target.keep(seq, &self.path).map_err(RoundError::Target)?;
         let verified = Instant::now();
-        let first = target.kv().len() - self.path.len();
+        let first = seq.len() - self.path.len();
         let kept = &tokens[first..first + self.path.len()];
         let told = tell(&mut *self.drafter, target, first, kept, self.path.iter().copied());
         self.stats.count(&self.tree, &self.path);

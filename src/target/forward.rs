@@ -1,18 +1,20 @@
-//! The target: a model, the cache of one sequence, and what it takes to run tokens through both.
+//! The target: a model, and what it takes to run tokens of some sequences through it.
 //!
-//! A pass is given a run of tokens, which become part of the sequence, or a [`Tree`] of guesses that
-//! continue it. The rows of a tree are at position `len + depth` and lie in the cache behind the
-//! sequence, in the order of the nodes; [`Target::keep`] moves the accepted ones to their places. Every
-//! row has the bits that it has when its path is run as a plain sequence.
+//! A pass is given a run of tokens, which become part of a [`Sequence`], or a [`Tree`] of guesses for each
+//! of up to [`MAX_SEQUENCES`] sequences. The rows of a tree are at position `len + depth` and lie in the
+//! cache behind the sequence, in the order of the nodes; [`Target::keep`] moves the accepted ones to their
+//! places. Every row has the bits that it has when its path is run as a plain sequence, alone.
 
-use super::kv::{CacheTypes, KvCache};
+use super::kv::CacheTypes;
 use super::logits::Logits;
-use super::pass::{Buffers, Features, Pass, Room};
+use super::pass::{Buffers, Features, Pass, Room, Span};
+use super::sequence::Sequence;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::tree::Tree;
-use dovetail_kernels::cpu::attention::View;
+use dovetail_kernels::cpu::attention::{MAX_SEQUENCES, View};
 use dovetail_kernels::cpu::{Kernels, Team};
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// Which rows of a pass the head is computed for.
@@ -26,50 +28,39 @@ pub enum Outputs {
     All,
 }
 
-/// A model with the cache of one sequence and the threads and buffers to run it.
+/// A model with the threads and buffers to run it.
 ///
 /// A pass neither allocates nor locks, but for the first one of so many rows of logits.
 pub struct Target {
     model: Arc<Model>,
     kernels: &'static Kernels,
     team: Team,
-    kv: KvCache,
     buffers: Buffers,
+    tokens: Vec<u32>, // (rows)
     max_rows: usize,
-    /// The last tree, and whether it is behind the sequence now.
-    tree: Tree,
-    has_tree: bool,
+    n_ctx: usize,
 }
 
 impl Target {
-    /// An empty sequence of up to `n_ctx` tokens, run `max_rows` at a time by `threads` threads; keys
-    /// and values are half floats.
+    /// For sequences of up to `n_ctx` tokens, run `max_rows` at a time by `threads` threads.
     ///
     /// # Errors
     /// When `DOVETAIL_ISA` names what this CPU lacks.
     pub fn new(model: Arc<Model>, n_ctx: usize, threads: usize, max_rows: usize) -> Result<Target> {
-        Target::with_cache(model, n_ctx, threads, max_rows, CacheTypes::default())
-    }
-
-    /// The same, with keys and values stored as `types` says.
-    ///
-    /// # Errors
-    /// When `DOVETAIL_ISA` names what this CPU lacks, or the types do not fit the model's heads.
-    pub fn with_cache(
-        model: Arc<Model>,
-        n_ctx: usize,
-        threads: usize,
-        max_rows: usize,
-        types: CacheTypes,
-    ) -> Result<Target> {
         let kernels = Kernels::choose().map_err(Error::Invalid)?;
-        let max_rows = max_rows.clamp(1, n_ctx.max(1));
-        let kv = KvCache::new(model.config(), n_ctx, types)?;
-        let team = Team::new(threads);
+        let (max_rows, team) = (max_rows.max(1), Team::new(threads));
         let room = Room { rows: max_rows, positions: n_ctx, members: team.members(), width: 0 };
         let buffers = Buffers::new(model.config(), room, || model.weights().scratch());
-        let tree = Tree::new(0);
-        Ok(Target { model, kernels, team, kv, buffers, max_rows, tree, has_tree: false })
+        let tokens = Vec::with_capacity(max_rows);
+        Ok(Target { model, kernels, team, buffers, tokens, max_rows, n_ctx })
+    }
+
+    /// An empty sequence, whose keys and values are stored as `types` says.
+    ///
+    /// # Errors
+    /// When the types do not fit the model's heads.
+    pub fn sequence(&self, types: CacheTypes) -> Result<Sequence> {
+        Sequence::new(&self.model, self.n_ctx, types)
     }
 
     /// The model.
@@ -87,9 +78,9 @@ impl Target {
         self.team.members()
     }
 
-    /// The sequence's cache.
-    pub fn kv(&self) -> &KvCache {
-        &self.kv
+    /// Most tokens of a sequence.
+    pub fn n_ctx(&self) -> usize {
+        self.n_ctx
     }
 
     /// Most rows of one pass.
@@ -97,10 +88,9 @@ impl Target {
         self.max_rows
     }
 
-    /// Forgets the tokens from position `len` on, and the last tree.
-    pub fn truncate(&mut self, len: usize) {
-        self.kv.truncate(len);
-        self.has_tree = false;
+    /// Takes the memory for so many rows of logits now, so that no pass has to.
+    pub fn reserve(&mut self, rows: usize) {
+        self.buffers.logits.reserve(rows, self.model.config().n_vocab);
     }
 
     /// Appends `tokens`, at most [`Target::max_rows`] of them, in one pass.
@@ -108,30 +98,31 @@ impl Target {
     /// # Errors
     /// When the context has no room for them, or a token is not in the vocabulary; the sequence is
     /// then as it was.
-    pub fn append(&mut self, tokens: &[u32], outputs: Outputs) -> Result<()> {
+    pub fn append(&mut self, seq: &mut Sequence, tokens: &[u32], outputs: Outputs) -> Result<()> {
         if tokens.is_empty() {
             return Ok(());
         }
-        self.check(tokens)?;
-        let first = self.kv.len();
-        let views = &mut self.buffers.views[..tokens.len()];
-        for (r, view) in views.iter_mut().enumerate() {
-            *view = View::plain(first + r + 1);
+        self.check_rows(tokens.len())?;
+        seq.check(&self.model, self.n_ctx, tokens)?;
+        self.tokens.clear();
+        self.tokens.extend_from_slice(tokens);
+        for (view, r) in self.buffers.views.iter_mut().zip(0..tokens.len()) {
+            *view = View::plain(seq.len() + r + 1);
         }
-        self.has_tree = false;
-        self.run(tokens, first, outputs);
-        self.kv.grow(tokens.len());
+        seq.has_tree = false;
+        self.run(&mut [seq.span(0, tokens.len())], outputs);
+        seq.kv.grow(tokens.len());
         Ok(())
     }
 
-    /// Runs a tree of guesses behind the sequence. Each node has a row of logits, in order; the sequence
+    /// Runs a tree of guesses behind a sequence. Each node has a row of logits, in order; the sequence
     /// stays as it is until [`Target::keep`].
     ///
     /// # Errors
     /// When [`Target::append`] could not take as many tokens; sequence and last tree are then as they
     /// were.
-    pub fn verify(&mut self, tree: &Tree) -> Result<()> {
-        self.verify_more(tree, 0)
+    pub fn verify(&mut self, seq: &mut Sequence, tree: &Tree) -> Result<()> {
+        self.verify_batch(&mut [(seq, tree, 0)])
     }
 
     /// The same for a tree whose first `done` nodes are the last tree: the others alone are run and have
@@ -139,80 +130,87 @@ impl Target {
     ///
     /// # Errors
     /// Those of [`Target::verify`], and when the first nodes are not the last tree.
-    pub fn verify_more(&mut self, tree: &Tree, done: usize) -> Result<()> {
-        let same = |now: &[u64], then: &[u64]| now[..done] == then[..done];
-        let grown = done <= tree.len().min(self.tree.len())
-            && self.has_tree
-            && tree.tokens()[..done] == self.tree.tokens()[..done]
-            && same(tree.masks(), self.tree.masks());
-        if done > 0 && !grown {
-            return Err(Error::Invalid(format!("the last tree is not the first {done} nodes")));
+    pub fn verify_more(&mut self, seq: &mut Sequence, tree: &Tree, done: usize) -> Result<()> {
+        self.verify_batch(&mut [(seq, tree, done)])
+    }
+
+    /// Runs trees of up to [`MAX_SEQUENCES`] sequences in one pass: of each the nodes behind the first
+    /// `done`, which are its last tree. Rows of logits and of features stand in this order, one sequence's
+    /// nodes after the other's.
+    ///
+    /// # Errors
+    /// Those of [`Target::verify_more`] for any of them, and when all nodes together are more than
+    /// [`Target::max_rows`]; all sequences are then as they were.
+    pub fn verify_batch(&mut self, batch: &mut [(&mut Sequence, &Tree, usize)]) -> Result<()> {
+        if batch.len() > MAX_SEQUENCES {
+            let n = batch.len();
+            let what = format!("{n} sequences in one pass; at most {MAX_SEQUENCES} fit");
+            return Err(Error::Invalid(what));
         }
-        self.check(tree.tokens())?;
-        if done == tree.len() {
+        for (seq, tree, done) in batch.iter() {
+            seq.check_done(tree, *done)?;
+            seq.check(&self.model, self.n_ctx, tree.tokens())?;
+        }
+        let rows = batch.iter().map(|(_, tree, done)| tree.len() - done).sum();
+        self.check_rows(rows)?;
+        if rows == 0 {
             return Ok(());
         }
-        let first = self.kv.len();
-        for (view, mask) in self.buffers.views.iter_mut().zip(&tree.masks()[done..]) {
-            *view = View::tree(first, *mask);
+        self.tokens.clear();
+        for (seq, tree, done) in batch.iter_mut() {
+            let views = &mut self.buffers.views[self.tokens.len()..];
+            for (view, mask) in views.iter_mut().zip(&tree.masks()[*done..]) {
+                *view = View::tree(seq.len(), *mask);
+            }
+            self.tokens.extend_from_slice(&tree.tokens()[*done..]);
+            (seq.tree, seq.has_tree) = (**tree, true);
         }
-        self.tree = *tree;
-        self.has_tree = true;
-        self.run(&tree.tokens()[done..], first + done, Outputs::All);
+        let spans = batch.iter_mut().map(|(seq, tree, done)| seq.span(*done, tree.len() - *done));
+        let mut spans: SmallVec<[Span; MAX_SEQUENCES]> = spans.collect();
+        self.run(&mut spans, Outputs::All);
         Ok(())
     }
 
-    /// Makes a path of the last tree part of the sequence: the root, one of its children, and so on; an
+    /// Makes a path of the sequence's last tree part of it: the root, one of its children, and so on; an
     /// empty one drops the tree.
     ///
     /// # Errors
     /// When there is no such path; sequence and tree are then as they were.
-    pub fn keep(&mut self, path: &[usize]) -> Result<()> {
-        let is_path = self.has_tree && self.tree.is_path(path);
+    pub fn keep(&mut self, seq: &mut Sequence, path: &[usize]) -> Result<()> {
+        let is_path = seq.has_tree && seq.tree.is_path(path);
         if !(path.is_empty() || is_path) {
             return Err(Error::Invalid(format!("{path:?} is no path of the last tree")));
         }
-        self.kv.keep(path, &mut self.team);
-        self.has_tree = false;
+        seq.kv.keep(path, &mut self.team);
+        seq.has_tree = false;
         Ok(())
     }
 
-    /// Whether the tokens can be run in one pass.
-    fn check(&self, tokens: &[u32]) -> Result<()> {
-        let (n, most) = (tokens.len(), self.max_rows);
-        let (needed, available) = (self.kv.len() + n, self.kv.capacity());
-        let n_vocab = self.model.config().n_vocab;
+    fn check_rows(&self, n: usize) -> Result<()> {
+        let most = self.max_rows;
         if n > most {
             return Err(Error::Invalid(format!("{n} tokens in one pass; at most {most} fit")));
         }
-        if needed > available {
-            return Err(Error::Context { needed, available });
-        }
-        match tokens.iter().find(|token| **token as usize >= n_vocab) {
-            Some(token) => Err(Error::Invalid(format!("token {token} is not one of {n_vocab}"))),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
-    /// Runs tokens whose views stand in the buffers and writes them to the cache from `first` on.
-    fn run(&mut self, tokens: &[u32], first: usize, outputs: Outputs) {
-        let n = tokens.len();
+    /// Runs the tokens, whose views stand in the buffers.
+    fn run(&mut self, spans: &mut [Span], outputs: Outputs) {
+        let n = self.tokens.len();
         let rows = match outputs {
             Outputs::None => n..n,
             Outputs::Last => n - 1..n,
             Outputs::All => 0..n,
         };
-        let model = self.model.clone();
         let mut pass = Pass {
-            c: model.config(),
+            c: self.model.config(),
             kernels: self.kernels,
             team: &mut self.team,
-            kv: &mut self.kv,
             b: &mut self.buffers,
+            spans,
             n,
-            first,
         };
-        pass.run(&model, tokens, rows);
+        pass.run(&self.model, &self.tokens, rows);
     }
 
     /// Lets passes hand out hidden states: those that enter the given layers, counted from 0, and for the

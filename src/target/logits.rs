@@ -36,12 +36,18 @@ impl LogitRows {
     /// [`peaks_of`].
     pub(super) fn resize(&mut self, n_rows: usize, n_vocab: usize) -> (&mut [f32], &mut [f32]) {
         (self.n_rows, self.n_vocab) = (n_rows, n_vocab);
-        let len = self.n_vocab.div_ceil(LANES) * n_rows;
+        self.reserve(n_rows, n_vocab);
+        let len = n_vocab.div_ceil(LANES) * n_rows;
+        (&mut self.panel[..len * LANES], &mut self.peaks[..len])
+    }
+
+    /// Room for so many rows of so many tokens.
+    pub(super) fn reserve(&mut self, n_rows: usize, n_vocab: usize) {
+        let len = n_vocab.div_ceil(LANES) * n_rows;
         if self.peaks.len() < len {
             self.peaks.resize(len, 0.0);
             self.panel.resize(len * LANES, 0.0);
         }
-        (&mut self.panel[..len * LANES], &mut self.peaks[..len])
     }
 
     /// Row `i` of the last pass.

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! kv.rs        keys and values of one sequence
-//! pass.rs      n rows in one pass over the weights
+//! sequence.rs  one sequence: these, and the last tree behind it
+//! pass.rs      n rows of some sequences in one pass over the weights
 //! forward.rs   the target: runs of tokens, trees of guesses, and which of them are kept
 //! logits.rs    what the head leaves, and the best of a row
 //! ```
@@ -11,8 +12,10 @@ mod forward;
 mod kv;
 mod logits;
 mod pass;
+mod sequence;
 
 pub use dovetail_kernels::cpu::CacheType;
+pub use dovetail_kernels::cpu::attention::MAX_SEQUENCES;
 pub use forward::{Outputs, Target};
 pub use kv::{CacheTypes, KvCache};
 pub(crate) use logits::by_logit;
@@ -20,4 +23,5 @@ pub(crate) use logits::by_logit;
 pub(crate) use logits::tests::rows_of;
 pub use logits::{Candidate, Logits};
 pub use pass::Features;
-pub(crate) use pass::{Buffers, Pass, Room};
+pub(crate) use pass::{Buffers, Pass, Room, Span};
+pub use sequence::Sequence;

@@ -6,15 +6,17 @@
 //! all rows.
 //!
 //! Activations between phases are *panels*, `(width / 16, rows, 16)`: the shape in which products
-//! leave the kernels. Row `r` of a pass is written to the cache at `first + r` and sees what its view
-//! says; its position is the last of those.
+//! leave the kernels. A row sees what its view says of the cache of its sequence, of which a pass has a
+//! [`Span`] of rows each; its position is the last of those that it sees.
 
 use super::kv::KvCache;
 use super::logits::{LogitRows, find_peaks};
 use crate::model::{Config, Layer, Model};
-use dovetail_kernels::cpu::attention::{Plan, Scratch as AttentionScratch, Shape, View};
-use dovetail_kernels::cpu::{ActRows, Acts, Angles, Forms, Kernels, LANES, Packed};
+use dovetail_kernels::cpu::attention::Scratch as AttentionScratch;
+use dovetail_kernels::cpu::attention::{MAX_SEQUENCES, Plan, Shape, View};
+use dovetail_kernels::cpu::{ActRows, Acts, Angles, Cut, Forms, Kernels, LANES, Packed};
 use dovetail_kernels::cpu::{ProductScratch, Team, chunk_len, groups_per_chunk};
+use smallvec::SmallVec;
 use std::ops::Range;
 
 /// What lives between phases.
@@ -113,18 +115,25 @@ fn shape(c: &Config) -> Shape {
     Shape { kv_heads: c.n_kv_heads, group: c.n_heads / c.n_kv_heads, head_dim: c.head_dim }
 }
 
-/// One pass of `n` rows, the first of them written to the cache at `first`.
-pub(crate) struct Pass<'a> {
+/// Successive rows of a pass that belong to one sequence: `n` of them, written to its cache from `first`
+/// on.
+pub(crate) struct Span<'a> {
+    pub kv: &'a mut KvCache,
+    pub first: usize,
+    pub n: usize,
+}
+
+/// One pass of `n` rows, those of all spans.
+pub(crate) struct Pass<'a, 's> {
     pub c: &'a Config,
     pub kernels: &'static Kernels,
     pub team: &'a mut Team,
-    pub kv: &'a mut KvCache,
     pub b: &'a mut Buffers,
+    pub spans: &'a mut [Span<'s>],
     pub n: usize,
-    pub first: usize,
 }
 
-impl Pass<'_> {
+impl Pass<'_, '_> {
     /// Runs `tokens` and computes the head for `rows` of them.
     pub fn run(&mut self, model: &Model, tokens: &[u32], rows: Range<usize>) {
         let weights = model.weights();
@@ -238,18 +247,23 @@ impl Pass<'_> {
         self.add_product(&layer.attn_output);
     }
 
-    /// Rotates queries and keys; keys and values go to layer `i` of the cache.
+    /// Rotates queries and keys; keys and values go to layer `i` of the caches.
     fn rotate_and_store(&mut self, i: usize) {
-        let (c, n, first, kernels) = (self.c, self.n, self.first, self.kernels);
+        let (c, n, kernels) = (self.c, self.n, self.kernels);
         let (hd, group) = (c.head_dim, c.n_heads / c.n_kv_heads);
         let (q_width, kv_width) = (c.n_heads * hd, c.n_kv_heads * hd);
         let scale = 1.0 / (hd as f32).sqrt();
         let b = &mut *self.b;
         let (angles, qkv) = (&b.angles[..n], &b.qkv[..]);
-        let (cache, layout) = self.kv.layer_mut(i);
         let queries = (&mut b.queries[..n * q_width], n * group * hd);
-        let cache = (cache, layout.head_bytes());
-        self.team.share_two(queries, cache, &mut b.scratch, |head, queries, cache, s| {
+        let mut places: SmallVec<[_; MAX_SEQUENCES]> = SmallVec::new();
+        let mut caches: SmallVec<[_; MAX_SEQUENCES]> = SmallVec::new();
+        for span in self.spans.iter_mut() {
+            let (cache, layout) = span.kv.layer_mut(i);
+            caches.push(Cut::new(cache, layout.head_bytes()));
+            places.push((layout, span.first..span.first + span.n));
+        }
+        self.team.share_many(queries, &mut caches, &mut b.scratch, |head, queries, caches, s| {
             for (j, query) in queries.chunks_exact_mut(hd).enumerate() {
                 let r = j / group;
                 gather(qkv, n, r, (head * group + j % group) * hd, query);
@@ -257,11 +271,14 @@ impl Pass<'_> {
                 query.iter_mut().for_each(|x| *x *= scale);
             }
             let (key, value) = s.row[..2 * hd].split_at_mut(hd);
-            for (r, angles) in angles.iter().enumerate() {
-                gather(qkv, n, r, q_width + head * hd, key);
-                gather(qkv, n, r, q_width + kv_width + head * hd, value);
-                (kernels.rope)(key, angles, c.rope.style);
-                layout.store(cache, first + r, key, value);
+            let mut rows = angles.iter().enumerate();
+            for ((layout, positions), cache) in places.iter().zip(caches) {
+                for (position, (r, angles)) in positions.clone().zip(&mut rows) {
+                    gather(qkv, n, r, q_width + head * hd, key);
+                    gather(qkv, n, r, q_width + kv_width + head * hd, value);
+                    (kernels.rope)(key, angles, c.rope.style);
+                    layout.store(cache, position, key, value);
+                }
             }
         });
     }
@@ -271,12 +288,14 @@ impl Pass<'_> {
     fn attend(&mut self, i: usize, from: usize, forms: Forms) -> usize {
         let (c, n, kernels) = (self.c, self.n, self.kernels);
         let hd = c.head_dim;
-        let (b, cache) = (&mut *self.b, &*self.kv);
+        let (b, spans) = (&mut *self.b, &*self.spans);
         let (views, queries) = (&b.views[..n], &b.queries[..]);
-        let plan = Plan::new(shape(c), &views[from..], b.parts.len(), self.team.members());
+        let lens = spans.iter().map(|span| span.n);
+        let plan = Plan::new(shape(c), views, lens, from, b.parts.len(), self.team.members());
         let parts = &mut b.parts[..plan.len()];
         self.team.share(parts, plan.unit_len(), &mut b.scratch, |unit, parts, s| {
-            let task = plan.task(unit, queries, views, from, |head| cache.head(i, head));
+            let cells = |sequence: usize, head| spans[sequence].kv.head(i, head);
+            let task = plan.task(unit, queries, views, cells);
             (kernels.attention)(&task, &mut s.attention, parts);
         });
         let parts = &b.parts[..];

@@ -1,9 +1,10 @@
 //! Logits of whole models as bits, and what they are computed from.
 
+use super::alone::Alone;
 use super::random::Random;
 use super::tiny::{ALL, Tiny};
 use dovetail::Model;
-use dovetail::target::{CacheType, CacheTypes, Outputs, Target};
+use dovetail::target::{CacheType, CacheTypes, Outputs};
 use std::sync::Arc;
 
 /// Tokens of a made-up sequence: some repeat, as in a text.
@@ -18,7 +19,7 @@ pub fn sequence(n: usize, n_vocab: usize, seed: u64) -> Vec<u32> {
 }
 
 /// The bits of all logits, the tokens being fed `width` at a time: (n, n_vocab).
-pub fn logits(target: &mut Target, tokens: &[u32], width: usize) -> Vec<u32> {
+pub fn logits(target: &mut Alone, tokens: &[u32], width: usize) -> Vec<u32> {
     let (mut bits, mut row) = (Vec::new(), Vec::new());
     for chunk in tokens.chunks(width) {
         target.append(chunk, Outputs::All).unwrap();

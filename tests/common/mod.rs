@@ -1,6 +1,7 @@
 //! What several integration tests need: made-up models, a naive model, the real one's path.
 //!
 //! ```text
+//! alone.rs   a target with one sequence
 //! tiny.rs    small llama models with random weights, of any weight type and RoPE scaling
 //! answers.rs answers of a session
 //! bits.rs    logits as bits, token sequences, all made-up models
@@ -12,6 +13,7 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 
+pub mod alone;
 pub mod answers;
 pub mod bits;
 pub mod drafter;

@@ -1,9 +1,10 @@
 //! A model file beside an empty cache directory, in a folder that vanishes.
 
+use super::alone::Alone;
 use super::gguf::Parts;
 use super::tiny::N_VOCAB;
 use dovetail::model::{Packing, Place, Repack};
-use dovetail::target::{Outputs, Target};
+use dovetail::target::Outputs;
 use dovetail::{LoadOptions, Model};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -67,7 +68,7 @@ impl Folder {
 
 /// The bits of all logits of some tokens, fed one by one and together.
 pub fn logits(model: impl Into<Arc<Model>>) -> Vec<u32> {
-    let mut target = Target::new(model.into(), 64, 2, 33).unwrap();
+    let mut target = Alone::new(model.into(), 64, 2, 33);
     let (mut bits, mut row) = (Vec::new(), Vec::new());
     for width in [1, 1, 33] {
         let tokens: Vec<u32> = (0..width).map(|i| (i * 31 + 7) % N_VOCAB as u32).collect();

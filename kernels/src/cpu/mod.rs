@@ -34,7 +34,7 @@ pub use matmul::{chunk_len, groups_per_chunk};
 pub use native::{ProductScratch, Rows};
 pub use pack::{LAYOUT_VERSION, Line, Packed};
 pub use rope::{Angles, RopeStyle};
-pub use team::Team;
+pub use team::{Cut, Team};
 
 /// `matmul(w, first, x, out, add, scratch)`: groups `first..` of `w` by the rows `x`, as many groups as
 /// `out` has tiles (groups, rows, 16); with `add` onto what `out` holds. `scratch` has

@@ -21,6 +21,7 @@
 
 use std::any::Any;
 use std::cell::UnsafeCell;
+use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::*};
 use std::sync::{Arc, Mutex};
@@ -59,27 +60,53 @@ unsafe impl Sync for Shared {}
 // SAFETY: the job it may hold is `Sync`, so a reference to it may be sent.
 unsafe impl Send for Shared {}
 
-/// The chunks of one phase, handed to all members.
-struct Chunks<T> {
+/// A buffer and how it is cut into chunks.
+pub struct Cut<'a, T> {
     start: *mut T,
     len: usize,
     chunk_len: usize,
+    buffer: PhantomData<&'a mut [T]>,
 }
-// SAFETY: members form references to disjoint chunks only, see `Team::share_two`.
-unsafe impl<T: Send> Sync for Chunks<T> {}
+// SAFETY: members form references to disjoint chunks only, see `Team::share_many`.
+unsafe impl<T: Send> Sync for Cut<'_, T> {}
 
-impl<T> Chunks<T> {
+impl<'a, T> Cut<'a, T> {
+    /// Chunks of `chunk_len`, the last one perhaps shorter.
+    pub fn new(buffer: &'a mut [T], chunk_len: usize) -> Cut<'a, T> {
+        Cut { start: buffer.as_mut_ptr(), len: buffer.len(), chunk_len, buffer: PhantomData }
+    }
+
+    fn count(&self) -> usize {
+        self.len.div_ceil(self.chunk_len)
+    }
+
     /// Chunk `i`.
     ///
     /// # Safety
-    /// `start` and `len` are those of an exclusive borrow that lasts, `i · chunk_len < len`, and no two
-    /// calls with the same `i` give references that live at the same time.
+    /// `i · chunk_len < len`, and no two calls with the same `i` give references that live at the same
+    /// time.
     #[allow(clippy::mut_from_ref, reason = "that is what the chunks are for")]
     unsafe fn get(&self, i: usize) -> &mut [T] {
         let start = i * self.chunk_len;
         let len = self.chunk_len.min(self.len - start);
-        // SAFETY: within the borrow; different `i` give disjoint chunks.
+        // SAFETY: within the borrow that `new` took; different `i` give disjoint chunks.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
+    }
+}
+
+/// The chunks of one piece of work, one of each buffer in their order.
+pub struct Chunks<'a, T> {
+    cuts: std::slice::Iter<'a, Cut<'a, T>>,
+    i: usize,
+}
+
+impl<'a, T> Iterator for Chunks<'a, T> {
+    type Item = &'a mut [T];
+
+    fn next(&mut self) -> Option<&'a mut [T]> {
+        // SAFETY: `Team::share_many` makes one of these for each `i` below every cut's count, and this
+        // iterator passes each cut once.
+        self.cuts.next().map(|cut| unsafe { cut.get(self.i) })
     }
 }
 
@@ -136,22 +163,29 @@ impl Team {
         scratch: &mut [S],
         work: impl Fn(usize, &mut [T], &mut [U], &mut S) + Sync,
     ) {
+        let right = &mut [Cut::new(right, right_len)];
+        self.share_many((left, left_len), right, scratch, |i, left, mut right, s| {
+            work(i, left, right.next().expect("one chunk of each buffer"), s);
+        });
+    }
+
+    /// The same with any number of buffers on the right, whose chunks `i` come one after the other.
+    pub fn share_many<T: Send, U: Send, S: Send>(
+        &mut self,
+        (left, left_len): (&mut [T], usize),
+        right: &mut [Cut<U>],
+        scratch: &mut [S],
+        work: impl Fn(usize, &mut [T], Chunks<U>, &mut S) + Sync,
+    ) {
         assert!(scratch.len() >= self.members(), "each member needs its scratch");
-        let count = left.len().div_ceil(left_len);
-        assert_eq!(count, right.len().div_ceil(right_len), "as many chunks of one as of the other");
-        if count <= 1 || self.threads.is_empty() {
-            let pairs = left.chunks_mut(left_len).zip(right.chunks_mut(right_len));
-            for (i, (left, right)) in pairs.enumerate() {
-                work(i, left, right, &mut scratch[0]);
-            }
-            return;
-        }
-        let left = Chunks { start: left.as_mut_ptr(), len: left.len(), chunk_len: left_len };
-        let right = Chunks { start: right.as_mut_ptr(), len: right.len(), chunk_len: right_len };
-        let scratch = Chunks { start: scratch.as_mut_ptr(), len: scratch.len(), chunk_len: 1 };
+        let (left, right) = (Cut::new(left, left_len), &*right);
+        let count = left.count();
+        let same = right.iter().all(|right| right.count() == count);
+        assert!(same, "as many chunks of one as of the other");
+        let scratch = Cut::new(scratch, 1);
         let next = AtomicUsize::new(0);
-        self.run(&|member| {
-            let (left, right, scratch) = (&left, &right, &scratch);
+        let job = |member| {
+            let (left, scratch) = (&left, &scratch);
             // SAFETY: each member has its own number, below `scratch.len()`, and calls this job once; the
             // exclusive borrow lasts until `run` returns.
             let scratch = unsafe { &mut scratch.get(member)[0] };
@@ -160,12 +194,16 @@ impl Team {
                 if i >= count {
                     return;
                 }
-                // SAFETY: `next` hands out each `i` below `count` once; the exclusive borrows of both
+                // SAFETY: `next` hands out each `i` below `count` once; the exclusive borrows of all
                 // buffers last until `run` returns.
-                let (left, right) = unsafe { (left.get(i), right.get(i)) };
-                work(i, left, right, scratch);
+                let left = unsafe { left.get(i) };
+                work(i, left, Chunks { cuts: right.iter(), i }, scratch);
             }
-        });
+        };
+        if count <= 1 || self.threads.is_empty() {
+            return job(0);
+        }
+        self.run(&job);
     }
 
     fn run(&mut self, job: Job) {
@@ -293,6 +331,29 @@ mod tests {
             team.share_two((&mut left, 10), (&mut right, 3), &mut vec![(); members], work);
             assert!(left.iter().enumerate().all(|(i, &x)| x == i / 10 + 1));
             assert!(right.iter().enumerate().all(|(i, &x)| x == i / 3 + 1));
+        }
+    }
+
+    #[test]
+    fn chunks_of_many_buffers_belong_together() {
+        for members in [1, 3] {
+            let mut team = Team::new(members);
+            let mut left = vec![0; 70];
+            let mut right: Vec<Vec<usize>> = (1..5).map(|n| vec![0; 7 * n]).collect();
+            let mut cuts: Vec<_> =
+                (1..).zip(&mut right).map(|(n, right)| Cut::new(right, n)).collect();
+            team.share_many(
+                (&mut left, 10),
+                &mut cuts,
+                &mut vec![(); members],
+                |i, left, all, _| {
+                    left.iter_mut().chain(all.flatten()).for_each(|x| *x += i + 1);
+                },
+            );
+            assert!(left.iter().enumerate().all(|(i, &x)| x == i / 10 + 1));
+            for (n, right) in (1..).zip(right) {
+                assert!(right.iter().enumerate().all(|(i, &x)| x == i / n + 1));
+            }
         }
     }
 

@@ -35,8 +35,9 @@ pub fn run(o: &Options) -> Result<()> {
     let n_vocab = session.model().config().n_vocab as u32;
     let tokens: Vec<u32> = (0..(o.context + most) as u32).map(|i| (i * 31 + 7) % n_vocab).collect();
     let target = session.target();
+    let mut seq = target.sequence(o.common.cache())?;
     for chunk in tokens[..o.context].chunks(target.max_rows()) {
-        target.append(chunk, Outputs::None)?;
+        target.append(&mut seq, chunk, Outputs::None)?;
     }
     let ceilings = Ceilings::new(o.common.threads())?;
     let (mut reads, mut dots) = (Vec::new(), Vec::new());
@@ -48,15 +49,15 @@ pub fn run(o: &Options) -> Result<()> {
             dots.push(dot);
         }
         // Measuring the ceilings has emptied the caches: not at the cost of the first number of rows.
-        target.append(&tokens[o.context..][..1], Outputs::All)?;
-        target.truncate(o.context);
+        target.append(&mut seq, &tokens[o.context..][..1], Outputs::All)?;
+        seq.truncate(o.context);
         for (n, times) in ROWS.iter().zip(&mut times) {
             let start = Instant::now();
-            target.append(&tokens[o.context..][..*n], Outputs::All)?;
+            target.append(&mut seq, &tokens[o.context..][..*n], Outputs::All)?;
             if repetition > 0 {
                 times.push(start.elapsed().as_secs_f64() * 1e3);
             }
-            target.truncate(o.context);
+            seq.truncate(o.context);
         }
     }
     let medians = times.map(median);

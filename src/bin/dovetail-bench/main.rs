@@ -95,8 +95,12 @@ impl Common {
         if let Some(notice) = model.packing().notice() {
             eprintln!("{notice}");
         }
-        let cache = CacheTypes { keys: self.cache_type_k, values: self.cache_type_v };
+        let cache = self.cache();
         Session::new(model.into(), SessionOptions { n_ctx, threads, n_ubatch, cache })
+    }
+
+    fn cache(&self) -> CacheTypes {
+        CacheTypes { keys: self.cache_type_k, values: self.cache_type_v }
     }
 }
 

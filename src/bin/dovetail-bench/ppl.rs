@@ -48,12 +48,13 @@ pub fn run(o: &Options) -> Result<()> {
     let bos = tokenizer.bos().filter(|_| tokenizer.adds_bos());
     let (mut sum, mut count, mut top1, mut logits) = (0.0, 0usize, Vec::new(), Vec::new());
     let target = session.target();
+    let mut seq = target.sequence(o.common.cache())?;
     for window in tokens.chunks_exact(n_ctx) {
         let mut window = window.to_vec();
         window[0] = bos.unwrap_or(window[0]);
-        target.truncate(0);
+        seq.truncate(0);
         for (i, chunk) in window.chunks(ROWS).enumerate() {
-            target.append(chunk, Outputs::All)?;
+            target.append(&mut seq, chunk, Outputs::All)?;
             for row in 0..chunk.len() {
                 let position = i * ROWS + row;
                 if position < n_ctx / 2 || position + 1 == n_ctx {

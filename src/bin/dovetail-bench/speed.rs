@@ -3,7 +3,7 @@
 use crate::ceilings::Ceilings;
 use crate::{Common, Format, at_least_one, median};
 use clap::Args;
-use dovetail::target::{Outputs, Target};
+use dovetail::target::{Outputs, Sequence, Target};
 use dovetail::{Result, machine};
 use serde_json::json;
 use std::time::Instant;
@@ -43,6 +43,7 @@ pub fn run(o: &Options) -> Result<()> {
     let n_ctx = o.n_depth + o.n_prompt.max(o.n_gen) + 1;
     let mut session = o.common.session(n_ctx, o.n_ubatch)?;
     let target = session.target();
+    let mut seq = target.sequence(o.common.cache())?;
     let at = |name: &str, n: usize| match o.n_depth {
         0 => format!("{name}{n}"),
         depth => format!("{name}{n} @ d{depth}"),
@@ -57,10 +58,10 @@ pub fn run(o: &Options) -> Result<()> {
     for repetition in 0..=o.repetitions {
         let read = ceilings.read();
         for test in &mut tests {
-            target.truncate(0);
-            append(target, o.n_depth, o.n_ubatch)?;
+            seq.truncate(0);
+            append(target, &mut seq, o.n_depth, o.n_ubatch)?;
             let start = Instant::now();
-            append(target, test.n, test.rows)?;
+            append(target, &mut seq, test.n, test.rows)?;
             // The first round warms caches, threads and clocks.
             if repetition > 0 {
                 test.seconds.push(start.elapsed().as_secs_f64());
@@ -73,11 +74,11 @@ pub fn run(o: &Options) -> Result<()> {
 }
 
 /// Appends `n` arbitrary tokens, so many at a time.
-fn append(target: &mut Target, n: usize, rows: usize) -> Result<()> {
+fn append(target: &mut Target, seq: &mut Sequence, n: usize, rows: usize) -> Result<()> {
     let n_vocab = target.model().config().n_vocab as u32;
     let tokens: Vec<u32> = (0..n as u32).map(|i| (i.wrapping_mul(7919) + 13) % n_vocab).collect();
     for tokens in tokens.chunks(rows) {
-        target.append(tokens, Outputs::Last)?;
+        target.append(seq, tokens, Outputs::Last)?;
     }
     Ok(())
 }

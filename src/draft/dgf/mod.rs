@@ -33,7 +33,7 @@ pub(super) use spoken::MOST;
 use super::{Drafter, FileFrom, Guesser, Row, Setup};
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::target::{Buffers, CacheTypes, KvCache, Pass, Room};
+use crate::target::{Buffers, CacheTypes, KvCache, Pass, Room, Span};
 use crate::tree::{Growth, MAX_NODES, Tree};
 use dovetail_kernels::cpu::attention::View;
 use dovetail_kernels::cpu::{Kernels, ProductScratch, Team};
@@ -132,10 +132,9 @@ impl Dgf {
                     c: &self.file.config,
                     kernels: self.kernels,
                     team,
-                    kv: &mut self.kv,
                     b: &mut self.buffers,
+                    spans: &mut [Span { kv: &mut self.kv, first: filled, n: rows }],
                     n: rows,
-                    first: filled,
                 },
             };
             step.features(features);
@@ -198,10 +197,9 @@ impl Drafter for Dgf {
                     c: &file.config,
                     kernels,
                     team,
-                    kv,
                     b: buffers,
+                    spans: &mut [Span { kv, first: root + level.start, n }],
                     n,
-                    first: root + level.start,
                 };
                 let mut step = Step { target, file, rows, pass };
                 step.run(0..n);
@@ -226,7 +224,7 @@ struct Step<'a> {
     target: &'a Model,
     file: &'a File,
     rows: &'a mut Rows,
-    pass: Pass<'a>,
+    pass: Pass<'a, 'a>,
 }
 
 impl Step<'_> {

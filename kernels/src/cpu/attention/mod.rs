@@ -35,7 +35,7 @@ mod product;
 mod view;
 
 pub use cache::{CacheType, Cells, Half};
-pub use plan::{Plan, Shape};
+pub use plan::{MAX_SEQUENCES, Plan, Shape};
 pub use view::{MAX_TREE, View};
 
 use super::lanes::{LANES, Lanes, exp, lanes, max_lanes, nth, sum_lanes};

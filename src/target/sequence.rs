@@ -1,0 +1,80 @@
+//! One sequence: its tokens' keys and values, and the last tree of guesses behind them.
+
+use super::kv::{CacheTypes, KvCache};
+use super::pass::Span;
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::tree::Tree;
+use std::sync::Arc;
+
+/// What a target knows of one sequence; made by [`super::Target::sequence`].
+pub struct Sequence {
+    model: Arc<Model>,
+    pub(super) kv: KvCache,
+    /// The last tree, and whether it is behind the sequence now.
+    pub(super) tree: Tree,
+    pub(super) has_tree: bool,
+}
+
+impl Sequence {
+    /// An empty one of up to `n_ctx` tokens.
+    pub(super) fn new(model: &Arc<Model>, n_ctx: usize, types: CacheTypes) -> Result<Sequence> {
+        let kv = KvCache::new(model.config(), n_ctx, types)?;
+        Ok(Sequence { model: model.clone(), kv, tree: Tree::new(0), has_tree: false })
+    }
+
+    /// Tokens in it.
+    pub fn len(&self) -> usize {
+        self.kv.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.kv.is_empty()
+    }
+
+    /// Most tokens that fit.
+    pub fn capacity(&self) -> usize {
+        self.kv.capacity()
+    }
+
+    /// Forgets the tokens from position `len` on, and the last tree.
+    pub fn truncate(&mut self, len: usize) {
+        self.kv.truncate(len);
+        self.has_tree = false;
+    }
+
+    /// Whether `model` can run these tokens behind it, `n_ctx` being the longest sequence it has room for.
+    pub(super) fn check(&self, model: &Arc<Model>, n_ctx: usize, tokens: &[u32]) -> Result<()> {
+        let (needed, available) = (self.len() + tokens.len(), self.capacity());
+        if !Arc::ptr_eq(model, &self.model) || available > n_ctx {
+            let what = "the sequence is another target's; make it with Target::sequence";
+            return Err(Error::Invalid(what.into()));
+        }
+        if needed > available {
+            return Err(Error::Context { needed, available });
+        }
+        let n_vocab = model.config().n_vocab;
+        match tokens.iter().find(|token| **token as usize >= n_vocab) {
+            Some(token) => Err(Error::Invalid(format!("token {token} is not one of {n_vocab}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the first `done` nodes of `tree` are the last tree.
+    pub(super) fn check_done(&self, tree: &Tree, done: usize) -> Result<()> {
+        let grown = done <= tree.len().min(self.tree.len())
+            && self.has_tree
+            && tree.tokens()[..done] == self.tree.tokens()[..done]
+            && tree.masks()[..done] == self.tree.masks()[..done];
+        if done > 0 && !grown {
+            return Err(Error::Invalid(format!("the last tree is not the first {done} nodes")));
+        }
+        Ok(())
+    }
+
+    /// The next `n` rows of a pass, behind the sequence and `done` nodes of its tree.
+    pub(super) fn span(&mut self, done: usize, n: usize) -> Span<'_> {
+        Span { first: self.kv.len() + done, n, kv: &mut self.kv }
+    }
+}
