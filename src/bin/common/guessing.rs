@@ -1,7 +1,7 @@
 //! Flags that say who guesses, and the drafter they ask for.
 
 use clap::Args;
-use dovetail::draft::{self, DraftDevice, Placement, Setup, SpecType};
+use dovetail::draft::{self, DraftDevice, Drafter, Placement, Setup, SpecType};
 use dovetail::spec::{SpecSampling, Speculation};
 use dovetail::tree::Growth;
 use dovetail::{Error, Result, Session};
@@ -51,6 +51,14 @@ pub struct Guessing {
     #[arg(long, visible_alias = "n-gpu-layers-draft", value_name = "N", value_parser = layers)]
     #[arg(allow_negative_numbers = true, help_heading = "Devices")]
     pub gpu_layers_draft: Option<i64>,
+}
+
+/// A drafter, the trees that it is asked for, and a line about both.
+pub struct Opened {
+    pub drafter: Box<dyn Drafter>,
+    pub growth: Growth,
+    pub p_min: f32,
+    pub about: String,
 }
 
 /// Layers on a GPU as llama.cpp counts them: a number, or words for as many as fit.
@@ -108,11 +116,22 @@ impl Guessing {
         Ok(())
     }
 
-    /// The drafter for this session, and a line about it.
+    /// The drafter for this session at work, and a line about it.
     ///
     /// # Errors
     /// When it cannot be opened, or is for another model.
     pub fn open(&self, session: &Session) -> Result<Option<(Speculation, String)>> {
+        Ok(self.open_drafter(session)?.map(|Opened { drafter, growth, p_min, about }| {
+            let speculation = Speculation::new(drafter, growth).with_p_min(p_min);
+            (speculation.with_sampling(self.spec_sampling), about)
+        }))
+    }
+
+    /// The drafter for this session, and the trees that it is asked for.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or is for another model.
+    pub fn open_drafter(&self, session: &Session) -> Result<Option<Opened>> {
         let chosen = draft::choose(self.spec_type, self.model_draft.as_deref(), session.model())?;
         let Some((row, path)) = chosen.filter(|_| self.spec_draft_n_max != Some(0)) else {
             return Ok(None);
@@ -133,10 +152,8 @@ impl Guessing {
         };
         let drafter = (row.open)(&Setup { placement, ..session.setup(path.as_deref()) })?;
         let place = drafter.place().to_owned();
-        let speculation =
-            Speculation::new(drafter, growth).with_p_min(p_min).with_sampling(self.spec_sampling);
         let from = path.map(|path| format!(" from {}", path.display())).unwrap_or_default();
-        let line = format!("{}{from} {place}, tree {growth}, p-min {p_min}", row.name);
-        Ok(Some((speculation, line)))
+        let about = format!("{}{from} {place}, tree {growth}, p-min {p_min}", row.name);
+        Ok(Some(Opened { drafter, growth, p_min, about }))
     }
 }

@@ -7,12 +7,15 @@
 //! gpu.rs         what a GPU can do for a drafter
 //! spec.rs        plain and speculative decoding of the same prompts
 //! plot.rs        a picture of it
+//! trees/         what a drafter proposes at every position of answers, for trying sizes of trees on
+//! asking.rs      prompts and their answers
 //! ceilings.rs    what memory delivers and the integer units multiply
 //! ../common      argv.rs  flags as llama.cpp's users type them · guessing.rs  flags of drafters
 //! ```
 
 #[path = "../common/argv.rs"]
 mod argv;
+mod asking;
 mod ceilings;
 mod curve;
 mod gpu;
@@ -22,6 +25,7 @@ mod plot;
 mod ppl;
 mod spec;
 mod speed;
+mod trees;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use dovetail::target::{CacheType, CacheTypes};
@@ -45,6 +49,8 @@ enum Command {
     Curve(curve::Options),
     /// Speculative against plain decoding of prompts: texts, acceptance, speed
     Spec(spec::Options),
+    /// Trees of guesses at every position of the answers to prompts, into a file
+    Trees(trees::Options),
     /// A GPU: latency of the ring, speed of products, time of a drafter's rounds
     Gpu(gpu::Options),
     /// Perplexity of a text: windows of --ctx-size tokens, the second half of each counted
@@ -129,6 +135,7 @@ fn main() -> ExitCode {
         Command::Speed(options) => speed::run(&options),
         Command::Curve(options) => curve::run(&options),
         Command::Spec(options) => spec::run(&options),
+        Command::Trees(options) => trees::run(&options),
         Command::Gpu(options) => gpu::run(&options),
         Command::Ppl(options) => ppl::run(&options),
     };

@@ -1,52 +1,23 @@
 //! Plain and speculative decoding of the same prompts: that the texts are equal, how many guesses are
 //! accepted, and what that is worth.
 
-use crate::guessing::Guessing;
-use crate::plot;
-use crate::{Common, Format, at_least_one};
+use crate::asking::{Asking, Progress, answer, nobody_guesses};
+use crate::{Format, plot};
 use clap::Args;
 use dovetail::spec::{RoundStats, SpecSampling};
-use dovetail::{ChatTemplate, Error, Message, Result, Sampling, Session};
+use dovetail::{Error, Result, Session};
 use serde_json::{Value, json};
-use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Options of `spec`.
 #[derive(Args)]
 pub struct Options {
     #[command(flatten)]
-    common: Common,
-    /// Prompts in Spec-Bench's form, a JSON object a line: {"category": …, "turns": [TEXT, …]}, of which
-    /// the first turn is answered
-    #[arg(long, value_name = "FILE")]
-    prompts: PathBuf,
-    /// So many prompts, the first ones [default: all]
-    #[arg(long, value_name = "K", value_parser = at_least_one())]
-    limit: Option<usize>,
-    #[command(flatten)]
-    guessing: Guessing,
-    /// Most tokens of an answer
-    #[arg(short = 'n', long = "predict", default_value_t = 128, value_parser = at_least_one())]
-    n_predict: usize,
-    /// Temperature; 0: always the most likely token
-    #[arg(long, default_value = "0", value_parser = temperature)]
-    temp: f32,
-    /// Selects one of all possible texts
-    #[arg(short, long, default_value_t = 1)]
-    seed: u64,
+    asking: Asking,
     /// Draw speeds and acceptance into this SVG file
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
-    /// Tokens of prompt and answer together
-    #[arg(short, long, default_value_t = 4096, value_parser = at_least_one())]
-    ctx_size: usize,
-}
-
-/// A prompt and the category it counts for.
-struct Prompt {
-    category: String,
-    text: String,
 }
 
 /// Tokens, seconds and rounds of the prompts of one category.
@@ -114,16 +85,11 @@ impl Row {
 
 /// Answers every prompt twice, plainly and with guesses, in turns.
 pub fn run(o: &Options) -> Result<()> {
-    o.guessing.check()?;
-    let prompts = read(&o.prompts, o.limit)?;
-    let mut session = o.common.session(o.ctx_size, 512)?;
-    let template = ChatTemplate::from_gguf(session.model().gguf().metadata())?;
-    let sampling = Sampling { temperature: o.temp, seed: o.seed, ..Sampling::default() };
+    let (mut session, prompts) = o.asking.begin()?;
+    let (sampling, n) = (o.asking.sampling(), o.asking.n_predict);
     let open = |session: &Session| {
-        let none =
-            "nobody guesses for this model; name a drafter with -md FILE or --spec-type TYPE";
-        let opened = o.guessing.open(session)?;
-        let (mut speculation, about) = opened.ok_or_else(|| Error::Invalid(none.into()))?;
+        let opened = o.asking.guessing.open(session)?;
+        let (mut speculation, about) = opened.ok_or_else(nobody_guesses)?;
         if let Some(notice) = speculation.take_notice() {
             eprintln!("{notice}");
         }
@@ -133,33 +99,16 @@ pub fn run(o: &Options) -> Result<()> {
     let mut idle = Some(speculation);
     let mut categories: Vec<(String, Row)> = Vec::new();
     let mut different = Vec::new();
-    let terminal = std::io::stderr().is_terminal();
+    let progress = Progress::new(&prompts);
     for (i, prompt) in prompts.iter().enumerate() {
-        if terminal {
-            eprint!("\r{} of {} ", i + 1, prompts.len());
-        }
-        let tokenizer = session.model().tokenizer();
-        let tokens = match &template {
-            Some(template) => {
-                template.prompt(tokenizer, &[Message::new("user", &prompt.text)], true)?
-            }
-            None => tokenizer.encode(&prompt.text, true, true)?,
-        };
-        if tokens.len() >= session.n_ctx() {
-            let (n, room) = (tokens.len(), session.n_ctx());
-            eprintln!(
-                "prompt {} is left out: its {n} tokens do not fit the context of {room}",
-                i + 1
-            );
-            continue;
-        }
+        progress.show(i);
         let mut row = Row { prompts: 1, ..Row::default() };
         let mut texts: [Vec<u32>; 2] = Default::default();
         // Who is first changes from prompt to prompt: the machine's speed may drift.
         for turn in 0..2 {
             let speculate = (turn + i) % 2 == 1;
             session.speculate(if speculate { idle.take() } else { None })?;
-            texts[usize::from(speculate)] = answer(&mut session, &tokens, &sampling, o.n_predict)?;
+            texts[usize::from(speculate)] = answer(&mut session, &prompt.tokens, &sampling, n)?;
             let side = usize::from(speculate);
             row.times[side] = session.stats().predicted_time;
             row.tokens[side] = session.stats().predicted_n;
@@ -167,18 +116,18 @@ pub fn run(o: &Options) -> Result<()> {
                 row.rounds = session.rounds().cloned().unwrap_or_default();
                 row.lengths = row.rounds.mean_acceptance_length();
                 if let Some(notice) = session.take_drafter_notice() {
-                    eprintln!("prompt {}: {notice}", i + 1);
+                    eprintln!("prompt {}: {notice}", prompt.number);
                 }
                 if let Some(error) = session.take_drafter_error() {
-                    eprintln!("prompt {}: the drafter failed: {error}", i + 1);
+                    eprintln!("prompt {}: the drafter failed: {error}", prompt.number);
                     idle = Some(open(&session)?.0);
                 } else {
                     idle = session.speculate(None)?;
                 }
             }
         }
-        if o.guessing.spec_sampling == SpecSampling::Matching && texts[0] != texts[1] {
-            different.push(i + 1);
+        if o.asking.guessing.spec_sampling == SpecSampling::Matching && texts[0] != texts[1] {
+            different.push(prompt.number);
         }
         if row.tokens.contains(&0) {
             continue; // an answer that ended at once says nothing about speed
@@ -188,9 +137,7 @@ pub fn run(o: &Options) -> Result<()> {
             None => categories.push((prompt.category.clone(), row)),
         }
     }
-    if terminal {
-        eprint!("\r               \r");
-    }
+    drop(progress);
     if categories.is_empty() {
         return Err(Error::Invalid("no prompt was answered; give others, or a larger -c".into()));
     }
@@ -209,45 +156,6 @@ pub fn run(o: &Options) -> Result<()> {
     }
 }
 
-fn temperature(text: &str) -> std::result::Result<f32, String> {
-    let value = text.parse().ok().filter(|x: &f32| x.is_finite() && *x >= 0.0);
-    value.ok_or_else(|| "give 0 or a positive number".into())
-}
-
-/// The answer's tokens.
-fn answer(s: &mut Session, prompt: &[u32], sampling: &Sampling, n: usize) -> Result<Vec<u32>> {
-    s.prompt(prompt, &mut |_, _| true)?;
-    for piece in s.generate(sampling, n) {
-        piece?;
-    }
-    Ok(s.tokens()[prompt.len()..].to_vec())
-}
-
-/// Reads the prompts. The categories of MT-Bench count as one, as Spec-Bench has it.
-fn read(path: &Path, limit: Option<usize>) -> Result<Vec<Prompt>> {
-    const OTHERS: [&str; 5] = ["translation", "summarization", "qa", "math_reasoning", "rag"];
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| Error::Io { path: path.to_owned(), source })?;
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    let prompts = lines.take(limit.unwrap_or(usize::MAX)).map(|(i, line)| {
-        let wrong =
-            |what: &str| Error::Invalid(format!("{}, line {}: {what}", path.display(), i + 1));
-        let value: Value =
-            serde_json::from_str(line).map_err(|error| wrong(&format!("no JSON: {error}")))?;
-        let turn = value["turns"][0].as_str();
-        let text = turn.ok_or_else(|| wrong("no text in \"turns\"[0]"))?.to_owned();
-        let category = value["category"].as_str().unwrap_or("other");
-        let category =
-            if OTHERS.contains(&category) || category == "other" { category } else { "mt_bench" };
-        Ok(Prompt { category: category.to_owned(), text })
-    });
-    let prompts = prompts.collect::<Result<Vec<_>>>()?;
-    if prompts.is_empty() {
-        return Err(Error::Invalid(format!("{}: no prompts", path.display())));
-    }
-    Ok(prompts)
-}
-
 fn picture(drafter: &str, categories: &[(String, Row)]) -> String {
     let mut all = RoundStats::default();
     categories.iter().for_each(|(_, row)| all.add(&row.rounds));
@@ -262,7 +170,7 @@ fn picture(drafter: &str, categories: &[(String, Row)]) -> String {
 
 /// Whether all texts were equal; by rejection they need not be.
 fn equal(o: &Options, different: &[usize]) -> Option<bool> {
-    (o.guessing.spec_sampling == SpecSampling::Matching).then_some(different.is_empty())
+    (o.asking.guessing.spec_sampling == SpecSampling::Matching).then_some(different.is_empty())
 }
 
 fn print(o: &Options, drafter: &str, categories: &[(String, Row)], different: &[usize]) {
@@ -274,7 +182,7 @@ fn print(o: &Options, drafter: &str, categories: &[(String, Row)], different: &[
     let length = mean(Row::mean_acceptance_length);
     let [plain, spec] = [mean(|row| row.speeds()[0]), mean(|row| row.speeds()[1])];
     let speedup = mean(Row::speedup);
-    if o.common.output == Format::Json {
+    if o.asking.common.output == Format::Json {
         let rows: serde_json::Map<_, _> =
             categories.iter().map(|(name, row)| (name.clone(), row.json())).collect();
         println!(
@@ -298,8 +206,8 @@ fn print(o: &Options, drafter: &str, categories: &[(String, Row)], different: &[
         "{} prompts, {} tokens, {drafter}, {} threads, temperature {}: {}",
         all.prompts,
         all.tokens[1],
-        o.common.threads(),
-        o.temp,
+        o.asking.common.threads(),
+        o.asking.temp,
         match equal(o, different) {
             Some(true) => "all texts equal",
             Some(false) => "TEXTS DIFFER",

@@ -1,0 +1,197 @@
+//! Records large trees at every position of answers.
+//!
+//! The answers are decoded plainly: the drafter grows a tree before each token and hands out none of it.
+//! The file is JSON, an object a line, first one about the run:
+//!
+//! ```text
+//! {"version":1, "drafter":…, "model":…, "temperature":…, "seed":…}
+//! ```
+//!
+//! then one for each answer:
+//!
+//! ```text
+//! {"category":…, "prompt_tokens":n, "tokens":[…], "trees":[{"parents":[…], "tokens":[…], "log_probs":[…]}, …]}
+//! ```
+//!
+//! `tokens` is the answer, with the token that ended it if one did. `trees[i]` was grown behind `tokens[i]`,
+//! which is its root; behind the last token there is none. A tree's arrays leave the root out, so the first
+//! entry is node 1; parents are numbers of nodes, 0 the root's; logarithmic probabilities are those of the
+//! whole path, by the drafter. A node of depth `d` is right if its path is `tokens[i + 1..i + 1 + d]`.
+
+use crate::asking::{Asking, Progress, Prompt, answer, nobody_guesses};
+use crate::guessing::{Guessing, Opened};
+use dovetail::draft::{Drafter, Guesser};
+use dovetail::spec::{SpecSampling, Speculation};
+use dovetail::tree::{Growth, Tree};
+use dovetail::{Error, Result, Sampling, Session, Stop};
+use dovetail_kernels::cpu::Team;
+use serde_json::{Value, json};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+/// What is recorded where no other tree is asked for.
+const GROWTH: Growth = Growth { depth: 7, width: 10, nodes: 64 };
+
+/// What decoding asks the recorder for, which is not what it grows: at least one guess, or it would not
+/// be asked at all.
+const ASKED: Growth = Growth { depth: 1, width: 1, nodes: 2 };
+
+/// Answers every prompt and writes the file.
+pub fn run(asking: &Asking, path: &Path) -> Result<()> {
+    if asking.guessing.spec_sampling != SpecSampling::Matching {
+        let what = "trees of drawn guesses are not recorded; leave out --spec-sampling rejection";
+        return Err(Error::Invalid(what.into()));
+    }
+    let (mut session, prompts) = asking.begin()?;
+    let guessing =
+        Guessing { tree: asking.guessing.tree.or(Some(GROWTH)), ..asking.guessing.clone() };
+    let opened = guessing.open_drafter(&session)?.ok_or_else(nobody_guesses)?;
+    let header = json!({
+        "version": 1,
+        "drafter": opened.about,
+        "model": asking.common.model.display().to_string(),
+        "temperature": decimals(asking.temp),
+        "seed": asking.seed,
+    });
+    let (recorder, grown) = Recorder::new(opened);
+    session.speculate(Some(Speculation::new(Box::new(recorder), ASKED)))?;
+    let failed = |source| Error::Io { path: path.to_owned(), source };
+    let mut file = BufWriter::new(File::create(path).map_err(failed)?);
+    writeln!(file, "{header}").map_err(failed)?;
+    let progress = Progress::new(&prompts);
+    for (i, prompt) in prompts.iter().enumerate() {
+        progress.show(i);
+        let line = record(&mut session, &grown, prompt, &asking.sampling(), asking.n_predict)?;
+        writeln!(file, "{line}").map_err(failed)?;
+    }
+    file.flush().map_err(failed)
+}
+
+/// Answers one prompt: the line about it.
+fn record(
+    session: &mut Session,
+    grown: &Receiver<Tree>,
+    prompt: &Prompt,
+    sampling: &Sampling,
+    n_predict: usize,
+) -> Result<Value> {
+    // Taken off and put on again it is told the whole prompt, as if there had been none before.
+    let speculation = session.speculate(None)?;
+    session.speculate(speculation)?;
+    // No tree grows before the last token that is asked for: one more makes the answer whole.
+    let mut tokens = answer(session, &prompt.tokens, sampling, n_predict + 1)?;
+    if let Some(error) = session.take_drafter_error() {
+        return Err(error);
+    }
+    if let Some(Stop::End(token)) = session.stop() {
+        tokens.push(token);
+    }
+    let trees: Vec<Tree> = grown.try_iter().collect();
+    tokens.truncate(trees.len() + 1);
+    assert!(trees.iter().zip(&tokens).all(|(tree, token)| tree.tokens()[0] == *token));
+    Ok(json!({
+        "category": prompt.category,
+        "prompt_tokens": prompt.tokens.len(),
+        "tokens": tokens,
+        "trees": trees.iter().map(tree_json).collect::<Vec<_>>(),
+    }))
+}
+
+fn tree_json(tree: &Tree) -> Value {
+    let parents: Vec<_> = (1..tree.len()).filter_map(|node| tree.parent(node)).collect();
+    let log_probs: Vec<_> = tree.log_probs()[1..].iter().map(|x| decimals(*x)).collect();
+    json!({ "parents": parents, "tokens": &tree.tokens()[1..], "log_probs": log_probs })
+}
+
+/// With as many decimals as anybody needs.
+fn decimals(x: f32) -> f64 {
+    (f64::from(x) * 1e4).round() / 1e4
+}
+
+/// Lets a drafter grow its trees and keeps them from those who would verify them.
+struct Recorder {
+    drafter: Box<dyn Drafter>,
+    guesser: Guesser,
+    grown: Sender<Tree>,
+}
+
+impl Recorder {
+    /// And where its trees arrive.
+    fn new(opened: Opened) -> (Recorder, Receiver<Tree>) {
+        let (grown, arrive) = channel();
+        let guesser = Guesser::new(opened.growth).with_p_min(opened.p_min);
+        (Recorder { drafter: opened.drafter, guesser, grown }, arrive)
+    }
+}
+
+impl Drafter for Recorder {
+    fn taps(&self) -> &[usize] {
+        self.drafter.taps()
+    }
+
+    fn commit(
+        &mut self,
+        first: usize,
+        tokens: &[u32],
+        features: &mut dyn Iterator<Item = &[f32]>,
+        team: &mut Team,
+    ) -> Result<()> {
+        self.drafter.commit(first, tokens, features, team)
+    }
+
+    fn expand(
+        &mut self,
+        tokens: &[u32],
+        _: &mut Guesser,
+        tree: &mut Tree,
+        team: &mut Team,
+    ) -> Result<()> {
+        let mut large = *tree;
+        self.drafter.expand(tokens, &mut self.guesser, &mut large, team)?;
+        self.grown.send(large).map_err(|_| Error::Invalid("nobody takes the trees".into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Guesses that each token is followed by the next number, or else by the one after that.
+    struct Counting;
+
+    impl Drafter for Counting {
+        fn expand(
+            &mut self,
+            tokens: &[u32],
+            guesser: &mut Guesser,
+            tree: &mut Tree,
+            _: &mut Team,
+        ) -> Result<()> {
+            let last = *tokens.last().expect("there is one");
+            let first = tree.push(0, last + 1, -0.25).expect("there is room");
+            tree.push(0, last + 2, -2.0);
+            tree.push(first, last + 2, -0.12344);
+            guesser.prune(tree);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn trees_are_kept_and_not_handed_out() {
+        let about = String::new();
+        let opened = Opened { drafter: Box::new(Counting), growth: GROWTH, p_min: 0.0, about };
+        let (mut recorder, grown) = Recorder::new(opened);
+        let (mut team, mut asked) = (Team::new(1), Guesser::new(ASKED));
+        for sequence in [&[3, 7][..], &[3, 7, 8]] {
+            let mut tree = Tree::new(sequence[sequence.len() - 1]);
+            recorder.expand(sequence, &mut asked, &mut tree, &mut team).unwrap();
+            assert_eq!(tree.len(), 1);
+        }
+        let lines: Vec<Value> = grown.try_iter().map(|tree| tree_json(&tree)).collect();
+        let (parents, log_probs) = ([0, 0, 1], [-0.25, -2.0, -0.3734]);
+        let line = |tokens: [u32; 3]| json!({"parents": parents, "tokens": tokens, "log_probs": log_probs});
+        assert_eq!(lines, [line([8, 9, 9]), line([9, 10, 10])]);
+    }
+}
