@@ -3,12 +3,13 @@
 use crate::error::{Error, Result};
 use crate::sample::{Distribution, Purpose, Sampler, Sampling, uniform};
 use crate::target::{Candidate, Logits};
-use crate::tree::{Grower, Growth, MAX_NODES, Proposal, Tree};
+use crate::tree::{Grower, Growth, MAX_NODES, Planner, Proposal, Tree};
 use dovetail_kernels::cpu::{Kernels, LANES};
 use std::ops::Range;
 
 /// Chooses the guesses of a tree from a drafter's logits: the likeliest, or drawn ones.
 pub struct Guesser {
+    planner: Planner,
     growth: Growth,
     /// Logarithm of the least probability of a path.
     floor: f32,
@@ -30,8 +31,14 @@ struct Drawing {
 impl Guesser {
     /// For trees of this size, of the likeliest guesses.
     pub fn new(growth: Growth) -> Guesser {
+        Guesser::planned(Planner::fixed(growth))
+    }
+
+    /// For trees whose sizes this planner decides, of the likeliest guesses.
+    pub fn planned(planner: Planner) -> Guesser {
         Guesser {
-            growth,
+            growth: planner.largest(),
+            planner,
             floor: f32::NEG_INFINITY,
             drawing: None,
             grower: Grower::default(),
@@ -48,6 +55,16 @@ impl Guesser {
     /// How large the next tree may grow.
     pub fn growth(&self) -> Growth {
         self.growth
+    }
+
+    /// What decides how large trees grow.
+    pub(crate) fn planner(&self) -> &Planner {
+        &self.planner
+    }
+
+    /// The same.
+    pub(crate) fn planner_mut(&mut self) -> &mut Planner {
+        &mut self.planner
     }
 
     /// Logarithm of the least probability of a path.
@@ -90,7 +107,7 @@ impl Guesser {
         tree: &mut Tree,
         mut run: impl FnMut(&Tree, Range<usize>, &mut Guesses) -> Result<()>,
     ) -> Result<()> {
-        let Guesser { growth, floor, drawing, grower, best, row } = self;
+        let Guesser { planner, growth, floor, drawing, grower, best, row } = self;
         let (all, mut growth) = (drawing.is_some(), *growth);
         if all {
             // Of drawn guesses none may be cut.
@@ -105,7 +122,9 @@ impl Guesser {
             };
         match all {
             true => grower.grow_whole(growth, *floor, tree, propose),
-            false => grower.grow(growth, *floor, tree, propose, |_, _, _| width),
+            false => grower.grow(growth, *floor, tree, propose, |depth, frontier, guesses| {
+                planner.next(depth, frontier, guesses)
+            }),
         }
     }
 

@@ -6,7 +6,11 @@
 //! ```
 
 mod accept;
+pub mod json;
+mod measure;
 mod round;
+mod store;
 
 pub use accept::{Rejection, accept_matching, accept_rejecting};
 pub use round::{RoundError, RoundStats, SpecSampling, Speculation};
+pub use store::Store;

@@ -18,7 +18,7 @@ const LAST: f32 = 6.5;
 /// What a prior counts for: so many tested guesses in each cell.
 const PRIOR: f32 = 3.0;
 /// More tested guesses than this make a cell forget half of them.
-const MEMORY: f32 = 600.0;
+const MEMORY: f32 = 200.0;
 
 /// Guesses that were tested, and those that were accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -29,12 +29,15 @@ pub struct Cell {
     pub accepted: f32,
 }
 
+/// Counts by depth, the first being that of guesses right after the root, and class.
+pub type Cells = [[Cell; CLASSES]; DEPTHS];
+
 /// Accepted guesses by depth and confidence. See the module.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Confidences {
-    cells: [[Cell; CLASSES]; DEPTHS],
-    /// Share of each cell that a prior expects.
-    prior: [[f32; CLASSES]; DEPTHS],
+    cells: Cells,
+    /// The share of each class that is expected of a drafter that nobody has seen at work.
+    prior: [f32; CLASSES],
 }
 
 impl Default for Confidences {
@@ -45,23 +48,55 @@ impl Default for Confidences {
             1.0 / (1.0 + libm::expf(0.3 - 0.9 * odds))
         };
         let cells = [[Cell::default(); CLASSES]; DEPTHS];
-        Confidences { cells, prior: [std::array::from_fn(class); DEPTHS] }
+        Confidences { cells, prior: std::array::from_fn(class) }
+    }
+}
+
+/// Temperatures that are told apart: up to each of these, and above.
+const TEMPERATURES: [f32; 5] = [0.0, 0.35, 0.7, 0.9, 1.1];
+
+/// Confidences for each temperature: the hotter, the less often a guess is what is drawn.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ByTemperature {
+    all: [Confidences; TEMPERATURES.len() + 1],
+    now: usize,
+}
+
+impl ByTemperature {
+    /// With these counts, those of the lowest temperature first; missing ones are zero.
+    pub fn of(counts: &[Cells]) -> ByTemperature {
+        let mut new = ByTemperature::default();
+        for (confidences, cells) in new.all.iter_mut().zip(counts) {
+            confidences.cells = *cells;
+        }
+        new
+    }
+
+    /// All counts, those of the lowest temperature first.
+    pub fn counts(&self) -> impl Iterator<Item = &Cells> {
+        self.all.iter().map(Confidences::cells)
+    }
+
+    /// Goes over to this temperature.
+    pub fn set(&mut self, temperature: f32) {
+        self.now = TEMPERATURES.iter().take_while(|up_to| temperature > **up_to).count();
+    }
+
+    /// Those of the present temperature.
+    pub fn now(&self) -> &Confidences {
+        &self.all[self.now]
+    }
+
+    /// The same.
+    pub fn now_mut(&mut self) -> &mut Confidences {
+        &mut self.all[self.now]
     }
 }
 
 impl Confidences {
-    /// What was counted: (depths, classes), the first being of guesses right after the root.
-    pub fn cells(&self) -> &[[Cell; CLASSES]; DEPTHS] {
+    /// What was counted.
+    pub fn cells(&self) -> &Cells {
         &self.cells
-    }
-
-    /// Adds counts, as a prior has them or an earlier run.
-    pub fn add(&mut self, counted: &[[Cell; CLASSES]; DEPTHS]) {
-        for (cell, more) in self.cells.iter_mut().flatten().zip(counted.iter().flatten()) {
-            cell.tested += more.tested;
-            cell.accepted += more.accepted;
-            forget(cell);
-        }
     }
 
     /// The probability that a guess at this depth, from 1 on, is accepted if its parent is; its drafter
@@ -73,7 +108,7 @@ impl Confidences {
     fn share(&self, depth: usize, class: usize) -> f32 {
         let depth = depth.clamp(1, DEPTHS) - 1;
         let Cell { tested, accepted } = self.cells[depth][class];
-        (accepted + PRIOR * self.prior[depth][class]) / (tested + PRIOR)
+        (accepted + PRIOR * self.prior[class]) / (tested + PRIOR)
     }
 
     /// The probability that each node is accepted, the root's being 1: (nodes).
@@ -181,6 +216,23 @@ mod tests {
         }
         let all: f32 = confidences.cells().iter().flatten().map(|cell| cell.tested).sum();
         assert!(all < 4000.0, "old counts are forgotten: {all}");
+    }
+
+    #[test]
+    fn temperatures_are_counted_apart() {
+        let mut all = ByTemperature::default();
+        let mut tree = Tree::new(0);
+        tree.push(0, 1, -0.5);
+        for (temperature, times) in [(0.0, 1.0), (0.01, 2.0), (0.8, 3.0), (1.0, 4.0), (7.0, 5.0)] {
+            all.set(temperature);
+            all.now_mut().count(&tree, &[0], times);
+        }
+        let tested = |cells: &Cells| cells.iter().flatten().map(|cell| cell.tested).sum::<f32>().round();
+        assert_eq!(all.counts().map(tested).collect::<Vec<_>>(), [1.0, 2.0, 0.0, 3.0, 4.0, 5.0]);
+        let counts: Vec<Cells> = all.counts().copied().collect();
+        let mut again = ByTemperature::of(&counts);
+        again.set(7.0);
+        assert_eq!(again, all);
     }
 
     #[test]

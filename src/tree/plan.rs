@@ -22,7 +22,7 @@
 //! CAST, arXiv 2510.26577, makes the same three decisions (breadth, depth, verified nodes) by thresholds: `cast.rs`.
 
 use super::cast::{Decline, most_that_pay};
-use super::confidence::Confidences;
+use super::confidence::ByTemperature;
 use super::cost::Costs;
 use super::measured::Measured;
 use super::step::Step;
@@ -46,7 +46,9 @@ pub struct Planner {
     policy: Policy,
     /// None where sizes are fixed.
     measured: Option<Measured>,
-    confidences: Confidences,
+    confidences: ByTemperature,
+    /// Most guesses on a path.
+    depth: usize,
     decline: Decline,
     pause: Pause,
     report: Report,
@@ -139,19 +141,20 @@ impl Default for Report {
 impl Planner {
     /// For trees of one size.
     pub fn fixed(growth: Growth) -> Planner {
-        Planner::with(Policy::Fixed(growth), None, Confidences::default())
+        Planner::with(Policy::Fixed(growth), None, ByTemperature::default())
     }
 
     /// For these costs, and a drafter whose guesses were right so often.
-    pub fn new(policy: Policy, costs: Costs, confidences: Confidences) -> Planner {
+    pub fn new(policy: Policy, costs: Costs, confidences: ByTemperature) -> Planner {
         Planner::with(policy, Some(Measured::new(costs)), confidences)
     }
 
-    fn with(policy: Policy, measured: Option<Measured>, confidences: Confidences) -> Planner {
+    fn with(policy: Policy, measured: Option<Measured>, confidences: ByTemperature) -> Planner {
         Planner {
             policy,
             measured,
             confidences,
+            depth: MAX_NODES,
             decline: Decline::new(),
             pause: Pause::default(),
             report: Report::default(),
@@ -164,13 +167,24 @@ impl Planner {
         self.policy
     }
 
+    /// The same with paths of up to `depth` guesses.
+    pub fn with_depth(self, depth: usize) -> Planner {
+        Planner { depth, ..self }
+    }
+
     /// The largest tree that it may ask for.
     pub fn largest(&self) -> Growth {
-        if let Policy::Fixed(growth) = self.policy { growth } else { LARGEST }
+        let largest = if let Policy::Fixed(growth) = self.policy { growth } else { LARGEST };
+        largest.within(self.depth, MAX_NODES)
+    }
+
+    /// Takes note of the temperature of what follows.
+    pub fn set_temperature(&mut self, temperature: f32) {
+        self.confidences.set(temperature);
     }
 
     /// How often guesses were right.
-    pub fn confidences(&self) -> &Confidences {
+    pub fn confidences(&self) -> &ByTemperature {
         &self.confidences
     }
 
@@ -226,7 +240,7 @@ impl Planner {
                 let pays = !guesses.is_empty() && utility >= thresholds.depth * cost(width);
                 if pays { width } else { 0 }
             }
-            Policy::Cost => s.width_that_pays(measured, confidences, depth, frontier, guesses),
+            Policy::Cost => s.width_that_pays(measured, confidences.now(), depth, frontier, guesses),
         };
         s.goes_on(width)
     }
@@ -240,7 +254,7 @@ impl Planner {
                 Policy::Cast(_) => s.add(tree, |values| {
                     values[..tree.len()].copy_from_slice(tree.log_probs());
                 }),
-                _ => s.add(tree, |values| confidences.expect(tree, values)),
+                _ => s.add(tree, |values| confidences.now().expect(tree, values)),
             }
         }
     }
@@ -269,14 +283,14 @@ impl Planner {
         }
         let mut expected = [0.0; MAX_NODES];
         for tree in trees {
-            confidences.expect(tree, &mut expected);
+            confidences.now().expect(tree, &mut expected);
             s.choose(tree.len(), expected[..tree.len()].iter().map(|e| f64::from(*e)).sum());
         }
     }
 
     /// Takes note of what became of a sequence's tree: `path` was accepted.
     pub fn accepted(&mut self, tree: &Tree, path: &[usize]) {
-        self.confidences.count(tree, path, self.pause.weight());
+        self.confidences.now_mut().count(tree, path, self.pause.weight());
         self.step.tokens += path.len();
         self.report.nodes[tree.len()] += 1;
         self.report.paused += usize::from(self.step.pauses);
@@ -311,7 +325,7 @@ mod tests {
     }
 
     fn planner(rows: &[(usize, f64)], first: f64, level: f64) -> Planner {
-        Planner::new(Policy::Cost, costs(rows, first, level), Confidences::default())
+        Planner::new(Policy::Cost, costs(rows, first, level), ByTemperature::default())
     }
 
     /// A tree of guesses: (any earlier node, token, log probability) each.
@@ -354,7 +368,7 @@ mod tests {
             // Each tree's guesses are cut at some probability, the same in all of them.
             let expect = |tree: &Tree| {
                 let mut expected = [0.0; MAX_NODES];
-                confidences.expect(tree, &mut expected);
+                confidences.now().expect(tree, &mut expected);
                 expected[..tree.len()].to_vec()
             };
             let mut all: Vec<f32> = trees.iter().flat_map(|tree| expect(tree)[1..].to_vec()).collect();
@@ -469,7 +483,8 @@ mod tests {
         };
         let flat = &[(1, 1.0), (8, 1.05)];
         assert!(nodes(flat, 0.05, 0.9) > 6.5, "rows are free");
-        assert!(nodes(flat, 0.05, 0.9) > nodes(ROWS, 0.05, 0.9) + 1.0, "rows cost");
+        let steep = &[(1, 1.0), (16, 9.0)];
+        assert!(nodes(flat, 0.05, 0.9) > nodes(steep, 0.05, 0.9) + 1.0, "rows cost");
         assert!(nodes(ROWS, 0.05, 0.9) > nodes(ROWS, 0.05, 0.6));
         assert!(nodes(flat, 0.05, 0.6) > nodes(flat, 0.5, 0.6) + 0.5, "levels cost");
     }
@@ -480,7 +495,7 @@ mod tests {
         let costs = costs(ROWS, 0.1, 0.1);
         for mut planner in [
             Planner::fixed(growth),
-            Planner::new(Policy::Fixed(growth), costs, Confidences::default()),
+            Planner::new(Policy::Fixed(growth), costs, ByTemperature::default()),
         ] {
             planner.begin(1, 5);
             assert_eq!(planner.tree(9, 64), growth);

@@ -1,0 +1,108 @@
+//! Measures what passes cost.
+//!
+//! All sizes are run in turn, over and over, and each counts with its median: a machine that is slow for a
+//! moment is slow for one of the rounds, not for one size.
+
+use crate::error::Result;
+use crate::tree::cost::Curve;
+use crate::tree::plan::LARGEST;
+use std::time::{Duration, Instant};
+
+/// Rounds of measurement, if time suffices; and those there must be.
+const MOST_ROUNDS: usize = 9;
+const LEAST_ROUNDS: usize = 2;
+
+/// Times passes over these numbers of rows, the first of which is 1, for about so long. Numbers are left out whose
+/// pass takes longer than as many plain ones as a round can yield tokens: none of them can pay. `progress` is told
+/// the part that is done; where it says `false`, the end comes at the next chance, which is none before all that is
+/// needed has been measured once.
+///
+/// # Errors
+/// Those of `pass`.
+pub(super) fn curve(
+    rows: &[usize],
+    budget: Duration,
+    progress: &mut dyn FnMut(f64) -> bool,
+    mut pass: impl FnMut(usize) -> Result<()>,
+) -> Result<Curve> {
+    let mut timed = |n: usize| -> Result<f64> {
+        let start = Instant::now();
+        pass(n)?;
+        Ok(start.elapsed().as_secs_f64())
+    };
+    timed(rows[0])?; // finds its memory
+    let start = Instant::now();
+    let mut times: Vec<(usize, Vec<f64>)> = rows.iter().map(|n| (*n, Vec::new())).collect();
+    for round in 0..MOST_ROUNDS {
+        let (mut one, mut measured) = (f64::NAN, 0);
+        for (n, times) in &mut times {
+            let seconds = timed(*n)?;
+            times.push(seconds);
+            measured += 1;
+            if *n == 1 {
+                one = seconds;
+            }
+            if round == 0 && seconds > one * (LARGEST.depth + 1) as f64 {
+                break;
+            }
+        }
+        times.truncate(measured);
+        let (spent, done) = (start.elapsed(), (round + 1) as f64);
+        let part = (spent.as_secs_f64() / budget.as_secs_f64()).max(done / MOST_ROUNDS as f64);
+        let enough = spent.as_secs_f64() * (done + 1.0) / done > budget.as_secs_f64();
+        if !progress(part.min(1.0)) || (enough && round + 1 >= LEAST_ROUNDS) {
+            break;
+        }
+    }
+    let medians = times.iter_mut().map(|(n, times)| (*n, median(times)));
+    Ok(Curve::new(&medians.collect::<Vec<_>>()).expect("times are positive"))
+}
+
+/// The middle one.
+pub(super) fn median(times: &mut [f64]) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2].max(1e-9)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_are_taken_and_what_cannot_pay_is_left_out() {
+        let mut calls = 0;
+        let pass = |n: usize| {
+            calls += 1;
+            // One slow pass in each but the last round, and a step at 3 rows.
+            let ms = if calls == 6 {
+                20
+            } else if n >= 3 {
+                3 * n as u64
+            } else {
+                1
+            };
+            std::thread::sleep(Duration::from_millis(ms));
+            Ok(())
+        };
+        let mut parts = Vec::new();
+        let mut progress = |part| {
+            parts.push(part);
+            true
+        };
+        let measured =
+            curve(&[1, 2, 3, 4, 8, 16], Duration::from_millis(400), &mut progress, pass).unwrap();
+        let rows: Vec<usize> = measured.measured().map(|(n, _)| n).collect();
+        assert_eq!(rows, [1, 2, 3], "three rows take nine times as long as one");
+        assert!(measured.seconds(2) < 0.010, "the spike is no median");
+        assert!(parts.windows(2).all(|pair| pair[0] <= pair[1]) && parts.iter().all(|p| *p <= 1.0));
+    }
+
+    #[test]
+    fn the_first_round_is_whole_and_errors_come_out() {
+        let mut progress = |_| false;
+        let measured = curve(&[1, 2], Duration::ZERO, &mut progress, |_| Ok(())).unwrap();
+        assert_eq!(measured.measured().count(), 2);
+        let fail = |_| Err(crate::Error::Invalid("no".into()));
+        curve(&[1, 2], Duration::ZERO, &mut |_| true, fail).unwrap_err();
+    }
+}

@@ -1,0 +1,105 @@
+//! What was measured and counted before, in small files of the cache directory.
+//!
+//! A file's name is made of a key, the words that say what it is about, and the file begins with the key: two
+//! keys that share a name by chance are told apart. What cannot be read is measured again; what cannot be
+//! written is measured again the next time.
+
+use crate::machine;
+use serde_json::{Value, json};
+use std::fs;
+use std::hash::Hasher;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use twox_hash::XxHash3_64;
+
+/// Changes when the meaning of a file does.
+const VERSION: u32 = 1;
+
+/// A folder of such files.
+#[derive(Clone, Debug)]
+pub struct Store {
+    folder: PathBuf,
+}
+
+impl Store {
+    /// The folder `measured` of the cache directory, if there is one.
+    pub fn open() -> Option<Store> {
+        Some(Store::at(machine::cache_folder()?.join("measured")))
+    }
+
+    /// This folder, which need not be there yet.
+    pub fn at(folder: PathBuf) -> Store {
+        Store { folder }
+    }
+
+    /// Where what is about `key` lies; `name` is for people.
+    pub fn path(&self, name: &str, key: &str) -> PathBuf {
+        let mut hash = XxHash3_64::new();
+        hash.write(key.as_bytes());
+        let safe = |c: char| if c.is_ascii_alphanumeric() || "-._".contains(c) { c } else { '_' };
+        let name: String = name.chars().map(safe).take(80).collect();
+        self.folder.join(format!("{name}-{:016x}.json", hash.finish()))
+    }
+
+    /// What is known about `key`.
+    pub fn load(&self, name: &str, key: &str) -> Option<Value> {
+        let mut value = read(&self.path(name, key))?;
+        (value["version"] == VERSION && value["about"] == key).then(|| value["data"].take())
+    }
+
+    /// Keeps what is known about `key`. The file is there whole or not at all.
+    ///
+    /// # Errors
+    /// Why it cannot be written.
+    pub fn save(&self, name: &str, key: &str, data: &Value) -> std::io::Result<()> {
+        fs::create_dir_all(&self.folder)?;
+        let path = self.path(name, key);
+        let mut new = path.clone().into_os_string();
+        new.push(format!(".{}", std::process::id()));
+        let text = json!({ "version": VERSION, "about": key, "data": data }).to_string();
+        let written = fs::File::create(&new).and_then(|mut file| file.write_all(text.as_bytes()));
+        let written = written.and_then(|()| fs::rename(&new, &path));
+        written.inspect_err(|_| drop(fs::remove_file(&new)))
+    }
+}
+
+fn read(path: &Path) -> Option<Value> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_kept_is_found_again_and_nothing_else_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::at(folder.path().join("new"));
+        assert_eq!(store.load("a/b", "key"), None);
+        for data in [json!({ "x": 1.5 }), json!([2])] {
+            store.save("a/b", "key", &data).unwrap();
+            assert_eq!(store.load("a/b", "key"), Some(data));
+        }
+        assert_eq!(store.load("a/b", "other"), None);
+        let path = store.path("a/b", "key");
+        assert_eq!(fs::read_dir(folder.path().join("new")).unwrap().count(), 1);
+        // Another key's file under this name, an older one's, a cut one.
+        let text = fs::read_to_string(&path).unwrap();
+        let cut = text[..text.len() - 2].to_owned();
+        for wrong in
+            [text.replace("key", "kee"), text.replace("\"version\":1", "\"version\":0"), cut]
+        {
+            assert_ne!(wrong, text);
+            fs::write(&path, wrong).unwrap();
+            assert_eq!(store.load("a/b", "key"), None);
+        }
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        Store::at(file).save("a", "key", &json!(1)).unwrap_err();
+    }
+}
