@@ -4,7 +4,7 @@ use clap::Args;
 use dovetail::draft::{self, DraftDevice, Placement, Setup, SpecType};
 use dovetail::spec::{SpecSampling, Speculation};
 use dovetail::tree::Growth;
-use dovetail::{Error, Result, Session};
+use dovetail::{Error, Result};
 use std::path::PathBuf;
 
 #[derive(Args, Clone, Debug)]
@@ -108,12 +108,12 @@ impl Guessing {
         Ok(())
     }
 
-    /// The drafter for this session, and a line about it.
+    /// The drafter that is opened with this, and a line about it.
     ///
     /// # Errors
     /// When it cannot be opened, or is for another model.
-    pub fn open(&self, session: &Session) -> Result<Option<(Speculation, String)>> {
-        let chosen = draft::choose(self.spec_type, self.model_draft.as_deref(), session.model())?;
+    pub fn open(&self, setup: Setup) -> Result<Option<(Speculation, String)>> {
+        let chosen = draft::choose(self.spec_type, self.model_draft.as_deref(), setup.target)?;
         let Some((row, path)) = chosen.filter(|_| self.spec_draft_n_max != Some(0)) else {
             return Ok(None);
         };
@@ -131,7 +131,7 @@ impl Guessing {
             growth: Some(growth),
             drawn: self.spec_sampling == SpecSampling::Rejection,
         };
-        let drafter = (row.open)(&Setup { placement, ..session.setup(path.as_deref()) })?;
+        let drafter = (row.open)(&Setup { path: path.as_deref(), placement, ..setup })?;
         let place = drafter.place().to_owned();
         let speculation =
             Speculation::new(drafter, growth).with_p_min(p_min).with_sampling(self.spec_sampling);

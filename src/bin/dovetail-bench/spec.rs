@@ -122,7 +122,7 @@ pub fn run(o: &Options) -> Result<()> {
     let open = |session: &Session| {
         let none =
             "nobody guesses for this model; name a drafter with -md FILE or --spec-type TYPE";
-        let opened = o.guessing.open(session)?;
+        let opened = o.guessing.open(session.setup(None))?;
         let (mut speculation, about) = opened.ok_or_else(|| Error::Invalid(none.into()))?;
         if let Some(notice) = speculation.take_notice() {
             eprintln!("{notice}");
