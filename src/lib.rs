@@ -5,7 +5,8 @@
 //! model     configuration, packed weights          tree      guesses at what follows
 //! target    n tokens in one pass over the weights  ring      messages between CPU and GPU
 //! draft     what guesses                           spec      which guesses stay
-//! sample    logits to tokens                       session   prompt in, pieces of text out
+//! sample    logits to tokens                       stream    one sequence being written
+//! session   prompt in, pieces of text out          engine    several side by side
 //! ```
 //!
 //! Modules import only those above them in `ARCHITECTURE.md`; all arithmetic is in the crate
@@ -17,6 +18,7 @@
 extern crate self as dovetail;
 
 pub mod draft;
+pub mod engine;
 pub mod error;
 pub mod gguf;
 pub mod machine;
@@ -25,13 +27,16 @@ pub mod ring;
 pub mod sample;
 pub mod session;
 pub mod spec;
+pub mod stream;
 pub mod target;
 pub mod text;
 pub mod tree;
 
+pub use engine::{Answer, Engine, Request};
 pub use error::{Error, Result};
 pub use gguf::OpenOptions;
 pub use model::{LoadOptions, Model, Packing, Repack};
 pub use sample::Sampling;
-pub use session::{Piece, Session, SessionOptions, Stats, Stop};
+pub use session::Session;
+pub use stream::{Piece, SessionOptions, Stats, Stop};
 pub use text::{ChatTemplate, Message};

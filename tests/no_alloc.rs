@@ -12,12 +12,13 @@ mod common;
 use common::alone::Alone;
 use common::place::Folder;
 use common::tiny::{ALL, types::IQ4_NL};
-use dovetail::draft;
+use dovetail::draft::{self, Drafter, Guesser};
 use dovetail::model::Repack;
 use dovetail::spec::Speculation;
 use dovetail::target::{CacheType, CacheTypes, Outputs};
 use dovetail::tree::Tree;
-use dovetail::{Sampling, Session, SessionOptions};
+use dovetail::{Engine, Request, Result, Sampling, Session, SessionOptions};
+use dovetail_kernels::cpu::Team;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
 use std::sync::Arc;
@@ -100,6 +101,8 @@ fn main() {
             let session = Session::new(model.clone(), options).unwrap();
             an_answer_allocates_its_text_alone(tiny.name, session, &sampling);
         }
+        let options = SessionOptions { n_ctx: 256, threads: 2, n_ubatch: 32, cache };
+        an_engine_allocates_its_texts_alone(tiny.name, Engine::new(model, options, 3).unwrap());
         println!("{}: no memory but the text's", tiny.name);
     }
     let Some(path) = common::real_model() else { return };
@@ -114,6 +117,48 @@ fn main() {
         let sampling = Sampling { temperature, ..Sampling::default() };
         an_answer_allocates_its_text_alone("guessed", session, &sampling);
     }
+}
+
+/// Guesses the last token again and again.
+struct Again;
+
+impl Drafter for Again {
+    fn expand(
+        &mut self,
+        tokens: &[u32],
+        guesser: &mut Guesser,
+        tree: &mut Tree,
+        _: &mut Team,
+    ) -> Result<()> {
+        for node in 0..guesser.growth().depth {
+            tree.push(node, tokens[tokens.len() - 1], -0.1);
+        }
+        Ok(())
+    }
+}
+
+/// After the prompts and a round no request but one a text.
+fn an_engine_allocates_its_texts_alone(name: &str, mut engine: Engine) {
+    let mut fewest = usize::MAX;
+    for _ in 0..3 {
+        let slots = [3, 9, 40].map(|n| {
+            let speculation = Speculation::new(Box::new(Again), "chain:4".parse().unwrap());
+            let mut request = Request::new(vec![5; n], 100);
+            (request.ignore_end, request.speculation) = (true, (n > 3).then_some(speculation));
+            engine.add(request).unwrap()
+        });
+        for _ in 0..2 {
+            engine.step(&mut |_, _| {}).unwrap();
+        }
+        let mut texts = 0;
+        let before = REQUESTS.load(Relaxed);
+        while engine.step(&mut |_, piece| texts += usize::from(!piece.text.is_empty())).unwrap() {}
+        fewest = fewest.min((REQUESTS.load(Relaxed) - before).saturating_sub(texts));
+        for slot in slots {
+            assert_eq!(engine.remove(slot).unwrap().tokens.len(), 100);
+        }
+    }
+    assert_eq!(fewest, 0, "{name}: requests of an engine that are no text");
 }
 
 /// One warm pass of each width, then none may ask for memory.

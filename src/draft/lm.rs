@@ -42,7 +42,7 @@ impl Lm {
             .map_err(|what| Error::gguf(path, what))?;
         let n_ctx = setup.n_ctx + MAX_NODES;
         let types = CacheTypes::default();
-        KvCache::check_memory(model.config(), n_ctx, types)?;
+        KvCache::check_memory(model.config(), n_ctx, types, 1)?;
         let small = Target::new(Arc::new(model), n_ctx, setup.threads, ROWS)?;
         Ok(Lm {
             seq: small.sequence(types)?,

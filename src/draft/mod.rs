@@ -31,6 +31,7 @@ pub use placement::{DraftDevice, Placement};
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, OpenOptions};
 use crate::model::Model;
+use crate::target::Target;
 use crate::tree::{Growth, Tree};
 use dovetail_kernels::cpu::Team;
 use std::path::Path;
@@ -136,6 +137,14 @@ pub struct Setup<'a> {
     pub path: Option<&'a Path>,
     /// Where it is to run.
     pub placement: Placement,
+}
+
+impl<'a> Setup<'a> {
+    /// For this target, on whatever device is best; `path` is the drafter's file.
+    pub fn new(target: &'a Target, path: Option<&'a Path>) -> Setup<'a> {
+        let (n_ctx, threads, placement) = (target.n_ctx(), target.threads(), Placement::default());
+        Setup { target: target.model(), n_ctx, threads, path, placement }
+    }
 }
 
 impl Setup<'_> {

@@ -37,6 +37,17 @@ pub struct Config {
     pub rope: Rope,
 }
 
+impl Config {
+    /// Whether all of these are tokens of the model.
+    pub(crate) fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
+        let n_vocab = self.n_vocab;
+        match tokens.iter().find(|token| **token as usize >= n_vocab) {
+            Some(token) => Err(Error::Invalid(format!("token {token} is not one of {n_vocab}"))),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Rotary position embedding: pair `i` turns by `position · frequencies[i]` radians.
 #[derive(Clone, Debug)]
 pub struct Rope {

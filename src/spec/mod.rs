@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! accept.rs   which branch of a tree the target agrees with
-//! round.rs    guess, verify, keep
+//! round.rs    propose a tree, keep what the target agrees with
 //! ```
 
 mod accept;

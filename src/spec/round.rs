@@ -1,4 +1,5 @@
-//! One round of speculation: guess, verify, keep what the target agrees with.
+//! One sequence's part in a round: it proposes a tree, and once the target has run that, keeps what the
+//! target agrees with.
 
 use super::accept::{accept_matching, accept_rejecting};
 use crate::draft::{Drafter, Guesser};
@@ -153,52 +154,79 @@ impl Speculation {
         self.drafter.take_notice()
     }
 
-    /// Runs one round: appends between one and `most` tokens to `tokens`, whose last one alone the target
-    /// has not run. They are the tokens that plain decoding would append, or by rule B tokens with the same
-    /// distribution; none behind one that `ends` the text.
+    /// Nodes of the largest tree.
+    pub fn most_nodes(&self) -> usize {
+        self.growth.nodes.clamp(1, MAX_NODES)
+    }
+
+    /// The tree of this round.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// Grows the tree of a round that appends up to `most` of the tokens behind `tokens`, whose last one
+    /// alone the target has not run; `room` nodes fit the context.
+    ///
+    /// # Errors
+    /// Those of the drafter, which should then be given up.
+    pub fn propose(
+        &mut self,
+        target: &mut Target,
+        sampler: &Sampler,
+        tokens: &[u32],
+        most: usize,
+        room: usize,
+    ) -> Result<()> {
+        let start = Instant::now();
+        let growth = self.growth.within(most.saturating_sub(1), room.min(target.max_rows()));
+        self.tree.reset(*tokens.last().expect("a sequence is not empty"));
+        if growth.is_none() {
+            return Ok(());
+        }
+        self.guesser.set_growth(growth);
+        if self.sampling == SpecSampling::Rejection {
+            self.guesser.draw(sampler.sampling(), tokens.len());
+        }
+        let grown = self.drafter.expand(tokens, &mut self.guesser, &mut self.tree, target.team());
+        self.stats.draft_time += start.elapsed();
+        grown?;
+        let n_vocab = target.model().config().n_vocab;
+        match self.tree.tokens().iter().find(|token| **token as usize >= n_vocab) {
+            None => Ok(()),
+            Some(token) => {
+                let what = format!("it guesses token {token}, and the target has {n_vocab}");
+                Err(Error::Invalid(what))
+            }
+        }
+    }
+
+    /// Ends a round: `seq` has the tree, which has rows `row..` of the target's last pass, and that took
+    /// `pass` for this tree. Appends at least one token to `tokens`. They are the tokens that plain
+    /// decoding would append, or by rule B tokens with the same distribution; none behind one that `ends`
+    /// the text.
     ///
     /// # Errors
     /// See [`RoundError`].
-    pub fn round(
+    pub fn settle(
         &mut self,
         target: &mut Target,
         seq: &mut Sequence,
+        (row, pass): (usize, Duration),
         sampler: &mut Sampler,
         tokens: &mut Vec<u32>,
-        most: usize,
         ends: impl Fn(u32) -> bool,
     ) -> std::result::Result<(), RoundError> {
-        let root = *tokens.last().expect("a sequence is not empty");
-        let room = seq.capacity() - seq.len();
-        let growth = self.growth.within(most.saturating_sub(1), room.min(target.max_rows()));
         let start = Instant::now();
-        self.tree.reset(root);
-        if !growth.is_none() {
-            self.guesser.set_growth(growth);
-            if self.sampling == SpecSampling::Rejection {
-                self.guesser.draw(sampler.sampling(), tokens.len());
-            }
-            let team = target.team();
-            self.drafter
-                .expand(tokens, &mut self.guesser, &mut self.tree, team)
-                .map_err(RoundError::Drafter)?;
-            let n_vocab = target.model().config().n_vocab;
-            if let Some(token) = self.tree.tokens().iter().find(|t| **t as usize >= n_vocab) {
-                let what = format!("it guesses token {token}, and the target has {n_vocab}");
-                return Err(RoundError::Drafter(Error::Invalid(what)));
-            }
-        }
-        let grown = Instant::now();
-        target.verify(seq, &self.tree).map_err(RoundError::Target)?;
-        self.accept(target, sampler, tokens, ends);
+        self.accept(target, row, sampler, tokens, ends);
         target.keep(seq, &self.path).map_err(RoundError::Target)?;
-        let verified = Instant::now();
+        let kept = Instant::now();
         let first = seq.len() - self.path.len();
-        let kept = &tokens[first..first + self.path.len()];
-        let told = tell(&mut *self.drafter, target, first, kept, self.path.iter().copied());
+        let accepted = &tokens[first..seq.len()];
+        let rows = self.path.iter().map(|node| row + node);
+        let told = tell(&mut *self.drafter, target, first, accepted, rows);
         self.stats.count(&self.tree, &self.path);
-        self.stats.verify_time += verified - grown;
-        self.stats.draft_time += (grown - start) + verified.elapsed();
+        self.stats.verify_time += pass + (kept - start);
+        self.stats.draft_time += kept.elapsed();
         told.map_err(RoundError::Drafter)
     }
 
@@ -206,6 +234,7 @@ impl Speculation {
     fn accept(
         &mut self,
         target: &Target,
+        row: usize,
         sampler: &mut Sampler,
         tokens: &mut Vec<u32>,
         ends: impl Fn(u32) -> bool,
@@ -213,8 +242,9 @@ impl Speculation {
         let Speculation { tree, path, guesser, .. } = self;
         match self.sampling {
             SpecSampling::Matching => {
-                let choose =
-                    |node: usize, history: &[u32]| sampler.sample(target.logits(node), history);
+                let choose = |node: usize, history: &[u32]| {
+                    sampler.sample(target.logits(row + node), history)
+                };
                 accept_matching(tree, tokens, path, choose, ends);
             }
             SpecSampling::Rejection => {
@@ -226,7 +256,7 @@ impl Speculation {
                     None => uniform(seed, Purpose::Token, position as u64),
                 };
                 let distribution = |node: usize, history: &[u32]| {
-                    sampler.distribution(target.logits(node), history)
+                    sampler.distribution(target.logits(row + node), history)
                 };
                 let draft = |node: usize| guesser.drawn_from(node);
                 accept_rejecting(tree, tokens, path, distribution, draft, draw, ends);
@@ -248,7 +278,7 @@ fn tell(
     drafter.commit(first, tokens, &mut rows.map(|r| features.row(r)), team)
 }
 
-/// Whose failure ended a round.
+/// Whose failure it is.
 #[derive(Debug)]
 pub enum RoundError {
     /// The drafter's: it should be given up. Tokens may have been appended.

@@ -58,18 +58,24 @@ impl KvCache {
         (head * config.n_kv_heads * config.n_layers) as u64
     }
 
-    /// Refuses a cache for which there is no memory.
+    /// Refuses caches of so many sequences for which there is no memory.
     ///
     /// # Errors
-    /// When it would take more than is free.
-    pub fn check_memory(config: &Config, n_ctx: usize, types: CacheTypes) -> Result<()> {
-        let needed = KvCache::bytes_for(config, n_ctx, types);
+    /// When they would take more than is free.
+    pub fn check_memory(
+        config: &Config,
+        n_ctx: usize,
+        types: CacheTypes,
+        sequences: usize,
+    ) -> Result<()> {
+        let needed = KvCache::bytes_for(config, n_ctx, types) * sequences as u64;
         match machine::available_memory().filter(|free| needed > *free) {
             None => Ok(()),
             Some(free) => {
                 let [needed, free] = [needed, free].map(|bytes| bytes as f64 / 1e9);
+                let each = if sequences > 1 { " for each sequence" } else { "" };
                 Err(Error::Invalid(format!(
-                    "a context of {n_ctx} tokens takes {needed:.1} GB and {free:.1} GB are free; \
+                    "a context of {n_ctx} tokens{each} takes {needed:.1} GB and {free:.1} GB are free; \
                      choose a smaller one with --ctx-size"
                 )))
             }

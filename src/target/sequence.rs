@@ -54,11 +54,7 @@ impl Sequence {
         if needed > available {
             return Err(Error::Context { needed, available });
         }
-        let n_vocab = model.config().n_vocab;
-        match tokens.iter().find(|token| **token as usize >= n_vocab) {
-            Some(token) => Err(Error::Invalid(format!("token {token} is not one of {n_vocab}"))),
-            None => Ok(()),
-        }
+        model.config().check_tokens(tokens)
     }
 
     /// Whether the first `done` nodes of `tree` are the last tree.

@@ -4,7 +4,7 @@ use clap::Args;
 use dovetail::draft::{self, DraftDevice, Drafter, Placement, Setup, SpecType};
 use dovetail::spec::{SpecSampling, Speculation};
 use dovetail::tree::Growth;
-use dovetail::{Error, Result, Session};
+use dovetail::{Error, Result};
 use std::path::PathBuf;
 
 #[derive(Args, Clone, Debug)]
@@ -120,8 +120,8 @@ impl Guessing {
     ///
     /// # Errors
     /// When it cannot be opened, or is for another model.
-    pub fn open(&self, session: &Session) -> Result<Option<(Speculation, String)>> {
-        Ok(self.open_drafter(session)?.map(|Opened { drafter, growth, p_min, about }| {
+    pub fn open(&self, setup: Setup) -> Result<Option<(Speculation, String)>> {
+        Ok(self.open_drafter(setup)?.map(|Opened { drafter, growth, p_min, about }| {
             let speculation = Speculation::new(drafter, growth).with_p_min(p_min);
             (speculation.with_sampling(self.spec_sampling), about)
         }))
@@ -131,8 +131,8 @@ impl Guessing {
     ///
     /// # Errors
     /// When it cannot be opened, or is for another model.
-    pub fn open_drafter(&self, session: &Session) -> Result<Option<Opened>> {
-        let chosen = draft::choose(self.spec_type, self.model_draft.as_deref(), session.model())?;
+    pub fn open_drafter(&self, setup: Setup) -> Result<Option<Opened>> {
+        let chosen = draft::choose(self.spec_type, self.model_draft.as_deref(), setup.target)?;
         let Some((row, path)) = chosen.filter(|_| self.spec_draft_n_max != Some(0)) else {
             return Ok(None);
         };
@@ -150,7 +150,7 @@ impl Guessing {
             growth: Some(growth),
             drawn: self.spec_sampling == SpecSampling::Rejection,
         };
-        let drafter = (row.open)(&Setup { placement, ..session.setup(path.as_deref()) })?;
+        let drafter = (row.open)(&Setup { path: path.as_deref(), placement, ..setup })?;
         let place = drafter.place().to_owned();
         let from = path.map(|path| format!(" from {}", path.display())).unwrap_or_default();
         let about = format!("{}{from} {place}, tree {growth}, p-min {p_min}", row.name);

@@ -88,7 +88,7 @@ pub fn run(o: &Options) -> Result<()> {
     let (mut session, prompts) = o.asking.begin()?;
     let (sampling, n) = (o.asking.sampling(), o.asking.n_predict);
     let open = |session: &Session| {
-        let opened = o.asking.guessing.open(session)?;
+        let opened = o.asking.guessing.open(session.setup(None))?;
         let (mut speculation, about) = opened.ok_or_else(nobody_guesses)?;
         if let Some(notice) = speculation.take_notice() {
             eprintln!("{notice}");

@@ -125,7 +125,7 @@ fn speculate(guessing: &Guessing, session: &mut Session, log: &Log) -> Result<()
     let nobody_asked = matches!(guessing.spec_type, SpecType::Auto)
         && guessing.model_draft.is_none()
         && !device.is_gpu();
-    let opened = guessing.open(session).and_then(|opened| {
+    let opened = guessing.open(session.setup(None)).and_then(|opened| {
         let Some((speculation, about)) = opened else {
             if device.is_gpu() {
                 log.note(&format!("--draft-device {device} has no effect: nobody guesses"));

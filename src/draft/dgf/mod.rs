@@ -84,7 +84,7 @@ impl Dgf {
         let c = &file.config;
         let (h, wide) = (c.n_embd, file.width.max(2 * c.n_embd));
         let positions = setup.n_ctx + MAX_NODES;
-        KvCache::check_memory(c, positions, CacheTypes::default())?;
+        KvCache::check_memory(c, positions, CacheTypes::default(), 1)?;
         let room = Room { rows: ROWS, positions, members: setup.threads, width: wide };
         let buffers =
             Buffers::new(c, room, || ProductScratch::for_matrices(file.matrices(setup.target)));

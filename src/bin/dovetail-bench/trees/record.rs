@@ -47,7 +47,7 @@ pub fn run(asking: &Asking, path: &Path) -> Result<()> {
     let (mut session, prompts) = asking.begin()?;
     let guessing =
         Guessing { tree: asking.guessing.tree.or(Some(GROWTH)), ..asking.guessing.clone() };
-    let opened = guessing.open_drafter(&session)?.ok_or_else(nobody_guesses)?;
+    let opened = guessing.open_drafter(session.setup(None))?.ok_or_else(nobody_guesses)?;
     let header = json!({
         "version": 1,
         "drafter": opened.about,
