@@ -18,9 +18,11 @@ use crate::draft::Setup;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::sample::Sampling;
+use crate::spec::calibrate::Calibrator;
 use crate::spec::{RoundStats, Speculation};
 use crate::stream::{Piece, SessionOptions, Stats, Stop, Stream, round};
-use crate::target::{MAX_SEQUENCES, Target};
+use crate::target::{CacheTypes, MAX_SEQUENCES, Target};
+use crate::tree::Planner;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -79,6 +81,8 @@ enum Slot {
 pub struct Engine {
     target: Target,
     n_ubatch: usize,
+    cache: CacheTypes,
+    planner: Option<Box<Planner>>,
     streams: Vec<Stream>, // (slots)
     slots: Vec<Slot>,
 }
@@ -98,7 +102,8 @@ impl Engine {
         let stream = |_| Stream::new(&target, options.cache);
         let streams = (0..slots).map(stream).collect::<Result<_>>()?;
         let slots = (0..slots).map(|_| Slot::Free).collect();
-        Ok(Engine { target, n_ubatch: options.n_ubatch.max(1), streams, slots })
+        let (n_ubatch, cache) = (options.n_ubatch.max(1), options.cache);
+        Ok(Engine { target, n_ubatch, cache, planner: None, streams, slots })
     }
 
     /// The model.
@@ -109,6 +114,23 @@ impl Engine {
     /// Most tokens of each sequence.
     pub fn n_ctx(&self) -> usize {
         self.target.n_ctx()
+    }
+
+    /// Lets a planner choose how large the trees of all sequences are, or nobody: then all are as large as their
+    /// speculation was made for.
+    pub fn plan(&mut self, planner: Option<Planner>) {
+        self.planner = planner.map(Box::new);
+    }
+
+    /// What chooses how large trees are.
+    pub fn planner(&self) -> Option<&Planner> {
+        self.planner.as_deref()
+    }
+
+    /// Measures what a planner has to know of this engine's passes; `progress` is told the part that is done,
+    /// `false` ends it.
+    pub fn calibrator<'a>(&'a mut self, progress: &'a mut dyn FnMut(f64) -> bool) -> Calibrator<'a> {
+        Calibrator::new(&mut self.target, self.cache, progress)
     }
 
     /// What a drafter for one of the sequences is opened with; `path` is its file.
@@ -165,7 +187,7 @@ impl Engine {
     /// When a pass cannot be run; all sequences are then as they were.
     pub fn step(&mut self, take: &mut dyn FnMut(usize, Piece)) -> Result<bool> {
         let start = Instant::now();
-        round(&mut self.target, &mut self.streams)?;
+        round(&mut self.target, &mut self.streams, &mut self.planner)?;
         let time = start.elapsed();
         for (stream, slot) in self.streams.iter_mut().zip(&self.slots) {
             if matches!(slot, Slot::Taken(_)) && stream.stop().is_none() {
@@ -192,7 +214,7 @@ impl Engine {
             if let Slot::New(r) = slot {
                 stream.prompt(&mut self.target, self.n_ubatch, &r.prompt, &mut |_, _| true)?;
                 stream.generate(&r.sampling, r.n_predict, r.ignore_end);
-                round(&mut self.target, std::slice::from_mut(stream))?;
+                round(&mut self.target, std::slice::from_mut(stream), &mut None)?;
                 *slot = Slot::Taken(r.prompt.len());
             }
         }

@@ -18,9 +18,11 @@ use crate::draft::Setup;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::sample::Sampling;
+use crate::spec::calibrate::Calibrator;
 use crate::spec::{RoundStats, Speculation};
 use crate::stream::{Piece, SessionOptions, Stats, Stop, Stream, round};
-use crate::target::Target;
+use crate::target::{CacheTypes, Target};
+use crate::tree::Planner;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -29,7 +31,9 @@ use std::time::Instant;
 pub struct Session {
     target: Target,
     n_ubatch: usize,
+    cache: CacheTypes,
     stream: Stream,
+    planner: Option<Box<Planner>>,
 }
 
 impl Session {
@@ -41,7 +45,8 @@ impl Session {
     pub fn new(model: Arc<Model>, options: SessionOptions) -> Result<Session> {
         let target = options.target(model, 1)?;
         let stream = Stream::new(&target, options.cache)?;
-        Ok(Session { target, n_ubatch: options.n_ubatch.max(1), stream })
+        let (n_ubatch, cache) = (options.n_ubatch.max(1), options.cache);
+        Ok(Session { target, n_ubatch, cache, stream, planner: None })
     }
 
     /// Lets a drafter guess what comes next, or nobody, which the text does not show; returns who did.
@@ -52,6 +57,23 @@ impl Session {
         let taps = new.as_ref().map_or(&[][..], |new| new.drafter().taps());
         self.target.tap(taps)?;
         Ok(self.stream.speculate(new))
+    }
+
+    /// Lets a planner choose how large trees are, or nobody: then all are as large as the speculation was made for.
+    pub fn plan(&mut self, planner: Option<Planner>) {
+        self.planner = planner.map(Box::new);
+    }
+
+    /// What chooses how large trees are.
+    pub fn planner(&self) -> Option<&Planner> {
+        self.planner.as_deref()
+    }
+
+    /// Measures what a planner has to know of this session's passes; `progress` is told the part that is done,
+    /// `false` ends it.
+    pub fn calibrator<'a>(&'a mut self, progress: &'a mut dyn FnMut(f64) -> bool) -> Calibrator<'a> {
+        let cache = self.cache;
+        Calibrator::new(self.target(), cache, progress)
     }
 
     /// What a drafter for this session is opened with; `path` is its file.
@@ -117,6 +139,9 @@ impl Session {
         prompt: &[u32],
         progress: &mut dyn FnMut(usize, usize) -> bool,
     ) -> Result<bool> {
+        if let Some(planner) = &mut self.planner {
+            planner.reset_report();
+        }
         self.stream.prompt(&mut self.target, self.n_ubatch, prompt, progress)
     }
 
@@ -140,7 +165,7 @@ impl Generate<'_> {
     }
 
     fn step(&mut self) -> Result<Option<Piece>> {
-        let Session { target, stream, .. } = &mut *self.session;
+        let Session { target, stream, planner, .. } = &mut *self.session;
         if stream.tokens().is_empty() {
             return Err(Error::Prompt("nothing to continue; give a prompt first".into()));
         }
@@ -148,7 +173,7 @@ impl Generate<'_> {
         if piece.is_some() || stream.stop().is_some() {
             return Ok(piece);
         }
-        round(target, std::slice::from_mut(stream))?;
+        round(target, std::slice::from_mut(stream), planner)?;
         Ok(stream.take(target.model().tokenizer()))
     }
 }

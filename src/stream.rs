@@ -9,7 +9,8 @@ use crate::sample::{Sampler, Sampling};
 use crate::spec::{RoundError, RoundStats, Speculation};
 use crate::target::{CacheTypes, KvCache, MAX_SEQUENCES, Outputs, Sequence, Target};
 use crate::text::{Tokenizer, Utf8Stream};
-use crate::tree::{MAX_NODES, Tree};
+use crate::tree::plan::Taken;
+use crate::tree::{MAX_NODES, Planner, Tree};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -318,7 +319,7 @@ impl Stream {
     }
 
     /// Begins a round: grows a tree behind the tokens, or appends the next one where its logits are there.
-    fn propose(&mut self, target: &mut Target) {
+    fn propose(&mut self, target: &mut Target, planner: &mut Option<Box<Planner>>) {
         if self.fresh {
             return self.sample(target, 0);
         }
@@ -328,10 +329,20 @@ impl Stream {
         let Some(speculation) = &mut self.speculation else { return };
         let room = self.seq.capacity() - last;
         let most = self.left.min(room - 1);
-        let proposed = speculation.propose(target, &self.sampler, &self.tokens, most, room);
+        let proposed = speculation.propose(target, &self.sampler, &self.tokens, (most, room), planner);
         if let Err(error) = proposed {
             self.give_up(error);
         }
+    }
+
+    /// The tree of this round.
+    fn tree(&self) -> &Tree {
+        self.speculation.as_ref().map_or(&self.root, Speculation::tree)
+    }
+
+    /// The same, before it is verified.
+    fn tree_mut(&mut self) -> &mut Tree {
+        self.speculation.as_mut().map_or(&mut self.root, Speculation::tree_mut)
     }
 
     /// The sequence and the tree of this round.
@@ -341,16 +352,29 @@ impl Stream {
     }
 
     /// Ends a round, whose rows begin at `row` of the target's last pass and took the time `pass`.
-    fn settle(&mut self, target: &mut Target, row: usize, pass: Duration) -> Result<()> {
+    fn settle(
+        &mut self,
+        target: &mut Target,
+        row: usize,
+        pass: Duration,
+        planner: &mut Option<Box<Planner>>,
+    ) -> Result<()> {
         let Some(speculation) = &mut self.speculation else {
             target.keep(&mut self.seq, &[0])?;
             self.sample(target, row);
+            if let Some(planner) = planner {
+                planner.accepted(&self.root, &[0]);
+            }
             return Ok(());
         };
         let (model, ignore) = (target.model().clone(), self.ignore_end);
         let ends = |token| !ignore && model.tokenizer().is_end_of_generation(token);
         let (seq, tokens) = (&mut self.seq, &mut self.tokens);
-        match speculation.settle(target, seq, (row, pass), &mut self.sampler, tokens, ends) {
+        let settled = speculation.settle(target, seq, (row, pass), &mut self.sampler, tokens, ends);
+        if let Some(planner) = planner {
+            planner.accepted(speculation.tree(), speculation.path());
+        }
+        match settled {
             Ok(()) => self.told = self.seq.len(),
             Err(RoundError::Target(error)) => return Err(error),
             Err(RoundError::Drafter(error)) => self.give_up(error),
@@ -380,23 +404,62 @@ impl Stream {
 }
 
 /// Appends at least one token to each stream that has none left to take, of up to [`MAX_SEQUENCES`]. One
-/// whose prompt was run last has its logits still and must be alone.
+/// whose prompt was run last has its logits still and must be alone. The `planner`, if there is one, chooses how
+/// much of all trees is verified.
 ///
 /// # Errors
 /// Those of the target; the streams are then as they were.
-pub(crate) fn round(target: &mut Target, streams: &mut [Stream]) -> Result<()> {
+pub(crate) fn round(
+    target: &mut Target,
+    streams: &mut [Stream],
+    planner: &mut Option<Box<Planner>>,
+) -> Result<()> {
+    let start = Instant::now();
+    let mut nobody = None;
+    let guess = waiting(streams).any(|stream| stream.speculation.is_some());
+    let planner = if guess { planner } else { &mut nobody };
+    begin(streams, planner);
     for stream in waiting(streams) {
-        stream.propose(target);
+        stream.propose(target, planner);
+        if let Some(planner) = planner.as_mut().filter(|_| stream.needs_round()) {
+            planner.grown(stream.tree());
+        }
     }
+    if let Some(planner) = planner {
+        let trees = waiting(streams).map(Stream::tree_mut);
+        planner.choose(&mut trees.collect::<SmallVec<[&mut Tree; MAX_SEQUENCES]>>());
+    }
+    let grown = start.elapsed();
     let node_time = verify(target, streams)?;
+    let verified = start.elapsed();
     let mut row = 0;
     for stream in waiting(streams) {
-        let n = stream.guessed().1.len();
-        stream.settle(target, row, node_time * n as u32)?;
+        let n = stream.tree().len();
+        stream.settle(target, row, node_time * n as u32, planner)?;
         row += n;
+    }
+    if let Some(planner) = planner.as_mut().filter(|_| row > 0) {
+        let [draft, verify, whole] = [grown, verified - grown, start.elapsed()];
+        let [draft, verify, whole] = [draft, verify, whole].map(|time| time.as_secs_f64());
+        planner.end(Taken { draft, verify, whole });
     }
     Ok(())
 }
+
+/// Begins a round of the planner.
+fn begin(streams: &mut [Stream], planner: &mut Option<Box<Planner>>) {
+    let Some(planner) = planner else { return };
+    let (mut batch, mut context) = (0, 0);
+    for stream in waiting(streams).filter(|stream| !stream.fresh) {
+        batch += 1;
+        context += stream.seq.len();
+        planner.set_temperature(stream.sampler.sampling().temperature);
+    }
+    if batch > 0 {
+        planner.begin(batch, context / batch);
+    }
+}
+
 
 /// Runs the trees of this round in one pass; returns the time that it took, for each node.
 fn verify(target: &mut Target, streams: &mut [Stream]) -> Result<Duration> {

@@ -9,7 +9,8 @@ use std::ops::Range;
 
 /// Chooses the guesses of a tree from a drafter's logits: the likeliest, or drawn ones.
 pub struct Guesser {
-    planner: Planner,
+    /// What decides how large trees grow within these limits, if anything does.
+    planner: Option<Box<Planner>>,
     growth: Growth,
     /// Logarithm of the least probability of a path.
     floor: f32,
@@ -31,14 +32,9 @@ struct Drawing {
 impl Guesser {
     /// For trees of this size, of the likeliest guesses.
     pub fn new(growth: Growth) -> Guesser {
-        Guesser::planned(Planner::fixed(growth))
-    }
-
-    /// For trees whose sizes this planner decides, of the likeliest guesses.
-    pub fn planned(planner: Planner) -> Guesser {
         Guesser {
-            growth: planner.largest(),
-            planner,
+            planner: None,
+            growth,
             floor: f32::NEG_INFINITY,
             drawing: None,
             grower: Grower::default(),
@@ -57,13 +53,8 @@ impl Guesser {
         self.growth
     }
 
-    /// What decides how large trees grow.
-    pub(crate) fn planner(&self) -> &Planner {
-        &self.planner
-    }
-
-    /// The same.
-    pub(crate) fn planner_mut(&mut self) -> &mut Planner {
+    /// What decides how large trees grow, which several guessers may lend each other.
+    pub(crate) fn planner_mut(&mut self) -> &mut Option<Box<Planner>> {
         &mut self.planner
     }
 
@@ -123,7 +114,7 @@ impl Guesser {
         match all {
             true => grower.grow_whole(growth, *floor, tree, propose),
             false => grower.grow(growth, *floor, tree, propose, |depth, frontier, guesses| {
-                planner.next(depth, frontier, guesses)
+                planner.as_mut().map_or(width, |planner| planner.next(depth, frontier, guesses))
             }),
         }
     }

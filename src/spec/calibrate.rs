@@ -8,8 +8,9 @@ use super::json::{of_draft, of_verify, to_draft, to_verify};
 use super::measure::{curve, median};
 use super::store::Store;
 use crate::draft::{Drafter, Guesser};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::machine;
+use crate::model::Place;
 use crate::target::{CacheTypes, KvCache, Sequence, Target};
 use crate::tree::cost::{Costs, Curve, DraftCost, Table, VerifyCost};
 use crate::tree::plan::{LARGEST, MAX_BATCH};
@@ -32,26 +33,41 @@ const WIDTHS: [usize; 6] = [1, 2, 3, 4, 7, LARGEST.width];
 
 /// Measures, or finds what was measured before.
 pub struct Calibrator<'a> {
-    /// The target, between prompts.
-    pub target: &'a mut Target,
-    /// How its sequences are stored.
-    pub types: CacheTypes,
-    /// Where what was measured is kept, if anywhere.
-    pub store: Option<Store>,
-    /// Whether to measure what is known.
-    pub anew: bool,
-    /// Told the part that is done, from 0 to 1, while something is measured; `false` ends it.
-    pub progress: &'a mut dyn FnMut(f64) -> bool,
+    target: &'a mut Target,
+    types: CacheTypes,
+    store: Option<Store>,
+    anew: bool,
+    progress: &'a mut dyn FnMut(f64) -> bool,
 }
 
-impl Calibrator<'_> {
-    /// What the target's passes cost and the drafter's; none if the end came before. `about` tells the drafter from
-    /// others.
+impl<'a> Calibrator<'a> {
+    /// For this target, whose sequences are stored so; what is measured is kept in the cache directory.
+    /// `progress` is told the part that is done, from 0 to 1, while something is measured; `false` ends it.
+    pub(crate) fn new(
+        target: &'a mut Target,
+        types: CacheTypes,
+        progress: &'a mut dyn FnMut(f64) -> bool,
+    ) -> Calibrator<'a> {
+        Calibrator { target, types, store: Store::open(), anew: false, progress }
+    }
+
+    /// Measures what is known too.
+    pub fn anew(self) -> Calibrator<'a> {
+        Calibrator { anew: true, ..self }
+    }
+
+    /// What the target's passes cost with up to `batch` sequences, and the drafter's; none if the end came before.
+    /// `about` tells the drafter from others.
     ///
     /// # Errors
     /// When the target or the drafter fails.
-    pub fn costs(&mut self, drafter: &mut dyn Drafter, about: &str) -> Result<Option<Costs>> {
-        let Some(verify) = self.verify(1)? else { return Ok(None) };
+    pub fn costs(
+        &mut self,
+        batch: usize,
+        drafter: &mut dyn Drafter,
+        about: &str,
+    ) -> Result<Option<Costs>> {
+        let Some(verify) = self.verify(batch)? else { return Ok(None) };
         let draft = self.draft(drafter, about)?;
         Ok(draft.map(|draft| Costs { verify, draft }))
     }
@@ -100,9 +116,9 @@ impl Calibrator<'_> {
     fn target_key(&self) -> String {
         let (target, model) = (&self.target, self.target.model());
         format!(
-            "model {:016x}, {} on {}, {} threads, {}, keys {}, values {}, up to {} tokens",
+            "model {:016x} {} on {}, {} threads, {}, keys {}, values {}, up to {} tokens",
             model.gguf().fingerprint(),
-            model.packing(),
+            if model.packing().place == Place::Native { "not packed" } else { "packed" },
             machine::cpu_name(),
             target.threads(),
             target.isa(),
@@ -131,7 +147,7 @@ impl Calibrator<'_> {
         let all = self.passes(batch, short, &ROWS, BUDGETS[0], part[0]..part[1])?;
         let Some(all) = all else { return Ok(None) };
         tables.push(Table { batch, context: short, curve: all });
-        let room = KvCache::check_memory(self.target.model().config(), long + MAX_NODES, self.types);
+        let room = KvCache::check_memory(self.target.model().config(), long + MAX_NODES, self.types, 1);
         if batch == 1 && long > 2 * short && room.is_ok() {
             let few = self.passes(1, long, &FEW_ROWS, BUDGETS[1], part[1]..part[2])?;
             let Some(few) = few else { return Ok(None) };

@@ -12,10 +12,9 @@ use std::time::{Duration, Instant};
 const MOST_ROUNDS: usize = 9;
 const LEAST_ROUNDS: usize = 2;
 
-/// Times passes over these numbers of rows, the first of which is 1, for about so long. Numbers are left out whose
-/// pass takes longer than as many plain ones as a round can yield tokens: none of them can pay. `progress` is told
-/// the part that is done; where it says `false`, the end comes at the next chance, which is none before all that is
-/// needed has been measured once.
+/// Times passes over these numbers of rows, in ascending order, for about so long. Numbers are left out whose pass
+/// takes longer than as many of the first ones as a round can yield tokens: none of them can pay. `progress` is told
+/// the part that is done; where it says `false`, there is no result.
 ///
 /// # Errors
 /// Those of `pass`.
@@ -24,38 +23,34 @@ pub(super) fn curve(
     budget: Duration,
     progress: &mut dyn FnMut(f64) -> bool,
     mut pass: impl FnMut(usize) -> Result<()>,
-) -> Result<Curve> {
-    let mut timed = |n: usize| -> Result<f64> {
-        let start = Instant::now();
-        pass(n)?;
-        Ok(start.elapsed().as_secs_f64())
-    };
-    timed(rows[0])?; // finds its memory
+) -> Result<Option<Curve>> {
     let start = Instant::now();
     let mut times: Vec<(usize, Vec<f64>)> = rows.iter().map(|n| (*n, Vec::new())).collect();
     for round in 0..MOST_ROUNDS {
-        let (mut one, mut measured) = (f64::NAN, 0);
-        for (n, times) in &mut times {
-            let seconds = timed(*n)?;
-            times.push(seconds);
-            measured += 1;
-            if *n == 1 {
-                one = seconds;
+        let mut worth = 0;
+        let longest = (LARGEST.depth + 1) as f64;
+        for i in 0..times.len() {
+            let spent = start.elapsed().as_secs_f64() / budget.as_secs_f64();
+            let done = (round as f64 + i as f64 / times.len() as f64) / MOST_ROUNDS as f64;
+            if !progress(spent.max(done).min(1.0)) {
+                return Ok(None);
             }
-            if round == 0 && seconds > one * (LARGEST.depth + 1) as f64 {
+            let before = Instant::now();
+            pass(times[i].0)?;
+            times[i].1.push(before.elapsed().as_secs_f64());
+            worth += 1;
+            if round == 0 && times[i].1[0] > longest * times[0].1[0] {
                 break;
             }
         }
-        times.truncate(measured);
-        let (spent, done) = (start.elapsed(), (round + 1) as f64);
-        let part = (spent.as_secs_f64() / budget.as_secs_f64()).max(done / MOST_ROUNDS as f64);
-        let enough = spent.as_secs_f64() * (done + 1.0) / done > budget.as_secs_f64();
-        if !progress(part.min(1.0)) || (enough && round + 1 >= LEAST_ROUNDS) {
+        times.truncate(worth);
+        let rounds = (round + 1) as u32;
+        if rounds as usize >= LEAST_ROUNDS && start.elapsed() * (rounds + 1) / rounds > budget {
             break;
         }
     }
     let medians = times.iter_mut().map(|(n, times)| (*n, median(times)));
-    Ok(Curve::new(&medians.collect::<Vec<_>>()).expect("times are positive"))
+    Ok(Some(Curve::new(&medians.collect::<Vec<_>>()).expect("times are positive")))
 }
 
 /// The middle one.
@@ -90,7 +85,7 @@ mod tests {
             true
         };
         let measured =
-            curve(&[1, 2, 3, 4, 8, 16], Duration::from_millis(400), &mut progress, pass).unwrap();
+            curve(&[1, 2, 3, 4, 8, 16], Duration::from_millis(400), &mut progress, pass).unwrap().unwrap();
         let rows: Vec<usize> = measured.measured().map(|(n, _)| n).collect();
         assert_eq!(rows, [1, 2, 3], "three rows take nine times as long as one");
         assert!(measured.seconds(2) < 0.010, "the spike is no median");
@@ -98,10 +93,19 @@ mod tests {
     }
 
     #[test]
-    fn the_first_round_is_whole_and_errors_come_out() {
-        let mut progress = |_| false;
-        let measured = curve(&[1, 2], Duration::ZERO, &mut progress, |_| Ok(())).unwrap();
-        assert_eq!(measured.measured().count(), 2);
+    fn time_is_kept_the_end_is_heard_and_errors_come_out() {
+        let mut passes = 0;
+        let measured = curve(&[1, 2], Duration::ZERO, &mut |_| true, |_| {
+            passes += 1;
+            Ok(())
+        });
+        assert_eq!((measured.unwrap().unwrap().measured().count(), passes), (2, 2 * LEAST_ROUNDS));
+        let mut calls = 0;
+        let mut stop = |_| {
+            calls += 1;
+            calls < 3
+        };
+        assert_eq!(curve(&[1, 2], Duration::MAX, &mut stop, |_| Ok(())).unwrap(), None);
         let fail = |_| Err(crate::Error::Invalid("no".into()));
         curve(&[1, 2], Duration::ZERO, &mut |_| true, fail).unwrap_err();
     }

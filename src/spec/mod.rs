@@ -1,11 +1,16 @@
 //! Several tokens at a time: which of a drafter's guesses stay.
 //!
 //! ```text
-//! accept.rs   which branch of a tree the target agrees with
-//! round.rs    propose a tree, keep what the target agrees with
+//! accept.rs     which branch of a tree the target agrees with
+//! round.rs      propose a tree, keep what the target agrees with
+//! calibrate.rs  what passes cost here
+//! measure.rs    timing them
+//! store.rs      what was measured before, in files
+//! json.rs       as which it lies there
 //! ```
 
 mod accept;
+pub mod calibrate;
 pub mod json;
 mod measure;
 mod round;

@@ -6,7 +6,7 @@ use crate::draft::{Drafter, Guesser};
 use crate::error::{Error, Result};
 use crate::sample::{Purpose, Sampler, uniform};
 use crate::target::{Sequence, Target};
-use crate::tree::{Growth, MAX_NODES, Tree};
+use crate::tree::{Growth, MAX_NODES, Planner, Tree};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
@@ -164,8 +164,19 @@ impl Speculation {
         &self.tree
     }
 
+    /// The same, before it is verified.
+    pub fn tree_mut(&mut self) -> &mut Tree {
+        &mut self.tree
+    }
+
+    /// What was accepted of it.
+    pub fn path(&self) -> &[usize] {
+        &self.path
+    }
+
     /// Grows the tree of a round that appends up to `most` of the tokens behind `tokens`, whose last one
-    /// alone the target has not run; `room` nodes fit the context.
+    /// alone the target has not run; `room` nodes fit the context. How large it grows the `planner` decides, whose
+    /// round has begun.
     ///
     /// # Errors
     /// Those of the drafter, which should then be given up.
@@ -174,11 +185,15 @@ impl Speculation {
         target: &mut Target,
         sampler: &Sampler,
         tokens: &[u32],
-        most: usize,
-        room: usize,
+        (most, room): (usize, usize),
+        planner: &mut Option<Box<Planner>>,
     ) -> Result<()> {
         let start = Instant::now();
-        let growth = self.growth.within(most.saturating_sub(1), room.min(target.max_rows()));
+        let (depth, nodes) = (most.saturating_sub(1), room.min(target.max_rows()));
+        let growth = match planner {
+            Some(planner) => planner.tree(depth, nodes),
+            None => self.growth.within(depth, nodes),
+        };
         self.tree.reset(*tokens.last().expect("a sequence is not empty"));
         if growth.is_none() {
             return Ok(());
@@ -187,7 +202,9 @@ impl Speculation {
         if self.sampling == SpecSampling::Rejection {
             self.guesser.draw(sampler.sampling(), tokens.len());
         }
+        std::mem::swap(planner, self.guesser.planner_mut());
         let grown = self.drafter.expand(tokens, &mut self.guesser, &mut self.tree, target.team());
+        std::mem::swap(planner, self.guesser.planner_mut());
         self.stats.draft_time += start.elapsed();
         grown?;
         let n_vocab = target.model().config().n_vocab;

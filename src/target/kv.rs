@@ -102,6 +102,20 @@ impl KvCache {
         self.len = self.len.min(len);
     }
 
+    /// Makes of it a sequence of `len` positions that say nothing: passes behind them take as long as behind others,
+    /// since the memory is there and not all of it the system's one empty page.
+    pub(super) fn pretend(&mut self, len: usize) {
+        let (layout, heads) = (self.layout, self.layers.iter_mut());
+        for head in heads.flat_map(|layer| layer.chunks_exact_mut(layout.head_bytes())) {
+            let (keys, values) = head.split_at_mut(layout.key_bytes);
+            for bytes in [keys, values] {
+                let used = bytes.len() / layout.positions * len.next_multiple_of(CHUNK);
+                bytes[..used].fill(0x11);
+            }
+        }
+        self.len = len;
+    }
+
     /// Makes the next `n` positions part of the sequence.
     pub(super) fn grow(&mut self, n: usize) {
         debug_assert!(self.len + n <= self.capacity);
@@ -147,6 +161,7 @@ impl KvCache {
 pub(super) struct Layout {
     types: CacheTypes,
     head_dim: usize,
+    positions: usize,
     key_bytes: usize,
     value_bytes: usize,
 }
@@ -156,7 +171,7 @@ impl Layout {
         let (positions, head_dim) = (n_ctx.next_multiple_of(CHUNK), config.head_dim);
         let [key_bytes, value_bytes] =
             [types.keys, types.values].map(|ty| positions * ty.row_bytes(head_dim));
-        Layout { types, head_dim, key_bytes, value_bytes }
+        Layout { types, head_dim, positions, key_bytes, value_bytes }
     }
 
     /// Bytes of one head.

@@ -38,6 +38,12 @@ impl Sequence {
         self.kv.capacity()
     }
 
+    /// Makes of it one of `len` tokens that say nothing, to measure passes behind them.
+    pub(crate) fn pretend(&mut self, len: usize) {
+        self.kv.pretend(len.min(self.capacity()));
+        self.has_tree = false;
+    }
+
     /// Forgets the tokens from position `len` on, and the last tree.
     pub fn truncate(&mut self, len: usize) {
         self.kv.truncate(len);

@@ -44,8 +44,7 @@ const CURIOSITY: usize = 64;
 #[derive(Clone, Debug)]
 pub struct Planner {
     policy: Policy,
-    /// None where sizes are fixed.
-    measured: Option<Measured>,
+    measured: Measured,
     confidences: ByTemperature,
     /// Most guesses on a path.
     depth: usize,
@@ -139,20 +138,11 @@ impl Default for Report {
 }
 
 impl Planner {
-    /// For trees of one size.
-    pub fn fixed(growth: Growth) -> Planner {
-        Planner::with(Policy::Fixed(growth), None, ByTemperature::default())
-    }
-
     /// For these costs, and a drafter whose guesses were right so often.
     pub fn new(policy: Policy, costs: Costs, confidences: ByTemperature) -> Planner {
-        Planner::with(policy, Some(Measured::new(costs)), confidences)
-    }
-
-    fn with(policy: Policy, measured: Option<Measured>, confidences: ByTemperature) -> Planner {
         Planner {
             policy,
-            measured,
+            measured: Measured::new(costs),
             confidences,
             depth: MAX_NODES,
             decline: Decline::new(),
@@ -188,9 +178,9 @@ impl Planner {
         &self.confidences
     }
 
-    /// What passes cost, as they were measured; none where sizes are fixed.
-    pub fn costs(&self) -> Option<&Costs> {
-        self.measured.as_ref().map(Measured::costs)
+    /// What passes cost, as they were measured.
+    pub fn costs(&self) -> &Costs {
+        self.measured.costs()
     }
 
     /// What was chosen since the last [`Planner::reset_report`].
@@ -217,7 +207,7 @@ impl Planner {
     /// Begins a sequence's tree, of up to `depth` guesses on a path and `nodes` nodes: how large it may grow.
     pub fn tree(&mut self, depth: usize, nodes: usize) -> Growth {
         let growth = self.largest().within(depth, nodes);
-        self.step.tree(growth, self.measured.as_ref())
+        self.step.tree(growth, &self.measured)
     }
 
     /// How many guesses of a level of the tree that grows go on: `guesses` are those at `depth`, from 1 on,
@@ -226,7 +216,6 @@ impl Planner {
     pub fn next(&mut self, depth: usize, frontier: &Tree, guesses: &[Proposal]) -> usize {
         let Planner { policy, measured, confidences, decline, step: s, .. } = self;
         let most = s.growth.width;
-        let Some(measured) = measured else { return most };
         s.drafted(depth, measured);
         let width = match policy {
             _ if depth == s.growth.depth => 0,
@@ -245,17 +234,15 @@ impl Planner {
         s.goes_on(width)
     }
 
-    /// Says that the sequence's tree has grown.
+    /// Says that a sequence's tree has grown; each has, if only its root is there.
     pub fn grown(&mut self, tree: &Tree) {
         let Planner { policy, measured, confidences, step: s, .. } = self;
-        if let Some(measured) = measured {
-            s.grown(measured);
-            match policy {
-                Policy::Cast(_) => s.add(tree, |values| {
-                    values[..tree.len()].copy_from_slice(tree.log_probs());
-                }),
-                _ => s.add(tree, |values| confidences.now().expect(tree, values)),
-            }
+        s.grown(tree, measured);
+        match policy {
+            Policy::Cast(_) => s.add(|values| {
+                values[..tree.len()].copy_from_slice(tree.log_probs());
+            }),
+            _ => s.add(|values| confidences.now().expect(tree, values)),
         }
     }
 
@@ -263,7 +250,6 @@ impl Planner {
     /// roots at least.
     pub fn choose(&mut self, trees: &mut [&mut Tree]) {
         let Planner { policy, measured, confidences, step: s, .. } = self;
-        let Some(measured) = measured else { return };
         match policy {
             Policy::Fixed(_) => {}
             Policy::Cast(thresholds) => {
@@ -301,7 +287,6 @@ impl Planner {
         let Planner { policy, measured, pause, report, step: s, .. } = self;
         report.tokens += s.tokens;
         report.seconds += taken.whole;
-        let Some(measured) = measured else { return };
         let round = measured.observe(s, taken);
         report.expected_tokens += s.expected;
         report.expected_seconds += round.seconds;
@@ -379,7 +364,7 @@ mod tests {
             prop_assert_eq!(&kept[..], &all[..n - trees.len()]);
 
             // And no number of rows is worth more.
-            let (batch, measured) = (trees.len(), planner.measured.as_ref().unwrap());
+            let (batch, measured) = (trees.len(), &planner.measured);
             let price = measured.price(&planner.step);
             let value = |n: usize| {
                 let accepted: f64 = all[..n - batch].iter().map(|e| f64::from(*e)).sum();
@@ -402,7 +387,7 @@ mod tests {
     /// A drafter that goes on for ever with one token, sure of it by `log_prob`, and is right `share` of the time.
     /// Runs rounds; returns those that guessed.
     fn run(planner: &mut Planner, rounds: usize, log_prob: f32, share: f64) -> usize {
-        let Costs { verify, draft: DraftCost { first, .. } } = planner.costs().unwrap().clone();
+        let Costs { verify, draft: DraftCost { first, .. } } = planner.costs().clone();
         let mut guessed = 0;
         let mut draw = 0.0;
         for _ in 0..rounds {
@@ -493,10 +478,8 @@ mod tests {
     fn fixed_trees_are_left_alone() {
         let growth = Growth { depth: 3, width: 2, nodes: 9 };
         let costs = costs(ROWS, 0.1, 0.1);
-        for mut planner in [
-            Planner::fixed(growth),
-            Planner::new(Policy::Fixed(growth), costs, ByTemperature::default()),
-        ] {
+        let mut planner = Planner::new(Policy::Fixed(growth), costs, ByTemperature::default());
+        {
             planner.begin(1, 5);
             assert_eq!(planner.tree(9, 64), growth);
             assert_eq!(planner.tree(2, 5), Growth { depth: 2, nodes: 5, ..growth });

@@ -75,17 +75,15 @@ impl Step {
     }
 
     /// Begins a tree of up to this size; returns how large it may grow.
-    pub fn tree(&mut self, growth: Growth, measured: Option<&Measured>) -> Growth {
+    pub fn tree(&mut self, growth: Growth, measured: &Measured) -> Growth {
         self.growth = if self.pauses { growth.within(0, 1) } else { growth };
         (self.levels, self.width, self.n_frontier) = (0, 1, 1);
         self.pool.clear();
-        if let Some(measured) = measured {
-            // How many rows the other sequences will have is not known yet: as many as they had.
-            let others = measured.rows_of_others(self.batch);
-            let before = if others == 0 { 0.0 } else { measured.verify_seconds(self, others) };
-            for n in 1..=MAX_NODES {
-                self.seconds[n] = measured.verify_seconds(self, others + n) - before;
-            }
+        // How many rows the other sequences will have is not known yet: as many as they had.
+        let others = measured.rows_of_others(self.batch);
+        let before = if others == 0 { 0.0 } else { measured.verify_seconds(self, others) };
+        for n in 1..=MAX_NODES {
+            self.seconds[n] = measured.verify_seconds(self, others + n) - before;
         }
         self.growth
     }
@@ -105,11 +103,11 @@ impl Step {
         width
     }
 
-    /// The tree has grown; drafters that asked for no level are charged for all.
-    pub fn grown(&mut self, measured: &Measured) {
-        if self.levels == 0 && !self.growth.is_none() {
-            let levels = (self.growth.depth - 1) as f64 * measured.level_seconds(self.growth.width);
-            self.spent += measured.first_seconds() + levels;
+    /// The tree has grown; a drafter that asked for no level is charged for all.
+    pub fn grown(&mut self, tree: &Tree, measured: &Measured) {
+        if self.levels == 0 && tree.len() > 1 {
+            let levels = self.growth.depth.saturating_sub(1) as f64;
+            self.spent += measured.first_seconds() + levels * measured.level_seconds(self.growth.width);
         }
     }
 
@@ -195,11 +193,10 @@ impl Step {
     }
 
     /// Takes note of what the nodes of a grown tree are worth, as `write` says: no node more than its parent.
-    pub fn add(&mut self, tree: &Tree, write: impl FnOnce(&mut [f32; MAX_NODES])) {
-        self.values.push([0.0; MAX_NODES]);
-        let values = self.values.last_mut().expect("it was added");
-        write(values);
-        debug_assert!(tree.len() <= MAX_NODES);
+    pub fn add(&mut self, write: impl FnOnce(&mut [f32; MAX_NODES])) {
+        let mut values = [0.0; MAX_NODES];
+        write(&mut values);
+        self.values.push(values);
     }
 
     /// Sorts the nodes of all trees by what they are worth.
