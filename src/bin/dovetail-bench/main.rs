@@ -6,13 +6,16 @@
 //! ppl.rs         perplexity of a text, as llama.cpp defines it
 //! gpu.rs         what a GPU can do for a drafter
 //! spec.rs        plain and speculative decoding of the same prompts
+//! batch.rs       several prompts at once
 //! plot.rs        a picture of it
 //! ceilings.rs    what memory delivers and the integer units multiply
 //! ../common      argv.rs  flags as llama.cpp's users type them · guessing.rs  flags of drafters
+//!                prompts.rs  files of prompts
 //! ```
 
 #[path = "../common/argv.rs"]
 mod argv;
+mod batch;
 mod ceilings;
 mod curve;
 mod gpu;
@@ -20,6 +23,8 @@ mod gpu;
 mod guessing;
 mod plot;
 mod ppl;
+#[path = "../common/prompts.rs"]
+mod prompts;
 mod spec;
 mod speed;
 
@@ -45,6 +50,8 @@ enum Command {
     Curve(curve::Options),
     /// Speculative against plain decoding of prompts: texts, acceptance, speed
     Spec(spec::Options),
+    /// Prompts one after another and several at once, plainly and with guesses: texts, speed
+    Batch(batch::Options),
     /// A GPU: latency of the ring, speed of products, time of a drafter's rounds
     Gpu(gpu::Options),
     /// Perplexity of a text: windows of --ctx-size tokens, the second half of each counted
@@ -109,6 +116,12 @@ fn at_least_one() -> clap::builder::RangedU64ValueParser<usize> {
     clap::builder::RangedU64ValueParser::new().range(1..)
 }
 
+/// A temperature.
+fn temperature(text: &str) -> std::result::Result<f32, String> {
+    let value = text.parse().ok().filter(|x: &f32| x.is_finite() && *x >= 0.0);
+    value.ok_or_else(|| "give 0 or a positive number".into())
+}
+
 /// Flags of several letters behind one dash, and their long names.
 const LONG: &[(&str, &str)] = &[
     ("-ctk", "--cache-type-k"),
@@ -129,6 +142,7 @@ fn main() -> ExitCode {
         Command::Speed(options) => speed::run(&options),
         Command::Curve(options) => curve::run(&options),
         Command::Spec(options) => spec::run(&options),
+        Command::Batch(options) => batch::run(&options),
         Command::Gpu(options) => gpu::run(&options),
         Command::Ppl(options) => ppl::run(&options),
     };

@@ -3,13 +3,14 @@
 
 use crate::guessing::Guessing;
 use crate::plot;
-use crate::{Common, Format, at_least_one};
+use crate::prompts::{self, Prompt};
+use crate::{Common, Format, at_least_one, temperature};
 use clap::Args;
 use dovetail::spec::{RoundStats, SpecSampling};
-use dovetail::{ChatTemplate, Error, Message, Result, Sampling, Session};
+use dovetail::{ChatTemplate, Error, Result, Sampling, Session};
 use serde_json::{Value, json};
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Options of `spec`.
@@ -17,8 +18,8 @@ use std::time::Duration;
 pub struct Options {
     #[command(flatten)]
     common: Common,
-    /// Prompts in Spec-Bench's form, a JSON object a line: {"category": …, "turns": [TEXT, …]}, of which
-    /// the first turn is answered
+    /// Prompts, a JSON object a line: {"prompt": TEXT}, or in Spec-Bench's form {"category": …, "turns":
+    /// [TEXT, …]}, of which the first turn is answered
     #[arg(long, value_name = "FILE")]
     prompts: PathBuf,
     /// So many prompts, the first ones [default: all]
@@ -41,12 +42,6 @@ pub struct Options {
     /// Tokens of prompt and answer together
     #[arg(short, long, default_value_t = 4096, value_parser = at_least_one())]
     ctx_size: usize,
-}
-
-/// A prompt and the category it counts for.
-struct Prompt {
-    category: String,
-    text: String,
 }
 
 /// Tokens, seconds and rounds of the prompts of one category.
@@ -115,7 +110,7 @@ impl Row {
 /// Answers every prompt twice, plainly and with guesses, in turns.
 pub fn run(o: &Options) -> Result<()> {
     o.guessing.check()?;
-    let prompts = read(&o.prompts, o.limit)?;
+    let prompts = prompts::read(&o.prompts, o.limit)?;
     let mut session = o.common.session(o.ctx_size, 512)?;
     let template = ChatTemplate::from_gguf(session.model().gguf().metadata())?;
     let sampling = Sampling { temperature: o.temp, seed: o.seed, ..Sampling::default() };
@@ -138,13 +133,7 @@ pub fn run(o: &Options) -> Result<()> {
         if terminal {
             eprint!("\r{} of {} ", i + 1, prompts.len());
         }
-        let tokenizer = session.model().tokenizer();
-        let tokens = match &template {
-            Some(template) => {
-                template.prompt(tokenizer, &[Message::new("user", &prompt.text)], true)?
-            }
-            None => tokenizer.encode(&prompt.text, true, true)?,
-        };
+        let tokens = prompt.tokens(session.model().tokenizer(), template.as_ref(), None)?;
         if tokens.len() >= session.n_ctx() {
             let (n, room) = (tokens.len(), session.n_ctx());
             eprintln!(
@@ -183,9 +172,9 @@ pub fn run(o: &Options) -> Result<()> {
         if row.tokens.contains(&0) {
             continue; // an answer that ended at once says nothing about speed
         }
-        match categories.iter_mut().find(|(name, _)| *name == prompt.category) {
+        match categories.iter_mut().find(|(name, _)| name == category(prompt)) {
             Some((_, sum)) => sum.add(&row),
-            None => categories.push((prompt.category.clone(), row)),
+            None => categories.push((category(prompt).to_owned(), row)),
         }
     }
     if terminal {
@@ -209,11 +198,6 @@ pub fn run(o: &Options) -> Result<()> {
     }
 }
 
-fn temperature(text: &str) -> std::result::Result<f32, String> {
-    let value = text.parse().ok().filter(|x: &f32| x.is_finite() && *x >= 0.0);
-    value.ok_or_else(|| "give 0 or a positive number".into())
-}
-
 /// The answer's tokens.
 fn answer(s: &mut Session, prompt: &[u32], sampling: &Sampling, n: usize) -> Result<Vec<u32>> {
     s.prompt(prompt, &mut |_, _| true)?;
@@ -223,29 +207,15 @@ fn answer(s: &mut Session, prompt: &[u32], sampling: &Sampling, n: usize) -> Res
     Ok(s.tokens()[prompt.len()..].to_vec())
 }
 
-/// Reads the prompts. The categories of MT-Bench count as one, as Spec-Bench has it.
-fn read(path: &Path, limit: Option<usize>) -> Result<Vec<Prompt>> {
+/// What a prompt counts for: the categories of MT-Bench count as one, as Spec-Bench has it.
+fn category(prompt: &Prompt) -> &str {
     const OTHERS: [&str; 5] = ["translation", "summarization", "qa", "math_reasoning", "rag"];
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| Error::Io { path: path.to_owned(), source })?;
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    let prompts = lines.take(limit.unwrap_or(usize::MAX)).map(|(i, line)| {
-        let wrong =
-            |what: &str| Error::Invalid(format!("{}, line {}: {what}", path.display(), i + 1));
-        let value: Value =
-            serde_json::from_str(line).map_err(|error| wrong(&format!("no JSON: {error}")))?;
-        let turn = value["turns"][0].as_str();
-        let text = turn.ok_or_else(|| wrong("no text in \"turns\"[0]"))?.to_owned();
-        let category = value["category"].as_str().unwrap_or("other");
-        let category =
-            if OTHERS.contains(&category) || category == "other" { category } else { "mt_bench" };
-        Ok(Prompt { category: category.to_owned(), text })
-    });
-    let prompts = prompts.collect::<Result<Vec<_>>>()?;
-    if prompts.is_empty() {
-        return Err(Error::Invalid(format!("{}: no prompts", path.display())));
+    match prompt.line["category"].as_str() {
+        None => "other",
+        Some(category) if OTHERS.contains(&category) => category,
+        Some("other") => "other",
+        Some(_) => "mt_bench",
     }
-    Ok(prompts)
 }
 
 fn picture(drafter: &str, categories: &[(String, Row)]) -> String {
