@@ -1,6 +1,6 @@
 //! One sequence being written: its tokens, who guesses for it, and what was handed out of it.
 //!
-//! [`round`] runs one round for some of them in one pass over the weights. A session has one stream, an
+//! `round` runs one round for some of them in one pass over the weights. A session has one stream, an
 //! engine many; the text of each depends on nothing but itself.
 
 use crate::error::{Error, Result};

@@ -224,6 +224,111 @@ fn the_benchmark_compares_texts_where_they_must_be_equal() {
     assert!(run(&["--spec-sampling", "rejection"])["texts_equal"].is_null());
 }
 
+/// Prompts of each kind, and what `dovetail-run` is given to answer each alone.
+const PROMPTS: [(&str, &str); 5] = [
+    (r#"{"prompt": "Name three uses of a ring buffer."}"#, PROMPT),
+    (r#"{"turns": ["Why is the sky blue?", "And the sea?"], "id": "sky"}"#, "Why is the sky blue?"),
+    (r#"{"messages": [{"role": "user", "content": "Count to five."}], "id": 7}"#, "Count to five."),
+    ("", ""),
+    (
+        r#"{"prompt": "Repeat three times: the ring is full."}"#,
+        "Repeat three times: the ring is full.",
+    ),
+];
+
+fn jsonl(text: &str) -> Vec<serde_json::Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn prompts_of_a_file_are_answered_as_each_is_alone() {
+    let Some(model) = model() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("prompts.jsonl");
+    let lines: Vec<_> = PROMPTS.iter().map(|(line, _)| *line).collect();
+    std::fs::write(&file, lines.join("\n")).unwrap();
+    let file = file.to_str().unwrap();
+    let alone = |prompt: &&str| answer(&mut with_model(&model, &["-p", prompt, "-r", "\n\n"]));
+    let prompts: Vec<_> =
+        PROMPTS.iter().map(|(_, prompt)| *prompt).filter(|p| !p.is_empty()).collect();
+    let expected: Vec<_> = prompts.iter().map(alone).collect();
+    for args in [
+        &["-np", "3"][..],
+        &["--parallel", "16", "-t", "1"],
+        &["-np", "2", "--spec-type", "dgf", "-md", DRAFTER, "--tree", "beam:5,3,12"],
+        &["-np", "2", "--spec-type", "ngram", "-v"],
+    ] {
+        let output = with_model(&model, &["-f", file, "-r", "\n\n"]).args(args).output().unwrap();
+        let stderr = text(&output.stderr);
+        assert!(output.status.success(), "{stderr}");
+        let answers = jsonl(text(&output.stdout));
+        assert_eq!(answers.len(), 4, "{args:?}");
+        for (answer, expected) in answers.iter().zip(&expected) {
+            assert_eq!(
+                answer["text"].as_str().unwrap().trim_end(),
+                expected.trim_end(),
+                "{args:?}"
+            );
+            let (stop, n) = (answer["stop"].as_str().unwrap(), answer["tokens"].as_u64().unwrap());
+            assert!(n <= 24 && ["length", "end", "stop_string"].contains(&stop), "{answer}");
+            assert!(stop != "length" || n == 24, "{answer}");
+        }
+        let ids: Vec<_> = answers.iter().map(|a| (&a["id"], &a["prompt_index"])).collect();
+        let [none, zero, sky, seven, three] =
+            [().into(), 0.into(), "sky".into(), 7.into(), 3.into()] as [serde_json::Value; 5];
+        assert_eq!(ids, [(&none, &zero), (&sky, &none), (&seven, &none), (&none, &three)]);
+        assert!(stderr.contains("[ Prompts: 4 of ") && stderr.contains(" rounds ]"), "{stderr}");
+        assert_eq!(stderr.contains("draft acceptance"), args.contains(&"-v"), "{stderr}");
+    }
+    let output = with_model(&model, &["-f", file, "-np", "2", "-c", "24"]).output().unwrap();
+    assert_one_line(&output, 2, "prompts.jsonl, line 1: ");
+}
+
+#[test]
+fn wrong_lines_of_prompts_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("prompts.jsonl");
+    let with = |lines: &str| {
+        std::fs::write(&file, lines).unwrap();
+        program().args(["m.gguf", "-np", "4", "-f"]).arg(&file).output().unwrap()
+    };
+    for (line, part) in [
+        ("Why is the sky blue?", "line 2: no JSON"),
+        ("{\"question\": \"why\"}", "line 2: no text in \"prompt\" or \"turns\"[0]"),
+        ("{\"prompt\": \"\"}", "line 2: the prompt is empty"),
+        ("{\"messages\": [{\"role\": \"user\"}]}", "line 2: each of \"messages\" needs"),
+        ("[1]", "line 2: no text"),
+    ] {
+        assert_one_line(&with(&format!("{{\"prompt\": \"a\"}}\n{line}\n")), 2, part);
+    }
+    assert_one_line(&with("\n"), 2, "no prompts");
+    for (args, part) in [(&["-np", "2"][..], "-f prompts.jsonl"), (&["-np", "0"], "from 1 to 16")] {
+        assert_one_line(&program().arg("m.gguf").args(args).output().unwrap(), 2, part);
+    }
+}
+
+#[test]
+fn the_benchmark_compares_texts_of_several_at_once() {
+    let Some(model) = model() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let prompts = folder.path().join("prompts.jsonl");
+    let lines: Vec<_> = PROMPTS.iter().map(|(line, _)| *line).collect();
+    std::fs::write(&prompts, lines.join("\n")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dovetail-bench"));
+    command.arg("batch").arg("-m").arg(&model).arg("--prompts").arg(&prompts);
+    command.args(["-md", DRAFTER, "-n", "12", "-o", "json", "--temp", "0.8", "-r", "1"]);
+    let json: serde_json::Value =
+        serde_json::from_str(&answer(command.args(["--parallel", "1,3"]))).unwrap();
+    assert_eq!(json["texts_equal"], true, "{json}");
+    let rows = json["rows"].as_array().unwrap();
+    let row = |i: usize| (rows[i]["parallel"].as_u64().unwrap(), rows[i]["guesses"] == true);
+    assert_eq!((rows.len(), row(0), row(1)), (4, (1, false), (1, true)));
+    assert_eq!((row(2), row(3)), ((3, false), (3, true)));
+    let rounds = |i: usize| rows[i]["rounds"].as_u64().unwrap();
+    assert!(rounds(3) < rounds(2) && rounds(2) < rounds(0), "{json}");
+    assert!(rows.iter().all(|row| row["tokens_per_second"].as_f64().unwrap() > 0.0), "{json}");
+}
+
 #[test]
 fn raw_mode_completes_the_prompt_and_stop_strings_end_it() {
     let Some(model) = model() else { return };
@@ -629,6 +734,34 @@ mod terminal {
         single.send_line("Hi").unwrap();
         single.exp_string("[ Prompt: ").unwrap();
         assert_exit(single, 0);
+    }
+
+    #[test]
+    fn an_interrupt_prints_the_answers_that_are_finished() {
+        let Some(model) = model() else { return };
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("prompts.jsonl");
+        std::fs::write(&file, "{\"prompt\": \"Count to five.\"}\n".repeat(500)).unwrap();
+        let mut child = program()
+            .arg(model)
+            .args(["-np", "2", "-n", "8", "--ignore-eos", "-f"])
+            .arg(file)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        let mut first = [0; 8];
+        stdout.read_exact(&mut first).unwrap();
+        let signal = format!("kill -INT {}", child.id());
+        assert!(Command::new("sh").args(["-c", &signal]).status().unwrap().success());
+        let mut rest = first.to_vec();
+        stdout.read_to_end(&mut rest).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(130));
+        let answers = jsonl(text(&rest));
+        assert!(answers.len() < 500 && answers.iter().all(|a| a["stop"] == "length"));
+        assert!(text(&output.stderr).contains("[ Prompts: "));
     }
 
     #[test]

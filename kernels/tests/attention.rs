@@ -121,7 +121,7 @@ fn check_attention(
             let mut first = 0;
             while first < views.len() {
                 let room = shape.room(views.len() / 2, pieces);
-                let plan = Plan::new(shape, &views, [views.len()], first, room, members);
+                let plan = Plan::new(shape, views, [views.len()], first, room, members);
                 let mut parts = vec![f32::NAN; plan.len()];
                 for (i, parts) in parts.chunks_mut(plan.unit_len()).enumerate() {
                     let cells = |_, head: usize| {

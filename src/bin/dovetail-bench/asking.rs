@@ -1,20 +1,20 @@
 //! Prompts and their answers: the options of all that answers prompts, and reading and answering them.
 
 use crate::guessing::Guessing;
-use crate::{Common, at_least_one};
+use crate::prompts;
+use crate::{Common, at_least_one, temperature};
 use clap::Args;
-use dovetail::{ChatTemplate, Error, Message, Result, Sampling, Session};
-use serde_json::Value;
+use dovetail::{ChatTemplate, Error, Result, Sampling, Session};
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What is asked, and how it is answered.
 #[derive(Args)]
 pub struct Asking {
     #[command(flatten)]
     pub common: Common,
-    /// Prompts in Spec-Bench's form, a JSON object a line: {"category": …, "turns": [TEXT, …]}, of which
-    /// the first turn is answered
+    /// Prompts, a JSON object a line: {"prompt": TEXT}, or in Spec-Bench's form {"category": …, "turns":
+    /// [TEXT, …]}, of which the first turn is answered
     #[arg(long, value_name = "FILE")]
     pub prompts: PathBuf,
     /// So many prompts, the first ones [default: all]
@@ -48,15 +48,15 @@ impl Asking {
     /// A session, and the prompts that fit its context.
     pub fn begin(&self) -> Result<(Session, Vec<Prompt>)> {
         self.guessing.check()?;
-        let texts = read(&self.prompts, self.limit)?;
+        let read = prompts::read(&self.prompts, self.limit)?;
         let session = self.common.session(self.ctx_size, 512)?;
         let template = ChatTemplate::from_gguf(session.model().gguf().metadata())?;
         let mut prompts = Vec::new();
-        for (i, (category, text)) in texts.into_iter().enumerate() {
-            let tokens = encode(&session, template.as_ref(), &text)?;
+        for (i, prompt) in read.iter().enumerate() {
+            let tokens = prompt.tokens(session.model().tokenizer(), template.as_ref(), None)?;
             let (number, n, room) = (i + 1, tokens.len(), session.n_ctx());
             if n < room {
-                prompts.push(Prompt { number, category, tokens });
+                prompts.push(Prompt { number, category: category(prompt).to_owned(), tokens });
             } else {
                 eprintln!(
                     "prompt {number} is left out: its {n} tokens do not fit the context of {room}"
@@ -114,41 +114,13 @@ impl Drop for Progress {
     }
 }
 
-fn temperature(text: &str) -> std::result::Result<f32, String> {
-    let value = text.parse().ok().filter(|x: &f32| x.is_finite() && *x >= 0.0);
-    value.ok_or_else(|| "give 0 or a positive number".into())
-}
-
-fn encode(session: &Session, template: Option<&ChatTemplate>, text: &str) -> Result<Vec<u32>> {
-    let tokenizer = session.model().tokenizer();
-    match template {
-        Some(template) => template.prompt(tokenizer, &[Message::new("user", text)], true),
-        None => tokenizer.encode(text, true, true),
-    }
-}
-
-/// Reads the prompts, category and text each. The categories of MT-Bench count as one, as Spec-Bench has
-/// it.
-fn read(path: &Path, limit: Option<usize>) -> Result<Vec<(String, String)>> {
+/// What a prompt counts for: the categories of MT-Bench count as one, as Spec-Bench has it.
+fn category(prompt: &prompts::Prompt) -> &str {
     const OTHERS: [&str; 5] = ["translation", "summarization", "qa", "math_reasoning", "rag"];
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| Error::Io { path: path.to_owned(), source })?;
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    let prompts = lines.take(limit.unwrap_or(usize::MAX)).map(|(i, line)| {
-        let wrong =
-            |what: &str| Error::Invalid(format!("{}, line {}: {what}", path.display(), i + 1));
-        let value: Value =
-            serde_json::from_str(line).map_err(|error| wrong(&format!("no JSON: {error}")))?;
-        let turn = value["turns"][0].as_str();
-        let text = turn.ok_or_else(|| wrong("no text in \"turns\"[0]"))?.to_owned();
-        let category = value["category"].as_str().unwrap_or("other");
-        let category =
-            if OTHERS.contains(&category) || category == "other" { category } else { "mt_bench" };
-        Ok((category.to_owned(), text))
-    });
-    let prompts = prompts.collect::<Result<Vec<_>>>()?;
-    if prompts.is_empty() {
-        return Err(Error::Invalid(format!("{}: no prompts", path.display())));
+    match prompt.line["category"].as_str() {
+        None => "other",
+        Some(category) if OTHERS.contains(&category) => category,
+        Some("other") => "other",
+        Some(_) => "mt_bench",
     }
-    Ok(prompts)
 }

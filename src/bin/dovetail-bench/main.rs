@@ -6,16 +6,19 @@
 //! ppl.rs         perplexity of a text, as llama.cpp defines it
 //! gpu.rs         what a GPU can do for a drafter
 //! spec.rs        plain and speculative decoding of the same prompts
+//! batch.rs       several prompts at once
 //! plot.rs        a picture of it
 //! trees/         what a drafter proposes at every position of answers, for trying sizes of trees on
 //! asking.rs      prompts and their answers
 //! ceilings.rs    what memory delivers and the integer units multiply
 //! ../common      argv.rs  flags as llama.cpp's users type them · guessing.rs  flags of drafters
+//!                prompts.rs  files of prompts
 //! ```
 
 #[path = "../common/argv.rs"]
 mod argv;
 mod asking;
+mod batch;
 mod ceilings;
 mod curve;
 mod gpu;
@@ -23,6 +26,8 @@ mod gpu;
 mod guessing;
 mod plot;
 mod ppl;
+#[path = "../common/prompts.rs"]
+mod prompts;
 mod spec;
 mod speed;
 mod trees;
@@ -51,6 +56,8 @@ enum Command {
     Spec(spec::Options),
     /// Trees of guesses at every position of the answers to prompts, into a file
     Trees(trees::Options),
+    /// Prompts one after another and several at once, plainly and with guesses: texts, speed
+    Batch(batch::Options),
     /// A GPU: latency of the ring, speed of products, time of a drafter's rounds
     Gpu(gpu::Options),
     /// Perplexity of a text: windows of --ctx-size tokens, the second half of each counted
@@ -115,6 +122,12 @@ fn at_least_one() -> clap::builder::RangedU64ValueParser<usize> {
     clap::builder::RangedU64ValueParser::new().range(1..)
 }
 
+/// A temperature.
+fn temperature(text: &str) -> std::result::Result<f32, String> {
+    let value = text.parse().ok().filter(|x: &f32| x.is_finite() && *x >= 0.0);
+    value.ok_or_else(|| "give 0 or a positive number".into())
+}
+
 /// Flags of several letters behind one dash, and their long names.
 const LONG: &[(&str, &str)] = &[
     ("-ctk", "--cache-type-k"),
@@ -136,6 +149,7 @@ fn main() -> ExitCode {
         Command::Curve(options) => curve::run(&options),
         Command::Spec(options) => spec::run(&options),
         Command::Trees(options) => trees::run(&options),
+        Command::Batch(options) => batch::run(&options),
         Command::Gpu(options) => gpu::run(&options),
         Command::Ppl(options) => ppl::run(&options),
     };

@@ -8,7 +8,7 @@ use crate::guessing::Guessing;
 use crate::log::Log;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser};
-use dovetail::target::{CacheType, CacheTypes};
+use dovetail::target::{CacheType, CacheTypes, MAX_SEQUENCES};
 use dovetail::{ChatTemplate, Error, Repack, Result, Sampling};
 use std::ffi::OsString;
 use std::hash::{BuildHasher, RandomState};
@@ -56,6 +56,12 @@ pub struct Args {
     /// Answer what this file says and exit
     #[arg(short, long, value_name = "FILE", conflicts_with = "prompt", help_heading = "Prompt")]
     pub file: Option<PathBuf>,
+    /// Answer the prompts of -f, so many at once, from 1 to 16; each answer is the one that it gets alone. A
+    /// prompt is a line of JSON, {"prompt": TEXT}, {"turns": [TEXT, …]} or {"messages": [{"role": …,
+    /// "content": …}, …]}, and so is an answer. -c is the context of each, -s the seed of each [-np]
+    #[arg(long, value_name = "N", value_parser = parallel, allow_negative_numbers = true)]
+    #[arg(env = "DOVETAIL_PARALLEL", conflicts_with = "prompt", help_heading = "Prompt")]
+    pub parallel: Option<usize>,
     /// What the model is told about its task [-sys]
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     #[arg(env = "DOVETAIL_SYSTEM_PROMPT", help_heading = "Prompt")]
@@ -213,6 +219,7 @@ const LONG: &[(&str, &str)] = &[
     ("-ngl", "--gpu-layers"),
     ("-ngld", "--gpu-layers-draft"),
     ("-no-cnv", "--raw"),
+    ("-np", "--parallel"),
     ("-nr", "--no-repack"),
     ("-st", "--single-turn"),
     ("-sys", "--system-prompt"),
@@ -291,6 +298,9 @@ impl Args {
         self.guessing.check()?;
         if self.spec_draft_n_min.is_some_and(|n| n > 0) {
             log.note("--draft-min has no effect: trees of any size are verified");
+        }
+        if self.parallel.is_some() && self.stats_json.is_some() {
+            log.note("--stats-json has no effect: --parallel reports on standard error");
         }
         if self.threads_batch.is_some_and(|n| n != self.threads()) {
             let n = self.threads();
@@ -429,6 +439,11 @@ fn threads(text: &str) -> Checked<usize> {
     integer(text, THREADS, "a number of threads from 1 to 1024").map(|n| n as usize)
 }
 
+fn parallel(text: &str) -> Checked<usize> {
+    let range = 1..=MAX_SEQUENCES as i64;
+    integer(text, range, "a number of sequences from 1 to 16").map(|n| n as usize)
+}
+
 fn context(text: &str) -> Checked<usize> {
     let range = 0..=i64::from(i32::MAX);
     integer(text, range, "a number of tokens, or 0 for the model's own").map(|n| n as usize)
@@ -556,6 +571,8 @@ mod tests {
             ("-t -2", "from 1 to 1024"),
             ("-tb x", "from 1 to 1024"),
             ("-c -1", "0 for the model's own"),
+            ("-np 17", "from 1 to 16"),
+            ("-np 2 -p x", "cannot be used with"),
             ("-n -2", "-1 for no limit"),
             ("-ub 0", "from 1 to 65536"),
             ("--temp -0.1", "0 or a positive number"),

@@ -2,14 +2,16 @@
 //!
 //! ```text
 //! args.rs     the flags: names, defaults, ranges
-//! open.rs     which model, loading it, the context that memory holds
+//! open.rs     which model, loading it, the context that memory holds, drafters
 //! runner.rs   a prompt to an answer on standard output, and what is reported about it
 //! stops.rs    stop strings in a stream of pieces
 //! report.rs   the printed timings, the statistics as JSON
 //! once.rs     one prompt, one answer
+//! batch.rs    the prompts of a file, several at once
 //! chat.rs     a conversation on a terminal
 //! log.rs      lines and progress on standard error · interrupt.rs  Ctrl-C
 //! ../common   argv.rs  flags as llama.cpp's users type them · guessing.rs  flags of drafters
+//!             prompts.rs  files of prompts
 //! ```
 //!
 //! The text goes to standard output and nothing else does. Exit codes: 0, 1 for a model or machine
@@ -20,6 +22,7 @@
 mod args;
 #[path = "../common/argv.rs"]
 mod argv;
+mod batch;
 mod chat;
 #[path = "../common/guessing.rs"]
 mod guessing;
@@ -27,6 +30,8 @@ mod interrupt;
 mod log;
 mod once;
 mod open;
+#[path = "../common/prompts.rs"]
+mod prompts;
 mod report;
 mod runner;
 mod stops;
@@ -88,6 +93,9 @@ fn run(args: &Args, model: Option<&Path>, log: &Log) -> Result<ExitCode> {
         return print(&devices()?);
     }
     args.check(log)?;
+    if let Some(slots) = args.parallel {
+        return batch::run(args, slots, model, log);
+    }
     let terminal = std::io::stdin().is_terminal();
     let prompt = once::prompt(args, terminal)?;
     if prompt.is_none() && args.raw {

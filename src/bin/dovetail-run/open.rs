@@ -1,16 +1,19 @@
-//! From a name, or none, to a session.
+//! From a name, or none, to a session, or to what an engine takes.
 
 use crate::args::Args;
 use crate::guessing::Guessing;
 use crate::interrupt::Interrupt;
 use crate::log::{Log, Progress};
 use crate::runner::Runner;
-use dovetail::draft::SpecType;
+use dovetail::draft::{Setup, SpecType};
 use dovetail::model::Config;
+use dovetail::spec::Speculation;
 use dovetail::target::KvCache;
-use dovetail::{ChatTemplate, Error, LoadOptions, Model, OpenOptions};
-use dovetail::{Result, Session, SessionOptions, machine};
+use dovetail::{ChatTemplate, Engine, Error, LoadOptions, Model, OpenOptions};
+use dovetail::{Result, Sampling, Session, SessionOptions, machine};
+use dovetail_kernels::cpu::Kernels;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// The file that scripts/setup fetches; `models/manifest.toml` says from where.
@@ -43,18 +46,30 @@ pub fn choose(named: Option<&Path>, log: &Log) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Loads a model and starts a session; `None` if Ctrl-C came.
+/// A model and how it is to be run.
+pub struct Loaded {
+    /// The model.
+    pub model: Arc<Model>,
+    /// The chat template, if there is one and `--raw` does not forbid it.
+    pub template: Option<ChatTemplate>,
+    /// Sizes, the context's among them.
+    pub options: SessionOptions,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+}
+
+/// Loads a model, for so many sequences at once; `None` if Ctrl-C came.
 ///
 /// # Errors
-/// When the model cannot be loaded, its chat template is broken, or memory does not suffice.
-pub fn open<'a>(
-    args: &'a Args,
+/// When the model cannot be loaded, or its chat template is broken.
+pub fn load(
+    args: &Args,
     path: &Path,
     template: Option<ChatTemplate>,
-    interrupt: &'a Interrupt,
-    log: &'a Log,
-) -> Result<Option<Runner<'a>>> {
-    let start = Instant::now();
+    sequences: usize,
+    interrupt: &Interrupt,
+    log: &Log,
+) -> Result<Option<Loaded>> {
     let mut progress = Progress::new("loading");
     interrupt.defer();
     let loaded = Model::load(
@@ -79,80 +94,123 @@ pub fn open<'a>(
     if let Some(notice) = model.packing().notice() {
         log.note(&notice);
     }
-    let packing = model.packing().to_string();
     let template = match template {
         None if !args.raw => ChatTemplate::from_gguf(model.gguf().metadata())?,
         given => given,
     };
-    let config = model.config().clone();
-    let n_ctx = context(args, &config, log);
-    let (threads, cache) = (args.threads(), args.cache());
-    let options = SessionOptions { n_ctx, threads, n_ubatch: args.n_ubatch(), cache };
-    let mut session = Session::new(model.into(), options)?;
-    speculate(&args.guessing, &mut session, log)?;
-    let load_time = start.elapsed();
+    let n_ctx = context(args, model.config(), sequences, log);
+    let (threads, n_ubatch, cache) = (args.threads(), args.n_ubatch(), args.cache());
+    let options = SessionOptions { n_ctx, threads, n_ubatch, cache };
     let sampling = args.sampling();
+    describe(&model, &options, &sampling, log)?;
+    Ok(Some(Loaded { model: model.into(), template, options, sampling }))
+}
+
+/// Says what was loaded, and how it is run.
+fn describe(model: &Model, options: &SessionOptions, sampling: &Sampling, log: &Log) -> Result<()> {
+    let (config, SessionOptions { n_ctx, threads, n_ubatch, cache }) = (model.config(), options);
     log.detail(&format!(
         "model {} ({}), {} layers, {} wide, vocabulary {}\n\
-         weights {packing}\n\
+         weights {}\n\
          context {n_ctx} tokens, {:.1} MB when full (keys {}, values {})\n\
-         {} threads, instruction set {}, passes of {}\n\
+         {threads} threads, instruction set {}, passes of {n_ubatch}\n\
          seed {}",
         config.name,
         config.arch,
         config.n_layers,
         config.n_embd,
         config.n_vocab,
-        KvCache::bytes_for(&config, n_ctx, cache) as f64 / 1e6,
+        model.packing(),
+        KvCache::bytes_for(config, *n_ctx, *cache) as f64 / 1e6,
         cache.keys.name(),
         cache.values.name(),
-        threads,
-        session.target().isa(),
-        args.n_ubatch(),
+        Kernels::choose().map_err(Error::Invalid)?.name,
         sampling.seed,
     ));
-    let path = path.to_owned();
-    Ok(Some(Runner { args, path, session, template, sampling, load_time, interrupt, log }))
+    Ok(())
 }
 
-/// Lets somebody guess for this session, if anyone is to.
+/// Loads a model and starts a session; `None` if Ctrl-C came.
 ///
 /// # Errors
-/// When the drafter that was asked for cannot be opened, or is for another model. One that nobody asked
-/// for is left alone then, and a line says so.
-fn speculate(guessing: &Guessing, session: &mut Session, log: &Log) -> Result<()> {
-    let device = guessing.device();
-    let nobody_asked = matches!(guessing.spec_type, SpecType::Auto)
-        && guessing.model_draft.is_none()
-        && !device.is_gpu();
-    let opened = guessing.open(session.setup(None)).and_then(|opened| {
-        let Some((speculation, about)) = opened else {
-            if device.is_gpu() {
-                log.note(&format!("--draft-device {device} has no effect: nobody guesses"));
-            }
-            return Ok(());
-        };
-        log.detail(&format!("drafter {about}"));
-        if let Some(why) = speculation.drafter().why_there() {
-            log.detail(&format!("no GPU is used: {why}"));
-        }
-        session.speculate(Some(speculation))?;
+/// Those of [`load`], and when memory does not suffice.
+pub fn open<'a>(
+    args: &'a Args,
+    path: &Path,
+    template: Option<ChatTemplate>,
+    interrupt: &'a Interrupt,
+    log: &'a Log,
+) -> Result<Option<Runner<'a>>> {
+    let start = Instant::now();
+    let Some(loaded) = load(args, path, template, 1, interrupt, log)? else { return Ok(None) };
+    let Loaded { model, template, options, sampling } = loaded;
+    let mut session = Session::new(model, options)?;
+    unless_nobody_asked(&args.guessing, log, || {
+        let drafter = drafter(&args.guessing, session.setup(None), log)?;
+        session.speculate(drafter)?;
         if let Some(notice) = session.take_drafter_notice() {
             log.note(&notice);
         }
         Ok(())
-    });
-    match opened {
+    })?;
+    let (path, load_time) = (path.to_owned(), start.elapsed());
+    Ok(Some(Runner { args, path, session, template, sampling, load_time, interrupt, log }))
+}
+
+/// Drafters for so many sequences of the engine, or none.
+///
+/// # Errors
+/// Those of [`unless_nobody_asked`].
+pub fn drafters(
+    guessing: &Guessing,
+    engine: &Engine,
+    sequences: usize,
+    log: &Log,
+) -> Result<Vec<Speculation>> {
+    let open = |_| drafter(guessing, engine.setup(None), log).transpose();
+    unless_nobody_asked(guessing, log, || (0..sequences).map_while(open).collect())
+}
+
+/// What `open` gives, which deals with drafters.
+///
+/// # Errors
+/// When the drafter that was asked for cannot be opened, or is for another model. One that nobody asked
+/// for is left alone then, and a line says so.
+fn unless_nobody_asked<T: Default>(
+    guessing: &Guessing,
+    log: &Log,
+    open: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    let nobody_asked = matches!(guessing.spec_type, SpecType::Auto)
+        && guessing.model_draft.is_none()
+        && !guessing.device().is_gpu();
+    match open() {
         Err(error) if nobody_asked => {
             log.note(&format!("going on without a drafter: {error}"));
-            Ok(())
+            Ok(T::default())
         }
         opened => opened,
     }
 }
 
+/// Who guesses for a sequence, if anyone is to.
+fn drafter(guessing: &Guessing, setup: Setup, log: &Log) -> Result<Option<Speculation>> {
+    let device = guessing.device();
+    let Some((speculation, about)) = guessing.open(setup)? else {
+        if device.is_gpu() {
+            log.note(&format!("--draft-device {device} has no effect: nobody guesses"));
+        }
+        return Ok(None);
+    };
+    log.detail(&format!("drafter {about}"));
+    if let Some(why) = speculation.drafter().why_there() {
+        log.detail(&format!("no GPU is used: {why}"));
+    }
+    Ok(Some(speculation))
+}
+
 /// The context that was asked for; else the model's, halved until memory holds it.
-fn context(args: &Args, config: &Config, log: &Log) -> usize {
+fn context(args: &Args, config: &Config, sequences: usize, log: &Log) -> usize {
     if args.ctx_size > config.n_ctx {
         let (asked, made) = (args.ctx_size, config.n_ctx);
         log.note(&format!(
@@ -164,7 +222,8 @@ fn context(args: &Args, config: &Config, log: &Log) -> usize {
     }
     let free = machine::available_memory().unwrap_or(u64::MAX);
     // The answer needs memory beside the cache.
-    let fits = |n: usize| KvCache::bytes_for(config, n, args.cache()) <= free / 10 * 9;
+    let bytes = |n: usize| KvCache::bytes_for(config, n, args.cache()) * sequences as u64;
+    let fits = |n: usize| bytes(n) <= free / 10 * 9;
     let mut n = config.n_ctx;
     while n / 2 >= CONTEXT_MIN && !fits(n) {
         n /= 2;

@@ -72,6 +72,46 @@ pub fn guesses(rounds: &RoundStats) -> String {
     )
 }
 
+/// Counts of many answers, and the time from the first prompt to the last token.
+#[derive(Default)]
+pub struct Total {
+    /// Passes that several sequences may have shared.
+    pub rounds: usize,
+    /// That time.
+    pub time: Duration,
+    prompts: usize,
+    prompt_n: usize,
+    predicted_n: usize,
+    guesses: Option<RoundStats>,
+}
+
+impl Total {
+    /// Adds an answer, and what became of the guesses at it.
+    pub fn add(&mut self, stats: &Stats, guesses: Option<&RoundStats>) {
+        self.prompts += 1;
+        self.prompt_n += stats.prompt_n + stats.cached_n;
+        self.predicted_n += stats.predicted_n;
+        if let Some(guesses) = guesses {
+            self.guesses.get_or_insert_default().add(guesses);
+        }
+    }
+
+    /// What became of the guesses, if somebody made any.
+    pub fn guesses(&self) -> Option<&RoundStats> {
+        self.guesses.as_ref()
+    }
+
+    /// The line after a file of prompts.
+    pub fn line(&self) -> String {
+        let Total { prompts, prompt_n, predicted_n, rounds, time, .. } = self;
+        format!(
+            "[ Prompts: {prompts} of {prompt_n} tokens | Generation: {predicted_n} tokens, {:.1} t/s, {rounds} \
+             rounds ]",
+            per_second(*predicted_n, *time)
+        )
+    }
+}
+
 /// What llama.cpp's server calls timings, under its names.
 pub fn timings(stats: &Stats, rounds: &RoundStats) -> Value {
     json!({
@@ -120,6 +160,17 @@ mod tests {
             assert!(block.contains(part), "{block}");
         }
     }
+
+    #[test]
+    fn many_answers_are_one_line() {
+        let mut total = Total { rounds: 40, time: Duration::from_secs(3), ..Total::default() };
+        total.add(&stats(), None);
+        total.add(&stats(), Some(&RoundStats { rounds: 7, ..RoundStats::default() }));
+        let line = "[ Prompts: 2 of 114 tokens | Generation: 60 tokens, 20.0 t/s, 40 rounds ]";
+        assert_eq!(total.line(), line);
+        assert_eq!(total.guesses().unwrap().rounds, 7);
+    }
+
     #[test]
     fn guesses_are_told_as_llama_cpp_tells_them() {
         let rounds = RoundStats {

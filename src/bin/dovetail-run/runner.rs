@@ -43,7 +43,8 @@ pub enum End {
 }
 
 impl End {
-    fn name(self) -> &'static str {
+    /// What reports call it.
+    pub fn name(self) -> &'static str {
         match self {
             End::Session(Stop::End(_)) => "end",
             End::Session(Stop::Length) => "length",

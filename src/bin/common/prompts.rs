@@ -1,0 +1,89 @@
+//! Files of prompts, a JSON object a line.
+//!
+//! `{"prompt": TEXT}`, `{"turns": [TEXT, …]}` as in Spec-Bench, of which the first counts, or
+//! `{"messages": [{"role": …, "content": …}, …]}`.
+
+use dovetail::text::Tokenizer;
+use dovetail::{ChatTemplate, Error, Message, Result};
+use serde_json::Value;
+use std::path::Path;
+
+/// One line.
+pub struct Prompt {
+    /// Where it stands: `FILE, line N`.
+    pub place: String,
+    /// The line.
+    pub line: Value,
+    messages: Vec<Message>,
+}
+
+impl Prompt {
+    /// What asks for an answer: rendered by the template, behind `system` if the prompt has no such message
+    /// of its own, or as it is where there is no template.
+    ///
+    /// # Errors
+    /// When the template refuses the messages, or there is none for a conversation.
+    pub fn tokens(
+        &self,
+        tokenizer: &Tokenizer,
+        template: Option<&ChatTemplate>,
+        system: Option<&str>,
+    ) -> Result<Vec<u32>> {
+        let wrong = |error: Error| Error::Invalid(format!("{}: {error}", self.place));
+        let tokens = match (template, &self.messages[..]) {
+            (Some(template), messages) => {
+                let has_one = messages.iter().any(|message| message.role == "system");
+                let system = system.filter(|_| !has_one).map(|text| Message::new("system", text));
+                let all: Vec<_> = system.into_iter().chain(messages.iter().cloned()).collect();
+                template.prompt(tokenizer, &all, true)
+            }
+            (None, [one]) => tokenizer.encode(&one.content, true, true),
+            (None, _) => {
+                let what = "a conversation takes a chat template; give one text as \"prompt\"";
+                Err(Error::Invalid(what.into()))
+            }
+        };
+        tokens.map_err(wrong)
+    }
+}
+
+/// Reads the prompts of a file, the first `limit` if that is given.
+///
+/// # Errors
+/// When the file cannot be read, a line is no prompt, or there is none.
+pub fn read(path: &Path, limit: Option<usize>) -> Result<Vec<Prompt>> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| Error::Io { path: path.to_owned(), source })?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let prompts = lines.take(limit.unwrap_or(usize::MAX)).map(|(i, line)| {
+        let place = format!("{}, line {}", path.display(), i + 1);
+        parse(line, &place).map_err(|what| Error::Invalid(format!("{place}: {what}")))
+    });
+    let prompts = prompts.collect::<Result<Vec<_>>>()?;
+    if prompts.is_empty() {
+        return Err(Error::Invalid(format!("{}: no prompts", path.display())));
+    }
+    Ok(prompts)
+}
+
+fn parse(text: &str, place: &str) -> std::result::Result<Prompt, String> {
+    let line: Value = serde_json::from_str(text).map_err(|error| format!("no JSON: {error}"))?;
+    let user = |text: &str| vec![Message::new("user", text)];
+    let messages = if let Some(text) = line["prompt"].as_str() {
+        user(text)
+    } else if let Some(text) = line["turns"][0].as_str() {
+        user(text)
+    } else if let Some(messages) = line["messages"].as_array() {
+        let message = |message: &Value| {
+            Some(Message::new(message["role"].as_str()?, message["content"].as_str()?))
+        };
+        let all = messages.iter().map(message).collect::<Option<Vec<_>>>();
+        all.ok_or("each of \"messages\" needs a \"role\" and a text as \"content\"")?
+    } else {
+        return Err("no text in \"prompt\" or \"turns\"[0], and no \"messages\"".into());
+    };
+    if messages.iter().all(|message| message.content.is_empty()) {
+        return Err("the prompt is empty; give some text".into());
+    }
+    Ok(Prompt { place: place.to_owned(), line, messages })
+}

@@ -1,0 +1,194 @@
+//! The prompts of a file, several at once; each answer is a line of JSON.
+
+use crate::args::Args;
+use crate::interrupt::{EXIT_CODE, Interrupt};
+use crate::log::Log;
+use crate::open::{self, Loaded};
+use crate::prompts::{self, Prompt};
+use crate::report::{self, Total};
+use crate::runner::{End, emit};
+use crate::stops::Stops;
+use dovetail::spec::Speculation;
+use dovetail::{ChatTemplate, Engine, Error, Request, Result, Sampling};
+use serde_json::json;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// A prompt in work.
+struct Job<'a> {
+    /// Which one, from 0 on.
+    prompt: usize,
+    text: String,
+    stops: Stops<'a>,
+    stopped: bool,
+}
+
+impl Job<'_> {
+    fn push(&mut self, piece: &str) {
+        if !self.stopped {
+            let (text, stopped) = self.stops.push(piece);
+            self.text += &text;
+            self.stopped = stopped;
+        }
+    }
+}
+
+/// Everything that answers need.
+struct Batch<'a> {
+    args: &'a Args,
+    log: &'a Log,
+    prompts: &'a [Prompt],
+    engine: Engine,
+    /// Drafters that nobody uses.
+    idle: Vec<Speculation>,
+    jobs: Vec<Option<Job<'a>>>, // (slots)
+    lines: Vec<Option<String>>, // (prompts)
+    printed: usize,
+    total: Total,
+}
+
+/// Answers all prompts of the file that `-f` names, up to `slots` at a time.
+///
+/// # Errors
+/// When there is no file, a line of it is no prompt or does not fit, before any is answered; or when an
+/// answer cannot be written.
+pub fn run(args: &Args, slots: usize, model: Option<&Path>, log: &Log) -> Result<ExitCode> {
+    let what = "--parallel answers the prompts of a file; give one with -f prompts.jsonl";
+    let file = args.file.as_deref().ok_or_else(|| Error::Invalid(what.into()))?;
+    let prompts = prompts::read(file, None)?;
+    let slots = slots.min(prompts.len());
+    let (template, interrupt) = (args.template()?, Interrupt::new()?);
+    let path = open::choose(model, log)?;
+    let Some(loaded) = open::load(args, &path, template, slots, &interrupt, log)? else {
+        return Ok(ExitCode::from(EXIT_CODE));
+    };
+    let Loaded { model, template, options, sampling } = loaded;
+    if template.is_none() && !args.raw {
+        log.note("the model has no chat template: completing the prompts as they are");
+    }
+    let engine = Engine::new(model, options, slots)?;
+    let mut requests = requests(args, &prompts, template.as_ref(), &sampling, &engine)?.into_iter();
+    let idle = open::drafters(&args.guessing, &engine, slots, log)?;
+    let mut batch = Batch {
+        args,
+        log,
+        prompts: &prompts,
+        engine,
+        idle,
+        jobs: (0..slots).map(|_| None).collect(),
+        lines: vec![None; prompts.len()],
+        printed: 0,
+        total: Total::default(),
+    };
+    let start = Instant::now();
+    interrupt.defer();
+    while !interrupt.came() && batch.step(&mut requests)? {}
+    batch.total.time = start.elapsed();
+    batch.print(true)?;
+    log.note(&batch.total.line());
+    if let Some(rounds) = batch.total.guesses() {
+        log.detail(&report::guesses(rounds));
+    }
+    Ok(if interrupt.came() { ExitCode::from(EXIT_CODE) } else { ExitCode::SUCCESS })
+}
+
+/// The requests for all prompts, which draw alike.
+fn requests(
+    args: &Args,
+    prompts: &[Prompt],
+    template: Option<&ChatTemplate>,
+    sampling: &Sampling,
+    engine: &Engine,
+) -> Result<Vec<Request>> {
+    let available = engine.n_ctx();
+    let request = |prompt: &Prompt| {
+        let system = args.system_prompt.as_deref();
+        let tokens = prompt.tokens(engine.model().tokenizer(), template, system)?;
+        if tokens.len() >= available {
+            let error = Error::Context { needed: tokens.len() + 1, available };
+            return Err(Error::Invalid(format!("{}: {error}", prompt.place)));
+        }
+        let mut request = Request::new(tokens, args.n_predict());
+        (request.sampling, request.ignore_end) = (sampling.clone(), args.ignore_eos);
+        Ok(request)
+    };
+    prompts.iter().map(request).collect()
+}
+
+impl Batch<'_> {
+    /// Fills free slots, runs one round and prints answers that are complete; whether there is more to do.
+    fn step(&mut self, requests: &mut impl ExactSizeIterator<Item = Request>) -> Result<bool> {
+        while self.engine.has_room() && requests.len() > 0 {
+            let prompt = self.prompts.len() - requests.len();
+            let mut request = requests.next().expect("there is one");
+            request.speculation = self.idle.pop();
+            let slot = self.engine.add(request)?;
+            let stops = Stops::new(&self.args.reverse_prompt);
+            let job = Job { prompt, text: String::new(), stops, stopped: false };
+            self.jobs[slot] = Some(job);
+        }
+        let jobs = &mut self.jobs;
+        self.engine.step(&mut |slot, piece| {
+            if let Some(job) = &mut jobs[slot] {
+                job.push(&piece.text);
+            }
+        })?;
+        self.total.rounds += 1;
+        for slot in 0..self.jobs.len() {
+            self.note_drafter(slot);
+            let ended = self.engine.stop(slot).is_some();
+            if let Some(job) = self.jobs[slot].take_if(|job| job.stopped || ended) {
+                self.finish(slot, job);
+            }
+        }
+        self.print(false)?;
+        Ok(requests.len() > 0 || self.jobs.iter().any(Option::is_some))
+    }
+
+    fn note_drafter(&mut self, slot: usize) {
+        if let Some(notice) = self.engine.take_drafter_notice(slot) {
+            self.log.note(&notice);
+        }
+    }
+
+    fn finish(&mut self, slot: usize, mut job: Job) {
+        let Some(answer) = self.engine.remove(slot) else { return };
+        let prompt = &self.prompts[job.prompt];
+        if let Some(error) = answer.drafter_error {
+            let place = &prompt.place;
+            self.log.note(&format!(
+                "{place}: the drafter failed, and the answer went on without it: {error}"
+            ));
+        }
+        let end = match answer.stop {
+            Some(stop) if !job.stopped => End::Session(stop),
+            _ => End::StopString,
+        };
+        if !job.stopped {
+            job.text += &job.stops.finish();
+        }
+        let n = answer.tokens.len();
+        let mut line = json!({ "text": job.text, "tokens": n, "stop": end.name() });
+        match prompt.line.get("id") {
+            Some(id) => line["id"] = id.clone(),
+            None => line["prompt_index"] = json!(job.prompt),
+        }
+        self.lines[job.prompt] = Some(line.to_string());
+        self.total.add(&answer.stats, answer.rounds.as_ref());
+        self.idle.extend(answer.speculation);
+    }
+
+    /// Prints answers in the order of their prompts, with `all` also those behind one that is missing.
+    fn print(&mut self, all: bool) -> Result<()> {
+        while let Some(line) = self.lines.get_mut(self.printed) {
+            match line.take() {
+                Some(line) => emit(&format!("{line}\n"))?,
+                None if all => {}
+                None => return Ok(()),
+            }
+            self.printed += 1;
+        }
+        Ok(())
+    }
+}
