@@ -117,9 +117,9 @@ impl Engine {
     }
 
     /// Lets a planner choose how large the trees of all sequences are, or nobody: then all are as large as their
-    /// speculation was made for.
-    pub fn plan(&mut self, planner: Option<Planner>) {
-        self.planner = planner.map(Box::new);
+    /// speculation was made for. Returns who did.
+    pub fn plan(&mut self, planner: Option<Planner>) -> Option<Planner> {
+        std::mem::replace(&mut self.planner, planner.map(Box::new)).map(|planner| *planner)
     }
 
     /// What chooses how large trees are.
@@ -129,7 +129,10 @@ impl Engine {
 
     /// Measures what a planner has to know of this engine's passes; `progress` is told the part that is done,
     /// `false` ends it.
-    pub fn calibrator<'a>(&'a mut self, progress: &'a mut dyn FnMut(f64) -> bool) -> Calibrator<'a> {
+    pub fn calibrator<'a>(
+        &'a mut self,
+        progress: &'a mut dyn FnMut(f64) -> bool,
+    ) -> Calibrator<'a> {
         Calibrator::new(&mut self.target, self.cache, progress)
     }
 

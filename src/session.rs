@@ -60,8 +60,9 @@ impl Session {
     }
 
     /// Lets a planner choose how large trees are, or nobody: then all are as large as the speculation was made for.
-    pub fn plan(&mut self, planner: Option<Planner>) {
-        self.planner = planner.map(Box::new);
+    /// Returns who did.
+    pub fn plan(&mut self, planner: Option<Planner>) -> Option<Planner> {
+        std::mem::replace(&mut self.planner, planner.map(Box::new)).map(|planner| *planner)
     }
 
     /// What chooses how large trees are.
@@ -71,7 +72,10 @@ impl Session {
 
     /// Measures what a planner has to know of this session's passes; `progress` is told the part that is done,
     /// `false` ends it.
-    pub fn calibrator<'a>(&'a mut self, progress: &'a mut dyn FnMut(f64) -> bool) -> Calibrator<'a> {
+    pub fn calibrator<'a>(
+        &'a mut self,
+        progress: &'a mut dyn FnMut(f64) -> bool,
+    ) -> Calibrator<'a> {
         let cache = self.cache;
         Calibrator::new(self.target(), cache, progress)
     }

@@ -329,7 +329,8 @@ impl Stream {
         let Some(speculation) = &mut self.speculation else { return };
         let room = self.seq.capacity() - last;
         let most = self.left.min(room - 1);
-        let proposed = speculation.propose(target, &self.sampler, &self.tokens, (most, room), planner);
+        let proposed =
+            speculation.propose(target, &self.sampler, &self.tokens, (most, room), planner);
         if let Err(error) = proposed {
             self.give_up(error);
         }
@@ -459,7 +460,6 @@ fn begin(streams: &mut [Stream], planner: &mut Option<Box<Planner>>) {
         planner.begin(batch, context / batch);
     }
 }
-
 
 /// Runs the trees of this round in one pass; returns the time that it took, for each node.
 fn verify(target: &mut Target, streams: &mut [Stream]) -> Result<Duration> {

@@ -4,17 +4,20 @@
 //! one; a drafter's over trees of one level and of three. Times are those of made-up tokens: no pass depends on
 //! which they are.
 
-use super::json::{of_draft, of_verify, to_draft, to_verify};
+use super::json::{of_confidences, of_draft, of_verify, to_confidences, to_draft, to_verify};
 use super::measure::{curve, median};
 use super::store::Store;
 use crate::draft::{Drafter, Guesser};
 use crate::error::Result;
 use crate::machine;
-use crate::model::Place;
+use crate::model::{Model, Place};
 use crate::target::{CacheTypes, KvCache, Sequence, Target};
+use crate::tree::confidence::ByTemperature;
 use crate::tree::cost::{Costs, Curve, DraftCost, Table, VerifyCost};
 use crate::tree::plan::{LARGEST, MAX_BATCH};
 use crate::tree::{Growth, MAX_NODES, Tree};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Numbers of rows that a pass is timed over; where one row takes longer than [`SLOW`], half of them.
@@ -51,6 +54,11 @@ impl<'a> Calibrator<'a> {
         Calibrator { target, types, store: Store::open(), anew: false, progress }
     }
 
+    /// The model.
+    pub fn model(&self) -> &Arc<Model> {
+        self.target.model()
+    }
+
     /// Measures what is known too.
     pub fn anew(self) -> Calibrator<'a> {
         Calibrator { anew: true, ..self }
@@ -79,7 +87,8 @@ impl<'a> Calibrator<'a> {
     pub fn verify(&mut self, batch: usize) -> Result<Option<VerifyCost>> {
         let key = self.target_key();
         let mut tables = Vec::new();
-        let mut sizes: Vec<usize> = (0..).map(|i| 1 << i).take_while(|size| *size < batch).collect();
+        let mut sizes: Vec<usize> =
+            (0..).map(|i| 1 << i).take_while(|size| *size < batch).collect();
         sizes.push(batch.min(MAX_BATCH));
         for size in sizes {
             let key = format!("{key}, {size} in a pass");
@@ -147,7 +156,8 @@ impl<'a> Calibrator<'a> {
         let all = self.passes(batch, short, &ROWS, BUDGETS[0], part[0]..part[1])?;
         let Some(all) = all else { return Ok(None) };
         tables.push(Table { batch, context: short, curve: all });
-        let room = KvCache::check_memory(self.target.model().config(), long + MAX_NODES, self.types, 1);
+        let room =
+            KvCache::check_memory(self.target.model().config(), long + MAX_NODES, self.types, 1);
         if batch == 1 && long > 2 * short && room.is_ok() {
             let few = self.passes(1, long, &FEW_ROWS, BUDGETS[1], part[1]..part[2])?;
             let Some(few) = few else { return Ok(None) };
@@ -172,12 +182,16 @@ impl<'a> Calibrator<'a> {
             sequence.pretend(context);
             sequences.push(sequence);
         }
-        let trees = |n: usize| (0..batch).map(move |i| chain(n / batch + usize::from(i < n % batch)));
+        let trees =
+            |n: usize| (0..batch).map(move |i| chain(n / batch + usize::from(i < n % batch)));
         let (target, progress) = (&mut *self.target, &mut *self.progress);
         let mut pass = |n: usize| -> Result<()> {
             let trees: Vec<Tree> = trees(n).collect();
-            let mut all: Vec<(&mut Sequence, &Tree, usize)> =
-                sequences.iter_mut().zip(&trees).map(|(sequence, tree)| (sequence, tree, 0)).collect();
+            let mut all: Vec<(&mut Sequence, &Tree, usize)> = sequences
+                .iter_mut()
+                .zip(&trees)
+                .map(|(sequence, tree)| (sequence, tree, 0))
+                .collect();
             target.verify_batch(&mut all)
         };
         pass(batch)?; // finds its memory
@@ -201,13 +215,22 @@ impl<'a> Calibrator<'a> {
     /// Times a drafter's first level and its others, by width.
     fn measure_draft(&mut self, drafter: &mut dyn Drafter) -> Result<Option<DraftCost>> {
         let n_vocab = self.target.model().config().n_vocab as u32;
-        let mut tokens: Vec<u32> = (0..CONTEXTS[0] as u32).map(|i| (i * 31 + 7) % n_vocab).collect();
+        let mut tokens: Vec<u32> =
+            (0..CONTEXTS[0] as u32).map(|i| (i * 31 + 7) % n_vocab).collect();
         let width = drafter.taps().len() * self.target.model().config().n_embd;
         let feature: Vec<f32> = (0..width).map(|i| libm::sinf(i as f32)).collect();
         let mut told = 0;
         let target = &mut *self.target;
+        let mut sequence = target.sequence(self.types)?;
+        let start = Instant::now();
+        target.verify(&mut sequence, &Tree::new(1))?;
+        let slow = start.elapsed() > SLOW;
         // Two guesses were accepted since the last tree.
         let mut timed = |depth: usize, width: usize| -> Result<f64> {
+            // A pass of the target has taken the caches.
+            if !slow {
+                target.verify(&mut sequence, &Tree::new(1))?;
+            }
             let n = tokens.len() as u32;
             tokens.extend([n % n_vocab, (n + 5) % n_vocab]);
             let last = tokens.len() - 1;
@@ -261,7 +284,8 @@ fn longer(all: &Curve, few: &Curve) -> Curve {
     let more: Vec<(usize, f64)> =
         few.measured().map(|(n, seconds)| (n, (seconds - all.seconds(n)).max(1e-9))).collect();
     let more = Curve::new(&more).expect("they ascend");
-    let measured: Vec<_> = all.measured().map(|(n, seconds)| (n, seconds + more.seconds(n))).collect();
+    let measured: Vec<_> =
+        all.measured().map(|(n, seconds)| (n, seconds + more.seconds(n))).collect();
     Curve::new(&measured).expect("they ascend")
 }
 
@@ -269,8 +293,46 @@ fn longer(all: &Curve, few: &Curve) -> Curve {
 ///
 /// # Errors
 /// When it cannot be read.
-pub fn about_drafter(kind: &str, path: Option<&std::path::Path>) -> Result<String> {
+pub fn about_drafter(kind: &str, path: Option<&Path>) -> Result<String> {
     let Some(path) = path else { return Ok(kind.to_owned()) };
     let gguf = crate::gguf::Gguf::open_with(path, crate::gguf::OpenOptions::default())?;
     Ok(format!("{kind} {:016x}", gguf.fingerprint()))
+}
+
+/// How often a drafter's guesses were right, kept from run to run.
+pub struct Counts {
+    store: Option<Store>,
+    name: String,
+    key: String,
+}
+
+impl Counts {
+    /// Of the drafter that `about` tells from others, for this model; kept in the cache directory.
+    pub fn of(about: &str, model: &Model) -> Counts {
+        let name = format!("{}-counts", model.config().name);
+        let key = format!("{about} for {}", model.fingerprint());
+        Counts { store: Store::open(), name, key }
+    }
+
+    /// What was counted; at first what the file beside the drafter's has.
+    pub fn load(&self, drafter: Option<&Path>) -> ByTemperature {
+        let kept = self.store.as_ref().and_then(|store| store.load(&self.name, &self.key));
+        let shipped = || serde_json::from_slice(&std::fs::read(prior(drafter?)).ok()?).ok();
+        let counts = kept.or_else(shipped).and_then(|value| to_confidences(&value).ok());
+        counts.unwrap_or_default()
+    }
+
+    /// Keeps them.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn save(&self, counts: &ByTemperature) -> std::io::Result<()> {
+        let data = of_confidences(counts);
+        self.store.as_ref().map_or(Ok(()), |store| store.save(&self.name, &self.key, &data))
+    }
+}
+
+/// Where a drafter's first counts lie: `NAME.counts.json` beside `NAME.gguf`.
+pub fn prior(drafter: &Path) -> PathBuf {
+    drafter.with_extension("counts.json")
 }

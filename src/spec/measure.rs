@@ -84,8 +84,9 @@ mod tests {
             parts.push(part);
             true
         };
-        let measured =
-            curve(&[1, 2, 3, 4, 8, 16], Duration::from_millis(400), &mut progress, pass).unwrap().unwrap();
+        let measured = curve(&[1, 2, 3, 4, 8, 16], Duration::from_millis(400), &mut progress, pass)
+            .unwrap()
+            .unwrap();
         let rows: Vec<usize> = measured.measured().map(|(n, _)| n).collect();
         assert_eq!(rows, [1, 2, 3], "three rows take nine times as long as one");
         assert!(measured.seconds(2) < 0.010, "the spike is no median");

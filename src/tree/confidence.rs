@@ -227,7 +227,8 @@ mod tests {
             all.set(temperature);
             all.now_mut().count(&tree, &[0], times);
         }
-        let tested = |cells: &Cells| cells.iter().flatten().map(|cell| cell.tested).sum::<f32>().round();
+        let tested =
+            |cells: &Cells| cells.iter().flatten().map(|cell| cell.tested).sum::<f32>().round();
         assert_eq!(all.counts().map(tested).collect::<Vec<_>>(), [1.0, 2.0, 0.0, 3.0, 4.0, 5.0]);
         let counts: Vec<Cells> = all.counts().copied().collect();
         let mut again = ByTemperature::of(&counts);

@@ -137,6 +137,21 @@ impl Default for Report {
     }
 }
 
+impl Report {
+    /// Adds those of other rounds.
+    pub fn add(&mut self, other: &Report) {
+        for (sum, n) in self.nodes.iter_mut().zip(other.nodes) {
+            *sum += n;
+        }
+        self.paused += other.paused;
+        self.expected_tokens += other.expected_tokens;
+        self.tokens += other.tokens;
+        self.expected_seconds += other.expected_seconds;
+        self.seconds += other.seconds;
+        self.plain_seconds += other.plain_seconds;
+    }
+}
+
 impl Planner {
     /// For these costs, and a drafter whose guesses were right so often.
     pub fn new(policy: Policy, costs: Costs, confidences: ByTemperature) -> Planner {
@@ -229,7 +244,9 @@ impl Planner {
                 let pays = !guesses.is_empty() && utility >= thresholds.depth * cost(width);
                 if pays { width } else { 0 }
             }
-            Policy::Cost => s.width_that_pays(measured, confidences.now(), depth, frontier, guesses),
+            Policy::Cost => {
+                s.width_that_pays(measured, confidences.now(), depth, frontier, guesses)
+            }
         };
         s.goes_on(width)
     }

@@ -107,7 +107,8 @@ impl Step {
     pub fn grown(&mut self, tree: &Tree, measured: &Measured) {
         if self.levels == 0 && tree.len() > 1 {
             let levels = self.growth.depth.saturating_sub(1) as f64;
-            self.spent += measured.first_seconds() + levels * measured.level_seconds(self.growth.width);
+            self.spent +=
+                measured.first_seconds() + levels * measured.level_seconds(self.growth.width);
         }
     }
 

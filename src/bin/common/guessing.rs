@@ -1,9 +1,11 @@
 //! Flags that say who guesses, and the drafter they ask for.
 
 use clap::Args;
-use dovetail::draft::{self, DraftDevice, Drafter, Placement, Setup, SpecType};
+use dovetail::draft::{self, DraftDevice, Drafter, Placement, Row, Setup, SpecType};
+use dovetail::spec::calibrate::{Calibrator, Counts, about_drafter};
 use dovetail::spec::{SpecSampling, Speculation};
-use dovetail::tree::Growth;
+use dovetail::tree::plan::LARGEST;
+use dovetail::tree::{Growth, Planner, Policy};
 use dovetail::{Error, Result};
 use std::path::PathBuf;
 
@@ -18,9 +20,11 @@ pub struct Guessing {
     /// The drafter's file [-md]
     #[arg(long, value_name = "FILE", env = "DOVETAIL_MODEL_DRAFT")]
     pub model_draft: Option<PathBuf>,
-    /// How large a tree of guesses grows: chain:K, or beam:DEPTH,WIDTH,NODES [default: the drafter's]
-    #[arg(long, value_name = "SHAPE", env = "DOVETAIL_TREE")]
-    pub tree: Option<Growth>,
+    /// How large a tree of guesses grows: cost, as large as pays on this machine, which is measured at the first
+    /// use of a model; chain:K or beam:DEPTH,WIDTH,NODES, always so large, as eagle2:60 and eagle2:16 are; cast
+    /// or cast:C1,C2,C3, by thresholds [default: cost, by rejection the drafter's]
+    #[arg(long, value_name = "POLICY", env = "DOVETAIL_TREE")]
+    pub tree: Option<Policy>,
     /// Guesses on a path at most, in place of the tree's depth; 0 for none [--draft-max, --draft]
     #[arg(long, value_name = "N", visible_aliases = ["draft-max", "draft"])]
     #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(0..=63))]
@@ -53,12 +57,77 @@ pub struct Guessing {
     pub gpu_layers_draft: Option<i64>,
 }
 
-/// A drafter, the trees that it is asked for, and a line about both.
+/// A drafter, and what was asked of it.
 pub struct Opened {
     pub drafter: Box<dyn Drafter>,
-    pub growth: Growth,
-    pub p_min: f32,
-    pub about: String,
+    /// What decides how large trees are.
+    pub policy: Policy,
+    row: &'static Row,
+    path: Option<PathBuf>,
+    /// Whether nobody asked for a policy.
+    usual: bool,
+    depth: Option<usize>,
+    p_min: Option<f32>,
+    sampling: SpecSampling,
+}
+
+impl Opened {
+    /// At work, with a planner or without.
+    pub fn speculation(self, planned: bool) -> Speculation {
+        let (growth, p_min) = self.limits(planned);
+        Speculation::new(self.drafter, growth).with_p_min(p_min).with_sampling(self.sampling)
+    }
+
+    /// The largest tree without a planner, and the least probability of a path.
+    fn limits(&self, planned: bool) -> (Growth, f32) {
+        let (growth, p_min) = match self.policy {
+            // A shape that is asked for is had.
+            Policy::Fixed(growth) => (growth, if self.usual { self.row.p_min } else { 0.0 }),
+            _ if planned => (LARGEST, 0.0),
+            _ => (self.row.growth, self.row.p_min),
+        };
+        let growth = self.depth.map_or(growth, |depth| growth.with_depth(depth));
+        (growth, self.p_min.unwrap_or(p_min))
+    }
+
+    /// What chooses how large trees are, for up to `batch` sequences, and where it is kept how often guesses are
+    /// right; what passes cost is measured first, unless that is known. None where trees have one size, if not `even
+    /// then`, or the end came before.
+    ///
+    /// # Errors
+    /// When a pass fails.
+    pub fn planner(
+        &mut self,
+        even_then: bool,
+        batch: usize,
+        mut calibrator: Calibrator,
+    ) -> Result<Option<(Planner, Counts)>> {
+        if matches!(self.policy, Policy::Fixed(_)) && !even_then {
+            return Ok(None);
+        }
+        let name = about_drafter(self.row.name, self.path.as_deref())?;
+        let counts = Counts::of(&name, calibrator.model());
+        let costs = calibrator.costs(batch, &mut *self.drafter, &name)?;
+        Ok(costs.map(|costs| {
+            let planner = Planner::new(self.policy, costs, counts.load(self.path.as_deref()));
+            let depth = self.depth.unwrap_or(LARGEST.depth);
+            let fixed = matches!(self.policy, Policy::Fixed(_));
+            (if fixed { planner } else { planner.with_depth(depth) }, counts)
+        }))
+    }
+
+    /// A line about it.
+    pub fn about(&self) -> String {
+        let from =
+            self.path.iter().map(|path| format!(" from {}", path.display())).collect::<String>();
+        let p_min = self.limits(true).1;
+        let p_min = if p_min > 0.0 { format!(", p-min {p_min}") } else { String::new() };
+        let tree = match self.policy {
+            Policy::Fixed(_) => self.limits(true).0.to_string(),
+            policy => policy.to_string(),
+        };
+        format!("{}{from} {}, tree {tree}{p_min}", self.row.name, self.drafter.place())
+    }
 }
 
 /// Layers on a GPU as llama.cpp counts them: a number, or words for as many as fit.
@@ -101,6 +170,14 @@ impl Guessing {
                  (DOVETAIL_DRAFT_DEVICE)"
             ));
         }
+        if let (Some(policy @ (Policy::Cost | Policy::Cast(_))), SpecSampling::Rejection) =
+            (self.tree, self.spec_sampling)
+        {
+            return wrong(format!(
+                "--tree {policy} (DOVETAIL_TREE) cuts trees, and guesses that are drawn may not be cut; leave it out, \
+                 or --spec-sampling rejection"
+            ));
+        }
         device.check()
     }
 
@@ -116,44 +193,37 @@ impl Guessing {
         Ok(())
     }
 
-    /// The drafter for this session at work, and a line about it.
+    /// The drafter that is opened with this, if there is one.
     ///
     /// # Errors
     /// When it cannot be opened, or is for another model.
-    pub fn open(&self, setup: Setup) -> Result<Option<(Speculation, String)>> {
-        Ok(self.open_drafter(setup)?.map(|Opened { drafter, growth, p_min, about }| {
-            let speculation = Speculation::new(drafter, growth).with_p_min(p_min);
-            (speculation.with_sampling(self.spec_sampling), about)
-        }))
-    }
-
-    /// The drafter for this session, and the trees that it is asked for.
-    ///
-    /// # Errors
-    /// When it cannot be opened, or is for another model.
-    pub fn open_drafter(&self, setup: Setup) -> Result<Option<Opened>> {
+    pub fn open(&self, setup: Setup) -> Result<Option<Opened>> {
         let chosen = draft::choose(self.spec_type, self.model_draft.as_deref(), setup.target)?;
         let Some((row, path)) = chosen.filter(|_| self.spec_draft_n_max != Some(0)) else {
             return Ok(None);
         };
         self.check_kind(row)?;
-        let mut growth = self.tree.unwrap_or(row.growth);
-        if let Some(depth) = self.spec_draft_n_max {
-            growth = growth.with_depth(depth);
-        }
-        // A shape that is asked for is had.
-        let p_min = if self.tree.is_some() { 0.0 } else { row.p_min };
-        let p_min = self.spec_draft_p_min.unwrap_or(p_min);
+        let drawn = self.spec_sampling == SpecSampling::Rejection;
+        let usual = if drawn { Policy::Fixed(row.growth) } else { Policy::Cost };
+        let policy = self.tree.unwrap_or(usual);
+        let largest = if let Policy::Fixed(growth) = policy { growth } else { LARGEST };
+        let growth = self.spec_draft_n_max.map_or(largest, |depth| largest.with_depth(depth));
         let placement = Placement {
             device: self.device(),
             vram_limit: self.vram_limit.map(|mib| mib.saturating_mul(1 << 20)),
             growth: Some(growth),
-            drawn: self.spec_sampling == SpecSampling::Rejection,
+            drawn,
         };
         let drafter = (row.open)(&Setup { path: path.as_deref(), placement, ..setup })?;
-        let place = drafter.place().to_owned();
-        let from = path.map(|path| format!(" from {}", path.display())).unwrap_or_default();
-        let about = format!("{}{from} {place}, tree {growth}, p-min {p_min}", row.name);
-        Ok(Some(Opened { drafter, growth, p_min, about }))
+        Ok(Some(Opened {
+            drafter,
+            policy,
+            row,
+            path,
+            usual: self.tree.is_none(),
+            depth: self.spec_draft_n_max,
+            p_min: self.spec_draft_p_min,
+            sampling: self.spec_sampling,
+        }))
     }
 }

@@ -1,6 +1,6 @@
 //! Several prompts at once: what one pass over the weights for all of them is worth, and that the texts stay.
 
-use crate::guessing::Guessing;
+use crate::guessing::{Guessing, Opened};
 use crate::prompts::{self, Prompt};
 use crate::{Common, Format, at_least_one, median, temperature};
 use clap::Args;
@@ -78,10 +78,18 @@ pub fn run(o: &Options) -> Result<()> {
     drop(session);
     let mut idle = Vec::new();
     let mut about = "nobody guesses".to_owned();
+    let mut opened = Vec::new();
     for _ in 0..most {
-        let Some((speculation, line)) = o.guessing.open(engine.setup(None))? else { break };
-        idle.push(speculation);
-        about = line;
+        let Some(one) = o.guessing.open(engine.setup(None))? else { break };
+        opened.push(one);
+    }
+    if let Some(first) = opened.first_mut() {
+        about = first.about();
+        let planned = first.planner(false, most, engine.calibrator(&mut |_| true))?;
+        let planner = planned.map(|(planner, _)| planner);
+        let speculation = |opened: Opened| opened.speculation(planner.is_some());
+        idle.extend(opened.into_iter().map(speculation));
+        engine.plan(planner);
     }
     let sides = if idle.is_empty() { &[false][..] } else { &[false, true] };
     let row = |parallel: usize, guesses: bool| Row {

@@ -21,6 +21,8 @@ mod asking;
 mod batch;
 mod ceilings;
 mod curve;
+#[path = "../common/explain.rs"]
+mod explain;
 mod gpu;
 #[path = "../common/guessing.rs"]
 mod guessing;

@@ -2,9 +2,13 @@
 //! accepted, and what that is worth.
 
 use crate::asking::{Asking, Progress, answer, nobody_guesses};
+use crate::explain::explain;
+use crate::guessing::Opened;
 use crate::{Format, plot};
 use clap::Args;
 use dovetail::spec::{RoundStats, SpecSampling};
+use dovetail::tree::plan::Report;
+use dovetail::tree::{Planner, Policy};
 use dovetail::{Error, Result, Session};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -15,6 +19,12 @@ use std::time::Duration;
 pub struct Options {
     #[command(flatten)]
     asking: Asking,
+    /// Another --tree to answer the prompts with, in turns with the others; may be given several times
+    #[arg(long, value_name = "POLICY")]
+    against: Vec<Policy>,
+    /// Say what was measured, which sizes were chosen and what came of it
+    #[arg(long)]
+    explain: bool,
     /// Draw speeds and acceptance into this SVG file
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
@@ -24,9 +34,9 @@ pub struct Options {
 #[derive(Default)]
 struct Row {
     prompts: usize,
-    /// Tokens and time, plain and with guesses.
-    tokens: [usize; 2],
-    times: [Duration; 2],
+    /// Tokens and time: plain, with guesses, and with each other policy.
+    tokens: Vec<usize>,
+    times: Vec<Duration>,
     rounds: RoundStats,
     /// Sum over the prompts of tokens a round.
     lengths: f64,
@@ -35,7 +45,9 @@ struct Row {
 impl Row {
     fn add(&mut self, other: &Row) {
         self.prompts += other.prompts;
-        for side in 0..2 {
+        self.tokens.resize(other.tokens.len(), 0);
+        self.times.resize(other.times.len(), Duration::ZERO);
+        for side in 0..other.tokens.len() {
             self.tokens[side] += other.tokens[side];
             self.times[side] += other.times[side];
         }
@@ -48,12 +60,16 @@ impl Row {
     }
 
     fn speeds(&self) -> [f64; 2] {
-        std::array::from_fn(|side| self.tokens[side] as f64 / self.times[side].as_secs_f64())
+        [0, 1].map(|side| self.speed(side))
     }
 
-    fn speedup(&self) -> f64 {
-        let [plain, spec] = self.speeds();
-        spec / plain
+    fn speed(&self, side: usize) -> f64 {
+        self.tokens[side] as f64 / self.times[side].as_secs_f64()
+    }
+
+    /// Against plain decoding.
+    fn speedup(&self, side: usize) -> f64 {
+        self.speed(side) / self.speed(0)
     }
 
     fn json(&self) -> Value {
@@ -74,7 +90,8 @@ impl Row {
             "rest_seconds": self.rest().as_secs_f64(),
             "plain_tokens_per_second": plain,
             "spec_tokens_per_second": spec,
-            "speedup": self.speedup(),
+            "speedup": self.speedup(1),
+            "speedup_against": (2..self.tokens.len()).map(|side| self.speedup(side)).collect::<Vec<_>>(),
         })
     }
 
@@ -83,19 +100,40 @@ impl Row {
     }
 }
 
+/// One way to answer.
+struct Side {
+    name: String,
+    /// What chooses how large trees are.
+    planner: Option<Planner>,
+    report: Report,
+}
+
 /// Answers every prompt twice, plainly and with guesses, in turns.
 pub fn run(o: &Options) -> Result<()> {
     let (mut session, prompts) = o.asking.begin()?;
     let (sampling, n) = (o.asking.sampling(), o.asking.n_predict);
-    let open = |session: &Session| {
-        let opened = o.asking.guessing.open(session.setup(None))?;
-        let (mut speculation, about) = opened.ok_or_else(nobody_guesses)?;
-        if let Some(notice) = speculation.take_notice() {
-            eprintln!("{notice}");
-        }
-        Ok::<_, Error>((speculation, about))
+    let open = |session: &Session| -> Result<Opened> {
+        o.asking.guessing.open(session.setup(None))?.ok_or_else(nobody_guesses)
     };
-    let (speculation, about) = open(&session)?;
+    let mut opened = open(&session)?;
+    let about = opened.about();
+    let mut sides = vec![Side { name: "plain".into(), planner: None, report: Report::default() }];
+    for policy in [opened.policy].into_iter().chain(o.against.iter().copied()) {
+        opened.policy = policy;
+        // Fixed trees are left to the drafter, but where policies are compared: then all are planned alike.
+        let planned = opened.planner(
+            o.explain || !o.against.is_empty(),
+            1,
+            session.calibrator(&mut |_| true),
+        )?;
+        let planner = planned.map(|(planner, _)| planner);
+        sides.push(Side { name: policy.to_string(), planner, report: Report::default() });
+    }
+    let planned = sides[1].planner.is_some();
+    let mut speculation = opened.speculation(planned);
+    if let Some(notice) = speculation.take_notice() {
+        eprintln!("{notice}");
+    }
     let mut idle = Some(speculation);
     let mut categories: Vec<(String, Row)> = Vec::new();
     let mut different = Vec::new();
@@ -103,30 +141,39 @@ pub fn run(o: &Options) -> Result<()> {
     for (i, prompt) in prompts.iter().enumerate() {
         progress.show(i);
         let mut row = Row { prompts: 1, ..Row::default() };
-        let mut texts: [Vec<u32>; 2] = Default::default();
+        row.times.resize(sides.len(), Duration::ZERO);
+        row.tokens.resize(sides.len(), 0);
+        let mut texts = vec![Vec::new(); sides.len()];
         // Who is first changes from prompt to prompt: the machine's speed may drift.
-        for turn in 0..2 {
-            let speculate = (turn + i) % 2 == 1;
-            session.speculate(if speculate { idle.take() } else { None })?;
-            texts[usize::from(speculate)] = answer(&mut session, &prompt.tokens, &sampling, n)?;
-            let side = usize::from(speculate);
+        for turn in 0..sides.len() {
+            let side = (turn + i) % sides.len();
+            session.speculate(if side > 0 { idle.take() } else { None })?;
+            session.plan(sides[side].planner.take());
+            texts[side] = answer(&mut session, &prompt.tokens, &sampling, n)?;
             row.times[side] = session.stats().predicted_time;
             row.tokens[side] = session.stats().predicted_n;
-            if speculate {
+            if let Some(planner) = session.planner() {
+                sides[side].report.add(planner.report());
+            }
+            if side == 1 {
                 row.rounds = session.rounds().cloned().unwrap_or_default();
                 row.lengths = row.rounds.mean_acceptance_length();
+            }
+            if side > 0 {
                 if let Some(notice) = session.take_drafter_notice() {
                     eprintln!("prompt {}: {notice}", prompt.number);
                 }
                 if let Some(error) = session.take_drafter_error() {
                     eprintln!("prompt {}: the drafter failed: {error}", prompt.number);
-                    idle = Some(open(&session)?.0);
+                    idle = Some(open(&session)?.speculation(planned));
                 } else {
                     idle = session.speculate(None)?;
                 }
             }
+            sides[side].planner = session.plan(None);
         }
-        if o.asking.guessing.spec_sampling == SpecSampling::Matching && texts[0] != texts[1] {
+        let same = texts.iter().all(|text| *text == texts[0]);
+        if o.asking.guessing.spec_sampling == SpecSampling::Matching && !same {
             different.push(prompt.number);
         }
         if row.tokens.contains(&0) {
@@ -143,6 +190,12 @@ pub fn run(o: &Options) -> Result<()> {
     }
     categories.sort_by(|a, b| a.0.cmp(&b.0));
     print(o, &about, &categories, &different);
+    if !o.against.is_empty() && o.asking.common.output == Format::Md {
+        compare(&sides, &categories);
+    }
+    if let Some(planner) = sides[1].planner.as_ref().filter(|_| o.explain) {
+        eprintln!("\n{}", explain(planner, &sides[1].report));
+    }
     if let Some(path) = &o.plot {
         std::fs::write(path, picture(&about, &categories))
             .map_err(|source| Error::Io { path: path.clone(), source })?;
@@ -153,6 +206,19 @@ pub fn run(o: &Options) -> Result<()> {
             "the texts of {} prompts differ, that of prompt {prompt} first: this is a fault of ours",
             different.len()
         ))),
+    }
+}
+
+/// Prints how fast each policy was against plain decoding.
+fn compare(sides: &[Side], categories: &[(String, Row)]) {
+    let names: Vec<&str> = categories.iter().map(|(name, _)| &name[..]).collect();
+    println!("\n| times plain decoding | {} | mean |", names.join(" | "));
+    println!("| --- |{}", " --: |".repeat(names.len() + 1));
+    for (i, side) in sides.iter().enumerate().skip(1) {
+        let all: Vec<f64> = categories.iter().map(|(_, row)| row.speedup(i)).collect();
+        let mean = all.iter().sum::<f64>() / all.len() as f64;
+        let all: Vec<String> = all.iter().map(|x| format!("{x:.3}")).collect();
+        println!("| {} | {} | **{mean:.3}** |", side.name, all.join(" | "));
     }
 }
 
@@ -181,7 +247,7 @@ fn print(o: &Options, drafter: &str, categories: &[(String, Row)], different: &[
     let mean = |of: fn(&Row) -> f64| categories.iter().map(|(_, row)| of(row)).sum::<f64>() / n;
     let length = mean(Row::mean_acceptance_length);
     let [plain, spec] = [mean(|row| row.speeds()[0]), mean(|row| row.speeds()[1])];
-    let speedup = mean(Row::speedup);
+    let speedup = mean(|row| row.speedup(1));
     if o.asking.common.output == Format::Json {
         let rows: serde_json::Map<_, _> =
             categories.iter().map(|(name, row)| (name.clone(), row.json())).collect();
@@ -234,7 +300,7 @@ fn print(o: &Options, drafter: &str, categories: &[(String, Row)], different: &[
             depths.collect::<Vec<_>>().join(" "),
             r.second_choices,
             parts.join(" / "),
-            row.speedup(),
+            row.speedup(1),
         );
     }
     println!(

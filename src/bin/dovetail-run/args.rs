@@ -184,6 +184,10 @@ pub struct Args {
 
     #[command(flatten)]
     pub guessing: Guessing,
+    /// After each answer say what passes cost here, how large trees were chosen and why, what came of it, and
+    /// whether guessing is worth it
+    #[arg(long, env = "DOVETAIL_EXPLAIN", help_heading = "Speculation")]
+    pub explain: bool,
     /// Accepted for llama.cpp's sake: the model runs on the CPU [-ngl]
     #[arg(long, visible_alias = "n-gpu-layers", value_name = "N", allow_negative_numbers = true)]
     #[arg(help_heading = "Devices")]

@@ -67,9 +67,9 @@ pub fn run(args: &Args, slots: usize, model: Option<&Path>, log: &Log) -> Result
     if template.is_none() && !args.raw {
         log.note("the model has no chat template: completing the prompts as they are");
     }
-    let engine = Engine::new(model, options, slots)?;
+    let mut engine = Engine::new(model, options, slots)?;
     let mut requests = requests(args, &prompts, template.as_ref(), &sampling, &engine)?.into_iter();
-    let idle = open::drafters(&args.guessing, &engine, slots, log)?;
+    let (idle, counts) = open::drafters(args, &mut engine, slots, log)?;
     let mut batch = Batch {
         args,
         log,
@@ -87,6 +87,9 @@ pub fn run(args: &Args, slots: usize, model: Option<&Path>, log: &Log) -> Result
     batch.total.time = start.elapsed();
     batch.print(true)?;
     log.note(&batch.total.line());
+    if let Some(planner) = batch.engine.planner() {
+        report::learned(args.explain, planner, counts.as_ref(), log);
+    }
     if let Some(rounds) = batch.total.guesses() {
         log.detail(&report::guesses(rounds));
     }

@@ -24,6 +24,8 @@ mod args;
 mod argv;
 mod batch;
 mod chat;
+#[path = "../common/explain.rs"]
+mod explain;
 #[path = "../common/guessing.rs"]
 mod guessing;
 mod interrupt;

@@ -1,13 +1,14 @@
 //! From a name, or none, to a session, or to what an engine takes.
 
 use crate::args::Args;
-use crate::guessing::Guessing;
+use crate::guessing::{Guessing, Opened};
 use crate::interrupt::Interrupt;
 use crate::log::{Log, Progress};
 use crate::runner::Runner;
 use dovetail::draft::{Setup, SpecType};
 use dovetail::model::Config;
 use dovetail::spec::Speculation;
+use dovetail::spec::calibrate::Counts;
 use dovetail::target::KvCache;
 use dovetail::{ChatTemplate, Engine, Error, LoadOptions, Model, OpenOptions};
 use dovetail::{Result, Sampling, Session, SessionOptions, machine};
@@ -145,30 +146,59 @@ pub fn open<'a>(
     let Some(loaded) = load(args, path, template, 1, interrupt, log)? else { return Ok(None) };
     let Loaded { model, template, options, sampling } = loaded;
     let mut session = Session::new(model, options)?;
-    unless_nobody_asked(&args.guessing, log, || {
-        let drafter = drafter(&args.guessing, session.setup(None), log)?;
-        session.speculate(drafter)?;
+    let counts = unless_nobody_asked(&args.guessing, log, || {
+        let Some(mut opened) = drafter(&args.guessing, session.setup(None), log)? else {
+            return Ok(None);
+        };
+        let mut progress = measuring();
+        let planned = opened.planner(args.explain, 1, session.calibrator(&mut progress))?;
+        drop(progress);
+        session.speculate(Some(opened.speculation(planned.is_some())))?;
+        let (planner, counts) = planned.unzip();
+        session.plan(planner);
         if let Some(notice) = session.take_drafter_notice() {
             log.note(&notice);
         }
-        Ok(())
+        Ok(counts)
     })?;
     let (path, load_time) = (path.to_owned(), start.elapsed());
-    Ok(Some(Runner { args, path, session, template, sampling, load_time, interrupt, log }))
+    Ok(Some(Runner { args, path, session, counts, template, sampling, load_time, interrupt, log }))
 }
 
-/// Drafters for so many sequences of the engine, or none.
+/// Drafters for so many sequences of the engine, or none, and where it is kept how often they are right.
 ///
 /// # Errors
 /// Those of [`unless_nobody_asked`].
 pub fn drafters(
-    guessing: &Guessing,
-    engine: &Engine,
+    args: &Args,
+    engine: &mut Engine,
     sequences: usize,
     log: &Log,
-) -> Result<Vec<Speculation>> {
-    let open = |_| drafter(guessing, engine.setup(None), log).transpose();
-    unless_nobody_asked(guessing, log, || (0..sequences).map_while(open).collect())
+) -> Result<(Vec<Speculation>, Option<Counts>)> {
+    unless_nobody_asked(&args.guessing, log, || {
+        let mut opened = Vec::new();
+        for _ in 0..sequences {
+            let Some(one) = drafter(&args.guessing, engine.setup(None), log)? else { break };
+            opened.push(one);
+        }
+        let Some(first) = opened.first_mut() else { return Ok(Default::default()) };
+        let mut progress = measuring();
+        let planned = first.planner(args.explain, sequences, engine.calibrator(&mut progress))?;
+        let (planner, counts) = planned.unzip();
+        let speculation = |opened: Opened| opened.speculation(planner.is_some());
+        let drafters = opened.into_iter().map(speculation).collect();
+        engine.plan(planner);
+        Ok((drafters, counts))
+    })
+}
+
+/// Shows how far it is with measuring what passes cost. Ctrl-C ends the program meanwhile.
+fn measuring() -> impl FnMut(f64) -> bool {
+    let mut progress = Progress::new("measuring this machine, once");
+    move |part| {
+        progress.update((part * 100.0) as u64, 100);
+        true
+    }
 }
 
 /// What `open` gives, which deals with drafters.
@@ -194,19 +224,19 @@ fn unless_nobody_asked<T: Default>(
 }
 
 /// Who guesses for a sequence, if anyone is to.
-fn drafter(guessing: &Guessing, setup: Setup, log: &Log) -> Result<Option<Speculation>> {
+fn drafter(guessing: &Guessing, setup: Setup, log: &Log) -> Result<Option<Opened>> {
     let device = guessing.device();
-    let Some((speculation, about)) = guessing.open(setup)? else {
+    let Some(opened) = guessing.open(setup)? else {
         if device.is_gpu() {
             log.note(&format!("--draft-device {device} has no effect: nobody guesses"));
         }
         return Ok(None);
     };
-    log.detail(&format!("drafter {about}"));
-    if let Some(why) = speculation.drafter().why_there() {
+    log.detail(&format!("drafter {}", opened.about()));
+    if let Some(why) = opened.drafter.why_there() {
         log.detail(&format!("no GPU is used: {why}"));
     }
-    Ok(Some(speculation))
+    Ok(Some(opened))
 }
 
 /// The context that was asked for; else the model's, halved until memory holds it.

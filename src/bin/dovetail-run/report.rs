@@ -1,7 +1,11 @@
 //! Counts and times, as people and as programs read them.
 
+use crate::explain;
+use crate::log::Log;
 use dovetail::Stats;
 use dovetail::spec::RoundStats;
+use dovetail::spec::calibrate::Counts;
+use dovetail::tree::Planner;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -109,6 +113,16 @@ impl Total {
              rounds ]",
             per_second(*predicted_n, *time)
         )
+    }
+}
+
+/// Keeps what the planner has learned, and explains it.
+pub fn learned(explain: bool, planner: &Planner, counts: Option<&Counts>, log: &Log) {
+    if let Some(Err(error)) = counts.map(|counts| counts.save(planner.confidences())) {
+        log.detail(&format!("how often guesses were right is not kept: {error}"));
+    }
+    if explain {
+        log.note(&explain::explain(planner, planner.report()));
     }
 }
 

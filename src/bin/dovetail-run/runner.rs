@@ -5,6 +5,7 @@ use crate::interrupt::Interrupt;
 use crate::log::{Log, Progress};
 use crate::stops::Stops;
 use crate::{STDOUT, report};
+use dovetail::spec::calibrate::Counts;
 use dovetail::{ChatTemplate, Error, Message, Result, Sampling, Session, Stop};
 use serde_json::json;
 use std::io::{IsTerminal, Write};
@@ -19,6 +20,8 @@ pub struct Runner<'a> {
     pub path: PathBuf,
     /// The sequence.
     pub session: Session,
+    /// Where it is kept how often guesses are right.
+    pub counts: Option<Counts>,
     /// The chat template, if there is one and `--raw` does not forbid it.
     pub template: Option<ChatTemplate>,
     /// How tokens are chosen.
@@ -146,6 +149,9 @@ impl Runner<'_> {
         if let Some(error) = self.session.take_drafter_error() {
             self.log
                 .note(&format!("the drafter failed, and the answer went on without it: {error}"));
+        }
+        if let Some(planner) = self.session.planner() {
+            report::learned(self.args.explain, planner, self.counts.as_ref(), self.log);
         }
         let stats = self.session.stats().clone();
         let rounds = self.session.rounds().cloned();

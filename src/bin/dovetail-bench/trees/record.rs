@@ -19,10 +19,9 @@
 //! whole path, by the drafter. A node of depth `d` is right if its path is `tokens[i + 1..i + 1 + d]`.
 
 use crate::asking::{Asking, Progress, Prompt, answer, nobody_guesses};
-use crate::guessing::{Guessing, Opened};
 use dovetail::draft::{Drafter, Guesser};
 use dovetail::spec::{SpecSampling, Speculation};
-use dovetail::tree::{Growth, Tree};
+use dovetail::tree::{Growth, Policy, Tree};
 use dovetail::{Error, Result, Sampling, Session, Stop};
 use dovetail_kernels::cpu::Team;
 use serde_json::{Value, json};
@@ -45,17 +44,16 @@ pub fn run(asking: &Asking, path: &Path) -> Result<()> {
         return Err(Error::Invalid(what.into()));
     }
     let (mut session, prompts) = asking.begin()?;
-    let guessing =
-        Guessing { tree: asking.guessing.tree.or(Some(GROWTH)), ..asking.guessing.clone() };
-    let opened = guessing.open_drafter(session.setup(None))?.ok_or_else(nobody_guesses)?;
+    let opened = asking.guessing.open(session.setup(None))?.ok_or_else(nobody_guesses)?;
+    let growth = if let Policy::Fixed(growth) = opened.policy { growth } else { GROWTH };
     let header = json!({
         "version": 1,
-        "drafter": opened.about,
+        "drafter": opened.about(),
         "model": asking.common.model.display().to_string(),
         "temperature": decimals(asking.temp),
         "seed": asking.seed,
     });
-    let (recorder, grown) = Recorder::new(opened);
+    let (recorder, grown) = Recorder::new(opened.drafter, growth);
     session.speculate(Some(Speculation::new(Box::new(recorder), ASKED)))?;
     let failed = |source| Error::Io { path: path.to_owned(), source };
     let mut file = BufWriter::new(File::create(path).map_err(failed)?);
@@ -119,10 +117,9 @@ struct Recorder {
 
 impl Recorder {
     /// And where its trees arrive.
-    fn new(opened: Opened) -> (Recorder, Receiver<Tree>) {
+    fn new(drafter: Box<dyn Drafter>, growth: Growth) -> (Recorder, Receiver<Tree>) {
         let (grown, arrive) = channel();
-        let guesser = Guesser::new(opened.growth).with_p_min(opened.p_min);
-        (Recorder { drafter: opened.drafter, guesser, grown }, arrive)
+        (Recorder { drafter, guesser: Guesser::new(growth), grown }, arrive)
     }
 }
 
@@ -180,9 +177,7 @@ mod tests {
 
     #[test]
     fn trees_are_kept_and_not_handed_out() {
-        let about = String::new();
-        let opened = Opened { drafter: Box::new(Counting), growth: GROWTH, p_min: 0.0, about };
-        let (mut recorder, grown) = Recorder::new(opened);
+        let (mut recorder, grown) = Recorder::new(Box::new(Counting), GROWTH);
         let (mut team, mut asked) = (Team::new(1), Guesser::new(ASKED));
         for sequence in [&[3, 7][..], &[3, 7, 8]] {
             let mut tree = Tree::new(sequence[sequence.len() - 1]);
