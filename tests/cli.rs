@@ -327,6 +327,44 @@ fn the_benchmark_compares_texts_of_several_at_once() {
     let rounds = |i: usize| rows[i]["rounds"].as_u64().unwrap();
     assert!(rounds(3) < rounds(2) && rounds(2) < rounds(0), "{json}");
     assert!(rows.iter().all(|row| row["tokens_per_second"].as_f64().unwrap() > 0.0), "{json}");
+
+/// Rounds replayed from recorded trees are the rounds that `spec` counts.
+#[test]
+fn recorded_trees_stand_where_the_drafter_grew_them() {
+    const N: usize = 24;
+    let Some(model) = model() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let [prompts, record] = ["prompts.jsonl", "trees.jsonl"].map(|name| folder.path().join(name));
+    std::fs::write(&prompts, r#"{"category": "qa", "turns": ["Count to twenty."]}"#).unwrap();
+    let bench = |name: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dovetail-bench"));
+        command.arg(name).arg("-m").arg(&model).arg("--prompts").arg(&prompts);
+        command.args(["-md", DRAFTER, "--draft-device", "cpu", "-n", &N.to_string()]);
+        command.args(["--tree", "chain:4", "-o", "json"]);
+        command
+    };
+    answer(bench("trees").arg("--record").arg(&record));
+    let record = std::fs::read_to_string(&record).unwrap();
+    let lines: Vec<serde_json::Value> =
+        record.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let [header, line] = &lines[..] else { panic!("{record}") };
+    assert_eq!((&header["version"], &line["category"]), (&1.into(), &"qa".into()));
+    let (tokens, trees) = (line["tokens"].as_array().unwrap(), line["trees"].as_array().unwrap());
+    assert_eq!((tokens.len(), trees.len()), (N, N - 1));
+    let (mut rounds, mut accepted, mut at) = (0, 0, 0);
+    while at + 1 < N {
+        let guesses = trees[at]["tokens"].as_array().unwrap();
+        let right = guesses.iter().zip(&tokens[at + 1..]).take_while(|(a, b)| a == b).count();
+        // The last token of a round is no guess.
+        let right = right.min(N - 2 - at);
+        (rounds, accepted, at) = (rounds + 1, accepted + right, at + right + 1);
+    }
+    let spec: serde_json::Value = serde_json::from_str(&answer(&mut bench("spec"))).unwrap();
+    assert_eq!(
+        (&spec["all"]["rounds"], &spec["all"]["accepted"]),
+        (&rounds.into(), &accepted.into())
+    );
+    assert!(accepted > 0);
 }
 
 #[test]

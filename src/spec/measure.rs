@@ -1,7 +1,8 @@
 //! Measures what passes cost.
 //!
 //! All sizes are run in turn, over and over, and each counts with its median: a machine that is slow for a
-//! moment is slow for one of the rounds, not for one size.
+//! moment is slow for one of the rounds, not for one size. Where passes are short, each is timed beside one over the
+//! fewest rows, and its median is that of the ratio.
 
 use crate::error::Result;
 use crate::tree::cost::Curve;
@@ -11,6 +12,9 @@ use std::time::{Duration, Instant};
 /// Rounds of measurement, if time suffices; and those there must be.
 const MOST_ROUNDS: usize = 9;
 const LEAST_ROUNDS: usize = 2;
+
+/// Passes over the fewest rows of less than these seconds are timed beside each other one.
+const SHORT: f64 = 0.02;
 
 /// Times passes over these numbers of rows, in ascending order, for about so long. Numbers are left out whose pass
 /// takes longer than as many of the first ones as a round can yield tokens: none of them can pay. `progress` is told
@@ -24,33 +28,47 @@ pub(super) fn curve(
     progress: &mut dyn FnMut(f64) -> bool,
     mut pass: impl FnMut(usize) -> Result<()>,
 ) -> Result<Option<Curve>> {
+    let mut timed = |n: usize| -> Result<f64> {
+        let start = Instant::now();
+        pass(n)?;
+        Ok(start.elapsed().as_secs_f64())
+    };
     let start = Instant::now();
-    let mut times: Vec<(usize, Vec<f64>)> = rows.iter().map(|n| (*n, Vec::new())).collect();
+    let longest = (LARGEST.depth + 1) as f64;
+    let mut fewest = Vec::new();
+    let mut ratios: Vec<(usize, Vec<f64>)> = rows[1..].iter().map(|n| (*n, Vec::new())).collect();
     for round in 0..MOST_ROUNDS {
-        let mut worth = 0;
-        let longest = (LARGEST.depth + 1) as f64;
-        for i in 0..times.len() {
+        let mut beside = timed(rows[0])?;
+        fewest.push(beside);
+        let (mut worth, sizes) = (0, ratios.len() as f64);
+        for (n, ratios) in &mut ratios {
             let spent = start.elapsed().as_secs_f64() / budget.as_secs_f64();
-            let done = (round as f64 + i as f64 / times.len() as f64) / MOST_ROUNDS as f64;
+            let done = (round as f64 + worth as f64 / sizes) / MOST_ROUNDS as f64;
             if !progress(spent.max(done).min(1.0)) {
                 return Ok(None);
             }
-            let before = Instant::now();
-            pass(times[i].0)?;
-            times[i].1.push(before.elapsed().as_secs_f64());
+            let seconds = timed(*n)?;
+            let before = beside;
+            if before < SHORT {
+                beside = timed(rows[0])?;
+                fewest.push(beside);
+            }
+            ratios.push(2.0 * seconds / (before + beside));
             worth += 1;
-            if round == 0 && times[i].1[0] > longest * times[0].1[0] {
+            if round == 0 && ratios[0] > longest {
                 break;
             }
         }
-        times.truncate(worth);
+        ratios.truncate(worth);
         let rounds = (round + 1) as u32;
         if rounds as usize >= LEAST_ROUNDS && start.elapsed() * (rounds + 1) / rounds > budget {
             break;
         }
     }
-    let medians = times.iter_mut().map(|(n, times)| (*n, median(times)));
-    Ok(Some(Curve::new(&medians.collect::<Vec<_>>()).expect("times are positive")))
+    let one = median(&mut fewest);
+    let others = ratios.iter_mut().map(|(n, ratios)| (*n, one * median(ratios)));
+    let measured: Vec<_> = [(rows[0], one)].into_iter().chain(others).collect();
+    Ok(Some(Curve::new(&measured).expect("times are positive")))
 }
 
 /// The middle one.
@@ -64,19 +82,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn medians_are_taken_and_what_cannot_pay_is_left_out() {
-        let mut calls = 0;
+    fn slow_moments_do_not_count_and_what_cannot_pay_is_left_out() {
+        let calls = std::cell::Cell::new(0);
         let pass = |n: usize| {
-            calls += 1;
-            // One slow pass in each but the last round, and a step at 3 rows.
-            let ms = if calls == 6 {
-                20
-            } else if n >= 3 {
-                3 * n as u64
-            } else {
-                1
-            };
-            std::thread::sleep(Duration::from_millis(ms));
+            calls.set(calls.get() + 1);
+            // Slow at first, and a step at 3 rows.
+            let slow = if calls.get() < 6 { 4 } else { 1 };
+            let ms = if n >= 3 { 3 * n as u64 } else { 1 };
+            std::thread::sleep(Duration::from_millis(slow * ms));
             Ok(())
         };
         let mut parts = Vec::new();
@@ -84,12 +97,11 @@ mod tests {
             parts.push(part);
             true
         };
-        let measured = curve(&[1, 2, 3, 4, 8, 16], Duration::from_millis(400), &mut progress, pass)
-            .unwrap()
-            .unwrap();
+        let budget = Duration::from_millis(400);
+        let measured = curve(&[1, 2, 3, 4, 8, 16], budget, &mut progress, pass).unwrap().unwrap();
         let rows: Vec<usize> = measured.measured().map(|(n, _)| n).collect();
         assert_eq!(rows, [1, 2, 3], "three rows take nine times as long as one");
-        assert!(measured.seconds(2) < 0.010, "the spike is no median");
+        assert!(measured.seconds(1) < 0.004 && measured.seconds(2) < 0.004);
         assert!(parts.windows(2).all(|pair| pair[0] <= pair[1]) && parts.iter().all(|p| *p <= 1.0));
     }
 
@@ -100,13 +112,13 @@ mod tests {
             passes += 1;
             Ok(())
         });
-        assert_eq!((measured.unwrap().unwrap().measured().count(), passes), (2, 2 * LEAST_ROUNDS));
+        assert_eq!((measured.unwrap().unwrap().measured().count(), passes), (2, 3 * LEAST_ROUNDS));
         let mut calls = 0;
         let mut stop = |_| {
             calls += 1;
             calls < 3
         };
-        assert_eq!(curve(&[1, 2], Duration::MAX, &mut stop, |_| Ok(())).unwrap(), None);
+        assert_eq!(curve(&[1, 2, 3], Duration::MAX, &mut stop, |_| Ok(())).unwrap(), None);
         let fail = |_| Err(crate::Error::Invalid("no".into()));
         curve(&[1, 2], Duration::ZERO, &mut |_| true, fail).unwrap_err();
     }

@@ -144,21 +144,36 @@ impl DraftCost {
 /// single spike moves little.
 #[derive(Clone, Debug)]
 pub struct Correction {
-    now: f64,          // logarithm, of all entries
-    entries: Vec<f32>, // logarithms, by rows
+    now: f64,            // logarithm, of all entries
+    entries: Vec<Entry>, // by rows
     last: Option<(usize, f64)>,
+}
+
+/// What one number of rows has learned.
+#[derive(Clone, Copy, Debug, Default)]
+struct Entry {
+    off: f32, // logarithm
+    times: f32,
+}
+
+impl Entry {
+    /// Moves by a part of `step`: the first observations count for more than later ones.
+    fn learn(&mut self, step: f64) {
+        self.times += 1.0;
+        self.off += (step * SLOWLY.max(0.5 / f64::from(1.0 + self.times))) as f32;
+    }
 }
 
 /// Most that one observation counts for, as a logarithm.
 const MOST: f64 = 0.3;
-/// Parts of an observation that what all have in common and an entry take over.
+/// Parts of an observation that what all have in common takes over, and at least an entry.
 const QUICKLY: f64 = 0.1;
 const SLOWLY: f64 = 0.02;
 
 impl Correction {
     /// None yet; for passes of up to `rows` rows.
     pub fn new(rows: usize) -> Correction {
-        Correction { now: 0.0, entries: vec![0.0; rows + 1], last: None }
+        Correction { now: 0.0, entries: vec![Entry::default(); rows + 1], last: None }
     }
 
     /// What to multiply the tables' time of a pass over `n` rows by.
@@ -172,7 +187,7 @@ impl Correction {
     }
 
     fn entry(&self, n: usize) -> f64 {
-        f64::from(self.entries[n.min(self.entries.len() - 1)])
+        f64::from(self.entries[n.min(self.entries.len() - 1)].off)
     }
 
     /// Takes note that a pass over `n` rows took `seconds` where the tables have `expected`.
@@ -187,10 +202,9 @@ impl Correction {
             && before != n
         {
             let step = (off - self.entry(n)) - (off_before - self.entry(before));
-            let step = (SLOWLY * step.clamp(-MOST, MOST)) as f32;
-            let end = self.entries.len() - 1;
-            self.entries[n.min(end)] += step;
-            self.entries[before.min(end)] -= step;
+            let (step, end) = (step.clamp(-MOST, MOST), self.entries.len() - 1);
+            self.entries[n.min(end)].learn(step);
+            self.entries[before.min(end)].learn(-step);
         }
     }
 }
