@@ -59,6 +59,11 @@ impl<'a> Calibrator<'a> {
         self.target.model()
     }
 
+    /// Keeps what is measured there.
+    pub fn keep_at(self, store: Store) -> Calibrator<'a> {
+        Calibrator { store: Some(store), ..self }
+    }
+
     /// Measures what is known too.
     pub fn anew(self) -> Calibrator<'a> {
         Calibrator { anew: true, ..self }
