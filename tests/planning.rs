@@ -28,8 +28,11 @@ fn options() -> SessionOptions {
 /// Costs of no machine.
 fn costs(random: &mut Random) -> Costs {
     let mut curve = |first: usize| {
-        let steps = (0..random.below(9)).map(|i| (first + 1 + 3 * i, 1e-5 * (1 + random.below(50)) as f64));
-        Curve::new(&[(first, 1e-5)].into_iter().chain(steps.collect::<Vec<_>>()).collect::<Vec<_>>())
+        let steps =
+            (0..random.below(9)).map(|i| (first + 1 + 3 * i, 1e-5 * (1 + random.below(50)) as f64));
+        Curve::new(
+            &[(first, 1e-5)].into_iter().chain(steps.collect::<Vec<_>>()).collect::<Vec<_>>(),
+        )
     };
     let mut table = |batch: usize| Table { batch, context: 0, curve: curve(batch).unwrap() };
     let verify = VerifyCost::new(vec![table(1), table(4)]).unwrap();
@@ -65,7 +68,8 @@ fn the_text_does_not_depend_on_what_a_planner_believes() {
                     // The first token comes of the prompt.
                     assert_eq!(report.tokens, 59);
                     assert_eq!(report.nodes.iter().sum::<usize>(), rounds.rounds);
-                    let nodes = report.nodes.iter().enumerate().map(|(n, times)| n * times).sum::<usize>();
+                    let nodes =
+                        report.nodes.iter().enumerate().map(|(n, times)| n * times).sum::<usize>();
                     assert_eq!(nodes, rounds.rounds + rounds.drafted);
                     session.speculate(None).unwrap();
                     session.plan(None);
@@ -91,10 +95,12 @@ fn nor_do_the_texts_of_several_sequences() {
         let mut slots = Vec::new();
         for seed in 0..5 {
             let (prompt, sampling) = asked(seed);
-            let drafter = |_| Speculation::new(open_drafter("dgf", &parts, &model).unwrap(), LARGEST);
+            let drafter =
+                |_| Speculation::new(open_drafter("dgf", &parts, &model).unwrap(), LARGEST);
             // One has nobody who guesses.
             let speculation = (seed != 3).then_some(()).map(drafter);
-            let request = Request { sampling, ignore_end: true, speculation, ..Request::new(prompt, 40) };
+            let request =
+                Request { sampling, ignore_end: true, speculation, ..Request::new(prompt, 40) };
             slots.push(engine.add(request).unwrap());
         }
         while engine.step(&mut |_, _| {}).unwrap() {}
@@ -104,7 +110,11 @@ fn nor_do_the_texts_of_several_sequences() {
             let (prompt, how) = asked(seed);
             let mut session = Session::new(model.clone(), options()).unwrap();
             let (tokens, _) = write(&mut session, &prompt, &how, 40);
-            assert_eq!(engine.remove(slot).unwrap().tokens, tokens[prompt.len()..], "{policy}, {seed}");
+            assert_eq!(
+                engine.remove(slot).unwrap().tokens,
+                tokens[prompt.len()..],
+                "{policy}, {seed}"
+            );
         }
     }
 }
@@ -136,7 +146,13 @@ impl Drafter for Wrong {
         self.skipped.fetch_add(1, Relaxed);
     }
 
-    fn expand(&mut self, _: &[u32], guesser: &mut Guesser, tree: &mut Tree, _: &mut Team) -> Result<()> {
+    fn expand(
+        &mut self,
+        _: &[u32],
+        guesser: &mut Guesser,
+        tree: &mut Tree,
+        _: &mut Team,
+    ) -> Result<()> {
         self.asked.fetch_add(1, Relaxed);
         // No text of these models repeats one token.
         let root = tree.tokens()[0];
@@ -156,7 +172,8 @@ fn a_drafter_that_is_never_right_is_hardly_asked() {
     let drafter = Box::new(Wrong { asked, skipped });
     session.speculate(Some(Speculation::new(drafter, LARGEST))).unwrap();
     let curve = Curve::new(&[(1, 1.0), (2, 1.3), (64, 20.0)]).unwrap();
-    let verify = VerifyCost::new(vec![Table { batch: 1, context: 0, curve: curve.clone() }]).unwrap();
+    let verify =
+        VerifyCost::new(vec![Table { batch: 1, context: 0, curve: curve.clone() }]).unwrap();
     let draft = DraftCost { first: 0.05, level: Curve::new(&[(1, 0.05)]).unwrap() };
     let costs = Costs { verify, draft };
     session.plan(Some(Planner::new("cost".parse().unwrap(), costs, ByTemperature::default())));
@@ -180,7 +197,8 @@ fn what_is_measured_is_kept_and_found() {
             told.push(part);
             goes_on
         };
-        let calibrator = session.calibrator(&mut progress).keep_at(Store::at(folder.path().to_owned()));
+        let calibrator =
+            session.calibrator(&mut progress).keep_at(Store::at(folder.path().to_owned()));
         let mut calibrator = if anew { calibrator.anew() } else { calibrator };
         let costs = calibrator.costs(2, &mut NGram::default(), "ngram").unwrap();
         (costs, told)
@@ -197,7 +215,8 @@ fn what_is_measured_is_kept_and_found() {
     let (anew, _) = measure(&mut session, true, true);
     assert_ne!(anew.as_ref(), Some(&first));
     // Another number of threads is another machine.
-    let mut other = Session::new(model.clone(), SessionOptions { threads: 1, ..options() }).unwrap();
+    let mut other =
+        Session::new(model.clone(), SessionOptions { threads: 1, ..options() }).unwrap();
     assert!(!measure(&mut other, false, true).1.is_empty());
     // What is damaged is measured again.
     for file in std::fs::read_dir(folder.path()).unwrap() {

@@ -115,7 +115,16 @@ impl Speculation {
         let path = Vec::with_capacity(MAX_NODES);
         let stats = RoundStats { depths: Vec::with_capacity(MAX_NODES), ..RoundStats::default() };
         let (guesser, sampling) = (Guesser::new(growth), SpecSampling::default());
-        Speculation { drafter, growth, guesser, sampling, tree: Tree::new(0), path, paused: false, stats }
+        Speculation {
+            drafter,
+            growth,
+            guesser,
+            sampling,
+            tree: Tree::new(0),
+            path,
+            paused: false,
+            stats,
+        }
     }
 
     /// Leaves out guesses whose path has a lower probability than this, as the drafter sees it.
