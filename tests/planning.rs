@@ -209,7 +209,7 @@ fn what_is_measured_is_kept_and_found() {
     let first = first.unwrap();
     assert!(told.len() > 10 && told.iter().all(|part| (0.0..=1.0).contains(part)));
     let batches: Vec<_> = first.verify.tables().iter().map(|table| table.batch).collect();
-    assert_eq!(batches, [1, 2]);
+    assert_eq!(batches, [1, 1, 2], "behind two contexts, and of two");
     let (again, told) = measure(&mut session, false, true);
     assert_eq!((again.as_ref(), told.len()), (Some(&first), 0), "a second start costs nothing");
     let (anew, _) = measure(&mut session, true, true);
@@ -224,6 +224,9 @@ fn what_is_measured_is_kept_and_found() {
     }
     assert!(!measure(&mut session, false, true).1.is_empty());
     assert_eq!(json::to_costs(&json::of_costs(&first)), Ok(first));
+    // A context with next to no room.
+    let mut small = Session::new(model.clone(), SessionOptions { n_ctx: 4, ..options() }).unwrap();
+    assert!(measure(&mut small, false, true).0.is_some());
     // The session's own sequence is as it was.
     let prompt = sequence(20, model.config().n_vocab, 4);
     let expected = write(&mut session, &prompt, &greedy(), 20);

@@ -166,7 +166,7 @@ impl<'a> Calibrator<'a> {
 
     /// Times passes of one sequence.
     fn measure_alone(&mut self) -> Result<Option<Vec<Table>>> {
-        let [short, long] = CONTEXTS.map(|context| context.min(self.target.n_ctx() - MAX_NODES));
+        let [short, long] = self.contexts();
         let rows: &[usize] = if self.is_slow()? { &FEWER_ROWS } else { &ROWS };
         let Some(all) = self.passes(1, short, rows, BUDGETS[0], 0.0..0.55)? else {
             return Ok(None);
@@ -184,11 +184,16 @@ impl<'a> Calibrator<'a> {
     /// Times passes of `batch` sequences, which over any number of rows take longer than those of one, that
     /// take `alone`, since each has keys of its own.
     fn measure_batch(&mut self, batch: usize, alone: &Curve) -> Result<Option<Vec<Table>>> {
-        let context = CONTEXTS[0].min(self.target.n_ctx() - MAX_NODES);
+        let [context, _] = self.contexts();
         let rows = [1, 2, 4].map(|each| each * batch);
         let few = self.passes(batch, context, &rows, BUDGETS[1], 0.0..0.8)?;
         let table = |few: Curve| Table { batch, context, curve: longer(alone, &few) };
         Ok(few.map(|few| vec![table(few)]))
+    }
+
+    /// A short context and a long one, with a tree behind them if there is room for one.
+    fn contexts(&self) -> [usize; 2] {
+        CONTEXTS.map(|context| context.min(self.target.n_ctx().saturating_sub(MAX_NODES)))
     }
 
     /// Whether a pass takes so long that few are measured.
@@ -216,6 +221,9 @@ impl<'a> Calibrator<'a> {
             sequences.push(sequence);
         }
         let (target, progress) = (&mut *self.target, &mut *self.progress);
+        let (room, most) = (target.n_ctx() - context, target.max_rows());
+        let fits = |n: &usize| n.div_ceil(batch) <= room && *n <= most;
+        let rows: Vec<usize> = rows.iter().copied().filter(fits).collect();
         let mut pass = |n: usize| -> Result<()> {
             let tree = |i: usize| chain(n / batch + usize::from(i < n % batch));
             let trees: Vec<Tree> = (0..batch).map(tree).collect();
@@ -226,33 +234,32 @@ impl<'a> Calibrator<'a> {
         };
         pass(batch)?; // finds its memory
         let mut progress = |done: f64| progress(part.start + (part.end - part.start) * done);
-        curve(rows, budget, &mut progress, pass)
+        curve(&rows, budget, &mut progress, pass)
     }
 
     /// Times a drafter's first level and its others, by width.
     fn measure_draft(&mut self, drafter: &mut dyn Drafter) -> Result<Option<DraftCost>> {
         let n_vocab = self.target.model().config().n_vocab as u32;
-        let mut tokens: Vec<u32> =
-            (0..CONTEXTS[0] as u32).map(|i| (i * 31 + 7) % n_vocab).collect();
+        let n = CONTEXTS[0].min(self.target.n_ctx());
+        let tokens: Vec<u32> = (0..n as u32).map(|i| (i * 31 + 7) % n_vocab).collect();
         let width = drafter.taps().len() * self.target.model().config().n_embd;
         let feature: Vec<f32> = (0..width).map(|i| libm::sinf(i as f32)).collect();
-        let mut told = 0;
         let slow = self.is_slow()?;
         let target = &mut *self.target;
         let mut sequence = target.sequence(self.types)?;
-        // Two guesses were accepted since the last tree.
+        let last = tokens.len() - 1;
+        let mut features = (0..last).map(|_| &feature[..]);
+        drafter.commit(0, &tokens[..last], &mut features, target.team())?;
         let mut timed = |depth: usize, width: usize| -> Result<f64> {
             // A pass of the target has taken the caches.
             if !slow {
                 target.verify(&mut sequence, &Tree::new(1))?;
             }
-            let n = tokens.len() as u32;
-            tokens.extend([n % n_vocab, (n + 5) % n_vocab]);
-            let last = tokens.len() - 1;
             let start = Instant::now();
-            let mut features = (told..last).map(|_| &feature[..]);
-            drafter.commit(told, &tokens[told..last], &mut features, target.team())?;
-            told = last;
+            // Two guesses were accepted since the last tree.
+            let first = last.saturating_sub(2);
+            let mut features = (first..last).map(|_| &feature[..]);
+            drafter.commit(first, &tokens[first..last], &mut features, target.team())?;
             let growth = Growth { depth, width, nodes: MAX_NODES };
             let mut tree = Tree::new(tokens[last]);
             drafter.expand(&tokens, &mut Guesser::new(growth), &mut tree, target.team())?;
