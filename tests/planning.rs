@@ -211,9 +211,14 @@ fn what_is_measured_is_kept_and_found() {
     let batches: Vec<_> = first.verify.tables().iter().map(|table| table.batch).collect();
     assert_eq!(batches, [1, 1, 2], "behind two contexts, and of two");
     let (again, told) = measure(&mut session, false, true);
-    assert_eq!((again.as_ref(), told.len()), (Some(&first), 0), "a second start costs nothing");
+    assert!(told.is_empty(), "a second start costs nothing");
+    let same = |a: &Costs, b: &Costs| {
+        let pair = a.verify.seconds(1, 90, 3) / b.verify.seconds(1, 90, 3);
+        (pair - 1.0).abs() < 1e-9 && a.draft.first == b.draft.first
+    };
+    assert!(same(&again.unwrap(), &first));
     let (anew, _) = measure(&mut session, true, true);
-    assert_ne!(anew.as_ref(), Some(&first));
+    assert!(!same(&anew.unwrap(), &first));
     // Another number of threads is another machine.
     let mut other =
         Session::new(model.clone(), SessionOptions { threads: 1, ..options() }).unwrap();
@@ -223,7 +228,7 @@ fn what_is_measured_is_kept_and_found() {
         std::fs::write(file.unwrap().path(), "{\"version\": 1").unwrap();
     }
     assert!(!measure(&mut session, false, true).1.is_empty());
-    assert_eq!(json::to_costs(&json::of_costs(&first)), Ok(first));
+    assert!(same(&json::to_costs(&json::of_costs(&first)).unwrap(), &first));
     // A context with next to no room.
     let mut small = Session::new(model.clone(), SessionOptions { n_ctx: 4, ..options() }).unwrap();
     assert!(measure(&mut small, false, true).0.is_some());
