@@ -86,7 +86,7 @@ fn nor_do_the_texts_of_several_sequences() {
     let parts = SHAPES[0].parts(t, &model);
     let n_vocab = model.config().n_vocab;
     let asked = |seed: u64| -> (Vec<u32>, Sampling) {
-        let how = if seed % 2 == 0 { greedy() } else { warm(seed) };
+        let how = if seed.is_multiple_of(2) { greedy() } else { warm(seed) };
         (sequence(5 + 9 * seed as usize, n_vocab, seed), how)
     };
     for policy in POLICIES {

@@ -118,7 +118,8 @@ pub fn run(o: &Options) -> Result<()> {
     let mut opened = open(&session)?;
     let about = opened.about();
     let mut sides = vec![Side { name: "plain".into(), planner: None, report: Report::default() }];
-    for policy in [opened.policy].into_iter().chain(o.against.iter().copied()) {
+    let chosen = opened.policy;
+    for policy in [chosen].into_iter().chain(o.against.iter().copied()) {
         opened.policy = policy;
         // Fixed trees are left to the drafter, but where policies are compared: then all are planned alike.
         let planned = opened.planner(
@@ -129,6 +130,7 @@ pub fn run(o: &Options) -> Result<()> {
         let planner = planned.map(|(planner, _)| planner);
         sides.push(Side { name: policy.to_string(), planner, report: Report::default() });
     }
+    opened.policy = chosen;
     let planned = sides[1].planner.is_some();
     let mut speculation = opened.speculation(planned);
     if let Some(notice) = speculation.take_notice() {
