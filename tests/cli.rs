@@ -327,6 +327,7 @@ fn the_benchmark_compares_texts_of_several_at_once() {
     let rounds = |i: usize| rows[i]["rounds"].as_u64().unwrap();
     assert!(rounds(3) < rounds(2) && rounds(2) < rounds(0), "{json}");
     assert!(rows.iter().all(|row| row["tokens_per_second"].as_f64().unwrap() > 0.0), "{json}");
+}
 
 /// Rounds replayed from recorded trees are the rounds that `spec` counts.
 #[test]
