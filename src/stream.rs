@@ -373,6 +373,7 @@ impl Stream {
         let (seq, tokens) = (&mut self.seq, &mut self.tokens);
         let settled = speculation.settle(target, seq, (row, pass), &mut self.sampler, tokens, ends);
         if let Some(planner) = planner {
+            planner.set_temperature(self.sampler.sampling().temperature);
             planner.accepted(speculation.tree(), speculation.path());
         }
         match settled {
@@ -418,9 +419,14 @@ pub(crate) fn round(
     let start = Instant::now();
     let mut nobody = None;
     let guess = waiting(streams).any(|stream| stream.speculation.is_some());
-    let planner = if guess { planner } else { &mut nobody };
+    // Guesses that were drawn may not be cut.
+    let drawn = waiting(streams).filter_map(|s| s.speculation.as_ref()).any(Speculation::draws);
+    let planner = if guess && !drawn { planner } else { &mut nobody };
     begin(streams, planner);
     for stream in waiting(streams) {
+        if let Some(planner) = planner {
+            planner.set_temperature(stream.sampler.sampling().temperature);
+        }
         stream.propose(target, planner);
         if let Some(planner) = planner.as_mut().filter(|_| stream.needs_round()) {
             planner.grown(stream.tree());
@@ -454,7 +460,6 @@ fn begin(streams: &mut [Stream], planner: &mut Option<Box<Planner>>) {
     for stream in waiting(streams).filter(|stream| !stream.fresh) {
         batch += 1;
         context += stream.seq.len();
-        planner.set_temperature(stream.sampler.sampling().temperature);
     }
     if batch > 0 {
         planner.begin(batch, context / batch);

@@ -32,7 +32,7 @@ fn model() -> Option<PathBuf> {
 /// The program with the model, a seed, and answers of a few tokens; nobody guesses but whom `args` name.
 fn with_model(model: &Path, args: &[&str]) -> Command {
     let mut command = program();
-    command.env("DOVETAIL_SPEC_TYPE", "none");
+    command.env("DOVETAIL_SPEC_TYPE", "none").env("DOVETAIL_TREE", "chain:6");
     command.arg(model).args(["-s", "7", "-n", "24"]).args(args);
     command
 }

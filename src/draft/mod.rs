@@ -63,6 +63,12 @@ pub trait Drafter: Send {
         Ok(())
     }
 
+    /// Says that it was not asked for a while: of what it was told since, all but the last `n` positions may be
+    /// forgotten, and all before, where catching up would take longer than a tree.
+    fn skip_to_last(&mut self, n: usize) {
+        let _ = n;
+    }
+
     /// Grows `tree`, which is its root alone: the last of `tokens`, the whole sequence so far, all others
     /// having been committed. How large, and which guesses are chosen, the `guesser` knows.
     ///

@@ -249,6 +249,13 @@ impl Drafter for Placed {
         }
     }
 
+    fn skip_to_last(&mut self, n: usize) {
+        // A GPU catches up while the CPU verifies.
+        if let Place::Cpu(drafter) = &mut self.place {
+            drafter.skip_to_last(n);
+        }
+    }
+
     fn expand(
         &mut self,
         tokens: &[u32],

@@ -20,9 +20,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Numbers of rows that a pass is timed over; where one row takes longer than [`SLOW`], half of them.
+/// Numbers of rows that a pass is timed over, and those where one row takes longer than [`SLOW`].
 const ROWS: [usize; 22] =
     [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 24, 28, 32, 40, 48, 56, 64];
+const FEWER_ROWS: [usize; 12] = [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32];
 const SLOW: Duration = Duration::from_millis(50);
 /// Numbers of rows that a pass behind a long context is timed over.
 const FEW_ROWS: [usize; 3] = [1, 4, 16];
@@ -66,6 +67,11 @@ impl<'a> Calibrator<'a> {
         &self.kept
     }
 
+    /// Keeps what is measured there.
+    pub fn keep_at(self, store: Store) -> Calibrator<'a> {
+        Calibrator { store: Some(store), ..self }
+    }
+
     /// Measures what is known too.
     pub fn anew(self) -> Calibrator<'a> {
         Calibrator { anew: true, ..self }
@@ -87,28 +93,38 @@ impl<'a> Calibrator<'a> {
         Ok(draft.map(|draft| Costs { verify, draft }))
     }
 
-    /// What the target's passes cost with up to `batch` sequences.
+    /// What the target's passes cost with one sequence, and with `batch`.
     ///
     /// # Errors
     /// When the target fails.
     pub fn verify(&mut self, batch: usize) -> Result<Option<VerifyCost>> {
-        let key = self.target_key();
-        let mut tables = Vec::new();
-        let mut sizes: Vec<usize> =
-            (0..).map(|i| 1 << i).take_while(|size| *size < batch).collect();
-        sizes.push(batch.min(MAX_BATCH));
-        for size in sizes {
-            let key = format!("{key}, {size} in a pass");
-            let name = format!("{}-{size}", self.target.model().config().name);
-            if let Some(found) = self.find(&name, &key).and_then(|value| to_verify(&value).ok()) {
-                tables.extend_from_slice(found.tables());
-                continue;
-            }
-            let Some(measured) = self.measure_batch(size)? else { return Ok(None) };
-            self.keep(&name, &key, &of_verify(&measured));
-            tables.extend_from_slice(measured.tables());
+        let Some(mut tables) = self.tables(1, Calibrator::measure_alone)? else { return Ok(None) };
+        if batch > 1 {
+            let alone = tables[0].curve.clone();
+            let measure = |this: &mut Self| this.measure_batch(batch.min(MAX_BATCH), &alone);
+            let Some(more) = self.tables(batch, measure)? else { return Ok(None) };
+            tables.extend(more);
         }
         Ok(Some(VerifyCost::new(tables).expect("there is one at least")))
+    }
+
+    /// The tables for `batch` sequences, found or measured.
+    fn tables(
+        &mut self,
+        batch: usize,
+        measure: impl FnOnce(&mut Self) -> Result<Option<Vec<Table>>>,
+    ) -> Result<Option<Vec<Table>>> {
+        let key = format!("{}, {batch} in a pass", self.target_key());
+        let name = format!("{}-{batch}", self.target.model().config().name);
+        if let Some(found) = self.find(&name, &key).and_then(|value| to_verify(&value).ok()) {
+            return Ok(Some(found.tables().to_vec()));
+        }
+        let measured = measure(self)?;
+        if let Some(tables) = &measured {
+            let cost = VerifyCost::new(tables.clone()).expect("there is one at least");
+            self.keep(&name, &key, &of_verify(&cost));
+        }
+        Ok(measured)
     }
 
     /// What the drafter's passes cost.
@@ -157,23 +173,45 @@ impl<'a> Calibrator<'a> {
         }
     }
 
-    /// Times passes of `batch` sequences.
-    fn measure_batch(&mut self, batch: usize) -> Result<Option<VerifyCost>> {
-        let [short, long] = CONTEXTS.map(|context| context.min(self.target.n_ctx() - MAX_NODES));
-        let mut tables = Vec::new();
-        let part = if batch == 1 { [0.0, 0.55, 0.8] } else { [0.0, 1.0, 1.0] };
-        let all = self.passes(batch, short, &ROWS, BUDGETS[0], part[0]..part[1])?;
-        let Some(all) = all else { return Ok(None) };
-        tables.push(Table { batch, context: short, curve: all });
-        let room =
-            KvCache::check_memory(self.target.model().config(), long + MAX_NODES, self.types, 1);
-        if batch == 1 && long > 2 * short && room.is_ok() {
-            let few = self.passes(1, long, &FEW_ROWS, BUDGETS[1], part[1]..part[2])?;
+    /// Times passes of one sequence.
+    fn measure_alone(&mut self) -> Result<Option<Vec<Table>>> {
+        let [short, long] = self.contexts();
+        let rows: &[usize] = if self.is_slow()? { &FEWER_ROWS } else { &ROWS };
+        let Some(all) = self.passes(1, short, rows, BUDGETS[0], 0.0..0.55)? else {
+            return Ok(None);
+        };
+        let mut tables = vec![Table { batch: 1, context: short, curve: all.clone() }];
+        let (config, n) = (self.target.model().config(), long + MAX_NODES);
+        if long > 2 * short && KvCache::check_memory(config, n, self.types, 1).is_ok() {
+            let few = self.passes(1, long, &FEW_ROWS, BUDGETS[1], 0.55..0.8)?;
             let Some(few) = few else { return Ok(None) };
-            let curve = longer(&tables[0].curve, &few);
-            tables.push(Table { batch, context: long, curve });
+            tables.push(Table { batch: 1, context: long, curve: longer(&all, &few) });
         }
-        Ok(Some(VerifyCost::new(tables).expect("there is one at least")))
+        Ok(Some(tables))
+    }
+
+    /// Times passes of `batch` sequences, which over any number of rows take longer than those of one, that
+    /// take `alone`, since each has keys of its own.
+    fn measure_batch(&mut self, batch: usize, alone: &Curve) -> Result<Option<Vec<Table>>> {
+        let [context, _] = self.contexts();
+        let rows = [1, 2, 4].map(|each| each * batch);
+        let few = self.passes(batch, context, &rows, BUDGETS[1], 0.0..0.8)?;
+        let table = |few: Curve| Table { batch, context, curve: longer(alone, &few) };
+        Ok(few.map(|few| vec![table(few)]))
+    }
+
+    /// A short context and a long one, with a tree behind them if there is room for one.
+    fn contexts(&self) -> [usize; 2] {
+        CONTEXTS.map(|context| context.min(self.target.n_ctx().saturating_sub(MAX_NODES)))
+    }
+
+    /// Whether a pass takes so long that few are measured.
+    fn is_slow(&mut self) -> Result<bool> {
+        let mut sequence = self.target.sequence(self.types)?;
+        self.target.verify(&mut sequence, &Tree::new(1))?; // finds its memory
+        let start = Instant::now();
+        self.target.verify(&mut sequence, &Tree::new(1))?;
+        Ok(start.elapsed() > SLOW)
     }
 
     /// Times passes over these rows, shared out among sequences of `context` tokens.
@@ -191,62 +229,46 @@ impl<'a> Calibrator<'a> {
             sequence.pretend(context);
             sequences.push(sequence);
         }
-        let trees =
-            |n: usize| (0..batch).map(move |i| chain(n / batch + usize::from(i < n % batch)));
         let (target, progress) = (&mut *self.target, &mut *self.progress);
+        let (room, most) = (target.n_ctx() - context, target.max_rows());
+        let fits = |n: &usize| n.div_ceil(batch) <= room && *n <= most;
+        let rows: Vec<usize> = rows.iter().copied().filter(fits).collect();
         let mut pass = |n: usize| -> Result<()> {
-            let trees: Vec<Tree> = trees(n).collect();
-            let mut all: Vec<(&mut Sequence, &Tree, usize)> = sequences
-                .iter_mut()
-                .zip(&trees)
-                .map(|(sequence, tree)| (sequence, tree, 0))
-                .collect();
+            let tree = |i: usize| chain(n / batch + usize::from(i < n % batch));
+            let trees: Vec<Tree> = (0..batch).map(tree).collect();
+            let all = sequences.iter_mut().zip(&trees);
+            let mut all: Vec<(&mut Sequence, &Tree, usize)> =
+                all.map(|(sequence, tree)| (sequence, tree, 0)).collect();
             target.verify_batch(&mut all)
         };
         pass(batch)?; // finds its memory
-        let start = Instant::now();
-        pass(batch)?;
-        let slow = start.elapsed() > SLOW;
-        let fits = |n: &usize| *n >= batch && *n <= batch * MAX_NODES;
-        let wanted: Vec<usize> = match batch {
-            1 => rows.iter().copied().filter(fits).collect(),
-            // Where sequences are many, rows are.
-            _ => (0..8).map(|i| batch + batch * i * (i + 1) / 8).filter(fits).collect(),
-        };
-        let wanted: Vec<usize> = match slow && wanted.len() > FEW_ROWS.len() {
-            true => wanted.iter().copied().filter(|n| *n <= 4 || n % 4 == 0).collect(),
-            false => wanted,
-        };
         let mut progress = |done: f64| progress(part.start + (part.end - part.start) * done);
-        curve(&wanted, budget, &mut progress, pass)
+        curve(&rows, budget, &mut progress, pass)
     }
 
     /// Times a drafter's first level and its others, by width.
     fn measure_draft(&mut self, drafter: &mut dyn Drafter) -> Result<Option<DraftCost>> {
         let n_vocab = self.target.model().config().n_vocab as u32;
-        let mut tokens: Vec<u32> =
-            (0..CONTEXTS[0] as u32).map(|i| (i * 31 + 7) % n_vocab).collect();
+        let n = CONTEXTS[0].min(self.target.n_ctx());
+        let tokens: Vec<u32> = (0..n as u32).map(|i| (i * 31 + 7) % n_vocab).collect();
         let width = drafter.taps().len() * self.target.model().config().n_embd;
         let feature: Vec<f32> = (0..width).map(|i| libm::sinf(i as f32)).collect();
-        let mut told = 0;
+        let slow = self.is_slow()?;
         let target = &mut *self.target;
         let mut sequence = target.sequence(self.types)?;
-        let start = Instant::now();
-        target.verify(&mut sequence, &Tree::new(1))?;
-        let slow = start.elapsed() > SLOW;
-        // Two guesses were accepted since the last tree.
+        let last = tokens.len() - 1;
+        let mut features = (0..last).map(|_| &feature[..]);
+        drafter.commit(0, &tokens[..last], &mut features, target.team())?;
         let mut timed = |depth: usize, width: usize| -> Result<f64> {
             // A pass of the target has taken the caches.
             if !slow {
                 target.verify(&mut sequence, &Tree::new(1))?;
             }
-            let n = tokens.len() as u32;
-            tokens.extend([n % n_vocab, (n + 5) % n_vocab]);
-            let last = tokens.len() - 1;
             let start = Instant::now();
-            let mut features = (told..last).map(|_| &feature[..]);
-            drafter.commit(told, &tokens[told..last], &mut features, target.team())?;
-            told = last;
+            // Two guesses were accepted since the last tree.
+            let first = last.saturating_sub(2);
+            let mut features = (first..last).map(|_| &feature[..]);
+            drafter.commit(first, &tokens[first..last], &mut features, target.team())?;
             let growth = Growth { depth, width, nodes: MAX_NODES };
             let mut tree = Tree::new(tokens[last]);
             drafter.expand(&tokens, &mut Guesser::new(growth), &mut tree, target.team())?;
@@ -287,14 +309,15 @@ fn chain(n: usize) -> Tree {
     tree
 }
 
-/// All of a curve behind a longer context, of which a few places were measured: attention takes longer, by an amount
-/// between those of the places around.
+/// A curve where attention takes longer, of which a few places were measured: by an amount between those of the
+/// places around.
 fn longer(all: &Curve, few: &Curve) -> Curve {
-    let more: Vec<(usize, f64)> =
-        few.measured().map(|(n, seconds)| (n, (seconds - all.seconds(n)).max(1e-9))).collect();
-    let more = Curve::new(&more).expect("they ascend");
-    let measured: Vec<_> =
-        all.measured().map(|(n, seconds)| (n, seconds + more.seconds(n))).collect();
+    let (first, _) = few.measured().next().expect("a curve is not empty");
+    let more = few.measured().map(|(n, seconds)| (n, (seconds - all.seconds(n)).max(1e-9)));
+    let more = Curve::new(&more.collect::<Vec<_>>()).expect("they ascend");
+    let places = all.measured().filter(|(n, _)| *n > first).map(|(n, _)| n);
+    let seconds = |n: usize| (n, all.seconds(n) + more.seconds(n));
+    let measured: Vec<_> = [first].into_iter().chain(places).map(seconds).collect();
     Curve::new(&measured).expect("they ascend")
 }
 

@@ -93,6 +93,9 @@ impl FromStr for SpecSampling {
     }
 }
 
+/// Positions that a drafter catches up on after a pause.
+const MISSED: usize = 16;
+
 /// A drafter at work beside a target.
 pub struct Speculation {
     drafter: Box<dyn Drafter>,
@@ -101,6 +104,8 @@ pub struct Speculation {
     sampling: SpecSampling,
     tree: Tree,
     path: Vec<usize>,
+    /// Whether the last round did without a guess, since guessing had not paid.
+    paused: bool,
     stats: RoundStats,
 }
 
@@ -110,7 +115,16 @@ impl Speculation {
         let path = Vec::with_capacity(MAX_NODES);
         let stats = RoundStats { depths: Vec::with_capacity(MAX_NODES), ..RoundStats::default() };
         let (guesser, sampling) = (Guesser::new(growth), SpecSampling::default());
-        Speculation { drafter, growth, guesser, sampling, tree: Tree::new(0), path, stats }
+        Speculation {
+            drafter,
+            growth,
+            guesser,
+            sampling,
+            tree: Tree::new(0),
+            path,
+            paused: false,
+            stats,
+        }
     }
 
     /// Leaves out guesses whose path has a lower probability than this, as the drafter sees it.
@@ -123,6 +137,11 @@ impl Speculation {
         Speculation { sampling, ..self }
     }
 
+    /// Whether guesses are drawn, and a tree stands or falls as a whole.
+    pub(crate) fn draws(&self) -> bool {
+        self.sampling == SpecSampling::Rejection
+    }
+
     /// Counts and times since the last [`Speculation::reset_stats`].
     pub fn stats(&self) -> &RoundStats {
         &self.stats
@@ -133,6 +152,7 @@ impl Speculation {
         let mut depths = std::mem::take(&mut self.stats.depths);
         depths.clear();
         self.stats = RoundStats { depths, ..RoundStats::default() };
+        self.paused = false;
     }
 
     /// Tells the drafter that the target has run `tokens` in its last pass, a row each, at positions
@@ -196,7 +216,11 @@ impl Speculation {
         };
         self.tree.reset(*tokens.last().expect("a sequence is not empty"));
         if growth.is_none() {
+            self.paused = planner.as_ref().is_some_and(|planner| planner.pauses());
             return Ok(());
+        }
+        if std::mem::take(&mut self.paused) {
+            self.drafter.skip_to_last(MISSED);
         }
         self.guesser.set_growth(growth);
         if self.sampling == SpecSampling::Rejection {

@@ -60,7 +60,7 @@ pub struct Args {
     /// prompt is a line of JSON, {"prompt": TEXT}, {"turns": [TEXT, …]} or {"messages": [{"role": …,
     /// "content": …}, …]}, and so is an answer. -c is the context of each, -s the seed of each [-np]
     #[arg(long, value_name = "N", value_parser = parallel, allow_negative_numbers = true)]
-    #[arg(env = "DOVETAIL_PARALLEL", conflicts_with = "prompt", help_heading = "Prompt")]
+    #[arg(conflicts_with = "prompt", help_heading = "Prompt")]
     pub parallel: Option<usize>,
     /// What the model is told about its task [-sys]
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]

@@ -69,6 +69,16 @@ impl Entries {
         self.features.truncate(kept * self.width);
     }
 
+    /// Forgets all but the last `n` positions if more wait: the sequence begins there then.
+    pub fn skip_to_last(&mut self, n: usize) {
+        if let Some(more) = self.waiting().checked_sub(n).filter(|more| *more > 0) {
+            self.start = self.end() - n;
+            self.filled = 0;
+            self.tokens.drain(..more);
+            self.features.drain(..more * self.width);
+        }
+    }
+
     /// Says that a tree is grown now; the tokens that are to join the draft vocabulary before.
     pub fn due(&mut self) -> Option<impl Iterator<Item = u32>> {
         let spoken = self.spoken.as_mut()?;
@@ -152,6 +162,12 @@ mod tests {
         assert!(!tell(&mut entries, 2, &[20, 21]), "it goes on inside");
         assert_eq!((entries.filled(), entries.waiting()), (2, 2));
         assert_eq!(entries.first(2, Some(9)).0, [2.0, 0.5, 3.0, 0.5]);
+
+        entries.skip_to_last(2);
+        assert_eq!((entries.filled(), entries.waiting()), (2, 2), "no more wait");
+        entries.skip_to_last(1);
+        assert_eq!((entries.filled(), entries.waiting(), entries.end()), (0, 1, 4));
+        assert_eq!(entries.first(1, Some(9)).0, [3.0, 0.5]);
 
         assert!(tell(&mut entries, 5, &[30]), "4 is unknown");
         assert_eq!((entries.filled(), entries.waiting(), entries.end()), (0, 1, 6));

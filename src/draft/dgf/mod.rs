@@ -166,6 +166,10 @@ impl Drafter for Dgf {
         Ok(())
     }
 
+    fn skip_to_last(&mut self, n: usize) {
+        self.entries.skip_to_last(n);
+    }
+
     fn expand(
         &mut self,
         tokens: &[u32],

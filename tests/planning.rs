@@ -1,0 +1,240 @@
+//! Sizes of trees that a planner chooses: the text does not show them, whatever costs it believes in; and what is
+//! measured and counted is kept.
+
+mod common;
+
+use common::answers::{greedy, warm, write};
+use common::bits::{sequence, tiny_models};
+use common::drafter::SHAPES;
+use common::random::Random;
+use common::{open_drafter, tiny};
+use dovetail::draft::{Drafter, Guesser, NGram};
+use dovetail::spec::{SpecSampling, Speculation, Store, json};
+use dovetail::tree::confidence::ByTemperature;
+use dovetail::tree::cost::{Costs, Curve, DraftCost, Table, VerifyCost};
+use dovetail::tree::plan::LARGEST;
+use dovetail::tree::{Planner, Tree};
+use dovetail::{Engine, Model, Request, Result, Sampling, Session, SessionOptions};
+use dovetail_kernels::cpu::Team;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+const POLICIES: [&str; 5] = ["cost", "cast", "cast:0.1,0.1,0.1", "chain:3", "eagle2:16"];
+
+fn options() -> SessionOptions {
+    SessionOptions { n_ctx: 200, threads: 2, n_ubatch: 24, ..SessionOptions::default() }
+}
+
+/// Costs of no machine.
+fn costs(random: &mut Random) -> Costs {
+    let mut curve = |first: usize| {
+        let steps =
+            (0..random.below(9)).map(|i| (first + 1 + 3 * i, 1e-5 * (1 + random.below(50)) as f64));
+        Curve::new(
+            &[(first, 1e-5)].into_iter().chain(steps.collect::<Vec<_>>()).collect::<Vec<_>>(),
+        )
+    };
+    let mut table = |batch: usize| Table { batch, context: 0, curve: curve(batch).unwrap() };
+    let verify = VerifyCost::new(vec![table(1), table(4)]).unwrap();
+    let level = Curve::new(&[(1, 1e-6 * (1 + random.below(30)) as f64)]).unwrap();
+    Costs { verify, draft: DraftCost { first: 1e-6, level } }
+}
+
+fn planner(policy: &str, random: &mut Random) -> Planner {
+    Planner::new(policy.parse().unwrap(), costs(random), ByTemperature::default())
+}
+
+#[test]
+fn the_text_does_not_depend_on_what_a_planner_believes() {
+    let mut random = Random(5);
+    for (t, model) in tiny_models().take(3) {
+        let prompt = sequence(20, model.config().n_vocab, 4);
+        let mut session = Session::new(model.clone(), options()).unwrap();
+        for how in [greedy(), warm(3)] {
+            let expected = write(&mut session, &prompt, &how, 60);
+            for policy in POLICIES {
+                let drafters: [Box<dyn Drafter>; 2] = [
+                    Box::new(NGram::default()),
+                    open_drafter("dgf", &SHAPES[0].parts(t, &model), &model).unwrap(),
+                ];
+                for drafter in drafters {
+                    session.speculate(Some(Speculation::new(drafter, LARGEST))).unwrap();
+                    session.plan(Some(planner(policy, &mut random)));
+                    for _ in 0..2 {
+                        assert_eq!(write(&mut session, &prompt, &how, 60), expected, "{policy}");
+                    }
+                    let rounds = session.rounds().unwrap().clone();
+                    let report = session.planner().unwrap().report();
+                    // The first token comes of the prompt.
+                    assert_eq!(report.tokens, 59);
+                    assert_eq!(report.nodes.iter().sum::<usize>(), rounds.rounds);
+                    let nodes =
+                        report.nodes.iter().enumerate().map(|(n, times)| n * times).sum::<usize>();
+                    assert_eq!(nodes, rounds.rounds + rounds.drafted);
+                    session.speculate(None).unwrap();
+                    session.plan(None);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn nor_do_the_texts_of_several_sequences() {
+    let mut random = Random(6);
+    let (t, model) = tiny_models().next().unwrap();
+    let parts = SHAPES[0].parts(t, &model);
+    let n_vocab = model.config().n_vocab;
+    let asked = |seed: u64| -> (Vec<u32>, Sampling) {
+        let how = if seed % 2 == 0 { greedy() } else { warm(seed) };
+        (sequence(5 + 9 * seed as usize, n_vocab, seed), how)
+    };
+    for policy in POLICIES {
+        let mut engine = Engine::new(model.clone(), options(), 5).unwrap();
+        engine.plan(Some(planner(policy, &mut random)));
+        let mut slots = Vec::new();
+        for seed in 0..5 {
+            let (prompt, sampling) = asked(seed);
+            let drafter =
+                |_| Speculation::new(open_drafter("dgf", &parts, &model).unwrap(), LARGEST);
+            // One has nobody who guesses.
+            let speculation = (seed != 3).then_some(()).map(drafter);
+            let request =
+                Request { sampling, ignore_end: true, speculation, ..Request::new(prompt, 40) };
+            slots.push(engine.add(request).unwrap());
+        }
+        while engine.step(&mut |_, _| {}).unwrap() {}
+        let report = engine.planner().unwrap().report().clone();
+        assert_eq!(report.tokens, 5 * 39);
+        for (seed, slot) in (0..).zip(slots) {
+            let (prompt, how) = asked(seed);
+            let mut session = Session::new(model.clone(), options()).unwrap();
+            let (tokens, _) = write(&mut session, &prompt, &how, 40);
+            assert_eq!(
+                engine.remove(slot).unwrap().tokens,
+                tokens[prompt.len()..],
+                "{policy}, {seed}"
+            );
+        }
+    }
+}
+
+#[test]
+fn drawn_guesses_are_not_cut() {
+    let (t, model) = tiny_models().next().unwrap();
+    let prompt = sequence(20, model.config().n_vocab, 4);
+    let answer = |planned: bool| {
+        let mut session = Session::new(model.clone(), options()).unwrap();
+        let drafter = open_drafter("dgf", &SHAPES[0].parts(t, &model), &model).unwrap();
+        let speculation = Speculation::new(drafter, "beam:3,2,7".parse().unwrap());
+        session.speculate(Some(speculation.with_sampling(SpecSampling::Rejection))).unwrap();
+        session.plan(planned.then(|| planner("cost", &mut Random(7))));
+        let text = write(&mut session, &prompt, &Sampling { temperature: 1.5, ..warm(9) }, 60);
+        (text, session.rounds().unwrap().drafted)
+    };
+    assert_eq!(answer(true), answer(false));
+}
+
+/// Is sure of what is never right, and counts how often it is asked and how far it would have to catch up.
+struct Wrong {
+    asked: Arc<AtomicUsize>,
+    skipped: Arc<AtomicUsize>,
+}
+
+impl Drafter for Wrong {
+    fn skip_to_last(&mut self, _: usize) {
+        self.skipped.fetch_add(1, Relaxed);
+    }
+
+    fn expand(
+        &mut self,
+        _: &[u32],
+        guesser: &mut Guesser,
+        tree: &mut Tree,
+        _: &mut Team,
+    ) -> Result<()> {
+        self.asked.fetch_add(1, Relaxed);
+        // No text of these models repeats one token.
+        let root = tree.tokens()[0];
+        tree.push(0, root, -0.05);
+        guesser.prune(tree);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_drafter_that_is_never_right_is_hardly_asked() {
+    let (_, model) = tiny_models().next().unwrap();
+    let options = SessionOptions { n_ctx: 1000, ..options() };
+    let mut session = Session::new(model.clone(), options).unwrap();
+    let counts: [Arc<AtomicUsize>; 2] = Default::default();
+    let [asked, skipped] = counts.clone();
+    let drafter = Box::new(Wrong { asked, skipped });
+    session.speculate(Some(Speculation::new(drafter, LARGEST))).unwrap();
+    let curve = Curve::new(&[(1, 1.0), (2, 1.3), (64, 20.0)]).unwrap();
+    let verify =
+        VerifyCost::new(vec![Table { batch: 1, context: 0, curve: curve.clone() }]).unwrap();
+    let draft = DraftCost { first: 0.05, level: Curve::new(&[(1, 0.05)]).unwrap() };
+    let costs = Costs { verify, draft };
+    session.plan(Some(Planner::new("cost".parse().unwrap(), costs, ByTemperature::default())));
+    let prompt = sequence(20, model.config().n_vocab, 4);
+    write(&mut session, &prompt, &greedy(), 900);
+    let [asked, skipped] = counts.map(|count| count.load(Relaxed));
+    assert!((10..90).contains(&asked), "{asked}");
+    assert!((5..=asked).contains(&skipped), "{skipped} of {asked}");
+    let report = session.planner().unwrap().report();
+    assert!(report.paused > 700 && report.nodes[1] > 800, "{report:?}");
+}
+
+#[test]
+fn what_is_measured_is_kept_and_found() {
+    let model: Arc<Model> = Arc::new(tiny::tiny("f32").parts().load().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let mut session = Session::new(model.clone(), options()).unwrap();
+    let measure = |session: &mut Session, anew: bool, goes_on: bool| {
+        let mut told = Vec::new();
+        let mut progress = |part: f64| {
+            told.push(part);
+            goes_on
+        };
+        let calibrator =
+            session.calibrator(&mut progress).keep_at(Store::at(folder.path().to_owned()));
+        let mut calibrator = if anew { calibrator.anew() } else { calibrator };
+        let costs = calibrator.costs(2, &mut NGram::default(), "ngram").unwrap();
+        (costs, told)
+    };
+    let (none, told) = measure(&mut session, false, false);
+    assert!(none.is_none() && told.len() == 1, "it ends when it is told to");
+    let (first, told) = measure(&mut session, false, true);
+    let first = first.unwrap();
+    assert!(told.len() > 10 && told.iter().all(|part| (0.0..=1.0).contains(part)));
+    let batches: Vec<_> = first.verify.tables().iter().map(|table| table.batch).collect();
+    assert_eq!(batches, [1, 1, 2], "behind two contexts, and of two");
+    let (again, told) = measure(&mut session, false, true);
+    assert!(told.is_empty(), "a second start costs nothing");
+    let same = |a: &Costs, b: &Costs| {
+        let pair = a.verify.seconds(1, 90, 3) / b.verify.seconds(1, 90, 3);
+        (pair - 1.0).abs() < 1e-9 && a.draft.first == b.draft.first
+    };
+    assert!(same(&again.unwrap(), &first));
+    let (anew, _) = measure(&mut session, true, true);
+    assert!(!same(&anew.unwrap(), &first));
+    // Another number of threads is another machine.
+    let mut other =
+        Session::new(model.clone(), SessionOptions { threads: 1, ..options() }).unwrap();
+    assert!(!measure(&mut other, false, true).1.is_empty());
+    // What is damaged is measured again.
+    for file in std::fs::read_dir(folder.path()).unwrap() {
+        std::fs::write(file.unwrap().path(), "{\"version\": 1").unwrap();
+    }
+    assert!(!measure(&mut session, false, true).1.is_empty());
+    assert!(same(&json::to_costs(&json::of_costs(&first)).unwrap(), &first));
+    // A context with next to no room.
+    let mut small = Session::new(model.clone(), SessionOptions { n_ctx: 4, ..options() }).unwrap();
+    assert!(measure(&mut small, false, true).0.is_some());
+    // The session's own sequence is as it was.
+    let prompt = sequence(20, model.config().n_vocab, 4);
+    let expected = write(&mut session, &prompt, &greedy(), 20);
+    measure(&mut session, true, true);
+    assert_eq!(write(&mut session, &prompt, &greedy(), 20), expected);
+}
