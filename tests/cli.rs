@@ -368,6 +368,56 @@ fn recorded_trees_stand_where_the_drafter_grew_them() {
     assert!(accepted > 0);
 }
 
+/// What was recorded is replayed without the model, and only a record is.
+#[test]
+fn recorded_trees_are_replayed_under_any_policy() {
+    let Some(model) = model() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let [prompts, record] = ["prompts.jsonl", "trees.jsonl"].map(|name| folder.path().join(name));
+    let lines = [
+        r#"{"category": "qa", "turns": ["Count to ten."]}"#,
+        r#"{"category": "rag", "turns": ["Repeat three times: the ring is full."]}"#,
+    ];
+    std::fs::write(&prompts, lines.join("\n")).unwrap();
+    let bench = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dovetail-bench"));
+        command.arg("trees");
+        command
+    };
+    let mut recording = bench();
+    recording.arg("-m").arg(&model).arg("--prompts").arg(&prompts).arg("--record").arg(&record);
+    answer(recording.args(["--spec-type", "ngram", "-n", "32"]));
+    let replay = |args: &[&str]| {
+        let mut command = bench();
+        command.arg("--replay").arg(&record).args(args);
+        for costs in ["epyc2-smollm2-small", "xeon16-7b-amx-gpu"] {
+            command.arg("--costs").arg(format!("benches/record/costs/{costs}.json"));
+        }
+        command.output().unwrap()
+    };
+    let two = ["--tree", "chain:3", "--tree", "cost", "-o", "json"];
+    let json: serde_json::Value = serde_json::from_slice(&replay(&two).stdout).unwrap();
+    for costs in json["costs"].as_array().unwrap() {
+        let policies = costs["policies"].as_array().unwrap();
+        let names: Vec<_> = policies.iter().map(|row| row["policy"].as_str().unwrap()).collect();
+        assert_eq!(names, ["chain:3", "cost"]);
+        for row in policies {
+            let number = |path: &str| row.pointer(path).and_then(|x| x.as_f64()).unwrap();
+            let mean = (number("/categories/qa") + number("/categories/rag")) / 2.0;
+            assert!((number("/speedup") - mean).abs() < 1e-9 && mean > 0.3, "{row}");
+            assert!(number("/tokens_per_round") <= number("/nodes_per_round"), "{row}");
+        }
+    }
+    let tables = replay(&[]);
+    assert_eq!(text(&tables.stdout).matches("\n| best fixed: ").count(), 2);
+    std::fs::write(&record, "{\"version\":1}\n{\"tokens\":").unwrap();
+    assert_one_line(&replay(&[]), 2, "trees.jsonl, line 2: no whole JSON");
+    let both = bench().args(["--replay", "a", "--record", "b", "--costs", "c"]).output().unwrap();
+    assert!(text(&both.stderr).contains("cannot be used with"), "{}", text(&both.stderr));
+    let neither = bench().output().unwrap();
+    assert!(text(&neither.stderr).contains("--record <FILE>|--replay <FILE>"));
+}
+
 #[test]
 fn raw_mode_completes_the_prompt_and_stop_strings_end_it() {
     let Some(model) = model() else { return };

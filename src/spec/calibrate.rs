@@ -41,6 +41,7 @@ pub struct Calibrator<'a> {
     types: CacheTypes,
     store: Option<Store>,
     anew: bool,
+    kept: Vec<PathBuf>,
     progress: &'a mut dyn FnMut(f64) -> bool,
 }
 
@@ -52,12 +53,18 @@ impl<'a> Calibrator<'a> {
         types: CacheTypes,
         progress: &'a mut dyn FnMut(f64) -> bool,
     ) -> Calibrator<'a> {
-        Calibrator { target, types, store: Store::open(), anew: false, progress }
+        let store = Store::open();
+        Calibrator { target, types, store, anew: false, kept: Vec::new(), progress }
     }
 
     /// The model.
     pub fn model(&self) -> &Arc<Model> {
         self.target.model()
+    }
+
+    /// The files in which it is kept what was measured.
+    pub fn kept(&self) -> &[PathBuf] {
+        &self.kept
     }
 
     /// Keeps what is measured there.
@@ -157,10 +164,12 @@ impl<'a> Calibrator<'a> {
         self.store.as_ref().filter(|_| !self.anew)?.load(name, key)
     }
 
-    fn keep(&self, name: &str, key: &str, data: &serde_json::Value) {
-        if let Some(store) = &self.store {
-            // Else it is measured again the next time.
-            let _ = store.save(name, key, data);
+    fn keep(&mut self, name: &str, key: &str, data: &serde_json::Value) {
+        // What cannot be kept is measured again the next time.
+        if let Some(store) = &self.store
+            && store.save(name, key, data).is_ok()
+        {
+            self.kept.push(store.path(name, key));
         }
     }
 

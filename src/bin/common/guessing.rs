@@ -4,6 +4,7 @@ use clap::Args;
 use dovetail::draft::{self, DraftDevice, Drafter, Placement, Row, Setup, SpecType};
 use dovetail::spec::calibrate::{Calibrator, Counts, about_drafter};
 use dovetail::spec::{SpecSampling, Speculation};
+use dovetail::tree::cost::Costs;
 use dovetail::tree::plan::LARGEST;
 use dovetail::tree::{Growth, Planner, Policy};
 use dovetail::{Error, Result};
@@ -105,9 +106,8 @@ impl Opened {
         if matches!(self.policy, Policy::Fixed(_)) && !even_then {
             return Ok(None);
         }
-        let name = about_drafter(self.row.name, self.path.as_deref())?;
-        let counts = Counts::of(&name, calibrator.model());
-        let costs = calibrator.costs(batch, &mut *self.drafter, &name)?;
+        let costs = self.costs(batch, &mut calibrator)?;
+        let counts = Counts::of(&self.name()?, calibrator.model());
         Ok(costs.map(|costs| {
             let planner = Planner::new(self.policy, costs, counts.load(self.path.as_deref()));
             let depth = self.depth.unwrap_or(LARGEST.depth);
@@ -116,17 +116,35 @@ impl Opened {
         }))
     }
 
+    /// What passes of up to `batch` sequences and the drafter's cost; none if the end came before.
+    ///
+    /// # Errors
+    /// When a pass fails.
+    pub fn costs(&mut self, batch: usize, calibrator: &mut Calibrator) -> Result<Option<Costs>> {
+        let name = self.name()?;
+        calibrator.costs(batch, &mut *self.drafter, &name)
+    }
+
+    /// What tells it from other drafters.
+    fn name(&self) -> Result<String> {
+        about_drafter(self.row.name, self.path.as_deref())
+    }
+
+    /// Who guesses, and where.
+    pub fn who(&self) -> String {
+        let from = self.path.iter().map(|path| format!(" from {}", path.display()));
+        format!("{}{} {}", self.row.name, from.collect::<String>(), self.drafter.place())
+    }
+
     /// A line about it.
     pub fn about(&self) -> String {
-        let from =
-            self.path.iter().map(|path| format!(" from {}", path.display())).collect::<String>();
         let p_min = self.limits(true).1;
         let p_min = if p_min > 0.0 { format!(", p-min {p_min}") } else { String::new() };
         let tree = match self.policy {
             Policy::Fixed(_) => self.limits(true).0.to_string(),
             policy => policy.to_string(),
         };
-        format!("{}{from} {}, tree {tree}{p_min}", self.row.name, self.drafter.place())
+        format!("{}, tree {tree}{p_min}", self.who())
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{Common, Format, at_least_one, median, temperature};
 use clap::Args;
 use dovetail::spec::{SpecSampling, Speculation};
 use dovetail::target::MAX_SEQUENCES;
-use dovetail::{ChatTemplate, Engine, Error, Request, Result, Sampling, SessionOptions};
+use dovetail::{ChatTemplate, Engine, Error, Request, Result, Sampling};
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -72,8 +72,7 @@ pub fn run(o: &Options) -> Result<()> {
     };
     let expected = prompts.iter().map(alone).collect::<Result<Vec<_>>>()?;
     let most = o.parallel.iter().copied().max().map_or(1, usize::from);
-    let (threads, cache) = (o.common.threads(), o.common.cache());
-    let options = SessionOptions { n_ctx: o.ctx_size, threads, n_ubatch: 512, cache };
+    let options = o.common.options(o.ctx_size, 512);
     let mut engine = Engine::new(session.model().clone(), options, most)?;
     drop(session);
     let mut idle = Vec::new();

@@ -7,8 +7,9 @@
 //! gpu.rs         what a GPU can do for a drafter
 //! spec.rs        plain and speculative decoding of the same prompts
 //! batch.rs       several prompts at once
-//! plot.rs        a picture of it
-//! trees/         what a drafter proposes at every position of answers, for trying sizes of trees on
+//! calibrate.rs   what passes and drafting cost, measured anew for planners
+//! plot.rs        pictures of it
+//! trees/         what a drafter proposes at every position of answers, and what policies make of that
 //! asking.rs      prompts and their answers
 //! ceilings.rs    what memory delivers and the integer units multiply
 //! ../common      argv.rs  flags as llama.cpp's users type them · guessing.rs  flags of drafters
@@ -19,6 +20,7 @@
 mod argv;
 mod asking;
 mod batch;
+mod calibrate;
 mod ceilings;
 mod curve;
 #[path = "../common/explain.rs"]
@@ -39,6 +41,7 @@ use dovetail::target::{CacheType, CacheTypes};
 use dovetail::{LoadOptions, Model, Repack, Result, Session, SessionOptions};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// How fast and how exact a model runs on this machine.
 #[derive(Parser)]
@@ -56,7 +59,10 @@ enum Command {
     Curve(curve::Options),
     /// Speculative against plain decoding of prompts: texts, acceptance, speed
     Spec(spec::Options),
-    /// Trees of guesses at every position of the answers to prompts, into a file
+    /// What passes of a model and its drafter cost, measured anew and kept for dovetail-run
+    Calibrate(calibrate::Options),
+    /// Trees of guesses at every position of the answers to prompts, into a file, and what policies of their
+    /// size make of that
     Trees(trees::Options),
     /// Prompts one after another and several at once, plainly and with guesses: texts, speed
     Batch(batch::Options),
@@ -103,15 +109,22 @@ impl Common {
         self.threads.map_or_else(dovetail::machine::physical_cores, usize::from)
     }
 
-    fn session(&self, n_ctx: usize, n_ubatch: usize) -> Result<Session> {
+    fn model(&self) -> Result<Arc<Model>> {
         let threads = self.threads();
         let options = LoadOptions { threads, repack: self.repack, ..LoadOptions::default() };
         let model = Model::load(&self.model, options)?;
         if let Some(notice) = model.packing().notice() {
             eprintln!("{notice}");
         }
-        let cache = self.cache();
-        Session::new(model.into(), SessionOptions { n_ctx, threads, n_ubatch, cache })
+        Ok(model.into())
+    }
+
+    fn options(&self, n_ctx: usize, n_ubatch: usize) -> SessionOptions {
+        SessionOptions { n_ctx, threads: self.threads(), n_ubatch, cache: self.cache() }
+    }
+
+    fn session(&self, n_ctx: usize, n_ubatch: usize) -> Result<Session> {
+        Session::new(self.model()?, self.options(n_ctx, n_ubatch))
     }
 
     fn cache(&self) -> CacheTypes {
@@ -150,6 +163,7 @@ fn main() -> ExitCode {
         Command::Speed(options) => speed::run(&options),
         Command::Curve(options) => curve::run(&options),
         Command::Spec(options) => spec::run(&options),
+        Command::Calibrate(options) => calibrate::run(&options),
         Command::Trees(options) => trees::run(&options),
         Command::Batch(options) => batch::run(&options),
         Command::Gpu(options) => gpu::run(&options),

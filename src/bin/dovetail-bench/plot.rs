@@ -1,4 +1,5 @@
-//! A picture of plain and speculative decoding: speed by category, acceptance by depth.
+//! Pictures: of plain and speculative decoding, speed by category and acceptance by depth; and of what passes cost
+//! by their rows.
 
 use std::fmt::Write;
 
@@ -23,17 +24,9 @@ pub fn svg(title: &str, categories: &[Bars], by_depth: &[f64]) -> String {
     let fastest = categories.iter().flat_map(|c| c.speeds).fold(f64::MIN_POSITIVE, f64::max);
     let second = LEFT + GROUP * categories.len() as f64 + 60.0;
     let (width, bottom) = (second + STEP * by_depth.len().max(3) as f64 + 40.0, TOP + HEIGHT);
-    let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width:.0}\" height=\"{:.0}\" \
-         font-family=\"sans-serif\" font-size=\"11\">\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n",
-        bottom + 40.0
-    );
-    let mut text = |x: f64, y: f64, anchor: &str, text: &str| {
-        let text = text.replace('&', "&amp;").replace('<', "&lt;");
-        writeln!(out, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>")
-            .expect("a string takes all");
-    };
+    let mut out = begin(width, bottom + 40.0);
+    let mut text =
+        |x: f64, y: f64, anchor: &str, text: &str| write_text(&mut out, x, y, anchor, text);
     text(LEFT, 16.0, "start", title);
     text(LEFT, 34.0, "start", "tokens/s, plain and speculative, and the ratio");
     text(second, 34.0, "start", "accepted by depth, %");
@@ -69,6 +62,72 @@ pub fn svg(title: &str, categories: &[Bars], by_depth: &[f64]) -> String {
     out + "</svg>\n"
 }
 
+/// What passes cost: a name, and the rows of each and its times a pass of one row.
+pub type Line<'a> = (&'a str, Vec<(usize, f64)>);
+
+const WIDTH: f64 = 480.0; // of the panel of lines
+const HUES: [&str; 4] = ["#2a6fb0", "#c0562b", "#3b8f5a", "#7a5bb0"];
+
+/// An SVG file: what passes cost by their rows, and what they would cost if rows shared nothing.
+pub fn curves(title: &str, lines: &[Line]) -> String {
+    let points = || lines.iter().flat_map(|(_, points)| points);
+    let most = points().map(|(rows, _)| *rows).max().unwrap_or(1).max(2) as f64;
+    let top = points().map(|(_, times)| *times).fold(2.0, f64::max);
+    let at = |rows: f64, times: f64| {
+        (LEFT + WIDTH * (rows - 1.0) / (most - 1.0), TOP + HEIGHT * (1.0 - times / top))
+    };
+    let bottom = TOP + HEIGHT;
+    let mut out = begin(LEFT + WIDTH + 40.0, bottom + 40.0);
+    write_text(&mut out, LEFT, 16.0, "start", title);
+    write_text(&mut out, LEFT, 34.0, "start", "times a pass of one row, by rows");
+    for rows in (0..).map(|i| 1 << i).take_while(|rows| f64::from(*rows) <= most) {
+        let (x, _) = at(f64::from(rows), 0.0);
+        write_text(&mut out, x, bottom + 16.0, "middle", &rows.to_string());
+    }
+    for times in [1.0, top / 2.0, top] {
+        let (_, y) = at(1.0, times);
+        write_text(&mut out, LEFT - 8.0, y + 4.0, "end", &format!("{times:.1}"));
+    }
+    // Where it leaves the panel it ends.
+    let end = most.min(top);
+    let alone = [at(1.0, 1.0), at(end, end)];
+    write_line(&mut out, &alone, &format!("{}\" stroke-dasharray=\"4 4", COLOURS[0]));
+    write_text(&mut out, alone[1].0 + 6.0, alone[1].1 + 12.0, "start", "n");
+    for (i, (name, points)) in lines.iter().enumerate() {
+        let colour = HUES[i % HUES.len()];
+        let points: Vec<_> = points.iter().map(|(rows, times)| at(*rows as f64, *times)).collect();
+        write_line(&mut out, &points, colour);
+        let y = bottom - 12.0 - 14.0 * i as f64;
+        write_line(&mut out, &[(LEFT + WIDTH - 24.0, y - 4.0), (LEFT + WIDTH, y - 4.0)], colour);
+        write_text(&mut out, LEFT + WIDTH - 30.0, y, "end", name);
+    }
+    out + "</svg>\n"
+}
+
+fn begin(width: f64, height: f64) -> String {
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width:.0}\" height=\"{height:.0}\" \
+         font-family=\"sans-serif\" font-size=\"11\">\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
+    )
+}
+
+fn write_text(out: &mut String, x: f64, y: f64, anchor: &str, text: &str) {
+    let text = text.replace('&', "&amp;").replace('<', "&lt;");
+    writeln!(out, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>")
+        .expect("a string takes all");
+}
+
+fn write_line(out: &mut String, points: &[(f64, f64)], colour: &str) {
+    let points: Vec<String> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
+    writeln!(
+        out,
+        "<polyline points=\"{}\" fill=\"none\" stroke-width=\"1.5\" stroke=\"{colour}\"/>",
+        points.join(" ")
+    )
+    .expect("a string takes all");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,5 +147,21 @@ mod tests {
         assert_eq!(heights, ["100.0", "200.0", "200.0", "150.0", "100.0"]);
         assert!(svg.contains(">a&lt;b<") && svg.contains(">2.00×<") && svg.contains(">0.75×<"));
         assert_eq!(svg.matches("<svg").count(), svg.matches("</svg>").count());
+    }
+    #[test]
+    fn every_pass_is_a_point_of_its_line() {
+        let lines = [("64 & 1", vec![(1, 1.0), (3, 2.0), (5, 4.0)]), ("2048", vec![(1, 1.0)])];
+        let svg = curves("a title", &lines);
+        let points: Vec<&str> = svg
+            .split("points=\"")
+            .skip(1)
+            .map(|rest| rest.split('"').next().expect("quoted points"))
+            .collect();
+        // From 50 to 530 for one row to five, from 250 to 50 for nothing to four times.
+        assert_eq!(points[0], "50.0,200.0 410.0,50.0", "n, as far as the panel goes");
+        assert_eq!(points[1], "50.0,200.0 290.0,150.0 530.0,50.0");
+        assert_eq!((points.len(), points[3]), (5, "50.0,200.0"));
+        assert!(svg.contains(">64 &amp; 1<") && svg.ends_with("</svg>\n"));
+        assert!(curves("nothing", &[]).contains("polyline"));
     }
 }

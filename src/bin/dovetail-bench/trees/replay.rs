@@ -1,164 +1,220 @@
-//! Replays recorded answers under policies of tree sizes and a table of costs.
+//! Walks over recorded answers as a policy would.
 //!
-//! The answer is known, and what the drafter says at each of its positions: so each policy walks over the same
-//! answers, grows its trees from the recorded ones, takes over what the answer agrees with, and pays what the table
-//! says.
+//! The answer is known, and what the drafter says at each of its positions. So a round grows its tree from the
+//! recorded one, takes over what the answer agrees with, and pays what a table of costs says. What was not recorded
+//! cannot be proposed: trees are at most as large as those of the record.
 
+use super::read::Answer;
 use dovetail::tree::confidence::ByTemperature;
 use dovetail::tree::cost::Costs;
-use dovetail::tree::plan::Taken;
-use dovetail::tree::{Grower, Planner, Policy, Proposal, Tree};
-use dovetail::{Error, Result};
-use serde_json::Value;
-use std::cell::RefCell;
+use dovetail::tree::plan::{Report, Taken};
+use dovetail::tree::{Grower, Growth, MAX_NODES, Planner, Policy, Proposal, Tree};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::ops::Range;
 
-/// A recorded answer.
-pub struct Answer {
-    category: String,
-    prompt_tokens: usize,
-    tokens: Vec<u32>,
-    /// What was grown behind each token but the last.
-    trees: Vec<Tree>,
+/// What a policy made of answers.
+pub struct Outcome {
+    /// By category.
+    pub times: BTreeMap<String, Time>,
+    /// Of all rounds.
+    pub report: Report,
 }
 
-/// Reads a record.
-pub fn read(path: &Path) -> Result<Vec<Answer>> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| Error::Io { path: path.to_owned(), source })?;
-    let mut answers = Vec::new();
-    for (i, line) in text.lines().enumerate().skip(1) {
-        let wrong =
-            || Error::Invalid(format!("{}, line {}: no recorded answer", path.display(), i + 1));
-        let value: Value = serde_json::from_str(line).map_err(|_| wrong())?;
-        answers.push(answer(&value).ok_or_else(wrong)?);
-    }
-    Ok(answers)
-}
-
-fn answer(value: &Value) -> Option<Answer> {
-    let numbers = |value: &Value| -> Option<Vec<f64>> {
-        value.as_array()?.iter().map(Value::as_f64).collect()
-    };
-    let tokens: Vec<u32> = numbers(&value["tokens"])?.into_iter().map(|n| n as u32).collect();
-    let trees = value["trees"].as_array()?.iter().zip(&tokens).map(|(tree, root)| {
-        let mut grown = Tree::new(*root);
-        let nodes = numbers(&tree["parents"])?.into_iter().zip(numbers(&tree["tokens"])?);
-        for ((parent, token), path) in nodes.zip(numbers(&tree["log_probs"])?) {
-            let parent = parent as usize;
-            let before = *grown.log_probs().get(parent)?;
-            grown.push(parent, token as u32, path as f32 - before)?;
-        }
-        Some(grown)
-    });
-    Some(Answer {
-        category: value["category"].as_str()?.to_owned(),
-        prompt_tokens: value["prompt_tokens"].as_u64()? as usize,
-        trees: trees.collect::<Option<_>>()?,
-        tokens,
-    })
-}
-
-/// What a policy made of the answers of a category.
-#[derive(Clone, Copy, Default)]
-pub struct Sum {
-    pub tokens: usize,
-    pub rounds: usize,
-    pub nodes: usize,
-    pub expected: f64,
-    pub seconds: f64,
-    pub plain_seconds: f64,
-}
-
-impl Sum {
+impl Outcome {
+    /// How many times as fast as plain decoding: the mean of the categories.
     pub fn speedup(&self) -> f64 {
-        self.plain_seconds / self.seconds
-    }
-
-    pub fn add(&mut self, other: &Sum) {
-        self.tokens += other.tokens;
-        self.rounds += other.rounds;
-        self.nodes += other.nodes;
-        self.expected += other.expected;
-        self.seconds += other.seconds;
-        self.plain_seconds += other.plain_seconds;
+        self.times.values().map(Time::speedup).sum::<f64>() / self.times.len() as f64
     }
 }
 
-/// Walks over the answers as the policy would.
-pub fn replay(
-    answers: &[Answer],
-    costs: &Costs,
-    policy: Policy,
-    rest: f64,
-) -> BTreeMap<String, Sum> {
+/// Seconds of some rounds.
+#[derive(Clone, Copy, Default)]
+pub struct Time {
+    guessing: f64,
+    /// Of plain decoding, for the same tokens.
+    plain: f64,
+}
+
+impl Time {
+    /// How many times as fast as plain decoding.
+    pub fn speedup(&self) -> f64 {
+        self.plain / self.guessing
+    }
+}
+
+/// Walks over the answers, one after the other, with a planner that knows of no guess before. A round takes `rest`
+/// seconds beside its drafting and its pass, as a plain one does.
+pub fn replay(answers: &[Answer], costs: &Costs, policy: Policy, rest: f64) -> Outcome {
     let planner = Planner::new(policy, costs.clone(), ByTemperature::default());
-    let planner = RefCell::new(planner);
-    let mut grower = Grower::default();
-    let mut sums: BTreeMap<String, Sum> = BTreeMap::new();
+    let mut walk = Walk { costs, rest, planner, grower: Grower::default() };
+    let mut times = BTreeMap::<String, Time>::new();
     for answer in answers {
-        let sum = sums.entry(answer.category.clone()).or_default();
+        let time = times.entry(answer.category.clone()).or_default();
         let mut at = 0;
         while at < answer.trees.len() {
-            let left = answer.trees.len() - at;
-            let context = answer.prompt_tokens + at;
-            planner.borrow_mut().begin(1, context);
-            let growth = planner.borrow_mut().tree(left, 64);
-            let recorded = &answer.trees[at];
-            let mut tree = Tree::new(answer.tokens[at]);
-            let mut draft = 0.0;
-            if !growth.is_none() {
-                let mut places = vec![0];
-                let propose =
-                    |frontier: &Tree, level: std::ops::Range<usize>, out: &mut Vec<Proposal>| {
-                        draft += if level.start == 0 {
-                            costs.draft.first
-                        } else {
-                            costs.draft.level.seconds(level.len())
-                        };
-                        for node in level {
-                            if let Some(parent) = frontier.parent(node) {
-                                let place = recorded.child(places[parent], frontier.tokens()[node]);
-                                places.push(place.expect("it was proposed"));
-                            }
-                            let before = recorded.log_probs()[places[node]];
-                            out.extend(recorded.children(places[node]).take(growth.width).map(
-                                |child| Proposal {
-                                    parent: node,
-                                    token: recorded.tokens()[child],
-                                    log_prob: recorded.log_probs()[child] - before,
-                                },
-                            ));
-                        }
-                        Ok(())
-                    };
-                let next = |depth: usize, frontier: &Tree, guesses: &[Proposal]| {
-                    planner.borrow_mut().next(depth, frontier, guesses)
-                };
-                grower
-                    .grow(growth, f32::NEG_INFINITY, &mut tree, propose, next)
-                    .expect("nothing fails");
-            }
-            planner.borrow_mut().grown(&tree);
-            planner.borrow_mut().choose(&mut [&mut tree]);
-            let mut path = vec![0];
-            while let Some(token) = answer.tokens.get(at + path.len())
-                && let Some(child) = tree.child(path[path.len() - 1], *token)
-            {
-                path.push(child);
-            }
-            let verify = costs.verify.seconds(1, context, tree.len());
-            let whole = draft + verify + rest;
-            planner.borrow_mut().accepted(&tree, &path);
-            planner.borrow_mut().end(Taken { draft, verify, whole });
-            at += path.len();
-            sum.rounds += 1;
-            sum.tokens += path.len();
-            sum.nodes += tree.len();
-            sum.seconds += whole;
-            sum.plain_seconds += path.len() as f64 * (costs.verify.seconds(1, context, 1) + rest);
+            at += walk.round(answer, at, time);
         }
     }
-    sums
+    Outcome { times, report: walk.planner.report().clone() }
+}
+
+struct Walk<'a> {
+    costs: &'a Costs,
+    rest: f64,
+    planner: Planner,
+    grower: Grower,
+}
+
+impl Walk<'_> {
+    /// A round behind token `at` of the answer: how many tokens it brings.
+    fn round(&mut self, answer: &Answer, at: usize, time: &mut Time) -> usize {
+        let context = answer.prompt_tokens + at;
+        self.planner.begin(1, context);
+        // The last token of a round is no guess.
+        let growth = self.planner.tree(answer.trees.len() - at - 1, MAX_NODES);
+        let (mut tree, draft) = self.grow(&answer.trees[at], growth);
+        self.planner.grown(&tree);
+        self.planner.choose(&mut [&mut tree]);
+        let mut path = vec![0];
+        while let Some(child) = tree.child(path[path.len() - 1], answer.tokens[at + path.len()]) {
+            path.push(child);
+        }
+        let verify = self.costs.verify.seconds(1, context, tree.len());
+        let whole = draft + verify + self.rest;
+        self.planner.accepted(&tree, &path);
+        self.planner.end(Taken { draft, verify, whole });
+        let plain = self.costs.verify.seconds(1, context, 1) + self.rest;
+        time.guessing += whole;
+        time.plain += path.len() as f64 * plain;
+        path.len()
+    }
+
+    /// A tree of what the recorded one has, and the seconds of drafting it.
+    fn grow(&mut self, recorded: &Tree, growth: Growth) -> (Tree, f64) {
+        let Walk { costs, planner, grower, .. } = self;
+        let mut tree = Tree::new(recorded.tokens()[0]);
+        let mut seconds = 0.0;
+        let mut places = vec![0]; // of the frontier's nodes in the recorded tree
+        let propose = |frontier: &Tree, level: Range<usize>, out: &mut Vec<Proposal>| {
+            seconds += match level.start {
+                0 => costs.draft.first,
+                _ => costs.draft.level.seconds(level.len()),
+            };
+            for node in level {
+                if let Some(parent) = frontier.parent(node) {
+                    let place = recorded.child(places[parent], frontier.tokens()[node]);
+                    places.push(place.expect("it was proposed"));
+                }
+                propose_recorded(recorded, places[node], node, growth.width, out);
+            }
+            Ok(())
+        };
+        let next = |depth: usize, frontier: &Tree, guesses: &[Proposal]| {
+            planner.next(depth, frontier, guesses)
+        };
+        let grown = grower.grow(growth, f32::NEG_INFINITY, &mut tree, propose, next);
+        grown.expect("proposing does not fail");
+        (tree, seconds)
+    }
+}
+
+/// The likeliest recorded guesses after `place`, which is `node` of the frontier.
+fn propose_recorded(
+    recorded: &Tree,
+    place: usize,
+    node: usize,
+    width: usize,
+    out: &mut Vec<Proposal>,
+) {
+    let first = out.len();
+    out.extend(recorded.children(place).map(|child| Proposal {
+        parent: node,
+        token: recorded.tokens()[child],
+        log_prob: recorded.log_probs()[child] - recorded.log_probs()[place],
+    }));
+    out[first..].sort_by(|a, b| b.log_prob.total_cmp(&a.log_prob));
+    out.truncate(first + width);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dovetail::tree::cost::{Curve, DraftCost, Table, VerifyCost};
+
+    /// A row costs 0.1 more, a first level 0.2, each further one 0.1.
+    fn costs() -> Costs {
+        let curve = Curve::new(&[(1, 1.0), (64, 7.3)]).unwrap();
+        let verify = VerifyCost::new(vec![Table { batch: 1, context: 64, curve }]).unwrap();
+        let level = Curve::new(&[(1, 0.1), (10, 0.1)]).unwrap();
+        Costs { verify, draft: DraftCost { first: 0.2, level } }
+    }
+
+    /// An answer of 21 tokens behind which a drafter guesses chains of seven, all right or all wrong; its second
+    /// choice is always wrong.
+    fn answer(right: bool) -> Answer {
+        let tokens: Vec<u32> = (0..21).collect();
+        let chain = |root: u32| {
+            let mut tree = Tree::new(root);
+            let mut node = 0;
+            for depth in 1..=7 {
+                tree.push(node, 200, -2.5);
+                node = tree.push(node, root + depth + if right { 0 } else { 100 }, -0.1).unwrap();
+            }
+            tree
+        };
+        let trees = tokens[..20].iter().map(|root| chain(*root)).collect();
+        Answer { category: "qa".into(), prompt_tokens: 9, tokens, trees }
+    }
+
+    fn near(a: f64, b: f64) {
+        assert!((a - b).abs() < 1e-9, "{a} for {b}");
+    }
+
+    fn replayed(right: bool, policy: &str, rest: f64) -> Outcome {
+        replay(&[answer(right)], &costs(), policy.parse().unwrap(), rest)
+    }
+
+    #[test]
+    fn guesses_that_are_right_are_worth_what_one_computes() {
+        // Four rounds of five tokens: 0.2 + 3 · 0.1 for the drafter, 1.4 for the pass.
+        let outcome = replayed(true, "chain:4", 0.0);
+        near(outcome.speedup(), 5.0 / 1.9);
+        assert_eq!((outcome.report.tokens, outcome.report.nodes[5]), (20, 4));
+        near(replayed(true, "chain:4", 0.5).speedup(), 5.0 * 1.5 / 2.4);
+        // The second choices are three rows more of the pass.
+        near(replayed(true, "beam:4,2,8", 0.0).speedup(), 5.0 / 2.2);
+        // Two rounds of eight tokens, and one of the four that are left.
+        let last = 0.2 + 2.0 * 0.1 + 1.3;
+        near(replayed(true, "chain:7", 0.0).speedup(), 20.0 / (2.0 * 2.5 + last));
+    }
+
+    #[test]
+    fn guesses_that_are_wrong_cost_what_one_computes() {
+        // Near the end there is no room for four.
+        let outcome = replayed(false, "chain:4", 0.0);
+        near(outcome.speedup(), 20.0 / (16.0 * 1.9 + 1.7 + 1.5 + 1.3 + 1.0));
+        assert_eq!(outcome.report.nodes[..6], [0, 1, 1, 1, 1, 16]);
+    }
+
+    #[test]
+    fn each_answer_counts_for_its_category() {
+        let mut wrong = answer(false);
+        wrong.category = "rag".into();
+        let outcome = replay(&[answer(true), wrong], &costs(), "chain:4".parse().unwrap(), 0.0);
+        let by: Vec<(&str, f64)> =
+            outcome.times.iter().map(|(c, t)| (&c[..], t.speedup())).collect();
+        assert_eq!([by[0].0, by[1].0], ["qa", "rag"]);
+        near(by[0].1, 5.0 / 1.9);
+        near(outcome.speedup(), (by[0].1 + by[1].1) / 2.0);
+    }
+
+    #[test]
+    fn costs_decide_where_they_may() {
+        let many = |right: bool| {
+            let answers: Vec<Answer> = (0..30).map(|_| answer(right)).collect();
+            replay(&answers, &costs(), Policy::Cost, 0.0).speedup()
+        };
+        assert!(many(true) > 2.5, "{}", many(true));
+        assert!(many(false) > 0.95, "{}", many(false));
+    }
 }

@@ -1,0 +1,165 @@
+//! What passes of the target and of a drafter cost here: measured anew, kept for planners, and shown.
+
+use crate::guessing::{Guessing, Opened};
+use crate::{Common, Format, at_least_one, plot};
+use clap::Args;
+use dovetail::spec::SpecSampling;
+use dovetail::spec::json::of_costs;
+use dovetail::target::MAX_SEQUENCES;
+use dovetail::tree::Policy;
+use dovetail::tree::cost::{Costs, DraftCost, Table};
+use dovetail::{Engine, Error, Result};
+use dovetail_kernels::cpu::Kernels;
+use serde_json::json;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Options of `calibrate`.
+#[derive(Args)]
+pub struct Options {
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    guessing: Guessing,
+    /// Measure passes that so many sequences share too
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=MAX_SEQUENCES as i64))]
+    parallel: u16,
+    /// Most tokens of a sequence, which bounds how long a context is measured
+    #[arg(short, long, default_value_t = 4096, value_parser = at_least_one())]
+    ctx_size: usize,
+    /// Draw what passes of one sequence cost into this SVG file
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+}
+
+/// What was measured, and how.
+struct Measured {
+    costs: Costs,
+    model: String,
+    /// None where nobody guesses.
+    drafter: Option<String>,
+    threads: usize,
+    isa: &'static str,
+    took: Duration,
+    kept: Vec<PathBuf>,
+}
+
+/// Measures and prints.
+pub fn run(o: &Options) -> Result<()> {
+    o.guessing.check()?;
+    let measured = measure(o)?;
+    match o.common.output {
+        Format::Md => print(&measured),
+        Format::Json => println!("{}", json(&measured)),
+    }
+    match &o.plot {
+        None => Ok(()),
+        Some(path) => std::fs::write(path, picture(&measured))
+            .map_err(|source| Error::Io { path: path.clone(), source }),
+    }
+}
+
+fn measure(o: &Options) -> Result<Measured> {
+    let batch = usize::from(o.parallel);
+    let options = o.common.options(o.ctx_size, 512);
+    let mut engine = Engine::new(o.common.model()?, options, batch)?;
+    // Whatever else is asked for, what a planner takes is measured.
+    let (tree, spec_sampling) = (Some(Policy::Cost), SpecSampling::Matching);
+    let guessing = Guessing { tree, spec_sampling, ..o.guessing.clone() };
+    let mut opened = guessing.open(engine.setup(None))?;
+    let drafter = opened.as_ref().map(Opened::who);
+    let model = engine.model().config().name.clone();
+    let start = Instant::now();
+    let mut go_on = |_| true;
+    let mut calibrator = engine.calibrator(&mut go_on).anew();
+    let costs = match &mut opened {
+        Some(opened) => opened.costs(batch, &mut calibrator)?,
+        None => {
+            let verify = calibrator.verify(batch)?;
+            verify.map(|verify| Costs { verify, draft: DraftCost::nothing() })
+        }
+    };
+    Ok(Measured {
+        costs: costs.expect("nobody ended it"),
+        model,
+        drafter,
+        threads: o.common.threads(),
+        isa: Kernels::choose().map_err(Error::Unsupported)?.name,
+        took: start.elapsed(),
+        kept: calibrator.kept().to_vec(),
+    })
+}
+
+fn print(m: &Measured) {
+    println!(
+        "{}, {} threads, {}, drafter {}; measured in {:.1} s",
+        m.model,
+        m.threads,
+        m.isa,
+        m.drafter.as_deref().unwrap_or("none"),
+        m.took.as_secs_f64()
+    );
+    for path in &m.kept {
+        println!("kept in {}", path.display());
+    }
+    if m.kept.is_empty() {
+        println!(
+            "not kept: nothing can be written to the cache directory; DOVETAIL_CACHE names another"
+        );
+    }
+    for Table { batch, context, curve } in m.costs.verify.tables() {
+        println!("\nSequences in a pass: {batch}, each behind {context} tokens\n");
+        println!("| rows | ms | × {batch} rows | ms a row |");
+        println!("| --: | --: | --: | --: |");
+        for (n, seconds) in curve.measured() {
+            let times = seconds / curve.seconds(*batch);
+            println!(
+                "| {n} | {:.2} | {times:.2} | {:.2} |",
+                1e3 * seconds,
+                1e3 * seconds / n as f64
+            );
+        }
+    }
+    if m.drafter.is_some() {
+        print_draft(&m.costs);
+    }
+}
+
+fn print_draft(costs: &Costs) {
+    let plain = costs.verify.tables()[0].curve.seconds(1);
+    println!("\n| a drafter's level of a tree | ms | part of a plain pass |");
+    println!("| --- | --: | --: |");
+    let row = |name: &str, seconds: f64| {
+        println!("| {name} | {:.3} | {:.3} |", 1e3 * seconds, seconds / plain);
+    };
+    row("the first", costs.draft.first);
+    for (width, seconds) in costs.draft.level.measured() {
+        row(&format!("another, of {width}"), seconds);
+    }
+}
+
+/// [`of_costs`], and how it came about.
+fn json(m: &Measured) -> serde_json::Value {
+    let mut value = of_costs(&m.costs);
+    value["about"] = json!({
+        "model": m.model, "drafter": m.drafter, "threads": m.threads, "isa": m.isa,
+        "seconds": m.took.as_secs_f64(),
+        "kept": m.kept.iter().map(|path| path.display().to_string()).collect::<Vec<_>>(),
+    });
+    value
+}
+
+fn picture(m: &Measured) -> String {
+    let alone = m.costs.verify.tables().iter().filter(|table| table.batch == 1);
+    let names: Vec<String> =
+        alone.clone().map(|table| format!("behind {} tokens", table.context)).collect();
+    let lines: Vec<plot::Line> = alone
+        .zip(&names)
+        .map(|(Table { curve, .. }, name)| {
+            let points = curve.measured().map(|(n, seconds)| (n, seconds / curve.seconds(1)));
+            (&name[..], points.collect())
+        })
+        .collect();
+    plot::curves(&format!("{}, {} threads, {}", m.model, m.threads, m.isa), &lines)
+}
