@@ -65,7 +65,7 @@ type Row = (String, Outcome);
 /// Replays the record with each table of costs.
 pub fn run(o: &Options) -> Result<()> {
     let costs = o.costs.iter().map(|path| costs(path)).collect::<Result<Vec<_>>>()?;
-    let answers = read(&o.record)?;
+    let answers = read(&o.record)?.answers;
     let mut all = Vec::new();
     for (path, costs) in o.costs.iter().zip(&costs) {
         let rows = rows(&answers, costs, o);

@@ -6,9 +6,11 @@
 //! read.rs      and out of it
 //! replay.rs    what they would have taken under a policy and a table of costs
 //! compare.rs   several policies side by side
+//! counts.rs    how often its guesses were right
 //! ```
 
 mod compare;
+mod counts;
 mod read;
 mod record;
 mod replay;
@@ -25,6 +27,8 @@ pub enum Options {
     /// Answer prompts and write this file.
     Record(Box<Asking>, PathBuf),
     Replay(compare::Options),
+    /// Count the guesses of a record into this file.
+    Count(PathBuf, PathBuf),
 }
 
 /// What says which mode it is.
@@ -36,12 +40,16 @@ struct Modes {
     record: Option<PathBuf>,
     /// Read that file in place of a model, and compute how fast its answers are under each --tree, which
     /// may be given several times [default: cost, cast, eagle2:60, eagle2:16 and the best of 30 fixed sizes]
-    #[arg(long, value_name = "FILE", requires = "costs")]
+    #[arg(long, value_name = "FILE")]
     #[arg(conflicts_with_all = ["model", "prompts", "limit", "n_predict", "temp", "seed", "ctx_size"])]
     replay: Option<PathBuf>,
     /// With --replay: what passes cost, as calibrate -o json prints it; may be given several times
     #[arg(long, value_name = "FILE", requires = "replay")]
     costs: Vec<PathBuf>,
+    /// With --replay, in place of --costs: add how often guesses were right to this file, which lies beside a drafter
+    /// as NAME.counts.json
+    #[arg(long, value_name = "FILE", requires = "replay", conflicts_with = "costs")]
+    counts: Option<PathBuf>,
     /// With --replay: time of a round beside its drafting and its pass, as a part of a plain pass
     #[arg(long, value_name = "PART", default_value = "0.005", value_parser = part)]
     rest: f64,
@@ -74,8 +82,15 @@ impl FromArgMatches for Options {
     }
 
     fn from_arg_matches_mut(matches: &mut ArgMatches) -> std::result::Result<Options, clap::Error> {
-        let Modes { record, replay, costs, rest } = Modes::from_arg_matches_mut(matches)?;
+        let Modes { record, replay, costs, counts, rest } = Modes::from_arg_matches_mut(matches)?;
+        if let (Some(record), Some(counts)) = (&replay, counts) {
+            return Ok(Options::Count(record.clone(), counts));
+        }
         if let Some(record) = replay {
+            if costs.is_empty() {
+                let what = "--replay takes --costs FILE or --counts FILE";
+                return Err(clap::Error::raw(ErrorKind::MissingRequiredArgument, what));
+            }
             let policies = matches.remove_many::<Policy>("tree").into_iter().flatten().collect();
             let output = matches.remove_one("output").expect("it has a default");
             return Ok(Options::Replay(compare::Options { record, costs, policies, rest, output }));
@@ -102,5 +117,6 @@ pub fn run(o: &Options) -> Result<()> {
     match o {
         Options::Record(asking, path) => record::run(asking, path),
         Options::Replay(options) => compare::run(options),
+        Options::Count(record, counts) => counts::run(record, counts),
     }
 }

@@ -14,11 +14,18 @@ pub struct Answer {
     pub trees: Vec<Tree>,
 }
 
-/// The answers of a record in which there is something to guess.
+/// What was recorded.
+pub struct Record {
+    pub temperature: f32,
+    /// Those in which there is something to guess.
+    pub answers: Vec<Answer>,
+}
+
+/// Reads a record.
 ///
 /// # Errors
 /// When the file cannot be read, or a line of it is not what `record.rs` writes.
-pub fn read(path: &Path) -> Result<Vec<Answer>> {
+pub fn read(path: &Path) -> Result<Record> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| Error::Io { path: path.to_owned(), source })?;
     parse(&text).map_err(|what| {
@@ -27,17 +34,20 @@ pub fn read(path: &Path) -> Result<Vec<Answer>> {
     })
 }
 
-fn parse(text: &str) -> std::result::Result<Vec<Answer>, String> {
+fn parse(text: &str) -> std::result::Result<Record, String> {
     let mut lines = text.lines().zip(1..);
     let header = lines.next().and_then(|(line, _)| serde_json::from_str::<Value>(line).ok());
-    if header.is_none_or(|header| header["version"] != 1) {
-        return Err("line 1: no header of a record".into());
-    }
+    let header = header.filter(|header| header["version"] == 1);
+    let temperature = header.and_then(|header| header["temperature"].as_f64());
+    let temperature = temperature.ok_or("line 1: no header of a record")? as f32;
     let answers = lines
         .map(|(line, n)| answer(line).map_err(|what| format!("line {n}: {what}")))
         .filter(|answer| answer.as_ref().is_ok_and(|a| !a.trees.is_empty()) || answer.is_err())
         .collect::<std::result::Result<Vec<_>, _>>()?;
-    if answers.is_empty() { Err("no answer has two tokens".into()) } else { Ok(answers) }
+    if answers.is_empty() {
+        return Err("no answer has two tokens".into());
+    }
+    Ok(Record { temperature, answers })
 }
 
 fn answer(line: &str) -> std::result::Result<Answer, String> {
@@ -105,7 +115,7 @@ mod tests {
     use serde_json::json;
 
     fn record(answer: &Value) -> String {
-        format!("{}\n{answer}\n", json!({ "version": 1 }))
+        format!("{}\n{answer}\n", json!({ "version": 1, "temperature": 0.0 }))
     }
 
     fn good() -> Value {
@@ -120,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_record_is_read_as_it_was_written() {
-        let answers = parse(&record(&good())).unwrap();
+        let answers = parse(&record(&good())).unwrap().answers;
         let [answer] = &answers[..] else { panic!("there is one") };
         assert_eq!((&answer.category[..], answer.prompt_tokens), ("qa", 3));
         assert_eq!((&answer.tokens[..], answer.trees.len()), (&[5, 6, 7][..], 2));
@@ -170,7 +180,8 @@ mod tests {
             (&whole[..whole.len() - 9], "line 2: no whole JSON"),
             ("", "line 1: no header"),
             ("{\"version\": 2}\n", "line 1: no header"),
-            ("{\"version\": 1}\n", "no answer has two tokens"),
+            ("{\"version\": 1}\n", "line 1: no header"),
+            ("{\"version\": 1, \"temperature\": 0.5}\n", "no answer has two tokens"),
         ] {
             assert!(parse(text).err().unwrap().contains(part), "{text}");
         }
