@@ -224,6 +224,50 @@ fn the_benchmark_compares_texts_where_they_must_be_equal() {
     assert!(run(&["--spec-sampling", "rejection"])["texts_equal"].is_null());
 }
 
+#[test]
+fn what_passes_cost_is_measured_once_and_explained() {
+    let Some(model) = model() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let measured = folder.path().join("measured");
+    let files = |part: &str| -> Vec<_> {
+        let entries = std::fs::read_dir(&measured).unwrap().map(|entry| entry.unwrap().path());
+        let mut found: Vec<_> =
+            entries.filter(|path| path.to_string_lossy().contains(part)).collect();
+        found.sort();
+        found.into_iter().map(|path| (std::fs::read(&path).unwrap(), path)).collect()
+    };
+    let expected = answer(&mut with_model(&model, &["-p", PROMPT]));
+    let run = |args: &[&str]| {
+        let mut command = with_model(&model, &["-p", PROMPT, "-md", DRAFTER, "--spec-type", "dgf"]);
+        command.env("DOVETAIL_CACHE", folder.path()).args(["--draft-device", "cpu"]).args(args);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert_eq!(text(&output.stdout), expected, "{args:?}");
+        text(&output.stderr).to_owned()
+    };
+    let said = run(&["--tree", "cost", "--explain"]);
+    for part in ["a plain pass takes", "tree cost: ", "tokens a round: ", "\nSpeculation "] {
+        assert!(said.contains(part), "{said}");
+    }
+    let first = [files("-1-"), files("-drafter-")];
+    assert!(first.iter().all(|found| found.len() == 1), "{first:?}");
+    let counted = files("-counts-");
+    let said = run(&["--tree", "cost"]);
+    assert_eq!(said, "", "nobody asked for more than the answer");
+    assert_eq!([files("-1-"), files("-drafter-")], first, "what is known is not measured again");
+    assert_ne!(files("-counts-"), counted, "how often guesses were right is kept");
+    // Where nothing can be kept everything goes on.
+    std::fs::remove_dir_all(&measured).unwrap();
+    std::fs::write(&measured, "no folder").unwrap();
+    run(&["--tree", "cost"]);
+    for (args, part) in [
+        (&["--tree", "cost", "--spec-sampling", "rejection"][..], "may not be cut"),
+        (&["--tree", "cast:1,2"], "give cost; chain:K"),
+    ] {
+        assert_one_line(&program().arg("m.gguf").args(args).output().unwrap(), 2, part);
+    }
+}
+
 /// Prompts of each kind, and what `dovetail-run` is given to answer each alone.
 const PROMPTS: [(&str, &str); 5] = [
     (r#"{"prompt": "Name three uses of a ring buffer."}"#, PROMPT),

@@ -80,6 +80,7 @@ pub(super) fn median(times: &mut [f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
 
     #[test]
     fn slow_moments_do_not_count_and_what_cannot_pay_is_left_out() {
@@ -119,7 +120,7 @@ mod tests {
             calls < 3
         };
         assert_eq!(curve(&[1, 2, 3], Duration::MAX, &mut stop, |_| Ok(())).unwrap(), None);
-        let fail = |_| Err(crate::Error::Invalid("no".into()));
+        let fail = |_| Err(Error::Invalid("no".into()));
         curve(&[1, 2], Duration::ZERO, &mut |_| true, fail).unwrap_err();
     }
 }
