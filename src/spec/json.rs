@@ -1,7 +1,9 @@
 //! Costs and counts as JSON.
 
+use crate::tree::MAX_NODES;
 use crate::tree::confidence::{ByTemperature, CLASSES, Cell, Cells, DEPTHS};
 use crate::tree::cost::{Costs, Curve, DraftCost, Table, VerifyCost};
+use crate::tree::plan::MAX_BATCH;
 use serde_json::{Value, json};
 
 /// Costs as JSON: `{"verify": [table, …], "draft": {"first", "rows", "seconds"}}`, a table being
@@ -33,7 +35,12 @@ pub(super) fn to_verify(value: &Value) -> Result<VerifyCost, String> {
         let [batch, context] = [number(table, "batch")?, number(table, "context")?];
         Ok(Table { batch: batch as usize, context: context as usize, curve: to_curve(table)? })
     });
-    VerifyCost::new(tables.collect::<Result<_, String>>()?)
+    let cost = VerifyCost::new(tables.collect::<Result<_, String>>()?)?;
+    let place = |table: &Table| (table.batch, table.context);
+    match cost.tables().windows(2).find(|pair| place(&pair[0]) == place(&pair[1])) {
+        None => Ok(cost),
+        Some(_) => Err("two tables of one batch and context".into()),
+    }
 }
 
 pub(super) fn of_draft(cost: &DraftCost) -> Value {
@@ -55,6 +62,9 @@ fn to_curve(value: &Value) -> Result<Curve, String> {
     let (rows, seconds) = (numbers(value, "rows")?, numbers(value, "seconds")?);
     if rows.len() != seconds.len() {
         return Err("as many \"rows\" as \"seconds\" are needed".into());
+    }
+    if rows.iter().any(|n| *n > (MAX_BATCH * MAX_NODES) as f64) {
+        return Err("more rows than a pass has".into());
     }
     Curve::new(&rows.into_iter().map(|n| n as usize).zip(seconds).collect::<Vec<_>>())
 }
@@ -126,6 +136,8 @@ mod tests {
             ("/verify", json!([])),
             ("/verify/0/rows", json!([1])),
             ("/verify/0/rows", json!([2, 1])),
+            ("/verify/0/rows", json!([1, 1e18])),
+            ("/verify/1/context", json!(64)),
             ("/verify/0/seconds", json!([1, "x"])),
             ("/verify/1/batch", json!(-1)),
             ("/draft/first", json!(null)),

@@ -7,6 +7,8 @@ use super::{Growth, MAX_NODES, Proposal, Tree};
 
 /// Guesses after one node of which an average is kept.
 const RANKS: usize = 3;
+/// Guesses of the largest tree.
+const MOST: usize = MAX_NODES - 1;
 /// The part of an observation that averages of guesses take over.
 const TYPICAL: f32 = 0.03;
 
@@ -31,11 +33,12 @@ pub(super) struct Step {
     width: usize,
     /// Seconds by which so many rows of this tree make the pass longer: (nodes + 1).
     seconds: [f64; MAX_NODES + 1],
-    /// The probability that each node of the frontier is accepted, and those of all guesses, the likeliest first.
+    /// The probability that each node of the frontier is accepted.
     frontier: [f32; MAX_NODES],
     n_frontier: usize,
-    pool: Vec<f32>,
-    hoped: Vec<f32>,
+    /// Those of the likeliest guesses so far, and with those to be expected behind them.
+    pool: Likeliest,
+    hoped: Likeliest,
     /// What nodes of grown trees are worth: (trees).
     values: Vec<[f32; MAX_NODES]>,
     /// That of all nodes but roots, the best first, and their trees.
@@ -60,8 +63,8 @@ impl Step {
             seconds: [0.0; MAX_NODES + 1],
             frontier: [1.0; MAX_NODES],
             n_frontier: 1,
-            pool: Vec::with_capacity(2 * MAX_NODES),
-            hoped: Vec::with_capacity(MAX_NODES * (1 + RANKS)),
+            pool: Likeliest::default(),
+            hoped: Likeliest::default(),
             values: Vec::with_capacity(MAX_BATCH),
             order: Vec::with_capacity(MAX_BATCH * MAX_NODES),
             typical: [[0.7, 0.12, 0.05]; LARGEST.depth + 1],
@@ -78,7 +81,7 @@ impl Step {
     pub fn tree(&mut self, growth: Growth, measured: &Measured) -> Growth {
         self.growth = if self.pauses { growth.within(0, 1) } else { growth };
         (self.levels, self.width, self.n_frontier) = (0, 1, 1);
-        self.pool.clear();
+        self.pool = Likeliest::default();
         // How many rows the other sequences will have is not known yet: as many as they had.
         let others = measured.rows_of_others(self.batch);
         let before = if others == 0 { 0.0 } else { measured.verify_seconds(self, others) };
@@ -123,18 +126,19 @@ impl Step {
     ) -> usize {
         let mut accepted = [0.0; MAX_NODES];
         let new = self.expect(confidences, depth, frontier, guesses, &mut accepted);
-        self.pool.extend_from_slice(new);
-        sort(&mut self.pool);
-        self.pool.truncate(MAX_NODES - 1);
+        new.iter().for_each(|guess| self.pool.add(*guess));
         let price = measured.price(self);
         let mut best = (0, self.best(&self.pool, price));
         let most = self.growth.width.min(MAX_NODES - self.n_frontier).min(new.len());
+        self.hoped = self.pool;
         for width in 1..=most {
-            let likeliest = new[width - 1] * self.typical[depth][0];
-            if self.pool.len() == MAX_NODES - 1 && likeliest < self.pool[MAX_NODES - 2] {
+            let path = new[width - 1];
+            if self.pool.least().is_some_and(|least| path * self.typical[depth][0] < least) {
                 break;
             }
-            self.hope(depth, &new[..width]);
+            for accepted in self.typical[depth] {
+                self.hoped.add(path * accepted);
+            }
             let value = self.best(&self.hoped, price) - price * measured.level_seconds(width);
             if value > best.1 {
                 best = (width, value);
@@ -173,20 +177,11 @@ impl Step {
         &out[..n]
     }
 
-    /// Makes `hoped` the guesses so far and those to be expected behind `from`, at `depth`.
-    fn hope(&mut self, depth: usize, from: &[f32]) {
-        self.hoped.clear();
-        self.hoped.extend_from_slice(&self.pool);
-        let by_rank = self.typical[depth];
-        self.hoped.extend(from.iter().flat_map(|path| by_rank.map(|accepted| path * accepted)));
-        sort(&mut self.hoped);
-    }
-
-    /// The best value of a tree with some of these guesses, the likeliest first.
-    fn best(&self, guesses: &[f32], price: f64) -> f64 {
+    /// The best value of a tree with some of these guesses.
+    fn best(&self, guesses: &Likeliest, price: f64) -> f64 {
         let mut accepted = 0.0;
         let mut best = -price * self.seconds[1];
-        for (guess, seconds) in guesses.iter().zip(&self.seconds[2..=self.growth.nodes]) {
+        for (guess, seconds) in guesses.get().iter().zip(&self.seconds[2..=self.growth.nodes]) {
             accepted += f64::from(*guess);
             best = best.max(accepted - price * seconds);
         }
@@ -247,6 +242,59 @@ impl Step {
     }
 }
 
-fn sort(probabilities: &mut [f32]) {
-    probabilities.sort_unstable_by(|a, b| b.total_cmp(a));
+/// The largest of some probabilities, as many as the largest tree has guesses, in descending order: kept so as they
+/// come, since sorting them for each width of each level would take as long as all else in a round.
+#[derive(Clone, Copy, Debug)]
+struct Likeliest {
+    n: usize,
+    probabilities: [f32; MOST],
+}
+
+impl Default for Likeliest {
+    fn default() -> Likeliest {
+        Likeliest { n: 0, probabilities: [0.0; MOST] }
+    }
+}
+
+impl Likeliest {
+    fn get(&self) -> &[f32] {
+        &self.probabilities[..self.n]
+    }
+
+    /// The least of them, if there is no room for another one.
+    fn least(&self) -> Option<f32> {
+        (self.n == MOST).then_some(self.probabilities[MOST - 1])
+    }
+
+    fn add(&mut self, probability: f32) {
+        if self.least().is_some_and(|least| least >= probability) {
+            return;
+        }
+        self.n = (self.n + 1).min(MOST);
+        let mut place = self.n - 1;
+        while place > 0 && self.probabilities[place - 1] < probability {
+            self.probabilities[place] = self.probabilities[place - 1];
+            place -= 1;
+        }
+        self.probabilities[place] = probability;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_likeliest_are_the_first_of_all_in_order(all in prop::collection::vec(0u8..99, 0..200)) {
+            let mut all: Vec<f32> = all.into_iter().map(|x| f32::from(x) / 99.0).collect();
+            let mut likeliest = Likeliest::default();
+            all.iter().for_each(|x| likeliest.add(*x));
+            all.sort_by(|a, b| b.total_cmp(a));
+            all.truncate(MOST);
+            prop_assert_eq!(likeliest.get(), &all[..]);
+            prop_assert_eq!(likeliest.least(), all.get(MOST - 1).copied());
+        }
+    }
 }
