@@ -454,7 +454,18 @@ fn recorded_trees_are_replayed_under_any_policy() {
     }
     let tables = replay(&[]);
     assert_eq!(text(&tables.stdout).matches("\n| best fixed: ").count(), 2);
-    std::fs::write(&record, "{\"version\":1}\n{\"tokens\":").unwrap();
+    let counts = folder.path().join("drafter.counts.json");
+    let count = || answer(bench().arg("--replay").arg(&record).arg("--counts").arg(&counts));
+    let tested = || -> f64 {
+        let counts: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(&counts).unwrap()).unwrap();
+        counts[0][0].as_array().unwrap().iter().map(|cell| cell[0].as_f64().unwrap()).sum()
+    };
+    count();
+    let first = tested();
+    count();
+    assert!(first > 0.0 && tested() > first, "what is there is added to");
+    std::fs::write(&record, "{\"version\":1,\"temperature\":0}\n{\"tokens\":").unwrap();
     assert_one_line(&replay(&[]), 2, "trees.jsonl, line 2: no whole JSON");
     let both = bench().args(["--replay", "a", "--record", "b", "--costs", "c"]).output().unwrap();
     assert!(text(&both.stderr).contains("cannot be used with"), "{}", text(&both.stderr));

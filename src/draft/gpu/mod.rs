@@ -42,6 +42,7 @@ use forward::{Forward, SHARE, Work};
 use launch::Slots;
 use network::embed;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 pub use cuda::{Cuda, Found, list};
@@ -54,6 +55,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a message asks for whose rows are only taken in.
 const NO_TREE: Growth = Growth { depth: 0, width: 1, nodes: 1 };
+
+/// Drafters at work in this process. A round that waits for the host in one's stream may hold up others', which share
+/// the few channels of a GPU, and work that concerns the whole GPU: so only a single one queues ahead.
+static AT_WORK: AtomicUsize = AtomicUsize::new(0);
 
 /// The drafter. See the module.
 pub struct GpuDrafter {
@@ -122,6 +127,7 @@ impl GpuDrafter {
             queued: None,
             embedding: vec![0.0; h],
         };
+        AT_WORK.fetch_add(1, Relaxed);
         let growth = setup.placement.growth.unwrap_or(ROW.growth);
         let work = drafter.forward.round(&mut *drafter.device, growth)?;
         drafter.queue(work)?;
@@ -272,7 +278,9 @@ impl Drafter for GpuDrafter {
         }
         self.send(self.entries.waiting(), last, growth, guesser.floor())?;
         let proposals = self.receive()?;
-        self.queue(work)?;
+        if AT_WORK.load(Relaxed) == 1 {
+            self.queue(work)?;
+        }
         take(&proposals, growth, tree)
     }
 }
@@ -283,6 +291,7 @@ impl Drop for GpuDrafter {
         // be queued. A device that fails has stopped waiting.
         let _ = self.flush();
         let _ = self.send(0, None, NO_TREE, 0.0);
+        AT_WORK.fetch_sub(1, Relaxed);
     }
 }
 
