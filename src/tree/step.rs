@@ -9,8 +9,25 @@ use super::{Growth, MAX_NODES, Proposal, Tree};
 const RANKS: usize = 3;
 /// Guesses of the largest tree.
 const MOST: usize = MAX_NODES - 1;
+/// Classes of how likely a guess is accepted, by which those behind it are foreseen.
+const CLASSES: usize = 8;
 /// The part of an observation that averages of guesses take over.
 const TYPICAL: f32 = 0.03;
+
+/// The probability that a guess is accepted: with all before it, and if its parent is.
+#[derive(Clone, Copy, Debug)]
+struct Chance {
+    path: f32,
+    step: f32,
+}
+
+impl Chance {
+    const CERTAIN: Chance = Chance { path: 1.0, step: 1.0 };
+
+    fn class(self) -> usize {
+        ((self.step * CLASSES as f32) as usize).min(CLASSES - 1)
+    }
+}
 
 /// The state of a round.
 #[derive(Clone, Debug)]
@@ -33,8 +50,8 @@ pub(super) struct Step {
     width: usize,
     /// Seconds by which so many rows of this tree make the pass longer: (nodes + 1).
     seconds: [f64; MAX_NODES + 1],
-    /// The probability that each node of the frontier is accepted.
-    frontier: [f32; MAX_NODES],
+    /// The chance of each node of the frontier.
+    frontier: [Chance; MAX_NODES],
     n_frontier: usize,
     /// Those of the likeliest guesses so far, and with those to be expected behind them.
     pool: Likeliest,
@@ -43,8 +60,8 @@ pub(super) struct Step {
     values: Vec<[f32; MAX_NODES]>,
     /// That of all nodes but roots, the best first, and their trees.
     order: Vec<(f32, usize)>,
-    /// The probability that the likeliest guesses after an accepted node are accepted: (depths, ranks).
-    typical: [[f32; RANKS]; LARGEST.depth + 1],
+    /// The probability that the likeliest guesses after an accepted one are accepted, by its class: (classes, ranks).
+    typical: [[f32; RANKS]; CLASSES],
 }
 
 impl Step {
@@ -61,13 +78,18 @@ impl Step {
             levels: 0,
             width: 1,
             seconds: [0.0; MAX_NODES + 1],
-            frontier: [1.0; MAX_NODES],
+            frontier: [Chance::CERTAIN; MAX_NODES],
             n_frontier: 1,
             pool: Likeliest::default(),
             hoped: Likeliest::default(),
             values: Vec::with_capacity(MAX_BATCH),
             order: Vec::with_capacity(MAX_BATCH * MAX_NODES),
-            typical: [[0.7, 0.12, 0.05]; LARGEST.depth + 1],
+            // Who was sure is likely to be sure again.
+            typical: std::array::from_fn(|class| {
+                let likeliest = 0.4 + 0.5 * (class as f32 + 0.5) / CLASSES as f32;
+                [1.0, 0.4, 0.2]
+                    .map(|part| if part == 1.0 { likeliest } else { part * (1.0 - likeliest) })
+            }),
         }
     }
 
@@ -124,21 +146,20 @@ impl Step {
         frontier: &Tree,
         guesses: &[Proposal],
     ) -> usize {
-        let mut accepted = [0.0; MAX_NODES];
-        let new = self.expect(confidences, depth, frontier, guesses, &mut accepted);
-        new.iter().for_each(|guess| self.pool.add(*guess));
+        let mut chances = [Chance::CERTAIN; MAX_NODES];
+        let new = self.expect(confidences, depth, frontier, guesses, &mut chances);
+        new.iter().for_each(|guess| self.pool.add(guess.path));
         let price = measured.price(self);
         let mut best = (0, self.best(&self.pool, price));
         let most = self.growth.width.min(MAX_NODES - self.n_frontier).min(new.len());
         self.hoped = self.pool;
         for width in 1..=most {
-            let path = new[width - 1];
-            if self.pool.least().is_some_and(|least| path * self.typical[depth][0] < least) {
+            let guess = new[width - 1];
+            let behind = self.typical[guess.class()].map(|accepted| guess.path * accepted);
+            if self.pool.least().is_some_and(|least| behind[0] < least) {
                 break;
             }
-            for accepted in self.typical[depth] {
-                self.hoped.add(path * accepted);
-            }
+            behind.into_iter().for_each(|path| self.hoped.add(path));
             let value = self.best(&self.hoped, price) - price * measured.level_seconds(width);
             if value > best.1 {
                 best = (width, value);
@@ -154,23 +175,24 @@ impl Step {
         best.0
     }
 
-    /// The probabilities that guesses are accepted, the likeliest first as they are.
+    /// The chances of guesses, the likeliest first as they are.
     fn expect<'a>(
         &mut self,
         confidences: &Confidences,
         depth: usize,
         frontier: &Tree,
         guesses: &[Proposal],
-        out: &'a mut [f32; MAX_NODES],
-    ) -> &'a [f32] {
+        out: &'a mut [Chance; MAX_NODES],
+    ) -> &'a [Chance] {
         let mut ranks = [0; MAX_NODES];
         let n = guesses.len().min(MAX_NODES);
         for (guess, out) in guesses.iter().zip(&mut *out) {
             let step = guess.log_prob - frontier.log_probs()[guess.parent];
-            let accepted = confidences.accepted(depth, step);
-            *out = self.frontier[guess.parent] * accepted;
-            if let Some(typical) = self.typical[depth - 1].get_mut(ranks[guess.parent]) {
-                *typical += TYPICAL * (accepted - *typical);
+            let (step, parent) = (confidences.accepted(depth, step), self.frontier[guess.parent]);
+            *out = Chance { path: parent.path * step, step };
+            let typical = self.typical[parent.class()].get_mut(ranks[guess.parent]);
+            if let Some(typical) = typical.filter(|_| depth > 1) {
+                *typical += TYPICAL * (step - *typical);
             }
             ranks[guess.parent] += 1;
         }
