@@ -404,6 +404,15 @@ mod tests {
     /// A drafter that goes on for ever with one token, sure of it by `log_prob`, and is right `share` of the time.
     /// Runs rounds; returns those that guessed.
     fn run(planner: &mut Planner, rounds: usize, log_prob: f32, share: f64) -> usize {
+        run_by_depth(planner, rounds, |_| (log_prob, share))
+    }
+
+    /// The same with a probability and a share for each depth.
+    fn run_by_depth(
+        planner: &mut Planner,
+        rounds: usize,
+        guess: impl Fn(usize) -> (f32, f64),
+    ) -> usize {
         let Costs { verify, draft: DraftCost { first, .. } } = planner.costs().clone();
         let mut guessed = 0;
         let mut draw = 0.0;
@@ -416,6 +425,7 @@ mod tests {
                 guessed += 1;
                 for depth in 1..=growth.depth {
                     draft += first;
+                    let (log_prob, _) = guess(depth);
                     let parent = tree.len() - 1;
                     let path = tree.log_probs()[parent] + log_prob;
                     let frontier = tree;
@@ -435,7 +445,7 @@ mod tests {
             let mut path = vec![0];
             while path.len() < tree.len() {
                 draw = (draw + 0.618_034) % 1.0;
-                if draw >= share {
+                if draw >= guess(path.len()).1 {
                     break;
                 }
                 path.push(path.len());
@@ -471,6 +481,21 @@ mod tests {
         assert!((off - 1.0).abs() < 0.1, "as expected: {off}");
         let off = report.expected_seconds / report.seconds;
         assert!((off - 1.0).abs() < 0.05, "as expected: {off}");
+    }
+
+    #[test]
+    fn second_levels_that_failed_in_one_text_are_grown_in_another() {
+        let mut planner = planner(ROWS, 0.05, 0.1);
+        // Behind a first guess that is mostly right there are only bad ones.
+        run_by_depth(
+            &mut planner,
+            400,
+            |depth| if depth == 1 { (-0.25, 0.75) } else { (-2.0, 0.1) },
+        );
+        planner.reset_report();
+        run(&mut planner, 60, -0.05, 0.95);
+        let nodes = planner.report().nodes.iter().enumerate().map(|(n, times)| n * times);
+        assert!(nodes.sum::<usize>() > 60 * 4, "{:?}", planner.report());
     }
 
     #[test]
