@@ -15,7 +15,7 @@ use common::random::Random;
 use criterion::Criterion;
 use dovetail::tree::confidence::ByTemperature;
 use dovetail::tree::cost::{Costs, Curve, DraftCost, Table, VerifyCost};
-use dovetail::tree::plan::{LARGEST, Taken};
+use dovetail::tree::plan::{Branch, Growing, LARGEST, Taken};
 use dovetail::tree::{Grower, MAX_NODES, Planner, Policy, Proposal, Tree};
 use std::hint::black_box;
 
@@ -67,7 +67,8 @@ impl Round {
         let mut numbers = Random(seed as u64 + 1);
         let (mut levels, mut tree) = (Vec::new(), Tree::new(0));
         planner.begin(1, 500);
-        let growth = planner.tree(LARGEST.depth, MAX_NODES);
+        let mut growing = planner.tree(LARGEST.depth, MAX_NODES);
+        let growth = growing.growth();
         let propose = |_: &Tree, level: std::ops::Range<usize>, out: &mut Vec<Proposal>| {
             for parent in level {
                 let noise = numbers.floats(WIDTH);
@@ -81,7 +82,7 @@ impl Round {
         };
         let next = |depth: usize, frontier: &Tree, guesses: &[Proposal]| {
             levels.push((*frontier, guesses.to_vec()));
-            planner.next(depth, frontier, guesses)
+            planner.next_alone(depth, &mut growing, frontier, guesses)
         };
         let mut grower = Grower::default();
         let grown = grower.grow(growth, f32::NEG_INFINITY, &mut tree, propose, next);
@@ -100,13 +101,20 @@ impl Round {
 fn run(planner: &mut Planner, rounds: &[Round]) {
     planner.begin(rounds.len(), 500);
     let mut trees: Vec<Tree> = Vec::with_capacity(rounds.len());
-    for round in rounds {
-        let growth = planner.tree(LARGEST.depth, MAX_NODES);
-        for (depth, (frontier, guesses)) in (1..).zip(&round.levels) {
-            black_box(planner.next(depth, frontier, guesses));
-        }
-        planner.grown(&round.tree);
-        assert!(round.tree.len() <= growth.nodes && round.levels.len() <= growth.depth);
+    let mut growing: Vec<Growing> =
+        rounds.iter().map(|_| planner.tree(LARGEST.depth, MAX_NODES)).collect();
+    for level in 0..LARGEST.depth {
+        let branches = growing.iter_mut().zip(rounds).map(|(growing, round)| {
+            let (frontier, guesses) = &round.levels[level];
+            Branch { growing, frontier, guesses, width: 0 }
+        });
+        let mut branches: Vec<Branch> = branches.collect();
+        planner.next(level + 1, &mut branches);
+        black_box(branches.iter().map(|branch| branch.width).sum::<usize>());
+    }
+    for (round, growing) in rounds.iter().zip(&growing) {
+        planner.grown(&round.tree, growing);
+        assert!(round.tree.len() <= growing.growth().nodes);
         trees.push(round.tree);
     }
     let mut all: Vec<&mut Tree> = trees.iter_mut().collect();

@@ -3,14 +3,15 @@
 //! `round` runs one round for some of them in one pass over the weights. A session has one stream, an
 //! engine many; the text of each depends on nothing but itself.
 
+use crate::draft::{self, Part};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::sample::{Sampler, Sampling};
 use crate::spec::{RoundError, RoundStats, Speculation};
 use crate::target::{CacheTypes, KvCache, MAX_SEQUENCES, Outputs, Sequence, Target};
 use crate::text::{Tokenizer, Utf8Stream};
-use crate::tree::plan::Taken;
-use crate::tree::{MAX_NODES, Planner, Tree};
+use crate::tree::plan::{Growing, Taken};
+use crate::tree::{Growth, MAX_NODES, Planner, Tree};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -86,6 +87,9 @@ pub struct Stats {
     /// Time for them, in which other sequences may have got theirs.
     pub predicted_time: Duration,
 }
+
+/// The tree of who guesses nothing.
+const NOTHING: Growth = Growth { depth: 0, width: 0, nodes: 1 };
 
 /// One sequence of a target. See the module.
 pub(crate) struct Stream {
@@ -318,8 +322,8 @@ impl Stream {
         self.told = self.told.min(len);
     }
 
-    /// Begins a round: grows a tree behind the tokens, or appends the next one where its logits are there.
-    fn propose(&mut self, target: &mut Target, planner: &mut Option<Box<Planner>>) {
+    /// Begins a round, or appends the next token where its logits are there.
+    fn begin(&mut self, target: &Target, planner: &mut Option<Box<Planner>>) {
         if self.fresh {
             return self.sample(target, 0);
         }
@@ -327,11 +331,23 @@ impl Stream {
         self.truncate(last);
         self.root.reset(self.tokens[last]);
         let Some(speculation) = &mut self.speculation else { return };
+        if let Some(planner) = planner {
+            planner.set_temperature(self.sampler.sampling().temperature);
+        }
         let room = self.seq.capacity() - last;
         let most = self.left.min(room - 1);
-        let proposed =
-            speculation.propose(target, &self.sampler, &self.tokens, (most, room), planner);
-        if let Err(error) = proposed {
+        speculation.begin(target, &self.sampler, &self.tokens, (most, room), planner);
+    }
+
+    /// The part in the guessing of this round, if there is one.
+    fn part(&mut self) -> Option<Part<'_>> {
+        self.speculation.as_mut()?.part(&self.tokens)
+    }
+
+    /// Ends it after `time`.
+    fn grown(&mut self, grown: Result<()>, time: Duration, n_vocab: usize) {
+        let Some(speculation) = &mut self.speculation else { return };
+        if let Err(error) = grown.and(speculation.grown(time, n_vocab)) {
             self.give_up(error);
         }
     }
@@ -424,14 +440,9 @@ pub(crate) fn round(
     let planner = if guess && !drawn { planner } else { &mut nobody };
     begin(streams, planner);
     for stream in waiting(streams) {
-        if let Some(planner) = planner {
-            planner.set_temperature(stream.sampler.sampling().temperature);
-        }
-        stream.propose(target, planner);
-        if let Some(planner) = planner.as_mut().filter(|_| stream.needs_round()) {
-            planner.grown(stream.tree());
-        }
+        stream.begin(target, planner);
     }
+    grow(target, streams, planner);
     if let Some(planner) = planner {
         let trees = waiting(streams).map(Stream::tree_mut);
         planner.choose(&mut trees.collect::<SmallVec<[&mut Tree; MAX_SEQUENCES]>>());
@@ -463,6 +474,28 @@ fn begin(streams: &mut [Stream], planner: &mut Option<Box<Planner>>) {
     }
     if batch > 0 {
         planner.begin(batch, context / batch);
+    }
+}
+
+/// Lets the drafters guess, whose round has begun.
+fn grow(target: &mut Target, streams: &mut [Stream], planner: &mut Option<Box<Planner>>) {
+    let start = Instant::now();
+    let n_vocab = target.model().config().n_vocab;
+    let mut parts: SmallVec<[Part; MAX_SEQUENCES]> =
+        waiting(streams).filter_map(Stream::part).collect();
+    draft::expand(&mut parts, planner, target.team());
+    let time = start.elapsed() / parts.len().max(1) as u32;
+    let grown: SmallVec<[Result<()>; MAX_SEQUENCES]> =
+        parts.into_iter().map(|part| part.grown).collect();
+    let guessing = waiting(streams).filter_map(|stream| stream.part().is_some().then_some(stream));
+    for (stream, grown) in guessing.zip(grown) {
+        stream.grown(grown, time, n_vocab);
+    }
+    let Some(planner) = planner else { return };
+    for stream in waiting(streams) {
+        let nothing = Growing::new(NOTHING, 0.0);
+        let growing = stream.speculation.as_ref().map_or(&nothing, Speculation::growing);
+        planner.grown(stream.tree(), growing);
     }
 }
 

@@ -2,16 +2,18 @@
 
 use crate::error::{Error, Result};
 use crate::sample::{Distribution, Purpose, Sampler, Sampling, uniform};
-use crate::target::{Candidate, Logits};
+use crate::target::{Candidate, Logits, MAX_SEQUENCES};
+use crate::tree::plan::{Branch, Growing};
 use crate::tree::{Grower, Growth, MAX_NODES, Planner, Proposal, Tree};
 use dovetail_kernels::cpu::{Kernels, LANES};
+use smallvec::SmallVec;
 use std::ops::Range;
 
 /// Chooses the guesses of a tree from a drafter's logits: the likeliest, or drawn ones.
 pub struct Guesser {
     /// What decides how large trees grow within these limits, if anything does.
     planner: Option<Box<Planner>>,
-    growth: Growth,
+    growing: Growing,
     /// Logarithm of the least probability of a path.
     floor: f32,
     drawing: Option<Drawing>,
@@ -34,7 +36,7 @@ impl Guesser {
     pub fn new(growth: Growth) -> Guesser {
         Guesser {
             planner: None,
-            growth,
+            growing: Growing::new(growth, 0.0),
             floor: f32::NEG_INFINITY,
             drawing: None,
             grower: Grower::default(),
@@ -50,7 +52,12 @@ impl Guesser {
 
     /// How large the next tree may grow.
     pub fn growth(&self) -> Growth {
-        self.growth
+        self.growing.growth()
+    }
+
+    /// What is known of the tree that grows.
+    pub(crate) fn growing(&self) -> &Growing {
+        &self.growing
     }
 
     /// What decides how large trees grow, which several guessers may lend each other.
@@ -69,8 +76,8 @@ impl Guesser {
     }
 
     /// Sets how large the next tree may grow.
-    pub(crate) fn set_growth(&mut self, growth: Growth) {
-        self.growth = growth;
+    pub(crate) fn set_growing(&mut self, growing: Growing) {
+        self.growing = growing;
     }
 
     /// Draws the guesses of the next tree, whose root is followed by `position`, as `sampling` has it.
@@ -98,30 +105,119 @@ impl Guesser {
         tree: &mut Tree,
         mut run: impl FnMut(&Tree, Range<usize>, &mut Guesses) -> Result<()>,
     ) -> Result<()> {
-        let Guesser { planner, growth, floor, drawing, grower, best, row } = self;
-        let (all, mut growth) = (drawing.is_some(), *growth);
-        if all {
+        let mut grown = Ok(());
+        grow_together(&mut [Member { guesser: self, tree, grown: &mut grown }], |levels| {
+            for Level { frontier, nodes, guesses, grown, .. } in levels {
+                **grown = run(frontier, nodes.clone(), guesses);
+            }
+        });
+        grown
+    }
+
+    fn begin(&mut self, tree: &mut Tree) {
+        let mut growth = self.growth();
+        if self.draws() {
             // Of drawn guesses none may be cut.
-            growth.width = growth.width.min(growth.nodes - 1);
+            growth.width = growth.width.min(growth.nodes.saturating_sub(1));
+            self.growing = Growing::new(growth, 0.0);
         }
-        let width = growth.width;
-        let propose =
-            |frontier: &Tree, level: Range<usize>, proposals: &mut Vec<Proposal>| -> Result<()> {
-                let depth = frontier.depth(level.start);
-                let drawing = drawing.as_mut();
-                run(frontier, level, &mut Guesses { width, depth, drawing, best, row, proposals })
-            };
-        match all {
-            true => grower.grow_whole(growth, *floor, tree, propose),
-            false => grower.grow(growth, *floor, tree, propose, |depth, frontier, guesses| {
-                planner.as_mut().map_or(width, |planner| planner.next(depth, frontier, guesses))
-            }),
+        self.grower.begin(growth, self.floor, self.draws(), tree);
+    }
+
+    /// The next level of its tree, if that grows.
+    fn level<'a>(&'a mut self, member: usize, grown: &'a mut Result<()>) -> Option<Level<'a>> {
+        if !self.grower.is_growing() {
+            return None;
         }
+        let width = self.growth().width;
+        let Guesser { drawing, grower, best, row, .. } = self;
+        let (frontier, nodes, proposals) = grower.level();
+        let (depth, drawing) = (frontier.depth(nodes.start), drawing.as_mut());
+        let guesses = Guesses { width, depth, drawing, best, row, proposals };
+        Some(Level { member, frontier, nodes, guesses, grown })
+    }
+
+    /// What was guessed after that level.
+    fn branch(&mut self) -> (usize, Branch<'_>) {
+        let (guesses, depth, frontier) = self.grower.taken();
+        (depth, Branch { growing: &mut self.growing, frontier, guesses, width: 0 })
     }
 
     /// Leaves what fits of a tree that has grown otherwise.
     pub fn prune(&self, tree: &mut Tree) {
-        tree.prune(self.growth.nodes, self.floor);
+        tree.prune(self.growth().nodes, self.floor);
+    }
+}
+
+/// One of the trees that grow side by side.
+pub(super) struct Member<'a> {
+    pub guesser: &'a mut Guesser,
+    /// Of which there is only the root.
+    pub tree: &'a mut Tree,
+    /// Whether it could grow; if not, only the root is there.
+    pub grown: &'a mut Result<()>,
+}
+
+/// What is to be run of one of them.
+pub(super) struct Level<'a> {
+    /// Which it is.
+    pub member: usize,
+    /// All nodes that were run, and these.
+    pub frontier: &'a Tree,
+    /// Nodes of the frontier.
+    pub nodes: Range<usize>,
+    /// What is to be told their logits.
+    pub guesses: Guesses<'a>,
+    /// An error ends the tree.
+    pub grown: &'a mut Result<()>,
+}
+
+/// Grows trees side by side: `run` runs the next level of all that still grow. How large they grow the planner decides
+/// that the first one has been lent.
+pub(super) fn grow_together(members: &mut [Member], mut run: impl FnMut(&mut [Level])) {
+    let Some(first) = members.first_mut() else { return };
+    let mut planner = first.guesser.planner.take();
+    members.iter_mut().for_each(|member| member.guesser.begin(member.tree));
+    loop {
+        let levels = members.iter_mut().enumerate();
+        let levels = levels.filter_map(|(m, member)| member.guesser.level(m, member.grown));
+        let mut levels: SmallVec<[Level; MAX_SEQUENCES]> = levels.collect();
+        if levels.is_empty() {
+            break;
+        }
+        run(&mut levels);
+        drop(levels);
+        for member in members.iter_mut().filter(|member| member.grown.is_err()) {
+            member.guesser.grower.stop(member.tree);
+        }
+        go_on(members, &mut planner);
+    }
+    members[0].guesser.planner = planner;
+}
+
+/// Lets what pays of the level that was run go on.
+fn go_on(members: &mut [Member], planner: &mut Option<Box<Planner>>) {
+    let growing = |member: &&mut Member| member.guesser.grower.is_growing();
+    for member in members.iter_mut().filter(growing) {
+        member.guesser.grower.take(member.tree);
+    }
+    let mut depth = 0;
+    let branches = members.iter_mut().filter(growing).map(|member| {
+        let (at, branch) = member.guesser.branch();
+        depth = at;
+        branch
+    });
+    let mut branches: SmallVec<[Branch; MAX_SEQUENCES]> = branches.collect();
+    match planner {
+        Some(planner) => planner.next(depth, &mut branches),
+        None => {
+            branches.iter_mut().for_each(|branch| branch.width = branch.growing.growth().width);
+        }
+    }
+    let widths: SmallVec<[usize; MAX_SEQUENCES]> =
+        branches.into_iter().map(|branch| branch.width).collect();
+    for (member, width) in members.iter_mut().filter(growing).zip(widths) {
+        member.guesser.grower.go_on(width, member.tree);
     }
 }
 

@@ -31,9 +31,11 @@ pub use placement::{DraftDevice, Placement};
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, OpenOptions};
 use crate::model::Model;
-use crate::target::Target;
-use crate::tree::{Growth, Tree};
+use crate::target::{MAX_SEQUENCES, Target};
+use crate::tree::{Growth, Planner, Tree};
+use dgf::Dgf;
 use dovetail_kernels::cpu::Team;
+use smallvec::SmallVec;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -69,6 +71,16 @@ pub trait Drafter: Send {
         let _ = n;
     }
 
+    /// Begins what [`Drafter::expand`] does for the same tokens, which follows, as far as another device does it: those
+    /// of all sequences of a round work at once so.
+    ///
+    /// # Errors
+    /// When it cannot guess any more; the session then goes on without it.
+    fn begin(&mut self, tokens: &[u32], guesser: &Guesser, team: &mut Team) -> Result<()> {
+        let _ = (tokens, guesser, team);
+        Ok(())
+    }
+
     /// Grows `tree`, which is its root alone: the last of `tokens`, the whole sequence so far, all others
     /// having been committed. How large, and which guesses are chosen, the `guesser` knows.
     ///
@@ -81,6 +93,18 @@ pub trait Drafter: Send {
         tree: &mut Tree,
         team: &mut Team,
     ) -> Result<()>;
+
+    /// A drafter for another sequence of the same target, which has seen nothing yet and shares its weights with
+    /// this one; none if it has to be opened like this one was.
+    fn another(&self) -> Option<Result<Box<dyn Drafter>>> {
+        None
+    }
+
+    /// Itself, if it is one that grows trees side by side with others.
+    #[doc(hidden)]
+    fn as_dgf(&mut self) -> Option<&mut Dgf> {
+        None
+    }
 
     /// Where it runs, for people.
     fn place(&self) -> &str {
@@ -95,6 +119,49 @@ pub trait Drafter: Send {
     /// What people should know of something that it could help itself out of, once.
     fn take_notice(&mut self) -> Option<String> {
         None
+    }
+}
+
+/// One sequence's part in the guessing of a round.
+pub(crate) struct Part<'a> {
+    pub drafter: &'a mut dyn Drafter,
+    /// The sequence.
+    pub tokens: &'a [u32],
+    pub guesser: &'a mut Guesser,
+    /// Of which there is only the root.
+    pub tree: &'a mut Tree,
+    /// Whether it could grow; if not, only the root is there, and the drafter should be given up.
+    pub grown: Result<()>,
+}
+
+/// Grows the trees of all sequences of a round: on other devices all at once, and those of one file on the CPU side by
+/// side. How large they grow the `planner` decides.
+pub(crate) fn expand(parts: &mut [Part], planner: &mut Option<Box<Planner>>, team: &mut Team) {
+    for Part { drafter, tokens, guesser, grown, .. } in &mut *parts {
+        *grown = drafter.begin(tokens, guesser, team);
+    }
+    let mut rest: SmallVec<[&mut Part; MAX_SEQUENCES]> =
+        parts.iter_mut().filter(|part| part.grown.is_ok()).collect();
+    while let Some(first) = rest.first_mut() {
+        let family = first.drafter.as_dgf().map(|drafter| drafter.family());
+        let mut together: SmallVec<[&mut Part; MAX_SEQUENCES]> = SmallVec::new();
+        if family.is_none() {
+            together.push(rest.remove(0));
+        }
+        let mut others: SmallVec<[&mut Part; MAX_SEQUENCES]> = SmallVec::new();
+        for part in rest {
+            let of_family = part.drafter.as_dgf().map(|drafter| drafter.family()) == family;
+            if of_family && family.is_some() { together.push(part) } else { others.push(part) }
+        }
+        rest = others;
+        std::mem::swap(planner, together[0].guesser.planner_mut());
+        match &mut together[..] {
+            [Part { drafter, tokens, guesser, tree, grown }] => {
+                *grown = drafter.expand(tokens, guesser, tree, team);
+            }
+            together => dgf::expand_together(together, team),
+        }
+        std::mem::swap(planner, together[0].guesser.planner_mut());
     }
 }
 

@@ -136,6 +136,7 @@ fn cuda(placement: &Placement) -> Result<(Box<dyn Device>, String)> {
 }
 
 /// What a drafter is opened with on the CPU.
+#[derive(Clone)]
 struct Back {
     target: Arc<Model>,
     n_ctx: usize,
@@ -256,6 +257,16 @@ impl Drafter for Placed {
         }
     }
 
+    fn begin(&mut self, tokens: &[u32], guesser: &Guesser, team: &mut Team) -> Result<()> {
+        match &mut self.place {
+            Place::Gpu(drafter) => match drafter.begin(tokens, guesser, team) {
+                Err(error) => self.fall_back(&error, team),
+                done => done,
+            },
+            Place::Cpu(_) => Ok(()),
+        }
+    }
+
     fn expand(
         &mut self,
         tokens: &[u32],
@@ -274,6 +285,19 @@ impl Drafter for Placed {
             },
             Place::Cpu(drafter) => drafter.expand(tokens, guesser, tree, team),
         }
+    }
+
+    fn another(&self) -> Option<Result<Box<dyn Drafter>>> {
+        let Place::Cpu(drafter) = &self.place else { return None };
+        Some(drafter.another().map(|drafter| {
+            let (back, about, why) = (self.back.clone(), self.about.clone(), self.why.clone());
+            let place = Place::Cpu(drafter);
+            Box::new(Placed { place, back, about, why, notice: None }) as Box<dyn Drafter>
+        }))
+    }
+
+    fn as_dgf(&mut self) -> Option<&mut Dgf> {
+        if let Place::Cpu(drafter) = &mut self.place { Some(drafter) } else { None }
     }
 
     fn place(&self) -> &str {

@@ -13,7 +13,7 @@ use crate::machine;
 use crate::model::{Model, Place};
 use crate::target::{CacheTypes, KvCache, Sequence, Target};
 use crate::tree::confidence::ByTemperature;
-use crate::tree::cost::{Costs, Curve, DraftCost, Table, VerifyCost};
+use crate::tree::cost::{Costs, Curve, DraftCost, TAKEN_IN, Table, VerifyCost};
 use crate::tree::plan::{LARGEST, MAX_BATCH};
 use crate::tree::{Growth, MAX_NODES, Tree};
 use std::path::{Path, PathBuf};
@@ -265,8 +265,7 @@ impl<'a> Calibrator<'a> {
                 target.verify(&mut sequence, &Tree::new(1))?;
             }
             let start = Instant::now();
-            // Two guesses were accepted since the last tree.
-            let first = last.saturating_sub(2);
+            let first = last.saturating_sub(TAKEN_IN);
             let mut features = (first..last).map(|_| &feature[..]);
             drafter.commit(first, &tokens[first..last], &mut features, target.team())?;
             let growth = Growth { depth, width, nodes: MAX_NODES };

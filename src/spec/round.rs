@@ -2,10 +2,11 @@
 //! target agrees with.
 
 use super::accept::{accept_matching, accept_rejecting};
-use crate::draft::{Drafter, Guesser};
+use crate::draft::{Drafter, Guesser, Part};
 use crate::error::{Error, Result};
 use crate::sample::{Purpose, Sampler, uniform};
 use crate::target::{Sequence, Target};
+use crate::tree::plan::Growing;
 use crate::tree::{Growth, MAX_NODES, Planner, Tree};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -104,6 +105,8 @@ pub struct Speculation {
     sampling: SpecSampling,
     tree: Tree,
     path: Vec<usize>,
+    /// Whether something is guessed in this round.
+    guesses: bool,
     /// Whether the last round did without a guess, since guessing had not paid.
     paused: bool,
     stats: RoundStats,
@@ -122,6 +125,7 @@ impl Speculation {
             sampling,
             tree: Tree::new(0),
             path,
+            guesses: false,
             paused: false,
             stats,
         }
@@ -194,44 +198,55 @@ impl Speculation {
         &self.path
     }
 
-    /// Grows the tree of a round that appends up to `most` of the tokens behind `tokens`, whose last one
-    /// alone the target has not run; `room` nodes fit the context. How large it grows the `planner` decides, whose
-    /// round has begun.
-    ///
-    /// # Errors
-    /// Those of the drafter, which should then be given up.
-    pub fn propose(
+    /// Begins a round that appends up to `most` of the tokens behind `tokens`, whose last one alone the target
+    /// has not run; `room` nodes fit the context. How large its tree grows the `planner` decides, whose round has
+    /// begun.
+    pub fn begin(
         &mut self,
-        target: &mut Target,
+        target: &Target,
         sampler: &Sampler,
         tokens: &[u32],
         (most, room): (usize, usize),
         planner: &mut Option<Box<Planner>>,
-    ) -> Result<()> {
-        let start = Instant::now();
+    ) {
         let (depth, nodes) = (most.saturating_sub(1), room.min(target.max_rows()));
-        let growth = match planner {
+        let growing = match planner {
             Some(planner) => planner.tree(depth, nodes),
-            None => self.growth.within(depth, nodes),
+            None => Growing::new(self.growth.within(depth, nodes), sampler.sampling().temperature),
         };
         self.tree.reset(*tokens.last().expect("a sequence is not empty"));
-        if growth.is_none() {
+        self.guesses = !growing.growth().is_none();
+        self.guesser.set_growing(growing);
+        if !self.guesses {
             self.paused = planner.as_ref().is_some_and(|planner| planner.pauses());
-            return Ok(());
+            return;
         }
         if std::mem::take(&mut self.paused) {
             self.drafter.skip_to_last(MISSED);
         }
-        self.guesser.set_growth(growth);
         if self.sampling == SpecSampling::Rejection {
             self.guesser.draw(sampler.sampling(), tokens.len());
         }
-        std::mem::swap(planner, self.guesser.planner_mut());
-        let grown = self.drafter.expand(tokens, &mut self.guesser, &mut self.tree, target.team());
-        std::mem::swap(planner, self.guesser.planner_mut());
-        self.stats.draft_time += start.elapsed();
-        grown?;
-        let n_vocab = target.model().config().n_vocab;
+    }
+
+    /// The part in the guessing of a round that has begun; none where nothing is guessed.
+    pub(crate) fn part<'a>(&'a mut self, tokens: &'a [u32]) -> Option<Part<'a>> {
+        let Speculation { drafter, guesser, tree, .. } = self;
+        let drafter = &mut **drafter;
+        self.guesses.then_some(Part { drafter, tokens, guesser, tree, grown: Ok(()) })
+    }
+
+    /// What the planner knows of this round's tree.
+    pub fn growing(&self) -> &Growing {
+        self.guesser.growing()
+    }
+
+    /// The tree has grown, which took `time`; the target has `n_vocab` tokens.
+    ///
+    /// # Errors
+    /// When a guess is none of them: the drafter should then be given up.
+    pub fn grown(&mut self, time: Duration, n_vocab: usize) -> Result<()> {
+        self.stats.draft_time += time;
         match self.tree.tokens().iter().find(|token| **token as usize >= n_vocab) {
             None => Ok(()),
             Some(token) => {

@@ -41,6 +41,22 @@ impl LogitRows {
         (&mut self.panel[..len * LANES], &mut self.peaks[..len])
     }
 
+    /// Adds groups of tokens to those that are there, all −∞ yet; returns the number of rows, and the panel and
+    /// the peaks of these groups.
+    pub(super) fn append(&mut self, groups: usize) -> (usize, &mut [f32], &mut [f32]) {
+        let (m, before) = (self.n_rows, self.n_vocab.div_ceil(LANES));
+        if groups > 0 {
+            self.n_vocab = (before + groups) * LANES;
+            self.reserve(m, self.n_vocab);
+        }
+        let (first, len) = (before * m, groups * m);
+        let panel = &mut self.panel[first * LANES..][..len * LANES];
+        let peaks = &mut self.peaks[first..][..len];
+        panel.fill(f32::NEG_INFINITY);
+        peaks.fill(f32::NEG_INFINITY);
+        (m, panel, peaks)
+    }
+
     /// Room for so many rows of so many tokens.
     pub(super) fn reserve(&mut self, n_rows: usize, n_vocab: usize) {
         let len = n_vocab.div_ceil(LANES) * n_rows;

@@ -3,7 +3,7 @@
 //! ```text
 //! kv.rs        keys and values of one sequence
 //! sequence.rs  one sequence: these, and the last tree behind it
-//! pass.rs      n rows of some sequences in one pass over the weights
+//! pass/        n rows of some sequences in one pass over the weights
 //! forward.rs   the target: runs of tokens, trees of guesses, and which of them are kept
 //! logits.rs    what the head leaves, and the best of a row
 //! ```

@@ -48,20 +48,19 @@ pub(super) fn most_that_pay(
 pub(super) struct Decline {
     /// Ratio of successive levels, on average.
     ratio: f64,
-    last: f64,
 }
 
 impl Decline {
     pub fn new() -> Decline {
-        Decline { ratio: 0.8, last: 0.0 }
+        Decline { ratio: 0.8 }
     }
 
-    /// Takes note of a level's sum and says what the next one's will be.
-    pub fn next(&mut self, depth: usize, utility: f64) -> f64 {
-        if depth > 1 && self.last > 0.0 {
-            self.ratio += 0.05 * (utility / self.last - self.ratio);
+    /// Takes note of a level's sum, `last` being that of the level before or 0, and says what the next one's will be.
+    pub fn next(&mut self, last: &mut f64, utility: f64) -> f64 {
+        if *last > 0.0 {
+            self.ratio += 0.05 * (utility / *last - self.ratio);
         }
-        self.last = utility;
+        *last = utility;
         self.ratio * utility
     }
 }
@@ -87,9 +86,10 @@ mod tests {
     fn levels_are_expected_to_decline_as_they_did() {
         let mut decline = Decline::new();
         for _ in 0..300 {
-            decline.next(1, 1.0);
-            decline.next(2, 0.5);
+            let mut last = 0.0;
+            decline.next(&mut last, 1.0);
+            decline.next(&mut last, 0.5);
         }
-        assert!((decline.next(1, 0.6) - 0.3).abs() < 1e-3);
+        assert!((decline.next(&mut 0.0, 0.6) - 0.3).abs() < 1e-3);
     }
 }

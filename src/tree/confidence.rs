@@ -59,7 +59,6 @@ const TEMPERATURES: [f32; 5] = [0.0, 0.35, 0.7, 0.9, 1.1];
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ByTemperature {
     all: [Confidences; TEMPERATURES.len() + 1],
-    now: usize,
 }
 
 impl ByTemperature {
@@ -77,20 +76,19 @@ impl ByTemperature {
         self.all.iter().map(Confidences::cells)
     }
 
-    /// Goes over to this temperature.
-    pub fn set(&mut self, temperature: f32) {
-        self.now = TEMPERATURES.iter().take_while(|up_to| temperature > **up_to).count();
-    }
-
-    /// Those of the present temperature.
-    pub fn now(&self) -> &Confidences {
-        &self.all[self.now]
+    /// Those of this temperature.
+    pub fn at(&self, temperature: f32) -> &Confidences {
+        &self.all[place(temperature)]
     }
 
     /// The same.
-    pub fn now_mut(&mut self) -> &mut Confidences {
-        &mut self.all[self.now]
+    pub fn at_mut(&mut self, temperature: f32) -> &mut Confidences {
+        &mut self.all[place(temperature)]
     }
+}
+
+fn place(temperature: f32) -> usize {
+    TEMPERATURES.iter().take_while(|up_to| temperature > **up_to).count()
 }
 
 impl Confidences {
@@ -224,16 +222,13 @@ mod tests {
         let mut tree = Tree::new(0);
         tree.push(0, 1, -0.5);
         for (temperature, times) in [(0.0, 1.0), (0.01, 2.0), (0.8, 3.0), (1.0, 4.0), (7.0, 5.0)] {
-            all.set(temperature);
-            all.now_mut().count(&tree, &[0], times);
+            all.at_mut(temperature).count(&tree, &[0], times);
         }
         let tested =
             |cells: &Cells| cells.iter().flatten().map(|cell| cell.tested).sum::<f32>().round();
         assert_eq!(all.counts().map(tested).collect::<Vec<_>>(), [1.0, 2.0, 0.0, 3.0, 4.0, 5.0]);
         let counts: Vec<Cells> = all.counts().copied().collect();
-        let mut again = ByTemperature::of(&counts);
-        again.set(7.0);
-        assert_eq!(again, all);
+        assert_eq!(ByTemperature::of(&counts), all);
     }
 
     #[test]

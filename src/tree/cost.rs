@@ -119,7 +119,8 @@ impl VerifyCost {
     }
 }
 
-/// Seconds of a drafter's work for one sequence: T_D.
+/// Seconds of a drafter's work: T_D. Whose rows a pass has matters little, as its caches are small; so it is measured
+/// with one sequence.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DraftCost {
     /// Of taking in what the target accepted and guessing what follows it: a tree of depth 1.
@@ -128,11 +129,20 @@ pub struct DraftCost {
     pub level: Curve,
 }
 
+/// Tokens of a sequence that a drafter takes in when it begins a tree.
+pub const TAKEN_IN: usize = 2;
+
 impl DraftCost {
     /// Of a drafter that takes no time.
     pub fn nothing() -> DraftCost {
         let level = Curve::new(&[(1, 1e-9)]).expect("it is one");
         DraftCost { first: 0.0, level }
+    }
+
+    /// Seconds of the first level of the trees of several sequences.
+    pub fn first_of(&self, sequences: usize) -> f64 {
+        let rows = |sequences: usize| self.level.seconds(TAKEN_IN * sequences);
+        self.first + (rows(sequences) - rows(1)).max(0.0)
     }
 }
 

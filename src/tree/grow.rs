@@ -9,7 +9,9 @@
 
 use super::{MAX_NODES, Tree};
 use crate::error::Result;
+use std::cmp::Ordering;
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 /// How large a tree grows.
@@ -93,76 +95,137 @@ pub struct Proposal {
 }
 
 /// Grows trees; holds buffers only.
+///
+/// One level at a time: [`begin`](Grower::begin), then while it [grows](Grower::is_growing) the nodes of the
+/// [`level`](Grower::level) are run and what they propose is [taken](Grower::take), of which some
+/// [go on](Grower::go_on). So several trees can grow side by side.
 #[derive(Debug)]
 pub struct Grower {
+    growth: Growth,
+    /// Logarithm of the least probability of a path.
+    floor: f32,
+    whole: bool,
     frontier: Tree,
+    /// Nodes of the frontier that are to be run; none when the tree has grown.
+    level: Range<usize>,
+    depth: usize,
     /// Where each node of the frontier stands in the tree.
     place: [Option<usize>; MAX_NODES],
-    /// Guesses of all levels with the probability of their whole path.
+    /// Guesses with the probability of their whole path: those of all levels, or of a tree that is grown whole the last
+    /// one's. Those of the last level are from `new` on, the likeliest first.
     pool: Vec<Proposal>,
+    new: usize,
     proposals: Vec<Proposal>,
 }
 
 impl Default for Grower {
     fn default() -> Grower {
-        let (pool, proposals) = (Vec::with_capacity(1024), Vec::with_capacity(MAX_NODES));
-        Grower { frontier: Tree::new(0), place: [None; MAX_NODES], pool, proposals }
+        Grower {
+            growth: Growth { depth: 0, width: 0, nodes: 1 },
+            floor: f32::NEG_INFINITY,
+            whole: false,
+            frontier: Tree::new(0),
+            level: 0..0,
+            depth: 0,
+            place: [None; MAX_NODES],
+            pool: Vec::with_capacity(1024),
+            new: 0,
+            proposals: Vec::with_capacity(MAX_NODES),
+        }
     }
 }
 
 impl Grower {
-    /// Grows `tree`, of which there is only the root, from the likeliest guesses; none of a path whose
-    /// logarithmic probability is below `floor`. `propose(frontier, level, proposals)` runs the nodes
-    /// `level` of the frontier, all earlier ones having been run, and appends up to `width` guesses for
-    /// each, all of different tokens; `next(depth, frontier, guesses)` says how many of the guesses of a level, the
-    /// likeliest first, are run: `width` at most.
+    /// Begins to grow `tree`, of which only the root stays, from the likeliest guesses; none of a path whose
+    /// logarithmic probability is below `floor`.
     ///
-    /// # Errors
-    /// Those of `propose`; the tree is then the root.
-    pub fn grow(
-        &mut self,
-        growth: Growth,
-        floor: f32,
-        tree: &mut Tree,
-        mut propose: impl FnMut(&Tree, std::ops::Range<usize>, &mut Vec<Proposal>) -> Result<()>,
-        mut next: impl FnMut(usize, &Tree, &[Proposal]) -> usize,
-    ) -> Result<()> {
-        tree.reset(tree.tokens()[0]);
-        if growth.is_none() {
-            return Ok(());
-        }
-        self.frontier.reset(tree.tokens()[0]);
-        self.pool.clear();
-        let mut level = 0..1;
-        for depth in 1..=growth.depth {
-            self.proposals.clear();
-            propose(&self.frontier, level.clone(), &mut self.proposals)?;
-            let first = self.pool.len();
-            self.pool.extend(self.proposals.iter().filter_map(|proposal| {
-                let log_prob = self.frontier.path_with(proposal.parent, proposal.log_prob);
-                (log_prob >= floor).then_some(Proposal { log_prob, ..*proposal })
-            }));
-            let new = &mut self.pool[first..];
-            new.sort_by(|a, b| b.log_prob.total_cmp(&a.log_prob));
-            let width = next(depth, &self.frontier, new);
-            if depth == growth.depth {
-                break;
-            }
-            level = self.frontier.len()..self.frontier.len();
-            for guess in new.iter().take(width.min(growth.width)) {
-                self.frontier.push_path(guess.parent, guess.token, guess.log_prob);
-            }
-            level.end = self.frontier.len();
-            if level.is_empty() {
-                break;
-            }
-        }
-        // Stable: of equally likely guesses those of earlier levels come first, parents before children.
-        self.pool.sort_by(|a, b| b.log_prob.total_cmp(&a.log_prob));
+    /// A `whole` tree has all guesses of every node that is run, in their order: a node is run where its path is
+    /// likely enough and there is room for all of them, which is decided before they are made; for the
+    /// root's there must be.
+    pub fn begin(&mut self, growth: Growth, floor: f32, whole: bool, tree: &mut Tree) {
+        let root = tree.tokens()[0];
+        tree.reset(root);
+        self.frontier.reset(root);
+        (self.growth, self.floor, self.whole, self.depth) = (growth, floor, whole, 1);
+        self.level = if growth.is_none() { 0..0 } else { 0..1 };
         self.place = [None; MAX_NODES];
         self.place[0] = Some(0);
+        self.pool.clear();
+        self.proposals.clear();
+    }
+
+    /// Whether another level is to be run.
+    pub fn is_growing(&self) -> bool {
+        !self.level.is_empty()
+    }
+
+    /// The frontier, its nodes that are to be run, all earlier ones having been run, and where the guesses
+    /// after them go: up to the growth's width for each, of different tokens.
+    pub fn level(&mut self) -> (&Tree, Range<usize>, &mut Vec<Proposal>) {
+        (&self.frontier, self.level.clone(), &mut self.proposals)
+    }
+
+    /// Takes the guesses after the level.
+    pub fn take(&mut self, tree: &mut Tree) {
+        if self.whole {
+            self.pool.clear();
+        }
+        self.new = self.pool.len();
+        for proposal in self.proposals.drain(..) {
+            let log_prob = self.frontier.path_with(proposal.parent, proposal.log_prob);
+            if self.whole {
+                let parent = self.place[proposal.parent].expect("what is run is in the tree");
+                tree.push_path(parent, proposal.token, log_prob);
+            }
+            if log_prob >= self.floor {
+                self.pool.push(Proposal { log_prob, ..proposal });
+            }
+        }
+        self.pool[self.new..].sort_by(by_likelihood);
+    }
+
+    /// The guesses that were taken last, with the logarithmic probability of their path, the likeliest
+    /// first; their depth, from 1 on; and the frontier, of which their parents are nodes.
+    pub fn taken(&self) -> (&[Proposal], usize, &Tree) {
+        (&self.pool[self.new..], self.depth, &self.frontier)
+    }
+
+    /// Lets up to `width` of them go on, or ends the tree.
+    pub fn go_on(&mut self, width: usize, tree: &mut Tree) {
+        let first = self.frontier.len();
+        if self.depth < self.growth.depth {
+            let width = match self.whole {
+                true => (self.growth.nodes - tree.len()) / self.growth.width,
+                false => width,
+            };
+            for guess in self.pool[self.new..].iter().take(width.min(self.growth.width)) {
+                let node = self.frontier.push_path(guess.parent, guess.token, guess.log_prob);
+                if self.whole {
+                    let parent = self.place[guess.parent].expect("what is run is in the tree");
+                    let node = node.expect("it has fewer nodes than the tree");
+                    self.place[node] = tree.child(parent, guess.token);
+                }
+            }
+        }
+        self.depth += 1;
+        self.level = first..self.frontier.len();
+        if self.level.is_empty() && !self.whole {
+            self.finish(tree);
+        }
+    }
+
+    /// Ends the tree with nothing but its root.
+    pub fn stop(&mut self, tree: &mut Tree) {
+        tree.reset(tree.tokens()[0]);
+        self.level = 0..0;
+    }
+
+    /// Makes the tree of the likeliest guesses.
+    fn finish(&mut self, tree: &mut Tree) {
+        // Stable: of equally likely guesses those of earlier levels come first, parents before children.
+        self.pool.sort_by(by_likelihood);
         for guess in &self.pool {
-            if tree.len() >= growth.nodes {
+            if tree.len() >= self.growth.nodes {
                 break;
             }
             let Some(parent) = self.place[guess.parent] else { continue };
@@ -171,56 +234,29 @@ impl Grower {
                 self.place[node] = added;
             }
         }
-        Ok(())
     }
 
-    /// [`Grower::grow`] with all guesses of every node that is run, in their order: a node is run where
-    /// its path is likely enough and there is room for all of them, which is decided before they are made;
-    /// for the root's there must be.
+    /// Grows one tree by itself. `propose(frontier, level, proposals)` runs the nodes `level` of the
+    /// frontier and appends guesses for each; `next(depth, frontier, guesses)` says how many of the guesses of a level,
+    /// the likeliest first, are run.
     ///
     /// # Errors
     /// Those of `propose`; the tree is then the root.
-    pub fn grow_whole(
+    pub fn grow(
         &mut self,
         growth: Growth,
         floor: f32,
         tree: &mut Tree,
-        mut propose: impl FnMut(&Tree, std::ops::Range<usize>, &mut Vec<Proposal>) -> Result<()>,
+        mut propose: impl FnMut(&Tree, Range<usize>, &mut Vec<Proposal>) -> Result<()>,
+        mut next: impl FnMut(usize, &Tree, &[Proposal]) -> usize,
     ) -> Result<()> {
-        let root = tree.tokens()[0];
-        tree.reset(root);
-        self.frontier.reset(root);
-        self.place = [None; MAX_NODES];
-        self.place[0] = Some(0);
-        let mut level = 0..1;
-        for depth in 1..=growth.depth {
-            self.proposals.clear();
-            let proposed = propose(&self.frontier, level.clone(), &mut self.proposals);
-            proposed.inspect_err(|_| tree.reset(root))?;
-            self.pool.clear();
-            for proposal in &self.proposals {
-                let log_prob = self.frontier.path_with(proposal.parent, proposal.log_prob);
-                let parent = self.place[proposal.parent].expect("what is run is in the tree");
-                tree.push_path(parent, proposal.token, log_prob);
-                self.pool.push(Proposal { log_prob, ..*proposal });
-            }
-            if depth == growth.depth {
-                break;
-            }
-            self.pool.retain(|guess| guess.log_prob >= floor);
-            self.pool.sort_by(|a, b| b.log_prob.total_cmp(&a.log_prob));
-            let room = (growth.nodes - tree.len()) / growth.width;
-            level = self.frontier.len()..self.frontier.len();
-            for guess in self.pool.iter().take(room.min(growth.width)) {
-                let parent = self.place[guess.parent].expect("what is run is in the tree");
-                let run = self.frontier.push_path(guess.parent, guess.token, guess.log_prob);
-                self.place[run.expect("it has fewer nodes than the tree")] =
-                    tree.child(parent, guess.token);
-            }
-            level.end = self.frontier.len();
-            if level.is_empty() {
-                break;
-            }
+        self.begin(growth, floor, false, tree);
+        while self.is_growing() {
+            propose(&self.frontier, self.level.clone(), &mut self.proposals)?;
+            self.take(tree);
+            let (guesses, depth, frontier) = self.taken();
+            let width = next(depth, frontier, guesses);
+            self.go_on(width, tree);
         }
         Ok(())
     }
@@ -229,6 +265,10 @@ impl Grower {
     pub fn frontier_of(&self, node: usize) -> Option<usize> {
         self.place[..self.frontier.len()].iter().position(|place| *place == Some(node))
     }
+}
+
+fn by_likelihood(a: &Proposal, b: &Proposal) -> Ordering {
+    b.log_prob.total_cmp(&a.log_prob)
 }
 
 #[cfg(test)]

@@ -67,9 +67,9 @@ impl Measured {
         &self.costs
     }
 
-    /// Rows of a pass that other sequences than one have.
-    pub fn rows_of_others(&self, batch: usize) -> usize {
-        (self.rows * (1.0 - 1.0 / batch as f64)).round() as usize
+    /// Rows of a pass that others than `these` sequences have.
+    pub fn rows_of_others(&self, batch: usize, these: usize) -> usize {
+        (self.rows * (1.0 - these as f64 / batch as f64)).round() as usize
     }
 
     /// Seconds of a pass over `n` rows of this round's sequences.
@@ -87,12 +87,12 @@ impl Measured {
         self.plain_seconds(step) + self.rest
     }
 
-    /// Seconds of a tree's first level.
-    pub fn first_seconds(&self) -> f64 {
-        self.costs.draft.first * self.draft.now()
+    /// Seconds of the first level of the trees of so many sequences.
+    pub fn first_seconds(&self, sequences: usize) -> f64 {
+        self.costs.draft.first_of(sequences) * self.draft.now()
     }
 
-    /// Seconds of each further level of so many guesses.
+    /// Seconds of each further level of so many guesses, in one tree or in several.
     pub fn level_seconds(&self, width: usize) -> f64 {
         self.costs.draft.level.seconds(width) * self.draft.now()
     }

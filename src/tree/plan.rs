@@ -16,7 +16,7 @@
 //! without a guess compete: where guessing has not paid lately it is tried ever more seldom.
 //!
 //! Sequences that are verified together compete for the rows of one pass: the likeliest guesses of all of
-//! them are taken.
+//! them are taken. So they do for the rows of a drafter's pass where their trees grow side by side.
 //!
 //! # Source
 //! CAST, arXiv 2510.26577, makes the same three decisions (breadth, depth, verified nodes) by thresholds: `cast.rs`.
@@ -26,6 +26,7 @@ use super::confidence::ByTemperature;
 use super::cost::Costs;
 use super::measured::Measured;
 use super::step::Step;
+pub use super::step::{Branch, Growing};
 use super::{Growth, MAX_NODES, Policy, Proposal, Tree};
 
 /// The largest tree that is grown.
@@ -46,6 +47,8 @@ pub struct Planner {
     policy: Policy,
     measured: Measured,
     confidences: ByTemperature,
+    /// Of the sequence that is spoken of.
+    temperature: f32,
     /// Most guesses on a path.
     depth: usize,
     decline: Decline,
@@ -159,6 +162,7 @@ impl Planner {
             policy,
             measured: Measured::new(costs),
             confidences,
+            temperature: 0.0,
             depth: MAX_NODES,
             decline: Decline::new(),
             pause: Pause::default(),
@@ -183,9 +187,9 @@ impl Planner {
         largest.within(self.depth, MAX_NODES)
     }
 
-    /// Takes note of the temperature of what follows.
+    /// Says what the temperature of the sequence is whose tree begins, or of which something was accepted.
     pub fn set_temperature(&mut self, temperature: f32) {
-        self.confidences.set(temperature);
+        self.temperature = temperature;
     }
 
     /// How often guesses were right.
@@ -220,46 +224,62 @@ impl Planner {
     }
 
     /// Begins a sequence's tree, of up to `depth` guesses on a path and `nodes` nodes: how large it may grow.
-    pub fn tree(&mut self, depth: usize, nodes: usize) -> Growth {
-        let growth = self.largest().within(depth, nodes);
-        self.step.tree(growth, &self.measured)
+    pub fn tree(&mut self, depth: usize, nodes: usize) -> Growing {
+        self.step.tree(self.largest().within(depth, nodes), self.temperature)
     }
 
-    /// How many guesses of a level of the tree that grows go on: `guesses` are those at `depth`, from 1 on,
-    /// with the logarithmic probability of their path, the likeliest first; their parents are nodes of the
-    /// `frontier`.
-    pub fn next(&mut self, depth: usize, frontier: &Tree, guesses: &[Proposal]) -> usize {
+    /// Decides how many guesses of a level go on, of trees that grow side by side: their guesses are those at `depth`, from
+    /// 1 on.
+    pub fn next(&mut self, depth: usize, branches: &mut [Branch]) {
         let Planner { policy, measured, confidences, decline, step: s, .. } = self;
-        let most = s.growth.width;
-        s.drafted(depth, measured);
-        let width = match policy {
-            _ if depth == s.growth.depth => 0,
-            Policy::Fixed(_) => most.min(guesses.len()),
+        s.drafted(depth, branches, measured);
+        let most = |branch: &Branch| {
+            let growth = branch.growing.growth();
+            if depth < growth.depth { growth.width.min(branch.guesses.len()) } else { 0 }
+        };
+        match policy {
+            Policy::Fixed(_) => branches.iter_mut().for_each(|branch| branch.width = most(branch)),
             Policy::Cast(thresholds) => {
                 let cost = |n: usize| measured.level_seconds(n) / measured.plain_seconds(s);
-                let paths =
-                    guesses.iter().take(most).map(|guess| f64::from(libm::expf(guess.log_prob)));
-                let (width, _) = most_that_pay(paths.clone().skip(1), 1, thresholds.breadth, cost);
-                let utility = decline.next(depth, paths.take(width).sum());
-                let pays = !guesses.is_empty() && utility >= thresholds.depth * cost(width);
-                if pays { width } else { 0 }
+                for branch in branches.iter_mut().filter(|branch| most(branch) > 0) {
+                    let guesses = branch.guesses.iter().take(most(branch));
+                    let paths = guesses.map(|guess| f64::from(libm::expf(guess.log_prob)));
+                    let (width, _) =
+                        most_that_pay(paths.clone().skip(1), 1, thresholds.breadth, cost);
+                    let last = branch.growing.utility_mut();
+                    let utility = decline.next(last, paths.take(width).sum());
+                    let pays = utility >= thresholds.depth * cost(width);
+                    branch.width = if pays { width } else { 0 };
+                }
             }
-            Policy::Cost => {
-                s.width_that_pays(measured, confidences.now(), depth, frontier, guesses)
-            }
-        };
-        s.goes_on(width)
+            Policy::Cost => s.widths_that_pay(measured, confidences, depth, branches),
+        }
+        s.goes_on(depth, branches);
+    }
+
+    /// [`Planner::next`] for a tree that grows alone: how many guesses go on.
+    pub fn next_alone(
+        &mut self,
+        depth: usize,
+        growing: &mut Growing,
+        frontier: &Tree,
+        guesses: &[Proposal],
+    ) -> usize {
+        let mut branch = [Branch { growing, frontier, guesses, width: 0 }];
+        self.next(depth, &mut branch);
+        branch[0].width
     }
 
     /// Says that a sequence's tree has grown; each has, if only its root is there.
-    pub fn grown(&mut self, tree: &Tree) {
+    pub fn grown(&mut self, tree: &Tree, growing: &Growing) {
         let Planner { policy, measured, confidences, step: s, .. } = self;
-        s.grown(tree, measured);
+        s.grown(tree, growing, measured);
+        let confidences = confidences.at(growing.temperature());
         match policy {
-            Policy::Cast(_) => s.add(|values| {
+            Policy::Cast(_) => s.add(growing, |values| {
                 values[..tree.len()].copy_from_slice(tree.log_probs());
             }),
-            _ => s.add(|values| confidences.now().expect(tree, values)),
+            _ => s.add(growing, |values| confidences.expect(tree, values)),
         }
     }
 
@@ -285,15 +305,15 @@ impl Planner {
             }
         }
         let mut expected = [0.0; MAX_NODES];
-        for tree in trees {
-            confidences.now().expect(tree, &mut expected);
+        for (t, tree) in trees.iter().enumerate() {
+            confidences.at(s.temperature(t)).expect(tree, &mut expected);
             s.choose(tree.len(), expected[..tree.len()].iter().map(|e| f64::from(*e)).sum());
         }
     }
 
     /// Takes note of what became of a sequence's tree: `path` was accepted.
     pub fn accepted(&mut self, tree: &Tree, path: &[usize]) {
-        self.confidences.now_mut().count(tree, path, self.pause.weight());
+        self.confidences.at_mut(self.temperature).count(tree, path, self.pause.weight());
         self.step.tokens += path.len();
         self.report.nodes[tree.len()] += 1;
         self.report.paused += usize::from(self.step.pauses);
@@ -361,8 +381,8 @@ mod tests {
             planner.begin(trees.len(), 0);
             let confidences = planner.confidences.clone();
             for tree in &trees {
-                planner.tree(7, 64);
-                planner.grown(tree);
+                let growing = planner.tree(7, 64);
+                planner.grown(tree, &growing);
             }
             let mut chosen = trees.clone();
             planner.choose(&mut chosen.iter_mut().collect::<Vec<_>>());
@@ -370,7 +390,7 @@ mod tests {
             // Each tree's guesses are cut at some probability, the same in all of them.
             let expect = |tree: &Tree| {
                 let mut expected = [0.0; MAX_NODES];
-                confidences.now().expect(tree, &mut expected);
+                confidences.at(0.0).expect(tree, &mut expected);
                 expected[..tree.len()].to_vec()
             };
             let mut all: Vec<f32> = trees.iter().flat_map(|tree| expect(tree)[1..].to_vec()).collect();
@@ -396,7 +416,7 @@ mod tests {
         fn a_tree_within_limits_stays_there(depth in 0usize..9, nodes in 0usize..70, rows in any_curve()) {
             let mut planner = planner(&rows, 0.1, 0.1);
             planner.begin(1, 0);
-            let growth = planner.tree(depth, nodes);
+            let growth = planner.tree(depth, nodes).growth();
             prop_assert!(growth.depth <= depth && growth.nodes <= nodes);
         }
     }
@@ -418,29 +438,25 @@ mod tests {
         let mut draw = 0.0;
         for _ in 0..rounds {
             planner.begin(1, 0);
-            let growth = planner.tree(7, 64);
+            let mut growing = planner.tree(7, 64);
             let mut tree = Tree::new(0);
             let mut draft = 0.0;
-            if !growth.is_none() {
+            if !growing.growth().is_none() {
                 guessed += 1;
-                for depth in 1..=growth.depth {
+                for depth in 1..=growing.growth().depth {
                     draft += first;
                     let (log_prob, _) = guess(depth);
                     let parent = tree.len() - 1;
                     let path = tree.log_probs()[parent] + log_prob;
                     let frontier = tree;
                     tree.push(parent, 1, log_prob);
-                    if planner.next(
-                        depth,
-                        &frontier,
-                        &[Proposal { parent, token: 1, log_prob: path }],
-                    ) == 0
-                    {
+                    let guesses = &[Proposal { parent, token: 1, log_prob: path }];
+                    if planner.next_alone(depth, &mut growing, &frontier, guesses) == 0 {
                         break;
                     }
                 }
             }
-            planner.grown(&tree);
+            planner.grown(&tree, &growing);
             planner.choose(&mut [&mut tree]);
             let mut path = vec![0];
             while path.len() < tree.len() {
@@ -517,22 +533,47 @@ mod tests {
     }
 
     #[test]
+    fn trees_that_grow_side_by_side_share_the_price_of_a_level() {
+        let mut costs = costs(&[(1, 1.0), (64, 1.0)], 0.1, 0.4);
+        costs.draft.level = Curve::new(&[(1, 0.4), (64, 0.4)]).unwrap();
+        let mut planner = Planner::new(Policy::Cost, costs, ByTemperature::default());
+        let guesses = [Proposal { parent: 0, token: 1, log_prob: -0.3 }];
+        let roots = Tree::new(0);
+        let mut widths = |trees: usize| {
+            planner.begin(4, 0);
+            let mut growing: Vec<Growing> = (0..trees).map(|_| planner.tree(7, 64)).collect();
+            let branches = growing.iter_mut().map(|growing| Branch {
+                growing,
+                frontier: &roots,
+                guesses: &guesses,
+                width: 0,
+            });
+            let mut branches: Vec<Branch> = branches.collect();
+            planner.next(1, &mut branches);
+            branches.iter().map(|branch| branch.width).collect::<Vec<_>>()
+        };
+        assert_eq!(widths(1), [0], "the other three wait");
+        assert_eq!(widths(4), [1; 4]);
+    }
+
+    #[test]
     fn fixed_trees_are_left_alone() {
         let growth = Growth { depth: 3, width: 2, nodes: 9 };
         let costs = costs(ROWS, 0.1, 0.1);
         let mut planner = Planner::new(Policy::Fixed(growth), costs, ByTemperature::default());
         {
             planner.begin(1, 5);
-            assert_eq!(planner.tree(9, 64), growth);
-            assert_eq!(planner.tree(2, 5), Growth { depth: 2, nodes: 5, ..growth });
+            assert_eq!(planner.tree(2, 5).growth(), Growth { depth: 2, nodes: 5, ..growth });
+            let mut growing = planner.tree(9, 64);
+            assert_eq!(growing.growth(), growth);
             let mut tree = Tree::new(0);
             let guesses = [1, 2, 3].map(|token| Proposal { parent: 0, token, log_prob: -9.0 });
-            assert_eq!(planner.next(1, &tree, &guesses), 2);
+            assert_eq!(planner.next_alone(1, &mut growing, &tree, &guesses), 2);
             for guess in guesses {
                 tree.push(0, guess.token, guess.log_prob);
             }
             let before = tree;
-            planner.grown(&tree);
+            planner.grown(&tree, &growing);
             planner.choose(&mut [&mut tree]);
             assert_eq!(tree, before);
             planner.accepted(&tree, &[0]);

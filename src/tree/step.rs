@@ -1,14 +1,13 @@
 //! One round of all sequences in work: what grows, and what of it pays.
 
-use super::confidence::Confidences;
+use super::confidence::{ByTemperature, Confidences};
 use super::measured::Measured;
-use super::plan::{LARGEST, MAX_BATCH};
+use super::plan::MAX_BATCH;
 use super::{Growth, MAX_NODES, Proposal, Tree};
+use std::cmp::Ordering;
 
 /// Guesses after one node of which an average is kept.
 const RANKS: usize = 3;
-/// Guesses of the largest tree.
-const MOST: usize = MAX_NODES - 1;
 /// Classes of how likely a guess is accepted, by which those behind it are foreseen.
 const CLASSES: usize = 8;
 /// The part of an observation that averages of guesses take over.
@@ -27,6 +26,75 @@ impl Chance {
     fn class(self) -> usize {
         ((self.step * CLASSES as f32) as usize).min(CLASSES - 1)
     }
+
+    fn by_path(&self, other: &Chance) -> Ordering {
+        self.path.total_cmp(&other.path)
+    }
+}
+
+/// What is known of a tree while it grows.
+#[derive(Clone, Debug)]
+pub struct Growing {
+    growth: Growth,
+    temperature: f32,
+    /// Levels that were decided on.
+    levels: usize,
+    /// The sum of the probabilities of the last one, as CAST counts it.
+    utility: f64,
+    /// The chance of each node of the frontier, and of the guesses that were made last.
+    frontier: [Chance; MAX_NODES],
+    n_frontier: usize,
+    new: [Chance; MAX_NODES],
+    n_new: usize,
+}
+
+impl Growing {
+    /// Nothing yet of a tree of up to this size, of a sequence of this temperature.
+    pub fn new(growth: Growth, temperature: f32) -> Growing {
+        let certain = [Chance::CERTAIN; MAX_NODES];
+        Growing {
+            growth,
+            temperature,
+            levels: 0,
+            utility: 0.0,
+            frontier: certain,
+            n_frontier: 1,
+            new: certain,
+            n_new: 0,
+        }
+    }
+
+    /// How large it may grow.
+    pub fn growth(&self) -> Growth {
+        self.growth
+    }
+
+    pub(super) fn temperature(&self) -> f32 {
+        self.temperature
+    }
+
+    /// The sum of the probabilities of its last level, as CAST counts it.
+    pub(super) fn utility_mut(&mut self) -> &mut f64 {
+        &mut self.utility
+    }
+
+    /// The chance of the guess behind which another one could be made, after `width` others of its level.
+    fn after(&self, depth: usize, width: usize) -> Option<Chance> {
+        let most = self.growth.width.min(MAX_NODES - self.n_frontier).min(self.n_new);
+        (depth < self.growth.depth && width < most).then(|| self.new[width])
+    }
+}
+
+/// One of the trees that grow side by side, when a level of it was guessed.
+pub struct Branch<'a> {
+    /// What is known of it.
+    pub growing: &'a mut Growing,
+    /// The nodes that were run.
+    pub frontier: &'a Tree,
+    /// The guesses after the last ones of them, with the logarithmic probability of their path, the likeliest first.
+    pub guesses: &'a [Proposal],
+    /// How many of them go on: 0 until that is decided.
+    pub width: usize,
 }
 
 /// The state of a round.
@@ -44,20 +112,18 @@ pub(super) struct Step {
     pub expected: f64,
     pub tokens: usize,
     pub rows: usize,
-    /// The tree that grows: its limits, its levels so far and the width of the last one.
-    pub growth: Growth,
-    levels: usize,
+    /// Of that what went into trees which drafters grow as a whole, all at once.
+    whole: f64,
+    /// Nodes of the last level of the trees that grow.
     width: usize,
-    /// Seconds by which so many rows of this tree make the pass longer: (nodes + 1).
-    seconds: [f64; MAX_NODES + 1],
-    /// The chance of each node of the frontier.
-    frontier: [Chance; MAX_NODES],
-    n_frontier: usize,
-    /// Those of the likeliest guesses so far, and with those to be expected behind them.
+    /// Seconds by which so many guesses in these trees make the pass longer.
+    seconds: Vec<f64>,
+    /// The chances of the likeliest guesses so far, and with those to be expected behind them.
     pool: Likeliest,
     hoped: Likeliest,
-    /// What nodes of grown trees are worth: (trees).
+    /// What nodes of grown trees are worth, and the temperatures of their sequences: (trees).
     values: Vec<[f32; MAX_NODES]>,
+    temperatures: Vec<f32>,
     /// That of all nodes but roots, the best first, and their trees.
     order: Vec<(f32, usize)>,
     /// The probability that the likeliest guesses after an accepted one are accepted, by its class: (classes, ranks).
@@ -74,21 +140,18 @@ impl Step {
             expected: 0.0,
             tokens: 0,
             rows: 0,
-            growth: LARGEST,
-            levels: 0,
-            width: 1,
-            seconds: [0.0; MAX_NODES + 1],
-            frontier: [Chance::CERTAIN; MAX_NODES],
-            n_frontier: 1,
+            whole: 0.0,
+            width: 0,
+            seconds: Vec::with_capacity(MAX_BATCH * MAX_NODES),
             pool: Likeliest::default(),
             hoped: Likeliest::default(),
             values: Vec::with_capacity(MAX_BATCH),
+            temperatures: Vec::with_capacity(MAX_BATCH),
             order: Vec::with_capacity(MAX_BATCH * MAX_NODES),
             // Who was sure is likely to be sure again.
             typical: std::array::from_fn(|class| {
                 let likeliest = 0.4 + 0.5 * (class as f32 + 0.5) / CLASSES as f32;
-                [1.0, 0.4, 0.2]
-                    .map(|part| if part == 1.0 { likeliest } else { part * (1.0 - likeliest) })
+                [likeliest, 0.4 * (1.0 - likeliest), 0.2 * (1.0 - likeliest)]
             }),
         }
     }
@@ -96,125 +159,142 @@ impl Step {
     pub fn begin(&mut self, batch: usize, context: usize, pauses: bool) {
         (self.batch, self.context, self.pauses) = (batch, context, pauses);
         (self.spent, self.expected, self.tokens, self.rows) = (0.0, 0.0, 0, 0);
+        self.whole = 0.0;
         self.values.clear();
+        self.temperatures.clear();
     }
 
-    /// Begins a tree of up to this size; returns how large it may grow.
-    pub fn tree(&mut self, growth: Growth, measured: &Measured) -> Growth {
-        self.growth = if self.pauses { growth.within(0, 1) } else { growth };
-        (self.levels, self.width, self.n_frontier) = (0, 1, 1);
-        self.pool = Likeliest::default();
-        // How many rows the other sequences will have is not known yet: as many as they had.
-        let others = measured.rows_of_others(self.batch);
-        let before = if others == 0 { 0.0 } else { measured.verify_seconds(self, others) };
-        for n in 1..=MAX_NODES {
-            self.seconds[n] = measured.verify_seconds(self, others + n) - before;
-        }
-        self.growth
+    /// Begins a tree of up to this size.
+    pub fn tree(&self, growth: Growth, temperature: f32) -> Growing {
+        Growing::new(if self.pauses { growth.within(0, 1) } else { growth }, temperature)
     }
 
-    /// Its drafter has run the level before `depth`.
-    pub fn drafted(&mut self, depth: usize, measured: &Measured) {
-        self.levels = depth;
+    /// The drafter has run the level before `depth` of these trees.
+    pub fn drafted(&mut self, depth: usize, branches: &[Branch], measured: &Measured) {
         self.spent += match depth {
-            1 => measured.first_seconds(),
+            1 => measured.first_seconds(branches.len()),
             _ => measured.level_seconds(self.width),
         };
-    }
-
-    /// So many guesses go on.
-    pub fn goes_on(&mut self, width: usize) -> usize {
-        self.width = width.max(1);
-        width
-    }
-
-    /// The tree has grown; a drafter that asked for no level is charged for all.
-    pub fn grown(&mut self, tree: &Tree, measured: &Measured) {
-        if self.levels == 0 && tree.len() > 1 {
-            let levels = self.growth.depth.saturating_sub(1) as f64;
-            self.spent +=
-                measured.first_seconds() + levels * measured.level_seconds(self.growth.width);
+        if depth == 1 {
+            self.begin_trees(branches, measured);
         }
     }
 
-    /// The number of guesses at `depth` that another level is grown behind, if the tree is worth more with it.
-    pub fn width_that_pays(
+    /// These trees have only roots yet.
+    fn begin_trees(&mut self, branches: &[Branch], measured: &Measured) {
+        let guesses = branches.iter().map(|branch| branch.growing.growth.nodes - 1).sum();
+        self.pool.clear(guesses);
+        // How many rows sequences beside these will have is not known: as many as they had.
+        let rows = branches.len() + measured.rows_of_others(self.batch, branches.len());
+        let before = measured.verify_seconds(self, rows);
+        self.seconds.clear();
+        for n in 0..=guesses {
+            let seconds = measured.verify_seconds(self, rows + n) - before;
+            self.seconds.push(seconds);
+        }
+    }
+
+    /// What goes on was decided.
+    pub fn goes_on(&mut self, depth: usize, branches: &mut [Branch]) {
+        self.width = branches.iter().map(|branch| branch.width).sum();
+        branches.iter_mut().for_each(|branch| branch.growing.levels = depth);
+    }
+
+    /// A tree has grown; a drafter that asked for no level is charged for all.
+    pub fn grown(&mut self, tree: &Tree, growing: &Growing, measured: &Measured) {
+        if growing.levels == 0 && tree.len() > 1 {
+            let levels = growing.growth.depth.saturating_sub(1) as f64;
+            let level = measured.level_seconds(growing.growth.width);
+            let more = measured.first_seconds(1) + levels * level - self.whole;
+            self.whole += more.max(0.0);
+            self.spent += more.max(0.0);
+        }
+    }
+
+    /// Decides how many guesses at `depth` another level is grown behind: where all trees together are worth more
+    /// with it.
+    pub fn widths_that_pay(
         &mut self,
         measured: &Measured,
-        confidences: &Confidences,
+        confidences: &ByTemperature,
         depth: usize,
-        frontier: &Tree,
-        guesses: &[Proposal],
-    ) -> usize {
-        let mut chances = [Chance::CERTAIN; MAX_NODES];
-        let new = self.expect(confidences, depth, frontier, guesses, &mut chances);
-        new.iter().for_each(|guess| self.pool.add(guess.path));
+        branches: &mut [Branch],
+    ) {
+        for branch in &mut *branches {
+            self.expect(confidences.at(branch.growing.temperature), depth, branch);
+        }
         let price = measured.price(self);
         let mut best = (0, self.best(&self.pool, price));
-        let most = self.growth.width.min(MAX_NODES - self.n_frontier).min(new.len());
-        self.hoped = self.pool;
-        for width in 1..=most {
-            let guess = new[width - 1];
+        let mut widths = [0; MAX_BATCH];
+        self.hoped.copy(&self.pool);
+        for width in 1.. {
+            let next =
+                branches.iter().zip(&widths).enumerate().filter_map(|(b, (branch, width))| {
+                    Some((branch.growing.after(depth, *width)?, b))
+                });
+            let Some((guess, b)) = next.max_by(|a, b| a.0.by_path(&b.0)) else { break };
+            widths[b] += 1;
             let behind = self.typical[guess.class()].map(|accepted| guess.path * accepted);
-            if self.pool.least().is_some_and(|least| behind[0] < least) {
+            if self.hoped.least().is_some_and(|least| behind[0] < least) {
                 break;
             }
             behind.into_iter().for_each(|path| self.hoped.add(path));
             let value = self.best(&self.hoped, price) - price * measured.level_seconds(width);
             if value > best.1 {
                 best = (width, value);
+                branches.iter_mut().zip(widths).for_each(|(branch, width)| branch.width = width);
             }
             // Wider levels only add guesses that are less likely.
-            if best.0 + 1 < width {
+            if best.0 + branches.len() < width {
                 break;
             }
         }
-        let first = self.n_frontier;
-        self.frontier[first..first + best.0].copy_from_slice(&new[..best.0]);
-        self.n_frontier += best.0;
-        best.0
+        for Branch { growing: g, width, .. } in branches {
+            g.frontier[g.n_frontier..][..*width].copy_from_slice(&g.new[..*width]);
+            g.n_frontier += *width;
+        }
     }
 
-    /// The chances of guesses, the likeliest first as they are.
-    fn expect<'a>(
-        &mut self,
-        confidences: &Confidences,
-        depth: usize,
-        frontier: &Tree,
-        guesses: &[Proposal],
-        out: &'a mut [Chance; MAX_NODES],
-    ) -> &'a [Chance] {
+    /// Finds the chances of guesses, the likeliest first as they are.
+    fn expect(&mut self, confidences: &Confidences, depth: usize, branch: &mut Branch) {
+        let (growing, frontier) = (&mut *branch.growing, branch.frontier);
         let mut ranks = [0; MAX_NODES];
-        let n = guesses.len().min(MAX_NODES);
-        for (guess, out) in guesses.iter().zip(&mut *out) {
+        growing.n_new = branch.guesses.len().min(MAX_NODES);
+        for (guess, out) in branch.guesses.iter().zip(&mut growing.new) {
             let step = guess.log_prob - frontier.log_probs()[guess.parent];
-            let (step, parent) = (confidences.accepted(depth, step), self.frontier[guess.parent]);
+            let parent = growing.frontier[guess.parent];
+            let step = confidences.accepted(depth, step);
             *out = Chance { path: parent.path * step, step };
+            self.pool.add(out.path);
             let typical = self.typical[parent.class()].get_mut(ranks[guess.parent]);
             if let Some(typical) = typical.filter(|_| depth > 1) {
                 *typical += TYPICAL * (step - *typical);
             }
             ranks[guess.parent] += 1;
         }
-        &out[..n]
     }
 
-    /// The best value of a tree with some of these guesses.
+    /// The best value of trees with some of these guesses.
     fn best(&self, guesses: &Likeliest, price: f64) -> f64 {
-        let mut accepted = 0.0;
-        let mut best = -price * self.seconds[1];
-        for (guess, seconds) in guesses.get().iter().zip(&self.seconds[2..=self.growth.nodes]) {
+        let (mut accepted, mut best) = (0.0, 0.0);
+        for (guess, seconds) in guesses.get().iter().zip(&self.seconds[1..]) {
             accepted += f64::from(*guess);
-            best = best.max(accepted - price * seconds);
+            best = f64::max(best, accepted - price * seconds);
         }
         best
     }
 
     /// Takes note of what the nodes of a grown tree are worth, as `write` says: no node more than its parent.
-    pub fn add(&mut self, write: impl FnOnce(&mut [f32; MAX_NODES])) {
+    pub fn add(&mut self, growing: &Growing, write: impl FnOnce(&mut [f32; MAX_NODES])) {
         let mut values = [0.0; MAX_NODES];
         write(&mut values);
         self.values.push(values);
+        self.temperatures.push(growing.temperature);
+    }
+
+    /// The temperature of a grown tree's sequence.
+    pub fn temperature(&self, tree: usize) -> f32 {
+        self.temperatures[tree]
     }
 
     /// Sorts the nodes of all trees by what they are worth.
@@ -264,41 +344,43 @@ impl Step {
     }
 }
 
-/// The largest of some probabilities, as many as the largest tree has guesses, in descending order: kept so as they
-/// come, since sorting them for each width of each level would take as long as all else in a round.
-#[derive(Clone, Copy, Debug)]
+/// The largest of some probabilities in descending order, as many as the trees that grow may have guesses: kept so as
+/// they come, since sorting them for each width of each level would take as long as all else in a round.
+#[derive(Clone, Debug, Default)]
 struct Likeliest {
-    n: usize,
-    probabilities: [f32; MOST],
-}
-
-impl Default for Likeliest {
-    fn default() -> Likeliest {
-        Likeliest { n: 0, probabilities: [0.0; MOST] }
-    }
+    most: usize,
+    probabilities: Vec<f32>,
 }
 
 impl Likeliest {
+    /// Forgets all; holds `most` from now on.
+    fn clear(&mut self, most: usize) {
+        self.most = most;
+        self.probabilities.clear();
+    }
+
+    /// Becomes `other`.
+    fn copy(&mut self, other: &Likeliest) {
+        self.clear(other.most);
+        self.probabilities.extend_from_slice(&other.probabilities);
+    }
+
     fn get(&self) -> &[f32] {
-        &self.probabilities[..self.n]
+        &self.probabilities
     }
 
     /// The least of them, if there is no room for another one.
     fn least(&self) -> Option<f32> {
-        (self.n == MOST).then_some(self.probabilities[MOST - 1])
+        self.probabilities.last().copied().filter(|_| self.probabilities.len() >= self.most)
     }
 
     fn add(&mut self, probability: f32) {
         if self.least().is_some_and(|least| least >= probability) {
             return;
         }
-        self.n = (self.n + 1).min(MOST);
-        let mut place = self.n - 1;
-        while place > 0 && self.probabilities[place - 1] < probability {
-            self.probabilities[place] = self.probabilities[place - 1];
-            place -= 1;
-        }
-        self.probabilities[place] = probability;
+        let place = self.probabilities.partition_point(|other| *other >= probability);
+        self.probabilities.truncate(self.most - 1);
+        self.probabilities.insert(place, probability);
     }
 }
 
@@ -309,14 +391,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_likeliest_are_the_first_of_all_in_order(all in prop::collection::vec(0u8..99, 0..200)) {
+        fn the_likeliest_are_the_first_of_all_in_order(
+            all in prop::collection::vec(0u8..99, 0..200), most in 1usize..150,
+        ) {
             let mut all: Vec<f32> = all.into_iter().map(|x| f32::from(x) / 99.0).collect();
             let mut likeliest = Likeliest::default();
+            likeliest.clear(most);
             all.iter().for_each(|x| likeliest.add(*x));
             all.sort_by(|a, b| b.total_cmp(a));
-            all.truncate(MOST);
+            all.truncate(most);
             prop_assert_eq!(likeliest.get(), &all[..]);
-            prop_assert_eq!(likeliest.least(), all.get(MOST - 1).copied());
+            prop_assert_eq!(likeliest.least(), all.get(most - 1).copied());
         }
     }
 }

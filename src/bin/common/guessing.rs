@@ -7,7 +7,7 @@ use dovetail::spec::{SpecSampling, Speculation};
 use dovetail::tree::cost::Costs;
 use dovetail::tree::plan::LARGEST;
 use dovetail::tree::{Growth, Planner, Policy};
-use dovetail::{Error, Result};
+use dovetail::{Engine, Error, Result};
 use std::path::PathBuf;
 
 #[derive(Args, Clone, Debug)]
@@ -73,6 +73,15 @@ pub struct Opened {
 }
 
 impl Opened {
+    /// One more, for another sequence.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    fn another(&self) -> Option<Result<Opened>> {
+        let drafter = self.drafter.another()?;
+        Some(drafter.map(|drafter| Opened { drafter, path: self.path.clone(), ..*self }))
+    }
+
     /// At work, with a planner or without.
     pub fn speculation(self, planned: bool) -> Speculation {
         let (growth, p_min) = self.limits(planned);
@@ -209,6 +218,22 @@ impl Guessing {
             )));
         }
         Ok(())
+    }
+
+    /// A drafter for each of some sequences, if there is one.
+    ///
+    /// # Errors
+    /// When one cannot be opened, or is for another model.
+    pub fn open_all(&self, engine: &Engine, sequences: usize) -> Result<Vec<Opened>> {
+        let mut opened = Vec::new();
+        while opened.len() < sequences {
+            let another = opened.first().and_then(Opened::another).map(|another| another.map(Some));
+            match another.unwrap_or_else(|| self.open(engine.setup(None)))? {
+                Some(one) => opened.push(one),
+                None => break,
+            }
+        }
+        Ok(opened)
     }
 
     /// The drafter that is opened with this, if there is one.

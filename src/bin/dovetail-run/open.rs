@@ -5,7 +5,7 @@ use crate::guessing::{Guessing, Opened};
 use crate::interrupt::Interrupt;
 use crate::log::{Log, Progress};
 use crate::runner::Runner;
-use dovetail::draft::{Setup, SpecType};
+use dovetail::draft::SpecType;
 use dovetail::model::Config;
 use dovetail::spec::Speculation;
 use dovetail::spec::calibrate::Counts;
@@ -147,9 +147,9 @@ pub fn open<'a>(
     let Loaded { model, template, options, sampling } = loaded;
     let mut session = Session::new(model, options)?;
     let counts = unless_nobody_asked(&args.guessing, log, || {
-        let Some(mut opened) = drafter(&args.guessing, session.setup(None), log)? else {
-            return Ok(None);
-        };
+        let opened = args.guessing.open(session.setup(None))?;
+        about_drafter(&args.guessing, opened.as_ref(), log);
+        let Some(mut opened) = opened else { return Ok(None) };
         let mut progress = measuring();
         let planned = opened.planner(args.explain, 1, session.calibrator(&mut progress))?;
         drop(progress);
@@ -176,11 +176,8 @@ pub fn drafters(
     log: &Log,
 ) -> Result<(Vec<Speculation>, Option<Counts>)> {
     unless_nobody_asked(&args.guessing, log, || {
-        let mut opened = Vec::new();
-        for _ in 0..sequences {
-            let Some(one) = drafter(&args.guessing, engine.setup(None), log)? else { break };
-            opened.push(one);
-        }
+        let mut opened = args.guessing.open_all(engine, sequences)?;
+        about_drafter(&args.guessing, opened.first(), log);
         let Some(first) = opened.first_mut() else { return Ok(Default::default()) };
         let mut progress = measuring();
         let planned = first.planner(args.explain, sequences, engine.calibrator(&mut progress))?;
@@ -223,20 +220,21 @@ fn unless_nobody_asked<T: Default>(
     }
 }
 
-/// Who guesses for a sequence, if anyone is to.
-fn drafter(guessing: &Guessing, setup: Setup, log: &Log) -> Result<Option<Opened>> {
+/// Says who guesses, if anyone does.
+fn about_drafter(guessing: &Guessing, opened: Option<&Opened>, log: &Log) {
     let device = guessing.device();
-    let Some(opened) = guessing.open(setup)? else {
-        if device.is_gpu() {
+    match opened {
+        None if device.is_gpu() => {
             log.note(&format!("--draft-device {device} has no effect: nobody guesses"));
         }
-        return Ok(None);
-    };
-    log.detail(&format!("drafter {}", opened.about()));
-    if let Some(why) = opened.drafter.why_there() {
-        log.detail(&format!("no GPU is used: {why}"));
+        None => {}
+        Some(opened) => {
+            log.detail(&format!("drafter {}", opened.about()));
+            if let Some(why) = opened.drafter.why_there() {
+                log.detail(&format!("no GPU is used: {why}"));
+            }
+        }
     }
-    Ok(Some(opened))
 }
 
 /// The context that was asked for; else the model's, halved until memory holds it.

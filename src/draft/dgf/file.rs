@@ -49,9 +49,8 @@ pub(in crate::draft) struct File {
     embedding: Option<Embedding>,
     /// The target's token of each draft token; none if they are the same.
     pub tokens: Option<Vec<u32>>,
-    /// How many of these are the file's, ascending, if the head is made of the target's rows and others can
-    /// be added.
-    n_own: Option<usize>,
+    /// Whether the head is made of the target's rows, and others can be added to it.
+    grows: bool,
 }
 
 /// What turns several hidden states into one feature.
@@ -100,8 +99,8 @@ impl File {
     /// When the file cannot be read, is malformed, or belongs to another target.
     pub fn open(path: &Path, target: &Model, threads: usize) -> Result<File> {
         let mut file = File::read(path, target, threads, Repack::Memory)?;
-        if let Some(own) = file.own_tokens() {
-            file.head = Some(target.head_of(own, threads)?);
+        if let Some(tokens) = file.tokens.as_ref().filter(|_| file.grows) {
+            file.head = Some(target.head_of(tokens, threads)?);
         }
         Ok(file)
     }
@@ -118,39 +117,14 @@ impl File {
         let gguf = Gguf::open_with(path, OpenOptions::default())?;
         let header = Header::read(&gguf, target)?;
         let mut file = model::take(&gguf, threads, repack, |source| header.take(source))?;
-        if file.head.is_none() {
-            file.n_own = file.tokens.as_ref().map(Vec::len);
-        }
+        file.grows = file.head.is_none() && file.tokens.is_some();
         Ok(file)
-    }
-
-    /// The draft vocabulary of the file, if others can be added.
-    pub fn own_tokens(&self) -> Option<&[u32]> {
-        Some(&self.tokens.as_ref()?[..self.n_own?])
     }
 
     /// What a sequence may add to the draft vocabulary, if others can be added.
     pub fn spoken(&self, target: &Model) -> Option<Spoken> {
-        self.own_tokens().map(|own| Spoken::new(own, target.config().n_vocab))
-    }
-
-    /// Makes the draft vocabulary the file's and these tokens of the target, if others can be added.
-    ///
-    /// # Errors
-    /// When one is not the target's.
-    pub fn add_tokens(
-        &mut self,
-        added: impl Iterator<Item = u32>,
-        target: &Model,
-        threads: usize,
-    ) -> Result<()> {
-        let (Some(tokens), Some(n_own)) = (&mut self.tokens, self.n_own) else { return Ok(()) };
-        let before = tokens.split_off(n_own);
-        tokens.extend(added);
-        if tokens[n_own..] != before {
-            self.head = Some(target.head_of(tokens, threads)?);
-        }
-        Ok(())
+        let tokens = self.tokens.as_ref().filter(|_| self.grows)?;
+        Some(Spoken::new(tokens, target.config().n_vocab))
     }
 
     /// The head for the draft vocabulary: (n_draft, H).
@@ -314,7 +288,7 @@ impl<'a> Header<'a> {
             embedding: if eagle3 { self.own_embedding(h)? } else { None },
             config,
             tokens,
-            n_own: None,
+            grows: false,
         })
     }
 

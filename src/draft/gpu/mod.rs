@@ -75,6 +75,8 @@ pub struct GpuDrafter {
     entries: Entries,
     /// The round that waits for the next message.
     queued: Option<Work>,
+    /// The tree that is growing.
+    begun: Option<(Work, Growth)>,
     embedding: Vec<f32>, // one row
 }
 
@@ -125,6 +127,7 @@ impl GpuDrafter {
             shape,
             entries: Entries::new(file.width, file.spoken(setup.target)),
             queued: None,
+            begun: None,
             embedding: vec![0.0; h],
         };
         AT_WORK.fetch_add(1, Relaxed);
@@ -253,13 +256,7 @@ impl Drafter for GpuDrafter {
         Ok(())
     }
 
-    fn expand(
-        &mut self,
-        tokens: &[u32],
-        guesser: &mut Guesser,
-        tree: &mut Tree,
-        _: &mut Team,
-    ) -> Result<()> {
+    fn begin(&mut self, tokens: &[u32], guesser: &Guesser, _: &mut Team) -> Result<()> {
         if guesser.draws() {
             return Err(Error::Unsupported("guesses that are drawn are drawn on the CPU".into()));
         }
@@ -277,6 +274,21 @@ impl Drafter for GpuDrafter {
             self.queue(work)?;
         }
         self.send(self.entries.waiting(), last, growth, guesser.floor())?;
+        self.begun = Some((work, growth));
+        Ok(())
+    }
+
+    fn expand(
+        &mut self,
+        tokens: &[u32],
+        guesser: &mut Guesser,
+        tree: &mut Tree,
+        team: &mut Team,
+    ) -> Result<()> {
+        if self.begun.is_none() {
+            self.begin(tokens, guesser, team)?;
+        }
+        let Some((work, growth)) = self.begun.take() else { return Ok(()) };
         let proposals = self.receive()?;
         if AT_WORK.load(Relaxed) == 1 {
             self.queue(work)?;

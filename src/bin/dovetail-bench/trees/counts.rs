@@ -18,8 +18,8 @@ pub fn run(record: &Path, path: &Path) -> Result<()> {
         Err(_) => ByTemperature::default(),
     };
     let record = read(record)?;
-    counts.set(record.temperature);
-    record.answers.iter().for_each(|answer| count(answer, counts.now_mut()));
+    let confidences = counts.at_mut(record.temperature);
+    record.answers.iter().for_each(|answer| count(answer, confidences));
     let failed = |source| Error::Io { path: path.to_owned(), source };
     std::fs::write(path, format!("{}\n", of_confidences(&counts))).map_err(failed)
 }

@@ -7,8 +7,8 @@
 use super::read::Answer;
 use dovetail::tree::confidence::ByTemperature;
 use dovetail::tree::cost::Costs;
-use dovetail::tree::plan::{Report, Taken};
-use dovetail::tree::{Grower, Growth, MAX_NODES, Planner, Policy, Proposal, Tree};
+use dovetail::tree::plan::{Growing, Report, Taken};
+use dovetail::tree::{Grower, MAX_NODES, Planner, Policy, Proposal, Tree};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -71,9 +71,9 @@ impl Walk<'_> {
         let context = answer.prompt_tokens + at;
         self.planner.begin(1, context);
         // The last token of a round is no guess.
-        let growth = self.planner.tree(answer.trees.len() - at - 1, MAX_NODES);
-        let (mut tree, draft) = self.grow(&answer.trees[at], growth);
-        self.planner.grown(&tree);
+        let mut growing = self.planner.tree(answer.trees.len() - at - 1, MAX_NODES);
+        let (mut tree, draft) = self.grow(&answer.trees[at], &mut growing);
+        self.planner.grown(&tree, &growing);
         self.planner.choose(&mut [&mut tree]);
         let mut path = vec![0];
         while let Some(child) = tree.child(path[path.len() - 1], answer.tokens[at + path.len()]) {
@@ -90,8 +90,9 @@ impl Walk<'_> {
     }
 
     /// A tree of what the recorded one has, and the seconds of drafting it.
-    fn grow(&mut self, recorded: &Tree, growth: Growth) -> (Tree, f64) {
+    fn grow(&mut self, recorded: &Tree, growing: &mut Growing) -> (Tree, f64) {
         let Walk { costs, planner, grower, .. } = self;
+        let growth = growing.growth();
         let mut tree = Tree::new(recorded.tokens()[0]);
         let mut seconds = 0.0;
         let mut places = vec![0]; // of the frontier's nodes in the recorded tree
@@ -110,7 +111,7 @@ impl Walk<'_> {
             Ok(())
         };
         let next = |depth: usize, frontier: &Tree, guesses: &[Proposal]| {
-            planner.next(depth, frontier, guesses)
+            planner.next_alone(depth, growing, frontier, guesses)
         };
         let grown = grower.grow(growth, f32::NEG_INFINITY, &mut tree, propose, next);
         grown.expect("proposing does not fail");

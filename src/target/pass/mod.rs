@@ -9,8 +9,10 @@
 //! leave the kernels. A row sees what its view says of the cache of its sequence, of which a pass has a
 //! [`Span`] of rows each; its position is the last of those that it sees.
 
+mod head;
+
 use super::kv::KvCache;
-use super::logits::{LogitRows, find_peaks};
+use super::logits::LogitRows;
 use crate::model::{Config, Layer, Model};
 use dovetail_kernels::cpu::attention::Scratch as AttentionScratch;
 use dovetail_kernels::cpu::attention::{MAX_SEQUENCES, Plan, Shape, View};
@@ -27,13 +29,15 @@ pub(crate) struct Buffers {
     pub logits: LogitRows,
     /// What the last pass handed out of its hidden states.
     pub features: Features,
-    hidden: Vec<f32>,    // panel (n_embd)
-    qkv: Vec<f32>,       // panel ((n_heads + 2 n_kv_heads) · head_dim)
-    queries: Vec<f32>,   // (n_kv_heads, rows, group, head_dim), rotated and scaled
-    parts: Vec<f32>,     // as `Plan` has it
-    inner: Vec<f32>,     // panel (n_ff)
-    acts: Acts,          // (rows)
-    angles: Vec<Angles>, // (rows)
+    hidden: Vec<f32>,     // panel (n_embd)
+    qkv: Vec<f32>,        // panel ((n_heads + 2 n_kv_heads) · head_dim)
+    queries: Vec<f32>,    // (n_kv_heads, rows, group, head_dim), rotated and scaled
+    parts: Vec<f32>,      // as `Plan` has it
+    inner: Vec<f32>,      // panel (n_ff)
+    more: Vec<f32>,       // (groups, rows, 16): logits on their way
+    more_peaks: Vec<f32>, // (groups, rows)
+    acts: Acts,           // (rows)
+    angles: Vec<Angles>,  // (rows)
     scratch: Vec<Scratch>,
 }
 
@@ -95,12 +99,19 @@ impl Buffers {
             queries: vec![0.0; room.rows * q_width],
             parts: vec![0.0; shape.room(room.rows, room.positions)],
             inner: panel(c.n_ff.max(c.n_embd)),
+            more: Vec::new(),
+            more_peaks: Vec::new(),
             logits: LogitRows::new(c.n_vocab),
             features: Features::default(),
             acts: Acts::new(room.rows, widest),
             angles: vec![Angles::default(); room.rows],
             scratch: (0..room.members).map(|_| scratch()).collect(),
         }
+    }
+
+    /// The hidden state of row `r` of `n` after the last pass: (n_embd).
+    pub fn hidden(&self, n: usize, r: usize, out: &mut [f32]) {
+        gather(&self.hidden, n, r, 0, out);
     }
 
     /// Chooses which hidden states are handed out: see [`Features`].
@@ -146,7 +157,7 @@ impl Pass<'_, '_> {
         self.b.scratch[0].row = row;
         self.blocks(&weights.layers, &[]);
         self.hand_out(weights.layers.len(), Some(&weights.output_norm));
-        self.head(Some(&weights.output_norm), &weights.output, rows);
+        self.head(Some(&weights.output_norm), &weights.output, rows.len(), |r| rows.start + r);
     }
 
     /// Makes `x` the hidden state of row `r`: (n_embd).
@@ -154,11 +165,6 @@ impl Pass<'_, '_> {
         for (g, lanes) in x.chunks_exact(LANES).enumerate() {
             self.b.hidden[(g * self.n + r) * LANES..][..LANES].copy_from_slice(lanes);
         }
-    }
-
-    /// The hidden state of row `r`: (n_embd).
-    pub fn hidden(&self, r: usize, out: &mut [f32]) {
-        gather(&self.b.hidden, self.n, r, 0, out);
     }
 
     /// Takes the hidden states through decoder blocks; attention of those without a norm reads `given`,
@@ -229,7 +235,7 @@ impl Pass<'_, '_> {
         let [q, k, v] = &layer.qkv;
         let width = q.n_cols();
         match &layer.attn_norm {
-            Some(norm) => self.norm(Some(norm), forms, 0..n),
+            Some(norm) => self.norm(Some(norm), forms, n, |r| r),
             None => self.quantize(|r| &given[r * width..][..width], forms),
         }
         let b = &mut *self.b;
@@ -313,7 +319,7 @@ impl Pass<'_, '_> {
 
     fn feed_forward_block(&mut self, layer: &Layer) {
         let (c, n, kernels) = (self.c, self.n, self.kernels);
-        self.norm(Some(&layer.ffn_norm), layer.ffn_forms(), 0..n);
+        self.norm(Some(&layer.ffn_norm), layer.ffn_forms(), n, |r| r);
         let b = &mut *self.b;
         let acts = b.acts.rows(n, c.n_embd);
         let inner = &mut b.inner[..c.n_ff.next_multiple_of(LANES) * n];
@@ -335,38 +341,21 @@ impl Pass<'_, '_> {
         self.add_product(&layer.down);
     }
 
-    /// Computes the logits of some rows, whose hidden states may be normed before.
-    pub fn head(&mut self, norm: Option<&[f32]>, output: &Packed, rows: Range<usize>) {
-        let m = rows.len();
-        if m == 0 {
-            self.b.logits.resize(0, output.n_rows());
-            return;
-        }
-        let kernels = self.kernels;
-        self.norm(norm, output.forms(), rows);
-        let b = &mut *self.b;
-        let (panel, peaks) = b.logits.resize(m, output.n_rows());
-        let n_vocab = output.n_rows();
-        let acts = b.acts.rows(m, self.c.n_embd);
-        let chunk = groups_per_chunk(output.n_groups(), m, self.team.members());
-        let (panel, peaks) = ((panel, chunk * m * LANES), (peaks, chunk * m));
-        self.team.share_two(panel, peaks, &mut b.scratch, |i, out, peaks, s| {
-            kernels.multiply(output, i * chunk, acts, out, false, &mut s.products);
-            find_peaks(out, m, n_vocab - i * chunk * LANES, peaks);
-        });
-    }
-
-    /// Normalises the given rows of the hidden state, with a weight, and quantises them into the first
-    /// `acts`.
-    fn norm(&mut self, weight: Option<&[f32]>, forms: Forms, rows: Range<usize>) {
+    /// Normalises the hidden states of `m` rows, with a weight, and quantises them into the first `acts`.
+    fn norm(
+        &mut self,
+        weight: Option<&[f32]>,
+        forms: Forms,
+        m: usize,
+        row_of: impl Fn(usize) -> usize + Sync,
+    ) {
         let (c, n, kernels) = (self.c, self.n, self.kernels);
         let b = &mut *self.b;
         let hidden = &b.hidden[..];
-        let start = rows.start;
         let row_lines = b.acts.row_lines();
-        self.team.share(b.acts.rows_mut(rows.len()), row_lines, &mut b.scratch, |r, acts, s| {
+        self.team.share(b.acts.rows_mut(m), row_lines, &mut b.scratch, |r, acts, s| {
             let row = &mut s.row[..c.n_embd];
-            gather(hidden, n, start + r, 0, row);
+            gather(hidden, n, row_of(r), 0, row);
             let row = match weight {
                 Some(weight) => {
                     (kernels.rms_norm)(row, weight, c.rms_eps, &mut s.normed);
@@ -415,7 +404,7 @@ fn multiply_stacked(
 }
 
 /// Copies elements `from..from + out.len()` of row `r` out of a panel of `n` rows.
-pub(super) fn gather(panel: &[f32], n: usize, r: usize, from: usize, out: &mut [f32]) {
+fn gather(panel: &[f32], n: usize, r: usize, from: usize, out: &mut [f32]) {
     if n == 1 {
         return out.copy_from_slice(&panel[from..][..out.len()]);
     }

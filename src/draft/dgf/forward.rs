@@ -1,0 +1,379 @@
+//! One pass of a trained drafter: rows of some sequences through its blocks and its heads.
+
+use super::file::{File, Fusion};
+use super::{Entries, ROW, State};
+use crate::draft::Setup;
+use crate::draft::guesser::Level;
+use crate::error::{Error, Result};
+use crate::model::{Config, Model};
+use crate::target::{Buffers, CacheTypes, KvCache, MAX_SEQUENCES, Pass, Room, Span};
+use crate::tree::MAX_NODES;
+use dovetail_kernels::cpu::attention::View;
+use dovetail_kernels::cpu::{Kernels, LANES, Packed, ProductScratch, Team};
+use smallvec::SmallVec;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Most rows of a pass.
+pub const ROWS: usize = 128;
+/// What drafters of one family have in common.
+pub struct Common {
+    target: Arc<Model>,
+    file: File,
+    kernels: &'static Kernels,
+    threads: usize,
+    positions: usize,
+    work: Mutex<Work>,
+}
+
+/// What passes work on.
+pub struct Work {
+    buffers: Buffers,
+    rows: Rows,
+}
+
+/// Rows on their way to the blocks, (rows, …) each.
+struct Rows {
+    tokens: Vec<u32>,
+    wide: Vec<f32>,    // 2 H or width
+    feature: Vec<f32>, // H
+    token: Vec<f32>,   // H
+    gate: Vec<f32>,    // H
+    row: Vec<f32>,     // H, one row
+    ones: Vec<f32>,    // H, one row
+}
+
+/// A sequence that takes in so many positions, and the token after all that it has if a tree is grown there.
+pub type TakesIn<'a> = (&'a mut State, usize, Option<u32>);
+
+/// The rows of each sequence in a pass.
+type Spans<'a> = SmallVec<[Span<'a>; MAX_SEQUENCES]>;
+/// Rows of the logits, and the head of what their sequence has added.
+type More<'a> = SmallVec<[(Range<usize>, &'a Packed); MAX_SEQUENCES]>;
+
+impl Common {
+    /// Reads the drafter's file.
+    ///
+    /// # Errors
+    /// When it cannot be read or belongs to another target, or no kernels fit this machine.
+    pub fn open(setup: &Setup) -> Result<Common> {
+        let path = setup.file(ROW.name)?;
+        let kernels = Kernels::choose().map_err(Error::Invalid)?;
+        let file = File::open(path, setup.target, setup.threads)?;
+        let c = &file.config;
+        let (h, wide) = (c.n_embd, file.width.max(2 * c.n_embd));
+        let positions = setup.n_ctx + MAX_NODES;
+        KvCache::check_memory(c, positions, CacheTypes::default(), 1)?;
+        let room = Room { rows: ROWS, positions, members: setup.threads, width: wide };
+        let buffers =
+            Buffers::new(c, room, || ProductScratch::for_matrices(file.matrices(setup.target)));
+        let rows = |width: usize| vec![0.0; ROWS * width];
+        let rows = Rows {
+            tokens: Vec::with_capacity(ROWS),
+            wide: rows(wide),
+            feature: rows(h),
+            token: rows(h),
+            gate: rows(h),
+            row: vec![0.0; h],
+            ones: vec![1.0; h],
+        };
+        Ok(Common {
+            target: setup.target.clone(),
+            file,
+            kernels,
+            threads: setup.threads,
+            positions,
+            work: Mutex::new(Work { buffers, rows }),
+        })
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.file.config
+    }
+
+    pub fn taps(&self) -> &[usize] {
+        &self.file.taps
+    }
+
+    /// Slots of a sequence's cache.
+    pub fn positions(&self) -> usize {
+        self.positions
+    }
+
+    /// Those of a sequence of which nothing was told yet.
+    pub fn entries(&self) -> Entries {
+        Entries::new(self.file.width, self.file.spoken(&self.target))
+    }
+
+    /// The target's head for some tokens: (tokens, H).
+    ///
+    /// # Errors
+    /// When one is not the target's.
+    pub fn head_of(&self, tokens: &[u32]) -> Result<Packed> {
+        self.target.head_of(tokens, self.threads)
+    }
+
+    /// What passes work on: one drafter at a time.
+    pub fn lock(&self) -> MutexGuard<'_, Work> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes entries of positions that wait, each with the token after it. Where a tree is grown the logits of the last one
+    /// follow, a row for each sequence.
+    pub fn take_in(&self, work: &mut Work, parts: &mut [TakesIn], team: &mut Team) {
+        let share = ROWS / parts.len().max(1);
+        while parts.iter().any(|(_, left, _)| *left > 0) {
+            self.take_in_some(work, parts, share, team);
+        }
+    }
+
+    /// Takes in up to `share` positions of each.
+    fn take_in_some(&self, work: &mut Work, parts: &mut [TakesIn], share: usize, team: &mut Team) {
+        let Work { buffers, rows } = work;
+        rows.tokens.clear();
+        let mut ends: SmallVec<[usize; MAX_SEQUENCES]> = SmallVec::new();
+        for (state, left, last) in &*parts {
+            let (first, filled, n) = (rows.tokens.len(), state.entries.filled(), share.min(*left));
+            let (features, tokens) = state.entries.first(n, *last);
+            rows.tokens.extend(tokens);
+            for (i, view) in buffers.views[first..first + n].iter_mut().enumerate() {
+                *view = View::plain(filled + i + 1);
+            }
+            rows.put_features(&self.file, self.kernels, first, features);
+            ends.push(first + n);
+        }
+        let n = rows.tokens.len();
+        let (mut spans, mut more) = (Spans::new(), More::new());
+        let (mut first, mut heads) = (0, parts.len());
+        for (i, ((state, left, last), end)) in parts.iter_mut().zip(&ends).enumerate() {
+            let State { kv, entries, added, .. } = &mut **state;
+            spans.push(Span { kv, first: entries.filled(), n: end - first });
+            more.extend(added.head.iter().map(|head| (i..i + 1, head)));
+            *left -= end - first;
+            if *left > 0 || last.is_none() {
+                heads = 0;
+            }
+            first = *end;
+        }
+        let mut step = self.step(work, &mut spans, team, n);
+        step.features();
+        step.run(heads, |i| ends[i] - 1, &more);
+        drop((spans, more));
+        let (mut first, h) = (0, self.file.config.n_embd);
+        for ((state, ..), end) in parts.iter_mut().zip(ends) {
+            state.entries.fill(end - first);
+            if end > first {
+                work.buffers.hidden(n, end - 1, &mut state.outputs[..h]);
+            }
+            first = end;
+        }
+    }
+
+    /// Runs the next levels of trees whose roots were taken in last, and tells their logits; the members are these
+    /// sequences.
+    pub fn guess(
+        &self,
+        work: &mut Work,
+        states: &mut [TakesIn],
+        mut levels: &mut [Level],
+        team: &mut Team,
+    ) {
+        if levels.iter().all(|level| level.nodes.start == 0) {
+            for level in levels {
+                self.tell(work, level.member, states[level.member].0, level);
+            }
+            return;
+        }
+        while !levels.is_empty() {
+            let mut rows = 0;
+            let fit = levels.iter().take_while(|level| {
+                rows += level.nodes.len();
+                rows <= ROWS
+            });
+            let fit = fit.count();
+            let (some, rest) = std::mem::take(&mut levels).split_at_mut(fit);
+            self.guess_some(work, states, some, team);
+            levels = rest;
+        }
+    }
+
+    /// Runs levels that fit one pass.
+    fn guess_some(
+        &self,
+        work: &mut Work,
+        states: &mut [TakesIn],
+        levels: &mut [Level],
+        team: &mut Team,
+    ) {
+        let h = self.file.config.n_embd;
+        let Work { buffers, rows } = work;
+        rows.tokens.clear();
+        for Level { member, frontier, nodes, .. } in &*levels {
+            let state = &states[*member].0;
+            for node in nodes.clone() {
+                let r = rows.tokens.len();
+                let parent = frontier.parent(node).expect("the root was run before");
+                rows.tokens.push(frontier.tokens()[node]);
+                buffers.views[r] = View::tree(state.root(), frontier.masks()[node]);
+                rows.feature[r * h..][..h].copy_from_slice(&state.outputs[parent * h..][..h]);
+            }
+        }
+        let n = rows.tokens.len();
+        let (mut spans, mut more, mut first) = (Spans::new(), More::new(), 0);
+        for (member, (state, ..)) in states.iter_mut().enumerate() {
+            let Some(level) = levels.iter().find(|level| level.member == member) else { continue };
+            let (root, n) = (state.root(), level.nodes.len());
+            let State { kv, added, .. } = &mut **state;
+            spans.push(Span { kv, first: root + level.nodes.start, n });
+            more.extend(added.head.iter().map(|head| (first..first + n, head)));
+            first += n;
+        }
+        self.step(work, &mut spans, team, n).run(n, |i| i, &more);
+        drop((spans, more));
+        let mut first = 0;
+        for level in levels {
+            let state = &mut *states[level.member].0;
+            for (r, node) in (first..).zip(level.nodes.clone()) {
+                work.buffers.hidden(n, r, &mut state.outputs[node * h..][..h]);
+            }
+            self.tell(work, first, state, level);
+            first += level.nodes.len();
+        }
+    }
+
+    /// Tells the logits of a level, which begin at row `first`.
+    fn tell(&self, work: &Work, first: usize, state: &State, level: &mut Level) {
+        let own = self.file.tokens.as_deref();
+        let behind = own.map_or(0, |own| own.len().next_multiple_of(LANES));
+        let token = |i: u32| {
+            let (Some(own), i) = (own, i as usize) else { return Some(i) };
+            own.get(i).or_else(|| state.added.tokens.get(i.checked_sub(behind)?)).copied()
+        };
+        for (r, parent) in (first..).zip(level.nodes.clone()) {
+            let logits = work.buffers.logits.row(r);
+            if let Err(error) = level.guesses.add(self.kernels, parent, logits, token) {
+                *level.grown = Err(error);
+                return;
+            }
+        }
+    }
+
+    fn step<'a, 's>(
+        &'a self,
+        work: &'a mut Work,
+        spans: &'a mut [Span<'s>],
+        team: &'a mut Team,
+        n: usize,
+    ) -> Step<'a, 's> {
+        let (c, kernels) = (&self.file.config, self.kernels);
+        let pass = Pass { c, kernels, team, b: &mut work.buffers, spans, n };
+        Step { target: &self.target, file: &self.file, rows: &mut work.rows, pass }
+    }
+}
+
+impl Rows {
+    /// Puts the target's hidden states of rows `first..`, (n, width), where they become features: normed if they
+    /// are.
+    fn put_features(&mut self, file: &File, kernels: &Kernels, first: usize, hidden: &[f32]) {
+        let (width, eps) = (file.width, file.config.rms_eps);
+        let out = match file.features {
+            Some(_) => &mut self.wide[first * width..][..hidden.len()],
+            None => &mut self.feature[first * width..][..hidden.len()],
+        };
+        let Some(norms) = file.features.as_ref().and_then(|features| features.norms.as_ref())
+        else {
+            return out.copy_from_slice(hidden);
+        };
+        let h = width / norms.len();
+        let normed = hidden.chunks_exact(h).zip(out.chunks_exact_mut(h));
+        for ((x, out), norm) in normed.zip(norms.iter().cycle()) {
+            (kernels.rms_norm)(x, norm, eps, out);
+        }
+    }
+}
+
+/// One pass of the drafter.
+struct Step<'a, 's> {
+    target: &'a Model,
+    file: &'a File,
+    rows: &'a mut Rows,
+    pass: Pass<'a, 's>,
+}
+
+impl Step<'_, '_> {
+    /// Makes features of the hidden states that were put there: (n, width) to (n, H).
+    fn features(&mut self) {
+        let (Some(features), width) = (&self.file.features, self.file.width) else { return };
+        let Rows { wide, feature, .. } = &mut *self.rows;
+        self.pass.multiply(&features.matrix, |r| &wide[r * width..][..width], feature);
+    }
+
+    /// Fuses the features of the rows with their tokens and takes them through the blocks; the heads for
+    /// `heads` rows, the `i`-th of which is `row(i)`.
+    fn run(&mut self, heads: usize, row: impl Fn(usize) -> usize + Sync, more: &More) {
+        self.fuse();
+        let Step { target, file, rows, pass } = self;
+        let (h, Rows { wide, feature, .. }) = (file.config.n_embd, &**rows);
+        for r in 0..pass.n {
+            pass.set_hidden(r, &feature[r * h..][..h]);
+        }
+        let given = if let Fusion::Attention { .. } = file.fusion { wide } else { feature };
+        pass.blocks(&file.layers, given);
+        pass.head(file.output_norm.as_deref(), file.head(target), heads, row);
+        if heads > 0 {
+            pass.more_logits(more);
+        }
+    }
+
+    /// Makes of the features, (n, H), what enters the blocks; what attention of EAGLE-3's first one reads
+    /// is left in `wide`, (n, 2 H).
+    fn fuse(&mut self) {
+        let Step { target, file, rows, pass } = self;
+        let (h, eps, n, kernels) = (file.config.n_embd, file.config.rms_eps, pass.n, pass.kernels);
+        let Rows { tokens, wide, feature, token, gate, row, ones, .. } = &mut **rows;
+        // Embedding and feature side by side: (n, 2 H).
+        for (r, pair) in wide.chunks_exact_mut(2 * h).take(n).enumerate() {
+            let (e, f) = pair.split_at_mut(h);
+            let x = &feature[r * h..][..h];
+            file.embed(target, tokens[r], row);
+            match &file.norms {
+                Some([feature_norm, token_norm]) => {
+                    (kernels.rms_norm)(row, token_norm, eps, e);
+                    (kernels.rms_norm)(x, feature_norm, eps, f);
+                }
+                None => {
+                    e.copy_from_slice(row);
+                    f.copy_from_slice(x);
+                }
+            }
+        }
+        match &file.fusion {
+            Fusion::Dgf { feature: w1, token: w2, gate: wz } => {
+                pass.multiply(w1, |r| &wide[r * 2 * h + h..][..h], feature);
+                pass.multiply(w2, |r| &wide[r * 2 * h..][..h], token);
+                for (r, pair) in wide.chunks_exact_mut(2 * h).take(n).enumerate() {
+                    let (a, b) = (&feature[r * h..][..h], &mut token[r * h..][..h]);
+                    (kernels.swiglu)(b, ones);
+                    pair[..h].copy_from_slice(a);
+                    pair[h..].copy_from_slice(b);
+                }
+                pass.multiply(wz, |r| &wide[r * 2 * h..][..2 * h], gate);
+                (kernels.gate)(&gate[..n * h], &mut feature[..n * h], &token[..n * h]);
+            }
+            Fusion::Fc { matrix, bias } => {
+                pass.multiply(matrix, |r| &wide[r * 2 * h..][..2 * h], feature);
+                if let Some(bias) = bias {
+                    for row in feature.chunks_exact_mut(h).take(n) {
+                        row.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
+                    }
+                }
+            }
+            Fusion::Attention { normed: true } => {
+                for (f, pair) in feature.chunks_exact_mut(h).zip(wide.chunks_exact(2 * h)).take(n) {
+                    f.copy_from_slice(&pair[h..]);
+                }
+            }
+            Fusion::Attention { normed: false } => {}
+        }
+    }
+}
