@@ -1,120 +1,130 @@
 //! Several prompts at once: what one pass over the weights for all of them is worth, and that the texts stay.
 
-use crate::guessing::{Guessing, Opened};
-use crate::prompts::{self, Prompt};
-use crate::{Common, Format, at_least_one, median, temperature};
+use crate::asking::{Asking, Prompt, answer};
+use crate::explain::explain;
+use crate::guessing::Opened;
+use crate::{Format, at_least_one, median};
 use clap::Args;
 use dovetail::spec::{SpecSampling, Speculation};
 use dovetail::target::MAX_SEQUENCES;
-use dovetail::{ChatTemplate, Engine, Error, Request, Result, Sampling};
+use dovetail::tree::plan::Report;
+use dovetail::tree::{Planner, Policy};
+use dovetail::{Engine, Error, Request, Result};
 use serde_json::json;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Options of `batch`.
 #[derive(Args)]
 pub struct Options {
     #[command(flatten)]
-    common: Common,
-    /// Prompts, a JSON object a line: {"prompt": TEXT}, or as in Spec-Bench {"turns": [TEXT, …]}
-    #[arg(long, value_name = "FILE")]
-    prompts: PathBuf,
-    /// So many prompts, the first ones [default: all]
-    #[arg(long, value_name = "K", value_parser = at_least_one())]
-    limit: Option<usize>,
-    /// How many at once, one row for each; 1 is one after another
+    asking: Asking,
+    /// How many at once; 1 is one after another
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,2,4,8,16")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=MAX_SEQUENCES as i64))]
     parallel: Vec<u16>,
-    #[command(flatten)]
-    guessing: Guessing,
-    /// Most tokens of an answer
-    #[arg(short = 'n', long = "predict", default_value_t = 128, value_parser = at_least_one())]
-    n_predict: usize,
-    /// Temperature; 0: always the most likely token
-    #[arg(long, default_value = "0", value_parser = temperature)]
-    temp: f32,
-    /// Selects one of all possible texts
-    #[arg(short, long, default_value_t = 1)]
-    seed: u64,
-    /// Tokens of prompt and answer together
-    #[arg(short, long, default_value_t = 4096, value_parser = at_least_one())]
-    ctx_size: usize,
+    /// Another --tree to answer several at once with, in turns with the others; may be given several times
+    #[arg(long, value_name = "POLICY")]
+    against: Vec<Policy>,
+    /// Say what was measured, which sizes were chosen and what came of it
+    #[arg(long)]
+    explain: bool,
     /// Repetitions, of which the median counts
     #[arg(short, long, default_value_t = 3, value_parser = at_least_one())]
     repetitions: usize,
 }
 
-/// What was measured of one number of sequences, plainly or with guesses.
-struct Row {
+/// One way to answer: so many at once, plainly or with guesses.
+struct Side {
     parallel: usize,
+    who: String,
+    /// Whether somebody guesses, and what chooses how large trees are.
     guesses: bool,
-    seconds: Vec<f64>,
-    /// Seconds without those of the prompts.
-    decoding: Vec<f64>,
+    planner: Option<Planner>,
+    report: Report,
+    /// Seconds of each repetition, and without those of the prompts: (categories, repetitions).
+    seconds: Vec<Vec<f64>>,
+    decoding: Vec<Vec<f64>>,
     rounds: usize,
 }
 
-/// Answers all prompts again and again: alone, then so many at once, plainly and with guesses in turns.
+/// Prompts that are answered together, and what was answered to each alone.
+struct Task {
+    category: String,
+    prompts: Vec<(Prompt, Vec<u32>)>,
+}
+
+impl Task {
+    fn tokens(&self) -> usize {
+        self.prompts.iter().map(|(_, answer)| answer.len()).sum()
+    }
+}
+
+/// Answers all prompts again and again, category by category: so many at once, plainly and with each policy in turns.
 pub fn run(o: &Options) -> Result<()> {
-    o.guessing.check()?;
-    let prompts = prompts::read(&o.prompts, o.limit)?;
-    let mut session = o.common.session(o.ctx_size, 512)?;
-    let template = ChatTemplate::from_gguf(session.model().gguf().metadata())?;
-    let tokenizer = session.model().tokenizer();
-    let tokens = |prompt: &Prompt| prompt.tokens(tokenizer, template.as_ref(), None);
-    let prompts = prompts.iter().map(tokens).collect::<Result<Vec<_>>>()?;
-    let sampling = Sampling { temperature: o.temp, seed: o.seed, ..Sampling::default() };
-    let alone = |prompt: &Vec<u32>| {
-        session.prompt(prompt, &mut |_, _| true)?;
-        session.generate(&sampling, o.n_predict).try_for_each(|piece| piece.map(drop))?;
-        Ok(session.tokens()[prompt.len()..].to_vec())
-    };
-    let expected = prompts.iter().map(alone).collect::<Result<Vec<_>>>()?;
-    let most = o.parallel.iter().copied().max().map_or(1, usize::from);
-    let options = o.common.options(o.ctx_size, 512);
-    let mut engine = Engine::new(session.model().clone(), options, most)?;
-    drop(session);
-    let mut idle = Vec::new();
-    let mut about = "nobody guesses".to_owned();
-    let mut opened = Vec::new();
-    for _ in 0..most {
-        let Some(one) = o.guessing.open(engine.setup(None))? else { break };
-        opened.push(one);
-    }
-    if let Some(first) = opened.first_mut() {
-        about = first.about();
-        let planned = first.planner(false, most, engine.calibrator(&mut |_| true))?;
-        let planner = planned.map(|(planner, _)| planner);
-        let speculation = |opened: Opened| opened.speculation(planner.is_some());
-        idle.extend(opened.into_iter().map(speculation));
-        engine.plan(planner);
-    }
-    let sides = if idle.is_empty() { &[false][..] } else { &[false, true] };
-    let row = |parallel: usize, guesses: bool| Row {
-        parallel,
-        guesses,
-        seconds: Vec::new(),
-        decoding: Vec::new(),
-        rounds: 0,
-    };
-    let each = |n: u16| sides.iter().map(move |guesses| row(usize::from(n), *guesses));
-    let mut rows: Vec<Row> = o.parallel.iter().copied().flat_map(each).collect();
-    let mut different = 0;
-    for _ in 0..o.repetitions {
-        for row in &mut rows {
-            let mut drafters = if row.guesses { std::mem::take(&mut idle) } else { Vec::new() };
-            let texts = row.answer(&mut engine, &prompts, &mut drafters, |prompt| Request {
-                sampling: sampling.clone(),
-                ..Request::new(prompt, o.n_predict)
-            })?;
-            idle.append(&mut drafters);
-            if !row.guesses || o.guessing.spec_sampling == SpecSampling::Matching {
-                different += texts.iter().zip(&expected).filter(|(a, b)| a != b).count();
+    let (mut session, prompts) = o.asking.begin()?;
+    let mut tasks: Vec<Task> = Vec::new();
+    for prompt in prompts {
+        let tokens =
+            answer(&mut session, &prompt.tokens, &o.asking.sampling(), o.asking.n_predict)?;
+        let task = tasks.iter_mut().find(|task| task.category == prompt.category);
+        match task {
+            Some(task) => task.prompts.push((prompt, tokens)),
+            None => {
+                let category = prompt.category.clone();
+                tasks.push(Task { category, prompts: vec![(prompt, tokens)] });
             }
         }
     }
-    print(o, &about, &rows, expected.iter().map(Vec::len).sum(), different);
+    tasks.sort_by(|a, b| a.category.cmp(&b.category));
+    let most = o.parallel.iter().copied().max().map_or(1, usize::from);
+    let options = o.asking.common.options(o.asking.ctx_size, 512);
+    let mut engine = Engine::new(session.model().clone(), options, most)?;
+    drop(session);
+    let mut opened = o.asking.guessing.open_all(&engine, most)?;
+    let mut about = "nobody guesses".to_owned();
+    let mut policies = Vec::new();
+    if let Some(first) = opened.first_mut() {
+        about = first.about();
+        let chosen = first.policy;
+        for policy in [chosen].into_iter().chain(o.against.iter().copied()) {
+            first.policy = policy;
+            // Where policies are compared all are planned alike.
+            let even_then = o.explain || !o.against.is_empty();
+            let planned = first.planner(even_then, most, engine.calibrator(&mut |_| true))?;
+            policies.push((policy.to_string(), planned.map(|(planner, _)| planner)));
+        }
+        first.policy = chosen;
+    }
+    let mut sides: Vec<Side> = Vec::new();
+    for parallel in o.parallel.iter().copied().map(usize::from) {
+        sides.push(Side::new(parallel, "plain", false, None, tasks.len()));
+        let compared = if parallel > 1 { policies.len() } else { 1 };
+        for (who, planner) in policies.iter().take(compared) {
+            sides.push(Side::new(parallel, who, true, planner.clone(), tasks.len()));
+        }
+    }
+    let planned = policies.iter().any(|(_, planner)| planner.is_some());
+    let mut idle: Vec<Speculation> =
+        opened.into_iter().map(|opened: Opened| opened.speculation(planned)).collect();
+    let mut different = 0;
+    for _ in 0..o.repetitions {
+        for (t, task) in tasks.iter().enumerate() {
+            for side in &mut sides {
+                let compares =
+                    !side.guesses || o.asking.guessing.spec_sampling == SpecSampling::Matching;
+                let wrong = side.answer(o, &mut engine, t, task, &mut idle)?;
+                different += if compares { wrong } else { 0 };
+            }
+        }
+    }
+    print(o, &about, &sides, &tasks, different);
+    if o.explain {
+        for side in &sides {
+            if let Some(planner) = &side.planner {
+                eprintln!("\n{} at once, {}", side.parallel, explain(planner, &side.report));
+            }
+        }
+    }
     match different {
         0 => Ok(()),
         n => Err(Error::Invalid(format!(
@@ -123,24 +133,38 @@ pub fn run(o: &Options) -> Result<()> {
     }
 }
 
-impl Row {
-    /// Answers all prompts; returns the tokens of each.
+impl Side {
+    fn new(
+        parallel: usize,
+        who: &str,
+        guesses: bool,
+        planner: Option<Planner>,
+        tasks: usize,
+    ) -> Side {
+        let (who, report, times) = (who.to_owned(), Report::default(), vec![Vec::new(); tasks]);
+        let (seconds, decoding) = (times.clone(), times);
+        Side { parallel, who, guesses, planner, report, seconds, decoding, rounds: 0 }
+    }
+
+    /// Answers all prompts of a task, the `t`-th; returns how many texts are not those that were written alone.
     fn answer(
         &mut self,
+        o: &Options,
         engine: &mut Engine,
-        prompts: &[Vec<u32>],
-        idle: &mut Vec<Speculation>,
-        request: impl Fn(Vec<u32>) -> Request,
-    ) -> Result<Vec<Vec<u32>>> {
-        let mut texts = vec![Vec::new(); prompts.len()];
+        t: usize,
+        task: &Task,
+        drafters: &mut Vec<Speculation>,
+    ) -> Result<usize> {
+        engine.plan(self.planner.take());
         let mut at: Vec<(usize, usize)> = Vec::new(); // (slot, prompt)
-        let (mut next, mut reading) = (0, Duration::ZERO);
-        self.rounds = 0;
+        let (mut next, mut reading, mut different) = (0, Duration::ZERO, 0);
         let start = Instant::now();
-        while next < prompts.len() || !at.is_empty() {
-            while next < prompts.len() && at.len() < self.parallel {
-                let mut request = request(prompts[next].clone());
-                request.speculation = idle.pop();
+        while next < task.prompts.len() || !at.is_empty() {
+            while next < task.prompts.len() && at.len() < self.parallel {
+                let prompt = task.prompts[next].0.tokens.clone();
+                let mut request = Request::new(prompt, o.asking.n_predict);
+                request.sampling = o.asking.sampling();
+                request.speculation = if self.guesses { drafters.pop() } else { None };
                 at.push((engine.add(request)?, next));
                 next += 1;
             }
@@ -153,27 +177,47 @@ impl Row {
                     return Err(error);
                 }
                 reading += answer.stats.prompt_time;
-                texts[prompt] = answer.tokens;
-                idle.extend(answer.speculation);
+                different += usize::from(answer.tokens != task.prompts[prompt].1);
+                drafters.extend(answer.speculation);
             }
         }
         let time = start.elapsed();
-        self.seconds.push(time.as_secs_f64());
-        self.decoding.push(time.saturating_sub(reading).as_secs_f64());
-        Ok(texts)
+        self.seconds[t].push(time.as_secs_f64());
+        self.decoding[t].push(time.saturating_sub(reading).as_secs_f64());
+        self.planner = engine.plan(None);
+        if let Some(planner) = &mut self.planner {
+            self.report.add(planner.report());
+            planner.reset_report();
+        }
+        Ok(different)
+    }
+
+    /// Seconds of decoding a task.
+    fn task_seconds(&self, t: usize) -> f64 {
+        median(self.decoding[t].clone())
     }
 }
 
-fn print(o: &Options, drafter: &str, rows: &[Row], tokens: usize, different: usize) {
-    let speed = |seconds: &[f64]| tokens as f64 / median(seconds.to_vec());
-    if o.common.output == Format::Json {
-        let rows: Vec<_> = rows
+fn print(o: &Options, drafter: &str, sides: &[Side], tasks: &[Task], different: usize) {
+    let tokens: usize = tasks.iter().map(Task::tokens).sum();
+    let all = |seconds: &[Vec<f64>]| -> f64 { seconds.iter().map(|s| median(s.clone())).sum() };
+    let speed = |seconds: &[Vec<f64>]| tokens as f64 / all(seconds);
+    if o.asking.common.output == Format::Json {
+        let rows: Vec<_> = sides
             .iter()
-            .map(|row| {
+            .map(|side| {
+                let by_category = tasks.iter().enumerate().map(|(t, task)| {
+                    let speed = task.tokens() as f64 / side.task_seconds(t);
+                    (task.category.clone(), json!(speed))
+                });
                 json!({
-                    "parallel": row.parallel, "guesses": row.guesses, "rounds": row.rounds,
-                    "tokens_per_second": speed(&row.seconds),
-                    "decoded_per_second": speed(&row.decoding), "samples_s": row.seconds,
+                    "parallel": side.parallel, "tree": side.who, "guesses": side.guesses,
+                    "rounds": side.rounds / o.repetitions,
+                    "tokens_per_second": speed(&side.seconds),
+                    "decoded_per_second": speed(&side.decoding),
+                    "decoded_per_second_by_category":
+                        by_category.collect::<serde_json::Map<_, _>>(),
+                    "samples_s": side.seconds,
                 })
             })
             .collect();
@@ -185,16 +229,32 @@ fn print(o: &Options, drafter: &str, rows: &[Row], tokens: usize, different: usi
     }
     println!(
         "{tokens} tokens, {drafter}, {} threads, temperature {}: {}\n",
-        o.common.threads(),
-        o.temp,
+        o.asking.common.threads(),
+        o.asking.temp,
         if different == 0 { "all texts equal" } else { "TEXTS DIFFER" },
     );
     println!("| at once | | rounds | t/s | t/s without prompts |");
     println!("| --: | --- | --: | --: | --: |");
-    for row in rows {
-        let who = if row.guesses { "guessing" } else { "plain" };
-        let [whole, decoding] = [&row.seconds, &row.decoding].map(|seconds| speed(seconds));
-        let Row { parallel, rounds, .. } = row;
+    for side in sides {
+        let Side { parallel, who, rounds, .. } = side;
+        let [whole, decoding] = [&side.seconds, &side.decoding].map(|seconds| speed(seconds));
+        let rounds = rounds / o.repetitions;
         println!("| {parallel} | {who} | {rounds} | {whole:.1} | {decoding:.1} |");
+    }
+    compare(sides, tasks);
+}
+
+/// Prints how fast each way was against the first one, of the fewest at once and plainly.
+fn compare(sides: &[Side], tasks: &[Task]) {
+    let names: Vec<&str> = tasks.iter().map(|task| &task.category[..]).collect();
+    let first = &sides[0];
+    println!("\n| times {} {} | {} | mean |", first.parallel, first.who, names.join(" | "));
+    println!("| --- |{}", " --: |".repeat(names.len() + 1));
+    for side in &sides[1..] {
+        let times = |t: usize| first.task_seconds(t) / side.task_seconds(t);
+        let all: Vec<f64> = (0..tasks.len()).map(times).collect();
+        let mean = all.iter().sum::<f64>() / all.len() as f64;
+        let all: Vec<String> = all.iter().map(|x| format!("{x:.3}")).collect();
+        println!("| {} {} | {} | **{mean:.3}** |", side.parallel, side.who, all.join(" | "));
     }
 }
