@@ -107,8 +107,8 @@ pub struct Speculation {
     path: Vec<usize>,
     /// Whether something is guessed in this round.
     guesses: bool,
-    /// Whether the last round did without a guess, since guessing had not paid.
-    paused: bool,
+    /// The last rounds that did without a guess, since guessing had not paid.
+    paused: usize,
     stats: RoundStats,
 }
 
@@ -126,7 +126,7 @@ impl Speculation {
             tree: Tree::new(0),
             path,
             guesses: false,
-            paused: false,
+            paused: 0,
             stats,
         }
     }
@@ -156,7 +156,7 @@ impl Speculation {
         let mut depths = std::mem::take(&mut self.stats.depths);
         depths.clear();
         self.stats = RoundStats { depths, ..RoundStats::default() };
-        self.paused = false;
+        self.paused = 0;
     }
 
     /// Tells the drafter that the target has run `tokens` in its last pass, a row each, at positions
@@ -218,10 +218,15 @@ impl Speculation {
         self.guesses = !growing.growth().is_none();
         self.guesser.set_growing(growing);
         if !self.guesses {
-            self.paused = planner.as_ref().is_some_and(|planner| planner.pauses());
+            let pauses = planner.as_ref().is_some_and(|planner| planner.pauses());
+            self.paused = if pauses { self.paused + 1 } else { 0 };
+            // Before it has to take in what it will not need.
+            if pauses && self.paused.is_multiple_of(MISSED) {
+                self.drafter.skip_to_last(MISSED);
+            }
             return;
         }
-        if std::mem::take(&mut self.paused) {
+        if std::mem::take(&mut self.paused) > 0 {
             self.drafter.skip_to_last(MISSED);
         }
         if self.sampling == SpecSampling::Rejection {

@@ -5,8 +5,10 @@ use super::cost::{Correction, Costs};
 use super::plan::{MAX_BATCH, Taken};
 use super::step::Step;
 
-/// The part of a round that averages take over.
+/// The part of a round that averages take over in the long run.
 const RECENT: f64 = 1.0 / 32.0;
+/// Rounds that what averages begin with counts for.
+const PRIOR: f64 = 8.0;
 
 /// Costs and their corrections, and averages of rounds.
 #[derive(Clone, Debug)]
@@ -14,12 +16,28 @@ pub(super) struct Measured {
     costs: Costs,
     verify: Correction,
     draft: Correction,
-    /// Seconds of a round beside its drafting and its pass.
+    /// Seconds of a round beside its drafting and its pass, for each token that it brings: choosing it, telling the
+    /// drafter.
     rest: f64,
-    /// All rounds, and those that guessed.
+    /// Of rounds with so many sequences, by their class.
+    rounds: [Rounds; BATCH_CLASSES],
+}
+
+/// Classes of how many sequences are verified together: 1, 2, up to 4, up to 8, and more.
+pub(super) const BATCH_CLASSES: usize = 5;
+
+/// The class of so many.
+pub(super) fn batch_class(batch: usize) -> usize {
+    batch.next_power_of_two().ilog2() as usize
+}
+
+/// What rounds brought lately.
+#[derive(Clone, Copy, Debug)]
+struct Rounds {
+    /// All, and those that guessed.
     all: Average,
     guessing: Average,
-    /// Rows of a pass.
+    /// Rows of a pass for each sequence.
     rows: f64,
 }
 
@@ -28,12 +46,19 @@ pub(super) struct Measured {
 struct Average {
     tokens: f64,
     time: f64,
+    rounds: f64,
 }
 
 impl Average {
-    fn add(&mut self, tokens: f64, time: f64) {
-        self.tokens += RECENT * (tokens - self.tokens);
-        self.time += RECENT * (time - self.time);
+    /// Where guessing pays at all is not known yet.
+    const NEW: Average = Average { tokens: 1.2, time: 1.1, rounds: PRIOR };
+
+    /// Adds a round that stands for `weight` of them.
+    fn add(&mut self, tokens: f64, time: f64, weight: f64) {
+        self.rounds += weight;
+        let part = (weight * RECENT).max(weight / self.rounds);
+        self.tokens += part * (tokens - self.tokens);
+        self.time += part * (time - self.time);
     }
 
     /// How many times as fast as plain decoding.
@@ -56,10 +81,8 @@ impl Measured {
             verify: Correction::new(MAX_BATCH * MAX_NODES),
             draft: Correction::new(1),
             rest: 0.0,
-            // Where guessing pays at all is not known yet.
-            all: Average { tokens: 1.2, time: 1.1 },
-            guessing: Average { tokens: 1.2, time: 1.1 },
-            rows: 0.0,
+            rounds: [Rounds { all: Average::NEW, guessing: Average::NEW, rows: 1.0 };
+                BATCH_CLASSES],
         }
     }
 
@@ -67,9 +90,14 @@ impl Measured {
         &self.costs
     }
 
+    /// Rounds with as many sequences as this one.
+    fn rounds(&self, step: &Step) -> &Rounds {
+        &self.rounds[batch_class(step.batch)]
+    }
+
     /// Rows of a pass that others than `these` sequences have.
-    pub fn rows_of_others(&self, batch: usize, these: usize) -> usize {
-        (self.rows * (1.0 - these as f64 / batch as f64)).round() as usize
+    pub fn rows_of_others(&self, step: &Step, these: usize) -> usize {
+        (self.rounds(step).rows * (step.batch - these) as f64).round() as usize
     }
 
     /// Seconds of a pass over `n` rows of this round's sequences.
@@ -84,7 +112,7 @@ impl Measured {
 
     /// Seconds of a round without a guess.
     pub fn plain_round(&self, step: &Step) -> f64 {
-        self.plain_seconds(step) + self.rest
+        self.plain_seconds(step) + self.rest * step.batch as f64
     }
 
     /// Seconds of the first level of the trees of so many sequences.
@@ -97,26 +125,30 @@ impl Measured {
         self.costs.draft.level.seconds(width) * self.draft.now()
     }
 
-    /// What a second is worth in tokens of all sequences; plain decoding is there for the asking.
+    /// What a second is worth in tokens of all sequences, the time being taken off that each token takes wherever it
+    /// comes from; plain decoding is there for the asking.
     pub fn price(&self, step: &Step) -> f64 {
-        self.all.speed_up().max(1.0) * step.batch as f64 / self.plain_round(step)
+        let tokens = self.rounds(step).all.speed_up().max(1.0) * step.batch as f64;
+        tokens / (self.plain_round(step) - tokens * self.rest).max(0.1 * self.plain_seconds(step))
     }
 
     /// How many times as fast as plain decoding rounds are that guess.
-    pub fn guessing(&self) -> f64 {
-        self.guessing.speed_up()
+    pub fn guessing(&self, step: &Step) -> f64 {
+        self.rounds(step).guessing.speed_up()
     }
 
-    /// Takes note of a round; returns what was expected of it.
-    pub fn observe(&mut self, step: &Step, taken: Taken) -> Expected {
-        let seconds = step.spent + self.verify_seconds(step, step.rows) + self.rest;
+    /// Takes note of a round, which stands for `weight` of them if it guesses; returns what was expected of it.
+    pub fn observe(&mut self, step: &Step, weight: f64, taken: Taken) -> Expected {
+        let rest = self.rest * step.expected;
+        let seconds = step.spent + self.verify_seconds(step, step.rows) + rest;
         let time = seconds / self.plain_round(step);
         let tokens = step.expected / step.batch as f64;
-        self.all.add(tokens, time);
+        let rounds = &mut self.rounds[batch_class(step.batch)];
+        rounds.all.add(tokens, time, 1.0);
         if !step.pauses {
-            self.guessing.add(tokens, time);
+            rounds.guessing.add(tokens, time, weight);
         }
-        self.rows += RECENT * (step.rows as f64 - self.rows);
+        rounds.rows += RECENT * (step.rows as f64 / step.batch as f64 - rounds.rows);
         let table = self.costs.verify.seconds(step.batch, step.context, step.rows);
         self.verify.observe(step.rows, table, taken.verify);
         if step.spent > 0.0 {
@@ -124,7 +156,7 @@ impl Measured {
         }
         // One round that something came between is no reason to think all of them longer.
         let rest = (taken.whole - taken.draft - taken.verify).clamp(0.0, 0.1 * taken.verify);
-        self.rest += RECENT * (rest - self.rest);
+        self.rest += RECENT * (rest / step.tokens.max(1) as f64 - self.rest);
         Expected { seconds, speed_up: tokens / time }
     }
 }

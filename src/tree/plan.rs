@@ -24,7 +24,7 @@
 use super::cast::{Decline, most_that_pay};
 use super::confidence::ByTemperature;
 use super::cost::Costs;
-use super::measured::Measured;
+use super::measured::{BATCH_CLASSES, Measured, batch_class};
 use super::step::Step;
 pub use super::step::{Branch, Growing};
 use super::{Growth, MAX_NODES, Policy, Proposal, Tree};
@@ -52,7 +52,8 @@ pub struct Planner {
     /// Most guesses on a path.
     depth: usize,
     decline: Decline,
-    pause: Pause,
+    /// By the class of how many sequences there are.
+    pauses: [Pause; BATCH_CLASSES],
     report: Report,
     step: Step,
 }
@@ -90,7 +91,7 @@ impl Pause {
         self.length = match () {
             _ if all >= 1.0 => 0,
             // Perhaps the topic has changed.
-            _ if this > 1.1 => 1,
+            _ if this > 1.1 => (self.length / 4).max(1),
             _ => (2 * self.length).clamp(1, LONGEST_PAUSE),
         };
     }
@@ -165,7 +166,7 @@ impl Planner {
             temperature: 0.0,
             depth: MAX_NODES,
             decline: Decline::new(),
-            pause: Pause::default(),
+            pauses: [Pause::default(); BATCH_CLASSES],
             report: Report::default(),
             step: Step::new(),
         }
@@ -214,7 +215,8 @@ impl Planner {
 
     /// Begins a round of `batch` sequences, [`MAX_BATCH`] at most, behind `context` tokens on average.
     pub fn begin(&mut self, batch: usize, context: usize) {
-        let pauses = self.policy == Policy::Cost && self.pause.goes_on();
+        let pause = &mut self.pauses[batch_class(batch)];
+        let pauses = self.policy == Policy::Cost && pause.goes_on();
         self.step.begin(batch, context, pauses);
     }
 
@@ -299,7 +301,8 @@ impl Planner {
             }
             Policy::Cost => {
                 s.sort(trees);
-                let more = usize::from(!s.pauses && self.pause.is_curious());
+                let pause = &mut self.pauses[batch_class(s.batch)];
+                let more = usize::from(!s.pauses && pause.is_curious());
                 let rows = s.rows_that_pay(measured);
                 s.keep(rows + more, trees);
             }
@@ -313,7 +316,8 @@ impl Planner {
 
     /// Takes note of what became of a sequence's tree: `path` was accepted.
     pub fn accepted(&mut self, tree: &Tree, path: &[usize]) {
-        self.confidences.at_mut(self.temperature).count(tree, path, self.pause.weight());
+        let weight = self.pauses[batch_class(self.step.batch)].weight();
+        self.confidences.at_mut(self.temperature).count(tree, path, weight);
         self.step.tokens += path.len();
         self.report.nodes[tree.len()] += 1;
         self.report.paused += usize::from(self.step.pauses);
@@ -321,15 +325,16 @@ impl Planner {
 
     /// Takes note of how long the round took, all trees having been [accepted](Planner::accepted).
     pub fn end(&mut self, taken: Taken) {
-        let Planner { policy, measured, pause, report, step: s, .. } = self;
+        let Planner { policy, measured, pauses, report, step: s, .. } = self;
+        let pause = &mut pauses[batch_class(s.batch)];
         report.tokens += s.tokens;
         report.seconds += taken.whole;
-        let round = measured.observe(s, taken);
+        let round = measured.observe(s, f64::from(pause.weight()), taken);
         report.expected_tokens += s.expected;
         report.expected_seconds += round.seconds;
         report.plain_seconds += s.tokens as f64 / s.batch as f64 * measured.plain_round(s);
         if *policy == Policy::Cost && !s.pauses {
-            pause.set(measured.guessing(), round.speed_up);
+            pause.set(measured.guessing(s), round.speed_up);
         }
     }
 }
@@ -377,7 +382,7 @@ mod tests {
         #[test]
         fn of_all_sizes_the_best_one_is_chosen(trees in prop::collection::vec(any_tree(), 1..5), rows in any_curve()) {
             let mut planner = planner(&rows, 0.1, 0.1);
-            planner.pause.since = 1; // not curious
+            planner.pauses[batch_class(trees.len())].since = 1; // not curious
             planner.begin(trees.len(), 0);
             let confidences = planner.confidences.clone();
             for tree in &trees {

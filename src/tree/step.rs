@@ -185,7 +185,7 @@ impl Step {
         let guesses = branches.iter().map(|branch| branch.growing.growth.nodes - 1).sum();
         self.pool.clear(guesses);
         // How many rows sequences beside these will have is not known: as many as they had.
-        let rows = branches.len() + measured.rows_of_others(self.batch, branches.len());
+        let rows = branches.len() + measured.rows_of_others(self, branches.len());
         let before = measured.verify_seconds(self, rows);
         self.seconds.clear();
         for n in 0..=guesses {

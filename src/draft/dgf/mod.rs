@@ -123,7 +123,8 @@ impl Drafter for Dgf {
         let Dgf { common, state } = self;
         state.entries.commit(first, tokens, features);
         let n = state.entries.waiting();
-        if n > MAX_NODES {
+        // A full pass; fewer wait for the next tree, which may never be asked for.
+        if n > ROWS {
             common.take_in(&mut common.lock(), &mut [(state, n - 1, None)], team);
         }
         Ok(())
