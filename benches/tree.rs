@@ -67,7 +67,7 @@ impl Round {
         let mut numbers = Random(seed as u64 + 1);
         let (mut levels, mut tree) = (Vec::new(), Tree::new(0));
         planner.begin(1, 500);
-        let mut growing = planner.tree(LARGEST.depth, MAX_NODES);
+        let mut growing = planner.tree(0.0, LARGEST.depth, MAX_NODES);
         let growth = growing.growth();
         let propose = |_: &Tree, level: std::ops::Range<usize>, out: &mut Vec<Proposal>| {
             for parent in level {
@@ -102,7 +102,7 @@ fn run(planner: &mut Planner, rounds: &[Round]) {
     planner.begin(rounds.len(), 500);
     let mut trees: Vec<Tree> = Vec::with_capacity(rounds.len());
     let mut growing: Vec<Growing> =
-        rounds.iter().map(|_| planner.tree(LARGEST.depth, MAX_NODES)).collect();
+        rounds.iter().map(|_| planner.tree(0.0, LARGEST.depth, MAX_NODES)).collect();
     for level in 0..LARGEST.depth {
         let branches = growing.iter_mut().zip(rounds).map(|(growing, round)| {
             let (frontier, guesses) = &round.levels[level];
@@ -125,7 +125,7 @@ fn run(planner: &mut Planner, rounds: &[Round]) {
         while let Some(child) = tree.children(path[path.len() - 1]).next() {
             path.push(child);
         }
-        planner.accepted(tree, &path);
+        planner.accepted(0.0, tree, &path);
     }
     planner.end(Taken { draft: 1e-4, verify: 0.04, whole: 0.0401 });
 }

@@ -331,9 +331,6 @@ impl Stream {
         self.truncate(last);
         self.root.reset(self.tokens[last]);
         let Some(speculation) = &mut self.speculation else { return };
-        if let Some(planner) = planner {
-            planner.set_temperature(self.sampler.sampling().temperature);
-        }
         let room = self.seq.capacity() - last;
         let most = self.left.min(room - 1);
         speculation.begin(target, &self.sampler, &self.tokens, (most, room), planner);
@@ -380,7 +377,7 @@ impl Stream {
             target.keep(&mut self.seq, &[0])?;
             self.sample(target, row);
             if let Some(planner) = planner {
-                planner.accepted(&self.root, &[0]);
+                planner.accepted(0.0, &self.root, &[0]);
             }
             return Ok(());
         };
@@ -389,8 +386,8 @@ impl Stream {
         let (seq, tokens) = (&mut self.seq, &mut self.tokens);
         let settled = speculation.settle(target, seq, (row, pass), &mut self.sampler, tokens, ends);
         if let Some(planner) = planner {
-            planner.set_temperature(self.sampler.sampling().temperature);
-            planner.accepted(speculation.tree(), speculation.path());
+            let temperature = self.sampler.sampling().temperature;
+            planner.accepted(temperature, speculation.tree(), speculation.path());
         }
         match settled {
             Ok(()) => self.told = self.seq.len(),

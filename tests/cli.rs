@@ -361,9 +361,12 @@ fn the_benchmark_compares_texts_of_several_at_once() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dovetail-bench"));
     command.arg("batch").arg("-m").arg(&model).arg("--prompts").arg(&prompts);
     command.args(["-md", DRAFTER, "-n", "12", "-o", "json", "--temp", "0.8", "-r", "1"]);
-    let json: serde_json::Value =
-        serde_json::from_str(&answer(command.args(["--parallel", "1,3"]))).unwrap();
+    let picture = prompts.with_extension("svg");
+    command.args(["--parallel", "1,3", "--published", "CAST=2.28", "--plot"]).arg(&picture);
+    let json: serde_json::Value = serde_json::from_str(&answer(&mut command)).unwrap();
     assert_eq!(json["texts_equal"], true, "{json}");
+    let picture = std::fs::read_to_string(picture).unwrap();
+    assert!(picture.contains("2.28 CAST") && picture.contains("3 at once, cost"), "{picture}");
     let rows = json["rows"].as_array().unwrap();
     let row = |i: usize| (rows[i]["parallel"].as_u64().unwrap(), rows[i]["guesses"] == true);
     assert_eq!((rows.len(), row(0), row(1)), (4, (1, false), (1, true)));
@@ -371,6 +374,17 @@ fn the_benchmark_compares_texts_of_several_at_once() {
     let rounds = |i: usize| rows[i]["rounds"].as_u64().unwrap();
     assert!(rounds(3) < rounds(2) && rounds(2) < rounds(0), "{json}");
     assert!(rows.iter().all(|row| row["tokens_per_second"].as_f64().unwrap() > 0.0), "{json}");
+    for (args, part) in [
+        (&["--against", "cast", "--spec-sampling", "rejection"][..], "may not be cut"),
+        (&["--published", "CAST"], "CAST=2.28"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dovetail-bench"));
+        command.args(["batch", "-m", "m.gguf", "--prompts", "p.jsonl", "--plot", "p.svg"]);
+        let output = command.args(args).output().unwrap();
+        let stderr = text(&output.stderr);
+        assert!(!output.status.success() && stderr.starts_with("error: "), "{stderr}");
+        assert!(stderr.contains(part), "{stderr}");
+    }
 }
 
 /// Rounds replayed from recorded trees are the rounds that `spec` counts.

@@ -14,7 +14,7 @@ use dovetail::tree::confidence::ByTemperature;
 use dovetail::tree::cost::{Costs, Curve, DraftCost, Table, VerifyCost};
 use dovetail::tree::plan::LARGEST;
 use dovetail::tree::{Planner, Tree};
-use dovetail::{Engine, Model, Request, Result, Sampling, Session, SessionOptions};
+use dovetail::{Engine, Error, Model, Request, Result, Sampling, Session, SessionOptions};
 use dovetail_kernels::cpu::Team;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -175,6 +175,33 @@ impl Drafter for Wrong {
         guesser.prune(tree);
         Ok(())
     }
+}
+
+/// Fails while its first tree grows.
+struct Failing;
+
+impl Drafter for Failing {
+    fn expand(
+        &mut self,
+        _: &[u32],
+        guesser: &mut Guesser,
+        tree: &mut Tree,
+        _: &mut Team,
+    ) -> Result<()> {
+        guesser.grow(tree, |_, _, _| Err(Error::Invalid("no".into())))
+    }
+}
+
+#[test]
+fn a_drafter_that_fails_at_once_is_given_up() {
+    let (_, model) = tiny_models().next().unwrap();
+    let prompt = sequence(20, model.config().n_vocab, 4);
+    let mut session = Session::new(model.clone(), options()).unwrap();
+    let expected = write(&mut session, &prompt, &greedy(), 20);
+    session.speculate(Some(Speculation::new(Box::new(Failing), LARGEST))).unwrap();
+    session.plan(Some(planner("cost", &mut Random(8))));
+    assert_eq!(write(&mut session, &prompt, &greedy(), 20), expected);
+    assert!(session.take_drafter_error().unwrap().to_string().contains("no"));
 }
 
 #[test]

@@ -60,7 +60,7 @@ impl Guesser {
         &self.growing
     }
 
-    /// What decides how large trees grow, which several guessers may lend each other.
+    /// What decides how large its trees grow, which it may have been lent.
     pub(crate) fn planner_mut(&mut self) -> &mut Option<Box<Planner>> {
         &mut self.planner
     }
@@ -105,12 +105,14 @@ impl Guesser {
         tree: &mut Tree,
         mut run: impl FnMut(&Tree, Range<usize>, &mut Guesses) -> Result<()>,
     ) -> Result<()> {
-        let mut grown = Ok(());
-        grow_together(&mut [Member { guesser: self, tree, grown: &mut grown }], |levels| {
+        let (mut grown, mut planner) = (Ok(()), self.planner.take());
+        let mut member = [Member { guesser: &mut *self, tree, grown: &mut grown }];
+        grow_together(&mut member, &mut planner, |levels| {
             for Level { frontier, nodes, guesses, grown, .. } in levels {
                 **grown = run(frontier, nodes.clone(), guesses);
             }
         });
+        self.planner = planner;
         grown
     }
 
@@ -172,11 +174,12 @@ pub(super) struct Level<'a> {
     pub grown: &'a mut Result<()>,
 }
 
-/// Grows trees side by side: `run` runs the next level of all that still grow. How large they grow the planner decides
-/// that the first one has been lent.
-pub(super) fn grow_together(members: &mut [Member], mut run: impl FnMut(&mut [Level])) {
-    let Some(first) = members.first_mut() else { return };
-    let mut planner = first.guesser.planner.take();
+/// Grows trees side by side: `run` runs the next level of all that still grow. How large they grow the `planner` decides.
+pub(super) fn grow_together(
+    members: &mut [Member],
+    planner: &mut Option<Box<Planner>>,
+    mut run: impl FnMut(&mut [Level]),
+) {
     members.iter_mut().for_each(|member| member.guesser.begin(member.tree));
     loop {
         let levels = members.iter_mut().enumerate();
@@ -190,9 +193,8 @@ pub(super) fn grow_together(members: &mut [Member], mut run: impl FnMut(&mut [Le
         for member in members.iter_mut().filter(|member| member.grown.is_err()) {
             member.guesser.grower.stop(member.tree);
         }
-        go_on(members, &mut planner);
+        go_on(members, planner);
     }
-    members[0].guesser.planner = planner;
 }
 
 /// Lets what pays of the level that was run go on.
@@ -209,6 +211,7 @@ fn go_on(members: &mut [Member], planner: &mut Option<Box<Planner>>) {
     });
     let mut branches: SmallVec<[Branch; MAX_SEQUENCES]> = branches.collect();
     match planner {
+        _ if branches.is_empty() => {}
         Some(planner) => planner.next(depth, &mut branches),
         None => {
             branches.iter_mut().for_each(|branch| branch.width = branch.growing.growth().width);

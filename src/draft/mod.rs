@@ -100,7 +100,7 @@ pub trait Drafter: Send {
         None
     }
 
-    /// Itself, if it is one that grows trees side by side with others.
+    /// Itself, if it is one that grows trees side by side with others; what wraps one grows trees alone.
     #[doc(hidden)]
     fn as_dgf(&mut self) -> Option<&mut Dgf> {
         None
@@ -134,8 +134,8 @@ pub(crate) struct Part<'a> {
     pub grown: Result<()>,
 }
 
-/// Grows the trees of all sequences of a round: on other devices all at once, and those of one file on the CPU side by
-/// side. How large they grow the `planner` decides.
+/// Grows the trees of all sequences of a round: on other devices all at once, and on the CPU side by side where drafters
+/// [share](Drafter::another) their weights. How large they grow the `planner` decides.
 pub(crate) fn expand(parts: &mut [Part], planner: &mut Option<Box<Planner>>, team: &mut Team) {
     for Part { drafter, tokens, guesser, grown, .. } in &mut *parts {
         *grown = drafter.begin(tokens, guesser, team);
@@ -143,25 +143,21 @@ pub(crate) fn expand(parts: &mut [Part], planner: &mut Option<Box<Planner>>, tea
     let mut rest: SmallVec<[&mut Part; MAX_SEQUENCES]> =
         parts.iter_mut().filter(|part| part.grown.is_ok()).collect();
     while let Some(first) = rest.first_mut() {
-        let family = first.drafter.as_dgf().map(|drafter| drafter.family());
+        let Some(family) = first.drafter.as_dgf().map(|drafter| drafter.family()) else {
+            let Part { drafter, tokens, guesser, tree, grown } = rest.remove(0);
+            std::mem::swap(planner, guesser.planner_mut());
+            *grown = drafter.expand(tokens, guesser, tree, team);
+            std::mem::swap(planner, guesser.planner_mut());
+            continue;
+        };
         let mut together: SmallVec<[&mut Part; MAX_SEQUENCES]> = SmallVec::new();
-        if family.is_none() {
-            together.push(rest.remove(0));
-        }
         let mut others: SmallVec<[&mut Part; MAX_SEQUENCES]> = SmallVec::new();
         for part in rest {
-            let of_family = part.drafter.as_dgf().map(|drafter| drafter.family()) == family;
-            if of_family && family.is_some() { together.push(part) } else { others.push(part) }
+            let is_of_it = part.drafter.as_dgf().is_some_and(|drafter| drafter.family() == family);
+            if is_of_it { together.push(part) } else { others.push(part) }
         }
         rest = others;
-        std::mem::swap(planner, together[0].guesser.planner_mut());
-        match &mut together[..] {
-            [Part { drafter, tokens, guesser, tree, grown }] => {
-                *grown = drafter.expand(tokens, guesser, tree, team);
-            }
-            together => dgf::expand_together(together, team),
-        }
-        std::mem::swap(planner, together[0].guesser.planner_mut());
+        dgf::expand_together(&mut together, planner, team);
     }
 }
 

@@ -32,8 +32,8 @@ const CONTEXTS: [usize; 2] = [64, 2048];
 /// How long it takes to time all rows, passes behind a long context, and a drafter.
 const BUDGETS: [Duration; 3] =
     [Duration::from_millis(2000), Duration::from_millis(700), Duration::from_millis(800)];
-/// Widths of a drafter's levels.
-const WIDTHS: [usize; 6] = [1, 2, 3, 4, 7, LARGEST.width];
+/// Widths of a drafter's levels; the last one is for those of several trees that grow side by side.
+const WIDTHS: [usize; 7] = [1, 2, 3, 4, 7, LARGEST.width, 24];
 
 /// Measures, or finds what was measured before.
 pub struct Calibrator<'a> {
@@ -253,7 +253,7 @@ impl<'a> Calibrator<'a> {
         let tokens: Vec<u32> = (0..n as u32).map(|i| (i * 31 + 7) % n_vocab).collect();
         let width = drafter.taps().len() * self.target.model().config().n_embd;
         let feature: Vec<f32> = (0..width).map(|i| libm::sinf(i as f32)).collect();
-        let slow = self.is_slow()?;
+        let (slow, side_by_side) = (self.is_slow()?, drafter.as_dgf().is_some());
         let target = &mut *self.target;
         let mut sequence = target.sequence(self.types)?;
         let last = tokens.len() - 1;
@@ -274,7 +274,8 @@ impl<'a> Calibrator<'a> {
             Ok(start.elapsed().as_secs_f64())
         };
         let mut firsts = Vec::new();
-        let mut levels = WIDTHS.map(|width| (width, Vec::new()));
+        let widths = WIDTHS.into_iter().filter(|width| side_by_side || *width <= LARGEST.width);
+        let mut levels: Vec<(usize, Vec<f64>)> = widths.map(|width| (width, Vec::new())).collect();
         timed(1, 1)?;
         timed(3, LARGEST.width)?;
         let start = Instant::now();

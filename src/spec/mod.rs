@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! accept.rs     which branch of a tree the target agrees with
-//! round.rs      propose a tree, keep what the target agrees with
+//! round.rs      let a tree grow, keep what the target agrees with
 //! calibrate.rs  what passes cost here
 //! measure.rs    timing them
 //! store.rs      what was measured before, in files

@@ -1,4 +1,4 @@
-//! One sequence's part in a round: it proposes a tree, and once the target has run that, keeps what the
+//! One sequence's part in a round: it lets a tree grow, and once the target has run that, keeps what the
 //! target agrees with.
 
 use super::accept::{accept_matching, accept_rejecting};
@@ -201,7 +201,7 @@ impl Speculation {
     /// Begins a round that appends up to `most` of the tokens behind `tokens`, whose last one alone the target
     /// has not run; `room` nodes fit the context. How large its tree grows the `planner` decides, whose round has
     /// begun.
-    pub fn begin(
+    pub(crate) fn begin(
         &mut self,
         target: &Target,
         sampler: &Sampler,
@@ -210,9 +210,10 @@ impl Speculation {
         planner: &mut Option<Box<Planner>>,
     ) {
         let (depth, nodes) = (most.saturating_sub(1), room.min(target.max_rows()));
+        let temperature = sampler.sampling().temperature;
         let growing = match planner {
-            Some(planner) => planner.tree(depth, nodes),
-            None => Growing::new(self.growth.within(depth, nodes), sampler.sampling().temperature),
+            Some(planner) => planner.tree(temperature, depth, nodes),
+            None => Growing::new(self.growth.within(depth, nodes), temperature),
         };
         self.tree.reset(*tokens.last().expect("a sequence is not empty"));
         self.guesses = !growing.growth().is_none();
@@ -242,7 +243,7 @@ impl Speculation {
     }
 
     /// What the planner knows of this round's tree.
-    pub fn growing(&self) -> &Growing {
+    pub(crate) fn growing(&self) -> &Growing {
         self.guesser.growing()
     }
 
@@ -250,7 +251,7 @@ impl Speculation {
     ///
     /// # Errors
     /// When a guess is none of them: the drafter should then be given up.
-    pub fn grown(&mut self, time: Duration, n_vocab: usize) -> Result<()> {
+    pub(crate) fn grown(&mut self, time: Duration, n_vocab: usize) -> Result<()> {
         self.stats.draft_time += time;
         match self.tree.tokens().iter().find(|token| **token as usize >= n_vocab) {
             None => Ok(()),

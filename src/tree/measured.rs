@@ -15,7 +15,8 @@ const PRIOR: f64 = 8.0;
 pub(super) struct Measured {
     costs: Costs,
     verify: Correction,
-    draft: Correction,
+    /// By the class of how many sequences there are.
+    draft: [Correction; BATCH_CLASSES],
     /// Seconds of a round beside its drafting and its pass, for each token that it brings: choosing it, telling the
     /// drafter.
     rest: f64,
@@ -79,7 +80,7 @@ impl Measured {
         Measured {
             costs,
             verify: Correction::new(MAX_BATCH * MAX_NODES),
-            draft: Correction::new(1),
+            draft: std::array::from_fn(|_| Correction::new(1)),
             rest: 0.0,
             rounds: [Rounds { all: Average::NEW, guessing: Average::NEW, rows: 1.0 };
                 BATCH_CLASSES],
@@ -116,13 +117,13 @@ impl Measured {
     }
 
     /// Seconds of the first level of the trees of so many sequences.
-    pub fn first_seconds(&self, sequences: usize) -> f64 {
-        self.costs.draft.first_of(sequences) * self.draft.now()
+    pub fn first_seconds(&self, step: &Step, sequences: usize) -> f64 {
+        self.costs.draft.first_of(sequences) * self.draft[batch_class(step.batch)].now()
     }
 
     /// Seconds of each further level of so many guesses, in one tree or in several.
-    pub fn level_seconds(&self, width: usize) -> f64 {
-        self.costs.draft.level.seconds(width) * self.draft.now()
+    pub fn level_seconds(&self, step: &Step, width: usize) -> f64 {
+        self.costs.draft.level.seconds(width) * self.draft[batch_class(step.batch)].now()
     }
 
     /// What a second is worth in tokens of all sequences, the time being taken off that each token takes wherever it
@@ -152,7 +153,8 @@ impl Measured {
         let table = self.costs.verify.seconds(step.batch, step.context, step.rows);
         self.verify.observe(step.rows, table, taken.verify);
         if step.spent > 0.0 {
-            self.draft.observe(0, step.spent / self.draft.now(), taken.draft);
+            let draft = &mut self.draft[batch_class(step.batch)];
+            draft.observe(0, step.spent / draft.now(), taken.draft);
         }
         // One round that something came between is no reason to think all of them longer.
         let rest = (taken.whole - taken.draft - taken.verify).clamp(0.0, 0.1 * taken.verify);

@@ -47,8 +47,6 @@ pub struct Planner {
     policy: Policy,
     measured: Measured,
     confidences: ByTemperature,
-    /// Of the sequence that is spoken of.
-    temperature: f32,
     /// Most guesses on a path.
     depth: usize,
     decline: Decline,
@@ -163,7 +161,6 @@ impl Planner {
             policy,
             measured: Measured::new(costs),
             confidences,
-            temperature: 0.0,
             depth: MAX_NODES,
             decline: Decline::new(),
             pauses: [Pause::default(); BATCH_CLASSES],
@@ -186,11 +183,6 @@ impl Planner {
     pub fn largest(&self) -> Growth {
         let largest = if let Policy::Fixed(growth) = self.policy { growth } else { LARGEST };
         largest.within(self.depth, MAX_NODES)
-    }
-
-    /// Says what the temperature of the sequence is whose tree begins, or of which something was accepted.
-    pub fn set_temperature(&mut self, temperature: f32) {
-        self.temperature = temperature;
     }
 
     /// How often guesses were right.
@@ -225,9 +217,10 @@ impl Planner {
         self.step.pauses
     }
 
-    /// Begins a sequence's tree, of up to `depth` guesses on a path and `nodes` nodes: how large it may grow.
-    pub fn tree(&mut self, depth: usize, nodes: usize) -> Growing {
-        self.step.tree(self.largest().within(depth, nodes), self.temperature)
+    /// Begins the tree of a sequence of this temperature, of up to `depth` guesses on a path and `nodes` nodes: how large
+    /// it may grow.
+    pub fn tree(&mut self, temperature: f32, depth: usize, nodes: usize) -> Growing {
+        self.step.tree(self.largest().within(depth, nodes), temperature)
     }
 
     /// Decides how many guesses of a level go on, of trees that grow side by side: their guesses are those at `depth`, from
@@ -242,7 +235,7 @@ impl Planner {
         match policy {
             Policy::Fixed(_) => branches.iter_mut().for_each(|branch| branch.width = most(branch)),
             Policy::Cast(thresholds) => {
-                let cost = |n: usize| measured.level_seconds(n) / measured.plain_seconds(s);
+                let cost = |n: usize| measured.level_seconds(s, n) / measured.plain_seconds(s);
                 for branch in branches.iter_mut().filter(|branch| most(branch) > 0) {
                     let guesses = branch.guesses.iter().take(most(branch));
                     let paths = guesses.map(|guess| f64::from(libm::expf(guess.log_prob)));
@@ -314,10 +307,10 @@ impl Planner {
         }
     }
 
-    /// Takes note of what became of a sequence's tree: `path` was accepted.
-    pub fn accepted(&mut self, tree: &Tree, path: &[usize]) {
+    /// Takes note of what became of the tree of a sequence of this temperature: `path` was accepted.
+    pub fn accepted(&mut self, temperature: f32, tree: &Tree, path: &[usize]) {
         let weight = self.pauses[batch_class(self.step.batch)].weight();
-        self.confidences.at_mut(self.temperature).count(tree, path, weight);
+        self.confidences.at_mut(temperature).count(tree, path, weight);
         self.step.tokens += path.len();
         self.report.nodes[tree.len()] += 1;
         self.report.paused += usize::from(self.step.pauses);
@@ -386,7 +379,7 @@ mod tests {
             planner.begin(trees.len(), 0);
             let confidences = planner.confidences.clone();
             for tree in &trees {
-                let growing = planner.tree(7, 64);
+                let growing = planner.tree(0.0, 7, 64);
                 planner.grown(tree, &growing);
             }
             let mut chosen = trees.clone();
@@ -421,7 +414,7 @@ mod tests {
         fn a_tree_within_limits_stays_there(depth in 0usize..9, nodes in 0usize..70, rows in any_curve()) {
             let mut planner = planner(&rows, 0.1, 0.1);
             planner.begin(1, 0);
-            let growth = planner.tree(depth, nodes).growth();
+            let growth = planner.tree(0.0, depth, nodes).growth();
             prop_assert!(growth.depth <= depth && growth.nodes <= nodes);
         }
     }
@@ -443,7 +436,7 @@ mod tests {
         let mut draw = 0.0;
         for _ in 0..rounds {
             planner.begin(1, 0);
-            let mut growing = planner.tree(7, 64);
+            let mut growing = planner.tree(0.0, 7, 64);
             let mut tree = Tree::new(0);
             let mut draft = 0.0;
             if !growing.growth().is_none() {
@@ -471,7 +464,7 @@ mod tests {
                 }
                 path.push(path.len());
             }
-            planner.accepted(&tree, &path);
+            planner.accepted(0.0, &tree, &path);
             let verify = verify.seconds(1, 0, tree.len());
             planner.end(Taken { draft, verify, whole: draft + verify });
         }
@@ -546,7 +539,7 @@ mod tests {
         let roots = Tree::new(0);
         let mut widths = |trees: usize| {
             planner.begin(4, 0);
-            let mut growing: Vec<Growing> = (0..trees).map(|_| planner.tree(7, 64)).collect();
+            let mut growing: Vec<Growing> = (0..trees).map(|_| planner.tree(0.0, 7, 64)).collect();
             let branches = growing.iter_mut().map(|growing| Branch {
                 growing,
                 frontier: &roots,
@@ -568,8 +561,8 @@ mod tests {
         let mut planner = Planner::new(Policy::Fixed(growth), costs, ByTemperature::default());
         {
             planner.begin(1, 5);
-            assert_eq!(planner.tree(2, 5).growth(), Growth { depth: 2, nodes: 5, ..growth });
-            let mut growing = planner.tree(9, 64);
+            assert_eq!(planner.tree(0.0, 2, 5).growth(), Growth { depth: 2, nodes: 5, ..growth });
+            let mut growing = planner.tree(0.0, 9, 64);
             assert_eq!(growing.growth(), growth);
             let mut tree = Tree::new(0);
             let guesses = [1, 2, 3].map(|token| Proposal { parent: 0, token, log_prob: -9.0 });
@@ -581,7 +574,7 @@ mod tests {
             planner.grown(&tree, &growing);
             planner.choose(&mut [&mut tree]);
             assert_eq!(tree, before);
-            planner.accepted(&tree, &[0]);
+            planner.accepted(0.0, &tree, &[0]);
             planner.end(Taken { draft: 0.1, verify: 1.0, whole: 1.1 });
             assert_eq!((planner.report().nodes[4], planner.report().tokens), (1, 1));
         }

@@ -172,8 +172,8 @@ impl Step {
     /// The drafter has run the level before `depth` of these trees.
     pub fn drafted(&mut self, depth: usize, branches: &[Branch], measured: &Measured) {
         self.spent += match depth {
-            1 => measured.first_seconds(branches.len()),
-            _ => measured.level_seconds(self.width),
+            1 => measured.first_seconds(self, branches.len()),
+            _ => measured.level_seconds(self, self.width),
         };
         if depth == 1 {
             self.begin_trees(branches, measured);
@@ -204,8 +204,8 @@ impl Step {
     pub fn grown(&mut self, tree: &Tree, growing: &Growing, measured: &Measured) {
         if growing.levels == 0 && tree.len() > 1 {
             let levels = growing.growth.depth.saturating_sub(1) as f64;
-            let level = measured.level_seconds(growing.growth.width);
-            let more = measured.first_seconds(1) + levels * level - self.whole;
+            let level = measured.level_seconds(self, growing.growth.width);
+            let more = measured.first_seconds(self, 1) + levels * level - self.whole;
             self.whole += more.max(0.0);
             self.spent += more.max(0.0);
         }
@@ -239,7 +239,7 @@ impl Step {
                 break;
             }
             behind.into_iter().for_each(|path| self.hoped.add(path));
-            let value = self.best(&self.hoped, price) - price * measured.level_seconds(width);
+            let value = self.best(&self.hoped, price) - price * measured.level_seconds(self, width);
             if value > best.1 {
                 best = (width, value);
                 branches.iter_mut().zip(widths).for_each(|(branch, width)| branch.width = width);

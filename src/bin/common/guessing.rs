@@ -197,15 +197,26 @@ impl Guessing {
                  (DOVETAIL_DRAFT_DEVICE)"
             ));
         }
-        if let (Some(policy @ (Policy::Cost | Policy::Cast(_))), SpecSampling::Rejection) =
-            (self.tree, self.spec_sampling)
-        {
-            return wrong(format!(
-                "--tree {policy} (DOVETAIL_TREE) cuts trees, and guesses that are drawn may not be cut; leave it out, \
-                 or --spec-sampling rejection"
-            ));
+        if let Some(policy) = self.tree {
+            self.check_policy(format_args!("--tree {policy} (DOVETAIL_TREE)"), policy)?;
         }
         device.check()
+    }
+
+    /// Whether trees may be sized as this flag has it.
+    ///
+    /// # Errors
+    /// When guesses are drawn, and the policy cuts trees.
+    pub fn check_policy(&self, flag: std::fmt::Arguments, policy: Policy) -> Result<()> {
+        match (policy, self.spec_sampling) {
+            (Policy::Cost | Policy::Cast(_), SpecSampling::Rejection) => {
+                Err(Error::Invalid(format!(
+                    "{flag} cuts trees, and guesses that are drawn may not be cut; leave it out, or \
+                 --spec-sampling rejection"
+                )))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn check_kind(&self, row: &draft::Row) -> Result<()> {
@@ -227,7 +238,8 @@ impl Guessing {
     pub fn open_all(&self, engine: &Engine, sequences: usize) -> Result<Vec<Opened>> {
         let mut opened = Vec::new();
         while opened.len() < sequences {
-            let another = opened.first().and_then(Opened::another).map(|another| another.map(Some));
+            // Where the GPU had no room for all, the last ones are on the CPU.
+            let another = opened.last().and_then(Opened::another).map(|another| another.map(Some));
             match another.unwrap_or_else(|| self.open(engine.setup(None)))? {
                 Some(one) => opened.push(one),
                 None => break,

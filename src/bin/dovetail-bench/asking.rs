@@ -4,6 +4,7 @@ use crate::guessing::Guessing;
 use crate::prompts;
 use crate::{Common, at_least_one, temperature};
 use clap::Args;
+use dovetail::tree::Policy;
 use dovetail::{ChatTemplate, Error, Result, Sampling, Session};
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -64,6 +65,16 @@ impl Asking {
             }
         }
         Ok((session, prompts))
+    }
+
+    /// Checks what else trees are to be sized by.
+    ///
+    /// # Errors
+    /// When that cannot be.
+    pub fn check_against(&self, against: &[Policy]) -> Result<()> {
+        against.iter().try_for_each(|policy| {
+            self.guessing.check_policy(format_args!("--against {policy}"), *policy)
+        })
     }
 
     /// How the next token is chosen.

@@ -3,7 +3,7 @@
 use crate::asking::{Asking, Prompt, answer};
 use crate::explain::explain;
 use crate::guessing::Opened;
-use crate::{Format, at_least_one, median};
+use crate::{Format, at_least_one, median, plot};
 use clap::Args;
 use dovetail::spec::{SpecSampling, Speculation};
 use dovetail::target::MAX_SEQUENCES;
@@ -11,6 +11,7 @@ use dovetail::tree::plan::Report;
 use dovetail::tree::{Planner, Policy};
 use dovetail::{Engine, Error, Request, Result};
 use serde_json::json;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Options of `batch`.
@@ -31,6 +32,21 @@ pub struct Options {
     /// Repetitions, of which the median counts
     #[arg(short, long, default_value_t = 3, value_parser = at_least_one())]
     repetitions: usize,
+    /// Write a picture of how many times as fast as plainly everything was, an SVG file
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+    /// A figure published elsewhere, as a line in the picture; may be given several times
+    #[arg(long, value_name = "NAME=TIMES", value_parser = published, requires = "plot")]
+    published: Vec<(String, f64)>,
+}
+
+/// A name and a number.
+fn published(text: &str) -> std::result::Result<(String, f64), String> {
+    let pair = text.rsplit_once('=').and_then(|(name, times)| Some((name, times.parse().ok()?)));
+    let (name, times): (&str, f64) = pair
+        .filter(|(_, times): &(_, f64)| times.is_finite() && *times > 0.0)
+        .ok_or("give a name and how many times as fast as plain decoding it is, as in CAST=2.28")?;
+    Ok((name.to_owned(), times))
 }
 
 /// One way to answer: so many at once, plainly or with guesses.
@@ -61,6 +77,7 @@ impl Task {
 
 /// Answers all prompts again and again, category by category: so many at once, plainly and with each policy in turns.
 pub fn run(o: &Options) -> Result<()> {
+    o.asking.check_against(&o.against)?;
     let (mut session, prompts) = o.asking.begin()?;
     let mut tasks: Vec<Task> = Vec::new();
     for prompt in prompts {
@@ -118,6 +135,11 @@ pub fn run(o: &Options) -> Result<()> {
         }
     }
     print(o, &about, &sides, &tasks, different);
+    if let Some(path) = &o.plot {
+        let title = format!("{}, temperature {}", plot::title(&about), o.asking.temp);
+        let svg = picture(&title, &sides, &tasks, &o.published);
+        std::fs::write(path, svg).map_err(|source| Error::Io { path: path.clone(), source })?;
+    }
     if o.explain {
         for side in &sides {
             if let Some(planner) = &side.planner {
@@ -244,7 +266,24 @@ fn print(o: &Options, drafter: &str, sides: &[Side], tasks: &[Task], different: 
     compare(sides, tasks);
 }
 
-/// Prints how fast each way was against the first one, of the fewest at once and plainly.
+/// How many times as fast each way was as plainly answering as many at once.
+fn picture(title: &str, sides: &[Side], tasks: &[Task], published: &[(String, f64)]) -> String {
+    let mut plain = &sides[0];
+    let mut ways: Vec<plot::Way> = Vec::new();
+    for side in sides {
+        if side.guesses {
+            let times = |t: usize| plain.task_seconds(t) / side.task_seconds(t);
+            let name = format!("{} at once, {}", side.parallel, side.who);
+            ways.push((name, (0..tasks.len()).map(times).collect()));
+        } else {
+            plain = side;
+        }
+    }
+    let names: Vec<&str> = tasks.iter().map(|task| &task.category[..]).collect();
+    plot::ways(title, &names, &ways, published)
+}
+
+/// Prints how fast each way was against the first one, the first that was asked for, plainly.
 fn compare(sides: &[Side], tasks: &[Task]) {
     let names: Vec<&str> = tasks.iter().map(|task| &task.category[..]).collect();
     let first = &sides[0];

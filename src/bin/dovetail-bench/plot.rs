@@ -1,5 +1,5 @@
-//! Pictures: of plain and speculative decoding, speed by category and acceptance by depth; and of what passes cost
-//! by their rows.
+//! Pictures: of plain and speculative decoding, speed by category and acceptance by depth; of how many times as fast
+//! several ways are; and of what passes cost by their rows.
 
 use std::fmt::Write;
 
@@ -41,23 +41,54 @@ pub fn svg(title: &str, categories: &[Bars], by_depth: &[f64]) -> String {
         text(x, bottom + 16.0, "middle", &(i + 1).to_string());
         text(x, bottom - share * HEIGHT - 6.0, "middle", &format!("{:.0}", 100.0 * share));
     }
-    let mut bar = |x: f64, share: f64, colour: &str| {
-        let height = share * HEIGHT;
-        let y = bottom - height;
-        writeln!(
-            out,
-            "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{BAR}\" height=\"{height:.1}\" fill=\"{colour}\"/>"
-        )
-        .expect("a string takes all");
-    };
     for (i, category) in categories.iter().enumerate() {
         for (nth, speed) in category.speeds.into_iter().enumerate() {
             let x = LEFT + GROUP * i as f64 + BAR * nth as f64;
-            bar(x, speed / fastest, COLOURS[nth]);
+            write_bar(&mut out, x, speed / fastest, COLOURS[nth]);
         }
     }
     for (i, share) in by_depth.iter().enumerate() {
-        bar(second + STEP * (i as f64 + 0.5) - BAR / 2.0, *share, COLOURS[1]);
+        let x = second + STEP * (i as f64 + 0.5) - BAR / 2.0;
+        write_bar(&mut out, x, *share, COLOURS[1]);
+    }
+    out + "</svg>\n"
+}
+
+/// One way to decode, and how many times as fast as plainly: (categories).
+pub type Way = (String, Vec<f64>);
+
+/// An SVG file: bars of all ways side by side for each category, with a line at 1 and one for each figure published
+/// elsewhere.
+pub fn ways(title: &str, categories: &[&str], ways: &[Way], published: &[(String, f64)]) -> String {
+    let values = ways.iter().flat_map(|(_, times)| times.iter().copied());
+    let top = values.chain(published.iter().map(|(_, times)| *times)).fold(1.0, f64::max);
+    let group = BAR * (ways.len() as f64 + 1.5);
+    let (bottom, right) = (TOP + HEIGHT, LEFT + group * categories.len() as f64);
+    let mut out = begin(right.max(WIDTH) + 260.0, bottom + 30.0 + 14.0 * ways.len() as f64);
+    write_text(&mut out, LEFT, 16.0, "start", title);
+    write_text(&mut out, LEFT, 34.0, "start", "times plain decoding of as many at once");
+    for (i, category) in categories.iter().enumerate() {
+        let x = LEFT + group * i as f64;
+        write_text(&mut out, x + group / 2.0 - BAR, bottom + 16.0, "middle", category);
+        for (nth, (_, times)) in ways.iter().enumerate() {
+            let x = x + BAR * nth as f64;
+            write_bar(&mut out, x, times[i] / top, HUES[nth % HUES.len()]);
+            let (x, y) = (x + BAR / 2.0, bottom - HEIGHT * times[i] / top - 4.0);
+            write_text(&mut out, x, y, "middle", &format!("{:.1}", times[i]));
+        }
+    }
+    for (nth, (name, _)) in ways.iter().enumerate() {
+        let y = bottom + 36.0 + 14.0 * nth as f64;
+        let colour = HUES[nth % HUES.len()];
+        write_line(&mut out, &[(LEFT, y - 4.0), (LEFT + BAR, y - 4.0)], colour);
+        write_text(&mut out, LEFT + BAR + 6.0, y, "start", name);
+    }
+    let plain = ("plain".to_owned(), 1.0);
+    for (name, times) in [plain].iter().chain(published) {
+        let y = bottom - HEIGHT * times / top;
+        let line = [(LEFT - 8.0, y), (right, y)];
+        write_line(&mut out, &line, &format!("{}\" stroke-dasharray=\"4 4", COLOURS[0]));
+        write_text(&mut out, right + 6.0, y + 4.0, "start", &format!("{times:.2} {name}"));
     }
     out + "</svg>\n"
 }
@@ -65,8 +96,9 @@ pub fn svg(title: &str, categories: &[Bars], by_depth: &[f64]) -> String {
 /// What passes cost: a name, and the rows of each and its times a pass of one row.
 pub type Line<'a> = (&'a str, Vec<(usize, f64)>);
 
-const WIDTH: f64 = 480.0; // of the panel of lines
-const HUES: [&str; 4] = ["#2a6fb0", "#c0562b", "#3b8f5a", "#7a5bb0"];
+const WIDTH: f64 = 480.0; // of the panel of lines, and of others at least
+const HUES: [&str; 8] =
+    ["#2a6fb0", "#c0562b", "#3b8f5a", "#7a5bb0", "#b08a1f", "#4aa7b5", "#a03a6a", "#5c6b73"];
 
 /// An SVG file: what passes cost by their rows, and what they would cost if rows shared nothing.
 pub fn curves(title: &str, lines: &[Line]) -> String {
@@ -104,6 +136,12 @@ pub fn curves(title: &str, lines: &[Line]) -> String {
     out + "</svg>\n"
 }
 
+/// These words without folders, which say nothing and take the picture's width.
+pub fn title(words: &str) -> String {
+    let words = words.split(' ').map(|word| word.rsplit('/').next().unwrap_or(word));
+    words.collect::<Vec<_>>().join(" ")
+}
+
 fn begin(width: f64, height: f64) -> String {
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width:.0}\" height=\"{height:.0}\" \
@@ -116,6 +154,17 @@ fn write_text(out: &mut String, x: f64, y: f64, anchor: &str, text: &str) {
     let text = text.replace('&', "&amp;").replace('<', "&lt;");
     writeln!(out, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>")
         .expect("a string takes all");
+}
+
+/// A bar of this part of the panel's height.
+fn write_bar(out: &mut String, x: f64, part: f64, colour: &str) {
+    let height = part * HEIGHT;
+    let y = TOP + HEIGHT - height;
+    writeln!(
+        out,
+        "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{BAR}\" height=\"{height:.1}\" fill=\"{colour}\"/>"
+    )
+    .expect("a string takes all");
 }
 
 fn write_line(out: &mut String, points: &[(f64, f64)], colour: &str) {
@@ -139,15 +188,27 @@ mod tests {
             Bars { name: "qa", speeds: [100.0, 75.0] },
         ];
         let svg = svg("a title", &categories, &[0.5]);
-        let heights: Vec<&str> = svg
-            .split("height=\"")
-            .skip(3)
-            .map(|rest| rest.split('"').next().expect("a quoted number"))
-            .collect();
-        assert_eq!(heights, ["100.0", "200.0", "200.0", "150.0", "100.0"]);
+        assert_eq!(heights(&svg), ["100.0", "200.0", "200.0", "150.0", "100.0"]);
         assert!(svg.contains(">a&lt;b<") && svg.contains(">2.00×<") && svg.contains(">0.75×<"));
         assert_eq!(svg.matches("<svg").count(), svg.matches("</svg>").count());
     }
+
+    /// Of all bars.
+    fn heights(svg: &str) -> Vec<&str> {
+        let numbers = svg.split("height=\"").skip(3);
+        numbers.map(|rest| rest.split('"').next().expect("a quoted number")).collect()
+    }
+
+    #[test]
+    fn ways_stand_side_by_side_under_published_figures() {
+        let both = [("8 cost".to_owned(), vec![1.0, 2.0]), ("8 cast".to_owned(), vec![0.5, 3.0])];
+        let svg = ways("a title", &["qa", "rag"], &both, &[("a & b".to_owned(), 4.0)]);
+        assert_eq!(heights(&svg), ["50.0", "25.0", "100.0", "150.0"]);
+        assert!(svg.contains(">4.00 a &amp; b<") && svg.contains(">8 cast<"));
+        // The line at 1, a quarter of the panel above its bottom at 250.
+        assert!(svg.contains("points=\"42.0,200.0"), "{svg}");
+    }
+
     #[test]
     fn every_pass_is_a_point_of_its_line() {
         let lines = [("64 & 1", vec![(1, 1.0), (3, 2.0), (5, 4.0)]), ("2048", vec![(1, 1.0)])];

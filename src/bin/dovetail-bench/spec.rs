@@ -110,6 +110,7 @@ struct Side {
 
 /// Answers every prompt twice, plainly and with guesses, in turns.
 pub fn run(o: &Options) -> Result<()> {
+    o.asking.check_against(&o.against)?;
     let (mut session, prompts) = o.asking.begin()?;
     let (sampling, n) = (o.asking.sampling(), o.asking.n_predict);
     let open = |session: &Session| -> Result<Opened> {
@@ -231,9 +232,7 @@ fn picture(drafter: &str, categories: &[(String, Row)]) -> String {
     let bars: Vec<plot::Bars> =
         categories.map(|(name, row)| plot::Bars { name, speeds: row.speeds() }).collect();
     let by_depth: Vec<f64> = all.depths.iter().map(|(n, yes)| *yes as f64 / *n as f64).collect();
-    // The path's folders say nothing and take the picture's width.
-    let words = drafter.split(' ').map(|word| word.rsplit('/').next().unwrap_or(word));
-    plot::svg(&words.collect::<Vec<_>>().join(" "), &bars, &by_depth)
+    plot::svg(&plot::title(drafter), &bars, &by_depth)
 }
 
 /// Whether all texts were equal; by rejection they need not be.

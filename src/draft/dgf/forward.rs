@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Most rows of a pass.
 pub const ROWS: usize = 128;
+
 /// What drafters of one family have in common.
 pub struct Common {
     target: Arc<Model>,
@@ -43,8 +44,14 @@ struct Rows {
     ones: Vec<f32>,    // H, one row
 }
 
-/// A sequence that takes in so many positions, and the token after all that it has if a tree is grown there.
-pub type TakesIn<'a> = (&'a mut State, usize, Option<u32>);
+/// A sequence whose tree begins.
+pub struct Root<'a> {
+    pub state: &'a mut State,
+    /// Positions that it takes in.
+    pub waiting: usize,
+    /// The token after them; none if no tree is grown there yet.
+    pub last: Option<u32>,
+}
 
 /// The rows of each sequence in a pass.
 type Spans<'a> = SmallVec<[Span<'a>; MAX_SEQUENCES]>;
@@ -118,22 +125,23 @@ impl Common {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes entries of positions that wait, each with the token after it. Where a tree is grown the logits of the last one
-    /// follow, a row for each sequence.
-    pub fn take_in(&self, work: &mut Work, parts: &mut [TakesIn], team: &mut Team) {
-        let share = ROWS / parts.len().max(1);
-        while parts.iter().any(|(_, left, _)| *left > 0) {
-            self.take_in_some(work, parts, share, team);
+    /// Makes entries of the first `n` positions that wait, behind which others do.
+    pub fn take_in(&self, work: &mut Work, state: &mut State, mut n: usize, team: &mut Team) {
+        while n > 0 {
+            let waiting = n.min(ROWS);
+            self.begin(work, &mut [Root { state, waiting, last: None }], team);
+            n -= waiting;
         }
     }
 
-    /// Takes in up to `share` positions of each.
-    fn take_in_some(&self, work: &mut Work, parts: &mut [TakesIn], share: usize, team: &mut Team) {
+    /// Makes entries of positions that wait, one at least of each sequence and [`ROWS`] of all, each with the token after
+    /// it. Where trees are grown the logits of the last ones follow, a row for each sequence.
+    pub fn begin(&self, work: &mut Work, roots: &mut [Root], team: &mut Team) {
         let Work { buffers, rows } = work;
         rows.tokens.clear();
         let mut ends: SmallVec<[usize; MAX_SEQUENCES]> = SmallVec::new();
-        for (state, left, last) in &*parts {
-            let (first, filled, n) = (rows.tokens.len(), state.entries.filled(), share.min(*left));
+        for Root { state, waiting: n, last } in &*roots {
+            let (first, filled, n) = (rows.tokens.len(), state.entries.filled(), *n);
             let (features, tokens) = state.entries.first(n, *last);
             rows.tokens.extend(tokens);
             for (i, view) in buffers.views[first..first + n].iter_mut().enumerate() {
@@ -144,28 +152,20 @@ impl Common {
         }
         let n = rows.tokens.len();
         let (mut spans, mut more) = (Spans::new(), More::new());
-        let (mut first, mut heads) = (0, parts.len());
-        for (i, ((state, left, last), end)) in parts.iter_mut().zip(&ends).enumerate() {
+        let heads = if roots.iter().all(|root| root.last.is_some()) { roots.len() } else { 0 };
+        for (i, Root { state, waiting, .. }) in roots.iter_mut().enumerate() {
             let State { kv, entries, added, .. } = &mut **state;
-            spans.push(Span { kv, first: entries.filled(), n: end - first });
+            spans.push(Span { kv, first: entries.filled(), n: *waiting });
             more.extend(added.head.iter().map(|head| (i..i + 1, head)));
-            *left -= end - first;
-            if *left > 0 || last.is_none() {
-                heads = 0;
-            }
-            first = *end;
         }
         let mut step = self.step(work, &mut spans, team, n);
         step.features();
         step.run(heads, |i| ends[i] - 1, &more);
         drop((spans, more));
-        let (mut first, h) = (0, self.file.config.n_embd);
-        for ((state, ..), end) in parts.iter_mut().zip(ends) {
-            state.entries.fill(end - first);
-            if end > first {
-                work.buffers.hidden(n, end - 1, &mut state.outputs[..h]);
-            }
-            first = end;
+        let h = self.file.config.n_embd;
+        for (Root { state, waiting, .. }, end) in roots.iter_mut().zip(ends) {
+            state.entries.fill(*waiting);
+            work.buffers.hidden(n, end - 1, &mut state.outputs[..h]);
         }
     }
 
@@ -174,13 +174,13 @@ impl Common {
     pub fn guess(
         &self,
         work: &mut Work,
-        states: &mut [TakesIn],
+        roots: &mut [Root],
         mut levels: &mut [Level],
         team: &mut Team,
     ) {
         if levels.iter().all(|level| level.nodes.start == 0) {
             for level in levels {
-                self.tell(work, level.member, states[level.member].0, level);
+                self.tell(work, level.member, roots[level.member].state, level);
             }
             return;
         }
@@ -192,7 +192,7 @@ impl Common {
             });
             let fit = fit.count();
             let (some, rest) = std::mem::take(&mut levels).split_at_mut(fit);
-            self.guess_some(work, states, some, team);
+            self.guess_some(work, roots, some, team);
             levels = rest;
         }
     }
@@ -201,7 +201,7 @@ impl Common {
     fn guess_some(
         &self,
         work: &mut Work,
-        states: &mut [TakesIn],
+        roots: &mut [Root],
         levels: &mut [Level],
         team: &mut Team,
     ) {
@@ -209,7 +209,7 @@ impl Common {
         let Work { buffers, rows } = work;
         rows.tokens.clear();
         for Level { member, frontier, nodes, .. } in &*levels {
-            let state = &states[*member].0;
+            let state = &*roots[*member].state;
             for node in nodes.clone() {
                 let r = rows.tokens.len();
                 let parent = frontier.parent(node).expect("the root was run before");
@@ -220,7 +220,7 @@ impl Common {
         }
         let n = rows.tokens.len();
         let (mut spans, mut more, mut first) = (Spans::new(), More::new(), 0);
-        for (member, (state, ..)) in states.iter_mut().enumerate() {
+        for (member, Root { state, .. }) in roots.iter_mut().enumerate() {
             let Some(level) = levels.iter().find(|level| level.member == member) else { continue };
             let (root, n) = (state.root(), level.nodes.len());
             let State { kv, added, .. } = &mut **state;
@@ -232,7 +232,7 @@ impl Common {
         drop((spans, more));
         let mut first = 0;
         for level in levels {
-            let state = &mut *states[level.member].0;
+            let state = &mut *roots[level.member].state;
             for (r, node) in (first..).zip(level.nodes.clone()) {
                 work.buffers.hidden(n, r, &mut state.outputs[node * h..][..h]);
             }

@@ -18,8 +18,8 @@
 //! EAGLE's drafters differ in how feature and embedding meet, [`Fusion`], and in which norms they have.
 //!
 //! Entries are in [`Entries`]; the last one, with the root of the tree for its token, is run when a tree is
-//! grown, and rows of the tree follow it in the cache. Drafters from one file grow their trees side by side: a level
-//! of all is one pass.
+//! grown, and rows of the tree follow it in the cache. Drafters that share their weights grow their trees side by side:
+//! a level of all is one pass.
 //!
 //! # Source
 //! Dovetail, arXiv 2412.18934, section "DGF"; EAGLE 1 to 3, arXiv 2401.15077, 2406.16858, 2503.01840.
@@ -37,9 +37,9 @@ use super::guesser::{Member, grow_together};
 use super::{Drafter, FileFrom, Guesser, Part, Row, Setup};
 use crate::error::Result;
 use crate::target::{CacheTypes, KvCache, MAX_SEQUENCES};
-use crate::tree::{Growth, MAX_NODES, Tree};
+use crate::tree::{Growth, MAX_NODES, Planner, Tree};
 use dovetail_kernels::cpu::{Packed, Team};
-use forward::{Common, ROWS};
+use forward::{Common, ROWS, Root};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -123,9 +123,9 @@ impl Drafter for Dgf {
         let Dgf { common, state } = self;
         state.entries.commit(first, tokens, features);
         let n = state.entries.waiting();
-        // A full pass; fewer wait for the next tree, which may never be asked for.
-        if n > ROWS {
-            common.take_in(&mut common.lock(), &mut [(state, n - 1, None)], team);
+        // Those of a prompt, or as many as fill a pass: fewer wait for a tree, which may never be asked for.
+        if tokens.len() > MAX_NODES || n > ROWS {
+            common.take_in(&mut common.lock(), state, n - 1, team);
         }
         Ok(())
     }
@@ -141,8 +141,10 @@ impl Drafter for Dgf {
         tree: &mut Tree,
         team: &mut Team,
     ) -> Result<()> {
+        let mut planner = guesser.planner_mut().take();
         let mut part = Part { drafter: self, tokens, guesser, tree, grown: Ok(()) };
-        expand_together(&mut [&mut part], team);
+        expand_together(&mut [&mut part], &mut planner, team);
+        *part.guesser.planner_mut() = planner;
         part.grown
     }
 
@@ -155,10 +157,14 @@ impl Drafter for Dgf {
     }
 }
 
-/// Grows the trees of drafters of one [family](Dgf::family) side by side.
-pub(super) fn expand_together(parts: &mut [&mut Part], team: &mut Team) {
+/// Grows the trees of drafters of one [family](Dgf::family) side by side, as large as the `planner` decides.
+pub(super) fn expand_together(
+    parts: &mut [&mut Part],
+    planner: &mut Option<Box<Planner>>,
+    team: &mut Team,
+) {
     let mut common = None;
-    let mut states: SmallVec<[(&mut State, usize, Option<u32>); MAX_SEQUENCES]> = SmallVec::new();
+    let mut roots: SmallVec<[Root; MAX_SEQUENCES]> = SmallVec::new();
     let mut members: SmallVec<[Member; MAX_SEQUENCES]> = SmallVec::new();
     let share = ROWS / parts.len().max(1);
     for part in parts {
@@ -172,16 +178,18 @@ pub(super) fn expand_together(parts: &mut [&mut Part], team: &mut Team) {
         }
         let n = state.entries.waiting();
         if n > share {
-            c.take_in(&mut c.lock(), &mut [(state, n - share, None)], team);
+            c.take_in(&mut c.lock(), state, n - share, team);
         }
-        states.push((state, n.min(share), tokens.last().copied()));
+        roots.push(Root { state, waiting: n.min(share), last: tokens.last().copied() });
         members.push(Member { guesser, tree, grown });
         common = Some(&**c);
     }
     let Some(common) = common else { return };
     let mut work = common.lock();
-    common.take_in(&mut work, &mut states, team);
-    grow_together(&mut members, |levels| common.guess(&mut work, &mut states, levels, team));
+    common.begin(&mut work, &mut roots, team);
+    grow_together(&mut members, planner, |levels| {
+        common.guess(&mut work, &mut roots, levels, team)
+    });
 }
 
 impl State {

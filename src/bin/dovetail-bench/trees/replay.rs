@@ -71,7 +71,7 @@ impl Walk<'_> {
         let context = answer.prompt_tokens + at;
         self.planner.begin(1, context);
         // The last token of a round is no guess.
-        let mut growing = self.planner.tree(answer.trees.len() - at - 1, MAX_NODES);
+        let mut growing = self.planner.tree(0.0, answer.trees.len() - at - 1, MAX_NODES);
         let (mut tree, draft) = self.grow(&answer.trees[at], &mut growing);
         self.planner.grown(&tree, &growing);
         self.planner.choose(&mut [&mut tree]);
@@ -81,7 +81,7 @@ impl Walk<'_> {
         }
         let verify = self.costs.verify.seconds(1, context, tree.len());
         let whole = draft + verify + self.rest;
-        self.planner.accepted(&tree, &path);
+        self.planner.accepted(0.0, &tree, &path);
         self.planner.end(Taken { draft, verify, whole });
         let plain = self.costs.verify.seconds(1, context, 1) + self.rest;
         time.guessing += whole;

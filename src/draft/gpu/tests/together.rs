@@ -10,14 +10,16 @@ use crate::draft::gpu::GpuDrafter;
 use crate::draft::{self, Drafter, Guesser, Part, Placement, Setup};
 use crate::model::Model;
 use crate::sample::Sampling;
-use crate::tree::Tree;
+use crate::tree::confidence::ByTemperature;
+use crate::tree::cost::{Costs, Curve, DraftCost, Table, VerifyCost};
+use crate::tree::{Planner, Tree};
 use dovetail_kernels::cpu::Team;
 use std::sync::Arc;
 
 /// How large the trees are; those of the third sequence are drawn.
 const GROWTHS: [&str; 5] = ["beam:4,3,14", "chain:2", "beam:3,4,11", "beam:6,2,9", "chain:5"];
 /// Tokens of the prompts: one is longer than a share of a pass, one too short to guess behind it.
-const PROMPTS: [usize; 5] = [9, 55, 140, 1, 30];
+const PROMPTS: [usize; 5] = [1, 55, 140, 9, 30];
 
 /// A sequence, what a target would hand out of it, and who guesses.
 struct One {
@@ -52,10 +54,26 @@ impl One {
     }
 }
 
+/// Decides on each tree by itself: wide levels do not pay.
+fn planner() -> Option<Box<Planner>> {
+    let curve = |n| Curve::new(&[(1, 0.1), (n, 0.1 * n as f64)]).unwrap();
+    let table = Table { batch: 1, context: 0, curve: curve(64) };
+    let verify = VerifyCost::new(vec![table]).unwrap();
+    let costs = Costs { verify, draft: DraftCost { first: 0.1, level: curve(10) } };
+    let policy = "cast:0.3,1e-30,1".parse().unwrap();
+    Some(Box::new(Planner::new(policy, costs, ByTemperature::default())))
+}
+
 /// Lets them all guess in a few rounds, in which they accept some guesses; returns all trees.
-fn trees(mut all: Vec<One>, team: &mut Team, at_once: bool) -> Vec<Tree> {
+fn trees(
+    mut all: Vec<One>,
+    team: &mut Team,
+    at_once: bool,
+    planner: &mut Option<Box<Planner>>,
+) -> Vec<Tree> {
     let mut trees = Vec::new();
     for round in 0..4 {
+        planner.iter_mut().for_each(|planner| planner.begin(all.len(), 0));
         let mut new: Vec<Tree> =
             all.iter().map(|one| Tree::new(*one.tokens.last().unwrap())).collect();
         all.iter_mut().for_each(|one| one.commit(team));
@@ -71,8 +89,8 @@ fn trees(mut all: Vec<One>, team: &mut Team, at_once: bool) -> Vec<Tree> {
             })
             .collect();
         match at_once {
-            true => draft::expand(&mut parts, &mut None, team),
-            false => parts.chunks_mut(1).for_each(|one| draft::expand(one, &mut None, team)),
+            true => draft::expand(&mut parts, planner, team),
+            false => parts.chunks_mut(1).for_each(|one| draft::expand(one, planner, team)),
         }
         parts.into_iter().for_each(|part| part.grown.unwrap());
         for (i, (one, tree)) in all.iter_mut().zip(&new).enumerate() {
@@ -84,18 +102,25 @@ fn trees(mut all: Vec<One>, team: &mut Team, at_once: bool) -> Vec<Tree> {
     trees
 }
 
-/// Compares both ways for drafters that `open` gives.
-fn check(shape: Shape, draws: bool, open: impl Fn() -> Vec<Box<dyn Drafter>>) {
+/// Compares both ways for drafters that `open` gives, whose levels a planner makes narrower or not; returns the
+/// trees.
+fn check(
+    shape: Shape,
+    draws: bool,
+    planned: bool,
+    open: impl Fn() -> Vec<Box<dyn Drafter>>,
+) -> Vec<Tree> {
     let width = tiny("f32").n_embd * shape.taps.len().max(1);
     let team = &mut Team::new(2);
     let [alone, together] = [false, true].map(|at_once| {
         let drafters = open().into_iter().enumerate();
         let all = drafters.map(|(i, drafter)| One::new(i, drafter, width, draws && i == 2));
-        trees(all.collect(), team, at_once)
+        trees(all.collect(), team, at_once, &mut planner().filter(|_| planned))
     });
     assert_eq!(together, alone, "{shape:?}");
     let guesses = alone.iter().map(|tree| tree.len() - 1).sum::<usize>();
-    assert!(guesses > 60, "{shape:?}: {guesses} guesses");
+    assert!(guesses > 40, "{shape:?}: {guesses} guesses");
+    alone
 }
 
 fn target() -> Arc<Model> {
@@ -112,13 +137,15 @@ fn side_by_side_on_the_cpu() {
     let target = target();
     for shape in SHAPES {
         let file = shape.parts(tiny("f32"), &target).write();
-        check(shape, true, || {
+        let open = || {
             let first = Dgf::open(&setup(&target, &file)).unwrap();
             let mut all: Vec<Box<dyn Drafter>> = Vec::new();
             all.extend((1..PROMPTS.len()).map(|_| Drafter::another(&first).unwrap().unwrap()));
-            all.push(Box::new(first));
+            all.insert(0, Box::new(first));
             all
-        });
+        };
+        check(shape, true, false, open);
+        assert_ne!(check(shape, false, true, open), check(shape, false, false, open));
     }
 }
 
@@ -127,7 +154,7 @@ fn all_at_once_on_a_device() {
     let (target, shape) = (target(), SHAPES[0]);
     let file = shape.parts(tiny("f32"), &target).write();
     for i in 0..devices().len() {
-        check(shape, false, || {
+        check(shape, false, false, || {
             let open = |_| -> Box<dyn Drafter> {
                 let device = devices().swap_remove(i);
                 Box::new(GpuDrafter::open(&setup(&target, &file), device).unwrap())
