@@ -17,8 +17,10 @@ pub mod confidence;
 pub mod cost;
 mod grow;
 mod measured;
+mod pause;
 pub mod plan;
 mod policy;
+mod report;
 mod step;
 
 pub use cast::Thresholds;

@@ -1,13 +1,13 @@
 //! How large trees pay: by what passes cost and how often guesses are right.
 //!
 //! With S the verified tree, A(S) the sum of its guesses' probabilities of being accepted, D the time of
-//! drafting, T_V(n) that of a pass over n rows and X of all else in a round, what is sought is the tree with the
-//! most tokens per second, (1 + A(S)) / (D + T_V(|S|) + X), in the long run: a round with many likely
+//! drafting, T_V(n) that of a pass over n rows and X of all else for each token, what is sought is the tree with the
+//! most tokens per second, (1 + A(S)) / (D + T_V(|S|) + X · (1 + A(S))), in the long run: a round with many likely
 //! guesses must not be cut short because it is fast anyway, nor a poor one prolonged. So seconds are priced
 //! at λ, the tokens per second of the last rounds, and each round maximises (Dinkelbach, 1967)
 //!
 //! ```text
-//! 1 + A(S) − λ · (D + T_V(|S|) + X)
+//! 1 + A(S) − λ · (D + T_V(|S|) + X · (1 + A(S)))
 //! ```
 //!
 //! No guess is likelier than the one it follows, so the likeliest n are a tree, and only sizes matter: the
@@ -25,6 +25,8 @@ use super::cast::{Decline, most_that_pay};
 use super::confidence::ByTemperature;
 use super::cost::Costs;
 use super::measured::{BATCH_CLASSES, Measured, batch_class};
+use super::pause::Pause;
+pub use super::report::{Report, Taken};
 use super::step::Step;
 pub use super::step::{Branch, Growing};
 use super::{Growth, MAX_NODES, Policy, Proposal, Tree};
@@ -34,12 +36,6 @@ pub const LARGEST: Growth = Growth { depth: 7, width: 10, nodes: MAX_NODES };
 
 /// Most sequences that are verified together.
 pub const MAX_BATCH: usize = 16;
-
-/// Rounds without a guess between two attempts where guessing does not pay, at most.
-const LONGEST_PAUSE: usize = 48;
-/// Of so many rounds that guess, one verifies a guess more than pays: what is never tested is never found to
-/// have become better.
-const CURIOSITY: usize = 64;
 
 /// Sizes trees. See the module.
 #[derive(Clone, Debug)]
@@ -54,104 +50,6 @@ pub struct Planner {
     pauses: [Pause; BATCH_CLASSES],
     report: Report,
     step: Step,
-}
-
-/// Rounds without a guess between two attempts.
-#[derive(Clone, Copy, Debug, Default)]
-struct Pause {
-    length: usize,
-    over: usize,
-    /// Rounds that guessed since a guess more was verified.
-    since: usize,
-}
-
-impl Pause {
-    /// Whether the next round pauses.
-    fn goes_on(&mut self) -> bool {
-        self.over = if self.over < self.length { self.over + 1 } else { 0 };
-        self.over > 0
-    }
-
-    /// Whether this round, which guesses, verifies a guess more than pays; after a pause it does.
-    fn is_curious(&mut self) -> bool {
-        self.since = if self.length > 0 { 0 } else { (self.since + 1) % CURIOSITY };
-        self.since == 0
-    }
-
-    /// What an observation of this round counts for: the rounds that were paused too.
-    fn weight(self) -> f32 {
-        1.0 + self.length as f32 / 8.0
-    }
-
-    /// After a round that guessed: how many times as fast as plain decoding such rounds are, and this one was
-    /// expected to be.
-    fn set(&mut self, all: f64, this: f64) {
-        self.length = match () {
-            _ if all >= 1.0 => 0,
-            // Perhaps the topic has changed.
-            _ if this > 1.1 => (self.length / 4).max(1),
-            _ => (2 * self.length).clamp(1, LONGEST_PAUSE),
-        };
-    }
-}
-
-/// What a round has taken, in seconds.
-#[derive(Clone, Copy, Debug)]
-pub struct Taken {
-    /// Drafting.
-    pub draft: f64,
-    /// The target's pass.
-    pub verify: f64,
-    /// All of it.
-    pub whole: f64,
-}
-
-/// What was chosen and what came of it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Report {
-    /// Trees by their nodes, the root included: (nodes + 1).
-    pub nodes: [usize; MAX_NODES + 1],
-    /// Of those with one node, how many were not grown since it had not paid.
-    pub paused: usize,
-    /// Tokens that were expected.
-    pub expected_tokens: f64,
-    /// Tokens that came.
-    pub tokens: usize,
-    /// Seconds that were expected.
-    pub expected_seconds: f64,
-    /// Seconds that it took.
-    pub seconds: f64,
-    /// Seconds that plain decoding would have taken for these tokens, as the tables have it.
-    pub plain_seconds: f64,
-}
-
-impl Default for Report {
-    fn default() -> Report {
-        Report {
-            nodes: [0; MAX_NODES + 1],
-            paused: 0,
-            expected_tokens: 0.0,
-            tokens: 0,
-            expected_seconds: 0.0,
-            seconds: 0.0,
-            plain_seconds: 0.0,
-        }
-    }
-}
-
-impl Report {
-    /// Adds those of other rounds.
-    pub fn add(&mut self, other: &Report) {
-        for (sum, n) in self.nodes.iter_mut().zip(other.nodes) {
-            *sum += n;
-        }
-        self.paused += other.paused;
-        self.expected_tokens += other.expected_tokens;
-        self.tokens += other.tokens;
-        self.expected_seconds += other.expected_seconds;
-        self.seconds += other.seconds;
-        self.plain_seconds += other.plain_seconds;
-    }
 }
 
 impl Planner {
