@@ -642,6 +642,25 @@ fn help_version_and_devices_are_printed() {
     }
 }
 
+#[test]
+fn the_man_page_and_completions_name_the_flags() {
+    let generate = |what: &str| program().args(["--generate", what]).output().unwrap();
+    for (what, parts) in [
+        ("man", &[".TH dovetail-run 1", ".SH MODEL", r"\-\-draft\-device"][..]),
+        ("bash", &["--draft-device", "complete -F"]),
+        ("zsh", &["#compdef dovetail-run", "--draft-device"]),
+        ("fish", &["complete -c dovetail-run", "draft-device"]),
+        ("powershell", &["Register-ArgumentCompleter", "--draft-device"]),
+        ("elvish", &["edit:completion", "--draft-device"]),
+    ] {
+        let output = generate(what);
+        assert!(output.status.success(), "{what}: {}", text(&output.stderr));
+        let stdout = text(&output.stdout);
+        assert!(parts.iter().all(|part| stdout.contains(part)), "{what}: {stdout}");
+    }
+    assert_one_line(&generate("tcsh"), 2, "man, bash, zsh, fish");
+}
+
 /// What stands in for a CUDA driver: as much as looking for GPUs asks of one. The first GPU is too old.
 #[cfg(target_os = "linux")]
 const DRIVER: &str = r#"

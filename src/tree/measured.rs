@@ -2,7 +2,8 @@
 
 use super::MAX_NODES;
 use super::cost::{Correction, Costs};
-use super::plan::{MAX_BATCH, Taken};
+use super::plan::MAX_BATCH;
+use super::report::Taken;
 use super::step::Step;
 
 /// The part of a round that averages take over in the long run.

@@ -4,6 +4,7 @@
 //! if it has several letters behind one dash a row in [`LONG`].
 
 use crate::argv;
+use crate::generate::Generate;
 use crate::guessing::Guessing;
 use crate::log::Log;
 use clap::parser::ValueSource;
@@ -211,6 +212,9 @@ pub struct Args {
     /// Print version and build and exit
     #[arg(long, help_heading = "Reports")]
     pub version: bool,
+    /// Print the man page, or completions for a shell, and exit
+    #[arg(long, value_name = "WHAT", help_heading = "Reports")]
+    pub generate: Option<Generate>,
 }
 
 /// Flags of several letters behind one dash, and their long names.

@@ -9,6 +9,7 @@
 //! once.rs     one prompt, one answer
 //! batch.rs    the prompts of a file, several at once
 //! chat.rs     a conversation on a terminal
+//! generate.rs the man page, completions for shells
 //! log.rs      lines and progress on standard error · interrupt.rs  Ctrl-C
 //! ../common   argv.rs  flags as llama.cpp's users type them · guessing.rs  flags of drafters
 //!             prompts.rs  files of prompts
@@ -26,6 +27,7 @@ mod batch;
 mod chat;
 #[path = "../common/explain.rs"]
 mod explain;
+mod generate;
 #[path = "../common/guessing.rs"]
 mod guessing;
 mod interrupt;
@@ -39,6 +41,7 @@ mod runner;
 mod stops;
 
 use args::{Args, Parsed};
+use clap::CommandFactory;
 use dovetail::draft::gpu::{self, Found};
 use dovetail::{Error, Result};
 use dovetail_kernels::cpu::Kernels;
@@ -90,6 +93,9 @@ fn fail(log: &Log, error: &Error) -> ExitCode {
 fn run(args: &Args, model: Option<&Path>, log: &Log) -> Result<ExitCode> {
     if args.version {
         return print(&version());
+    }
+    if let Some(what) = args.generate {
+        return print(&what.text(Args::command())?);
     }
     if args.list_devices {
         return print(&devices()?);
