@@ -489,8 +489,8 @@ fn grow(target: &mut Target, streams: &mut [Stream], planner: &mut Option<Box<Pl
         stream.grown(grown, time, n_vocab);
     }
     let Some(planner) = planner else { return };
+    let nothing = Growing::new(NOTHING, 0.0);
     for stream in waiting(streams) {
-        let nothing = Growing::new(NOTHING, 0.0);
         let growing = stream.speculation.as_ref().map_or(&nothing, Speculation::growing);
         planner.grown(stream.tree(), growing);
     }

@@ -148,7 +148,7 @@ pub fn open<'a>(
     let mut session = Session::new(model, options)?;
     let counts = unless_nobody_asked(&args.guessing, log, || {
         let opened = args.guessing.open(session.setup(None))?;
-        about_drafter(&args.guessing, opened.as_ref(), log);
+        say_who_guesses(&args.guessing, opened.as_ref(), log);
         let Some(mut opened) = opened else { return Ok(None) };
         let mut progress = measuring();
         let planned = opened.planner(args.explain, 1, session.calibrator(&mut progress))?;
@@ -177,7 +177,7 @@ pub fn drafters(
 ) -> Result<(Vec<Speculation>, Option<Counts>)> {
     unless_nobody_asked(&args.guessing, log, || {
         let mut opened = args.guessing.open_all(engine, sequences)?;
-        about_drafter(&args.guessing, opened.first(), log);
+        say_who_guesses(&args.guessing, opened.first(), log);
         let Some(first) = opened.first_mut() else { return Ok(Default::default()) };
         let mut progress = measuring();
         let planned = first.planner(args.explain, sequences, engine.calibrator(&mut progress))?;
@@ -221,7 +221,7 @@ fn unless_nobody_asked<T: Default>(
 }
 
 /// Says who guesses, if anyone does.
-fn about_drafter(guessing: &Guessing, opened: Option<&Opened>, log: &Log) {
+fn say_who_guesses(guessing: &Guessing, opened: Option<&Opened>, log: &Log) {
     let device = guessing.device();
     match opened {
         None if device.is_gpu() => {
