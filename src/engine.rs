@@ -23,6 +23,7 @@ use crate::spec::{RoundStats, Speculation};
 use crate::stream::{Piece, SessionOptions, Stats, Stop, Stream, round};
 use crate::target::{CacheTypes, MAX_SEQUENCES, Target};
 use crate::tree::Planner;
+use smallvec::SmallVec;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -190,7 +191,7 @@ impl Engine {
     /// When a pass cannot be run; all sequences are then as they were.
     pub fn step(&mut self, take: &mut dyn FnMut(usize, Piece)) -> Result<bool> {
         let start = Instant::now();
-        round(&mut self.target, &mut self.streams, &mut self.planner)?;
+        self.round()?;
         let time = start.elapsed();
         for (stream, slot) in self.streams.iter_mut().zip(&self.slots) {
             if matches!(slot, Slot::Taken(_)) && stream.stop().is_none() {
@@ -211,13 +212,18 @@ impl Engine {
         Ok(goes_on)
     }
 
+    fn round(&mut self) -> Result<()> {
+        let mut streams: SmallVec<[_; MAX_SEQUENCES]> = self.streams.iter_mut().collect();
+        round(&mut self.target, &mut streams, &mut self.planner)
+    }
+
     /// Runs the prompts of new requests, and chooses their first tokens.
     fn read_prompts(&mut self) -> Result<()> {
         for (stream, slot) in self.streams.iter_mut().zip(&mut self.slots) {
             if let Slot::New(r) = slot {
                 stream.prompt(&mut self.target, self.n_ubatch, &r.prompt, &mut |_, _| true)?;
                 stream.generate(&r.sampling, r.n_predict, r.ignore_end);
-                round(&mut self.target, std::slice::from_mut(stream), &mut None)?;
+                round(&mut self.target, &mut [stream], &mut None)?;
                 *slot = Slot::Taken(r.prompt.len());
             }
         }

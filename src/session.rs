@@ -18,11 +18,12 @@ use crate::draft::Setup;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::sample::Sampling;
-use crate::spec::calibrate::Calibrator;
-use crate::spec::{RoundStats, Speculation};
+use crate::spec::calibrate::{Calibrator, Counts};
+use crate::spec::{Opened, RoundStats, Speculation};
 use crate::stream::{Piece, SessionOptions, Stats, Stop, Stream, round};
-use crate::target::{CacheTypes, Target};
+use crate::target::{CacheTypes, MAX_SEQUENCES, Target};
 use crate::tree::Planner;
+use smallvec::SmallVec;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -57,6 +58,27 @@ impl Session {
         let taps = new.as_ref().map_or(&[][..], |new| new.drafter().taps());
         self.target.tap(taps)?;
         Ok(self.stream.speculate(new))
+    }
+
+    /// Lets a drafter guess that was opened for this session's [setup](Session::setup), with what plans for up to
+    /// `batch` sequences in a pass; `explained`, also where all trees are of one size. What that has to know is
+    /// measured first, unless it is known; `progress` is told the part that is done, `false` ends it. Returns where
+    /// it is kept how often guesses are right.
+    ///
+    /// # Errors
+    /// When a pass fails, or the drafter asks for what this model does not have.
+    pub fn guess(
+        &mut self,
+        mut opened: Opened,
+        explained: bool,
+        batch: usize,
+        progress: &mut dyn FnMut(f64) -> bool,
+    ) -> Result<Option<Counts>> {
+        let planned = opened.planner(explained, batch, self.calibrator(progress))?;
+        self.speculate(Some(opened.speculation(planned.is_some())))?;
+        let (planner, counts) = planned.unzip();
+        self.plan(planner);
+        Ok(counts)
     }
 
     /// Lets a planner choose how large trees are, or nobody: then all are as large as the speculation was made for.
@@ -151,8 +173,44 @@ impl Session {
 
     /// Generates up to `n_predict` tokens after the sequence, one at each `next`.
     pub fn generate<'a>(&'a mut self, sampling: &Sampling, n_predict: usize) -> Generate<'a> {
-        self.stream.generate(sampling, n_predict, false);
+        self.begin(sampling, n_predict, false);
         Generate { session: self }
+    }
+
+    /// Begins to generate what [`Session::next_piece`] or [`step`] then gives; `ignore_end` goes on past end
+    /// tokens, which become pieces without text.
+    pub fn begin(&mut self, sampling: &Sampling, n_predict: usize, ignore_end: bool) {
+        self.stream.generate(sampling, n_predict, ignore_end);
+    }
+
+    /// The next piece of what was begun; none at the model's end token, the length, or a full context.
+    ///
+    /// # Errors
+    /// When there was no prompt, or the target fails; the text has ended then.
+    pub fn next_piece(&mut self) -> Result<Option<Piece>> {
+        if self.stop().is_some() {
+            return Ok(None);
+        }
+        let start = Instant::now();
+        let piece = self.piece();
+        self.stream.spent(start.elapsed());
+        if piece.is_err() {
+            self.stream.end(Stop::Length);
+        }
+        piece
+    }
+
+    fn piece(&mut self) -> Result<Option<Piece>> {
+        let Session { target, stream, planner, .. } = self;
+        if stream.tokens().is_empty() {
+            return Err(Error::Prompt("nothing to continue; give a prompt first".into()));
+        }
+        let piece = stream.take(target.model().tokenizer());
+        if piece.is_some() || stream.stop().is_some() {
+            return Ok(piece);
+        }
+        round(target, &mut [stream], planner)?;
+        Ok(stream.take(target.model().tokenizer()))
     }
 }
 
@@ -167,34 +225,95 @@ impl Generate<'_> {
         self.session.stream.ignore_end(ignore);
         self
     }
-
-    fn step(&mut self) -> Result<Option<Piece>> {
-        let Session { target, stream, planner, .. } = &mut *self.session;
-        if stream.tokens().is_empty() {
-            return Err(Error::Prompt("nothing to continue; give a prompt first".into()));
-        }
-        let piece = stream.take(target.model().tokenizer());
-        if piece.is_some() || stream.stop().is_some() {
-            return Ok(piece);
-        }
-        round(target, std::slice::from_mut(stream), planner)?;
-        Ok(stream.take(target.model().tokenizer()))
-    }
 }
 
 impl Iterator for Generate<'_> {
     type Item = Result<Piece>;
 
     fn next(&mut self) -> Option<Result<Piece>> {
-        if self.session.stop().is_some() {
-            return None;
-        }
-        let start = Instant::now();
-        let piece = self.step().transpose();
-        self.session.stream.spent(start.elapsed());
-        if let Some(Err(_)) = &piece {
-            self.session.stream.end(Stop::Length);
-        }
-        piece
+        self.session.next_piece().transpose()
     }
+}
+
+/// One round for up to [`MAX_SEQUENCES`] sessions of one model that have [begun](Session::begin), all in one pass;
+/// `take` gets their pieces, in order, with the place of the session. What one has ended stays so. The pass is that of
+/// the session with the longest context, whose planner decides how large trees are. Returns whether any session goes
+/// on.
+///
+/// Each text is the one that the session gives alone, to the bit.
+///
+/// # Errors
+/// When there are too many sessions, one has no prompt or another model, their drafters learn from different hidden
+/// states, or the pass fails; all sessions are then as they were.
+pub fn step(sessions: &mut [&mut Session], take: &mut dyn FnMut(usize, Piece)) -> Result<bool> {
+    let start = Instant::now();
+    let taps = check_together(sessions)?;
+    for Session { target, stream, .. } in sessions.iter_mut().map(|session| &mut **session) {
+        // The first token of an answer is in the logits of the session's own pass.
+        if stream.is_fresh() {
+            round(target, &mut [stream], &mut None)?;
+        }
+    }
+    round_together(sessions, &taps)?;
+    let time = start.elapsed();
+    let mut goes_on = false;
+    for (i, session) in sessions.iter_mut().enumerate() {
+        let Session { target, stream, .. } = &mut **session;
+        if stream.stop().is_none() {
+            stream.spent(time);
+        }
+        while let Some(piece) = stream.take(target.model().tokenizer()) {
+            take(i, piece);
+        }
+        goes_on |= stream.stop().is_none();
+    }
+    Ok(goes_on)
+}
+
+/// Whether these can share a pass; the hidden states that their drafters learn from.
+fn check_together(sessions: &[&mut Session]) -> Result<Vec<usize>> {
+    let wrong = |what: String| Err(Error::Invalid(what));
+    let n = sessions.len();
+    if n > MAX_SEQUENCES {
+        return wrong(format!("{n} sessions in one step; at most {MAX_SEQUENCES} fit"));
+    }
+    let mut taps: &[usize] = &[];
+    for session in sessions {
+        if !Arc::ptr_eq(session.model(), sessions[0].model()) {
+            return wrong("the sessions are of different models; step those of one".into());
+        }
+        if session.tokens().is_empty() {
+            return Err(Error::Prompt("nothing to continue; give each session a prompt".into()));
+        }
+        let theirs = session.stream.speculation().map_or(&[][..], |s| s.drafter().taps());
+        if !(taps.is_empty() || theirs.is_empty() || taps == theirs) {
+            return wrong(format!(
+                "the drafters learn from the hidden states {taps:?} and {theirs:?}; give all sessions \
+                 drafters from one file"
+            ));
+        }
+        taps = if theirs.is_empty() { taps } else { theirs };
+    }
+    Ok(taps.to_vec())
+}
+
+/// One round in the pass of the session with the longest context.
+fn round_together(sessions: &mut [&mut Session], taps: &[usize]) -> Result<()> {
+    let longest = sessions.iter().map(|session| session.n_ctx()).max();
+    let mut lead = None;
+    let mut streams: SmallVec<[&mut Stream; MAX_SEQUENCES]> = SmallVec::new();
+    for Session { target, stream, planner, .. } in sessions.iter_mut().map(|session| &mut **session)
+    {
+        if lead.is_none() && Some(target.n_ctx()) == longest {
+            // What it would have chosen from is overwritten.
+            stream.lose_logits();
+            lead = Some((target, planner));
+        }
+        streams.push(stream);
+    }
+    let Some((target, planner)) = lead else { return Ok(()) };
+    if !taps.is_empty() {
+        target.tap(taps)?;
+    }
+    round(target, &mut streams, planner)
 }

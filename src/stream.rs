@@ -311,6 +311,11 @@ impl Stream {
         !self.ignore_end && tokenizer.is_end_of_generation(token)
     }
 
+    /// Whether the logits behind its last token are those of its target's last pass, and a token is to be chosen.
+    pub fn is_fresh(&self) -> bool {
+        self.fresh && self.needs_round()
+    }
+
     /// Whether it takes a round to get the next piece.
     fn needs_round(&self) -> bool {
         self.left > 0 && self.stop.is_none() && self.taken == self.tokens.len()
@@ -322,8 +327,14 @@ impl Stream {
         self.told = self.told.min(len);
     }
 
-    /// Begins a round, or appends the next token where its logits are there.
-    fn begin(&mut self, target: &Target, planner: &mut Option<Box<Planner>>) {
+    /// Begins a round, in which its tree may have `most_rows` nodes, or appends the next token where its logits
+    /// are there.
+    fn begin(
+        &mut self,
+        target: &Target,
+        most_rows: usize,
+        planner: &mut Option<Box<Planner>>,
+    ) {
         if self.fresh {
             return self.sample(target, 0);
         }
@@ -333,7 +344,8 @@ impl Stream {
         let Some(speculation) = &mut self.speculation else { return };
         let room = self.seq.capacity() - last;
         let most = self.left.min(room - 1);
-        speculation.begin(target, &self.sampler, &self.tokens, (most, room), planner);
+        let room = room.min(most_rows);
+        speculation.begin(&self.sampler, &self.tokens, (most, room), planner);
     }
 
     /// The part in the guessing of this round, if there is one.
@@ -426,7 +438,7 @@ impl Stream {
 /// Those of the target; the streams are then as they were.
 pub(crate) fn round(
     target: &mut Target,
-    streams: &mut [Stream],
+    streams: &mut [&mut Stream],
     planner: &mut Option<Box<Planner>>,
 ) -> Result<()> {
     let start = Instant::now();
@@ -436,8 +448,9 @@ pub(crate) fn round(
     let drawn = waiting(streams).filter_map(|s| s.speculation.as_ref()).any(Speculation::draws);
     let planner = if guess && !drawn { planner } else { &mut nobody };
     begin(streams, planner);
+    let share = target.max_rows() / waiting(streams).count().max(1);
     for stream in waiting(streams) {
-        stream.begin(target, planner);
+        stream.begin(target, share, planner);
     }
     grow(target, streams, planner);
     if let Some(planner) = planner {
@@ -462,7 +475,7 @@ pub(crate) fn round(
 }
 
 /// Begins a round of the planner.
-fn begin(streams: &mut [Stream], planner: &mut Option<Box<Planner>>) {
+fn begin(streams: &mut [&mut Stream], planner: &mut Option<Box<Planner>>) {
     let Some(planner) = planner else { return };
     let (mut batch, mut context) = (0, 0);
     for stream in waiting(streams).filter(|stream| !stream.fresh) {
@@ -475,7 +488,7 @@ fn begin(streams: &mut [Stream], planner: &mut Option<Box<Planner>>) {
 }
 
 /// Lets the drafters guess, whose round has begun.
-fn grow(target: &mut Target, streams: &mut [Stream], planner: &mut Option<Box<Planner>>) {
+fn grow(target: &mut Target, streams: &mut [&mut Stream], planner: &mut Option<Box<Planner>>) {
     let start = Instant::now();
     let n_vocab = target.model().config().n_vocab;
     let mut parts: SmallVec<[Part; MAX_SEQUENCES]> =
@@ -497,7 +510,7 @@ fn grow(target: &mut Target, streams: &mut [Stream], planner: &mut Option<Box<Pl
 }
 
 /// Runs the trees of this round in one pass; returns the time that it took, for each node.
-fn verify(target: &mut Target, streams: &mut [Stream]) -> Result<Duration> {
+fn verify(target: &mut Target, streams: &mut [&mut Stream]) -> Result<Duration> {
     let start = Instant::now();
     let mut batch: SmallVec<[_; MAX_SEQUENCES]> = waiting(streams).map(Stream::guessed).collect();
     target.verify_batch(&mut batch)?;
@@ -505,6 +518,6 @@ fn verify(target: &mut Target, streams: &mut [Stream]) -> Result<Duration> {
     Ok(start.elapsed() / nodes.max(1) as u32)
 }
 
-fn waiting(streams: &mut [Stream]) -> impl Iterator<Item = &mut Stream> {
-    streams.iter_mut().filter(|stream| stream.needs_round())
+fn waiting<'a>(streams: &'a mut [&mut Stream]) -> impl Iterator<Item = &'a mut Stream> {
+    streams.iter_mut().map(|stream| &mut **stream).filter(|stream| stream.needs_round())
 }

@@ -199,21 +199,20 @@ impl Speculation {
     }
 
     /// Begins a round that appends up to `most` of the tokens behind `tokens`, whose last one alone the target
-    /// has not run; `room` nodes fit the context. How large its tree grows the `planner` decides, whose round has
+    /// has not run; `room` nodes fit the context and the pass. How large its tree grows the `planner` decides, whose round has
     /// begun.
     pub(crate) fn begin(
         &mut self,
-        target: &Target,
         sampler: &Sampler,
         tokens: &[u32],
         (most, room): (usize, usize),
         planner: &mut Option<Box<Planner>>,
     ) {
-        let (depth, nodes) = (most.saturating_sub(1), room.min(target.max_rows()));
+        let depth = most.saturating_sub(1);
         let temperature = sampler.sampling().temperature;
         let growing = match planner {
-            Some(planner) => planner.tree(temperature, depth, nodes),
-            None => Growing::new(self.growth.within(depth, nodes), temperature),
+            Some(planner) => planner.tree(temperature, depth, room),
+            None => Growing::new(self.growth.within(depth, room), temperature),
         };
         self.tree.reset(*tokens.last().expect("a sequence is not empty"));
         self.guesses = !growing.growth().is_none();

@@ -16,6 +16,9 @@ use crate::model::Config;
 use dovetail_kernels::cpu::attention::{CHUNK, Cells, Half};
 use dovetail_kernels::cpu::{CacheType, Team};
 
+/// Contexts are not shrunk below this for want of memory.
+const CONTEXT_MIN: usize = 512;
+
 /// How keys and values are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheTypes {
@@ -56,6 +59,19 @@ impl KvCache {
     pub fn bytes_for(config: &Config, n_ctx: usize, types: CacheTypes) -> u64 {
         let head = Layout::new(config, n_ctx, types).head_bytes();
         (head * config.n_kv_heads * config.n_layers) as u64
+    }
+
+    /// The model's context, halved until memory holds caches for so many sequences, though not below
+    /// [`CONTEXT_MIN`].
+    pub fn largest_context(config: &Config, types: CacheTypes, sequences: usize) -> usize {
+        // The answer needs memory beside the cache.
+        let free = machine::available_memory().unwrap_or(u64::MAX) / 10 * 9;
+        let bytes = |n| KvCache::bytes_for(config, n, types) * sequences as u64;
+        let mut n = config.n_ctx;
+        while n / 2 >= CONTEXT_MIN && bytes(n) > free {
+            n /= 2;
+        }
+        n
     }
 
     /// Refuses caches of so many sequences for which there is no memory.

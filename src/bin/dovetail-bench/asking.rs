@@ -1,6 +1,6 @@
 //! Prompts and their answers: the options of all that answers prompts, and reading and answering them.
 
-use crate::guessing::Guessing;
+use crate::guessing::GuessFlags;
 use crate::prompts;
 use crate::{Common, at_least_one, temperature};
 use clap::Args;
@@ -22,7 +22,7 @@ pub struct Asking {
     #[arg(long, value_name = "K", value_parser = at_least_one())]
     pub limit: Option<usize>,
     #[command(flatten)]
-    pub guessing: Guessing,
+    pub guessing: GuessFlags,
     /// Most tokens of an answer
     #[arg(short = 'n', long = "predict", default_value_t = 128, value_parser = at_least_one())]
     pub n_predict: usize,
@@ -72,8 +72,9 @@ impl Asking {
     /// # Errors
     /// When that cannot be.
     pub fn check_against(&self, against: &[Policy]) -> Result<()> {
+        let asked = self.guessing.asked();
         against.iter().try_for_each(|policy| {
-            self.guessing.check_policy(format_args!("--against {policy}"), *policy)
+            asked.check_policy(format_args!("--against {policy}"), *policy)
         })
     }
 

@@ -2,10 +2,9 @@
 
 use crate::asking::{Asking, Prompt, answer};
 use crate::explain::explain;
-use crate::guessing::Opened;
 use crate::{Format, at_least_one, median, plot};
 use clap::Args;
-use dovetail::spec::{SpecSampling, Speculation};
+use dovetail::spec::{Opened, SpecSampling, Speculation};
 use dovetail::target::MAX_SEQUENCES;
 use dovetail::tree::plan::Report;
 use dovetail::tree::{Planner, Policy};
@@ -97,7 +96,7 @@ pub fn run(o: &Options) -> Result<()> {
     let options = o.asking.common.options(o.asking.ctx_size, 512);
     let mut engine = Engine::new(session.model().clone(), options, most)?;
     drop(session);
-    let mut opened = o.asking.guessing.open_all(&engine, most)?;
+    let mut opened = o.asking.guessing.asked().open_all(|| engine.setup(None), most)?;
     let mut about = "nobody guesses".to_owned();
     let mut policies = Vec::new();
     if let Some(first) = opened.first_mut() {

@@ -1,10 +1,10 @@
 //! What passes of the target and of a drafter cost here: measured anew, kept for planners, and shown.
 
-use crate::guessing::{Guessing, Opened};
+use crate::guessing::GuessFlags;
 use crate::{Common, Format, at_least_one, plot};
 use clap::Args;
-use dovetail::spec::SpecSampling;
 use dovetail::spec::json::of_costs;
+use dovetail::spec::{Guessing, Opened, SpecSampling};
 use dovetail::target::MAX_SEQUENCES;
 use dovetail::tree::Policy;
 use dovetail::tree::cost::{Costs, DraftCost, Table};
@@ -20,7 +20,7 @@ pub struct Options {
     #[command(flatten)]
     common: Common,
     #[command(flatten)]
-    guessing: Guessing,
+    guessing: GuessFlags,
     /// Measure passes that so many sequences share too
     #[arg(long, value_name = "N", default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=MAX_SEQUENCES as i64))]
@@ -65,8 +65,8 @@ fn measure(o: &Options) -> Result<Measured> {
     let options = o.common.options(o.ctx_size, 512);
     let mut engine = Engine::new(o.common.model()?, options, batch)?;
     // Whatever else is asked for, what a planner takes is measured.
-    let (tree, spec_sampling) = (Some(Policy::Cost), SpecSampling::Matching);
-    let guessing = Guessing { tree, spec_sampling, ..o.guessing.clone() };
+    let (tree, sampling) = (Some(Policy::Cost), SpecSampling::Matching);
+    let guessing = Guessing { tree, sampling, ..o.guessing.asked() };
     let mut opened = guessing.open(engine.setup(None))?;
     let drafter = opened.as_ref().map(Opened::who);
     let model = engine.model().config().name.clone();

@@ -3,10 +3,9 @@
 
 use crate::asking::{Asking, Progress, answer, nobody_guesses};
 use crate::explain::explain;
-use crate::guessing::Opened;
 use crate::{Format, plot};
 use clap::Args;
-use dovetail::spec::{RoundStats, SpecSampling};
+use dovetail::spec::{Opened, RoundStats, SpecSampling};
 use dovetail::tree::plan::Report;
 use dovetail::tree::{Planner, Policy};
 use dovetail::{Error, Result, Session};
@@ -114,7 +113,7 @@ pub fn run(o: &Options) -> Result<()> {
     let (mut session, prompts) = o.asking.begin()?;
     let (sampling, n) = (o.asking.sampling(), o.asking.n_predict);
     let open = |session: &Session| -> Result<Opened> {
-        o.asking.guessing.open(session.setup(None))?.ok_or_else(nobody_guesses)
+        o.asking.guessing.asked().open(session.setup(None))?.ok_or_else(nobody_guesses)
     };
     let mut opened = open(&session)?;
     let about = opened.about();

@@ -5,7 +5,7 @@
 
 use crate::argv;
 use crate::generate::Generate;
-use crate::guessing::Guessing;
+use crate::guessing::GuessFlags;
 use crate::log::Log;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser};
@@ -184,7 +184,7 @@ pub struct Args {
     pub ignore_eos: bool,
 
     #[command(flatten)]
-    pub guessing: Guessing,
+    pub guessing: GuessFlags,
     /// After each answer say what passes cost here, how large trees were chosen and why, what came of it, and
     /// whether guessing is worth it
     #[arg(long, env = "DOVETAIL_EXPLAIN", help_heading = "Speculation")]
@@ -556,7 +556,7 @@ mod tests {
             ("--n-gpu-layers-draft 1 --draft-device auto", "auto"),
         ] {
             let (args, _) = run(&typed.split_whitespace().collect::<Vec<_>>()).unwrap();
-            assert_eq!(args.guessing.device().to_string(), device, "{typed}");
+            assert_eq!(args.guessing.asked().device.to_string(), device, "{typed}");
             assert!(args.guessing.check().is_ok(), "{typed}");
         }
         for (typed, part) in [

@@ -1,14 +1,12 @@
 //! From a name, or none, to a session, or to what an engine takes.
 
 use crate::args::Args;
-use crate::guessing::{Guessing, Opened};
 use crate::interrupt::Interrupt;
 use crate::log::{Log, Progress};
 use crate::runner::Runner;
-use dovetail::draft::SpecType;
 use dovetail::model::Config;
-use dovetail::spec::Speculation;
 use dovetail::spec::calibrate::Counts;
+use dovetail::spec::{Guessing, Opened, Speculation};
 use dovetail::target::KvCache;
 use dovetail::{ChatTemplate, Engine, Error, LoadOptions, Model, OpenOptions};
 use dovetail::{Result, Sampling, Session, SessionOptions, machine};
@@ -19,9 +17,6 @@ use std::time::Instant;
 
 /// The file that scripts/setup fetches; `models/manifest.toml` says from where.
 const DEFAULT_MODEL: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
-
-/// Contexts are not shrunk below this for want of memory.
-const CONTEXT_MIN: usize = 512;
 
 /// The model that was named, or the default one.
 ///
@@ -146,16 +141,12 @@ pub fn open<'a>(
     let Some(loaded) = load(args, path, template, 1, interrupt, log)? else { return Ok(None) };
     let Loaded { model, template, options, sampling } = loaded;
     let mut session = Session::new(model, options)?;
-    let counts = unless_nobody_asked(&args.guessing, log, || {
-        let opened = args.guessing.open(session.setup(None))?;
-        say_who_guesses(&args.guessing, opened.as_ref(), log);
-        let Some(mut opened) = opened else { return Ok(None) };
-        let mut progress = measuring();
-        let planned = opened.planner(args.explain, 1, session.calibrator(&mut progress))?;
-        drop(progress);
-        session.speculate(Some(opened.speculation(planned.is_some())))?;
-        let (planner, counts) = planned.unzip();
-        session.plan(planner);
+    let asked = args.guessing.asked();
+    let counts = unless_nobody_asked(&asked, log, || {
+        let opened = asked.open(session.setup(None))?;
+        say_who_guesses(&asked, opened.as_ref(), log);
+        let Some(opened) = opened else { return Ok(None) };
+        let counts = session.guess(opened, args.explain, 1, &mut measuring())?;
         if let Some(notice) = session.take_drafter_notice() {
             log.note(&notice);
         }
@@ -175,9 +166,10 @@ pub fn drafters(
     sequences: usize,
     log: &Log,
 ) -> Result<(Vec<Speculation>, Option<Counts>)> {
-    unless_nobody_asked(&args.guessing, log, || {
-        let mut opened = args.guessing.open_all(engine, sequences)?;
-        say_who_guesses(&args.guessing, opened.first(), log);
+    let asked = args.guessing.asked();
+    unless_nobody_asked(&asked, log, || {
+        let mut opened = asked.open_all(|| engine.setup(None), sequences)?;
+        say_who_guesses(&asked, opened.first(), log);
         let Some(first) = opened.first_mut() else { return Ok(Default::default()) };
         let mut progress = measuring();
         let planned = first.planner(args.explain, sequences, engine.calibrator(&mut progress))?;
@@ -208,11 +200,8 @@ fn unless_nobody_asked<T: Default>(
     log: &Log,
     open: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
-    let nobody_asked = matches!(guessing.spec_type, SpecType::Auto)
-        && guessing.model_draft.is_none()
-        && !guessing.device().is_gpu();
     match open() {
-        Err(error) if nobody_asked => {
+        Err(error) if !guessing.is_asked() => {
             log.note(&format!("going on without a drafter: {error}"));
             Ok(T::default())
         }
@@ -222,7 +211,7 @@ fn unless_nobody_asked<T: Default>(
 
 /// Says who guesses, if anyone does.
 fn say_who_guesses(guessing: &Guessing, opened: Option<&Opened>, log: &Log) {
-    let device = guessing.device();
+    let device = guessing.device;
     match opened {
         None if device.is_gpu() => {
             log.note(&format!("--draft-device {device} has no effect: nobody guesses"));
@@ -248,14 +237,7 @@ fn context(args: &Args, config: &Config, sequences: usize, log: &Log) -> usize {
     if args.ctx_size > 0 {
         return args.ctx_size;
     }
-    let free = machine::available_memory().unwrap_or(u64::MAX);
-    // The answer needs memory beside the cache.
-    let bytes = |n: usize| KvCache::bytes_for(config, n, args.cache()) * sequences as u64;
-    let fits = |n: usize| bytes(n) <= free / 10 * 9;
-    let mut n = config.n_ctx;
-    while n / 2 >= CONTEXT_MIN && !fits(n) {
-        n /= 2;
-    }
+    let n = KvCache::largest_context(config, args.cache(), sequences);
     if n < config.n_ctx {
         log.note(&format!(
             "memory holds {n} tokens of the model's {}; -c chooses another number",

@@ -12,7 +12,7 @@ use dovetail_kernels::cpu::attention::View;
 use dovetail_kernels::cpu::{Kernels, LANES, Packed, ProductScratch, Team};
 use smallvec::SmallVec;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Most rows of a pass.
 pub const ROWS: usize = 128;
@@ -24,7 +24,8 @@ pub struct Common {
     kernels: &'static Kernels,
     threads: usize,
     positions: usize,
-    work: Mutex<Work>,
+    /// What no drafter uses now: a second one is made when two draft at the same time, on teams of their own.
+    idle: Mutex<Vec<Work>>,
 }
 
 /// What passes work on.
@@ -68,30 +69,39 @@ impl Common {
         let kernels = Kernels::choose().map_err(Error::Invalid)?;
         let file = File::open(path, setup.target, setup.threads)?;
         let c = &file.config;
-        let (h, wide) = (c.n_embd, file.width.max(2 * c.n_embd));
         let positions = setup.n_ctx + MAX_NODES;
         KvCache::check_memory(c, positions, CacheTypes::default(), 1)?;
-        let room = Room { rows: ROWS, positions, members: setup.threads, width: wide };
-        let buffers =
-            Buffers::new(c, room, || ProductScratch::for_matrices(file.matrices(setup.target)));
-        let rows = |width: usize| vec![0.0; ROWS * width];
-        let rows = Rows {
-            tokens: Vec::with_capacity(ROWS),
-            wide: rows(wide),
-            feature: rows(h),
-            token: rows(h),
-            gate: rows(h),
-            row: vec![0.0; h],
-            ones: vec![1.0; h],
-        };
-        Ok(Common {
+        let common = Common {
             target: setup.target.clone(),
             file,
             kernels,
             threads: setup.threads,
             positions,
-            work: Mutex::new(Work { buffers, rows }),
-        })
+            idle: Mutex::new(Vec::with_capacity(1)),
+        };
+        common.give_back(common.new_work());
+        Ok(common)
+    }
+
+    fn new_work(&self) -> Work {
+        let Common { file, target, threads, positions, .. } = self;
+        let h = file.config.n_embd;
+        let wide = file.width.max(2 * h);
+        let room = Room { rows: ROWS, positions: *positions, members: *threads, width: wide };
+        let products = || ProductScratch::for_matrices(file.matrices(target));
+        let rows = |width: usize| vec![0.0; ROWS * width];
+        Work {
+            buffers: Buffers::new(&file.config, room, products),
+            rows: Rows {
+                tokens: Vec::with_capacity(ROWS),
+                wide: rows(wide),
+                feature: rows(h),
+                token: rows(h),
+                gate: rows(h),
+                row: vec![0.0; h],
+                ones: vec![1.0; h],
+            },
+        }
     }
 
     pub fn config(&self) -> &Config {
@@ -120,18 +130,26 @@ impl Common {
         self.target.head_of(tokens, self.threads)
     }
 
-    /// What passes work on: one drafter at a time.
-    pub fn lock(&self) -> MutexGuard<'_, Work> {
-        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What passes work on, to be [given back](Common::give_back).
+    pub fn take_work(&self) -> Work {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        idle.unwrap_or_else(|| self.new_work())
+    }
+
+    /// For the next passes.
+    pub fn give_back(&self, work: Work) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(work);
     }
 
     /// Makes entries of the first `n` positions that wait, behind which others do.
-    pub fn take_in(&self, work: &mut Work, state: &mut State, mut n: usize, team: &mut Team) {
+    pub fn take_in(&self, state: &mut State, mut n: usize, team: &mut Team) {
+        let mut work = self.take_work();
         while n > 0 {
             let waiting = n.min(ROWS);
-            self.begin(work, &mut [Root { state, waiting, last: None }], team);
+            self.begin(&mut work, &mut [Root { state, waiting, last: None }], team);
             n -= waiting;
         }
+        self.give_back(work);
     }
 
     /// Makes entries of positions that wait, one at least of each sequence and [`ROWS`] of all, each with the token after

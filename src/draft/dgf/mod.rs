@@ -125,7 +125,7 @@ impl Drafter for Dgf {
         let n = state.entries.waiting();
         // Those of a prompt, or as many as fill a pass: fewer wait for a tree, which may never be asked for.
         if tokens.len() > MAX_NODES || n > ROWS {
-            common.take_in(&mut common.lock(), state, n - 1, team);
+            common.take_in(state, n - 1, team);
         }
         Ok(())
     }
@@ -178,18 +178,19 @@ pub(super) fn expand_together(
         }
         let n = state.entries.waiting();
         if n > share {
-            c.take_in(&mut c.lock(), state, n - share, team);
+            c.take_in(state, n - share, team);
         }
         roots.push(Root { state, waiting: n.min(share), last: tokens.last().copied() });
         members.push(Member { guesser, tree, grown });
         common = Some(&**c);
     }
     let Some(common) = common else { return };
-    let mut work = common.lock();
+    let mut work = common.take_work();
     common.begin(&mut work, &mut roots, team);
     grow_together(&mut members, planner, |levels| {
         common.guess(&mut work, &mut roots, levels, team)
     });
+    common.give_back(work);
 }
 
 impl State {

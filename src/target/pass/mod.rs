@@ -116,6 +116,9 @@ impl Buffers {
 
     /// Chooses which hidden states are handed out: see [`Features`].
     pub fn tap(&mut self, taps: &[usize], n_embd: usize) {
+        if taps == self.features.taps {
+            return;
+        }
         let width = taps.len() * n_embd;
         let rows = vec![0.0; width * self.views.len()];
         self.features = Features { taps: taps.to_vec(), rows, width };

@@ -44,7 +44,7 @@ pub fn run(asking: &Asking, path: &Path) -> Result<()> {
         return Err(Error::Invalid(what.into()));
     }
     let (mut session, prompts) = asking.begin()?;
-    let opened = asking.guessing.open(session.setup(None))?.ok_or_else(nobody_guesses)?;
+    let opened = asking.guessing.asked().open(session.setup(None))?.ok_or_else(nobody_guesses)?;
     let growth = if let Policy::Fixed(growth) = opened.policy { growth } else { GROWTH };
     let header = json!({
         "version": 1,
