@@ -27,6 +27,13 @@ pub enum Error {
         /// What is wrong with it, and where in it.
         what: String,
     },
+    /// The file is not a session that can be gone on with: damaged, or saved with something else.
+    Session {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
     /// The model lacks a metadata key or a tensor that its architecture needs.
     Missing {
         /// The key or tensor, named, with its file.
@@ -81,12 +88,14 @@ impl fmt::Display for Error {
                         write!(f, "{path}: no such file; check the path")
                     }
                     std::io::ErrorKind::PermissionDenied => {
-                        write!(f, "{path}: not allowed to read it; check its permissions")
+                        write!(f, "{path}: not allowed; check its permissions")
                     }
                     _ => write!(f, "{path}: {source}"),
                 }
             }
-            Self::Gguf { path, what } => write!(f, "{}: {what}", path.display()),
+            Self::Gguf { path, what } | Self::Session { path, what } => {
+                write!(f, "{}: {what}", path.display())
+            }
             Self::Missing { what } => write!(f, "{what}"),
             Self::Unsupported(what)
             | Self::Device(what)
@@ -120,6 +129,7 @@ mod tests {
         let all = [
             Error::io(Path::new("a.gguf"), std::io::ErrorKind::NotFound.into()),
             Error::gguf(Path::new("a.gguf"), "ends early"),
+            Error::Session { path: "a.session".into(), what: "is damaged".into() },
             Error::Missing { what: "a.gguf has no tensor `x`".into() },
             Error::Unsupported("u".into()),
             Error::Device("d".into()),
@@ -133,6 +143,6 @@ mod tests {
             assert!(!text.is_empty() && !text.contains('\n'), "{text:?}");
         }
         let codes: Vec<u8> = all.iter().map(Error::exit_code).collect();
-        assert_eq!(codes, [1, 1, 1, 1, 1, 2, 2, 1, 2]);
+        assert_eq!(codes, [1, 1, 1, 1, 1, 1, 2, 2, 1, 2]);
     }
 }

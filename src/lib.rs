@@ -6,7 +6,8 @@
 //! target    n tokens in one pass over the weights  ring      messages between CPU and GPU
 //! draft     what guesses                           spec      which guesses stay
 //! sample    logits to tokens                       stream    one sequence being written
-//! session   prompt in, pieces of text out          engine    several side by side
+//! saved     a sequence in a file                   session   prompt in, pieces of text out
+//! engine    several sequences side by side
 //! ```
 //!
 //! Modules import only those above them in `ARCHITECTURE.md`; all arithmetic is in the crate
@@ -25,6 +26,7 @@ pub mod machine;
 pub mod model;
 pub mod ring;
 pub mod sample;
+mod saved;
 pub mod session;
 pub mod spec;
 pub mod stream;

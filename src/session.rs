@@ -171,6 +171,24 @@ impl Session {
         self.stream.prompt(&mut self.target, self.n_ubatch, prompt, progress)
     }
 
+    /// Saves the sequence with its keys and values and what the drafter knows of it; the format is in `saved.rs`.
+    ///
+    /// # Errors
+    /// When the file cannot be written, or a device fails; a file that was there is there still.
+    pub fn save(&mut self, path: &Path) -> Result<()> {
+        self.stream.save(path, self.target.model(), self.cache)
+    }
+
+    /// Makes what was saved the sequence; the text that follows is the one that would have followed there. A drafter
+    /// of another file has seen nothing of it, and joins there.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is damaged, or was saved with another model, other types of the cache, or more
+    /// tokens than the context has; the session is then as it was.
+    pub fn load(&mut self, path: &Path) -> Result<()> {
+        self.stream.load(path, &self.target, self.cache)
+    }
+
     /// Generates up to `n_predict` tokens after the sequence, one at each `next`.
     pub fn generate<'a>(&'a mut self, sampling: &Sampling, n_predict: usize) -> Generate<'a> {
         self.begin(sampling, n_predict, false);

@@ -7,12 +7,14 @@ use crate::draft::{self, Part};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::sample::{Sampler, Sampling};
+use crate::saved::{self, Loaded, Saved};
 use crate::spec::{RoundError, RoundStats, Speculation};
 use crate::target::{CacheTypes, KvCache, MAX_SEQUENCES, Outputs, Sequence, Target};
 use crate::text::{Tokenizer, Utf8Stream};
 use crate::tree::plan::{Growing, Taken};
 use crate::tree::{Growth, MAX_NODES, Planner, Tree};
 use smallvec::SmallVec;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -267,6 +269,39 @@ impl Stream {
         self.stats = Stats { cached_n: kept, ..Stats::default() };
     }
 
+    /// Saves the sequence, but for what nobody has taken yet.
+    ///
+    /// # Errors
+    /// Those of [`saved::save`].
+    pub fn save(&mut self, path: &Path, model: &Model, types: CacheTypes) -> Result<()> {
+        let (tokens, sequence) = (&self.tokens[..self.taken], &self.seq);
+        let cached = sequence.len().min(tokens.len());
+        let (told, speculation) = (self.told.min(cached), self.speculation.as_mut());
+        saved::save(path, model, Saved { tokens, sequence, cached, types, speculation, told })
+    }
+
+    /// Makes what was saved the sequence. A drafter that did not save it has seen nothing of it.
+    ///
+    /// # Errors
+    /// Those of [`saved::load`]; the stream is then as it was.
+    pub fn load(&mut self, path: &Path, target: &Target, types: CacheTypes) -> Result<()> {
+        let loaded = saved::load(path, target.model(), target.sequence(types)?, types)?;
+        let Loaded { tokens, sequence, told, drafter } = loaded;
+        (self.seq, self.tokens) = (sequence, tokens);
+        (self.taken, self.fresh, self.left) = (self.tokens.len(), false, 0);
+        (self.told, self.given_up, self.stop) = (0, None, None);
+        self.stats = Stats { cached_n: self.seq.len(), ..Stats::default() };
+        if let Some(speculation) = &mut self.speculation {
+            speculation.reset_stats();
+            match speculation.restore(&self.tokens[..told], &drafter) {
+                Ok(true) => self.told = told,
+                Ok(false) => {}
+                Err(error) => self.give_up(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Begins to generate up to `n_predict` tokens.
     pub fn generate(&mut self, sampling: &Sampling, n_predict: usize, ignore_end: bool) {
         self.tokens.truncate(self.taken);
@@ -329,12 +364,7 @@ impl Stream {
 
     /// Begins a round, in which its tree may have `most_rows` nodes, or appends the next token where its logits
     /// are there.
-    fn begin(
-        &mut self,
-        target: &Target,
-        most_rows: usize,
-        planner: &mut Option<Box<Planner>>,
-    ) {
+    fn begin(&mut self, target: &Target, most_rows: usize, planner: &mut Option<Box<Planner>>) {
         if self.fresh {
             return self.sample(target, 0);
         }

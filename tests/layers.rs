@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 /// The layers, top to bottom: a module imports only what stands above it. Programs and the C
 /// interface stand at the bottom.
 const LAYERS: &[&str] = &[
-    "gguf", "text", "model", "tree", "target", "sample", "ring", "draft", "spec", "stream",
-    "session", "engine", "capi", "bin",
+    "gguf", "text", "model", "tree", "target", "sample", "ring", "draft", "spec", "saved",
+    "stream", "session", "engine", "capi", "bin",
 ];
 /// May be used by all and use no layer.
 const COMMON: &[&str] = &["error", "machine"];

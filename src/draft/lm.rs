@@ -109,6 +109,33 @@ impl Drafter for Lm {
         self.with(team, |lm| lm.run(first, tokens))
     }
 
+    fn save(&mut self, out: &mut Vec<u8>) -> Result<()> {
+        let numbers = [self.small.model().gguf().content_fingerprint(), self.tokens.len() as u64];
+        out.extend(numbers.iter().flat_map(|n| n.to_le_bytes()));
+        let written = self.seq.cache().write_rows(self.tokens.len(), out);
+        written.expect("a vector takes what is written");
+        Ok(())
+    }
+
+    fn restore(&mut self, tokens: &[u32], state: &[u8]) -> Result<bool> {
+        self.seq.truncate(0);
+        self.tokens.clear();
+        let Some((numbers, mut rows)) = state.split_at_checked(2 * size_of::<u64>()) else {
+            return Ok(false);
+        };
+        let numbers: &[[u8; 8]] = numbers.as_chunks().0;
+        let [found, n] = [0, 1].map(|i| u64::from_le_bytes(numbers[i]));
+        let n = usize::try_from(n).unwrap_or(usize::MAX);
+        let ours = found == self.small.model().gguf().content_fingerprint();
+        if !ours || n > self.seq.capacity() || rows.len() != n * self.seq.cache().row_bytes() {
+            return Ok(false);
+        }
+        self.seq.cache_mut().read_rows(n, &mut rows).expect("they are as long");
+        self.seq.truncate(tokens.len());
+        self.tokens.extend_from_slice(&tokens[..self.seq.len()]);
+        Ok(true)
+    }
+
     fn expand(
         &mut self,
         tokens: &[u32],

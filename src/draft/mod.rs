@@ -106,6 +106,26 @@ pub trait Drafter: Send {
         None
     }
 
+    /// Appends what it knows of its sequence, as [`Drafter::restore`] takes it on any device; nothing if there is
+    /// nothing that it would have to be told.
+    ///
+    /// # Errors
+    /// When a device fails.
+    fn save(&mut self, out: &mut Vec<u8>) -> Result<()> {
+        let _ = out;
+        Ok(())
+    }
+
+    /// Makes of a sequence of these tokens what was saved its own, which may have known more; what it knew before is
+    /// void. Returns whether it could: not if another drafter saved it.
+    ///
+    /// # Errors
+    /// When a device fails.
+    fn restore(&mut self, tokens: &[u32], state: &[u8]) -> Result<bool> {
+        let _ = (tokens, state);
+        Ok(false)
+    }
+
     /// Where it runs, for people.
     fn place(&self) -> &str {
         "on the CPU"

@@ -300,6 +300,20 @@ impl Drafter for Placed {
         if let Place::Cpu(drafter) = &mut self.place { Some(drafter) } else { None }
     }
 
+    fn save(&mut self, out: &mut Vec<u8>) -> Result<()> {
+        match &mut self.place {
+            Place::Gpu(drafter) => drafter.save(out),
+            Place::Cpu(drafter) => drafter.save(out),
+        }
+    }
+
+    fn restore(&mut self, tokens: &[u32], state: &[u8]) -> Result<bool> {
+        match &mut self.place {
+            Place::Gpu(drafter) => drafter.restore(tokens, state),
+            Place::Cpu(drafter) => drafter.restore(tokens, state),
+        }
+    }
+
     fn place(&self) -> &str {
         &self.about
     }

@@ -14,14 +14,20 @@ use twox_hash::XxHash3_64;
 const SAMPLES: usize = 32;
 const SAMPLE_BYTES: usize = 4096;
 
-/// The fingerprint of some files; each with the place where its data begin, if it has data.
-pub(super) fn of<'a>(files: impl Iterator<Item = (&'a FileBytes, Option<usize>)>) -> u64 {
+/// The fingerprint of some files, with the times of their last change or without; each with the place where its data
+/// begin, if it has data.
+pub(super) fn of<'a>(
+    files: impl Iterator<Item = (&'a FileBytes, Option<usize>)>,
+    times: bool,
+) -> u64 {
     let mut hash = XxHash3_64::new();
     for (file, data) in files {
         let bytes = file.bytes();
         let data = data.unwrap_or(bytes.len());
         hash.write_u64(bytes.len() as u64);
-        hash.write_u128(nanoseconds(file.modified()));
+        if times {
+            hash.write_u128(nanoseconds(file.modified()));
+        }
         hash.write(&bytes[..data]);
         let step = ((bytes.len() - data) / SAMPLES).max(SAMPLE_BYTES);
         for at in (data..bytes.len()).step_by(step) {
@@ -55,7 +61,8 @@ mod tests {
             let path = folder.path().join(name);
             std::fs::write(&path, bytes).unwrap();
             File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
-            Gguf::open(&path).unwrap().fingerprint()
+            let gguf = Gguf::open(&path).unwrap();
+            (gguf.fingerprint(), gguf.content_fingerprint())
         };
         let with = |value| {
             let tensors: [writer::TensorEntry<'_>; 1] = [("w", &[DATA as u64], 24, 0)];
@@ -64,13 +71,15 @@ mod tests {
         let bytes = with(1);
         let first = of("a.gguf", &bytes, time);
         assert_eq!(of("b.gguf", &bytes, time), first, "another path");
-        assert_ne!(of("a.gguf", &bytes, time + Duration::from_nanos(1000)), first, "another time");
-        assert_ne!(of("a.gguf", &with(2), time), first, "another key");
-        assert_ne!(of("a.gguf", &[&bytes[..], &[0]].concat(), time), first, "another length");
+        let later = of("a.gguf", &bytes, time + Duration::from_nanos(1000));
+        assert!(later.0 != first.0 && later.1 == first.1, "another time");
+        let differs = |other: (u64, u64)| other.0 != first.0 && other.1 != first.1;
+        assert!(differs(of("a.gguf", &with(2), time)), "another key");
+        assert!(differs(of("a.gguf", &[&bytes[..], &[0]].concat(), time)), "another length");
         // All weights are new and the time was set back.
         let (head, data) = bytes.split_at(bytes.len() - DATA);
         let other: Vec<u8> = data.iter().map(|byte| byte ^ 1).collect();
-        assert_ne!(of("a.gguf", &[head, &other].concat(), time), first, "other data");
+        assert!(differs(of("a.gguf", &[head, &other].concat(), time)), "other data");
         assert_eq!(of("a.gguf", &bytes, time), first, "the same again");
     }
 }

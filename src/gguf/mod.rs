@@ -191,11 +191,20 @@ impl Gguf {
     /// A number that changes when the files do: taken from their lengths, the times of their last
     /// change, everything before the tensors' data, and samples of these.
     pub fn fingerprint(&self) -> u64 {
+        self.fingerprint_of(true)
+    }
+
+    /// The same without the times: that of a copy is the same.
+    pub fn content_fingerprint(&self) -> u64 {
+        self.fingerprint_of(false)
+    }
+
+    fn fingerprint_of(&self, times: bool) -> u64 {
         let data = |part| {
             let offsets = self.tensors.iter().filter(|info| info.part == part);
             offsets.map(|info| info.offset).min()
         };
-        fingerprint::of(self.parts.iter().enumerate().map(|(i, file)| (&**file, data(i))))
+        fingerprint::of(self.parts.iter().enumerate().map(|(i, file)| (&**file, data(i))), times)
     }
 
     fn view<'a>(&'a self, info: &'a TensorInfo) -> TensorView<'a> {

@@ -173,6 +173,22 @@ impl Speculation {
         &*self.drafter
     }
 
+    /// What the drafter knows of the sequence: see [`Drafter::save`].
+    ///
+    /// # Errors
+    /// When a device fails.
+    pub(crate) fn save(&mut self, out: &mut Vec<u8>) -> Result<()> {
+        self.drafter.save(out)
+    }
+
+    /// Lets the drafter take that up for a sequence of these tokens: see [`Drafter::restore`].
+    ///
+    /// # Errors
+    /// When a device fails.
+    pub(crate) fn restore(&mut self, tokens: &[u32], state: &[u8]) -> Result<bool> {
+        self.drafter.restore(tokens, state)
+    }
+
     /// What people should know of something that the drafter could help itself out of, once.
     pub fn take_notice(&mut self) -> Option<String> {
         self.drafter.take_notice()

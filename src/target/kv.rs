@@ -15,6 +15,7 @@ use crate::machine;
 use crate::model::Config;
 use dovetail_kernels::cpu::attention::{CHUNK, Cells, Half};
 use dovetail_kernels::cpu::{CacheType, Team};
+use std::io::{self, Read, Write};
 
 /// Contexts are not shrunk below this for want of memory.
 const CONTEXT_MIN: usize = 512;
@@ -158,6 +159,41 @@ impl KvCache {
         self.grow(path.len());
     }
 
+    /// Bytes of a position in [`KvCache::write_rows`].
+    pub(crate) fn row_bytes(&self) -> usize {
+        let heads = self.layers.len() * self.layers.first().map_or(0, Vec::len);
+        heads / self.layout.head_bytes().max(1) * self.layout.row_bytes()
+    }
+
+    /// Writes the first `n` positions as they are without their layout: (layers, n_kv_heads, n), of each the key and
+    /// the value as [`CacheType::read`](dovetail_kernels::cpu::CacheType::read) gives them.
+    pub(crate) fn write_rows(&self, n: usize, out: &mut dyn Write) -> io::Result<()> {
+        let mut row = vec![0; self.layout.row_bytes()];
+        for head in self.layers.iter().flat_map(|l| l.chunks_exact(self.layout.head_bytes())) {
+            for position in 0..n {
+                self.layout.read(head, position, &mut row);
+                out.write_all(&row)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes `n` positions that were written so all there are.
+    pub(crate) fn read_rows(&mut self, n: usize, from: &mut dyn Read) -> io::Result<()> {
+        assert!(n <= self.capacity, "the caller has looked");
+        let layout = self.layout;
+        let mut row = vec![0; layout.row_bytes()];
+        self.len = 0;
+        for head in self.layers.iter_mut().flat_map(|l| l.chunks_exact_mut(layout.head_bytes())) {
+            for position in 0..n {
+                from.read_exact(&mut row)?;
+                layout.write(head, position, &row);
+            }
+        }
+        self.len = n;
+        Ok(())
+    }
+
     /// One layer's buffer and how to read it.
     pub(super) fn layer_mut(&mut self, layer: usize) -> (&mut [u8], Layout) {
         (&mut self.layers[layer], self.layout)
@@ -200,6 +236,25 @@ impl Layout {
         let (keys, values) = head.split_at_mut(self.key_bytes);
         self.types.keys.store(Half::Keys, keys, position, key);
         self.types.values.store(Half::Values, values, position, value);
+    }
+
+    /// Bytes of key and value of one position without their layout.
+    fn row_bytes(&self) -> usize {
+        self.types.keys.row_bytes(self.head_dim) + self.types.values.row_bytes(self.head_dim)
+    }
+
+    fn read(&self, head: &[u8], position: usize, row: &mut [u8]) {
+        let (keys, values) = head.split_at(self.key_bytes);
+        let (key, value) = row.split_at_mut(self.types.keys.row_bytes(self.head_dim));
+        self.types.keys.read(Half::Keys, keys, self.head_dim, position, key);
+        self.types.values.read(Half::Values, values, self.head_dim, position, value);
+    }
+
+    fn write(&self, head: &mut [u8], position: usize, row: &[u8]) {
+        let (keys, values) = head.split_at_mut(self.key_bytes);
+        let (key, value) = row.split_at(self.types.keys.row_bytes(self.head_dim));
+        self.types.keys.write(Half::Keys, keys, self.head_dim, position, key);
+        self.types.values.write(Half::Values, values, self.head_dim, position, value);
     }
 
     fn copy(&self, head: &mut [u8], from: usize, to: usize) {

@@ -50,6 +50,17 @@ impl Sequence {
         self.has_tree = false;
     }
 
+    /// Its keys and values.
+    pub(crate) fn cache(&self) -> &KvCache {
+        &self.kv
+    }
+
+    /// The same, to fill it with what another one had.
+    pub(crate) fn cache_mut(&mut self) -> &mut KvCache {
+        self.has_tree = false;
+        &mut self.kv
+    }
+
     /// Whether `model` can run these tokens behind it, `n_ctx` being the longest sequence it has room for.
     pub(super) fn check(&self, model: &Arc<Model>, n_ctx: usize, tokens: &[u32]) -> Result<()> {
         let (needed, available) = (self.len() + tokens.len(), self.capacity());

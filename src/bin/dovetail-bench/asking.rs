@@ -73,9 +73,9 @@ impl Asking {
     /// When that cannot be.
     pub fn check_against(&self, against: &[Policy]) -> Result<()> {
         let asked = self.guessing.asked();
-        against.iter().try_for_each(|policy| {
-            asked.check_policy(format_args!("--against {policy}"), *policy)
-        })
+        against
+            .iter()
+            .try_for_each(|policy| asked.check_policy(format_args!("--against {policy}"), *policy))
     }
 
     /// How the next token is chosen.

@@ -5,6 +5,9 @@
 
 use super::spoken::Spoken;
 
+/// Bytes of the numbers that a saved state begins with.
+const HEADER: usize = 4 * size_of::<u64>();
+
 /// Entries in a drafter's cache, and positions that wait to become some.
 pub(in crate::draft) struct Entries {
     /// Position of slot 0.
@@ -79,6 +82,14 @@ impl Entries {
         }
     }
 
+    /// Forgets everything.
+    pub fn forget(&mut self) {
+        if let Some(spoken) = &mut self.spoken {
+            spoken.hear(0, &[]);
+        }
+        *self = Entries::new(self.width, self.spoken.take());
+    }
+
     /// Says that a tree is grown now; the tokens that are to join the draft vocabulary before.
     pub fn due(&mut self) -> Option<impl Iterator<Item = u32>> {
         let spoken = self.spoken.as_mut()?;
@@ -118,6 +129,48 @@ impl Entries {
     /// The first position that waits, the tokens from there on, and their features.
     pub fn rest(&self) -> (usize, &[u32], impl Iterator<Item = &[f32]>) {
         (self.start + self.filled, &self.tokens, self.features.chunks_exact(self.width))
+    }
+
+    /// Appends, all little-endian: the `fingerprint` of the drafter's file, the position of slot 0, the slots that are
+    /// filled, the positions that wait, u64 each; these positions' tokens, u32, and features, f32. The rows of the
+    /// slots follow, as [`KvCache::write_rows`](crate::target::KvCache) has them, in half floats. The vocabulary
+    /// that the sequence adds follows from its tokens.
+    pub fn save(&self, fingerprint: u64, out: &mut Vec<u8>) {
+        let numbers = [self.start, self.filled, self.tokens.len()].map(|n| n as u64);
+        out.extend([fingerprint].iter().chain(&numbers).flat_map(|n| n.to_le_bytes()));
+        out.extend(self.tokens.iter().flat_map(|token| token.to_le_bytes()));
+        out.extend(self.features.iter().flat_map(|x| x.to_le_bytes()));
+    }
+
+    /// Takes up what was saved for the sequence of these tokens, but for what is behind them. Returns the slots that
+    /// were filled then, and their rows; none, and nothing is known then, if another file's drafter saved it, or more
+    /// slots than `most`.
+    pub fn restore<'a>(
+        &mut self,
+        fingerprint: u64,
+        tokens: &[u32],
+        most: usize,
+        state: &'a [u8],
+    ) -> Option<(usize, &'a [u8])> {
+        self.forget();
+        let (header, rest) = state.split_at_checked(HEADER)?;
+        let numbers: &[[u8; 8]] = header.as_chunks().0;
+        let [found, start, filled, waiting] = [0, 1, 2, 3].map(|i| u64::from_le_bytes(numbers[i]));
+        let [start, filled, waiting] = [start, filled, waiting].map(|n| n as usize);
+        let (known, rest) = rest.split_at_checked(waiting.checked_mul(size_of::<u32>())?)?;
+        let features = waiting.checked_mul(self.width)?.checked_mul(size_of::<f32>())?;
+        let (features, rows) = rest.split_at_checked(features)?;
+        if found != fingerprint || filled > most || start > tokens.len() {
+            return None;
+        }
+        (self.start, self.filled) = (start, filled);
+        self.tokens.extend(known.as_chunks().0.iter().map(|token| u32::from_le_bytes(*token)));
+        self.features.extend(features.as_chunks().0.iter().map(|x| f32::from_le_bytes(*x)));
+        self.rewind(tokens.len());
+        if let Some(spoken) = &mut self.spoken {
+            spoken.hear(start, &tokens[start..]);
+        }
+        Some((filled, rows))
     }
 
     /// The first `n` positions that wait have become entries.

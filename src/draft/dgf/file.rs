@@ -29,6 +29,8 @@ pub(in crate::draft) fn target_of(gguf: &Gguf) -> Option<&str> {
 
 /// A drafter's weights; `H` is its width.
 pub(in crate::draft) struct File {
+    /// What tells it from other files.
+    pub fingerprint: u64,
     /// Of its blocks; the vocabulary is the draft vocabulary.
     pub config: Config,
     /// Hidden states of the target: see [`crate::target::Target::tap`].
@@ -277,6 +279,7 @@ impl<'a> Header<'a> {
             }
         };
         Ok(File {
+            fingerprint: gguf.content_fingerprint(),
             taps: if tapped.is_empty() { vec![t.n_layers] } else { tapped.clone() },
             width,
             features,

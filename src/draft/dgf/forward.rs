@@ -108,6 +108,10 @@ impl Common {
         &self.file.config
     }
 
+    pub fn fingerprint(&self) -> u64 {
+        self.file.fingerprint
+    }
+
     pub fn taps(&self) -> &[usize] {
         &self.file.taps
     }

@@ -148,6 +148,28 @@ impl Drafter for Dgf {
         part.grown
     }
 
+    fn save(&mut self, out: &mut Vec<u8>) -> Result<()> {
+        let State { kv, entries, .. } = &self.state;
+        entries.save(self.common.fingerprint(), out);
+        kv.write_rows(entries.filled(), out).expect("a vector takes what is written");
+        Ok(())
+    }
+
+    fn restore(&mut self, tokens: &[u32], state: &[u8]) -> Result<bool> {
+        let State { kv, entries, .. } = &mut self.state;
+        let most = kv.capacity() - MAX_NODES;
+        let Some((filled, mut rows)) =
+            entries.restore(self.common.fingerprint(), tokens, most, state)
+        else {
+            return Ok(false);
+        };
+        let read = kv.read_rows(filled, &mut rows).is_ok() && rows.is_empty();
+        if !read {
+            entries.forget();
+        }
+        Ok(read)
+    }
+
     fn another(&self) -> Option<Result<Box<dyn Drafter>>> {
         Some(self.another().map(|drafter| Box::new(drafter) as Box<dyn Drafter>))
     }

@@ -148,7 +148,6 @@ impl<T: NoUninit + AnyBitPattern> Buffer<T> {
     }
 
     /// All of it, once what was queued is done.
-    #[cfg(test)]
     pub fn read(&self, device: &mut dyn Device) -> Result<Vec<T>> {
         let mut data = vec![T::zeroed(); self.len];
         device.read(self.address, bytemuck::cast_slice_mut(&mut data))?;

@@ -113,6 +113,59 @@ impl Forward {
         Ok(Forward { network, config, taps, verdicts, proposals, multiprocessors, recorded, b })
     }
 
+    /// Slots of a sequence's cache.
+    pub fn slots(&self) -> usize {
+        self.b.turns.len() / self.config.rope.frequencies.len()
+    }
+
+    /// Appends keys and values of the first `n` slots: (blocks, kv heads, n), of each slot key and value.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn save(&self, device: &mut dyn Device, n: usize, out: &mut Vec<u8>) -> Result<()> {
+        let head_dim = self.config.head_dim;
+        for head in self.cache_heads(n) {
+            let [keys, values] = head;
+            let [keys, values] = [keys.read(device)?, values.read(device)?];
+            for row in keys.chunks_exact(head_dim).zip(values.chunks_exact(head_dim)) {
+                out.extend(bytemuck::cast_slice(row.0));
+                out.extend(bytemuck::cast_slice(row.1));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes up what was saved of `n` slots; whether it is as long.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn restore(&self, device: &mut dyn Device, n: usize, rows: &[u8]) -> Result<bool> {
+        let row_bytes = self.config.head_dim * size_of::<f16>();
+        let heads = self.cache_heads(n);
+        if rows.len() != heads.len() * n * 2 * row_bytes {
+            return Ok(false);
+        }
+        for (head, rows) in heads.iter().zip(rows.chunks_exact((n * 2 * row_bytes).max(1))) {
+            for (i, half) in head.iter().enumerate() {
+                let rows = rows.chunks_exact(row_bytes).skip(i).step_by(2).flatten();
+                let bytes: Vec<u8> = rows.copied().collect();
+                half.write(device, 0, &bytemuck::pod_collect_to_vec(&bytes))?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Keys and values of the first `n` slots of each head of each block.
+    fn cache_heads(&self, n: usize) -> Vec<[Buffer<f16>; 2]> {
+        let (c, slots) = (&self.config, self.slots());
+        let head = |cache: &[Buffer<f16>; 2], head: usize| {
+            let first = head * slots * c.head_dim;
+            cache.map(|half| half.part(first..first + n * c.head_dim))
+        };
+        let heads = self.b.caches.iter();
+        heads.flat_map(|cache| (0..c.n_kv_heads).map(move |i| head(cache, i))).collect()
+    }
+
     /// The draft tokens.
     pub fn vocabulary(&self) -> &Vocabulary {
         &self.network.vocabulary

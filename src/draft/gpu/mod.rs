@@ -64,6 +64,8 @@ static AT_WORK: AtomicUsize = AtomicUsize::new(0);
 pub struct GpuDrafter {
     target: Arc<Model>,
     taps: Vec<usize>,
+    /// What tells the drafter's file from others.
+    fingerprint: u64,
     // Dropped before the rings, whose memory its work uses.
     device: Box<dyn Device>,
     forward: Forward,
@@ -115,6 +117,7 @@ impl GpuDrafter {
         let mut drafter = GpuDrafter {
             target: setup.target.clone(),
             taps: file.taps.clone(),
+            fingerprint: file.fingerprint,
             device,
             forward,
             verdicts: Sender::new(verdict_region, verdicts),
@@ -294,6 +297,26 @@ impl Drafter for GpuDrafter {
             self.queue(work)?;
         }
         take(&proposals, growth, tree)
+    }
+
+    fn save(&mut self, out: &mut Vec<u8>) -> Result<()> {
+        self.flush()?;
+        self.entries.save(self.fingerprint, out);
+        self.forward.save(&mut *self.device, self.entries.filled(), out)
+    }
+
+    fn restore(&mut self, tokens: &[u32], state: &[u8]) -> Result<bool> {
+        self.flush()?;
+        let most = self.forward.slots() - MAX_NODES;
+        let Some((filled, rows)) = self.entries.restore(self.fingerprint, tokens, most, state)
+        else {
+            return Ok(false);
+        };
+        let taken = self.forward.restore(&mut *self.device, filled, rows)?;
+        if !taken {
+            self.entries.forget();
+        }
+        Ok(taken)
     }
 }
 

@@ -148,23 +148,56 @@ impl CacheType {
 
     /// Copies position `from` of one head to position `to`, bit by bit.
     pub fn copy(self, half: Half, bytes: &mut [u8], head_dim: usize, from: usize, to: usize) {
-        let piece_bytes = self.piece_bytes(half, head_dim);
-        let [from, to] = [from, to].map(|position| {
-            let piece = position / half.positions() * piece_bytes;
-            (piece, position % half.positions())
-        });
-        let mut copy = |at: usize, size: usize, index: &dyn Fn(usize) -> usize| {
+        let [from, to] = [from, to].map(|position| self.place(half, head_dim, position));
+        self.parts(half, head_dim, |at, size, index| {
             let [from, to] = [from, to].map(|(piece, p)| piece + at + size * index(p));
             bytes.copy_within(from..from + size, to);
-        };
+        });
+    }
+
+    /// The bytes of one position of one head without their layout, (row_bytes): the numbers in order, in q8_0 each
+    /// scale before its codes.
+    pub fn read(self, half: Half, bytes: &[u8], head_dim: usize, position: usize, row: &mut [u8]) {
+        let (piece, p) = self.place(half, head_dim, position);
+        let mut done = 0;
+        self.parts(half, head_dim, |at, size, index| {
+            row[done..done + size].copy_from_slice(&bytes[piece + at + size * index(p)..][..size]);
+            done += size;
+        });
+    }
+
+    /// Puts back what [`CacheType::read`] gives.
+    pub fn write(self, half: Half, bytes: &mut [u8], head_dim: usize, position: usize, row: &[u8]) {
+        let (piece, p) = self.place(half, head_dim, position);
+        let mut done = 0;
+        self.parts(half, head_dim, |at, size, index| {
+            bytes[piece + at + size * index(p)..][..size].copy_from_slice(&row[done..done + size]);
+            done += size;
+        });
+    }
+
+    /// Where the piece of a position begins, and which of its positions that is.
+    fn place(self, half: Half, head_dim: usize, position: usize) -> (usize, usize) {
+        let piece = position / half.positions() * self.piece_bytes(half, head_dim);
+        (piece, position % half.positions())
+    }
+
+    /// Names the numbers of a row in order: where those of the same place in all rows of a piece begin, their size, and
+    /// which of them is that of a position.
+    fn parts(
+        self,
+        half: Half,
+        head_dim: usize,
+        mut part: impl FnMut(usize, usize, &dyn Fn(usize) -> usize),
+    ) {
         match self {
-            CacheType::F16 => (0..head_dim).for_each(|d| copy(0, 2, &|p| half.index(d, p))),
+            CacheType::F16 => (0..head_dim).for_each(|d| part(0, 2, &|p| half.index(d, p))),
             CacheType::Q8_0 => {
                 for group in 0..head_dim / GROUP {
                     let scales = group * (2 + GROUP) * half.positions();
                     let codes = scales + 2 * half.positions();
-                    copy(scales, 2, &|p| p);
-                    (0..GROUP).for_each(|d| copy(codes, 1, &|p| half.index(d, p)));
+                    part(scales, 2, &|p| p);
+                    (0..GROUP).for_each(|d| part(codes, 1, &|p| half.index(d, p)));
                 }
             }
         }
@@ -322,6 +355,21 @@ mod tests {
                     assert_eq!(read(keys, values, at, head_dim), [expected.clone(), expected]);
                 };
                 (0..300).for_each(|position| expect(&bytes, position, position));
+                let mut plain = vec![0; ty.row_bytes(head_dim)];
+                for (half, bytes) in halves.into_iter().zip(&mut bytes) {
+                    let mut other = vec![0xff; bytes.len()];
+                    for position in 0..300 {
+                        ty.read(half, bytes, head_dim, position, &mut plain);
+                        ty.write(half, &mut other, head_dim, position, &plain);
+                    }
+                    assert_eq!(&other, bytes);
+                }
+                if ty == CacheType::F16 {
+                    ty.read(Half::Values, &bytes[1], head_dim, 7, &mut plain);
+                    let halves =
+                        row(7, head_dim).into_iter().flat_map(|x| f16::from_f32(x).to_le_bytes());
+                    assert_eq!(plain, halves.collect::<Vec<u8>>());
+                }
                 for (from, to) in [(299, 3), (17, 16), (258, 255), (40, 40)] {
                     for (half, bytes) in halves.into_iter().zip(&mut bytes) {
                         ty.copy(half, bytes, head_dim, from, to);

@@ -5,6 +5,7 @@ mod common;
 mod drafter;
 mod emulated;
 mod fallback;
+mod saved;
 mod together;
 
 pub use emulated::Emulated;

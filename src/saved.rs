@@ -1,0 +1,255 @@
+//! A sequence in a file: tokens, keys and values, and what the drafter knows.
+//!
+//! ```text
+//!  0  "DVTLSESS"
+//!  8  u32  version                      12  u32  0
+//! 16  u64  the model's fingerprint      24  u32 ×2  types of keys and values
+//! 32  u64  tokens                       40  u64  positions of them in the cache
+//! 48  u64  positions that the drafter   56  u64  bytes of what the drafter knows
+//!          was told of
+//! 64  tokens, u32 · rows of the cache · what the drafter knows · u64 XXH3 of all before
+//! ```
+//!
+//! All little-endian. Rows have no layout of any machine (`KvCache::write_rows`), so a file goes wherever the model
+//! goes. It is written under another name first: what was there stays until the new one is whole.
+
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::spec::Speculation;
+use crate::target::{CacheType, CacheTypes, Sequence};
+use std::fs::{self, File};
+use std::hash::Hasher;
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::Path;
+use twox_hash::XxHash3_64;
+
+const MAGIC: &[u8; 8] = b"DVTLSESS";
+/// Changes when the meaning of the bytes does.
+const VERSION: u32 = 1;
+const HEADER_BYTES: usize = 64;
+/// Bytes of the checksum.
+const SUM_BYTES: u64 = 8;
+
+/// What is saved of a sequence.
+pub(crate) struct Saved<'a> {
+    pub tokens: &'a [u32],
+    pub sequence: &'a Sequence,
+    /// Positions of the sequence that count.
+    pub cached: usize,
+    pub types: CacheTypes,
+    pub speculation: Option<&'a mut Speculation>,
+    /// Positions that the drafter was told of and that count.
+    pub told: usize,
+}
+
+/// What was read, all of it checked.
+pub(crate) struct Loaded {
+    pub tokens: Vec<u32>,
+    pub sequence: Sequence,
+    pub told: usize,
+    pub drafter: Vec<u8>,
+}
+
+/// The numbers at the beginning of a file.
+struct Header {
+    model: u64,
+    types: [u32; 2],
+    tokens: u64,
+    cached: u64,
+    told: u64,
+    drafter_bytes: u64,
+}
+
+/// Counts into a checksum what passes through.
+struct Summed<T> {
+    inner: T,
+    sum: XxHash3_64,
+}
+
+impl<T> Summed<T> {
+    fn new(inner: T) -> Summed<T> {
+        Summed { inner, sum: XxHash3_64::new() }
+    }
+}
+
+impl<T: Write> Write for Summed<T> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.inner.write(bytes)?;
+        self.sum.write(&bytes[..n]);
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+impl<T: Read> Read for Summed<T> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(bytes)?;
+        self.sum.write(&bytes[..n]);
+        Ok(n)
+    }
+}
+
+/// Writes a sequence of `model`.
+///
+/// # Errors
+/// When the file cannot be written, or a device fails; what was there before is there still.
+pub(crate) fn save(path: &Path, model: &Model, saved: Saved) -> Result<()> {
+    let mut drafter = Vec::new();
+    let has_drafter = saved.speculation.is_some();
+    if let Some(speculation) = saved.speculation {
+        speculation.save(&mut drafter)?;
+    }
+    let header = Header {
+        model: model.gguf().content_fingerprint(),
+        types: number(saved.types),
+        tokens: saved.tokens.len() as u64,
+        cached: saved.cached as u64,
+        told: if has_drafter { saved.told as u64 } else { 0 },
+        drafter_bytes: drafter.len() as u64,
+    };
+    let mut part = path.to_owned().into_os_string();
+    part.push(format!(".part.{}", std::process::id()));
+    let part = Path::new(&part);
+    let write = || -> io::Result<()> {
+        let mut out = Summed::new(BufWriter::new(File::create(part)?));
+        out.write_all(&header.bytes())?;
+        for token in saved.tokens {
+            out.write_all(&token.to_le_bytes())?;
+        }
+        saved.sequence.cache().write_rows(saved.cached, &mut out)?;
+        out.write_all(&drafter)?;
+        let sum = out.sum.finish();
+        out.inner.write_all(&sum.to_le_bytes())?;
+        out.inner.into_inner()?.sync_all()?;
+        fs::rename(part, path)
+    };
+    write().map_err(|source| {
+        let _ = fs::remove_file(part);
+        Error::io(path, source)
+    })
+}
+
+/// Reads a sequence into `sequence`, an empty one of `model` whose cache has these types.
+///
+/// # Errors
+/// When the file cannot be read, is damaged, or was not saved for this model, these types, or so short a context.
+pub(crate) fn load(
+    path: &Path,
+    model: &Model,
+    mut sequence: Sequence,
+    types: CacheTypes,
+) -> Result<Loaded> {
+    let wrong = |what: String| Error::Session { path: path.to_owned(), what };
+    let failed = |source| Error::io(path, source);
+    let file = File::open(path).map_err(failed)?;
+    let len = file.metadata().map_err(failed)?.len();
+    let mut file = Summed::new(BufReader::new(file));
+    let mut bytes = [0; HEADER_BYTES];
+    if len < HEADER_BYTES as u64 + SUM_BYTES {
+        return Err(wrong("is no session file; name one that was saved".into()));
+    }
+    file.read_exact(&mut bytes).map_err(failed)?;
+    let header = Header::read(&bytes).map_err(wrong)?;
+    header.check(model, types).map_err(wrong)?;
+    let row_bytes = sequence.cache().row_bytes() as u64;
+    if header.bytes_in_all(row_bytes) != Some(len) {
+        return Err(wrong("is damaged or cut off (its length is wrong); save it anew".into()));
+    }
+    let [n, cached] = [header.tokens, header.cached].map(|n| n as usize);
+    if n > sequence.capacity() {
+        return Err(Error::Context { needed: n, available: sequence.capacity() });
+    }
+    let mut tokens = Vec::with_capacity(sequence.capacity());
+    let mut token = [0; 4];
+    for _ in 0..n {
+        file.read_exact(&mut token).map_err(failed)?;
+        tokens.push(u32::from_le_bytes(token));
+    }
+    sequence.cache_mut().read_rows(cached, &mut file).map_err(failed)?;
+    let mut drafter = vec![0; header.drafter_bytes as usize];
+    file.read_exact(&mut drafter).map_err(failed)?;
+    let mut sum = [0; SUM_BYTES as usize];
+    file.inner.read_exact(&mut sum).map_err(failed)?;
+    if u64::from_le_bytes(sum) != file.sum.finish() {
+        return Err(wrong("is damaged (its checksum is wrong); save it anew".into()));
+    }
+    model.config().check_tokens(&tokens)?;
+    Ok(Loaded { tokens, sequence, told: header.told as usize, drafter })
+}
+
+impl Header {
+    fn bytes(&self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[..8].copy_from_slice(MAGIC);
+        bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.model.to_le_bytes());
+        for (i, ty) in self.types.iter().enumerate() {
+            bytes[24 + 4 * i..][..4].copy_from_slice(&ty.to_le_bytes());
+        }
+        let counts = [self.tokens, self.cached, self.told, self.drafter_bytes];
+        for (i, n) in counts.iter().enumerate() {
+            bytes[32 + 8 * i..][..8].copy_from_slice(&n.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// Reads what only this program writes.
+    fn read(bytes: &[u8; HEADER_BYTES]) -> std::result::Result<Header, String> {
+        if &bytes[..8] != MAGIC {
+            return Err("is no session file; name one that was saved".into());
+        }
+        let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4"));
+        let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8"));
+        let version = u32_at(8);
+        if version != VERSION {
+            return Err(format!(
+                "is a session file of version {version}; this program reads {VERSION}: save it anew"
+            ));
+        }
+        Ok(Header {
+            model: u64_at(16),
+            types: [24, 28].map(u32_at),
+            tokens: u64_at(32),
+            cached: u64_at(40),
+            told: u64_at(48),
+            drafter_bytes: u64_at(56),
+        })
+    }
+
+    /// Bytes of the whole file, if that is a number.
+    fn bytes_in_all(&self, row_bytes: u64) -> Option<u64> {
+        let inside = self.cached <= self.tokens && self.told <= self.tokens;
+        let tokens = self.tokens.checked_mul(4).filter(|_| inside)?;
+        let rows = self.cached.checked_mul(row_bytes)?;
+        let all = tokens.checked_add(rows)?.checked_add(self.drafter_bytes)?;
+        all.checked_add(HEADER_BYTES as u64 + SUM_BYTES)
+    }
+
+    fn check(&self, model: &Model, types: CacheTypes) -> std::result::Result<(), String> {
+        if self.model != model.gguf().content_fingerprint() {
+            let name = &model.config().name;
+            return Err(format!(
+                "was saved with another model than this {name}; load it with the model it was saved with"
+            ));
+        }
+        if self.types != number(types) {
+            let name = |ty: u32| CacheType::ALL.get(ty as usize).map_or("?", |ty| ty.name());
+            let [keys, values] = self.types.map(name);
+            return Err(format!(
+                "has keys of type {keys} and values of type {values}; make the session with these \
+                 (-ctk, -ctv)"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The numbers of the types in a file.
+fn number(types: CacheTypes) -> [u32; 2] {
+    let place =
+        |ty| CacheType::ALL.iter().position(|other| *other == ty).expect("it is one") as u32;
+    [types.keys, types.values].map(place)
+}

@@ -1,0 +1,156 @@
+//! Sessions that step together: each text is the one that the session writes alone, whoever guesses, and alone again
+//! afterwards.
+
+mod common;
+
+use common::answers::{greedy, warm};
+use common::bits::sequence;
+use common::drafter::SHAPES;
+use common::open_drafter;
+use common::tiny::{N_VOCAB, tiny};
+use dovetail::draft::{Drafter, NGram};
+use dovetail::session::step;
+use dovetail::spec::Speculation;
+use dovetail::target::CacheTypes;
+use dovetail::{Error, Model, Sampling, Session, SessionOptions};
+use std::sync::Arc;
+
+fn session(model: &Arc<Model>, n_ctx: usize, n_ubatch: usize) -> Session {
+    let cache = CacheTypes::default();
+    Session::new(model.clone(), SessionOptions { n_ctx, threads: 2, n_ubatch, cache }).unwrap()
+}
+
+/// What each session is asked: a prompt, how it draws, how many tokens, and the steps that it sits out.
+fn asked() -> Vec<(Vec<u32>, Sampling, usize, usize)> {
+    let prompt = |n: usize| sequence(n, N_VOCAB, n as u64);
+    vec![
+        (prompt(5), greedy(), 40, 0),
+        (prompt(70), warm(1), 33, 0),
+        (prompt(1), warm(2), 3, 1),
+        (prompt(26), Sampling { temperature: 2.0, ..warm(3) }, 40, 4),
+        (prompt(33), greedy(), 25, 2),
+    ]
+}
+
+#[test]
+fn each_text_is_the_one_that_is_written_alone() {
+    let t = tiny("q4_K");
+    let model = Arc::new(t.parts().load().unwrap());
+    let first = open_drafter("dgf", &SHAPES[0].parts(t, &model), &model).unwrap();
+    for guesses in [0, 1, 2, 3] {
+        let speculation = |i: usize| {
+            let drafter: Box<dyn Drafter> = match (i + guesses) % 4 {
+                _ if guesses == 0 => return None,
+                0 => Box::new(NGram::default()),
+                3 => return None,
+                _ => first.another().unwrap().unwrap(),
+            };
+            Some(Speculation::new(drafter, "beam:4,3,9".parse().unwrap()))
+        };
+        let asked = asked();
+        let n_ctx = |i: usize| [200, 300, 250][i % 3];
+        let expected: Vec<Vec<u32>> = asked
+            .iter()
+            .map(|(prompt, how, n, _)| {
+                let mut alone = session(&model, 300, 24);
+                alone.prompt(prompt, &mut |_, _| true).unwrap();
+                let pieces = alone.generate(how, n + 9).ignore_end(true);
+                pieces.filter_map(|piece| piece.unwrap().token).collect()
+            })
+            .collect();
+        let mut sessions: Vec<Session> = asked
+            .iter()
+            .enumerate()
+            .map(|(i, (prompt, how, n, _))| {
+                let mut session = session(&model, n_ctx(i), 24);
+                session.speculate(speculation(i)).unwrap();
+                session.prompt(prompt, &mut |_, _| true).unwrap();
+                session.begin(how, *n, true);
+                session
+            })
+            .collect();
+        let mut found = vec![Vec::new(); asked.len()];
+        let mut steps = 0;
+        loop {
+            let late = |i: usize| asked[i].3 > steps;
+            let present: Vec<usize> = (0..asked.len()).filter(|i| !late(*i)).collect();
+            let mut together: Vec<&mut Session> = sessions
+                .iter_mut()
+                .enumerate()
+                .filter_map(|(i, session)| (!late(i)).then_some(session))
+                .collect();
+            let goes_on = step(&mut together, &mut |i, piece| {
+                found[present[i]].extend(piece.token);
+            });
+            steps += 1;
+            if !goes_on.unwrap() && present.len() == asked.len() {
+                break;
+            }
+        }
+        for (i, session) in sessions.iter_mut().enumerate() {
+            assert!(session.take_drafter_error().is_none());
+            assert_eq!(session.stats().predicted_n, asked[i].2);
+            // Alone again.
+            session.begin(&asked[i].1, 9, true);
+            while let Some(piece) = session.next_piece().unwrap() {
+                found[i].extend(piece.token);
+            }
+        }
+        assert_eq!(found, expected, "drafters {guesses}");
+        let guessed = sessions.iter().filter_map(Session::rounds).map(|r| r.drafted).sum::<usize>();
+        assert_eq!(guessed > 0, guesses > 0);
+    }
+}
+
+/// The pass of one that has only read its prompt serves the others: its own answer begins all the same.
+#[test]
+fn one_that_has_not_begun_loses_nothing() {
+    let model = Arc::new(tiny("q4_1").parts().load().unwrap());
+    let answer = |with: bool| {
+        let mut sessions = [session(&model, 300, 24), session(&model, 200, 24)];
+        for (i, session) in sessions.iter_mut().enumerate() {
+            session.prompt(&sequence(20, N_VOCAB, i as u64), &mut |_, _| true).unwrap();
+        }
+        let [first, second] = &mut sessions;
+        second.begin(&greedy(), 20, true);
+        while with && step(&mut [first, second], &mut |_, _| {}).unwrap() {}
+        first.generate(&greedy(), 20).ignore_end(true).map(|piece| piece.unwrap().token).collect()
+    };
+    let expected: Vec<Option<u32>> = answer(false);
+    assert_eq!(answer(true), expected);
+}
+
+#[test]
+fn what_cannot_share_a_pass_is_refused() {
+    let t = tiny("q4_1");
+    let model = Arc::new(t.parts().load().unwrap());
+    let other = Arc::new(t.parts().load().unwrap());
+    let ready = |model: &Arc<Model>, shape: Option<usize>| {
+        let mut session = session(model, 100, 24);
+        if let Some(shape) = shape {
+            let drafter = open_drafter("dgf", &SHAPES[shape].parts(t, model), model).unwrap();
+            let growth = "chain:3".parse().unwrap();
+            session.speculate(Some(Speculation::new(drafter, growth))).unwrap();
+        }
+        session.prompt(&[1, 2, 3], &mut |_, _| true).unwrap();
+        session.begin(&greedy(), 5, true);
+        session
+    };
+    let refused = |sessions: &mut [Session], part: &str| {
+        let mut together: Vec<&mut Session> = sessions.iter_mut().collect();
+        let error: Error = step(&mut together, &mut |_, _| {}).unwrap_err();
+        assert!(error.to_string().contains(part), "{error}");
+        for session in sessions {
+            let tokens = session.generate(&greedy(), 5).ignore_end(true);
+            assert_eq!(tokens.filter_map(|piece| piece.unwrap().token).count(), 5);
+        }
+    };
+    refused(&mut [ready(&model, None), ready(&other, None)], "different models");
+    refused(&mut [ready(&model, Some(0)), ready(&model, Some(3))], "drafters from one file");
+    let mut many: Vec<Session> = (0..17).map(|_| ready(&model, None)).collect();
+    refused(&mut many, "17 sessions in one step; at most 16 fit");
+    let mut empty = session(&model, 100, 24);
+    let error = step(&mut [&mut empty], &mut |_, _| {}).unwrap_err();
+    assert!(error.to_string().contains("prompt"), "{error}");
+    assert!(!step(&mut [], &mut |_, _| {}).unwrap());
+}
