@@ -1,4 +1,5 @@
-//! Embeds the PTX of `kernels/cuda/ptx`, which `scripts/build-ptx` makes; nothing else.
+//! Embeds the PTX of `kernels/cuda/ptx`, which `scripts/build-ptx` makes, and names the shared library as programs look
+//! for it; nothing else.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -9,6 +10,9 @@ fn main() {
     let folder = variable("CARGO_MANIFEST_DIR").join("kernels/cuda/ptx");
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed={}", folder.display());
+    if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux") {
+        println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libdovetail.so.{}", abi_version());
+    }
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
     paths.sort();
@@ -28,4 +32,13 @@ fn main() {
     }
     table.push_str("]\n");
     fs::write(variable("OUT_DIR").join("ptx.rs"), table).expect("OUT_DIR is writable");
+}
+
+/// What changes when programs have to be compiled anew: the major version, before 1.0 the minor one behind the zero.
+fn abi_version() -> String {
+    let number = |name| env::var(name).expect("cargo sets it");
+    match number("CARGO_PKG_VERSION_MAJOR").as_str() {
+        "0" => format!("0.{}", number("CARGO_PKG_VERSION_MINOR")),
+        major => major.to_owned(),
+    }
 }

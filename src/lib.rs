@@ -7,7 +7,7 @@
 //! draft     what guesses                           spec      which guesses stay
 //! sample    logits to tokens                       stream    one sequence being written
 //! saved     a sequence in a file                   session   prompt in, pieces of text out
-//! engine    several sequences side by side
+//! engine    several sequences side by side         capi      all of it for C
 //! ```
 //!
 //! Modules import only those above them in `ARCHITECTURE.md`; all arithmetic is in the crate
@@ -18,6 +18,7 @@
 #[cfg(test)]
 extern crate self as dovetail;
 
+pub mod capi;
 pub mod draft;
 pub mod engine;
 pub mod error;

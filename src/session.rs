@@ -218,6 +218,11 @@ impl Session {
         piece
     }
 
+    /// Ends what was begun before its end.
+    pub fn end(&mut self) {
+        self.stream.end(Stop::Length);
+    }
+
     fn piece(&mut self) -> Result<Option<Piece>> {
         let Session { target, stream, planner, .. } = self;
         if stream.tokens().is_empty() {

@@ -145,6 +145,15 @@ impl ChatTemplate {
         Self::from_source(source)
     }
 
+    /// A well-known template by its name, or one given as text: what has Jinja's braces is text.
+    ///
+    /// # Errors
+    /// Those of [`named`](Self::named) and [`from_source`](Self::from_source).
+    pub fn given(name_or_source: &str) -> Result<Self> {
+        let jinja = ["{{", "{%"].iter().any(|braces| name_or_source.contains(braces));
+        if jinja { Self::from_source(name_or_source) } else { Self::named(name_or_source) }
+    }
+
     /// The names that [`named`](Self::named) knows.
     pub fn names() -> impl Iterator<Item = &'static str> {
         NAMED.iter().map(|(name, _)| *name)

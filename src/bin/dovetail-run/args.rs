@@ -367,9 +367,7 @@ impl Args {
         if let Some(path) = &self.chat_template_file {
             return ChatTemplate::from_source(&read_text(path)?).map(Some);
         }
-        let Some(given) = &self.chat_template else { return Ok(None) };
-        let jinja = given.contains("{{") || given.contains("{%");
-        if jinja { ChatTemplate::from_source(given) } else { ChatTemplate::named(given) }.map(Some)
+        self.chat_template.as_deref().map(ChatTemplate::given).transpose()
     }
 
     fn unescape(&mut self) {

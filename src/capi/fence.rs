@@ -1,0 +1,65 @@
+//! No panic crosses the border.
+
+use super::status::dovetail_status::{self, DOVETAIL_ERROR_INTERNAL};
+use super::status::{Failure, remember};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// What a call does, or how it fails.
+pub(super) type Outcome = Result<dovetail_status, Failure>;
+
+/// Does what a function does that concerns this handle, or none if that is NULL. What was in the middle of something
+/// when it panicked is not used again: see [`super::session::Session::lock`].
+pub(super) fn call<T>(handle: *const T, work: impl FnOnce() -> Outcome) -> dovetail_status {
+    let outcome = catch_unwind(AssertUnwindSafe(work));
+    let failure = match outcome {
+        Ok(Ok(status)) => return status,
+        Ok(Err(failure)) => failure,
+        Err(panic) => {
+            let line = format!("an internal error ({}); please report it", message(&*panic));
+            Failure::new(DOVETAIL_ERROR_INTERNAL, line)
+        }
+    };
+    // What is remembered may not fail either.
+    value((), || remember(handle.addr(), &failure.line));
+    failure.status
+}
+
+/// What a function gives that cannot fail, or `otherwise`.
+pub(super) fn value<T>(otherwise: T, work: impl FnOnce() -> T) -> T {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or(otherwise)
+}
+
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a word")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::status::dovetail_last_error;
+    use super::*;
+    use std::ffi::{CStr, c_void};
+    use std::ptr::null;
+
+    /// An entry of the kind that C calls, which panics.
+    extern "C" fn dovetail_test_panic(how: i32) -> dovetail_status {
+        call(null::<c_void>(), || match how {
+            0 => panic!("a fixed line"),
+            1 => panic!("number {how}"),
+            _ => std::panic::panic_any(how),
+        })
+    }
+
+    #[test]
+    fn a_panic_becomes_a_status_and_a_line() {
+        let entry: extern "C" fn(i32) -> dovetail_status = dovetail_test_panic;
+        for (how, words) in [(0, "(a fixed line)"), (1, "(number 1)"), (2, "(without a word)")] {
+            assert_eq!(entry(how), DOVETAIL_ERROR_INTERNAL);
+            // SAFETY: it is a line of this thread's.
+            let line = unsafe { CStr::from_ptr(dovetail_last_error(null())) }.to_str().unwrap();
+            assert!(line.contains(words) && line.contains("report"), "{line}");
+        }
+        assert_eq!(value(7, || panic!("a fixed line")), 7);
+    }
+}

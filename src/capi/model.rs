@@ -1,0 +1,214 @@
+//! Models.
+
+use super::fence;
+use super::handle::{self, Object};
+use super::options::dovetail_log_level::{DOVETAIL_LOG_DETAIL, DOVETAIL_LOG_NOTE};
+use super::options::dovetail_stage::DOVETAIL_STAGE_LOADING;
+use super::options::{Settings, dovetail_options};
+use super::pointer::{self, Sized_};
+use super::status::Failure;
+use super::status::dovetail_status::{self, DOVETAIL_ERROR_TEMPLATE, DOVETAIL_OK};
+use crate::draft::Setup;
+use crate::machine;
+use crate::model::{self, LoadOptions};
+use crate::spec::Opened;
+use crate::text::ChatTemplate;
+use std::ffi::{CString, c_char, c_void};
+use std::path::{Path, PathBuf};
+use std::ptr::null;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A model: its weights and its vocabulary. Any number of sessions share one.
+pub struct dovetail_model {
+    _opaque: (),
+}
+
+/// What a model is.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct dovetail_model_info {
+    /// sizeof(dovetail_model_info), set by the caller.
+    pub size: usize,
+    /// Its name, and its architecture as GGUF names it; both stay as long as the model.
+    pub name: *const c_char,
+    /// See `name`.
+    pub architecture: *const c_char,
+    /// Bytes of its weights in its files.
+    pub bytes: u64,
+    /// Tokens that it was made for.
+    pub n_ctx: u32,
+    /// Tokens of its vocabulary.
+    pub n_vocab: u32,
+    /// Numbers of a hidden state.
+    pub n_embd: u32,
+    /// Its layers.
+    pub n_layers: u32,
+    /// Whether it has a chat template, its own or the one of the options.
+    pub has_chat_template: bool,
+}
+
+// SAFETY: it is `repr(C)` and begins with its size.
+unsafe impl Sized_ for dovetail_model_info {
+    const NAME: &'static str = "dovetail_model_info";
+
+    fn size_mut(&mut self) -> &mut usize {
+        &mut self.size
+    }
+}
+
+/// Loads a model from a GGUF file, any part of a split one, and hands out its handle. The first start with a large model
+/// packs its weights into a file of the cache directory, which later ones map: see `repack`. `options` may be NULL; they
+/// are also what dovetail_session_new takes where it is given none.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dovetail_model_load(
+    path: *const c_char,
+    options: *const dovetail_options,
+    model: *mut *mut dovetail_model,
+) -> dovetail_status {
+    fence::call(null::<c_void>(), || {
+        pointer::not_null(model, "the place for the model")?;
+        // SAFETY: as the head of `capi` has it.
+        let (path, settings) = unsafe { (pointer::path(path)?, Settings::read(options)?) };
+        let loaded = Arc::new(Model::load(&path, settings)?);
+        // SAFETY: it is not NULL.
+        unsafe { pointer::put(model, handle::add(Object::Model(loaded))) };
+        Ok(DOVETAIL_OK)
+    })
+}
+
+/// Lets go of a model. Its sessions keep what they need of it.
+#[unsafe(no_mangle)]
+pub extern "C" fn dovetail_model_free(model: *mut dovetail_model) {
+    fence::value((), || {
+        // Another kind of handle is left alone.
+        if handle::model(model).is_ok() {
+            drop(handle::remove(model));
+        }
+    });
+}
+
+/// Writes what a model is to `info`, whose size the caller has set.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dovetail_model_get_info(
+    model: *const dovetail_model,
+    info: *mut dovetail_model_info,
+) -> dovetail_status {
+    fence::call(model, || {
+        let model = handle::model(model)?;
+        let config = model.model.config();
+        let found = dovetail_model_info {
+            size: 0,
+            name: model.name.as_ptr(),
+            architecture: model.architecture.as_ptr(),
+            bytes: model.model.gguf().total_bytes(),
+            n_ctx: config.n_ctx as u32,
+            n_vocab: config.n_vocab as u32,
+            n_embd: config.n_embd as u32,
+            n_layers: config.n_layers as u32,
+            has_chat_template: model.template.is_some(),
+        };
+        // SAFETY: as the head of `capi` has it.
+        unsafe { pointer::put_sized(info, found) }?;
+        Ok(DOVETAIL_OK)
+    })
+}
+
+/// What the handle of a model stands for.
+pub(super) struct Model {
+    pub model: Arc<model::Model>,
+    pub template: Option<ChatTemplate>,
+    /// Those that it was loaded with.
+    pub settings: Settings,
+    path: PathBuf,
+    name: CString,
+    architecture: CString,
+    /// Drafters that were opened for sessions, of which others are made that share their weights.
+    drafters: Mutex<Vec<(Key, Opened)>>,
+}
+
+/// What a drafter was opened for: whoever has the same can share its weights.
+#[derive(PartialEq)]
+struct Key {
+    guessing: String,
+    n_ctx: usize,
+    threads: usize,
+}
+
+impl Model {
+    fn load(path: &Path, settings: Settings) -> Result<Model, Failure> {
+        let given = settings.template()?;
+        let (callbacks, mut cancelled) = (&settings.callbacks, false);
+        let loaded = model::Model::load(
+            path,
+            LoadOptions {
+                open: settings.open,
+                repack: settings.repack,
+                cache: machine::cache_folder(),
+                threads: settings.threads,
+                progress: Box::new(|done, total| {
+                    let part = done as f64 / total.max(1) as f64;
+                    cancelled = !callbacks.progress(DOVETAIL_STAGE_LOADING, part);
+                    !cancelled
+                }),
+            },
+        );
+        if cancelled {
+            return Err(Failure::cancelled("loading"));
+        }
+        let model = loaded?;
+        if let Some(notice) = model.packing().notice() {
+            callbacks.log(DOVETAIL_LOG_NOTE, &notice);
+        }
+        callbacks.log(DOVETAIL_LOG_DETAIL, &format!("weights {}", model.packing()));
+        let template = match given {
+            None => ChatTemplate::from_gguf(model.gguf().metadata())?,
+            given => given,
+        };
+        let text = |text: &str| CString::new(text.replace('\0', "")).expect("it has no NUL");
+        Ok(Model {
+            name: text(&model.config().name),
+            architecture: text(&model.config().arch),
+            model: Arc::new(model),
+            template,
+            path: path.to_owned(),
+            settings,
+            drafters: Mutex::default(),
+        })
+    }
+
+    /// The chat template.
+    pub fn template(&self) -> Result<&ChatTemplate, Failure> {
+        self.template.as_ref().ok_or_else(|| {
+            let path = self.path.display();
+            let line = format!(
+                "{path}: the model has no chat template; name one in the options, \"chatml\" say, or give a \
+                 prompt as text"
+            );
+            Failure::new(DOVETAIL_ERROR_TEMPLATE, line)
+        })
+    }
+
+    /// The drafter that is asked for, if there is one; it shares its weights with others of the same kind.
+    pub fn open_drafter(
+        &self,
+        settings: &Settings,
+        setup: Setup,
+    ) -> Result<Option<Opened>, Failure> {
+        let key = Key {
+            guessing: format!("{:?}", settings.guessing),
+            n_ctx: setup.n_ctx,
+            threads: setup.threads,
+        };
+        let mut drafters = self.drafters.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = drafters.iter().find(|(known, _)| *known == key);
+        if let Some(another) = known.and_then(|(_, opened)| opened.another()) {
+            return Ok(Some(another?));
+        }
+        let Some(opened) = settings.guessing.open(setup)? else { return Ok(None) };
+        // On a GPU none shares.
+        if let Some(another) = opened.another() {
+            drafters.push((key, another?));
+        }
+        Ok(Some(opened))
+    }
+}

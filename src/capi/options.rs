@@ -1,0 +1,399 @@
+//! Options.
+//!
+//! One structure has what a model is loaded with and what its sessions begin with. NULL in its place means the defaults:
+//! those of dovetail-run, so that a drafter which lies ready for the model is used without asking. Names are the values
+//! of dovetail-run's flags. Names and paths are copied; callbacks and `userdata` are kept for as long as the model or
+//! session lives.
+
+use super::fence;
+use super::pointer::{self, Sized_};
+use super::status::Failure;
+use super::status::dovetail_status::{self, DOVETAIL_OK};
+use crate::draft::SpecType;
+use crate::gguf::OpenOptions;
+use crate::machine;
+use crate::model::Repack;
+use crate::sample::Sampling;
+use crate::spec::Guessing;
+use crate::target::{CacheTypes, MAX_SEQUENCES};
+use crate::text::ChatTemplate;
+use std::ffi::{CString, c_char, c_void};
+use std::path::PathBuf;
+use std::ptr::null;
+use std::str::FromStr;
+
+/// What takes long enough to be told about.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum dovetail_stage {
+    /// The weights are packed, or read for the first time since the system has started.
+    DOVETAIL_STAGE_LOADING = 0,
+    /// What passes cost on this machine is measured, once for a model: see `tree`.
+    DOVETAIL_STAGE_MEASURING = 1,
+    /// A prompt is read.
+    DOVETAIL_STAGE_PROMPT = 2,
+}
+
+/// How important a line is.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum dovetail_log_level {
+    /// What people should know.
+    DOVETAIL_LOG_NOTE = 0,
+    /// What helps to find out why something is as it is.
+    DOVETAIL_LOG_DETAIL = 1,
+}
+
+/// Told how far something is, from 0 to 1; false cancels it.
+pub type dovetail_progress_callback =
+    Option<unsafe extern "C" fn(userdata: *mut c_void, stage: dovetail_stage, part: f64) -> bool>;
+
+/// Told a line for people, without a newline.
+pub type dovetail_log_callback = Option<
+    unsafe extern "C" fn(userdata: *mut c_void, level: dovetail_log_level, line: *const c_char),
+>;
+
+/// How a model is loaded, and how its sessions are made. Let dovetail_options_init fill it, then change what you
+/// like; 0 and NULL are the defaults of all fields.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct dovetail_options {
+    /// sizeof(dovetail_options).
+    pub size: usize,
+    /// Given to both callbacks.
+    pub userdata: *mut c_void,
+    /// Told how far long work is; false cancels it.
+    pub progress: dovetail_progress_callback,
+    /// Told lines for people.
+    pub log: dovetail_log_callback,
+
+    /// Threads at work in each session, and while loading; 0 for the physical cores. Sessions that run side by side do
+    /// well to share these out.
+    pub threads: u32,
+    /// Most tokens of a session, prompts and answers together; 0 for as many as the model was made for and memory
+    /// holds.
+    pub n_ctx: u32,
+    /// Most tokens of a prompt in one pass; 0 for 512. A session has buffers for so many.
+    pub n_ubatch: u32,
+    /// How many sessions of the model are meant to step together (dovetail_step), from 1 to 16, so that what they cost
+    /// is measured too; 0 for 1.
+    pub n_together: u32,
+
+    /// Where weights are packed to: "auto", "cache" (a file in the cache directory that the next start maps),
+    /// "memory", "off"; NULL for "auto".
+    pub repack: *const c_char,
+    /// A chat template in place of the model's: a name such as "chatml", or a Jinja template; NULL for the model's.
+    pub chat_template: *const c_char,
+    /// Types of keys and values in the cache: "f16", "q8_0"; NULL for "f16". The text depends on them.
+    pub cache_type_k: *const c_char,
+    /// See `cache_type_k`.
+    pub cache_type_v: *const c_char,
+    /// Hold the weights in memory instead of mapping a file.
+    pub no_mmap: bool,
+    /// Keep the weights from being swapped out.
+    pub mlock: bool,
+
+    /// Who guesses tokens ahead: "auto", the drafter that lies ready for the model, or what `model_draft` names;
+    /// "none"; "ngram"; "lm"; "dgf". NULL for "auto".
+    pub spec_type: *const c_char,
+    /// The drafter's file; NULL for the one that lies ready.
+    pub model_draft: *const c_char,
+    /// How large trees of guesses are: "cost", as large as pays on this machine, which is measured at the first use of
+    /// a model, for some seconds; "chain:4", "beam:4,3,9", "eagle2:60", "cast". NULL for "cost".
+    pub tree: *const c_char,
+    /// Which guesses are accepted: "matching", those that plain decoding draws; "rejection", more of them where the
+    /// temperature is high, with another text of the same distribution. NULL for "matching".
+    pub spec_sampling: *const c_char,
+    /// Where a trained drafter runs: "auto", "cpu", "gpu", or "gpu0" and so on; NULL for "auto".
+    pub draft_device: *const c_char,
+    /// Bytes of a GPU's memory that a drafter may take; 0 for all.
+    pub vram_limit: u64,
+    /// Guesses on a path at most, up to 63; 0 for what `tree` says.
+    pub draft_n_max: u32,
+    /// Guesses are left out whose path is less likely than this, as the drafter sees it; 0 for the drafter's own.
+    pub draft_p_min: f32,
+}
+
+/// How tokens are chosen. Let dovetail_sampling_init fill it, then change what you like; NULL in its place means those
+/// defaults, which are llama.cpp's.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct dovetail_sampling {
+    /// sizeof(dovetail_sampling).
+    pub size: usize,
+    /// Selects one of all possible texts; 0 by default.
+    pub seed: u64,
+    /// Divides the logits; 0 always takes the most likely token. 0.8 by default.
+    pub temperature: f32,
+    /// Keeps the so many most likely tokens; 0 keeps all. 40 by default.
+    pub top_k: u32,
+    /// Keeps the most likely tokens that together have this probability; 1 keeps all. 0.95 by default.
+    pub top_p: f32,
+    /// Drops tokens less likely than this part of the most likely one; 0 keeps all. 0.05 by default.
+    pub min_p: f32,
+    /// Divides positive and multiplies negative logits of recent tokens; 1 leaves them, and is the default.
+    pub repeat_penalty: f32,
+    /// How many tokens back a token is recent; -1 for the whole context. 64 by default.
+    pub repeat_last_n: i32,
+    /// Subtracted from the logits of recent tokens; 0 by default.
+    pub presence_penalty: f32,
+    /// Subtracted from the logits of recent tokens once for each time they occur; 0 by default.
+    pub frequency_penalty: f32,
+    /// Go on when the model ends its answer; false by default.
+    pub ignore_eos: bool,
+}
+
+// SAFETY: it is `repr(C)` and begins with its size.
+unsafe impl Sized_ for dovetail_options {
+    const NAME: &'static str = "dovetail_options";
+
+    fn size_mut(&mut self) -> &mut usize {
+        &mut self.size
+    }
+}
+
+// SAFETY: it is `repr(C)` and begins with its size.
+unsafe impl Sized_ for dovetail_sampling {
+    const NAME: &'static str = "dovetail_sampling";
+
+    fn size_mut(&mut self) -> &mut usize {
+        &mut self.size
+    }
+}
+
+/// Fills options with the defaults. `size` is sizeof(dovetail_options).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dovetail_options_init(
+    options: *mut dovetail_options,
+    size: usize,
+) -> dovetail_status {
+    fence::call(null::<c_void>(), || {
+        // SAFETY: as the head of `capi` has it.
+        unsafe { pointer::write(options, size, dovetail_options::default()) }?;
+        Ok(DOVETAIL_OK)
+    })
+}
+
+/// Fills a choice of tokens with the defaults. `size` is sizeof(dovetail_sampling).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dovetail_sampling_init(
+    sampling: *mut dovetail_sampling,
+    size: usize,
+) -> dovetail_status {
+    fence::call(null::<c_void>(), || {
+        // SAFETY: as the head of `capi` has it.
+        unsafe { pointer::write(sampling, size, dovetail_sampling::default()) }?;
+        Ok(DOVETAIL_OK)
+    })
+}
+
+impl Default for dovetail_options {
+    fn default() -> Self {
+        dovetail_options {
+            size: size_of::<Self>(),
+            userdata: std::ptr::null_mut(),
+            progress: None,
+            log: None,
+            threads: 0,
+            n_ctx: 0,
+            n_ubatch: 0,
+            n_together: 0,
+            repack: null(),
+            chat_template: null(),
+            cache_type_k: null(),
+            cache_type_v: null(),
+            no_mmap: false,
+            mlock: false,
+            spec_type: null(),
+            model_draft: null(),
+            tree: null(),
+            spec_sampling: null(),
+            draft_device: null(),
+            vram_limit: 0,
+            draft_n_max: 0,
+            draft_p_min: 0.0,
+        }
+    }
+}
+
+impl Default for dovetail_sampling {
+    fn default() -> Self {
+        let s = Sampling::default();
+        dovetail_sampling {
+            size: size_of::<Self>(),
+            seed: s.seed,
+            temperature: s.temperature,
+            top_k: s.top_k as u32,
+            top_p: s.top_p,
+            min_p: s.min_p,
+            repeat_penalty: s.repeat_penalty,
+            repeat_last_n: s.repeat_last_n,
+            presence_penalty: s.presence_penalty,
+            frequency_penalty: s.frequency_penalty,
+            ignore_eos: false,
+        }
+    }
+}
+
+/// What C's callbacks are told, and by whom.
+#[derive(Clone)]
+pub(super) struct Callbacks {
+    userdata: *mut c_void,
+    progress: dovetail_progress_callback,
+    log: dovetail_log_callback,
+}
+
+// SAFETY: callers are told that callbacks run on whatever thread makes the call, with this `userdata`.
+unsafe impl Send for Callbacks {}
+// SAFETY: the same.
+unsafe impl Sync for Callbacks {}
+
+impl Callbacks {
+    /// Tells how far something is; whether to go on.
+    pub fn progress(&self, stage: dovetail_stage, part: f64) -> bool {
+        // SAFETY: C gave both for this.
+        self.progress.is_none_or(|tell| unsafe { tell(self.userdata, stage, part) })
+    }
+
+    /// Tells a line for people.
+    pub fn log(&self, level: dovetail_log_level, line: &str) {
+        let Some(tell) = self.log else { return };
+        for line in line.lines() {
+            let line: Vec<u8> = line.bytes().filter(|byte| *byte != 0).collect();
+            let line = CString::new(line).expect("zeros were left out");
+            // SAFETY: C gave both for this.
+            unsafe { tell(self.userdata, level, line.as_ptr()) }
+        }
+    }
+}
+
+/// Options, read and checked.
+#[derive(Clone)]
+pub(super) struct Settings {
+    pub callbacks: Callbacks,
+    pub threads: usize,
+    pub n_ctx: usize,
+    pub n_ubatch: usize,
+    pub n_together: usize,
+    pub open: OpenOptions,
+    pub repack: Repack,
+    pub template: Option<String>,
+    pub cache: CacheTypes,
+    pub guessing: Guessing,
+}
+
+impl Settings {
+    /// Those of a structure, or the defaults if it is NULL.
+    ///
+    /// # Safety
+    /// See `pointer.rs`.
+    pub unsafe fn read(options: *const dovetail_options) -> Result<Settings, Failure> {
+        // SAFETY: as `pointer.rs` has it.
+        let o = unsafe { pointer::read(options) }?.unwrap_or_default();
+        let limit = |n: u32, most: u32, what: &str| match n {
+            n if n <= most => Ok(n as usize),
+            n => Err(Failure::argument(format!("{what} is {n}; {most} at most"))),
+        };
+        let or = |n: usize, usual: usize| if n == 0 { usual } else { n };
+        let p_min = o.draft_p_min;
+        if !(0.0..=1.0).contains(&p_min) {
+            return Err(Failure::argument(format!("draft_p_min is {p_min}; give 0 to 1")));
+        }
+        // SAFETY: names and paths are NULL or end in a NUL, as `pointer.rs` has it.
+        let (guessing, cache, repack, template) = unsafe {
+            let guessing = Guessing {
+                kind: parse(o.spec_type, "spec_type")?.unwrap_or(SpecType::Auto),
+                file: file(o.model_draft)?,
+                tree: parse(o.tree, "tree")?,
+                depth: Some(limit(o.draft_n_max, 63, "draft_n_max")?).filter(|n| *n > 0),
+                p_min: Some(p_min).filter(|p| *p > 0.0),
+                sampling: parse(o.spec_sampling, "spec_sampling")?.unwrap_or_default(),
+                device: parse(o.draft_device, "draft_device")?.unwrap_or_default(),
+                vram_limit: usize::try_from(o.vram_limit).ok().filter(|bytes| *bytes > 0),
+            };
+            let cache = CacheTypes {
+                keys: parse(o.cache_type_k, "cache_type_k")?.unwrap_or_default(),
+                values: parse(o.cache_type_v, "cache_type_v")?.unwrap_or_default(),
+            };
+            let repack = parse(o.repack, "repack")?.unwrap_or(Repack::Auto);
+            (guessing, cache, repack, pointer::name(o.chat_template)?.map(str::to_owned))
+        };
+        guessing.check()?;
+        Ok(Settings {
+            callbacks: Callbacks { userdata: o.userdata, progress: o.progress, log: o.log },
+            threads: or(limit(o.threads, 1024, "threads")?, machine::physical_cores()),
+            n_ctx: o.n_ctx as usize,
+            n_ubatch: or(limit(o.n_ubatch, 65_536, "n_ubatch")?, 512),
+            n_together: or(limit(o.n_together, MAX_SEQUENCES as u32, "n_together")?, 1),
+            open: OpenOptions { no_mmap: o.no_mmap, mlock: o.mlock },
+            repack,
+            template,
+            cache,
+            guessing,
+        })
+    }
+
+    /// The chat template that is asked for in place of the model's.
+    pub fn template(&self) -> Result<Option<ChatTemplate>, Failure> {
+        Ok(self.template.as_deref().map(ChatTemplate::given).transpose()?)
+    }
+}
+
+/// The value that a name says, none for NULL.
+///
+/// # Safety
+/// See `pointer.rs`.
+unsafe fn parse<T: FromStr<Err: std::fmt::Display>>(
+    from: *const c_char,
+    field: &str,
+) -> Result<Option<T>, Failure> {
+    // SAFETY: as `pointer.rs` has it.
+    let Some(name) = unsafe { pointer::name(from) }? else { return Ok(None) };
+    let wrong = |why| Failure::argument(format!("{field} cannot be \"{name}\": {why}"));
+    name.parse().map(Some).map_err(wrong)
+}
+
+/// A path, none for NULL.
+///
+/// # Safety
+/// See `pointer.rs`.
+unsafe fn file(from: *const c_char) -> Result<Option<PathBuf>, Failure> {
+    if from.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: as `pointer.rs` has it.
+    unsafe { pointer::path(from) }.map(Some)
+}
+
+/// How tokens are chosen, and whether to go on past the model's end.
+///
+/// # Safety
+/// See `pointer.rs`.
+pub(super) unsafe fn sampling(from: *const dovetail_sampling) -> Result<(Sampling, bool), Failure> {
+    // SAFETY: as `pointer.rs` has it.
+    let s = unsafe { pointer::read(from) }?.unwrap_or_default();
+    let numbers = [
+        s.temperature,
+        s.top_p,
+        s.min_p,
+        s.repeat_penalty,
+        s.presence_penalty,
+        s.frequency_penalty,
+    ];
+    if numbers.iter().any(|x| !x.is_finite()) || s.repeat_penalty <= 0.0 {
+        let line = "a number of dovetail_sampling is not finite, or repeat_penalty is not above 0";
+        return Err(Failure::argument(line));
+    }
+    let sampling = Sampling {
+        temperature: s.temperature,
+        top_k: s.top_k as usize,
+        top_p: s.top_p,
+        min_p: s.min_p,
+        repeat_penalty: s.repeat_penalty,
+        repeat_last_n: s.repeat_last_n,
+        presence_penalty: s.presence_penalty,
+        frequency_penalty: s.frequency_penalty,
+        seed: s.seed,
+    };
+    Ok((sampling, s.ignore_eos))
+}

@@ -1,0 +1,210 @@
+//! What C's pointers point to.
+//!
+//! All functions here rely on what the head of the module `capi` asks of callers: a pointer is NULL or points to
+//! what its type and its length say, for as long as the call lasts. The lifetimes they give are the caller's word.
+
+use super::status::Failure;
+use super::status::dovetail_status::{self, DOVETAIL_ERROR_BUFFER, DOVETAIL_OK};
+use std::ffi::{CStr, c_char};
+use std::path::PathBuf;
+
+/// A structure of options that begins with its size.
+///
+/// # Safety
+/// Any `size` bytes from a certain point on, the first of them a `usize`, are valid for it.
+pub(super) unsafe trait Sized_: Copy {
+    /// Its first field.
+    fn size_mut(&mut self) -> &mut usize;
+    /// What it is called, and what fills it.
+    const NAME: &'static str;
+}
+
+/// More bytes than a structure will ever have.
+const MOST_BYTES: usize = 4096;
+
+fn check_size<T: Sized_>(size: usize) -> Result<(), Failure> {
+    if size >= size_of::<T>() && size <= MOST_BYTES {
+        return Ok(());
+    }
+    let (name, least) = (T::NAME, size_of::<T>());
+    Err(Failure::argument(format!(
+        "the size of {name} is {size}, not sizeof({name}), {least} in this version; set it, or let \
+         {name}_init do so"
+    )))
+}
+
+/// A copy of a structure, none if it is NULL. One of a later version may be longer if what it has more is all zero.
+///
+/// # Safety
+/// See the module.
+pub(super) unsafe fn read<T: Sized_>(from: *const T) -> Result<Option<T>, Failure> {
+    if from.is_null() {
+        return Ok(None);
+    }
+    aligned(from, T::NAME)?;
+    // SAFETY: it is not NULL, and begins with its size.
+    let size = unsafe { from.cast::<usize>().read() };
+    check_size::<T>(size)?;
+    // SAFETY: the caller says that it has this many bytes.
+    let bytes = unsafe { std::slice::from_raw_parts(from.cast::<u8>(), size) };
+    if bytes[size_of::<T>()..].iter().any(|byte| *byte != 0) {
+        let name = T::NAME;
+        let line = format!("{name} sets what this version of the library does not know; update it");
+        return Err(Failure::argument(line));
+    }
+    // SAFETY: it is as long as a `T`, whose fields C has filled.
+    Ok(Some(unsafe { from.read() }))
+}
+
+/// Writes a structure of `size` bytes; what a later version has more becomes zero.
+///
+/// # Safety
+/// See the module.
+pub(super) unsafe fn write<T: Sized_>(
+    to: *mut T,
+    size: usize,
+    mut value: T,
+) -> Result<(), Failure> {
+    not_null(to, T::NAME)?;
+    check_size::<T>(size)?;
+    *value.size_mut() = size;
+    // SAFETY: the caller says that there are this many bytes, at least those of a `T`.
+    unsafe {
+        to.cast::<u8>().write_bytes(0, size);
+        to.write(value);
+    }
+    Ok(())
+}
+
+/// Fails for NULL and for addresses at which there can be no `T`.
+pub(super) fn not_null<T>(pointer: *const T, name: &str) -> Result<(), Failure> {
+    if pointer.is_null() {
+        return Err(Failure::argument(format!("{name} is NULL; give a place for it")));
+    }
+    aligned(pointer, name)
+}
+
+fn aligned<T>(pointer: *const T, name: &str) -> Result<(), Failure> {
+    if pointer.is_aligned() {
+        return Ok(());
+    }
+    Err(Failure::argument(format!("{name} is at {pointer:p}, where no value of its type can be")))
+}
+
+/// Writes what a call hands out.
+///
+/// # Safety
+/// See the module.
+pub(super) unsafe fn put<T>(to: *mut T, value: T) {
+    // SAFETY: the callers have looked that it is not NULL.
+    unsafe { to.write(value) }
+}
+
+/// So many values; none from NULL if there are none.
+///
+/// # Safety
+/// See the module.
+pub(super) unsafe fn slice<'a, T>(
+    from: *const T,
+    n: usize,
+    name: &str,
+) -> Result<&'a [T], Failure> {
+    if n == 0 {
+        return Ok(&[]);
+    }
+    not_null(from, name)?;
+    if n.checked_mul(size_of::<T>()).is_none_or(|bytes| bytes > isize::MAX as usize) {
+        return Err(Failure::argument(format!("{name} cannot have {n} elements")));
+    }
+    // SAFETY: it is not NULL, is aligned, and the caller says that there are so many.
+    Ok(unsafe { std::slice::from_raw_parts(from, n) })
+}
+
+/// Text of so many bytes.
+///
+/// # Safety
+/// See the module.
+pub(super) unsafe fn text<'a>(
+    from: *const c_char,
+    len: usize,
+    name: &str,
+) -> Result<&'a str, Failure> {
+    // SAFETY: as the module has it.
+    let bytes = unsafe { slice(from.cast::<u8>(), len, name) }?;
+    std::str::from_utf8(bytes).map_err(|error| {
+        let at = error.valid_up_to();
+        Failure::argument(format!("{name}: byte {at} is not UTF-8; convert it to UTF-8 text"))
+    })
+}
+
+/// A name that ends in a NUL; none if it is NULL.
+///
+/// # Safety
+/// See the module.
+pub(super) unsafe fn name<'a>(from: *const c_char) -> Result<Option<&'a str>, Failure> {
+    if from.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: it ends in a NUL.
+    let text = unsafe { CStr::from_ptr(from) }.to_str();
+    text.map(Some).map_err(|_| Failure::argument("a name or path is not UTF-8; convert it"))
+}
+
+/// A path that ends in a NUL.
+///
+/// # Safety
+/// See the module.
+pub(super) unsafe fn path(from: *const c_char) -> Result<PathBuf, Failure> {
+    let missing = || Failure::argument("the path is missing; name a file");
+    if from.is_null() {
+        return Err(missing());
+    }
+    // SAFETY: it ends in a NUL.
+    let bytes = unsafe { CStr::from_ptr(from) }.to_bytes();
+    #[cfg(unix)]
+    let path = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(bytes);
+    #[cfg(not(unix))]
+    let path =
+        std::str::from_utf8(bytes).map_err(|_| Failure::argument("the path is not UTF-8"))?;
+    if bytes.is_empty() { Err(missing()) } else { Ok(path.into()) }
+}
+
+/// Hands out values in the caller's buffer of `capacity`. How many there are is written to `len` also where they do not
+/// fit.
+///
+/// # Safety
+/// See the module.
+pub(super) unsafe fn fill<T: Copy>(
+    values: &[T],
+    buffer: *mut T,
+    capacity: usize,
+    len: *mut usize,
+) -> Result<dovetail_status, Failure> {
+    not_null(len, "the place for the length")?;
+    if capacity > 0 {
+        not_null(buffer, "the buffer")?;
+    }
+    // SAFETY: it is not NULL.
+    unsafe { len.write(values.len()) };
+    if values.len() > capacity {
+        let line = format!("{} elements do not fit a buffer of {capacity}", values.len());
+        return Err(Failure::new(DOVETAIL_ERROR_BUFFER, line));
+    }
+    if !values.is_empty() {
+        // SAFETY: the caller says that there is room for `capacity`, and that is enough.
+        unsafe { buffer.copy_from_nonoverlapping(values.as_ptr(), values.len()) };
+    }
+    Ok(DOVETAIL_OK)
+}
+
+/// Hands out a structure, as much of it as the size says that the caller has set in it.
+///
+/// # Safety
+/// See the module.
+pub(super) unsafe fn put_sized<T: Sized_>(to: *mut T, value: T) -> Result<(), Failure> {
+    not_null(to, T::NAME)?;
+    // SAFETY: it is not NULL, and begins with its size.
+    let size = unsafe { to.cast::<usize>().read() };
+    // SAFETY: as the module has it.
+    unsafe { write(to, size, value) }
+}

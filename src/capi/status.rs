@@ -1,0 +1,188 @@
+//! Status and errors.
+
+use super::fence;
+use super::handle;
+use super::pointer;
+use crate::draft::gpu;
+use crate::error::Error;
+use dovetail_kernels::cpu::Kernels;
+use std::cell::RefCell;
+use std::ffi::{CStr, CString, c_char, c_void};
+
+/// What became of a call. Codes keep their numbers; later versions may add others.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum dovetail_status {
+    /// It did what it says.
+    DOVETAIL_OK = 0,
+    /// The text has ended: there is no further piece.
+    DOVETAIL_END = 1,
+    /// A callback returned false, or dovetail_session_cancel was called.
+    DOVETAIL_CANCELLED = 2,
+    /// An argument cannot be: NULL where something is needed, text that is not UTF-8, an option that is not known.
+    DOVETAIL_ERROR_ARGUMENT = 3,
+    /// No such handle: NULL, freed, or of another kind.
+    DOVETAIL_ERROR_HANDLE = 4,
+    /// The session is in the middle of another call.
+    DOVETAIL_ERROR_BUSY = 5,
+    /// The buffer is too small; the length that is needed was written.
+    DOVETAIL_ERROR_BUFFER = 6,
+    /// The system refused a file.
+    DOVETAIL_ERROR_IO = 7,
+    /// The file is no model, or lacks something that its kind of model needs.
+    DOVETAIL_ERROR_MODEL = 8,
+    /// The file is no session of this model, or is damaged.
+    DOVETAIL_ERROR_SESSION_FILE = 9,
+    /// Well formed, but not something that this library can run.
+    DOVETAIL_ERROR_UNSUPPORTED = 10,
+    /// A GPU failed, or has no room left.
+    DOVETAIL_ERROR_DEVICE = 11,
+    /// The prompt cannot be used: it is empty, say.
+    DOVETAIL_ERROR_PROMPT = 12,
+    /// The prompt does not fit the context.
+    DOVETAIL_ERROR_CONTEXT = 13,
+    /// The chat template is missing, cannot be parsed, or refuses the messages.
+    DOVETAIL_ERROR_TEMPLATE = 14,
+    /// A mistake in this library; please report it. A session that it happened to can only be freed.
+    DOVETAIL_ERROR_INTERNAL = 15,
+}
+
+use dovetail_status::*;
+
+/// Names of the codes, in their order.
+const NAMES: [&CStr; 16] = [
+    c"ok",
+    c"the text has ended",
+    c"cancelled",
+    c"an argument cannot be",
+    c"no such handle",
+    c"the session is busy",
+    c"the buffer is too small",
+    c"a file was refused",
+    c"not a model that can be run",
+    c"not a session of this model",
+    c"not supported",
+    c"a GPU failed",
+    c"the prompt cannot be used",
+    c"the prompt does not fit the context",
+    c"the chat template cannot be used",
+    c"an internal error",
+];
+
+/// A failure on its way to C.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub status: dovetail_status,
+    pub line: String,
+}
+
+impl Failure {
+    pub fn new(status: dovetail_status, line: impl Into<String>) -> Failure {
+        Failure { status, line: line.into() }
+    }
+
+    /// The caller's mistake.
+    pub fn argument(line: impl Into<String>) -> Failure {
+        Failure::new(DOVETAIL_ERROR_ARGUMENT, line)
+    }
+
+    /// Whether something is wrong.
+    pub fn is_error(&self) -> bool {
+        self.status != DOVETAIL_CANCELLED
+    }
+
+    pub fn cancelled(what: &str) -> Failure {
+        Failure::new(DOVETAIL_CANCELLED, format!("{what} was cancelled"))
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        let status = match &error {
+            Error::Io { .. } => DOVETAIL_ERROR_IO,
+            Error::Gguf { .. } | Error::Missing { .. } => DOVETAIL_ERROR_MODEL,
+            Error::Session { .. } => DOVETAIL_ERROR_SESSION_FILE,
+            Error::Unsupported(_) => DOVETAIL_ERROR_UNSUPPORTED,
+            Error::Device(_) => DOVETAIL_ERROR_DEVICE,
+            Error::Prompt(_) => DOVETAIL_ERROR_PROMPT,
+            Error::Context { .. } => DOVETAIL_ERROR_CONTEXT,
+            Error::Template(_) => DOVETAIL_ERROR_TEMPLATE,
+            Error::Invalid(_) => DOVETAIL_ERROR_ARGUMENT,
+        };
+        Failure::new(status, error.to_string())
+    }
+}
+
+thread_local! {
+    /// The line of this thread's last failed call, and the one that was handed out last.
+    static LINES: RefCell<[CString; 2]> = RefCell::default();
+}
+
+/// Remembers the line of a failed call with this handle, if it had one.
+pub(super) fn remember(handle: usize, line: &str) {
+    let line: Vec<u8> = line.bytes().filter(|byte| *byte != 0).collect();
+    let line = CString::new(line).expect("zeros were left out");
+    handle::set_error(handle, &line);
+    LINES.with_borrow_mut(|lines| lines[0] = line);
+}
+
+/// A line about the last call with this handle that failed: what happened, where, and what to do. With NULL, or a
+/// handle that is not there any more, about the last failed call of this thread, which is where to look when something
+/// could not be made. Never NULL; empty if nothing failed. The text stays until this thread calls this again.
+#[unsafe(no_mangle)]
+pub extern "C" fn dovetail_last_error(handle: *const c_void) -> *const c_char {
+    fence::value(c"".as_ptr(), || {
+        let own = handle::error(handle.addr());
+        LINES.with_borrow_mut(|lines| {
+            lines[1] = own.unwrap_or_else(|| lines[0].clone());
+            lines[1].as_ptr()
+        })
+    })
+}
+
+/// What a code means, in a few words; never NULL, whatever the number.
+#[unsafe(no_mangle)]
+pub extern "C" fn dovetail_status_string(status: i32) -> *const c_char {
+    let name = usize::try_from(status).ok().and_then(|i| NAMES.get(i));
+    name.unwrap_or(&c"not a status of this version").as_ptr()
+}
+
+/// The version of the library at hand, as "1.2.3"; DOVETAIL_VERSION is that of this header.
+#[unsafe(no_mangle)]
+pub extern "C" fn dovetail_version() -> *const c_char {
+    concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
+}
+
+/// Whether something can be used here: "gpu", a GPU to draft on; or an instruction set of this CPU: "amx", "avx512",
+/// "avxvnni", "avx2", "i8mm", "dotprod", "neon", "scalar". Anything else is not there, nor is NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dovetail_has_feature(name: *const c_char) -> bool {
+    fence::value(false, || {
+        // SAFETY: it is NULL or ends in a NUL, as the head of the module has it.
+        match unsafe { pointer::name(name) } {
+            Ok(Some("gpu")) => {
+                gpu::list().is_ok_and(|found| found.iter().any(|gpu| gpu.unusable.is_none()))
+            }
+            Ok(Some(name)) => Kernels::available().any(|kernels| kernels.name == name),
+            _ => false,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_its_name() {
+        assert_eq!(DOVETAIL_ERROR_INTERNAL as usize + 1, NAMES.len());
+        let name = |status| {
+            // SAFETY: it is a constant.
+            unsafe { CStr::from_ptr(dovetail_status_string(status)) }.to_str().unwrap()
+        };
+        assert_eq!((name(0), name(6)), ("ok", "the buffer is too small"));
+        for wrong in [-1, 16, i32::MAX, i32::MIN] {
+            assert_eq!(name(wrong), "not a status of this version");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Sessions in steps of one's own: tokens in place of text, pieces taken in place of a callback.
+
+use super::fence;
+use super::handle;
+use super::options::dovetail_sampling;
+use super::pointer;
+use super::session::{dovetail_piece, dovetail_session};
+use super::status::dovetail_status::{self, DOVETAIL_END, DOVETAIL_OK};
+
+/// Makes tokens the sequence.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dovetail_session_prompt_tokens(
+    session: *mut dovetail_session,
+    tokens: *const u32,
+    n_tokens: usize,
+) -> dovetail_status {
+    fence::call(session, || {
+        let session = handle::session(session)?;
+        let mut state = session.lock()?;
+        // SAFETY: as the head of `capi` has it.
+        let tokens = unsafe { pointer::slice(tokens, n_tokens, "the tokens") }?;
+        state.prompt(tokens, &session.cancelled)
+    })
+}
+
+/// The sequence, prompt and answer, into a buffer as dovetail_tokenize has it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dovetail_session_get_tokens(
+    session: *mut dovetail_session,
+    tokens: *mut u32,
+    capacity: usize,
+    n_tokens: *mut usize,
+) -> dovetail_status {
+    fence::call(session, || {
+        let session = handle::session(session)?;
+        let state = session.lock()?;
+        // SAFETY: as the head of `capi` has it.
+        unsafe { pointer::fill(state.session.tokens(), tokens, capacity, n_tokens) }
+    })
+}
+
+/// Begins an answer of up to `n_predict` tokens, of which dovetail_session_next or dovetail_step hand out the pieces.
+/// `sampling` may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dovetail_session_begin(
+    session: *mut dovetail_session,
+    sampling: *const dovetail_sampling,
+    n_predict: usize,
+) -> dovetail_status {
+    fence::call(session, || {
+        let session = handle::session(session)?;
+        // SAFETY: as the head of `capi` has it.
+        unsafe { session.lock()?.begin(sampling, n_predict) }?;
+        Ok(DOVETAIL_OK)
+    })
+}
+
+/// Hands out the next piece of the answer, which stays until the next call with this session; DOVETAIL_END if there is
+/// none.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dovetail_session_next(
+    session: *mut dovetail_session,
+    piece: *mut *const dovetail_piece,
+) -> dovetail_status {
+    fence::call(session, || {
+        pointer::not_null(piece, "the place for the piece")?;
+        let session = handle::session(session)?;
+        let mut state = session.lock()?;
+        if !state.next(&session.cancelled)? {
+            return Ok(DOVETAIL_END);
+        }
+        // SAFETY: it is not NULL.
+        unsafe { pointer::put(piece, state.piece.show()) };
+        Ok(DOVETAIL_OK)
+    })
+}
