@@ -145,6 +145,24 @@ fn the_examples_say_what_dovetail_run_says() {
     assert_eq!(answers, alone.concat());
 }
 
+/// The program that the README shows.
+#[test]
+fn the_readme_s_program_answers() {
+    let Some(model) = real_model() else { return };
+    let programs = Programs::new();
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let (_, rest) = readme.split_once("```c\n").unwrap();
+    let (program, _) = rest.split_once("```").unwrap();
+    let model = model.to_str().unwrap();
+    let source = programs.folder.path().join("sky.c");
+    fs::write(&source, program.replace("model.gguf", model)).unwrap();
+    let said = run(&mut Command::new(programs.c(source.to_str().unwrap())));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dovetail-run"));
+    command.args([model, "-s", "0", "-n", "200", "-p", "Why is the sky blue?"]);
+    assert_eq!(said.trim_end(), run(&mut command).trim_end());
+    assert!(said.len() > 100);
+}
+
 #[test]
 fn misuse_ends_in_a_status() {
     let Some(model) = real_model() else { return };

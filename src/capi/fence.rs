@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub(super) type Outcome = Result<dovetail_status, Failure>;
 
 /// Does what a function does that concerns this handle, or none if that is NULL. What was in the middle of something
-/// when it panicked is not used again: see [`super::session::Session::lock`].
+/// when it panicked is not used again: see [`super::state::Session::lock`].
 pub(super) fn call<T>(handle: *const T, work: impl FnOnce() -> Outcome) -> dovetail_status {
     let outcome = catch_unwind(AssertUnwindSafe(work));
     let failure = match outcome {

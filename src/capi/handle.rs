@@ -4,7 +4,7 @@
 //! and what is freed in the middle of a call lives until its end.
 
 use super::model::Model;
-use super::session::Session;
+use super::state::Session;
 use super::status::Failure;
 use super::status::dovetail_status::DOVETAIL_ERROR_HANDLE;
 use std::collections::HashMap;

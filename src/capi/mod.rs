@@ -44,6 +44,7 @@ pub mod options;
 mod pointer;
 pub mod saved;
 pub mod session;
+mod state;
 pub mod status;
 pub mod steps;
 pub mod text;

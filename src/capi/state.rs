@@ -1,0 +1,316 @@
+//! What the handle of a session stands for.
+
+use super::model::Model;
+use super::options::dovetail_log_level::{self, DOVETAIL_LOG_DETAIL, DOVETAIL_LOG_NOTE};
+use super::options::dovetail_stage::{DOVETAIL_STAGE_MEASURING, DOVETAIL_STAGE_PROMPT};
+use super::options::{Settings, dovetail_sampling, sampling};
+use super::session::dovetail_stop::{self, *};
+use super::session::{dovetail_piece, dovetail_stats};
+use super::status::Failure;
+use super::status::dovetail_status::{
+    self, DOVETAIL_ERROR_BUSY, DOVETAIL_ERROR_INTERNAL, DOVETAIL_OK,
+};
+use crate::session;
+use crate::spec::calibrate::Counts;
+use crate::stream::{Piece, SessionOptions, Stop};
+use crate::target::KvCache;
+use crate::text::{ChatTemplate, Tokenizer};
+use std::ffi::CString;
+use std::ptr::null;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+
+/// What the handle of a session stands for.
+pub(super) struct Session {
+    state: Mutex<State>,
+    /// Whether what it does is to end.
+    pub cancelled: AtomicBool,
+}
+
+impl Session {
+    pub fn new(model: Arc<Model>, settings: Settings) -> Result<Session, Failure> {
+        let state = Mutex::new(State::new(model, settings)?);
+        Ok(Session { state, cancelled: AtomicBool::new(false) })
+    }
+
+    /// The session, unless it is in the middle of a call, or was when something broke.
+    pub fn lock(&self) -> Result<MutexGuard<'_, State>, Failure> {
+        self.state.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => Failure::new(
+                DOVETAIL_ERROR_BUSY,
+                "the session is in the middle of another call; wait for it, or cancel it",
+            ),
+            TryLockError::Poisoned(_) => Failure::new(
+                DOVETAIL_ERROR_INTERNAL,
+                "the session was in the middle of a call that failed inside; free it and make another",
+            ),
+        })
+    }
+}
+
+/// A session and what belongs to it.
+pub(super) struct State {
+    pub session: session::Session,
+    pub model: Arc<Model>,
+    settings: Settings,
+    /// The chat template that its own options name.
+    template: Option<ChatTemplate>,
+    /// Where it is kept how often guesses are right.
+    counts: Option<Counts>,
+    /// Who guesses.
+    drafter: Option<CString>,
+    stop: dovetail_stop,
+    pub piece: Shown,
+}
+
+/// A piece as C sees it.
+#[derive(Default)]
+pub(super) struct Shown {
+    text: String,
+    piece: Option<dovetail_piece>,
+}
+
+// SAFETY: the pointer is to the text beside it.
+unsafe impl Send for Shown {}
+
+impl Shown {
+    /// Makes this the piece.
+    pub fn set(&mut self, piece: Piece) -> *const dovetail_piece {
+        self.text = piece.text;
+        let text_len = self.text.len();
+        self.text.push('\0');
+        self.piece.insert(dovetail_piece {
+            size: size_of::<dovetail_piece>(),
+            text: self.text.as_ptr().cast(),
+            text_len,
+            token: piece.token.unwrap_or_default(),
+            has_token: piece.token.is_some(),
+            guessed: piece.guessed,
+        })
+    }
+
+    /// The piece.
+    pub fn show(&self) -> *const dovetail_piece {
+        self.piece.as_ref().map_or(null(), std::ptr::from_ref)
+    }
+}
+
+impl State {
+    fn new(model: Arc<Model>, settings: Settings) -> Result<State, Failure> {
+        let config = model.model.config();
+        let n_ctx = match settings.n_ctx {
+            0 => KvCache::largest_context(config, settings.cache, 1),
+            n => n,
+        };
+        if settings.n_ctx == 0 && n_ctx < config.n_ctx {
+            let made = config.n_ctx;
+            let line = format!("memory holds {n_ctx} tokens of the model's {made}");
+            settings.callbacks.log(DOVETAIL_LOG_NOTE, &line);
+        }
+        let Settings { threads, n_ubatch, cache, .. } = settings;
+        let options = SessionOptions { n_ctx, threads, n_ubatch, cache };
+        let mut state = State {
+            session: session::Session::new(model.model.clone(), options)?,
+            template: settings.template()?,
+            model,
+            counts: None,
+            drafter: None,
+            stop: DOVETAIL_STOP_NONE,
+            piece: Shown::default(),
+            settings: settings.clone(),
+        };
+        state.speculate(&settings)?;
+        Ok(state)
+    }
+
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    pub fn tokenizer(&self) -> &Tokenizer {
+        self.model.model.tokenizer()
+    }
+
+    /// The chat template, its own or the model's.
+    pub fn template(&self) -> Result<&ChatTemplate, Failure> {
+        self.template.as_ref().map_or_else(|| self.model.template(), Ok)
+    }
+
+    /// Lets who is asked for by other settings guess.
+    pub fn change_drafter(&mut self, settings: Settings) -> Result<(), Failure> {
+        let Settings { guessing, n_together, .. } = settings;
+        let settings = Settings { guessing, n_together, ..self.settings.clone() };
+        self.speculate(&settings)?;
+        self.settings = settings;
+        Ok(())
+    }
+
+    fn log(&self, level: dovetail_log_level, line: &str) {
+        self.settings.callbacks.log(level, line);
+    }
+
+    /// Lets who is asked for guess; what nobody asked for may fail.
+    fn speculate(&mut self, settings: &Settings) -> Result<(), Failure> {
+        match self.try_speculate(settings) {
+            Err(failure) if !settings.guessing.is_asked() && failure.is_error() => {
+                let line = format!("going on without a drafter: {}", failure.line);
+                self.log(DOVETAIL_LOG_NOTE, &line);
+                self.nobody_guesses()
+            }
+            done => done,
+        }
+    }
+
+    fn nobody_guesses(&mut self) -> Result<(), Failure> {
+        self.session.speculate(None)?;
+        self.session.plan(None);
+        (self.counts, self.drafter) = (None, None);
+        Ok(())
+    }
+
+    fn try_speculate(&mut self, settings: &Settings) -> Result<(), Failure> {
+        let opened = self.model.open_drafter(settings, self.session.setup(None))?;
+        let Some(opened) = opened else { return self.nobody_guesses() };
+        let about = opened.about();
+        if let Some(why) = opened.drafter.why_there() {
+            self.log(DOVETAIL_LOG_DETAIL, &format!("no GPU is used: {why}"));
+        }
+        let (callbacks, mut cancelled) = (settings.callbacks.clone(), false);
+        let counts = self.session.guess(opened, false, settings.n_together, &mut |part| {
+            cancelled = !callbacks.progress(DOVETAIL_STAGE_MEASURING, part);
+            !cancelled
+        })?;
+        if cancelled {
+            self.nobody_guesses()?;
+            return Err(Failure::cancelled("measuring"));
+        }
+        self.counts = counts;
+        self.log(DOVETAIL_LOG_DETAIL, &format!("drafter {about}"));
+        self.drafter = CString::new(about).ok();
+        self.tell_of_drafter();
+        Ok(())
+    }
+
+    /// Makes these tokens the sequence.
+    pub fn prompt(
+        &mut self,
+        tokens: &[u32],
+        cancelled: &AtomicBool,
+    ) -> Result<dovetail_status, Failure> {
+        self.model.model.config().check_tokens(tokens)?;
+        cancelled.store(false, Ordering::Relaxed);
+        self.stop = DOVETAIL_STOP_NONE;
+        let callbacks = &self.settings.callbacks;
+        let whole = self.session.prompt(tokens, &mut |done, total| {
+            callbacks.progress(DOVETAIL_STAGE_PROMPT, done as f64 / total.max(1) as f64)
+                && !cancelled.load(Ordering::Relaxed)
+        })?;
+        if whole { Ok(DOVETAIL_OK) } else { Err(Failure::cancelled("reading the prompt")) }
+    }
+
+    /// Begins an answer.
+    ///
+    /// # Safety
+    /// See `pointer.rs`.
+    pub unsafe fn begin(
+        &mut self,
+        from: *const dovetail_sampling,
+        n_predict: usize,
+    ) -> Result<(), Failure> {
+        // SAFETY: as `pointer.rs` has it.
+        let (sampling, ignore_end) = unsafe { sampling(from) }?;
+        self.session.begin(&sampling, n_predict, ignore_end);
+        self.stop = DOVETAIL_STOP_NONE;
+        Ok(())
+    }
+
+    /// Takes the next piece, if the answer has one.
+    pub fn next(&mut self, cancelled: &AtomicBool) -> Result<bool, Failure> {
+        self.check_cancelled(cancelled)?;
+        if self.stop != DOVETAIL_STOP_NONE {
+            return Ok(false);
+        }
+        match self.session.next_piece()? {
+            Some(piece) => {
+                self.piece.set(piece);
+                Ok(true)
+            }
+            None => {
+                self.has_stopped();
+                Ok(false)
+            }
+        }
+    }
+
+    /// Ends the answer if it was cancelled.
+    pub fn check_cancelled(&mut self, cancelled: &AtomicBool) -> Result<(), Failure> {
+        if !cancelled.swap(false, Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.end(DOVETAIL_STOP_CANCELLED);
+        Err(Failure::cancelled("the answer"))
+    }
+
+    /// Ends the answer before its end.
+    pub fn end(&mut self, why: dovetail_stop) {
+        self.session.end();
+        self.stop = why;
+        self.learn();
+    }
+
+    /// Takes note that the answer has come to its end, if it has.
+    pub fn has_stopped(&mut self) {
+        if self.stop == DOVETAIL_STOP_NONE
+            && let Some(stop) = self.session.stop()
+        {
+            self.stop = match stop {
+                Stop::End(_) => DOVETAIL_STOP_END,
+                Stop::Length => DOVETAIL_STOP_LENGTH,
+                Stop::Context => DOVETAIL_STOP_CONTEXT,
+            };
+            self.learn();
+        }
+    }
+
+    /// Keeps what was learned of guesses, and tells what became of the drafter.
+    fn learn(&mut self) {
+        if let (Some(counts), Some(planner)) = (&self.counts, self.session.planner()) {
+            // What cannot be kept is learned again.
+            let _ = counts.save(planner.confidences());
+        }
+        self.tell_of_drafter();
+    }
+
+    fn tell_of_drafter(&mut self) {
+        if let Some(notice) = self.session.take_drafter_notice() {
+            self.log(DOVETAIL_LOG_NOTE, &notice);
+        }
+        if let Some(error) = self.session.take_drafter_error() {
+            let line = format!("the drafter failed, and the answer went on without it: {error}");
+            self.log(DOVETAIL_LOG_NOTE, &line);
+        }
+    }
+
+    pub fn stats(&self) -> dovetail_stats {
+        let (stats, rounds) = (self.session.stats(), self.session.rounds());
+        let rounds = rounds.cloned().unwrap_or_default();
+        let ms = |time: std::time::Duration| time.as_secs_f64() * 1e3;
+        dovetail_stats {
+            size: 0,
+            n_tokens: self.session.tokens().len() as u64,
+            n_ctx: self.session.n_ctx() as u64,
+            prompt_n: stats.prompt_n as u64,
+            cache_n: stats.cached_n as u64,
+            prompt_ms: ms(stats.prompt_time),
+            predicted_n: stats.predicted_n as u64,
+            predicted_ms: ms(stats.predicted_time),
+            rounds: rounds.rounds as u64,
+            draft_n: rounds.drafted as u64,
+            draft_n_accepted: rounds.accepted as u64,
+            draft_ms: ms(rounds.draft_time),
+            verify_ms: ms(rounds.verify_time),
+            drafter: self.drafter.as_ref().map_or(null(), |line| line.as_ptr()),
+            stop: self.stop,
+        }
+    }
+}
