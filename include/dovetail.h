@@ -23,14 +23,17 @@
  *   DOVETAIL_ERROR_HANDLE, and freeing NULL, or a second time, does nothing.
  * - Text is UTF-8, a pointer and its length in bytes; NULL is allowed where the length is 0. Paths, names and lines for
  *   people end in a NUL.
- * - A structure that begins with `size` may grow: let dovetail_options_init and the like fill it, or set `size` to its
- *   sizeof where it is handed out.
+ * - A structure that begins with `size` may grow in later versions: let dovetail_options_init and the like fill it, or set
+ *   `size` to its sizeof where it is handed out. Programs and libraries of different versions work together.
  * - Any thread may use any handle. A model serves all threads at once. A session does one thing at a time: a second
  *   call meanwhile, also one from its own callback, is refused with DOVETAIL_ERROR_BUSY, but for
- *   dovetail_session_cancel and dovetail_session_free, which end the first one soon.
+ *   dovetail_session_cancel and dovetail_session_free, which end the first one after its present pass.
  * - Callbacks run on the thread that called, before its function returns; they get the `userdata` that came with them,
- *   must not throw, and may free any handle. What a callback is given it may read until it returns.
- * - Nothing is printed, and no failure ends the program.
+ *   must not throw or longjmp, and may free any handle. What a callback is given it may read until it returns. While
+ *   another thread is still in a call with a session, its callbacks may run after dovetail_session_free has returned.
+ * - Nothing is printed but for an internal error, and no failure ends the program, unless the system has no memory left.
+ * - What comes from outside may hold the texts of control tokens. In a conversation, as in every other program, they become
+ *   these tokens: only dovetail_tokenize can keep them from it.
  */
 
 #ifndef DOVETAIL_H
@@ -86,8 +89,10 @@ typedef enum {
   DOVETAIL_ERROR_CONTEXT = 13,
   /** The chat template is missing, cannot be parsed, or refuses the messages. */
   DOVETAIL_ERROR_TEMPLATE = 14,
+  /** Memory does not suffice. */
+  DOVETAIL_ERROR_MEMORY = 15,
   /** A mistake in this library; please report it. A session that it happened to can only be freed. */
-  DOVETAIL_ERROR_INTERNAL = 15,
+  DOVETAIL_ERROR_INTERNAL = 16,
 } dovetail_status;
 
 /**
@@ -217,7 +222,7 @@ typedef struct {
 
 /**
  * How tokens are chosen. Let dovetail_sampling_init fill it, then change what you like; NULL in its place means those
- * defaults, which are llama.cpp's.
+ * defaults, which are llama.cpp's but for the seed: that is 0, not drawn.
  */
 typedef struct {
   /** sizeof(dovetail_sampling). */
@@ -276,6 +281,12 @@ typedef struct {
   uint32_t n_embd;
   /** Its layers. */
   uint32_t n_layers;
+  /** The tokens that begin a text, end one, and end a turn of a chat; -1 where there is none. */
+  int32_t token_bos;
+  /** See `token_bos`. */
+  int32_t token_eos;
+  /** See `token_bos`. */
+  int32_t token_eot;
   /** Whether it has a chat template, its own or the one of the options. */
   bool has_chat_template;
 } dovetail_model_info;
@@ -283,7 +294,8 @@ typedef struct {
 /**
  * Loads a model from a GGUF file, any part of a split one, and hands out its handle. The first start with a large model
  * packs its weights into a file of the cache directory, which later ones map: see `repack`. `options` may be NULL; they
- * are also what dovetail_session_new takes where it is given none.
+ * are also what dovetail_session_new takes where it is given none. DOVETAIL_CACHE in the environment names another cache
+ * directory, DOVETAIL_ISA an instruction set.
  */
 dovetail_status dovetail_model_load(const char *path,
                                     const dovetail_options *options,
@@ -317,6 +329,8 @@ typedef enum {
   DOVETAIL_STOP_CALLBACK = 4,
   /** It was cancelled. */
   DOVETAIL_STOP_CANCELLED = 5,
+  /** A call failed. */
+  DOVETAIL_STOP_FAILED = 6,
 } dovetail_stop;
 
 /** A sequence of a model, and who guesses for it. */
@@ -384,17 +398,15 @@ typedef struct {
   double draft_ms;
   /** See `draft_ms`. */
   double verify_ms;
-  /**
-   * Who guesses, and where; NULL if nobody does. It stays until the session is freed or dovetail_session_speculate
-   * is called.
-   */
+  /** Who guesses, and where; NULL if nobody does. It stays until the next call with this session. */
   const char *drafter;
   /** Why the last answer has ended. */
   dovetail_stop stop;
 } dovetail_stats;
 
 /**
- * Makes a session and hands out its handle. Where `options` is NULL those are taken that the model was loaded with. A
+ * Makes a session and hands out its handle. Where `options` is NULL those are taken that the model was loaded with; of
+ * others `repack`, `no_mmap` and `mlock` have no effect, since the model is loaded. A
  * drafter that was not asked for and cannot be used is done without, which a line to `log` says.
  */
 dovetail_status dovetail_session_new(const dovetail_model *model,
@@ -442,8 +454,9 @@ dovetail_status dovetail_session_cancel(dovetail_session *session);
 dovetail_status dovetail_session_get_stats(dovetail_session *session, dovetail_stats *stats);
 
 /**
- * Lets another drafter guess for a session, or with `spec_type` "none" nobody: of `options` only what concerns guessing is
- * looked at. If it cannot, the session is as it was. The text is the same with any.
+ * Lets another drafter guess for a session, or with `spec_type` "none" nobody: of `options`, NULL for those of the model,
+ * only what concerns guessing is looked at. If it cannot, the session is as it was. The text is the same with any, but
+ * for `spec_sampling` "rejection".
  */
 dovetail_status dovetail_session_speculate(dovetail_session *session,
                                            const dovetail_options *options);
@@ -513,6 +526,17 @@ dovetail_status dovetail_detokenize(const dovetail_model *model,
                                     size_t *text_len);
 
 /**
+ * The text of one token as it stands inside a text, into a buffer as dovetail_detokenize has it; that of several begins
+ * without the space that some models put in front of a text.
+ */
+dovetail_status dovetail_token_text(const dovetail_model *model,
+                                    uint32_t token,
+                                    bool special,
+                                    char *text,
+                                    size_t capacity,
+                                    size_t *text_len);
+
+/**
  * The text that a chat template makes of a conversation, into a buffer as dovetail_detokenize has it. `chat_template` is a
  * name or a Jinja template; NULL takes the model's. `add_generation_prompt` ends it where the assistant's message
  * begins.
@@ -537,9 +561,11 @@ typedef bool (*dovetail_step_callback)(void *userdata, size_t i, const dovetail_
 
 /**
  * Runs one round for up to 16 sessions of one model whose answers have begun (dovetail_session_begin), and tells
- * `callback` their next pieces, one or more of each. Answers that have ended stay so. `goes_on` becomes whether any goes
- * on. The pass is that of the session with the longest context, on its threads, and its `tree` rules; sessions made with
- * the same drafter guess side by side. If it fails, all are as they were.
+ * `callback` their next pieces, one or more of each. Answers that have ended stay so, and one whose session was cancelled
+ * ends here, while the others go on: dovetail_stats says why. `goes_on` becomes whether any goes on. The pass is that of
+ * the session with the longest context, on its threads; how large trees are is decided as it is for that one of those
+ * whose `tree` is "cost" or "cast" which has the longest context. A session with `spec_sampling` "rejection" steps
+ * alone. If the round fails, no answer has another token, and dovetail_last_error has the line for each session.
  */
 dovetail_status dovetail_step(dovetail_session *const *sessions,
                               size_t n_sessions,
@@ -561,7 +587,8 @@ dovetail_status dovetail_session_save(dovetail_session *session, const char *pat
 
 /**
  * Makes what was saved the sequence of a session, which keeps its drafter. DOVETAIL_ERROR_SESSION_FILE if it was saved
- * with another model or other types of the cache, or is damaged; the session is then as it was.
+ * with another model or other types of the cache, has more tokens than the context holds, or is damaged; the session is
+ * then as it was. An answer that was going on is over.
  */
 dovetail_status dovetail_session_load(dovetail_session *session,
                                       const char *path);

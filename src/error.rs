@@ -52,6 +52,10 @@ pub enum Error {
         /// Tokens that do fit.
         available: usize,
     },
+    /// Memory does not suffice.
+    Memory(String),
+    /// The caller did not want it to go on: what was cancelled.
+    Cancelled(&'static str),
     /// The chat template cannot be parsed or rendered.
     Template(String),
     /// An option or argument that cannot be: the caller's mistake.
@@ -61,7 +65,7 @@ pub enum Error {
 impl Error {
     /// Whether the caller, not the model or the machine, has to change something: exit code 2.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Invalid(_) | Self::Prompt(_) | Self::Context { .. })
+        matches!(self, Self::Invalid(_) | Self::Prompt(_) | Self::Context { .. } | Self::Memory(_))
     }
 
     /// The exit code of a program that ends with this error: 2 for usage, else 1.
@@ -100,12 +104,14 @@ impl fmt::Display for Error {
             Self::Unsupported(what)
             | Self::Device(what)
             | Self::Prompt(what)
+            | Self::Memory(what)
             | Self::Invalid(what) => write!(f, "{what}"),
             Self::Context { needed, available } => write!(
                 f,
                 "{needed} tokens do not fit the context of {available}; \
                  shorten the prompt or raise --ctx-size"
             ),
+            Self::Cancelled(what) => write!(f, "{what} was cancelled"),
             Self::Template(what) => write!(f, "chat template: {what}"),
         }
     }
@@ -135,6 +141,8 @@ mod tests {
             Error::Device("d".into()),
             Error::Prompt("p".into()),
             Error::Context { needed: 9, available: 8 },
+            Error::Memory("m".into()),
+            Error::Cancelled("loading"),
             Error::Template("line 1: t".into()),
             Error::Invalid("i".into()),
         ];
@@ -143,6 +151,6 @@ mod tests {
             assert!(!text.is_empty() && !text.contains('\n'), "{text:?}");
         }
         let codes: Vec<u8> = all.iter().map(Error::exit_code).collect();
-        assert_eq!(codes, [1, 1, 1, 1, 1, 1, 2, 2, 1, 2]);
+        assert_eq!(codes, [1, 1, 1, 1, 1, 1, 2, 2, 2, 1, 1, 2]);
     }
 }

@@ -14,10 +14,11 @@
 //! goes. It is written under another name first: what was there stays until the new one is whole.
 
 use crate::error::{Error, Result};
+use crate::machine;
 use crate::model::Model;
 use crate::spec::Speculation;
-use crate::target::{CacheType, CacheTypes, Sequence};
-use std::fs::{self, File};
+use crate::target::{CacheType, CacheTypes, KvCache, Sequence};
+use std::fs::File;
 use std::hash::Hasher;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::Path;
@@ -95,26 +96,24 @@ impl<T: Read> Read for Summed<T> {
 /// Writes a sequence of `model`.
 ///
 /// # Errors
-/// When the file cannot be written, or a device fails; what was there before is there still.
+/// When the file cannot be written; what was there before is there still.
 pub(crate) fn save(path: &Path, model: &Model, saved: Saved) -> Result<()> {
     let mut drafter = Vec::new();
-    let has_drafter = saved.speculation.is_some();
-    if let Some(speculation) = saved.speculation {
-        speculation.save(&mut drafter)?;
+    // A drafter that fails will be told everything again.
+    let knows = saved.speculation.is_some_and(|speculation| speculation.save(&mut drafter).is_ok());
+    if !knows {
+        drafter.clear();
     }
     let header = Header {
         model: model.gguf().content_fingerprint(),
         types: number(saved.types),
         tokens: saved.tokens.len() as u64,
         cached: saved.cached as u64,
-        told: if has_drafter { saved.told as u64 } else { 0 },
+        told: if knows { saved.told as u64 } else { 0 },
         drafter_bytes: drafter.len() as u64,
     };
-    let mut part = path.to_owned().into_os_string();
-    part.push(format!(".part.{}", std::process::id()));
-    let part = Path::new(&part);
-    let write = || -> io::Result<()> {
-        let mut out = Summed::new(BufWriter::new(File::create(part)?));
+    let written = machine::write_whole(path, |file| {
+        let mut out = Summed::new(BufWriter::new(file));
         out.write_all(&header.bytes())?;
         for token in saved.tokens {
             out.write_all(&token.to_le_bytes())?;
@@ -123,19 +122,16 @@ pub(crate) fn save(path: &Path, model: &Model, saved: Saved) -> Result<()> {
         out.write_all(&drafter)?;
         let sum = out.sum.finish();
         out.inner.write_all(&sum.to_le_bytes())?;
-        out.inner.into_inner()?.sync_all()?;
-        fs::rename(part, path)
-    };
-    write().map_err(|source| {
-        let _ = fs::remove_file(part);
-        Error::io(path, source)
-    })
+        out.inner.into_inner()?.sync_all()
+    });
+    written.map_err(|source| Error::io(path, source))
 }
 
 /// Reads a sequence into `sequence`, an empty one of `model` whose cache has these types.
 ///
 /// # Errors
-/// When the file cannot be read, is damaged, or was not saved for this model, these types, or so short a context.
+/// When the file cannot be read, is damaged, or was not saved for this model, these types, or so short a context; or when
+/// memory does not hold another cache.
 pub(crate) fn load(
     path: &Path,
     model: &Model,
@@ -160,8 +156,12 @@ pub(crate) fn load(
     }
     let [n, cached] = [header.tokens, header.cached].map(|n| n as usize);
     if n > sequence.capacity() {
-        return Err(Error::Context { needed: n, available: sequence.capacity() });
+        let most = sequence.capacity();
+        return Err(wrong(format!(
+            "has {n} tokens and the context holds {most}; make the session with a larger context"
+        )));
     }
+    KvCache::check_memory(model.config(), sequence.capacity(), types, 1)?;
     let mut tokens = Vec::with_capacity(sequence.capacity());
     let mut token = [0; 4];
     for _ in 0..n {
@@ -176,7 +176,8 @@ pub(crate) fn load(
     if u64::from_le_bytes(sum) != file.sum.finish() {
         return Err(wrong("is damaged (its checksum is wrong); save it anew".into()));
     }
-    model.config().check_tokens(&tokens)?;
+    let unknown = model.config().check_tokens(&tokens);
+    unknown.map_err(|error| wrong(format!("is damaged ({error}); save it anew")))?;
     Ok(Loaded { tokens, sequence, told: header.told as usize, drafter })
 }
 
@@ -221,7 +222,9 @@ impl Header {
 
     /// Bytes of the whole file, if that is a number.
     fn bytes_in_all(&self, row_bytes: u64) -> Option<u64> {
-        let inside = self.cached <= self.tokens && self.told <= self.tokens;
+        // All tokens but the last one have to be there.
+        let inside = (self.tokens.saturating_sub(1)..=self.tokens).contains(&self.cached)
+            && self.told <= self.cached;
         let tokens = self.tokens.checked_mul(4).filter(|_| inside)?;
         let rows = self.cached.checked_mul(row_bytes)?;
         let all = tokens.checked_add(rows)?.checked_add(self.drafter_bytes)?;

@@ -14,7 +14,7 @@
 //! # }
 //! ```
 
-use crate::draft::Setup;
+use crate::draft::{Drafter, Setup};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::sample::Sampling;
@@ -66,7 +66,8 @@ impl Session {
     /// it is kept how often guesses are right.
     ///
     /// # Errors
-    /// When a pass fails, or the drafter asks for what this model does not have.
+    /// When a pass fails, the drafter asks for what this model does not have, or `progress` ended it; who guessed before
+    /// still does.
     pub fn guess(
         &mut self,
         mut opened: Opened,
@@ -74,7 +75,15 @@ impl Session {
         batch: usize,
         progress: &mut dyn FnMut(f64) -> bool,
     ) -> Result<Option<Counts>> {
-        let planned = opened.planner(explained, batch, self.calibrator(progress))?;
+        let mut ended = false;
+        let mut progress = |part| {
+            ended = !progress(part);
+            !ended
+        };
+        let planned = opened.planner(explained, batch, self.calibrator(&mut progress))?;
+        if ended {
+            return Err(Error::Cancelled("measuring"));
+        }
         self.speculate(Some(opened.speculation(planned.is_some())))?;
         let (planner, counts) = planned.unzip();
         self.plan(planner);
@@ -105,6 +114,11 @@ impl Session {
     /// What a drafter for this session is opened with; `path` is its file.
     pub fn setup<'a>(&'a self, path: Option<&'a Path>) -> Setup<'a> {
         Setup::new(&self.target, path)
+    }
+
+    /// Who guesses, if anybody does.
+    pub fn drafter(&self) -> Option<&dyn Drafter> {
+        self.stream.speculation().map(Speculation::drafter)
     }
 
     /// Counts and times of guessing since the last prompt.
@@ -259,15 +273,15 @@ impl Iterator for Generate<'_> {
 }
 
 /// One round for up to [`MAX_SEQUENCES`] sessions of one model that have [begun](Session::begin), all in one pass;
-/// `take` gets their pieces, in order, with the place of the session. What one has ended stays so. The pass is that of
-/// the session with the longest context, whose planner decides how large trees are. Returns whether any session goes
-/// on.
+/// `take` gets their pieces, in order, with the place of the session. Answers that have ended stay so. The pass is that of
+/// the session with the longest context; how large trees are decides the [planner of one](planning). Returns whether
+/// any session goes on.
 ///
 /// Each text is the one that the session gives alone, to the bit.
 ///
 /// # Errors
 /// When there are too many sessions, one has no prompt or another model, their drafters learn from different hidden
-/// states, or the pass fails; all sessions are then as they were.
+/// states, guesses of one of several are drawn, or the pass fails; all sessions are then as they were.
 pub fn step(sessions: &mut [&mut Session], take: &mut dyn FnMut(usize, Piece)) -> Result<bool> {
     let start = Instant::now();
     let taps = check_together(sessions)?;
@@ -308,6 +322,13 @@ fn check_together(sessions: &[&mut Session]) -> Result<Vec<usize>> {
         if session.tokens().is_empty() {
             return Err(Error::Prompt("nothing to continue; give each session a prompt".into()));
         }
+        if n > 1 && session.stream.speculation().is_some_and(Speculation::draws) {
+            return wrong(
+                "guesses of one session are drawn (--spec-sampling rejection), and its text depends on the \
+                 tree; step it alone"
+                    .into(),
+            );
+        }
         let theirs = session.stream.speculation().map_or(&[][..], |s| s.drafter().taps());
         if !(taps.is_empty() || theirs.is_empty() || taps == theirs) {
             return wrong(format!(
@@ -320,23 +341,34 @@ fn check_together(sessions: &[&mut Session]) -> Result<Vec<usize>> {
     Ok(taps.to_vec())
 }
 
+/// The session of some whose planner decides in [`step`], and learns: of those that have one, the one with the longest
+/// context.
+pub fn planning(sessions: &[&mut Session]) -> Option<usize> {
+    let planned = sessions.iter().enumerate().filter(|(_, session)| session.planner.is_some());
+    planned.rev().max_by_key(|(_, session)| session.n_ctx()).map(|(i, _)| i)
+}
+
 /// One round in the pass of the session with the longest context.
 fn round_together(sessions: &mut [&mut Session], taps: &[usize]) -> Result<()> {
     let longest = sessions.iter().map(|session| session.n_ctx()).max();
-    let mut lead = None;
+    let planning = planning(sessions);
+    let (mut lead, mut nobody, mut deciding) = (None, None, None);
     let mut streams: SmallVec<[&mut Stream; MAX_SEQUENCES]> = SmallVec::new();
-    for Session { target, stream, planner, .. } in sessions.iter_mut().map(|session| &mut **session)
-    {
+    for (i, session) in sessions.iter_mut().enumerate() {
+        let Session { target, stream, planner, .. } = &mut **session;
         if lead.is_none() && Some(target.n_ctx()) == longest {
             // What it would have chosen from is overwritten.
             stream.lose_logits();
-            lead = Some((target, planner));
+            lead = Some(target);
+        }
+        if planning == Some(i) {
+            deciding = Some(planner);
         }
         streams.push(stream);
     }
-    let Some((target, planner)) = lead else { return Ok(()) };
+    let Some(target) = lead else { return Ok(()) };
     if !taps.is_empty() {
         target.tap(taps)?;
     }
-    round(target, &mut streams, planner)
+    round(target, &mut streams, deciding.unwrap_or(&mut nobody))
 }

@@ -48,7 +48,9 @@ impl SessionOptions {
         let c = model.config();
         let n_ctx = if self.n_ctx == 0 { c.n_ctx } else { self.n_ctx };
         KvCache::check_memory(c, n_ctx, self.cache, sequences)?;
-        let rows = self.n_ubatch.min(n_ctx).max(MAX_NODES.min(n_ctx) * sequences);
+        // One for each of the sequences that may share a pass, at least.
+        let rows =
+            (MAX_NODES.min(n_ctx) * sequences).max(self.n_ubatch.min(n_ctx)).max(MAX_SEQUENCES);
         Target::new(model, n_ctx, self.threads, rows)
     }
 }
@@ -265,7 +267,7 @@ impl Stream {
         if let Some(speculation) = &mut self.speculation {
             speculation.reset_stats();
         }
-        (self.fresh, self.stop, self.given_up) = (false, None, None);
+        (self.fresh, self.left, self.stop, self.given_up) = (false, 0, None, None);
         self.stats = Stats { cached_n: kept, ..Stats::default() };
     }
 
@@ -290,6 +292,7 @@ impl Stream {
         (self.seq, self.tokens) = (sequence, tokens);
         (self.taken, self.fresh, self.left) = (self.tokens.len(), false, 0);
         (self.told, self.given_up, self.stop) = (0, None, None);
+        self.utf8 = Utf8Stream::new();
         self.stats = Stats { cached_n: self.seq.len(), ..Stats::default() };
         if let Some(speculation) = &mut self.speculation {
             speculation.reset_stats();

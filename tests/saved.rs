@@ -12,7 +12,7 @@ use dovetail::draft::{Drafter, Guesser, NGram};
 use dovetail::spec::Speculation;
 use dovetail::target::CacheTypes;
 use dovetail::tree::Tree;
-use dovetail::{Error, Model, Result, Sampling, Session, SessionOptions};
+use dovetail::{Model, Result, Sampling, Session, SessionOptions};
 use dovetail_kernels::cpu::Team;
 use std::fs;
 use std::path::PathBuf;
@@ -223,8 +223,7 @@ fn what_is_no_session_of_this_model_is_refused_and_nothing_is_lost() {
         refuse(&mut other, part);
     }
     fs::write(&path, &good).unwrap();
-    let too_short = other.load(&path).unwrap_err();
-    assert!(matches!(too_short, Error::Context { needed: 45, available: 30 }), "{too_short}");
+    refuse(&mut other, "has 45 tokens and the context holds 30");
     let mut roomy = Session::new(model.clone(), options(100, cache)).unwrap();
     write(&mut roomy, &sequence(9, N_VOCAB, 8), &greedy(), 5);
     for at in (64..n).step_by(n / 97) {
@@ -237,6 +236,45 @@ fn what_is_no_session_of_this_model_is_refused_and_nothing_is_lost() {
     assert!(foreign.load(&path).unwrap_err().to_string().contains("another model"));
     roomy.load(&path).unwrap();
     assert_eq!(roomy.tokens(), session.tokens());
+}
+
+/// What a session was in the middle of is over.
+#[test]
+fn an_answer_ends_where_another_sequence_is_loaded() {
+    let (_folder, path) = place();
+    let model: Arc<Model> = Arc::new(tiny("q4_1").parts().load().unwrap());
+    let session = || Session::new(model.clone(), options(400, CacheTypes::default())).unwrap();
+    let (mut first, mut other) = (session(), session());
+    write(&mut first, &sequence(40, N_VOCAB, 7), &greedy(), 5);
+    first.save(&path).unwrap();
+    other.prompt(&sequence(9, N_VOCAB, 8), &mut |_, _| true).unwrap();
+    other.begin(&warm(1), 50, true);
+    for _ in 0..7 {
+        other.next_piece().unwrap();
+    }
+    other.load(&path).unwrap();
+    assert!(other.next_piece().unwrap().is_none(), "nothing was begun, nor half a character left");
+    assert_eq!(go_on(&mut other, &warm(2), 20), go_on(&mut first, &warm(2), 20));
+}
+
+#[test]
+fn threads_that_save_to_one_place_leave_a_whole_file() {
+    let (folder, path) = place();
+    let model: Arc<Model> = Arc::new(tiny("q4_1").parts().load().unwrap());
+    std::thread::scope(|scope| {
+        for n in [40, 60, 80] {
+            let (model, path) = (model.clone(), &path);
+            scope.spawn(move || {
+                let mut session = Session::new(model, options(400, CacheTypes::default())).unwrap();
+                write(&mut session, &sequence(n, N_VOCAB, 7), &greedy(), 5);
+                for _ in 0..20 {
+                    session.save(path).unwrap();
+                    session.load(path).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
 #[test]

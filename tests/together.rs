@@ -10,14 +10,18 @@ use common::open_drafter;
 use common::tiny::{N_VOCAB, tiny};
 use dovetail::draft::{Drafter, NGram};
 use dovetail::session::step;
-use dovetail::spec::Speculation;
+use dovetail::spec::{SpecSampling, Speculation};
 use dovetail::target::CacheTypes;
 use dovetail::{Error, Model, Sampling, Session, SessionOptions};
 use std::sync::Arc;
 
 fn session(model: &Arc<Model>, n_ctx: usize, n_ubatch: usize) -> Session {
+    with_threads(model, n_ctx, n_ubatch, 2)
+}
+
+fn with_threads(model: &Arc<Model>, n_ctx: usize, n_ubatch: usize, threads: usize) -> Session {
     let cache = CacheTypes::default();
-    Session::new(model.clone(), SessionOptions { n_ctx, threads: 2, n_ubatch, cache }).unwrap()
+    Session::new(model.clone(), SessionOptions { n_ctx, threads, n_ubatch, cache }).unwrap()
 }
 
 /// What each session is asked: a prompt, how it draws, how many tokens, and the steps that it sits out.
@@ -62,7 +66,8 @@ fn each_text_is_the_one_that_is_written_alone() {
             .iter()
             .enumerate()
             .map(|(i, (prompt, how, n, _))| {
-                let mut session = session(&model, n_ctx(i), 24);
+                // The drafters are made for two threads; the pass is that of the second session.
+                let mut session = with_threads(&model, n_ctx(i), 24, [1, 4, 2][i % 3]);
                 session.speculate(speculation(i)).unwrap();
                 session.prompt(prompt, &mut |_, _| true).unwrap();
                 session.begin(how, *n, true);
@@ -120,6 +125,19 @@ fn one_that_has_not_begun_loses_nothing() {
     assert_eq!(answer(true), expected);
 }
 
+/// A prompt ends what was begun before it.
+#[test]
+fn a_prompt_is_no_answer() {
+    let model = Arc::new(tiny("q4_1").parts().load().unwrap());
+    let mut session = session(&model, 300, 24);
+    session.prompt(&sequence(20, N_VOCAB, 1), &mut |_, _| true).unwrap();
+    session.begin(&greedy(), 20, true);
+    session.next_piece().unwrap();
+    session.prompt(&sequence(20, N_VOCAB, 2), &mut |_, _| true).unwrap();
+    assert!(session.next_piece().unwrap().is_none());
+    assert!(!step(&mut [&mut session], &mut |_, _| panic!("nothing was begun")).unwrap());
+}
+
 #[test]
 fn what_cannot_share_a_pass_is_refused() {
     let t = tiny("q4_1");
@@ -147,6 +165,15 @@ fn what_cannot_share_a_pass_is_refused() {
     };
     refused(&mut [ready(&model, None), ready(&other, None)], "different models");
     refused(&mut [ready(&model, Some(0)), ready(&model, Some(3))], "drafters from one file");
+    let drawn = || {
+        let mut session = ready(&model, None);
+        let growth = "chain:3".parse().unwrap();
+        let speculation = Speculation::new(Box::new(NGram::default()), growth);
+        session.speculate(Some(speculation.with_sampling(SpecSampling::Rejection))).unwrap();
+        session
+    };
+    refused(&mut [ready(&model, None), drawn()], "step it alone");
+    assert!(step(&mut [&mut drawn()], &mut |_, _| {}).unwrap());
     let mut many: Vec<Session> = (0..17).map(|_| ready(&model, None)).collect();
     refused(&mut many, "17 sessions in one step; at most 16 fit");
     let mut empty = session(&model, 100, 24);

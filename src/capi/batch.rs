@@ -8,6 +8,7 @@ use super::session::dovetail_stop::DOVETAIL_STOP_CALLBACK;
 use super::session::{dovetail_piece, dovetail_session};
 use super::state::{Session, Shown, State};
 use super::status::dovetail_status::{self, DOVETAIL_OK};
+use super::status::{Failure, remember};
 use crate::session;
 use std::ffi::c_void;
 use std::ptr::null;
@@ -19,9 +20,11 @@ pub type dovetail_step_callback = Option<
 >;
 
 /// Runs one round for up to 16 sessions of one model whose answers have begun (dovetail_session_begin), and tells
-/// `callback` their next pieces, one or more of each. Answers that have ended stay so. `goes_on` becomes whether any goes
-/// on. The pass is that of the session with the longest context, on its threads, and its `tree` rules; sessions made with
-/// the same drafter guess side by side. If it fails, all are as they were.
+/// `callback` their next pieces, one or more of each. Answers that have ended stay so, and one whose session was cancelled
+/// ends here, while the others go on: dovetail_stats says why. `goes_on` becomes whether any goes on. The pass is that of
+/// the session with the longest context, on its threads; how large trees are is decided as it is for that one of those
+/// whose `tree` is "cost" or "cast" which has the longest context. A session with `spec_sampling` "rejection" steps
+/// alone. If the round fails, no answer has another token, and dovetail_last_error has the line for each session.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dovetail_step(
     sessions: *const *mut dovetail_session,
@@ -34,34 +37,48 @@ pub unsafe extern "C" fn dovetail_step(
         pointer::not_null(goes_on, "the place for goes_on")?;
         // SAFETY: as the head of `capi` has it.
         let handles = unsafe { pointer::slice(sessions, n_sessions, "the sessions") }?;
-        let sessions: Vec<Arc<Session>> =
-            handles.iter().map(|handle| handle::session(*handle)).collect::<Result<_, _>>()?;
-        let mut states: Vec<MutexGuard<State>> =
-            sessions.iter().map(|session| session.lock()).collect::<Result<_, _>>()?;
-        for (state, session) in states.iter_mut().zip(&sessions) {
-            // The others go on.
-            let _ = state.check_cancelled(&session.cancelled);
-        }
-        let mut stopped = vec![false; states.len()];
-        let mut shown = Shown::default();
-        let mut together: Vec<&mut session::Session> =
-            states.iter_mut().map(|state| &mut state.session).collect();
-        session::step(&mut together, &mut |i, piece| {
-            if !stopped[i] {
-                let piece = shown.set(piece);
-                // SAFETY: C gave both for this.
-                stopped[i] = callback.is_some_and(|tell| unsafe { !tell(userdata, i, piece) });
-            }
+        let stepped = step(handles, &mut |i, piece| {
+            // SAFETY: C gave both for this.
+            callback.is_none_or(|tell| unsafe { tell(userdata, i, piece) })
+        });
+        let any = stepped.inspect_err(|failure| {
+            handles.iter().for_each(|handle| remember(handle.addr(), &failure.line));
         })?;
-        for (state, stopped) in states.iter_mut().zip(stopped) {
-            if stopped {
-                state.end(DOVETAIL_STOP_CALLBACK);
-            }
-            state.has_stopped();
-        }
-        let any = states.iter().any(|state| state.session.stop().is_none());
         // SAFETY: it is not NULL.
         unsafe { pointer::put(goes_on, any) };
         Ok(DOVETAIL_OK)
     })
+}
+
+/// One step, which tells pieces until it is told that a session needs no more; whether any goes on.
+fn step(
+    handles: &[*mut dovetail_session],
+    tell: &mut dyn FnMut(usize, *const dovetail_piece) -> bool,
+) -> Result<bool, Failure> {
+    let sessions: Vec<Arc<Session>> =
+        handles.iter().map(|handle| handle::session(*handle)).collect::<Result<_, _>>()?;
+    let mut states: Vec<MutexGuard<State>> =
+        sessions.iter().map(|session| session.lock()).collect::<Result<_, _>>()?;
+    for state in &mut states {
+        // The others go on.
+        let _ = state.check_cancelled();
+    }
+    let mut stopped = vec![false; states.len()];
+    let mut shown = Shown::default();
+    let mut together: Vec<&mut session::Session> =
+        states.iter_mut().map(|state| &mut state.session).collect();
+    let planning = session::planning(&together);
+    session::step(&mut together, &mut |i, piece| {
+        // One that was freed or cancelled by a callback is told no more.
+        stopped[i] = stopped[i] || sessions[i].ends.now() || !tell(i, shown.set(piece));
+    })?;
+    for (i, (state, stopped)) in states.iter_mut().zip(stopped).enumerate() {
+        let cancelled = sessions[i].ends.now();
+        if stopped && !cancelled {
+            state.end(DOVETAIL_STOP_CALLBACK);
+        }
+        let _ = state.check_cancelled();
+        state.has_stopped(planning == Some(i));
+    }
+    Ok(states.iter().any(|state| state.session.stop().is_none()))
 }

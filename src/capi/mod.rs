@@ -24,14 +24,17 @@
 //!   DOVETAIL_ERROR_HANDLE, and freeing NULL, or a second time, does nothing.
 //! - Text is UTF-8, a pointer and its length in bytes; NULL is allowed where the length is 0. Paths, names and lines for
 //!   people end in a NUL.
-//! - A structure that begins with `size` may grow: let dovetail_options_init and the like fill it, or set `size` to its
-//!   sizeof where it is handed out.
+//! - A structure that begins with `size` may grow in later versions: let dovetail_options_init and the like fill it, or set
+//!   `size` to its sizeof where it is handed out. Programs and libraries of different versions work together.
 //! - Any thread may use any handle. A model serves all threads at once. A session does one thing at a time: a second
 //!   call meanwhile, also one from its own callback, is refused with DOVETAIL_ERROR_BUSY, but for
-//!   dovetail_session_cancel and dovetail_session_free, which end the first one soon.
+//!   dovetail_session_cancel and dovetail_session_free, which end the first one after its present pass.
 //! - Callbacks run on the thread that called, before its function returns; they get the `userdata` that came with them,
-//!   must not throw, and may free any handle. What a callback is given it may read until it returns.
-//! - Nothing is printed, and no failure ends the program.
+//!   must not throw or longjmp, and may free any handle. What a callback is given it may read until it returns. While
+//!   another thread is still in a call with a session, its callbacks may run after dovetail_session_free has returned.
+//! - Nothing is printed but for an internal error, and no failure ends the program, unless the system has no memory left.
+//! - What comes from outside may hold the texts of control tokens. In a conversation, as in every other program, they become
+//!   these tokens: only dovetail_tokenize can keep them from it.
 
 #![allow(non_camel_case_types, reason = "these are the names of C")]
 #![allow(clippy::missing_safety_doc, reason = "pointers are what the head of the module says")]

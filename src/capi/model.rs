@@ -8,12 +8,13 @@ use super::options::{Settings, dovetail_options};
 use super::pointer::{self, Sized_};
 use super::status::Failure;
 use super::status::dovetail_status::{self, DOVETAIL_ERROR_TEMPLATE, DOVETAIL_OK};
-use crate::draft::Setup;
+use crate::draft::{DraftDevice, Drafter, Row, Setup};
 use crate::machine;
 use crate::model::{self, LoadOptions};
 use crate::spec::Opened;
 use crate::text::ChatTemplate;
 use std::ffi::{CString, c_char, c_void};
+use std::mem::offset_of;
 use std::path::{Path, PathBuf};
 use std::ptr::null;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -43,13 +44,21 @@ pub struct dovetail_model_info {
     pub n_embd: u32,
     /// Its layers.
     pub n_layers: u32,
+    /// The tokens that begin a text, end one, and end a turn of a chat; -1 where there is none.
+    pub token_bos: i32,
+    /// See `token_bos`.
+    pub token_eos: i32,
+    /// See `token_bos`.
+    pub token_eot: i32,
     /// Whether it has a chat template, its own or the one of the options.
     pub has_chat_template: bool,
 }
 
-// SAFETY: it is `repr(C)` and begins with its size.
+// SAFETY: it is `repr(C)` and begins with its size; it is only written.
 unsafe impl Sized_ for dovetail_model_info {
     const NAME: &'static str = "dovetail_model_info";
+    const LEAST: usize = offset_of!(Self, has_chat_template) + size_of::<bool>();
+    const BOOLS: &'static [usize] = &[];
 
     fn size_mut(&mut self) -> &mut usize {
         &mut self.size
@@ -58,7 +67,8 @@ unsafe impl Sized_ for dovetail_model_info {
 
 /// Loads a model from a GGUF file, any part of a split one, and hands out its handle. The first start with a large model
 /// packs its weights into a file of the cache directory, which later ones map: see `repack`. `options` may be NULL; they
-/// are also what dovetail_session_new takes where it is given none.
+/// are also what dovetail_session_new takes where it is given none. DOVETAIL_CACHE in the environment names another cache
+/// directory, DOVETAIL_ISA an instruction set.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dovetail_model_load(
     path: *const c_char,
@@ -95,7 +105,8 @@ pub unsafe extern "C" fn dovetail_model_get_info(
 ) -> dovetail_status {
     fence::call(model, || {
         let model = handle::model(model)?;
-        let config = model.model.config();
+        let (config, tokenizer) = (model.model.config(), model.model.tokenizer());
+        let token = |token: Option<u32>| token.map_or(-1, |token| token as i32);
         let found = dovetail_model_info {
             size: 0,
             name: model.name.as_ptr(),
@@ -105,6 +116,9 @@ pub unsafe extern "C" fn dovetail_model_get_info(
             n_vocab: config.n_vocab as u32,
             n_embd: config.n_embd as u32,
             n_layers: config.n_layers as u32,
+            token_bos: token(tokenizer.bos()),
+            token_eos: token(tokenizer.eos()),
+            token_eot: token(tokenizer.eot()),
             has_chat_template: model.template.is_some(),
         };
         // SAFETY: as the head of `capi` has it.
@@ -123,22 +137,27 @@ pub(super) struct Model {
     name: CString,
     architecture: CString,
     /// Drafters that were opened for sessions, of which others are made that share their weights.
-    drafters: Mutex<Vec<(Key, Opened)>>,
+    drafters: Mutex<Vec<(Key, Box<dyn Drafter>)>>,
 }
 
 /// What a drafter was opened for: whoever has the same can share its weights.
 #[derive(PartialEq)]
 struct Key {
-    guessing: String,
+    kind: &'static str,
+    file: Option<PathBuf>,
     n_ctx: usize,
     threads: usize,
+    device: DraftDevice,
 }
+
+/// Drafters that are kept to share their weights with others.
+const MOST_KEPT: usize = 4;
 
 impl Model {
     fn load(path: &Path, settings: Settings) -> Result<Model, Failure> {
         let given = settings.template()?;
-        let (callbacks, mut cancelled) = (&settings.callbacks, false);
-        let loaded = model::Model::load(
+        let callbacks = &settings.callbacks;
+        let model = model::Model::load(
             path,
             LoadOptions {
                 open: settings.open,
@@ -146,16 +165,10 @@ impl Model {
                 cache: machine::cache_folder(),
                 threads: settings.threads,
                 progress: Box::new(|done, total| {
-                    let part = done as f64 / total.max(1) as f64;
-                    cancelled = !callbacks.progress(DOVETAIL_STAGE_LOADING, part);
-                    !cancelled
+                    callbacks.progress(DOVETAIL_STAGE_LOADING, done as f64 / total.max(1) as f64)
                 }),
             },
-        );
-        if cancelled {
-            return Err(Failure::cancelled("loading"));
-        }
-        let model = loaded?;
+        )?;
         if let Some(notice) = model.packing().notice() {
             callbacks.log(DOVETAIL_LOG_NOTE, &notice);
         }
@@ -194,21 +207,30 @@ impl Model {
         settings: &Settings,
         setup: Setup,
     ) -> Result<Option<Opened>, Failure> {
+        Ok(settings.guessing.open_by(setup, |row, setup| self.share_drafter(row, setup))?)
+    }
+
+    fn share_drafter(&self, row: &Row, setup: &Setup) -> crate::error::Result<Box<dyn Drafter>> {
         let key = Key {
-            guessing: format!("{:?}", settings.guessing),
+            kind: row.name,
+            file: setup.path.map(Path::to_owned),
             n_ctx: setup.n_ctx,
             threads: setup.threads,
+            device: setup.placement.device,
         };
-        let mut drafters = self.drafters.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = drafters.iter().find(|(known, _)| *known == key);
-        if let Some(another) = known.and_then(|(_, opened)| opened.another()) {
-            return Ok(Some(another?));
+        let mut kept = self.drafters.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = kept.iter().find(|(known, _)| *known == key);
+        if let Some(another) = known.and_then(|(_, drafter)| drafter.another()) {
+            return another;
         }
-        let Some(opened) = settings.guessing.open(setup)? else { return Ok(None) };
+        let drafter = (row.open)(setup)?;
         // On a GPU none shares.
-        if let Some(another) = opened.another() {
-            drafters.push((key, another?));
+        if let Some(Ok(another)) = drafter.another() {
+            if kept.len() == MOST_KEPT {
+                kept.remove(0);
+            }
+            kept.push((key, another));
         }
-        Ok(Some(opened))
+        Ok(drafter)
     }
 }

@@ -18,6 +18,7 @@ use crate::spec::Guessing;
 use crate::target::{CacheTypes, MAX_SEQUENCES};
 use crate::text::ChatTemplate;
 use std::ffi::{CString, c_char, c_void};
+use std::mem::offset_of;
 use std::path::PathBuf;
 use std::ptr::null;
 use std::str::FromStr;
@@ -115,7 +116,7 @@ pub struct dovetail_options {
 }
 
 /// How tokens are chosen. Let dovetail_sampling_init fill it, then change what you like; NULL in its place means those
-/// defaults, which are llama.cpp's.
+/// defaults, which are llama.cpp's but for the seed: that is 0, not drawn.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct dovetail_sampling {
@@ -143,18 +144,22 @@ pub struct dovetail_sampling {
     pub ignore_eos: bool,
 }
 
-// SAFETY: it is `repr(C)` and begins with its size.
+// SAFETY: it is `repr(C)` and begins with its size; pointers, numbers and functions that may be NULL are all else.
 unsafe impl Sized_ for dovetail_options {
     const NAME: &'static str = "dovetail_options";
+    const LEAST: usize = offset_of!(Self, draft_p_min) + size_of::<f32>();
+    const BOOLS: &'static [usize] = &[offset_of!(Self, no_mmap), offset_of!(Self, mlock)];
 
     fn size_mut(&mut self) -> &mut usize {
         &mut self.size
     }
 }
 
-// SAFETY: it is `repr(C)` and begins with its size.
+// SAFETY: it is `repr(C)` and begins with its size; numbers are all else.
 unsafe impl Sized_ for dovetail_sampling {
     const NAME: &'static str = "dovetail_sampling";
+    const LEAST: usize = offset_of!(Self, ignore_eos) + size_of::<bool>();
+    const BOOLS: &'static [usize] = &[offset_of!(Self, ignore_eos)];
 
     fn size_mut(&mut self) -> &mut usize {
         &mut self.size
@@ -310,6 +315,8 @@ impl Settings {
                 sampling: parse(o.spec_sampling, "spec_sampling")?.unwrap_or_default(),
                 device: parse(o.draft_device, "draft_device")?.unwrap_or_default(),
                 vram_limit: usize::try_from(o.vram_limit).ok().filter(|bytes| *bytes > 0),
+                // Sessions come and go.
+                alone: false,
             };
             let cache = CacheTypes {
                 keys: parse(o.cache_type_k, "cache_type_k")?.unwrap_or_default(),

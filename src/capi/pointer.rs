@@ -8,28 +8,36 @@ use super::status::dovetail_status::{self, DOVETAIL_ERROR_BUFFER, DOVETAIL_OK};
 use std::ffi::{CStr, c_char};
 use std::path::PathBuf;
 
-/// A structure of options that begins with its size.
+/// A structure that begins with its size.
+///
+/// A later version may only put new fields behind the last one, and never into its padding: then `size` tells which
+/// fields a program knows.
 ///
 /// # Safety
-/// Any `size` bytes from a certain point on, the first of them a `usize`, are valid for it.
+/// It is `repr(C)`, its first field is its size, `LEAST` bytes of it are whole fields, and every pattern of bytes is
+/// valid for it but where `BOOLS` has a byte that is neither 0 nor 1.
 pub(super) unsafe trait Sized_: Copy {
+    /// What it is called.
+    const NAME: &'static str;
+    /// Bytes of it in the first version.
+    const LEAST: usize;
+    /// Where its fields of type `bool` are.
+    const BOOLS: &'static [usize];
+
     /// Its first field.
     fn size_mut(&mut self) -> &mut usize;
-    /// What it is called, and what fills it.
-    const NAME: &'static str;
 }
 
 /// More bytes than a structure will ever have.
 const MOST_BYTES: usize = 4096;
 
 fn check_size<T: Sized_>(size: usize) -> Result<(), Failure> {
-    if size >= size_of::<T>() && size <= MOST_BYTES {
+    if (T::LEAST..=MOST_BYTES).contains(&size) {
         return Ok(());
     }
-    let (name, least) = (T::NAME, size_of::<T>());
+    let (name, now) = (T::NAME, size_of::<T>());
     Err(Failure::argument(format!(
-        "the size of {name} is {size}, not sizeof({name}), {least} in this version; set it, or let \
-         {name}_init do so"
+        "the size of {name} is {size}; set it to sizeof({name}), {now} in this version"
     )))
 }
 
@@ -37,7 +45,7 @@ fn check_size<T: Sized_>(size: usize) -> Result<(), Failure> {
 ///
 /// # Safety
 /// See the module.
-pub(super) unsafe fn read<T: Sized_>(from: *const T) -> Result<Option<T>, Failure> {
+pub(super) unsafe fn read<T: Sized_ + Default>(from: *const T) -> Result<Option<T>, Failure> {
     if from.is_null() {
         return Ok(None);
     }
@@ -47,16 +55,25 @@ pub(super) unsafe fn read<T: Sized_>(from: *const T) -> Result<Option<T>, Failur
     check_size::<T>(size)?;
     // SAFETY: the caller says that it has this many bytes.
     let bytes = unsafe { std::slice::from_raw_parts(from.cast::<u8>(), size) };
-    if bytes[size_of::<T>()..].iter().any(|byte| *byte != 0) {
+    let (known, more) = bytes.split_at(size.min(size_of::<T>()));
+    if more.iter().any(|byte| *byte != 0) {
         let name = T::NAME;
         let line = format!("{name} sets what this version of the library does not know; update it");
         return Err(Failure::argument(line));
     }
-    // SAFETY: it is as long as a `T`, whose fields C has filled.
-    Ok(Some(unsafe { from.read() }))
+    if T::BOOLS.iter().filter_map(|at| known.get(*at)).any(|byte| *byte > 1) {
+        let name = T::NAME;
+        let line =
+            format!("a bool of {name} is neither true nor false; let {name}_init fill it first");
+        return Err(Failure::argument(line));
+    }
+    let mut value = T::default();
+    // SAFETY: there are so many bytes on both sides, and what they say is a `T`'s: its `bool`s were looked at.
+    unsafe { (&raw mut value).cast::<u8>().copy_from_nonoverlapping(known.as_ptr(), known.len()) };
+    Ok(Some(value))
 }
 
-/// Writes a structure of `size` bytes; what a later version has more becomes zero.
+/// Writes a structure of `size` bytes, as much as there is room for; what a later version has more becomes zero.
 ///
 /// # Safety
 /// See the module.
@@ -68,10 +85,11 @@ pub(super) unsafe fn write<T: Sized_>(
     not_null(to, T::NAME)?;
     check_size::<T>(size)?;
     *value.size_mut() = size;
-    // SAFETY: the caller says that there are this many bytes, at least those of a `T`.
+    let known = size.min(size_of::<T>());
+    // SAFETY: the caller says that there are `size` bytes, and a `T` has `known`.
     unsafe {
         to.cast::<u8>().write_bytes(0, size);
-        to.write(value);
+        to.cast::<u8>().copy_from_nonoverlapping((&raw const value).cast(), known);
     }
     Ok(())
 }

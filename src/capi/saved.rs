@@ -28,7 +28,8 @@ pub unsafe extern "C" fn dovetail_session_save(
 }
 
 /// Makes what was saved the sequence of a session, which keeps its drafter. DOVETAIL_ERROR_SESSION_FILE if it was saved
-/// with another model or other types of the cache, or is damaged; the session is then as it was.
+/// with another model or other types of the cache, has more tokens than the context holds, or is damaged; the session is
+/// then as it was. An answer that was going on is over.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dovetail_session_load(
     session: *mut dovetail_session,
@@ -40,6 +41,7 @@ pub unsafe extern "C" fn dovetail_session_load(
         // SAFETY: as the head of `capi` has it.
         let path = unsafe { pointer::path(path) }?;
         state.session.load(&path)?;
+        state.loaded();
         Ok(DOVETAIL_OK)
     })
 }

@@ -13,8 +13,8 @@ use super::status::Failure;
 use super::status::dovetail_status::{self, DOVETAIL_OK};
 use crate::text::Message;
 use std::ffi::{c_char, c_void};
+use std::mem::offset_of;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// A sequence of a model, and who guesses for it.
 pub struct dovetail_session {
@@ -73,6 +73,8 @@ pub enum dovetail_stop {
     DOVETAIL_STOP_CALLBACK = 4,
     /// It was cancelled.
     DOVETAIL_STOP_CANCELLED = 5,
+    /// A call failed.
+    DOVETAIL_STOP_FAILED = 6,
 }
 
 /// Counts and times since the last prompt, as llama.cpp's server names them; times are in milliseconds.
@@ -105,23 +107,25 @@ pub struct dovetail_stats {
     pub draft_ms: f64,
     /// See `draft_ms`.
     pub verify_ms: f64,
-    /// Who guesses, and where; NULL if nobody does. It stays until the session is freed or dovetail_session_speculate
-    /// is called.
+    /// Who guesses, and where; NULL if nobody does. It stays until the next call with this session.
     pub drafter: *const c_char,
     /// Why the last answer has ended.
     pub stop: dovetail_stop,
 }
 
-// SAFETY: it is `repr(C)` and begins with its size.
+// SAFETY: it is `repr(C)` and begins with its size; it is only written.
 unsafe impl Sized_ for dovetail_stats {
     const NAME: &'static str = "dovetail_stats";
+    const LEAST: usize = offset_of!(Self, stop) + size_of::<dovetail_stop>();
+    const BOOLS: &'static [usize] = &[];
 
     fn size_mut(&mut self) -> &mut usize {
         &mut self.size
     }
 }
 
-/// Makes a session and hands out its handle. Where `options` is NULL those are taken that the model was loaded with. A
+/// Makes a session and hands out its handle. Where `options` is NULL those are taken that the model was loaded with; of
+/// others `repack`, `no_mmap` and `mlock` have no effect, since the model is loaded. A
 /// drafter that was not asked for and cannot be used is done without, which a line to `log` says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dovetail_session_new(
@@ -147,7 +151,7 @@ pub unsafe extern "C" fn dovetail_session_new(
 pub extern "C" fn dovetail_session_free(session: *mut dovetail_session) {
     fence::value((), || {
         if let Ok(found) = handle::session(session) {
-            found.cancelled.store(true, Ordering::Relaxed);
+            found.ends.free();
             drop(handle::remove(session));
         }
     });
@@ -163,11 +167,11 @@ pub unsafe extern "C" fn dovetail_session_prompt_chat(
 ) -> dovetail_status {
     fence::call(session, || {
         let session = handle::session(session)?;
-        let mut state = session.lock()?;
+        let mut state = session.lock_for_prompt()?;
         // SAFETY: as the head of `capi` has it.
         let messages = unsafe { self::messages(messages, n_messages) }?;
         let tokens = state.template()?.prompt(state.tokenizer(), &messages, true)?;
-        state.prompt(&tokens, &session.cancelled)
+        state.prompt(&tokens)
     })
 }
 
@@ -180,11 +184,11 @@ pub unsafe extern "C" fn dovetail_session_prompt_text(
 ) -> dovetail_status {
     fence::call(session, || {
         let session = handle::session(session)?;
-        let mut state = session.lock()?;
+        let mut state = session.lock_for_prompt()?;
         // SAFETY: as the head of `capi` has it.
         let text = unsafe { pointer::text(text, text_len, "the text") }?;
         let tokens = state.tokenizer().encode(text, true, true)?;
-        state.prompt(&tokens, &session.cancelled)
+        state.prompt(&tokens)
     })
 }
 
@@ -204,7 +208,7 @@ pub unsafe extern "C" fn dovetail_session_generate(
         let mut state = session.lock()?;
         // SAFETY: as the head of `capi` has it.
         unsafe { state.begin(sampling, n_predict) }?;
-        while state.next(&session.cancelled)? {
+        while state.next()? {
             // SAFETY: C gave both for this.
             let go_on = callback.is_none_or(|tell| unsafe { tell(userdata, state.piece.show()) });
             if !go_on {
@@ -221,7 +225,7 @@ pub unsafe extern "C" fn dovetail_session_generate(
 #[unsafe(no_mangle)]
 pub extern "C" fn dovetail_session_cancel(session: *mut dovetail_session) -> dovetail_status {
     fence::call(session, || {
-        handle::session(session)?.cancelled.store(true, Ordering::Relaxed);
+        handle::session(session)?.ends.cancel();
         Ok(DOVETAIL_OK)
     })
 }
@@ -241,8 +245,9 @@ pub unsafe extern "C" fn dovetail_session_get_stats(
     })
 }
 
-/// Lets another drafter guess for a session, or with `spec_type` "none" nobody: of `options` only what concerns guessing is
-/// looked at. If it cannot, the session is as it was. The text is the same with any.
+/// Lets another drafter guess for a session, or with `spec_type` "none" nobody: of `options`, NULL for those of the model,
+/// only what concerns guessing is looked at. If it cannot, the session is as it was. The text is the same with any, but
+/// for `spec_sampling` "rejection".
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dovetail_session_speculate(
     session: *mut dovetail_session,

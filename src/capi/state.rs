@@ -23,14 +23,48 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 /// What the handle of a session stands for.
 pub(super) struct Session {
     state: Mutex<State>,
-    /// Whether what it does is to end.
-    pub cancelled: AtomicBool,
+    pub ends: Arc<Ends>,
+}
+
+/// What says that a session is to end what it does.
+#[derive(Default)]
+pub(super) struct Ends {
+    cancelled: AtomicBool,
+    freed: AtomicBool,
+}
+
+impl Ends {
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// Cancels for good.
+    pub fn free(&self) {
+        self.freed.store(true, Ordering::Relaxed);
+    }
+
+    /// Forgets what was cancelled before.
+    pub fn forget(&self) {
+        self.cancelled.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether it is to end.
+    pub fn now(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed) || self.freed.load(Ordering::Relaxed)
+    }
 }
 
 impl Session {
     pub fn new(model: Arc<Model>, settings: Settings) -> Result<Session, Failure> {
-        let state = Mutex::new(State::new(model, settings)?);
-        Ok(Session { state, cancelled: AtomicBool::new(false) })
+        let ends = Arc::new(Ends::default());
+        Ok(Session { state: Mutex::new(State::new(model, settings, ends.clone())?), ends })
+    }
+
+    /// [`Session::lock`] for a prompt, which forgets what was cancelled before.
+    pub fn lock_for_prompt(&self) -> Result<MutexGuard<'_, State>, Failure> {
+        let state = self.lock()?;
+        self.ends.forget();
+        Ok(state)
     }
 
     /// The session, unless it is in the middle of a call, or was when something broke.
@@ -57,10 +91,12 @@ pub(super) struct State {
     template: Option<ChatTemplate>,
     /// Where it is kept how often guesses are right.
     counts: Option<Counts>,
-    /// Who guesses.
+    /// What kind of drafter guesses, and who and where.
+    kind: String,
     drafter: Option<CString>,
     stop: dovetail_stop,
     pub piece: Shown,
+    ends: Arc<Ends>,
 }
 
 /// A piece as C sees it.
@@ -96,7 +132,7 @@ impl Shown {
 }
 
 impl State {
-    fn new(model: Arc<Model>, settings: Settings) -> Result<State, Failure> {
+    fn new(model: Arc<Model>, settings: Settings, ends: Arc<Ends>) -> Result<State, Failure> {
         let config = model.model.config();
         let n_ctx = match settings.n_ctx {
             0 => KvCache::largest_context(config, settings.cache, 1),
@@ -114,9 +150,11 @@ impl State {
             template: settings.template()?,
             model,
             counts: None,
+            kind: String::new(),
             drafter: None,
             stop: DOVETAIL_STOP_NONE,
             piece: Shown::default(),
+            ends,
             settings: settings.clone(),
         };
         state.speculate(&settings)?;
@@ -171,41 +209,33 @@ impl State {
     fn try_speculate(&mut self, settings: &Settings) -> Result<(), Failure> {
         let opened = self.model.open_drafter(settings, self.session.setup(None))?;
         let Some(opened) = opened else { return self.nobody_guesses() };
-        let about = opened.about();
-        if let Some(why) = opened.drafter.why_there() {
-            self.log(DOVETAIL_LOG_DETAIL, &format!("no GPU is used: {why}"));
-        }
-        let (callbacks, mut cancelled) = (settings.callbacks.clone(), false);
-        let counts = self.session.guess(opened, false, settings.n_together, &mut |part| {
-            cancelled = !callbacks.progress(DOVETAIL_STAGE_MEASURING, part);
-            !cancelled
-        })?;
-        if cancelled {
-            self.nobody_guesses()?;
-            return Err(Failure::cancelled("measuring"));
-        }
-        self.counts = counts;
+        let (kind, about) = (opened.kind(), opened.about());
+        let why = opened.drafter.why_there().map(|why| format!("no GPU is used: {why}"));
+        let (callbacks, ends) = (settings.callbacks.clone(), self.ends.clone());
+        let mut progress = |part| callbacks.progress(DOVETAIL_STAGE_MEASURING, part) && !ends.now();
+        self.counts = self.session.guess(opened, false, settings.n_together, &mut progress)?;
+        self.kind = kind;
         self.log(DOVETAIL_LOG_DETAIL, &format!("drafter {about}"));
-        self.drafter = CString::new(about).ok();
+        if let Some(why) = why {
+            self.log(DOVETAIL_LOG_DETAIL, &why);
+        }
         self.tell_of_drafter();
         Ok(())
     }
 
     /// Makes these tokens the sequence.
-    pub fn prompt(
-        &mut self,
-        tokens: &[u32],
-        cancelled: &AtomicBool,
-    ) -> Result<dovetail_status, Failure> {
+    pub fn prompt(&mut self, tokens: &[u32]) -> Result<dovetail_status, Failure> {
         self.model.model.config().check_tokens(tokens)?;
-        cancelled.store(false, Ordering::Relaxed);
-        self.stop = DOVETAIL_STOP_NONE;
-        let callbacks = &self.settings.callbacks;
-        let whole = self.session.prompt(tokens, &mut |done, total| {
-            callbacks.progress(DOVETAIL_STAGE_PROMPT, done as f64 / total.max(1) as f64)
-                && !cancelled.load(Ordering::Relaxed)
+        let (callbacks, ends) = (&self.settings.callbacks, &self.ends);
+        let mut cancelled = false;
+        self.session.prompt(tokens, &mut |done, total| {
+            let part = done as f64 / total.max(1) as f64;
+            cancelled = !callbacks.progress(DOVETAIL_STAGE_PROMPT, part) || ends.now();
+            !cancelled
         })?;
-        if whole { Ok(DOVETAIL_OK) } else { Err(Failure::cancelled("reading the prompt")) }
+        self.stop = DOVETAIL_STOP_NONE;
+        ends.forget();
+        if cancelled { Err(Failure::cancelled("reading the prompt")) } else { Ok(DOVETAIL_OK) }
     }
 
     /// Begins an answer.
@@ -225,26 +255,34 @@ impl State {
     }
 
     /// Takes the next piece, if the answer has one.
-    pub fn next(&mut self, cancelled: &AtomicBool) -> Result<bool, Failure> {
-        self.check_cancelled(cancelled)?;
+    pub fn next(&mut self) -> Result<bool, Failure> {
+        self.check_cancelled()?;
         if self.stop != DOVETAIL_STOP_NONE {
             return Ok(false);
         }
-        match self.session.next_piece()? {
-            Some(piece) => {
+        match self.session.next_piece() {
+            Ok(Some(piece)) => {
                 self.piece.set(piece);
                 Ok(true)
             }
-            None => {
-                self.has_stopped();
+            Ok(None) => {
+                self.has_stopped(true);
                 Ok(false)
+            }
+            Err(error) => {
+                self.end(DOVETAIL_STOP_FAILED);
+                Err(error.into())
             }
         }
     }
 
     /// Ends the answer if it was cancelled.
-    pub fn check_cancelled(&mut self, cancelled: &AtomicBool) -> Result<(), Failure> {
-        if !cancelled.swap(false, Ordering::Relaxed) {
+    pub fn check_cancelled(&mut self) -> Result<(), Failure> {
+        if !self.ends.now() {
+            return Ok(());
+        }
+        self.ends.forget();
+        if self.stop != DOVETAIL_STOP_NONE {
             return Ok(());
         }
         self.end(DOVETAIL_STOP_CANCELLED);
@@ -258,8 +296,8 @@ impl State {
         self.learn();
     }
 
-    /// Takes note that the answer has come to its end, if it has.
-    pub fn has_stopped(&mut self) {
+    /// Takes note that the answer has come to its end, if it has; its own planner may have learned.
+    pub fn has_stopped(&mut self, learned: bool) {
         if self.stop == DOVETAIL_STOP_NONE
             && let Some(stop) = self.session.stop()
         {
@@ -268,12 +306,14 @@ impl State {
                 Stop::Length => DOVETAIL_STOP_LENGTH,
                 Stop::Context => DOVETAIL_STOP_CONTEXT,
             };
-            self.learn();
+            if learned {
+                self.learn();
+            }
         }
     }
 
     /// Keeps what was learned of guesses, and tells what became of the drafter.
-    fn learn(&mut self) {
+    pub fn learn(&mut self) {
         if let (Some(counts), Some(planner)) = (&self.counts, self.session.planner()) {
             // What cannot be kept is learned again.
             let _ = counts.save(planner.confidences());
@@ -281,7 +321,8 @@ impl State {
         self.tell_of_drafter();
     }
 
-    fn tell_of_drafter(&mut self) {
+    /// Tells what became of the drafter.
+    pub fn tell_of_drafter(&mut self) {
         if let Some(notice) = self.session.take_drafter_notice() {
             self.log(DOVETAIL_LOG_NOTE, &notice);
         }
@@ -289,6 +330,15 @@ impl State {
             let line = format!("the drafter failed, and the answer went on without it: {error}");
             self.log(DOVETAIL_LOG_NOTE, &line);
         }
+        let drafter = self.session.drafter();
+        let line = drafter.map(|drafter| format!("{} {}", self.kind, drafter.place()));
+        self.drafter = line.and_then(|line| CString::new(line).ok());
+    }
+
+    /// Takes note that the sequence is another.
+    pub fn loaded(&mut self) {
+        self.stop = DOVETAIL_STOP_NONE;
+        self.tell_of_drafter();
     }
 
     pub fn stats(&self) -> dovetail_stats {

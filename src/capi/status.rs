@@ -43,14 +43,16 @@ pub enum dovetail_status {
     DOVETAIL_ERROR_CONTEXT = 13,
     /// The chat template is missing, cannot be parsed, or refuses the messages.
     DOVETAIL_ERROR_TEMPLATE = 14,
+    /// Memory does not suffice.
+    DOVETAIL_ERROR_MEMORY = 15,
     /// A mistake in this library; please report it. A session that it happened to can only be freed.
-    DOVETAIL_ERROR_INTERNAL = 15,
+    DOVETAIL_ERROR_INTERNAL = 16,
 }
 
 use dovetail_status::*;
 
 /// Names of the codes, in their order.
-const NAMES: [&CStr; 16] = [
+const NAMES: [&CStr; 17] = [
     c"ok",
     c"the text has ended",
     c"cancelled",
@@ -66,7 +68,30 @@ const NAMES: [&CStr; 16] = [
     c"the prompt cannot be used",
     c"the prompt does not fit the context",
     c"the chat template cannot be used",
+    c"memory does not suffice",
     c"an internal error",
+];
+
+/// What messages call flags of dovetail-run, longer ones first, and the fields that do the same here.
+const FIELDS: [(&str, &str); 18] = [
+    ("as --list-devices counts", "as the driver counts"),
+    (" (DOVETAIL_DRAFT_DEVICE)", ""),
+    (" (DOVETAIL_MODEL_DRAFT)", ""),
+    (" (DOVETAIL_TREE)", ""),
+    ("--chat-template NAME or --chat-template-file FILE", "chat_template"),
+    ("--chat-template-file FILE", "its text"),
+    ("--draft-device", "draft_device"),
+    ("--spec-sampling", "spec_sampling"),
+    ("--vram-limit", "vram_limit"),
+    ("--spec-type", "spec_type"),
+    ("--ctx-size", "n_ctx"),
+    ("--no-mmap", "no_mmap"),
+    ("--repack", "repack"),
+    ("--mlock", "mlock"),
+    ("--tree", "tree"),
+    ("-ctk, -ctv", "cache_type_k, cache_type_v"),
+    ("-md FILE", "model_draft"),
+    ("-md ", "model_draft "),
 ];
 
 /// A failure on its way to C.
@@ -78,7 +103,8 @@ pub(super) struct Failure {
 
 impl Failure {
     pub fn new(status: dovetail_status, line: impl Into<String>) -> Failure {
-        Failure { status, line: line.into() }
+        let rename = |line: String, (flag, field): &(&str, &str)| line.replace(flag, field);
+        Failure { status, line: FIELDS.iter().fold(line.into(), rename) }
     }
 
     /// The caller's mistake.
@@ -107,6 +133,8 @@ impl From<Error> for Failure {
             Error::Prompt(_) => DOVETAIL_ERROR_PROMPT,
             Error::Context { .. } => DOVETAIL_ERROR_CONTEXT,
             Error::Template(_) => DOVETAIL_ERROR_TEMPLATE,
+            Error::Memory(_) => DOVETAIL_ERROR_MEMORY,
+            Error::Cancelled(_) => DOVETAIL_CANCELLED,
             Error::Invalid(_) => DOVETAIL_ERROR_ARGUMENT,
         };
         Failure::new(status, error.to_string())
@@ -181,7 +209,7 @@ mod tests {
             unsafe { CStr::from_ptr(dovetail_status_string(status)) }.to_str().unwrap()
         };
         assert_eq!((name(0), name(6)), ("ok", "the buffer is too small"));
-        for wrong in [-1, 16, i32::MAX, i32::MIN] {
+        for wrong in [-1, 17, i32::MAX, i32::MIN] {
             assert_eq!(name(wrong), "not a status of this version");
         }
     }

@@ -16,10 +16,10 @@ pub unsafe extern "C" fn dovetail_session_prompt_tokens(
 ) -> dovetail_status {
     fence::call(session, || {
         let session = handle::session(session)?;
-        let mut state = session.lock()?;
+        let mut state = session.lock_for_prompt()?;
         // SAFETY: as the head of `capi` has it.
         let tokens = unsafe { pointer::slice(tokens, n_tokens, "the tokens") }?;
-        state.prompt(tokens, &session.cancelled)
+        state.prompt(tokens)
     })
 }
 
@@ -66,7 +66,7 @@ pub unsafe extern "C" fn dovetail_session_next(
         pointer::not_null(piece, "the place for the piece")?;
         let session = handle::session(session)?;
         let mut state = session.lock()?;
-        if !state.next(&session.cancelled)? {
+        if !state.next()? {
             return Ok(DOVETAIL_END);
         }
         // SAFETY: it is not NULL.

@@ -59,6 +59,25 @@ pub unsafe extern "C" fn dovetail_detokenize(
     })
 }
 
+/// The text of one token as it stands inside a text, into a buffer as dovetail_detokenize has it; that of several begins
+/// without the space that some models put in front of a text.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dovetail_token_text(
+    model: *const dovetail_model,
+    token: u32,
+    special: bool,
+    text: *mut c_char,
+    capacity: usize,
+    text_len: *mut usize,
+) -> dovetail_status {
+    fence::call(model, || {
+        let model = handle::model(model)?;
+        let found = model.model.tokenizer().piece(token, special);
+        // SAFETY: as the head of `capi` has it.
+        unsafe { pointer::fill(found, text.cast(), capacity, text_len) }
+    })
+}
+
 /// The text that a chat template makes of a conversation, into a buffer as dovetail_detokenize has it. `chat_template` is a
 /// name or a Jinja template; NULL takes the model's. `add_generation_prompt` ends it where the assistant's message
 /// begins.

@@ -40,10 +40,14 @@ impl Lm {
         let model = Model::load(path, options)?;
         let n_shared = shared_tokens(setup.target.tokenizer(), model.tokenizer())
             .map_err(|what| Error::gguf(path, what))?;
-        let n_ctx = setup.n_ctx + MAX_NODES;
+        Lm::of(Arc::new(model), setup.n_ctx + MAX_NODES, setup.threads, n_shared)
+    }
+
+    /// With a sequence of its own.
+    fn of(model: Arc<Model>, n_ctx: usize, threads: usize, n_shared: usize) -> Result<Lm> {
         let types = CacheTypes::default();
         KvCache::check_memory(model.config(), n_ctx, types, 1)?;
-        let small = Target::new(Arc::new(model), n_ctx, setup.threads, ROWS)?;
+        let small = Target::new(model, n_ctx, threads, ROWS)?;
         Ok(Lm {
             seq: small.sequence(types)?,
             small,
@@ -107,6 +111,12 @@ impl Drafter for Lm {
             return Ok(()); // `expand` will catch up, or say nothing
         }
         self.with(team, |lm| lm.run(first, tokens))
+    }
+
+    fn another(&self) -> Option<Result<Box<dyn Drafter>>> {
+        let small = &self.small;
+        let lm = Lm::of(small.model().clone(), small.n_ctx(), small.threads(), self.n_shared);
+        Some(lm.map(|lm| Box::new(lm) as Box<dyn Drafter>))
     }
 
     fn save(&mut self, out: &mut Vec<u8>) -> Result<()> {

@@ -97,12 +97,20 @@ pub struct Placement {
     pub growth: Option<Growth>,
     /// Whether guesses are drawn, which only the CPU does.
     pub drawn: bool,
+    /// Whether no other drafter is opened on the same GPU while this one lives: rounds may then wait there for the next
+    /// verdict, and whatever concerns the whole GPU, as opening another drafter does, waits for them.
+    pub alone: bool,
 }
 
 impl Placement {
     /// On the CPU.
-    pub const CPU: Placement =
-        Placement { device: DraftDevice::Cpu, vram_limit: None, growth: None, drawn: false };
+    pub const CPU: Placement = Placement {
+        device: DraftDevice::Cpu,
+        vram_limit: None,
+        growth: None,
+        drawn: false,
+        alone: false,
+    };
 }
 
 /// A trained drafter where it is to run.
@@ -219,10 +227,14 @@ impl Placed {
         let drafter = opened.map_err(|cpu| {
             Error::Device(format!("{error}; and it cannot go on on the CPU: {cpu}"))
         })?;
+        self.go_on_with(drafter, error);
+        Ok(())
+    }
+
+    fn go_on_with(&mut self, drafter: Dgf, error: &Error) {
         self.place = Place::Cpu(drafter);
         self.notice = Some(format!("going on with the drafter on the CPU: {error}"));
         self.about = ON_THE_CPU.into();
-        Ok(())
     }
 }
 
@@ -309,8 +321,15 @@ impl Drafter for Placed {
 
     fn restore(&mut self, tokens: &[u32], state: &[u8]) -> Result<bool> {
         match &mut self.place {
-            Place::Gpu(drafter) => drafter.restore(tokens, state),
             Place::Cpu(drafter) => drafter.restore(tokens, state),
+            Place::Gpu(drafter) => match drafter.restore(tokens, state) {
+                Err(error) => {
+                    let drafter = self.back.open()?;
+                    self.go_on_with(drafter, &error);
+                    self.restore(tokens, state)
+                }
+                done => done,
+            },
         }
     }
 

@@ -29,6 +29,8 @@ pub struct Guessing {
     pub device: DraftDevice,
     /// Bytes of a GPU's memory that it may take (`--vram-limit`), if not all.
     pub vram_limit: Option<usize>,
+    /// Whether no other drafter is opened on that GPU while it lives: see [`Placement::alone`].
+    pub alone: bool,
 }
 
 impl Default for Guessing {
@@ -43,6 +45,7 @@ impl Default for Guessing {
             sampling: SpecSampling::default(),
             device: DraftDevice::default(),
             vram_limit: None,
+            alone: false,
         }
     }
 }
@@ -128,6 +131,18 @@ impl Guessing {
     /// # Errors
     /// When it cannot be opened, or is for another model.
     pub fn open(&self, setup: Setup) -> Result<Option<Opened>> {
+        self.open_by(setup, |row, setup| (row.open)(setup))
+    }
+
+    /// [`Guessing::open`], where `open` opens the drafter or has one that is like it.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn open_by(
+        &self,
+        setup: Setup,
+        open: impl FnOnce(&Row, &Setup) -> Result<Box<dyn Drafter>>,
+    ) -> Result<Option<Opened>> {
         let chosen = draft::choose(self.kind, self.file.as_deref(), setup.target)?;
         let Some((row, path)) = chosen.filter(|_| self.depth != Some(0)) else {
             return Ok(None);
@@ -143,8 +158,9 @@ impl Guessing {
             vram_limit: self.vram_limit,
             growth: Some(growth),
             drawn,
+            alone: self.alone,
         };
-        let drafter = (row.open)(&Setup { path: path.as_deref(), placement, ..setup })?;
+        let drafter = open(row, &Setup { path: path.as_deref(), placement, ..setup })?;
         Ok(Some(Opened {
             drafter,
             policy,
@@ -240,10 +256,15 @@ impl Opened {
         about_drafter(self.row.name, self.path.as_deref())
     }
 
+    /// What kind of drafter it is, and from which file.
+    pub fn kind(&self) -> String {
+        let from = self.path.iter().map(|path| format!(" from {}", path.display()));
+        format!("{}{}", self.row.name, from.collect::<String>())
+    }
+
     /// Who guesses, and where.
     pub fn who(&self) -> String {
-        let from = self.path.iter().map(|path| format!(" from {}", path.display()));
-        format!("{}{} {}", self.row.name, from.collect::<String>(), self.drafter.place())
+        format!("{} {}", self.kind(), self.drafter.place())
     }
 
     /// A line about it.

@@ -53,13 +53,8 @@ impl Store {
     /// Why it cannot be written.
     pub fn save(&self, name: &str, key: &str, data: &Value) -> std::io::Result<()> {
         fs::create_dir_all(&self.folder)?;
-        let path = self.path(name, key);
-        let mut new = path.clone().into_os_string();
-        new.push(format!(".{}", std::process::id()));
         let text = json!({ "version": VERSION, "about": key, "data": data }).to_string();
-        let written = fs::File::create(&new).and_then(|mut file| file.write_all(text.as_bytes()));
-        let written = written.and_then(|()| fs::rename(&new, &path));
-        written.inspect_err(|_| drop(fs::remove_file(&new)))
+        machine::write_whole(&self.path(name, key), |file| file.write_all(text.as_bytes()))
     }
 }
 

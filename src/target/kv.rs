@@ -91,7 +91,7 @@ impl KvCache {
             Some(free) => {
                 let [needed, free] = [needed, free].map(|bytes| bytes as f64 / 1e9);
                 let each = if sequences > 1 { " for each sequence" } else { "" };
-                Err(Error::Invalid(format!(
+                Err(Error::Memory(format!(
                     "a context of {n_ctx} tokens{each} takes {needed:.1} GB and {free:.1} GB are free; \
                      choose a smaller one with --ctx-size"
                 )))

@@ -29,7 +29,8 @@
                  dovetail_last_error(NULL), (int)(status));                         \
         if (found > DOVETAIL_END) {                                                 \
             const char *line = dovetail_last_error(NULL);                           \
-            if (line[0] == '\0' || strchr(line, '\n') != NULL) FAIL("\"%s\"", line); \
+            if (line[0] == '\0' || strchr(line, '\n') != NULL || strstr(line, " --") != NULL) \
+                FAIL("\"%s\" is no line for a program in C", line);              \
         }                                                                           \
     } while (0)
 

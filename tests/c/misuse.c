@@ -4,6 +4,7 @@
 
 static dovetail_options options;
 static int lines, parts;
+static bool refuses;
 
 static void count_line(void *userdata, dovetail_log_level level, const char *line) {
     CHECK(userdata == &lines);
@@ -16,7 +17,7 @@ static bool count_part(void *userdata, dovetail_stage stage, double part) {
     CHECK(userdata == &lines);
     CHECK((int)stage <= DOVETAIL_STAGE_PROMPT && part >= 0 && part <= 1);
     parts++;
-    return true;
+    return !refuses;
 }
 
 static bool refuse_part(void *userdata, dovetail_stage stage, double part) {
@@ -114,7 +115,7 @@ static void loading(const char *path) {
     EXPECT(DOVETAIL_ERROR_MODEL, dovetail_model_load("/", NULL, &model));
     wrong.size = 3;
     EXPECT(DOVETAIL_ERROR_ARGUMENT, dovetail_model_load(path, &wrong, &model));
-    CHECK(strstr(dovetail_last_error(NULL), "dovetail_options_init") != NULL);
+    CHECK(strstr(dovetail_last_error(NULL), "sizeof") != NULL);
     wrong.size = SIZE_MAX;
     EXPECT(DOVETAIL_ERROR_ARGUMENT, dovetail_model_load(path, &wrong, &model));
     memset(room, 0, sizeof room);
@@ -124,6 +125,9 @@ static void loading(const char *path) {
     EXPECT(DOVETAIL_ERROR_ARGUMENT, dovetail_model_load(path, (dovetail_options *)(void *)room, &model));
     EXPECT(DOVETAIL_ERROR_ARGUMENT,
            dovetail_model_load(path, (const dovetail_options *)(const void *)(room + 1), &model));
+    wrong = options;
+    memset(&wrong.mlock, 2, 1);
+    EXPECT(DOVETAIL_ERROR_ARGUMENT, dovetail_model_load(path, &wrong, &model));
 #define WRONG(field, value)                                                      \
     wrong = options;                                                             \
     wrong.field = value;                                                         \
@@ -192,6 +196,12 @@ static void tokens(dovetail_model *model) {
     ids[0] = UINT32_MAX;
     OK(dovetail_detokenize(model, ids, 1, true, back, sizeof back, &len));
     CHECK(len == 0);
+    OK(dovetail_tokenize(model, " the", 4, false, false, ids, 64, &n));
+    CHECK(n == 1);
+    OK(dovetail_token_text(model, ids[0], false, back, sizeof back, &len));
+    CHECK(len == 4 && memcmp(back, " the", 4) == 0);
+    EXPECT(DOVETAIL_ERROR_BUFFER, dovetail_token_text(model, ids[0], false, back, 3, &len));
+    EXPECT(DOVETAIL_ERROR_ARGUMENT, dovetail_token_text(model, ids[0], false, NULL, 3, &len));
     OK(dovetail_apply_chat_template(model, NULL, messages, 2, true, back, sizeof back, &len));
     CHECK(len > 20);
     OK(dovetail_apply_chat_template(model, "llama2", messages, 1, true, back, sizeof back, &len));
@@ -232,6 +242,7 @@ static void handles(void *wrong) {
     REFUSED(dovetail_session_new(model, NULL, &new_session));
     REFUSED(dovetail_tokenize(model, "x", 1, false, false, &id, 1, &n));
     REFUSED(dovetail_detokenize(model, &id, 1, false, text, 9, &n));
+    REFUSED(dovetail_token_text(model, 1, true, text, 9, &n));
     REFUSED(dovetail_apply_chat_template(model, NULL, &message, 1, true, text, 9, &n));
     REFUSED(dovetail_session_prompt_chat(session, &message, 1));
     REFUSED(dovetail_session_prompt_text(session, "x", 1));
@@ -302,7 +313,43 @@ static void arguments(dovetail_session *session, dovetail_model *model) {
     CHECK(stats.predicted_n == 0 && stats.stop == DOVETAIL_STOP_LENGTH && stats.size == sizeof stats);
     info.size = sizeof info;
     OK(dovetail_model_get_info(model, &info));
+    CHECK(info.token_eos >= 0 && info.token_eot >= -1 && info.token_bos >= -1);
     CHECK(info.has_chat_template && strlen(info.name) > 0 && strcmp(info.architecture, "llama") == 0);
+}
+
+/* Another drafter, a cancelled prompt, tokens in place of text. */
+static void changes(dovetail_session *session) {
+    dovetail_options other = options;
+    dovetail_stats stats;
+    uint32_t ids[64], more[64];
+    size_t n, n_more;
+    stats.size = sizeof stats;
+    other.spec_type = "ngram";
+    other.tree = "chain:3";
+    OK(dovetail_session_speculate(session, &other));
+    OK(dovetail_session_get_stats(session, &stats));
+    CHECK(stats.drafter != NULL && strstr(stats.drafter, "ngram") != NULL);
+    OK(dovetail_session_prompt_text(session, "One, two, three,", 16));
+    OK(dovetail_session_generate(session, NULL, 5, NULL, NULL));
+    OK(dovetail_session_get_tokens(session, ids, 64, &n));
+    other.spec_type = "none";
+    OK(dovetail_session_speculate(session, &other));
+    OK(dovetail_session_get_stats(session, &stats));
+    CHECK(stats.drafter == NULL);
+    OK(dovetail_session_prompt_tokens(session, ids, n - 5));
+    OK(dovetail_session_generate(session, NULL, 5, NULL, NULL));
+    OK(dovetail_session_get_tokens(session, more, 64, &n_more));
+    CHECK(n == n_more && memcmp(ids, more, n * sizeof *ids) == 0); /* nobody guesses, the text is the same */
+    other = options;
+    OK(dovetail_session_speculate(session, &other));
+    /* A prompt that is cancelled has been, and what follows is not. */
+    refuses = true;
+    EXPECT(DOVETAIL_CANCELLED, dovetail_session_prompt_text(session, "Four, five,", 11));
+    refuses = false;
+    OK(dovetail_session_prompt_text(session, "Four, five,", 11));
+    OK(dovetail_session_generate(session, NULL, 2, NULL, NULL));
+    OK(dovetail_session_get_stats(session, &stats));
+    CHECK(stats.predicted_n == 2 && stats.stop == DOVETAIL_STOP_LENGTH);
 }
 
 /* Answers that are stopped, cancelled, or whose session is freed, from inside. */
@@ -452,6 +499,7 @@ int main(int argc, char **argv) {
     EXPECT(DOVETAIL_ERROR_HANDLE, dovetail_session_cancel((dovetail_session *)(void *)model));
     EXPECT(DOVETAIL_ERROR_HANDLE, dovetail_tokenize((dovetail_model *)(void *)session, NULL, 0, false, false, NULL, 0, NULL));
     arguments(session, model);
+    changes(session);
     steps(model);
     callbacks(model, session);
     files(model, session, argv[2]);

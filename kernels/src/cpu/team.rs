@@ -177,7 +177,8 @@ impl Team {
         scratch: &mut [S],
         work: impl Fn(usize, &mut [T], Chunks<U>, &mut S) + Sync,
     ) {
-        assert!(scratch.len() >= self.members(), "each member needs its scratch");
+        let members = scratch.len();
+        assert!(members > 0, "the caller works too");
         let (left, right) = (Cut::new(left, left_len), &*right);
         let count = left.count();
         let same = right.iter().all(|right| right.count() == count);
@@ -186,7 +187,11 @@ impl Team {
         let next = AtomicUsize::new(0);
         let job = |member| {
             let (left, scratch) = (&left, &scratch);
-            // SAFETY: each member has its own number, below `scratch.len()`, and calls this job once; the
+            // Made for a smaller team: the others sit out.
+            if member >= members {
+                return;
+            }
+            // SAFETY: each member has its own number, below `members`, and calls this job once; the
             // exclusive borrow lasts until `run` returns.
             let scratch = unsafe { &mut scratch.get(member)[0] };
             loop {

@@ -81,6 +81,8 @@ impl GuessFlags {
             sampling: self.spec_sampling,
             device: if cpu { DraftDevice::Cpu } else { self.draft_device },
             vram_limit: self.vram_limit.map(|mib| mib.saturating_mul(1 << 20)),
+            // All that are opened are opened before one guesses.
+            alone: true,
         }
     }
 

@@ -144,7 +144,7 @@ impl Entries {
 
     /// Takes up what was saved for the sequence of these tokens, but for what is behind them. Returns the slots that
     /// were filled then, and their rows; none, and nothing is known then, if another file's drafter saved it, or more
-    /// slots than `most`.
+    /// slots than `most`, or it was saved for other tokens.
     pub fn restore<'a>(
         &mut self,
         fingerprint: u64,
@@ -167,6 +167,10 @@ impl Entries {
         self.tokens.extend(known.as_chunks().0.iter().map(|token| u32::from_le_bytes(*token)));
         self.features.extend(features.as_chunks().0.iter().map(|x| f32::from_le_bytes(*x)));
         self.rewind(tokens.len());
+        if !tokens[(start + self.filled).min(tokens.len())..].starts_with(&self.tokens) {
+            self.forget();
+            return None;
+        }
         if let Some(spoken) = &mut self.spoken {
             spoken.hear(start, &tokens[start..]);
         }

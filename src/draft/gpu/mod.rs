@@ -66,6 +66,8 @@ pub struct GpuDrafter {
     taps: Vec<usize>,
     /// What tells the drafter's file from others.
     fingerprint: u64,
+    /// Whether a round may wait on the device for the next message: see [`Placement::alone`](super::Placement).
+    alone: bool,
     // Dropped before the rings, whose memory its work uses.
     device: Box<dyn Device>,
     forward: Forward,
@@ -118,6 +120,7 @@ impl GpuDrafter {
             target: setup.target.clone(),
             taps: file.taps.clone(),
             fingerprint: file.fingerprint,
+            alone: setup.placement.alone,
             device,
             forward,
             verdicts: Sender::new(verdict_region, verdicts),
@@ -293,7 +296,7 @@ impl Drafter for GpuDrafter {
         }
         let Some((work, growth)) = self.begun.take() else { return Ok(()) };
         let proposals = self.receive()?;
-        if AT_WORK.load(Relaxed) == 1 {
+        if self.alone && AT_WORK.load(Relaxed) == 1 {
             self.queue(work)?;
         }
         take(&proposals, growth, tree)

@@ -228,7 +228,7 @@ fn to_sidecar(
 }
 
 fn cancelled() -> Error {
-    Error::Invalid("loading was cancelled".into())
+    Error::Cancelled("loading")
 }
 
 #[cfg(test)]
