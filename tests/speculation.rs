@@ -7,7 +7,7 @@ use common::answers::{greedy, warm, write};
 use common::bits::{sequence, tiny_models};
 use common::random::Random;
 use common::{load, real_model};
-use dovetail::draft::{self, Drafter, Guesser, NGram};
+use dovetail::draft::{self, DRAFTERS, Drafter, FileFrom, Guesser, NGram};
 use dovetail::sample::Sampler;
 use dovetail::spec::{SpecSampling, Speculation};
 use dovetail::target::Outputs;
@@ -86,7 +86,11 @@ fn check_texts(model: &Arc<Model>, prompt_len: usize, n: usize, growths: &[&str]
                 let (text, random) = (expected.0.clone(), Random(i as u64));
                 Box::new(Oracle { text, n_vocab, right, random }) as Box<dyn Drafter>
             };
-            let drafters = [oracle(100), oracle(70), oracle(0), Box::new(NGram::default())];
+            let mut drafters = vec![oracle(100), oracle(70), oracle(0)];
+            // Those that need a file have tests of their own.
+            let setup = session(model, 1, 256);
+            let rows = DRAFTERS.iter().filter(|row| row.file == FileFrom::Nowhere);
+            drafters.extend(rows.map(|row| (row.open)(&setup.setup(None)).unwrap()));
             for (d, drafter) in drafters.into_iter().enumerate() {
                 let mut s = session(model, 1 + d % 2, 256);
                 s.speculate(Some(Speculation::new(drafter, growth))).unwrap();

@@ -78,6 +78,7 @@ mod tests {
             assert_eq!(growth.parse(), Ok(row.growth), "{growth} can be asked for");
         }
         let wrong = "magic".parse::<SpecType>().unwrap_err();
-        assert_eq!(wrong, "there are ngram, lm, dgf, none, auto");
+        let names = DRAFTERS.iter().map(|row| format!("{}, ", row.name)).collect::<String>();
+        assert_eq!(wrong, format!("there are {names}none, auto"));
     }
 }

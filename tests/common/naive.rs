@@ -196,7 +196,7 @@ fn frequencies(t: &Tiny) -> (Vec<f64>, f64) {
 /// Activations as a matrix of type `ty` reads them: whole numbers up to 127 times one scale a block.
 fn to_eight_bits(ty: u32, x: &[f64]) -> Vec<f64> {
     let block = match ty {
-        types::F32 | types::F16 | types::BF16 | types::IQ4_NL => return x.to_vec(),
+        types::F32 | types::F16 | types::BF16 | types::FOREIGN => return x.to_vec(),
         types::Q2_K..=types::Q6_K => 256,
         _ => 32,
     };

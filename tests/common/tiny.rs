@@ -19,6 +19,8 @@ pub mod types {
     pub const Q5_K: u32 = 13;
     pub const Q6_K: u32 = 14;
     pub const IQ4_NL: u32 = 20;
+    /// One that only ggml reads.
+    pub const FOREIGN: u32 = IQ4_NL;
     pub const I32: u32 = 26;
     pub const I64: u32 = 27;
     pub const BF16: u32 = 30;
@@ -48,7 +50,9 @@ pub enum Scaling {
 /// The sizes and types of a model.
 #[derive(Clone, Copy, Debug)]
 pub struct Tiny {
+    /// Its weights are random numbers from this seed.
     pub name: &'static str,
+    pub arch: &'static str,
     pub n_layers: usize,
     pub n_embd: usize,
     pub n_heads: usize,
@@ -68,6 +72,7 @@ pub struct Tiny {
 
 const BASE: Tiny = Tiny {
     name: "",
+    arch: "llama",
     n_layers: 2,
     n_embd: 64,
     n_heads: 4,
@@ -105,8 +110,8 @@ pub const ALL: &[Tiny] = &[
     Tiny { name: "q8_0", layers: &[Q8_0], embedding: Q8_0, head_dim: 32, n_rotated: 32, ..BASE },
     Tiny { name: "q2_K", layers: &[Q2_K, Q3_K], embedding: Q4_K, head: Some(Q6_K), ..WIDE },
     Tiny { name: "q4_K", layers: &[Q4_K, Q6_K, Q5_K], embedding: Q6_K, ..WIDE },
-    Tiny { name: "iq4_nl", layers: &[IQ4_NL], embedding: IQ4_NL, ..BASE },
-    Tiny { name: "mixed", layers: &[Q4_K, IQ4_NL, F16, Q4_1, Q6_K], embedding: Q5_0, ..WIDE },
+    Tiny { name: "foreign", layers: &[FOREIGN], embedding: FOREIGN, ..BASE },
+    Tiny { name: "mixed", layers: &[Q4_K, FOREIGN, F16, Q4_1, Q6_K], embedding: Q5_0, ..WIDE },
     Tiny { name: "partly rotated", layers: &[F16], n_rotated: 8, rope_base: 500.0, ..BASE },
     Tiny { name: "linear", layers: &[F32], scaling: Scaling::Linear { factor: 4.0 }, ..BASE },
     Tiny {
@@ -145,7 +150,7 @@ pub const RMS_EPS: f32 = 1e-5;
 impl Tiny {
     /// Whether no matrix is multiplied by rounded activations.
     pub fn is_float(&self) -> bool {
-        let float = |ty: &u32| [F32, F16, BF16, IQ4_NL].contains(ty);
+        let float = |ty: &u32| [F32, F16, BF16, FOREIGN].contains(ty);
         self.layers.iter().chain([&self.embedding]).chain(&self.head).all(float)
     }
 
@@ -202,7 +207,7 @@ impl Tiny {
         let size = |n: usize| Value::U32(n as u32);
         let text = |text: &str| Value::String(text.to_owned());
         let mut keys = vec![
-            ("general.architecture", text("llama")),
+            ("general.architecture", text(self.arch)),
             ("general.name", text(self.name)),
             ("llama.block_count", size(self.n_layers)),
             ("llama.context_length", Value::U32(N_CTX)),
@@ -234,7 +239,11 @@ impl Tiny {
             Scaling::None | Scaling::Llama3 { .. } => {}
         }
         keys.extend(vocabulary());
-        keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+        let key = |key: &str| match key.strip_prefix("llama.") {
+            Some(key) => format!("{}.{key}", self.arch),
+            None => key.to_owned(),
+        };
+        keys.into_iter().map(|(name, value)| (key(name), value)).collect()
     }
 
     /// The divisors that Llama 3's converter writes.

@@ -121,17 +121,17 @@ macro_rules! with_block_kernel {
                 $e
             }};
         }
-        match ($format.bits, $format.scaled, $format.min) {
-            (4, false, false) => run!(Plain::<4, false>),
-            (4, false, true) => run!(Plain::<4, true>),
-            (5, false, false) => run!(Plain::<5, false>),
-            (5, false, true) => run!(Plain::<5, true>),
-            (8, false, false) => run!(Plain::<8, false>),
-            (2, true, true) => run!(Super::<2, 16, true>),
-            (3, true, false) => run!(Super::<3, 16, false>),
-            (4, true, true) => run!(Super::<4, 32, true>),
-            (5, true, true) => run!(Super::<5, 32, true>),
-            (6, true, false) => run!(Super::<6, 16, false>),
+        match ($format.bits, $format.sub_len, $format.scaled, $format.min) {
+            (4, 32, false, false) => run!(Plain::<4, false>),
+            (4, 32, false, true) => run!(Plain::<4, true>),
+            (5, 32, false, false) => run!(Plain::<5, false>),
+            (5, 32, false, true) => run!(Plain::<5, true>),
+            (8, 32, false, false) => run!(Plain::<8, false>),
+            (2, 16, true, true) => run!(Super::<2, 16, true>),
+            (3, 16, true, false) => run!(Super::<3, 16, false>),
+            (4, 32, true, true) => run!(Super::<4, 32, true>),
+            (5, 32, true, true) => run!(Super::<5, 32, true>),
+            (6, 16, true, false) => run!(Super::<6, 16, false>),
             _ => unreachable!("the table of types has no such format"),
         }
     }};

@@ -42,7 +42,7 @@ pub struct Format {
     pub sub_len: usize,
     /// Bits of a code: 2, 3, 4, 5, 6 or 8.
     pub bits: u32,
-    /// Subtracted from each code: makes the stored codes unsigned.
+    /// Subtracted from each code: makes the stored codes unsigned. Half of `1 << bits`, and 0 where there is a minimum.
     pub offset: i32,
     /// Whether sub-blocks have integer scales (superblocks) or all of them are one.
     pub scaled: bool,
@@ -230,6 +230,8 @@ const fn plain(id: u32, name: &'static str, block_bytes: usize, kind: Kind) -> T
 }
 
 const fn blocks<B: Block>(id: u32, name: &'static str) -> TypeInfo {
+    let Format { bits, offset, min, .. } = B::FORMAT;
+    assert!(offset == if min { 0 } else { 1 << (bits - 1) }, "the kernels know no other offset");
     let (block_len, block_bytes) = (B::FORMAT.block_len, size_of::<B>());
     TypeInfo { id, name, block_len, block_bytes, kind: Kind::Blocks(Erased::<B>::OPS) }
 }

@@ -18,6 +18,8 @@ const ISAS: &[&str] = &["scalar"];
 pub fn isas() -> Vec<&'static Kernels> {
     static SAID: Once = Once::new();
     let here: Vec<_> = Kernels::available().collect();
+    let unknown = here.iter().find(|k| !ISAS.contains(&k.name));
+    assert!(unknown.is_none(), "{} has no place in ISAS", unknown.map_or("", |k| k.name));
     SAID.call_once(|| {
         for name in ISAS {
             let found = here.iter().any(|k| k.name == *name);

@@ -589,7 +589,7 @@ mod tests {
             ("--repeat-last-n -2", "-1 for all"),
             ("-s -2", "-1 for a random one"),
             ("-ctk q4_0", "f16 or q8_0"),
-            ("--spec-type magic", "there are ngram, lm, dgf, none, auto"),
+            ("--spec-type magic", ", none, auto"),
             ("--tree beam:9,9,9", "chain:K"),
             ("--draft-device cuda0", "auto, cpu, gpu, and gpu0"),
             ("--draft-device gpu-1", "auto, cpu, gpu, and gpu0"),

@@ -139,8 +139,9 @@ impl GpuDrafter {
         AT_WORK.fetch_add(1, Relaxed);
         let growth = setup.placement.growth.unwrap_or(ROW.growth);
         let work = drafter.forward.round(&mut *drafter.device, growth)?;
-        drafter.queue(work)?;
-        drafter.flush()?;
+        drafter.send(0, None, NO_TREE, 0.0)?;
+        drafter.queue(work, drafter.verdicts.sequence())?;
+        drafter.receive()?;
         Ok(drafter)
     }
 
@@ -154,12 +155,12 @@ impl GpuDrafter {
         self.entries.rest()
     }
 
-    /// Queues work behind the next message.
-    fn queue(&mut self, work: Work) -> Result<()> {
-        let next = self.verdicts.sequence().wrapping_add(1);
-        self.device.wait(self.doorbells.verdict_head, next)?;
+    /// Queues work behind the message of this number. It should have been sent where there are other drafters: in the
+    /// middle of this, a thread may come to wait for all that is queued on the GPU, and others then for this thread.
+    fn queue(&mut self, work: Work, message: u32) -> Result<()> {
+        self.device.wait(self.doorbells.verdict_head, message)?;
         self.device.run(work.number)?;
-        self.device.ring(self.doorbells.verdict_tail, next)?;
+        self.device.ring(self.doorbells.verdict_tail, message)?;
         if work.grows.is_some() {
             // There is room: the host takes each tree before it asks for the next one.
             let next = self.proposals.sequence().wrapping_add(1);
@@ -234,8 +235,8 @@ impl GpuDrafter {
         while n > 0 {
             let rows = n.min(SHARE);
             let work = self.forward.absorb(&mut *self.device)?;
-            self.queue(work)?;
             self.send(rows, last, NO_TREE, 0.0)?;
+            self.queue(work, self.verdicts.sequence())?;
             n -= rows;
         }
         Ok(())
@@ -275,11 +276,14 @@ impl Drafter for GpuDrafter {
         }
         let work = self.forward.round(&mut *self.device, growth)?;
         self.absorb(self.entries.waiting().saturating_sub(work.rows), last)?;
-        if self.queued != Some(work) {
+        let waits = self.queued == Some(work);
+        if !waits {
             self.flush()?;
-            self.queue(work)?;
         }
         self.send(self.entries.waiting(), last, growth, guesser.floor())?;
+        if !waits {
+            self.queue(work, self.verdicts.sequence())?;
+        }
         self.begun = Some((work, growth));
         Ok(())
     }
@@ -297,7 +301,7 @@ impl Drafter for GpuDrafter {
         let Some((work, growth)) = self.begun.take() else { return Ok(()) };
         let proposals = self.receive()?;
         if self.alone && AT_WORK.load(Relaxed) == 1 {
-            self.queue(work)?;
+            self.queue(work, self.verdicts.sequence().wrapping_add(1))?;
         }
         take(&proposals, growth, tree)
     }

@@ -8,24 +8,25 @@ use crate::model::weights::Source;
 use crate::model::{Config, Layer, Weights};
 use dovetail_kernels::cpu::RopeStyle;
 
-pub(super) const ARCH: Arch = Arch { name: "llama", config, weights };
+pub(super) const ARCH: Arch = Arch { name: "llama", config: |gguf| config(gguf, "llama"), weights };
 
-fn config(gguf: &Gguf) -> Result<Config> {
+/// The configuration of an architecture of this name whose keys and mathematics are these.
+pub(super) fn config(gguf: &Gguf, arch: &str) -> Result<Config> {
+    let mut config = Keys { gguf, arch }.config(RopeStyle::Adjacent)?;
     // A window that hides earlier tokens would need its own mask.
-    const WINDOW: &str = "llama.attention.sliding_window";
-    let mut config = Keys { gguf, arch: "llama" }.config(RopeStyle::Adjacent)?;
-    match gguf.metadata().get_u32(WINDOW)? {
+    match gguf.metadata().get_u32(&format!("{arch}.attention.sliding_window"))? {
         None | Some(0) => {}
         Some(window) => config.n_ctx = config.n_ctx.min(window as usize),
     }
-    if gguf.metadata().get_u32("llama.expert_count")?.is_some_and(|n| n > 0) {
+    if gguf.metadata().get_u32(&format!("{arch}.expert_count"))?.is_some_and(|n| n > 0) {
         let path = gguf.path().display();
         return Err(Error::Unsupported(format!("{path}: mixtures of experts cannot be run yet")));
     }
     Ok(config)
 }
 
-fn weights(c: &Config, source: &mut Source) -> Result<Weights> {
+/// The weights of one whose tensors are these.
+pub(super) fn weights(c: &Config, source: &mut Source) -> Result<Weights> {
     let layers = layers(c, source, None)?;
     let output_norm = source.vector("output_norm.weight", c.n_embd)?;
     Ok(Weights { layers, output_norm, output: source.head(c)? })

@@ -16,7 +16,8 @@ fn guesses_are_those_of_the_textbook() {
         for device in devices() {
             let open = |parts: &Parts, target: &Arc<Model>| -> Box<dyn Drafter> {
                 let file = parts.write();
-                let (path, placement) = (Some(file.path()), Placement::CPU);
+                let placement = Placement { alone: true, ..Placement::CPU };
+                let path = Some(file.path());
                 let setup = Setup { target, n_ctx: N_CTX as usize, threads: 1, path, placement };
                 Box::new(GpuDrafter::open(&setup, device).unwrap())
             };
