@@ -63,7 +63,7 @@ impl KvCache {
     }
 
     /// The model's context, halved until memory holds caches for so many sequences, though not below
-    /// [`CONTEXT_MIN`].
+    /// 512.
     pub fn largest_context(config: &Config, types: CacheTypes, sequences: usize) -> usize {
         // The answer needs memory beside the cache.
         let free = machine::available_memory().unwrap_or(u64::MAX) / 10 * 9;
