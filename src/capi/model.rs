@@ -5,7 +5,7 @@ use super::handle::{self, Object};
 use super::options::dovetail_log_level::{DOVETAIL_LOG_DETAIL, DOVETAIL_LOG_NOTE};
 use super::options::dovetail_stage::DOVETAIL_STAGE_LOADING;
 use super::options::{Settings, dovetail_options};
-use super::pointer::{self, Sized_};
+use super::pointer::{self, Versioned};
 use super::status::Failure;
 use super::status::dovetail_status::{self, DOVETAIL_ERROR_TEMPLATE, DOVETAIL_OK};
 use crate::draft::{DraftDevice, Drafter, Row, Setup};
@@ -55,7 +55,7 @@ pub struct dovetail_model_info {
 }
 
 // SAFETY: it is `repr(C)` and begins with its size; it is only written.
-unsafe impl Sized_ for dovetail_model_info {
+unsafe impl Versioned for dovetail_model_info {
     const NAME: &'static str = "dovetail_model_info";
     const LEAST: usize = offset_of!(Self, has_chat_template) + size_of::<bool>();
     const BOOLS: &'static [usize] = &[];

@@ -6,7 +6,7 @@
 //! session lives.
 
 use super::fence;
-use super::pointer::{self, Sized_};
+use super::pointer::{self, Versioned};
 use super::status::Failure;
 use super::status::dovetail_status::{self, DOVETAIL_OK};
 use crate::draft::SpecType;
@@ -145,7 +145,7 @@ pub struct dovetail_sampling {
 }
 
 // SAFETY: it is `repr(C)` and begins with its size; pointers, numbers and functions that may be NULL are all else.
-unsafe impl Sized_ for dovetail_options {
+unsafe impl Versioned for dovetail_options {
     const NAME: &'static str = "dovetail_options";
     const LEAST: usize = offset_of!(Self, draft_p_min) + size_of::<f32>();
     const BOOLS: &'static [usize] = &[offset_of!(Self, no_mmap), offset_of!(Self, mlock)];
@@ -156,7 +156,7 @@ unsafe impl Sized_ for dovetail_options {
 }
 
 // SAFETY: it is `repr(C)` and begins with its size; numbers are all else.
-unsafe impl Sized_ for dovetail_sampling {
+unsafe impl Versioned for dovetail_sampling {
     const NAME: &'static str = "dovetail_sampling";
     const LEAST: usize = offset_of!(Self, ignore_eos) + size_of::<bool>();
     const BOOLS: &'static [usize] = &[offset_of!(Self, ignore_eos)];

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 /// # Safety
 /// It is `repr(C)`, its first field is its size, `LEAST` bytes of it are whole fields, and every pattern of bytes is
 /// valid for it but where `BOOLS` has a byte that is neither 0 nor 1.
-pub(super) unsafe trait Sized_: Copy {
+pub(super) unsafe trait Versioned: Copy {
     /// What it is called.
     const NAME: &'static str;
     /// Bytes of it in the first version.
@@ -31,7 +31,7 @@ pub(super) unsafe trait Sized_: Copy {
 /// More bytes than a structure will ever have.
 const MOST_BYTES: usize = 4096;
 
-fn check_size<T: Sized_>(size: usize) -> Result<(), Failure> {
+fn check_size<T: Versioned>(size: usize) -> Result<(), Failure> {
     if (T::LEAST..=MOST_BYTES).contains(&size) {
         return Ok(());
     }
@@ -45,7 +45,7 @@ fn check_size<T: Sized_>(size: usize) -> Result<(), Failure> {
 ///
 /// # Safety
 /// See the module.
-pub(super) unsafe fn read<T: Sized_ + Default>(from: *const T) -> Result<Option<T>, Failure> {
+pub(super) unsafe fn read<T: Versioned + Default>(from: *const T) -> Result<Option<T>, Failure> {
     if from.is_null() {
         return Ok(None);
     }
@@ -77,7 +77,7 @@ pub(super) unsafe fn read<T: Sized_ + Default>(from: *const T) -> Result<Option<
 ///
 /// # Safety
 /// See the module.
-pub(super) unsafe fn write<T: Sized_>(
+pub(super) unsafe fn write<T: Versioned>(
     to: *mut T,
     size: usize,
     mut value: T,
@@ -219,7 +219,7 @@ pub(super) unsafe fn fill<T: Copy>(
 ///
 /// # Safety
 /// See the module.
-pub(super) unsafe fn put_sized<T: Sized_>(to: *mut T, value: T) -> Result<(), Failure> {
+pub(super) unsafe fn put_sized<T: Versioned>(to: *mut T, value: T) -> Result<(), Failure> {
     not_null(to, T::NAME)?;
     // SAFETY: it is not NULL, and begins with its size.
     let size = unsafe { to.cast::<usize>().read() };

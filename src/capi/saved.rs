@@ -4,10 +4,9 @@
 //! on at once. It can be taken to another machine, and from a drafter on a GPU to one on the CPU. Files of another model,
 //! or damaged ones, are refused with a reason.
 
-use super::fence;
-use super::handle;
 use super::pointer;
 use super::session::dovetail_session;
+use super::state;
 use super::status::dovetail_status::{self, DOVETAIL_OK};
 use std::ffi::c_char;
 
@@ -17,9 +16,7 @@ pub unsafe extern "C" fn dovetail_session_save(
     session: *mut dovetail_session,
     path: *const c_char,
 ) -> dovetail_status {
-    fence::call(session, || {
-        let session = handle::session(session)?;
-        let mut state = session.lock()?;
+    state::call(session, |state| {
         // SAFETY: as the head of `capi` has it.
         let path = unsafe { pointer::path(path) }?;
         state.session.save(&path)?;
@@ -35,9 +32,7 @@ pub unsafe extern "C" fn dovetail_session_load(
     session: *mut dovetail_session,
     path: *const c_char,
 ) -> dovetail_status {
-    fence::call(session, || {
-        let session = handle::session(session)?;
-        let mut state = session.lock()?;
+    state::call(session, |state| {
         // SAFETY: as the head of `capi` has it.
         let path = unsafe { pointer::path(path) }?;
         state.session.load(&path)?;

@@ -7,8 +7,8 @@ use super::fence;
 use super::handle::{self, Object};
 use super::model::{Model, dovetail_model};
 use super::options::{Settings, dovetail_options, dovetail_sampling};
-use super::pointer::{self, Sized_};
-use super::state::Session;
+use super::pointer::{self, Versioned};
+use super::state::{self, Session};
 use super::status::Failure;
 use super::status::dovetail_status::{self, DOVETAIL_OK};
 use crate::text::Message;
@@ -114,7 +114,7 @@ pub struct dovetail_stats {
 }
 
 // SAFETY: it is `repr(C)` and begins with its size; it is only written.
-unsafe impl Sized_ for dovetail_stats {
+unsafe impl Versioned for dovetail_stats {
     const NAME: &'static str = "dovetail_stats";
     const LEAST: usize = offset_of!(Self, stop) + size_of::<dovetail_stop>();
     const BOOLS: &'static [usize] = &[];
@@ -165,9 +165,7 @@ pub unsafe extern "C" fn dovetail_session_prompt_chat(
     messages: *const dovetail_message,
     n_messages: usize,
 ) -> dovetail_status {
-    fence::call(session, || {
-        let session = handle::session(session)?;
-        let mut state = session.lock_for_prompt()?;
+    state::call_for_prompt(session, |state| {
         // SAFETY: as the head of `capi` has it.
         let messages = unsafe { self::messages(messages, n_messages) }?;
         let tokens = state.template()?.prompt(state.tokenizer(), &messages, true)?;
@@ -182,9 +180,7 @@ pub unsafe extern "C" fn dovetail_session_prompt_text(
     text: *const c_char,
     text_len: usize,
 ) -> dovetail_status {
-    fence::call(session, || {
-        let session = handle::session(session)?;
-        let mut state = session.lock_for_prompt()?;
+    state::call_for_prompt(session, |state| {
         // SAFETY: as the head of `capi` has it.
         let text = unsafe { pointer::text(text, text_len, "the text") }?;
         let tokens = state.tokenizer().encode(text, true, true)?;
@@ -203,9 +199,7 @@ pub unsafe extern "C" fn dovetail_session_generate(
     callback: dovetail_piece_callback,
     userdata: *mut c_void,
 ) -> dovetail_status {
-    fence::call(session, || {
-        let session = handle::session(session)?;
-        let mut state = session.lock()?;
+    state::call(session, |state| {
         // SAFETY: as the head of `capi` has it.
         unsafe { state.begin(sampling, n_predict) }?;
         while state.next()? {
@@ -236,11 +230,9 @@ pub unsafe extern "C" fn dovetail_session_get_stats(
     session: *mut dovetail_session,
     stats: *mut dovetail_stats,
 ) -> dovetail_status {
-    fence::call(session, || {
-        let session = handle::session(session)?;
-        let found = session.lock()?.stats();
+    state::call(session, |state| {
         // SAFETY: as the head of `capi` has it.
-        unsafe { pointer::put_sized(stats, found) }?;
+        unsafe { pointer::put_sized(stats, state.stats()) }?;
         Ok(DOVETAIL_OK)
     })
 }
@@ -253,9 +245,7 @@ pub unsafe extern "C" fn dovetail_session_speculate(
     session: *mut dovetail_session,
     options: *const dovetail_options,
 ) -> dovetail_status {
-    fence::call(session, || {
-        let session = handle::session(session)?;
-        let mut state = session.lock()?;
+    state::call(session, |state| {
         // SAFETY: as the head of `capi` has it.
         let settings = unsafe { settings(options, state.model()) }?;
         state.change_drafter(settings)?;

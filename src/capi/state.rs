@@ -1,11 +1,13 @@
 //! What the handle of a session stands for.
 
+use super::fence::{self, Outcome};
+use super::handle;
 use super::model::Model;
 use super::options::dovetail_log_level::{self, DOVETAIL_LOG_DETAIL, DOVETAIL_LOG_NOTE};
 use super::options::dovetail_stage::{DOVETAIL_STAGE_MEASURING, DOVETAIL_STAGE_PROMPT};
 use super::options::{Settings, dovetail_sampling, sampling};
 use super::session::dovetail_stop::{self, *};
-use super::session::{dovetail_piece, dovetail_stats};
+use super::session::{dovetail_piece, dovetail_session, dovetail_stats};
 use super::status::Failure;
 use super::status::dovetail_status::{
     self, DOVETAIL_ERROR_BUSY, DOVETAIL_ERROR_INTERNAL, DOVETAIL_OK,
@@ -24,6 +26,25 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 pub(super) struct Session {
     state: Mutex<State>,
     pub ends: Arc<Ends>,
+}
+
+/// Does what a function does with the session of a handle.
+pub(super) fn call(
+    session: *const dovetail_session,
+    work: impl FnOnce(&mut State) -> Outcome,
+) -> dovetail_status {
+    fence::call(session, || work(&mut *handle::session(session)?.lock()?))
+}
+
+/// [`call`] for a prompt, which forgets what was cancelled before.
+pub(super) fn call_for_prompt(
+    session: *const dovetail_session,
+    work: impl FnOnce(&mut State) -> Outcome,
+) -> dovetail_status {
+    call(session, |state| {
+        state.ends.forget();
+        work(state)
+    })
 }
 
 /// What says that a session is to end what it does.
@@ -60,13 +81,6 @@ impl Session {
         Ok(Session { state: Mutex::new(State::new(model, settings, ends.clone())?), ends })
     }
 
-    /// [`Session::lock`] for a prompt, which forgets what was cancelled before.
-    pub fn lock_for_prompt(&self) -> Result<MutexGuard<'_, State>, Failure> {
-        let state = self.lock()?;
-        self.ends.forget();
-        Ok(state)
-    }
-
     /// The session, unless it is in the middle of a call, or was when something broke.
     pub fn lock(&self) -> Result<MutexGuard<'_, State>, Failure> {
         self.state.try_lock().map_err(|error| match error {
@@ -85,7 +99,7 @@ impl Session {
 /// A session and what belongs to it.
 pub(super) struct State {
     pub session: session::Session,
-    pub model: Arc<Model>,
+    model: Arc<Model>,
     settings: Settings,
     /// The chat template that its own options name.
     template: Option<ChatTemplate>,

@@ -1,10 +1,9 @@
 //! Sessions in steps of one's own: tokens in place of text, pieces taken in place of a callback.
 
-use super::fence;
-use super::handle;
 use super::options::dovetail_sampling;
 use super::pointer;
 use super::session::{dovetail_piece, dovetail_session};
+use super::state;
 use super::status::dovetail_status::{self, DOVETAIL_END, DOVETAIL_OK};
 
 /// Makes tokens the sequence.
@@ -14,9 +13,7 @@ pub unsafe extern "C" fn dovetail_session_prompt_tokens(
     tokens: *const u32,
     n_tokens: usize,
 ) -> dovetail_status {
-    fence::call(session, || {
-        let session = handle::session(session)?;
-        let mut state = session.lock_for_prompt()?;
+    state::call_for_prompt(session, |state| {
         // SAFETY: as the head of `capi` has it.
         let tokens = unsafe { pointer::slice(tokens, n_tokens, "the tokens") }?;
         state.prompt(tokens)
@@ -31,9 +28,7 @@ pub unsafe extern "C" fn dovetail_session_get_tokens(
     capacity: usize,
     n_tokens: *mut usize,
 ) -> dovetail_status {
-    fence::call(session, || {
-        let session = handle::session(session)?;
-        let state = session.lock()?;
+    state::call(session, |state| {
         // SAFETY: as the head of `capi` has it.
         unsafe { pointer::fill(state.session.tokens(), tokens, capacity, n_tokens) }
     })
@@ -47,10 +42,9 @@ pub unsafe extern "C" fn dovetail_session_begin(
     sampling: *const dovetail_sampling,
     n_predict: usize,
 ) -> dovetail_status {
-    fence::call(session, || {
-        let session = handle::session(session)?;
+    state::call(session, |state| {
         // SAFETY: as the head of `capi` has it.
-        unsafe { session.lock()?.begin(sampling, n_predict) }?;
+        unsafe { state.begin(sampling, n_predict) }?;
         Ok(DOVETAIL_OK)
     })
 }
@@ -62,10 +56,8 @@ pub unsafe extern "C" fn dovetail_session_next(
     session: *mut dovetail_session,
     piece: *mut *const dovetail_piece,
 ) -> dovetail_status {
-    fence::call(session, || {
+    state::call(session, |state| {
         pointer::not_null(piece, "the place for the piece")?;
-        let session = handle::session(session)?;
-        let mut state = session.lock()?;
         if !state.next()? {
             return Ok(DOVETAIL_END);
         }
