@@ -34,16 +34,17 @@ int main(int argc, char **argv) {
     dovetail_session *session = NULL;
     dovetail_options options;
     bool ok;
-    if (argc < 2) {
-        fprintf(stderr, "usage: chat MODEL [DRAFTER] < QUESTIONS\n");
-        return 2;
-    }
+    if (argc < 2) return fprintf(stderr, "usage: chat MODEL [DRAFTER] < QUESTIONS\n"), 2;
     dovetail_options_init(&options, sizeof options);
     options.log = say;
     options.model_draft = argc > 2 ? argv[2] : NULL;
     ok = dovetail_model_load(argv[1], &options, &model) == DOVETAIL_OK &&
          dovetail_session_new(model, NULL, &session) == DOVETAIL_OK;
     while (ok && n_turns + 2 <= MAX_TURNS && fgets(texts[n_turns], MAX_TEXT, stdin) != NULL) {
+        if (strchr(texts[n_turns], '\n') == NULL && !feof(stdin)) {
+            fprintf(stderr, "a line is longer than %d bytes\n", MAX_TEXT - 2);
+            break;
+        }
         texts[n_turns][strcspn(texts[n_turns], "\r\n")] = '\0';
         add("user");
         ok = dovetail_session_prompt_chat(session, turns, n_turns) == DOVETAIL_OK &&
