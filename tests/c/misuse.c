@@ -270,6 +270,7 @@ static void arguments(dovetail_session *session, dovetail_model *model) {
     dovetail_stats stats;
     dovetail_options wrong = options;
     watcher w = {NULL, NULL, 0, -1, JUST_COUNT};
+    dovetail_session *none = NULL;
     uint32_t ids[4] = {1, 2, UINT32_MAX, 4};
     size_t n;
     memset(&info, 0, sizeof info);
@@ -297,6 +298,10 @@ static void arguments(dovetail_session *session, dovetail_model *model) {
     EXPECT(DOVETAIL_ERROR_IO, dovetail_session_save(session, "/nonexistent/a.session"));
     EXPECT(DOVETAIL_ERROR_ARGUMENT, dovetail_session_load(session, ""));
     EXPECT(DOVETAIL_ERROR_IO, dovetail_session_load(session, "/nonexistent/a.session"));
+    wrong.n_ctx = UINT32_MAX;
+    EXPECT(DOVETAIL_ERROR_MEMORY, dovetail_session_new(model, &wrong, &none));
+    CHECK(none == NULL);
+    wrong = options;
     wrong.model_draft = "/nonexistent/drafter.gguf";
     EXPECT(DOVETAIL_ERROR_IO, dovetail_session_speculate(session, &wrong));
     wrong.size = 1;
