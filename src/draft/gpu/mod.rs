@@ -9,8 +9,8 @@
 //! ```
 //!
 //! The maths is `dgf`'s. What crosses the bus each way is a message in a [ring](crate::ring): the accepted
-//! path with its features, and the next tree. While the CPU verifies, the next round is queued already,
-//! behind a wait for the doorbell of the verdict:
+//! path with its features, and the next tree. While the CPU verifies, the next round of a drafter that stays
+//! [alone](super::Placement::alone) is queued already, behind a wait for the doorbell of the verdict:
 //!
 //! ```text
 //! CPU  … verify ── verdict ─┐                ┌─ tree ── verify … ── verdict ─┐
