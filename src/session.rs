@@ -188,7 +188,7 @@ impl Session {
     /// Saves the sequence with its keys and values and what the drafter knows of it; the format is in `saved.rs`.
     ///
     /// # Errors
-    /// When the file cannot be written, or a device fails; a file that was there is there still.
+    /// When the file cannot be written; one that was there is there still.
     pub fn save(&mut self, path: &Path) -> Result<()> {
         self.stream.save(path, self.target.model(), self.cache)
     }
