@@ -406,8 +406,8 @@ typedef struct {
 
 /**
  * Makes a session and hands out its handle. Where `options` is NULL those are taken that the model was loaded with; of
- * others `repack`, `no_mmap` and `mlock` have no effect, since the model is loaded. A
- * drafter that was not asked for and cannot be used is done without, which a line to `log` says.
+ * others `repack`, `no_mmap` and `mlock` have no effect, since the model is loaded. A drafter that was not asked for and
+ * cannot be used is done without, which a line to `log` says.
  */
 dovetail_status dovetail_session_new(const dovetail_model *model,
                                      const dovetail_options *options,

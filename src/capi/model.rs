@@ -59,10 +59,6 @@ unsafe impl Versioned for dovetail_model_info {
     const NAME: &'static str = "dovetail_model_info";
     const LEAST: usize = offset_of!(Self, has_chat_template) + size_of::<bool>();
     const BOOLS: &'static [usize] = &[];
-
-    fn size_mut(&mut self) -> &mut usize {
-        &mut self.size
-    }
 }
 
 /// Loads a model from a GGUF file, any part of a split one, and hands out its handle. The first start with a large model
@@ -177,10 +173,9 @@ impl Model {
             None => ChatTemplate::from_gguf(model.gguf().metadata())?,
             given => given,
         };
-        let text = |text: &str| CString::new(text.replace('\0', "")).expect("it has no NUL");
         Ok(Model {
-            name: text(&model.config().name),
-            architecture: text(&model.config().arch),
+            name: pointer::c_string(&model.config().name),
+            architecture: pointer::c_string(&model.config().arch),
             model: Arc::new(model),
             template,
             path: path.to_owned(),

@@ -17,7 +17,7 @@ use crate::sample::Sampling;
 use crate::spec::Guessing;
 use crate::target::{CacheTypes, MAX_SEQUENCES};
 use crate::text::ChatTemplate;
-use std::ffi::{CString, c_char, c_void};
+use std::ffi::{c_char, c_void};
 use std::mem::offset_of;
 use std::path::PathBuf;
 use std::ptr::null;
@@ -149,10 +149,6 @@ unsafe impl Versioned for dovetail_options {
     const NAME: &'static str = "dovetail_options";
     const LEAST: usize = offset_of!(Self, draft_p_min) + size_of::<f32>();
     const BOOLS: &'static [usize] = &[offset_of!(Self, no_mmap), offset_of!(Self, mlock)];
-
-    fn size_mut(&mut self) -> &mut usize {
-        &mut self.size
-    }
 }
 
 // SAFETY: it is `repr(C)` and begins with its size; numbers are all else.
@@ -160,10 +156,6 @@ unsafe impl Versioned for dovetail_sampling {
     const NAME: &'static str = "dovetail_sampling";
     const LEAST: usize = offset_of!(Self, ignore_eos) + size_of::<bool>();
     const BOOLS: &'static [usize] = &[offset_of!(Self, ignore_eos)];
-
-    fn size_mut(&mut self) -> &mut usize {
-        &mut self.size
-    }
 }
 
 /// Fills options with the defaults. `size` is sizeof(dovetail_options).
@@ -264,8 +256,7 @@ impl Callbacks {
     pub fn log(&self, level: dovetail_log_level, line: &str) {
         let Some(tell) = self.log else { return };
         for line in line.lines() {
-            let line: Vec<u8> = line.bytes().filter(|byte| *byte != 0).collect();
-            let line = CString::new(line).expect("zeros were left out");
+            let line = pointer::c_string(line);
             // SAFETY: C gave both for this.
             unsafe { tell(self.userdata, level, line.as_ptr()) }
         }

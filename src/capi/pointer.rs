@@ -5,7 +5,7 @@
 
 use super::status::Failure;
 use super::status::dovetail_status::{self, DOVETAIL_ERROR_BUFFER, DOVETAIL_OK};
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, CString, c_char};
 use std::path::PathBuf;
 
 /// A structure that begins with its size.
@@ -23,9 +23,6 @@ pub(super) unsafe trait Versioned: Copy {
     const LEAST: usize;
     /// Where its fields of type `bool` are.
     const BOOLS: &'static [usize];
-
-    /// Its first field.
-    fn size_mut(&mut self) -> &mut usize;
 }
 
 /// More bytes than a structure will ever have.
@@ -77,19 +74,15 @@ pub(super) unsafe fn read<T: Versioned + Default>(from: *const T) -> Result<Opti
 ///
 /// # Safety
 /// See the module.
-pub(super) unsafe fn write<T: Versioned>(
-    to: *mut T,
-    size: usize,
-    mut value: T,
-) -> Result<(), Failure> {
+pub(super) unsafe fn write<T: Versioned>(to: *mut T, size: usize, value: T) -> Result<(), Failure> {
     not_null(to, T::NAME)?;
     check_size::<T>(size)?;
-    *value.size_mut() = size;
     let known = size.min(size_of::<T>());
-    // SAFETY: the caller says that there are `size` bytes, and a `T` has `known`.
+    // SAFETY: the caller says that there are `size` bytes, a `T` has `known`, and its first field is its size.
     unsafe {
         to.cast::<u8>().write_bytes(0, size);
         to.cast::<u8>().copy_from_nonoverlapping((&raw const value).cast(), known);
+        to.cast::<usize>().write(size);
     }
     Ok(())
 }
@@ -185,6 +178,11 @@ pub(super) unsafe fn path(from: *const c_char) -> Result<PathBuf, Failure> {
     let path =
         std::str::from_utf8(bytes).map_err(|_| Failure::argument("the path is not UTF-8"))?;
     if bytes.is_empty() { Err(missing()) } else { Ok(path.into()) }
+}
+
+/// Text for C, which takes a NUL for its end: those inside are left out.
+pub(super) fn c_string(text: &str) -> CString {
+    CString::new(text.replace('\0', "")).expect("there is no NUL")
 }
 
 /// Hands out values in the caller's buffer of `capacity`. How many there are is written to `len` also where they do not

@@ -118,15 +118,11 @@ unsafe impl Versioned for dovetail_stats {
     const NAME: &'static str = "dovetail_stats";
     const LEAST: usize = offset_of!(Self, stop) + size_of::<dovetail_stop>();
     const BOOLS: &'static [usize] = &[];
-
-    fn size_mut(&mut self) -> &mut usize {
-        &mut self.size
-    }
 }
 
 /// Makes a session and hands out its handle. Where `options` is NULL those are taken that the model was loaded with; of
-/// others `repack`, `no_mmap` and `mlock` have no effect, since the model is loaded. A
-/// drafter that was not asked for and cannot be used is done without, which a line to `log` says.
+/// others `repack`, `no_mmap` and `mlock` have no effect, since the model is loaded. A drafter that was not asked for and
+/// cannot be used is done without, which a line to `log` says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dovetail_session_new(
     model: *const dovetail_model,

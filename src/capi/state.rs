@@ -6,12 +6,14 @@ use super::model::Model;
 use super::options::dovetail_log_level::{self, DOVETAIL_LOG_DETAIL, DOVETAIL_LOG_NOTE};
 use super::options::dovetail_stage::{DOVETAIL_STAGE_MEASURING, DOVETAIL_STAGE_PROMPT};
 use super::options::{Settings, dovetail_sampling, sampling};
+use super::pointer;
 use super::session::dovetail_stop::{self, *};
 use super::session::{dovetail_piece, dovetail_session, dovetail_stats};
 use super::status::Failure;
 use super::status::dovetail_status::{
     self, DOVETAIL_ERROR_BUSY, DOVETAIL_ERROR_INTERNAL, DOVETAIL_OK,
 };
+use crate::error::Error;
 use crate::session;
 use crate::spec::calibrate::Counts;
 use crate::stream::{Piece, SessionOptions, Stop};
@@ -249,7 +251,7 @@ impl State {
         })?;
         self.stop = DOVETAIL_STOP_NONE;
         ends.forget();
-        if cancelled { Err(Failure::cancelled("reading the prompt")) } else { Ok(DOVETAIL_OK) }
+        if cancelled { Err(Error::Cancelled("reading the prompt").into()) } else { Ok(DOVETAIL_OK) }
     }
 
     /// Begins an answer.
@@ -300,7 +302,7 @@ impl State {
             return Ok(());
         }
         self.end(DOVETAIL_STOP_CANCELLED);
-        Err(Failure::cancelled("the answer"))
+        Err(Error::Cancelled("the answer").into())
     }
 
     /// Ends the answer before its end.
@@ -346,7 +348,7 @@ impl State {
         }
         let drafter = self.session.drafter();
         let line = drafter.map(|drafter| format!("{} {}", self.kind, drafter.place()));
-        self.drafter = line.and_then(|line| CString::new(line).ok());
+        self.drafter = line.map(|line| pointer::c_string(&line));
     }
 
     /// Takes note that the sequence is another.

@@ -116,10 +116,6 @@ impl Failure {
     pub fn is_error(&self) -> bool {
         self.status != DOVETAIL_CANCELLED
     }
-
-    pub fn cancelled(what: &str) -> Failure {
-        Failure::new(DOVETAIL_CANCELLED, format!("{what} was cancelled"))
-    }
 }
 
 impl From<Error> for Failure {
@@ -148,8 +144,7 @@ thread_local! {
 
 /// Remembers the line of a failed call with this handle, if it had one.
 pub(super) fn remember(handle: usize, line: &str) {
-    let line: Vec<u8> = line.bytes().filter(|byte| *byte != 0).collect();
-    let line = CString::new(line).expect("zeros were left out");
+    let line = pointer::c_string(line);
     handle::set_error(handle, &line);
     LINES.with_borrow_mut(|lines| lines[0] = line);
 }

@@ -103,9 +103,7 @@ pub unsafe extern "C" fn dovetail_apply_chat_template(
             };
             let messages = messages(conversation, n_messages)?;
             let tokenizer = model.model.tokenizer();
-            let of = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id)).unwrap_or("");
-            let (bos, eos) = (of(tokenizer.bos()), of(tokenizer.eos()));
-            let found = template.render(&messages, add_generation_prompt, bos, eos)?;
+            let found = template.text(tokenizer, &messages, add_generation_prompt)?;
             pointer::fill(found.as_bytes(), text.cast(), capacity, text_len)
         }
     })

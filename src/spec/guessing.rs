@@ -194,7 +194,7 @@ impl Opened {
     ///
     /// # Errors
     /// When it cannot be opened.
-    pub fn another(&self) -> Option<Result<Opened>> {
+    fn another(&self) -> Option<Result<Opened>> {
         let drafter = self.drafter.another()?;
         Some(drafter.map(|drafter| Opened { drafter, path: self.path.clone(), ..*self }))
     }

@@ -203,6 +203,21 @@ impl ChatTemplate {
             .map_err(|error| explain("failed", &error))
     }
 
+    /// [`render`](Self::render) with the texts of this tokenizer's BOS and EOS.
+    ///
+    /// # Errors
+    /// As for [`render`](Self::render).
+    pub fn text(
+        &self,
+        tokenizer: &Tokenizer,
+        messages: &[Message],
+        add_generation_prompt: bool,
+    ) -> Result<String> {
+        let text = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id)).unwrap_or_default();
+        let (bos, eos) = (text(tokenizer.bos()), text(tokenizer.eos()));
+        self.render(messages, add_generation_prompt, bos, eos)
+    }
+
     /// The prompt as tokens: renders, then encodes so that BOS stands in front once if the model
     /// wants it. This is all a session needs.
     ///
@@ -214,9 +229,7 @@ impl ChatTemplate {
         messages: &[Message],
         add_generation_prompt: bool,
     ) -> Result<Vec<u32>> {
-        let text = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id)).unwrap_or_default();
-        let (bos, eos) = (text(tokenizer.bos()), text(tokenizer.eos()));
-        tokenizer.encode_chat(&self.render(messages, add_generation_prompt, bos, eos)?)
+        tokenizer.encode_chat(&self.text(tokenizer, messages, add_generation_prompt)?)
     }
 }
 
