@@ -26,14 +26,26 @@ pub(super) fn curve(
     rows: &[usize],
     budget: Duration,
     progress: &mut dyn FnMut(f64) -> bool,
+    pass: impl FnMut(usize) -> Result<()>,
+) -> Result<Option<Curve>> {
+    let start = Instant::now();
+    curve_by(|| start.elapsed(), rows, budget, progress, pass)
+}
+
+/// [`curve`], by this clock.
+fn curve_by(
+    clock: impl Fn() -> Duration,
+    rows: &[usize],
+    budget: Duration,
+    progress: &mut dyn FnMut(f64) -> bool,
     mut pass: impl FnMut(usize) -> Result<()>,
 ) -> Result<Option<Curve>> {
     let mut timed = |n: usize| -> Result<f64> {
-        let start = Instant::now();
+        let start = clock();
         pass(n)?;
-        Ok(start.elapsed().as_secs_f64())
+        Ok((clock() - start).as_secs_f64())
     };
-    let start = Instant::now();
+    let start = clock();
     let longest = (LARGEST.depth + 1) as f64;
     let mut fewest = Vec::new();
     let mut ratios: Vec<(usize, Vec<f64>)> = rows[1..].iter().map(|n| (*n, Vec::new())).collect();
@@ -42,7 +54,7 @@ pub(super) fn curve(
         fewest.push(beside);
         let (mut worth, sizes) = (0, ratios.len() as f64);
         for (n, ratios) in &mut ratios {
-            let spent = start.elapsed().as_secs_f64() / budget.as_secs_f64();
+            let spent = (clock() - start).as_secs_f64() / budget.as_secs_f64();
             let done = (round as f64 + worth as f64 / sizes) / MOST_ROUNDS as f64;
             if !progress(spent.max(done).min(1.0)) {
                 return Ok(None);
@@ -61,7 +73,7 @@ pub(super) fn curve(
         }
         ratios.truncate(worth);
         let rounds = (round + 1) as u32;
-        if rounds as usize >= LEAST_ROUNDS && start.elapsed() * (rounds + 1) / rounds > budget {
+        if rounds as usize >= LEAST_ROUNDS && (clock() - start) * (rounds + 1) / rounds > budget {
             break;
         }
     }
@@ -81,16 +93,17 @@ pub(super) fn median(times: &mut [f64]) -> f64 {
 mod tests {
     use super::*;
     use crate::error::Error;
+    use std::cell::Cell;
 
     #[test]
     fn slow_moments_do_not_count_and_what_cannot_pay_is_left_out() {
-        let calls = std::cell::Cell::new(0);
+        let (calls, now) = (Cell::new(0), Cell::new(Duration::ZERO));
         let pass = |n: usize| {
             calls.set(calls.get() + 1);
             // Slow at first, and a step at 3 rows.
             let slow = if calls.get() < 6 { 4 } else { 1 };
             let ms = if n >= 3 { 3 * n as u64 } else { 1 };
-            std::thread::sleep(Duration::from_millis(slow * ms));
+            now.set(now.get() + Duration::from_millis(slow * ms));
             Ok(())
         };
         let mut parts = Vec::new();
@@ -99,7 +112,8 @@ mod tests {
             true
         };
         let budget = Duration::from_millis(400);
-        let measured = curve(&[1, 2, 3, 4, 8, 16], budget, &mut progress, pass).unwrap().unwrap();
+        let rows = [1, 2, 3, 4, 8, 16];
+        let measured = curve_by(|| now.get(), &rows, budget, &mut progress, pass).unwrap().unwrap();
         let rows: Vec<usize> = measured.measured().map(|(n, _)| n).collect();
         assert_eq!(rows, [1, 2, 3], "three rows take nine times as long as one");
         assert!(measured.seconds(1) < 0.004 && measured.seconds(2) < 0.004);
