@@ -18,7 +18,7 @@ use common::random::Random;
 use common::{Bench, Load, Side};
 use criterion::Criterion;
 use dovetail_kernels::cpu::attention::{Cells, Half, Plan, Scratch, Shape, View};
-use dovetail_kernels::cpu::{CacheType, Kernels, Team, order};
+use dovetail_kernels::cpu::{CacheType, Kernels, ThreadPool, order};
 use std::cell::LazyCell;
 
 const SHAPE: Shape = Shape { kv_heads: 8, group: 4, head_dim: 128 };
@@ -98,7 +98,7 @@ struct Ours<'a> {
     problem: &'a Problem,
     ty: CacheType,
     kernels: &'static Kernels,
-    team: Team,
+    pool: ThreadPool,
     scratch: Vec<Scratch>,
     views: Vec<View>,
     cache: [Vec<Vec<u8>>; 2], // keys, values of each KV head
@@ -132,7 +132,7 @@ impl Ours<'_> {
             problem,
             ty,
             kernels,
-            team: Team::new(threads),
+            pool: ThreadPool::new(threads),
             scratch: (0..threads).map(|_| Scratch::new(SHAPE.unit_rows(), hd)).collect(),
             views: problem.masks.iter().map(|mask| View::tree(problem.context, *mask)).collect(),
             cache,
@@ -169,11 +169,11 @@ impl Side for Ours<'_> {
         let mut first = 0;
         while first < n {
             let views = &self.views[..];
-            let (room, members) = (self.parts.len(), self.team.members());
+            let (room, members) = (self.parts.len(), self.pool.members());
             let plan = Plan::new(SHAPE, views, [n], first, room, members);
             let (problem, kernels, cache, ty) = (self.problem, self.kernels, &self.cache, self.ty);
             let parts = &mut self.parts[..plan.len()];
-            self.team.share(parts, plan.unit_len(), &mut self.scratch, |i, parts, scratch| {
+            self.pool.for_chunks(parts, plan.unit_len(), &mut self.scratch, |i, parts, scratch| {
                 let cells = |_, head: usize| {
                     let [keys, values] = cache.each_ref().map(|half| &half[head]);
                     (Cells { ty, bytes: keys }, Cells { ty, bytes: values })
@@ -183,7 +183,7 @@ impl Side for Ours<'_> {
             });
             let parts = &self.parts[..];
             let out = &mut self.out[first * HEADS * hd..][..plan.tokens() * HEADS * hd];
-            self.team.share(out, HEADS * hd, &mut self.scratch, |row, out, _| {
+            self.pool.for_chunks(out, HEADS * hd, &mut self.scratch, |row, out, _| {
                 for (head, out) in out.chunks_exact_mut(hd).enumerate() {
                     (kernels.combine)(&plan.parts(parts, row, head, views[first + row].len()), out);
                 }

@@ -16,7 +16,7 @@ use dovetail::capi::options::{dovetail_options, dovetail_sampling};
 use dovetail::capi::session::*;
 use dovetail::capi::status::dovetail_status::{DOVETAIL_END, DOVETAIL_OK};
 use dovetail::capi::steps::dovetail_session_next;
-use dovetail::spec::Guessing;
+use dovetail::speculate::SpecOptions;
 use dovetail::{LoadOptions, Model, Repack, Sampling, Session, SessionOptions, machine};
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::path::{Path, PathBuf};
@@ -73,7 +73,7 @@ impl Rust {
         let options = SessionOptions { n_ctx: N_CTX, threads: threads(), ..Default::default() };
         let mut session = Session::new(model.into(), options).expect("there is memory");
         let tree = Some(TREE.to_str().expect("it is text").parse().expect("it is a policy"));
-        let guessing = Guessing { tree, ..Guessing::default() };
+        let guessing = SpecOptions { tree, ..SpecOptions::default() };
         let opened = guessing.open(session.setup(None)).expect("the drafter opens");
         if let Some(opened) = opened.filter(|_| guesses) {
             session.guess(opened, false, 1, &mut |_| true).expect("passes run");

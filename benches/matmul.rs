@@ -17,7 +17,9 @@ use common::NoRival;
 use common::random::Random;
 use common::{Bench, Load, Side};
 use criterion::Criterion;
-use dovetail_kernels::cpu::{Acts, Kernels, LANES, Packed, ProductScratch, Team};
+use dovetail_kernels::cpu::{
+    Activations, Kernels, LANES, ProductScratch, ThreadPool, WeightMatrix,
+};
 use dovetail_kernels::cpu::{groups_per_chunk, order};
 use dovetail_kernels::quant::{self, Kind, TypeInfo};
 use std::cell::LazyCell;
@@ -82,7 +84,7 @@ fn rows(ty: &TypeInfo) -> usize {
 struct Problem {
     ty: TypeInfo,
     weights: Vec<u8>, // (rows, COLUMNS) as in a file
-    packed: Packed,
+    packed: WeightMatrix,
     x: Vec<f32>, // (most rows, COLUMNS)
 }
 
@@ -92,7 +94,7 @@ impl Problem {
         let different = numbers.floats(DIFFERENT * COLUMNS);
         let different = ggml_sys::quantize(ty.id, &different, COLUMNS).expect("whole blocks");
         let weights = different.repeat(rows(&ty) / DIFFERENT);
-        let packed = Packed::pack(ty, rows(&ty), COLUMNS, &weights).expect("the sizes fit");
+        let packed = WeightMatrix::pack(ty, rows(&ty), COLUMNS, &weights).expect("the sizes fit");
         Problem { ty, weights, packed, x: numbers.floats(ROWS[ROWS.len() - 1] * COLUMNS) }
     }
 
@@ -108,9 +110,9 @@ struct Ours<'a> {
     problem: &'a Problem,
     n: usize,
     kernels: &'static Kernels,
-    team: Team,
+    pool: ThreadPool,
     scratch: Vec<ProductScratch>,
-    acts: Acts,
+    activations: Activations,
     out: Vec<f32>, // (groups, n, 16)
 }
 
@@ -128,9 +130,9 @@ impl Ours<'_> {
             problem,
             n,
             kernels,
-            team: Team::new(bench.threads),
+            pool: ThreadPool::new(bench.threads),
             scratch: (0..bench.threads).map(|_| scratch()).collect(),
-            acts: Acts::new(n, COLUMNS),
+            activations: Activations::new(n, COLUMNS),
             out: vec![0.0; w.n_groups() * n * LANES],
         };
         ours.run();
@@ -150,15 +152,15 @@ impl Ours<'_> {
 impl Side for Ours<'_> {
     fn run(&mut self) {
         let (w, x, n, kernels) = (&self.problem.packed, &self.problem.x, self.n, self.kernels);
-        let row_lines = self.acts.row_lines();
-        let acts = self.acts.rows_mut(n);
-        self.team.share(acts, row_lines, &mut self.scratch, |i, acts, _| {
-            (kernels.quantize)(&x[i * COLUMNS..][..COLUMNS], w.forms(), acts);
+        let row_lines = self.activations.row_lines();
+        let activations = self.activations.rows_mut(n);
+        self.pool.for_chunks(activations, row_lines, &mut self.scratch, |i, activations, _| {
+            (kernels.quantize)(&x[i * COLUMNS..][..COLUMNS], w.formats(), activations);
         });
-        let acts = self.acts.rows(n, COLUMNS);
-        let chunk = groups_per_chunk(w.n_groups(), n, self.team.members());
-        self.team.share(&mut self.out, chunk * n * LANES, &mut self.scratch, |i, out, s| {
-            kernels.multiply(w, i * chunk, acts, out, false, s);
+        let activations = self.activations.rows(n, COLUMNS);
+        let chunk = groups_per_chunk(w.n_groups(), n, self.pool.members());
+        self.pool.for_chunks(&mut self.out, chunk * n * LANES, &mut self.scratch, |i, out, s| {
+            kernels.multiply(w, i * chunk, activations, out, false, s);
         });
     }
 }

@@ -2,7 +2,7 @@
 //! accepted; for one sequence and for sixteen. One thread.
 //!
 //! Costs are flat, drafting is cheap and the guesses are sure enough for the largest tree to grow; each node that is
-//! run proposes ten guesses. Guessing is to cost nothing beside a pass: 1 % of a round of the default
+//! run proposes ten guesses. SpecOptions is to cost nothing beside a pass: 1 % of a round of the default
 //! model on two cores of an EPYC, 8 ms, is 80 µs.
 //!
 //! ```sh
@@ -13,10 +13,11 @@ mod common;
 
 use common::random::Random;
 use criterion::Criterion;
-use dovetail::tree::confidence::ByTemperature;
-use dovetail::tree::cost::{Costs, Curve, DraftCost, Table, VerifyCost};
-use dovetail::tree::plan::{Branch, Growing, LARGEST, Taken};
-use dovetail::tree::{Grower, MAX_NODES, Planner, Policy, Proposal, Tree};
+use dovetail::planner::acceptance::ByTemperature;
+use dovetail::planner::cost::{Costs, Curve, DraftCost, Table, VerifyCost};
+use dovetail::planner::{Branch, LARGEST, RoundTimes, TreeEstimate};
+use dovetail::planner::{Planner, Policy};
+use dovetail::tree::{MAX_NODES, Proposal, Tree, TreeExpander};
 use std::hint::black_box;
 
 /// Guesses after each node.
@@ -84,7 +85,7 @@ impl Round {
             levels.push((*frontier, guesses.to_vec()));
             planner.next_alone(depth, &mut growing, frontier, guesses)
         };
-        let mut grower = Grower::default();
+        let mut grower = TreeExpander::default();
         let grown = grower.grow(growth, f32::NEG_INFINITY, &mut tree, propose, next);
         grown.expect("proposing does not fail");
         let widest = levels.iter().map(|(_, guesses)| guesses.len() / WIDTH).max();
@@ -101,7 +102,7 @@ impl Round {
 fn run(planner: &mut Planner, rounds: &[Round]) {
     planner.begin(rounds.len(), 500);
     let mut trees: Vec<Tree> = Vec::with_capacity(rounds.len());
-    let mut growing: Vec<Growing> =
+    let mut growing: Vec<TreeEstimate> =
         rounds.iter().map(|_| planner.tree(0.0, LARGEST.depth, MAX_NODES)).collect();
     for level in 0..LARGEST.depth {
         let branches = growing.iter_mut().zip(rounds).map(|(growing, round)| {
@@ -127,5 +128,5 @@ fn run(planner: &mut Planner, rounds: &[Round]) {
         }
         planner.accepted(0.0, tree, &path);
     }
-    planner.end(Taken { draft: 1e-4, verify: 0.04, whole: 0.0401 });
+    planner.end(RoundTimes { draft: 1e-4, verify: 0.04, whole: 0.0401 });
 }

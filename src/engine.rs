@@ -14,15 +14,15 @@
 //! # }
 //! ```
 
-use crate::draft::Setup;
+use crate::draft::DrafterContext;
 use crate::error::{Error, Result};
+use crate::infer::{CacheTypes, MAX_SEQUENCES, Target};
 use crate::model::Model;
+use crate::planner::Planner;
 use crate::sample::Sampling;
-use crate::spec::calibrate::Calibrator;
-use crate::spec::{RoundStats, Speculation};
+use crate::speculate::calibrate::Calibrator;
+use crate::speculate::{RoundStats, Speculation};
 use crate::stream::{Piece, SessionOptions, Stats, Stop, Stream, round};
-use crate::target::{CacheTypes, MAX_SEQUENCES, Target};
-use crate::tree::Planner;
 use smallvec::SmallVec;
 use std::path::Path;
 use std::sync::Arc;
@@ -72,7 +72,7 @@ enum Slot {
     /// Its prompt is still to be run.
     New(Box<Request>),
     /// Prompt tokens of the sequence in it, which may have ended.
-    Taken(usize),
+    RoundTimes(usize),
 }
 
 /// Up to [`MAX_SEQUENCES`] sequences of one model. See the module.
@@ -138,8 +138,8 @@ impl Engine {
     }
 
     /// What a drafter for one of the sequences is opened with; `path` is its file.
-    pub fn setup<'a>(&'a self, path: Option<&'a Path>) -> Setup<'a> {
-        Setup::new(&self.target, path)
+    pub fn setup<'a>(&'a self, path: Option<&'a Path>) -> DrafterContext<'a> {
+        DrafterContext::new(&self.target, path)
     }
 
     /// Whether another request can be added.
@@ -194,7 +194,7 @@ impl Engine {
         self.round()?;
         let time = start.elapsed();
         for (stream, slot) in self.streams.iter_mut().zip(&self.slots) {
-            if matches!(slot, Slot::Taken(_)) && stream.stop().is_none() {
+            if matches!(slot, Slot::RoundTimes(_)) && stream.stop().is_none() {
                 stream.spent(time);
             }
         }
@@ -202,7 +202,7 @@ impl Engine {
         let tokenizer = self.target.model().tokenizer();
         let mut goes_on = false;
         for (i, stream) in self.streams.iter_mut().enumerate() {
-            if let Slot::Taken(_) = self.slots[i] {
+            if let Slot::RoundTimes(_) = self.slots[i] {
                 while let Some(piece) = stream.take(tokenizer) {
                     take(i, piece);
                 }
@@ -224,7 +224,7 @@ impl Engine {
                 stream.prompt(&mut self.target, self.n_ubatch, &r.prompt, &mut |_, _| true)?;
                 stream.generate(&r.sampling, r.n_predict, r.ignore_end);
                 round(&mut self.target, &mut [stream], &mut None)?;
-                *slot = Slot::Taken(r.prompt.len());
+                *slot = Slot::RoundTimes(r.prompt.len());
             }
         }
         Ok(())
@@ -232,7 +232,7 @@ impl Engine {
 
     /// Why the sequence of a slot has ended; `None` while it has not, or where there is none.
     pub fn stop(&self, slot: usize) -> Option<Stop> {
-        let taken = matches!(self.slots.get(slot), Some(Slot::Taken(_)));
+        let taken = matches!(self.slots.get(slot), Some(Slot::RoundTimes(_)));
         self.streams.get(slot).filter(|_| taken).and_then(Stream::stop)
     }
 
@@ -251,7 +251,7 @@ impl Engine {
         match was {
             Slot::Free => return None,
             Slot::New(_) => {}
-            Slot::Taken(prompt) => {
+            Slot::RoundTimes(prompt) => {
                 answer.tokens.extend_from_slice(&stream.tokens()[prompt..]);
                 (answer.stop, answer.stats) = (stream.stop(), stream.stats().clone());
                 answer.rounds = stream.rounds().cloned();

@@ -14,10 +14,10 @@
 //! goes. It is written under another name first: what was there stays until the new one is whole.
 
 use crate::error::{Error, Result};
+use crate::infer::{CacheType, CacheTypes, KvCache, Sequence};
 use crate::machine;
 use crate::model::Model;
-use crate::spec::Speculation;
-use crate::target::{CacheType, CacheTypes, KvCache, Sequence};
+use crate::speculate::Speculation;
 use std::fs::File;
 use std::hash::Hasher;
 use std::io::{self, BufReader, BufWriter, Read, Write};

@@ -14,15 +14,15 @@
 //! # }
 //! ```
 
-use crate::draft::{Drafter, Setup};
+use crate::draft::{Drafter, DrafterContext};
 use crate::error::{Error, Result};
+use crate::infer::{CacheTypes, MAX_SEQUENCES, Target};
 use crate::model::Model;
+use crate::planner::Planner;
 use crate::sample::Sampling;
-use crate::spec::calibrate::{Calibrator, Counts};
-use crate::spec::{Opened, RoundStats, Speculation};
+use crate::speculate::calibrate::{Calibrator, Counts};
+use crate::speculate::{ConfiguredDrafter, RoundStats, Speculation};
 use crate::stream::{Piece, SessionOptions, Stats, Stop, Stream, round};
-use crate::target::{CacheTypes, MAX_SEQUENCES, Target};
-use crate::tree::Planner;
 use smallvec::SmallVec;
 use std::path::Path;
 use std::sync::Arc;
@@ -70,7 +70,7 @@ impl Session {
     /// still does.
     pub fn guess(
         &mut self,
-        mut opened: Opened,
+        mut opened: ConfiguredDrafter,
         explained: bool,
         batch: usize,
         progress: &mut dyn FnMut(f64) -> bool,
@@ -112,8 +112,8 @@ impl Session {
     }
 
     /// What a drafter for this session is opened with; `path` is its file.
-    pub fn setup<'a>(&'a self, path: Option<&'a Path>) -> Setup<'a> {
-        Setup::new(&self.target, path)
+    pub fn setup<'a>(&'a self, path: Option<&'a Path>) -> DrafterContext<'a> {
+        DrafterContext::new(&self.target, path)
     }
 
     /// Who guesses, if anybody does.

@@ -3,16 +3,17 @@
 //! `round` runs one round for some of them in one pass over the weights. A session has one stream, an
 //! engine many; the text of each depends on nothing but itself.
 
-use crate::draft::{self, Part};
+use crate::draft::{self, DraftJob};
 use crate::error::{Error, Result};
+use crate::infer::{CacheTypes, KvCache, MAX_SEQUENCES, Outputs, Sequence, Target};
 use crate::model::Model;
+use crate::planner::Planner;
+use crate::planner::{RoundTimes, TreeEstimate};
 use crate::sample::{Sampler, Sampling};
 use crate::saved::{self, Loaded, Saved};
-use crate::spec::{RoundError, RoundStats, Speculation};
-use crate::target::{CacheTypes, KvCache, MAX_SEQUENCES, Outputs, Sequence, Target};
+use crate::speculate::{RoundError, RoundStats, Speculation};
 use crate::text::{Tokenizer, Utf8Stream};
-use crate::tree::plan::{Growing, Taken};
-use crate::tree::{Growth, MAX_NODES, Planner, Tree};
+use crate::tree::{MAX_NODES, Tree, TreeShape};
 use smallvec::SmallVec;
 use std::path::Path;
 use std::sync::Arc;
@@ -93,7 +94,7 @@ pub struct Stats {
 }
 
 /// The tree of who guesses nothing.
-const NOTHING: Growth = Growth { depth: 0, width: 0, nodes: 1 };
+const NOTHING: TreeShape = TreeShape { depth: 0, width: 0, nodes: 1 };
 
 /// One sequence of a target. See the module.
 pub(crate) struct Stream {
@@ -382,7 +383,7 @@ impl Stream {
     }
 
     /// The part in the guessing of this round, if there is one.
-    fn part(&mut self) -> Option<Part<'_>> {
+    fn part(&mut self) -> Option<DraftJob<'_>> {
         self.speculation.as_mut()?.part(&self.tokens)
     }
 
@@ -502,7 +503,7 @@ pub(crate) fn round(
     if let Some(planner) = planner.as_mut().filter(|_| row > 0) {
         let [draft, verify, whole] = [grown, verified - grown, start.elapsed()];
         let [draft, verify, whole] = [draft, verify, whole].map(|time| time.as_secs_f64());
-        planner.end(Taken { draft, verify, whole });
+        planner.end(RoundTimes { draft, verify, whole });
     }
     Ok(())
 }
@@ -524,9 +525,9 @@ fn begin(streams: &mut [&mut Stream], planner: &mut Option<Box<Planner>>) {
 fn grow(target: &mut Target, streams: &mut [&mut Stream], planner: &mut Option<Box<Planner>>) {
     let start = Instant::now();
     let n_vocab = target.model().config().n_vocab;
-    let mut parts: SmallVec<[Part; MAX_SEQUENCES]> =
+    let mut parts: SmallVec<[DraftJob; MAX_SEQUENCES]> =
         waiting(streams).filter_map(Stream::part).collect();
-    draft::expand(&mut parts, planner, target.team());
+    draft::expand(&mut parts, planner, target.pool());
     let time = start.elapsed() / parts.len().max(1) as u32;
     let grown: SmallVec<[Result<()>; MAX_SEQUENCES]> =
         parts.into_iter().map(|part| part.grown).collect();
@@ -535,7 +536,7 @@ fn grow(target: &mut Target, streams: &mut [&mut Stream], planner: &mut Option<B
         stream.grown(grown, time, n_vocab);
     }
     let Some(planner) = planner else { return };
-    let nothing = Growing::new(NOTHING, 0.0);
+    let nothing = TreeEstimate::new(NOTHING, 0.0);
     for stream in waiting(streams) {
         let growing = stream.speculation.as_ref().map_or(&nothing, Speculation::growing);
         planner.grown(stream.tree(), growing);

@@ -10,12 +10,12 @@ use common::naive::Rounding;
 use common::random::Random;
 use common::tiny::{N_CTX, N_VOCAB, tiny, types};
 use common::{load, open_drafter, real_model};
-use dovetail::draft::{self, Drafter, Guesser, Placement, Setup, SpecType};
+use dovetail::draft::{self, CandidateSelector, Drafter, DrafterContext, Placement, SpecType};
 use dovetail::gguf::{Array, Value};
-use dovetail::spec::Speculation;
+use dovetail::speculate::Speculation;
 use dovetail::tree::Tree;
 use dovetail::{Model, Result, Sampling, Session, SessionOptions};
-use dovetail_kernels::cpu::Team;
+use dovetail_kernels::cpu::ThreadPool;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -259,8 +259,13 @@ fn wrong_files_are_refused() {
     ] {
         assert!(message.contains(part) && !message.contains('\n'), "{message}");
     }
-    let setup =
-        Setup { target: &target, n_ctx: 9, threads: 1, path: None, placement: Placement::CPU };
+    let setup = DrafterContext {
+        target: &target,
+        n_ctx: 9,
+        threads: 1,
+        path: None,
+        placement: Placement::CPU,
+    };
     let error = (draft::kind("dgf").unwrap().open)(&setup).err().expect("no file").to_string();
     assert!(error.contains("-md FILE"), "{error}");
     let other = Arc::new(tiny("f16").parts().load().unwrap());
@@ -310,15 +315,20 @@ fn the_shipped_drafters_guess_as_pytorch_does() {
         let width = features.len() / last;
         let path = format!("models/SmolLM2-135M-Instruct.{name}.dgf.gguf");
         let path = Some(Path::new(&path));
-        let setup =
-            Setup { target: &target, n_ctx: 64, threads: 2, path, placement: Placement::CPU };
+        let setup = DrafterContext {
+            target: &target,
+            n_ctx: 64,
+            threads: 2,
+            path,
+            placement: Placement::CPU,
+        };
         let mut drafter = (draft::kind("dgf").unwrap().open)(&setup).unwrap();
-        let team = &mut Team::new(2);
+        let pool = &mut ThreadPool::new(2);
         let mut grow = |growth: &str| {
-            drafter.commit(0, before, &mut features.chunks_exact(width), team).unwrap();
+            drafter.commit(0, before, &mut features.chunks_exact(width), pool).unwrap();
             let mut tree = Tree::new(tokens[last]);
-            let mut guesser = Guesser::new(growth.parse().unwrap());
-            drafter.expand(&tokens, &mut guesser, &mut tree, team).unwrap();
+            let mut guesser = CandidateSelector::new(growth.parse().unwrap());
+            drafter.expand(&tokens, &mut guesser, &mut tree, pool).unwrap();
             tree
         };
         // The first step: as much likelier or less than the likeliest.
@@ -360,7 +370,7 @@ fn damaged_files_cause_no_panic() {
             bytes.truncate(random.below(head) + head / 2);
         }
         std::fs::write(file.path(), &bytes).unwrap();
-        let setup = Setup {
+        let setup = DrafterContext {
             target: &target,
             n_ctx: 64,
             threads: 1,
@@ -374,10 +384,10 @@ fn damaged_files_cause_no_panic() {
         opened += 1;
         let tokens = sequence(9, N_VOCAB, 2);
         let row = random.floats(t.n_embd * drafter.taps().len());
-        let (mut tree, team) = (Tree::new(tokens[8]), &mut Team::new(1));
-        let mut guesser = Guesser::new("beam:3,2,6".parse().unwrap());
-        let told = drafter.commit(0, &tokens[..8], &mut std::iter::repeat_n(&row[..], 8), team);
-        let _ = told.and_then(|()| drafter.expand(&tokens, &mut guesser, &mut tree, team));
+        let (mut tree, pool) = (Tree::new(tokens[8]), &mut ThreadPool::new(1));
+        let mut guesser = CandidateSelector::new("beam:3,2,6".parse().unwrap());
+        let told = drafter.commit(0, &tokens[..8], &mut std::iter::repeat_n(&row[..], 8), pool);
+        let _ = told.and_then(|()| drafter.expand(&tokens, &mut guesser, &mut tree, pool));
     }
     assert!(refused > 20 && opened > 20, "{refused} refused, {opened} opened");
 }
@@ -423,21 +433,21 @@ impl Drafter for Witness {
         first: usize,
         tokens: &[u32],
         features: &mut dyn Iterator<Item = &[f32]>,
-        team: &mut Team,
+        pool: &mut ThreadPool,
     ) -> Result<()> {
         let rows: Vec<&[f32]> = features.collect();
         self.seen.lock().unwrap().hidden.extend(rows.iter().map(|row| row.to_vec()));
-        self.drafter.commit(first, tokens, &mut rows.into_iter(), team)
+        self.drafter.commit(first, tokens, &mut rows.into_iter(), pool)
     }
 
     fn expand(
         &mut self,
         tokens: &[u32],
-        guesser: &mut Guesser,
+        guesser: &mut CandidateSelector,
         tree: &mut Tree,
-        team: &mut Team,
+        pool: &mut ThreadPool,
     ) -> Result<()> {
-        self.drafter.expand(tokens, guesser, tree, team)?;
+        self.drafter.expand(tokens, guesser, tree, pool)?;
         self.seen.lock().unwrap().guesses.push(*tree);
         Ok(())
     }
@@ -446,7 +456,7 @@ impl Drafter for Witness {
 /// The likeliest text of a target, and what its drafter is told and guesses meanwhile.
 fn watched(target: &Path, drafter: &Path) -> (Vec<u32>, Seen) {
     let target = Arc::new(load(target).unwrap());
-    let setup = Setup {
+    let setup = DrafterContext {
         target: &target,
         n_ctx: N_CTX as usize,
         threads: 2,

@@ -8,13 +8,13 @@ use common::bits::{sequence, tiny_models};
 use common::drafter::SHAPES;
 use common::tiny::{N_VOCAB, tiny};
 use common::{load, open_drafter, real_model};
-use dovetail::draft::{self, Drafter, Guesser, NGram};
-use dovetail::spec::{SpecSampling, Speculation};
-use dovetail::target::{CacheType, CacheTypes};
+use dovetail::draft::{self, CandidateSelector, Drafter, NGram};
+use dovetail::infer::{CacheType, CacheTypes};
+use dovetail::speculate::{SpecSampling, Speculation};
 use dovetail::tree::Tree;
 use dovetail::{Answer, Engine, Error, Model, Request, Result, Sampling};
 use dovetail::{Session, SessionOptions, Stop};
-use dovetail_kernels::cpu::Team;
+use dovetail_kernels::cpu::ThreadPool;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -167,7 +167,13 @@ fn each_text_of_the_real_model_is_the_one_that_is_written_alone() {
 struct Failing(usize);
 
 impl Drafter for Failing {
-    fn expand(&mut self, _: &[u32], _: &mut Guesser, tree: &mut Tree, _: &mut Team) -> Result<()> {
+    fn expand(
+        &mut self,
+        _: &[u32],
+        _: &mut CandidateSelector,
+        tree: &mut Tree,
+        _: &mut ThreadPool,
+    ) -> Result<()> {
         self.0 += 1;
         if self.0 == 3 {
             return Err(Error::Invalid("out of order".into()));

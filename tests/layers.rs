@@ -6,8 +6,23 @@ use std::path::{Path, PathBuf};
 /// The layers, top to bottom: a module imports only what stands above it. Programs and the C
 /// interface stand at the bottom.
 const LAYERS: &[&str] = &[
-    "gguf", "text", "model", "tree", "target", "sample", "ring", "draft", "spec", "saved",
-    "stream", "session", "engine", "capi", "bin",
+    "gguf",
+    "text",
+    "model",
+    "ring",
+    "tree",
+    "gpu",
+    "planner",
+    "infer",
+    "sample",
+    "draft",
+    "speculate",
+    "saved",
+    "stream",
+    "session",
+    "engine",
+    "capi",
+    "bin",
 ];
 /// May be used by all and use no layer.
 const COMMON: &[&str] = &["error", "machine"];
@@ -15,15 +30,15 @@ const COMMON: &[&str] = &["error", "machine"];
 const UNSAFE: &[&str] = &[
     "src/gguf/file.rs",
     "src/ring",
-    "src/draft/gpu",
+    "src/gpu",
     "src/capi",
     "kernels/src/cpu/x86",
     "kernels/src/cpu/arm",
-    "kernels/src/cpu/team.rs",
+    "kernels/src/cpu/thread_pool.rs",
 ];
 
 /// Where the CUDA driver's crate is named.
-const CUDARC: &[&str] = &["src/draft/gpu", "src/ring/pinned.rs"];
+const CUDARC: &[&str] = &["src/gpu", "src/ring/pinned.rs"];
 
 /// The macro that calls a kernel compiled for its target features: it is expanded in the files of the
 /// instruction sets alone, but has to be written above them. One line, no more.
@@ -313,22 +328,30 @@ fn this_test_finds_what_it_looks_for() {
         ("src/model/mod.rs", "use crate::gguf::Gguf;", 0),
         ("src/model/mod.rs", "use crate::{error::Error, text::{A, B}, gguf};", 0),
         ("src/model/mod.rs", "\nuse crate::session::Session;", 1),
-        ("src/model/mod.rs", "use crate::{\n  target::{A, B},\n  text, spec\n};", 2),
-        ("src/model/mod.rs", "fn f() { crate::spec::g() }", 1),
+        ("src/model/mod.rs", "use crate::{\n  infer::{A, B},\n  text, speculate\n};", 2),
+        ("src/model/mod.rs", "fn f() { crate::speculate::g() }", 1),
         (
             "src/model/mod.rs",
-            "// crate::spec::g()\n/* crate::spec */ const A: &str = \"crate::spec::a\";",
+            "// crate::speculate::g()\n/* crate::speculate */ const A: &str = \"crate::speculate::a\";",
             0,
         ),
-        ("src/model/mod.rs", "const A: &str = r#\"\"crate::spec::a\"#; const B: char = '\"';", 0),
+        (
+            "src/model/mod.rs",
+            "const A: &str = r#\"\"crate::speculate::a\"#; const B: char = '\"';",
+            0,
+        ),
         ("src/model/mod.rs", "use super::session;", 1),
         ("src/model/config.rs", "use super::weights; use super::super::session::S;", 1),
-        ("src/model/arch/llama.rs", "use super::super::super::spec; use super::super::weights;", 1),
+        (
+            "src/model/arch/llama.rs",
+            "use super::super::super::speculate; use super::super::weights;",
+            1,
+        ),
         ("src/model/mod.rs", "use crate::Session;", 1),
         ("src/error.rs", "use crate::gguf;", 1),
-        ("src/session.rs", "use crate::{spec, target, text};", 0),
+        ("src/session.rs", "use crate::{speculate, infer, text};", 0),
         ("src/session.rs", "use super::capi;", 1),
-        ("src/bin/x/main.rs", "use dovetail::{Session, spec}; use crate::args;", 0),
+        ("src/bin/x/main.rs", "use dovetail::{Session, speculate}; use crate::args;", 0),
     ] {
         assert_eq!(wrong(path, text).len(), expected, "{path}: {text}: {:?}", wrong(path, text));
     }
@@ -339,10 +362,10 @@ fn this_test_finds_what_it_looks_for() {
     let text = "//! cudarc\nuse cudarc::driver;\nlet a = \"cudarc\";\n::cudarc::f(); my_cudarc()";
     assert_eq!(lines_with("cudarc", text), [2, 4]);
     for (path, expected) in [
-        ("src/draft/gpu/cuda.rs", true),
+        ("src/gpu/cuda.rs", true),
         ("src/ring/pinned.rs", true),
         ("src/ring/mod.rs", false),
-        ("src/draft/gpu.rs", false),
+        ("src/gpu.rs", false),
     ] {
         assert_eq!(is_in(path, CUDARC), expected, "{path}");
     }

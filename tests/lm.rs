@@ -7,9 +7,9 @@ use common::bits::sequence;
 use common::gguf::Parts;
 use common::open_drafter;
 use common::tiny::{N_VOCAB, tiny};
-use dovetail::draft::{self, Drafter, Placement, Setup};
+use dovetail::draft::{self, Drafter, DrafterContext, Placement};
 use dovetail::gguf::{Array, Value};
-use dovetail::spec::Speculation;
+use dovetail::speculate::Speculation;
 use dovetail::{Model, Result, Sampling, Session, SessionOptions};
 use std::sync::Arc;
 
@@ -72,8 +72,13 @@ fn another_vocabulary_is_refused_with_its_token() {
         N_VOCAB - 3
     );
     assert!(error.ends_with(&text), "{error}");
-    let setup =
-        Setup { target: &model, n_ctx: 9, threads: 1, path: None, placement: Placement::CPU };
+    let setup = DrafterContext {
+        target: &model,
+        n_ctx: 9,
+        threads: 1,
+        path: None,
+        placement: Placement::CPU,
+    };
     let error = (draft::kind("lm").unwrap().open)(&setup).err().expect("no file").to_string();
     assert_eq!(error, "--spec-type lm needs the drafter's file; name it with -md FILE");
 }

@@ -13,7 +13,7 @@ use common::bits::{assert_same_bits, cache_types, logits, sequence, tiny_models}
 use common::naive::{Naive, Rounding};
 use common::tiny::{ALL, N_VOCAB};
 use common::{fingerprint, load, real_model};
-use dovetail::target::{CacheType, CacheTypes, Outputs};
+use dovetail::infer::{CacheType, CacheTypes, Outputs};
 use dovetail::{Error, Model, Sampling, Session, SessionOptions, Stop};
 use dovetail_kernels::cpu::Kernels;
 use std::process::Command;

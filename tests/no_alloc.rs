@@ -12,13 +12,13 @@ mod common;
 use common::alone::Alone;
 use common::place::Folder;
 use common::tiny::{ALL, types::FOREIGN};
-use dovetail::draft::{self, Drafter, Guesser};
+use dovetail::draft::{self, CandidateSelector, Drafter};
+use dovetail::infer::{CacheType, CacheTypes, Outputs};
 use dovetail::model::Repack;
-use dovetail::spec::Speculation;
-use dovetail::target::{CacheType, CacheTypes, Outputs};
+use dovetail::speculate::Speculation;
 use dovetail::tree::Tree;
 use dovetail::{Engine, Request, Result, Sampling, Session, SessionOptions};
-use dovetail_kernels::cpu::Team;
+use dovetail_kernels::cpu::ThreadPool;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
 use std::sync::Arc;
@@ -126,9 +126,9 @@ impl Drafter for Again {
     fn expand(
         &mut self,
         tokens: &[u32],
-        guesser: &mut Guesser,
+        guesser: &mut CandidateSelector,
         tree: &mut Tree,
-        _: &mut Team,
+        _: &mut ThreadPool,
     ) -> Result<()> {
         for node in 0..guesser.growth().depth {
             tree.push(node, tokens[tokens.len() - 1], -0.1);

@@ -8,7 +8,7 @@ mod common;
 
 use common::alone::Alone;
 use common::{load, real_model};
-use dovetail::target::Outputs;
+use dovetail::infer::Outputs;
 use serde_json::Value as Json;
 
 /// How far our perplexity may be from llama.cpp's, as a part of it.

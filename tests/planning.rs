@@ -8,14 +8,15 @@ use common::bits::{sequence, tiny_models};
 use common::drafter::SHAPES;
 use common::random::Random;
 use common::{open_drafter, tiny};
-use dovetail::draft::{Drafter, Guesser, NGram};
-use dovetail::spec::{SpecSampling, Speculation, Store, json};
-use dovetail::tree::confidence::ByTemperature;
-use dovetail::tree::cost::{Costs, Curve, DraftCost, Table, VerifyCost};
-use dovetail::tree::plan::LARGEST;
-use dovetail::tree::{Planner, Tree};
+use dovetail::draft::{CandidateSelector, Drafter, NGram};
+use dovetail::planner::LARGEST;
+use dovetail::planner::Planner;
+use dovetail::planner::acceptance::ByTemperature;
+use dovetail::planner::cost::{Costs, Curve, DraftCost, Table, VerifyCost};
+use dovetail::speculate::{SpecSampling, Speculation, Store, json};
+use dovetail::tree::Tree;
 use dovetail::{Engine, Error, Model, Request, Result, Sampling, Session, SessionOptions};
-use dovetail_kernels::cpu::Team;
+use dovetail_kernels::cpu::ThreadPool;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -148,7 +149,7 @@ impl Drafter for Wrong {
         _: usize,
         tokens: &[u32],
         _: &mut dyn Iterator<Item = &[f32]>,
-        _: &mut Team,
+        _: &mut ThreadPool,
     ) -> Result<()> {
         self.waiting += tokens.len();
         self.most.fetch_max(self.waiting, Relaxed);
@@ -162,9 +163,9 @@ impl Drafter for Wrong {
     fn expand(
         &mut self,
         _: &[u32],
-        guesser: &mut Guesser,
+        guesser: &mut CandidateSelector,
         tree: &mut Tree,
-        _: &mut Team,
+        _: &mut ThreadPool,
     ) -> Result<()> {
         self.asked.fetch_add(1, Relaxed);
         assert!(self.waiting <= 20, "no more than the prompt or the last 16");
@@ -184,9 +185,9 @@ impl Drafter for Failing {
     fn expand(
         &mut self,
         _: &[u32],
-        guesser: &mut Guesser,
+        guesser: &mut CandidateSelector,
         tree: &mut Tree,
-        _: &mut Team,
+        _: &mut ThreadPool,
     ) -> Result<()> {
         guesser.grow(tree, |_, _, _| Err(Error::Invalid("no".into())))
     }

@@ -8,12 +8,12 @@ use common::bits::{cache_types, sequence, tiny_models};
 use common::drafter::SHAPES;
 use common::open_drafter;
 use common::tiny::{N_VOCAB, tiny};
-use dovetail::draft::{Drafter, Guesser, NGram};
-use dovetail::spec::Speculation;
-use dovetail::target::CacheTypes;
+use dovetail::draft::{CandidateSelector, Drafter, NGram};
+use dovetail::infer::CacheTypes;
+use dovetail::speculate::Speculation;
 use dovetail::tree::Tree;
 use dovetail::{Model, Result, Sampling, Session, SessionOptions};
-use dovetail_kernels::cpu::Team;
+use dovetail_kernels::cpu::ThreadPool;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -35,19 +35,19 @@ impl Drafter for Watched {
         first: usize,
         tokens: &[u32],
         features: &mut dyn Iterator<Item = &[f32]>,
-        team: &mut Team,
+        pool: &mut ThreadPool,
     ) -> Result<()> {
-        self.0.commit(first, tokens, features, team)
+        self.0.commit(first, tokens, features, pool)
     }
 
     fn expand(
         &mut self,
         tokens: &[u32],
-        guesser: &mut Guesser,
+        guesser: &mut CandidateSelector,
         tree: &mut Tree,
-        team: &mut Team,
+        pool: &mut ThreadPool,
     ) -> Result<()> {
-        self.0.expand(tokens, guesser, tree, team)?;
+        self.0.expand(tokens, guesser, tree, pool)?;
         let bits = tree.log_probs().iter().map(|p| p.to_bits()).collect();
         self.1.lock().unwrap().push((tree.tokens().to_vec(), tree.masks().to_vec(), bits));
         Ok(())

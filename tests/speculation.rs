@@ -7,13 +7,13 @@ use common::answers::{greedy, warm, write};
 use common::bits::{sequence, tiny_models};
 use common::random::Random;
 use common::{load, real_model};
-use dovetail::draft::{self, DRAFTERS, Drafter, FileFrom, Guesser, NGram};
+use dovetail::draft::{self, CandidateSelector, DRAFTERS, Drafter, FileFrom, NGram};
+use dovetail::infer::Outputs;
 use dovetail::sample::Sampler;
-use dovetail::spec::{SpecSampling, Speculation};
-use dovetail::target::Outputs;
-use dovetail::tree::{Growth, Tree};
+use dovetail::speculate::{SpecSampling, Speculation};
+use dovetail::tree::{Tree, TreeShape};
 use dovetail::{Error, Model, Result, Sampling, Session, SessionOptions, Stop};
-use dovetail_kernels::cpu::Team;
+use dovetail_kernels::cpu::ThreadPool;
 use std::sync::Arc;
 
 /// Knows the text and tells it with some mistakes, or with nothing but mistakes.
@@ -29,9 +29,9 @@ impl Drafter for Oracle {
     fn expand(
         &mut self,
         tokens: &[u32],
-        guesser: &mut Guesser,
+        guesser: &mut CandidateSelector,
         tree: &mut Tree,
-        _: &mut Team,
+        _: &mut ThreadPool,
     ) -> Result<()> {
         let growth = guesser.growth();
         assert_eq!(tokens, &self.text[..tokens.len()], "the drafter is told the sequence");
@@ -60,7 +60,13 @@ struct Failing {
 }
 
 impl Drafter for Failing {
-    fn expand(&mut self, _: &[u32], _: &mut Guesser, tree: &mut Tree, _: &mut Team) -> Result<()> {
+    fn expand(
+        &mut self,
+        _: &[u32],
+        _: &mut CandidateSelector,
+        tree: &mut Tree,
+        _: &mut ThreadPool,
+    ) -> Result<()> {
         if self.rounds == 0 {
             return (self.how)(tree);
         }
@@ -81,7 +87,7 @@ fn check_texts(model: &Arc<Model>, prompt_len: usize, n: usize, growths: &[&str]
     for how in [greedy(), warm(1)] {
         let expected = write(&mut session(model, 1, 256), &prompt, &how, n);
         for (i, growth) in growths.iter().enumerate() {
-            let growth: Growth = growth.parse().unwrap();
+            let growth: TreeShape = growth.parse().unwrap();
             let oracle = |right| {
                 let (text, random) = (expected.0.clone(), Random(i as u64));
                 Box::new(Oracle { text, n_vocab, right, random }) as Box<dyn Drafter>
@@ -283,9 +289,9 @@ impl Drafter for Stubborn {
     fn expand(
         &mut self,
         tokens: &[u32],
-        guesser: &mut Guesser,
+        guesser: &mut CandidateSelector,
         tree: &mut Tree,
-        _: &mut Team,
+        _: &mut ThreadPool,
     ) -> Result<()> {
         let growth = guesser.growth();
         let mut node = 0;

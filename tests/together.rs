@@ -9,9 +9,9 @@ use common::drafter::SHAPES;
 use common::open_drafter;
 use common::tiny::{N_VOCAB, tiny};
 use dovetail::draft::{Drafter, NGram};
+use dovetail::infer::CacheTypes;
 use dovetail::session::step;
-use dovetail::spec::{SpecSampling, Speculation};
-use dovetail::target::CacheTypes;
+use dovetail::speculate::{SpecSampling, Speculation};
 use dovetail::{Error, Model, Sampling, Session, SessionOptions};
 use std::sync::Arc;
 

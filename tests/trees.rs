@@ -10,7 +10,7 @@ use common::random::Random;
 use common::tiny::N_VOCAB;
 use common::{load, real_model};
 use dovetail::Model;
-use dovetail::target::{CacheType, CacheTypes, Logits, MAX_SEQUENCES, Outputs, Sequence, Target};
+use dovetail::infer::{CacheType, CacheTypes, Logits, MAX_SEQUENCES, Outputs, Sequence, Target};
 use dovetail::tree::Tree;
 use std::sync::Arc;
 

@@ -2,7 +2,7 @@
 // has no word for.
 //
 // Every kernel is `extern "C" __global__ void NAME(NAME_args a)`: one structure by value, whose twin in
-// Rust (src/draft/gpu/launch/) has the same fields in the same order. Shared memory is static. Device
+// Rust (src/gpu/launch/) has the same fields in the same order. Shared memory is static. Device
 // pointers are 8 bytes; structures are padded by hand, so both sides agree without a packing rule.
 //
 // The same sources are compiled for the CPU by the emulator (emulator/), which brings these instructions

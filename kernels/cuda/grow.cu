@@ -1,4 +1,4 @@
-// Grows a tree by a level, and writes it out after the last: `Grower::grow` of src/tree/grow.rs, bit for bit.
+// Grows a tree by a level, and writes it out after the last: `TreeExpander::grow` of src/tree/grow.rs, bit for bit.
 //
 // The drafter's rows of all levels are the frontier, a tree whose node 0 is the root. What a pass proposes goes
 // into a pool with the likelihood of the whole path,

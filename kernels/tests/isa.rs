@@ -7,8 +7,10 @@ mod common;
 use common::{bits, gaussian, isas, rng};
 use dovetail_kernels::SharedBytes;
 use dovetail_kernels::cpu::order;
-use dovetail_kernels::cpu::{Acts, Angles, Forms, Kernels, Packed, ProductScratch, RopeStyle};
-use dovetail_kernels::cpu::{Rows, Team};
+use dovetail_kernels::cpu::{
+    ActivationFormats, Activations, Angles, Kernels, ProductScratch, RopeStyle, WeightMatrix,
+};
+use dovetail_kernels::cpu::{GgufMatrix, ThreadPool};
 use dovetail_kernels::quant::{self, Kind, TypeInfo};
 use proptest::prelude::*;
 use proptest::test_runner::TestRng;
@@ -39,13 +41,13 @@ fn random_weights(rng: &mut TestRng, ty: &TypeInfo, n_rows: usize, n_cols: usize
 }
 
 /// The rows `inputs`, all of one length, as `k` quantises them.
-fn quantized(k: &Kernels, inputs: &[Vec<f32>], forms: Forms) -> Acts {
-    let mut acts = Acts::new(inputs.len(), inputs[0].len());
-    let row_lines = acts.row_lines();
-    for (x, row) in inputs.iter().zip(acts.rows_mut(inputs.len()).chunks_mut(row_lines)) {
-        (k.quantize)(x, forms, row);
+fn quantized(k: &Kernels, inputs: &[Vec<f32>], formats: ActivationFormats) -> Activations {
+    let mut activations = Activations::new(inputs.len(), inputs[0].len());
+    let row_lines = activations.row_lines();
+    for (x, row) in inputs.iter().zip(activations.rows_mut(inputs.len()).chunks_mut(row_lines)) {
+        (k.quantize)(x, formats, row);
     }
-    acts
+    activations
 }
 
 #[test]
@@ -58,7 +60,7 @@ fn products_are_the_same_bits_on_every_isa_for_every_row_count_and_split() {
         let most = if matches!(ty.kind, Kind::Blocks(_)) { 160 } else { 50 };
         let n_rows = most - rng.next_u32() as usize % 50;
         let bytes = random_weights(rng, &ty, n_rows, n_cols);
-        let w = Packed::pack(ty, n_rows, n_cols, &bytes).unwrap();
+        let w = WeightMatrix::pack(ty, n_rows, n_cols, &bytes).unwrap();
         let row_bytes = ty.row_bytes(n_cols).unwrap();
         let inputs: Vec<Vec<f32>> = (0..64)
             .map(|i| gaussian(rng, n_cols, if i == 5 { 0.0 } else { 10f32.powi(i % 7 - 3) }))
@@ -68,14 +70,14 @@ fn products_are_the_same_bits_on_every_isa_for_every_row_count_and_split() {
             .map(|x| bytes.chunks(row_bytes).map(|row| order::product(&ty, row, x)).collect())
             .collect();
         for k in isas() {
-            let acts = quantized(k, &inputs, w.forms());
+            let activations = quantized(k, &inputs, w.formats());
             let mut scratch = vec![f32::NAN; w.scratch_len()];
             for n in [1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 16, 23, 24, 29, 32, 33, 35, 48, 61, 64] {
                 let mut out = vec![1.5f32; w.n_groups() * n * 16];
                 let split = rng.next_u32() as usize % (w.n_groups() + 1);
                 let (left, right) = out.split_at_mut(split * n * 16);
-                (k.matmul)(&w, 0, acts.rows(n, n_cols), left, false, &mut scratch);
-                (k.matmul)(&w, split, acts.rows(n, n_cols), right, true, &mut scratch);
+                (k.matmul)(&w, 0, activations.rows(n, n_cols), left, false, &mut scratch);
+                (k.matmul)(&w, split, activations.rows(n, n_cols), right, true, &mut scratch);
                 for (i, tile) in out.chunks(16 * n).enumerate() {
                     for (row, lanes) in tile.chunks(16).enumerate() {
                         for (lane, &got) in
@@ -102,7 +104,7 @@ fn products_are_the_same_bits_on_every_isa_for_every_row_count_and_split() {
 }
 
 /// The rows packed among other bytes, from the first cache line of a buffer on.
-fn packed_elsewhere(rows: &Rows, fill: u8) -> (Vec<u8>, SharedBytes) {
+fn packed_elsewhere(rows: &GgufMatrix, fill: u8) -> (Vec<u8>, SharedBytes) {
     let len = rows.packed_len();
     let mut buffer = vec![fill; len + 64];
     let start = buffer.as_ptr().align_offset(64);
@@ -121,23 +123,26 @@ fn rows_give_the_same_bits_packed_here_or_elsewhere_or_not_at_all() {
         let n_cols = ty.block_len.max(32) * (1 + rng.next_u32() as usize % 3);
         let n_rows = 33 + rng.next_u32() as usize % 50;
         let bytes = random_weights(rng, &ty, n_rows, n_cols);
-        let here = Packed::pack(ty, n_rows, n_cols, &bytes).unwrap();
+        let here = WeightMatrix::pack(ty, n_rows, n_cols, &bytes).unwrap();
         let len = bytes.len();
         let native = SharedBytes::new(Arc::new(bytes), 0..len).unwrap();
-        let rows = Rows::new(ty, n_rows, n_cols, native).unwrap();
+        let rows = GgufMatrix::new(ty, n_rows, n_cols, native).unwrap();
         assert_eq!((rows.packed_len(), rows.bytes().len()), (here.bytes(), len), "{}", ty.name);
 
         let [(ones, elsewhere), (zeros, _)] = [0xff, 0].map(|fill| packed_elsewhere(&rows, fill));
         assert!(ones == zeros, "{}: a byte was not written", ty.name);
-        let matrices =
-            [here, Packed::from_packed(&rows, elsewhere).unwrap(), Packed::native(rows.clone())];
+        let matrices = [
+            here,
+            WeightMatrix::from_packed(&rows, elsewhere).unwrap(),
+            WeightMatrix::native(rows.clone()),
+        ];
         let n_groups = matrices[0].n_groups();
         for k in isas() {
             let mut scratch = ProductScratch::for_matrices(matrices.iter());
             for n in [1, 2, 5, 33] {
                 let inputs: Vec<Vec<f32>> = (0..n).map(|_| gaussian(rng, n_cols, 1.0)).collect();
-                let acts = quantized(k, &inputs, matrices[0].forms());
-                let rows = acts.rows(n, n_cols);
+                let activations = quantized(k, &inputs, matrices[0].formats());
+                let rows = activations.rows(n, n_cols);
                 let [here, elsewhere, not] = matrices.each_ref().map(|w| {
                     let mut out = vec![0.5; n_groups * n * 16];
                     let (left, right) = out.split_at_mut(2 * n * 16);
@@ -156,9 +161,9 @@ fn rows_give_the_same_bits_packed_here_or_elsewhere_or_not_at_all() {
 fn packed_bytes_of_another_length_or_place_are_refused() {
     let ty = quant::type_info(2).unwrap();
     let rows = SharedBytes::new(Arc::new(vec![7u8; 18 * 32]), 0..18 * 32).unwrap();
-    let rows = Rows::new(ty, 32, 32, rows).unwrap();
+    let rows = GgufMatrix::new(ty, 32, 32, rows).unwrap();
     let (_, whole) = packed_elsewhere(&rows, 0);
-    assert!(Packed::from_packed(&rows, whole.clone()).is_ok());
+    assert!(WeightMatrix::from_packed(&rows, whole.clone()).is_ok());
     let len = whole.len();
     let longer = Arc::new(vec![0u8; 2 * len + 64]);
     let place = longer.as_ptr().align_offset(64);
@@ -168,7 +173,9 @@ fn packed_bytes_of_another_length_or_place_are_refused() {
         (part(place..place + len + 64), "packed bytes, not"),
         (part(place + 1..place + 1 + len), "cache line"),
     ] {
-        let Err(error) = Packed::from_packed(&rows, wrong) else { panic!("{part}: accepted") };
+        let Err(error) = WeightMatrix::from_packed(&rows, wrong) else {
+            panic!("{part}: accepted")
+        };
         assert!(error.contains(part), "{error}");
     }
     for (first, len) in [(0, 64), (1, rows.packed_len()), (usize::MAX, rows.packed_group_len())] {
@@ -188,16 +195,16 @@ fn extreme_codes_do_not_saturate() {
             // Keep the half-float scales finite wherever they lie: no pair of bytes may be 0x7c… or 0xfc….
             row.iter_mut().skip(1).step_by(2).for_each(|b| *b &= 0xbf);
             let rows = row.repeat(16);
-            let w = Packed::pack(ty, 16, n_cols, &rows).unwrap();
+            let w = WeightMatrix::pack(ty, 16, n_cols, &rows).unwrap();
             for sign in [1.0, -1.0] {
                 let x: Vec<f32> =
                     (0..n_cols).map(|i| if i % 3 == 2 { -sign } else { sign }).collect();
                 let expected = order::product(&ty, &row, &x);
                 for k in isas() {
-                    let acts = quantized(k, &vec![x.clone(); 33], w.forms());
+                    let activations = quantized(k, &vec![x.clone(); 33], w.formats());
                     for n in [1, 3, 17, 33] {
                         let mut out = vec![0.0; n * 16];
-                        (k.matmul)(&w, 0, acts.rows(n, n_cols), &mut out, false, &mut []);
+                        (k.matmul)(&w, 0, activations.rows(n, n_cols), &mut out, false, &mut []);
                         let expected = vec![expected.to_bits(); n * 16];
                         assert_eq!(bits(&out), expected, "{} on {}, {n} rows", ty.name, k.name);
                     }
@@ -210,10 +217,10 @@ fn extreme_codes_do_not_saturate() {
 #[test]
 fn shapes_that_do_not_fit_are_refused() {
     let q4_k = quant::type_info(12).unwrap();
-    assert!(Packed::pack(q4_k, 16, 288, &[0; 16]).is_err(), "no multiple of the block");
-    assert!(Packed::pack(q4_k, 16, 256, &[0; 16]).is_err(), "too few bytes");
-    assert!(Packed::pack(q4_k, usize::MAX, 256, &[0; 144]).is_err(), "overflow");
-    assert!(Packed::pack(quant::type_info(0).unwrap(), 1, 8, &[0; 32]).is_err(), "8 columns");
+    assert!(WeightMatrix::pack(q4_k, 16, 288, &[0; 16]).is_err(), "no multiple of the block");
+    assert!(WeightMatrix::pack(q4_k, 16, 256, &[0; 16]).is_err(), "too few bytes");
+    assert!(WeightMatrix::pack(q4_k, usize::MAX, 256, &[0; 144]).is_err(), "overflow");
+    assert!(WeightMatrix::pack(quant::type_info(0).unwrap(), 1, 8, &[0; 32]).is_err(), "8 columns");
 }
 
 proptest! {
@@ -224,9 +231,9 @@ proptest! {
         let rng = &mut TestRng::from_seed(proptest::test_runner::RngAlgorithm::ChaCha, &seed);
         let x = gaussian(rng, 256 * blocks, 2f32.powi(scale));
         for k in isas() {
-            let all = Forms { by32: true, by256: true, float: true };
-            let acts = quantized(k, &[vec![0.0; 256 * blocks], x.clone()], all);
-            let rows = acts.rows(2, 256 * blocks);
+            let all = ActivationFormats { by32: true, by256: true, float: true };
+            let activations = quantized(k, &[vec![0.0; 256 * blocks], x.clone()], all);
+            let rows = activations.rows(2, 256 * blocks);
             prop_assert_eq!(bits(rows.float(1)), bits(&x));
             for (x, block) in x.chunks(32).zip(rows.by32(1)) {
                 let mut q = [0; 32];
@@ -297,15 +304,20 @@ fn the_number_of_threads_does_not_show() {
     let ty = quant::type_info(3).unwrap();
     let (n_rows, n_cols) = (16 * 37, 96);
     let bytes = ggml_sys::quantize(ty.id, &gaussian(rng, n_rows * n_cols, 0.3), n_cols).unwrap();
-    let w = Packed::pack(ty, n_rows, n_cols, &bytes).unwrap();
+    let w = WeightMatrix::pack(ty, n_rows, n_cols, &bytes).unwrap();
     let k = Kernels::available().next().unwrap();
-    let acts = quantized(k, &[gaussian(rng, n_cols, 1.0)], w.forms());
-    let rows = acts.rows(1, n_cols);
+    let activations = quantized(k, &[gaussian(rng, n_cols, 1.0)], w.formats());
+    let rows = activations.rows(1, n_cols);
     let mut results = [1, 2, 3, 5].map(|members| {
         let mut out = vec![0.0; n_rows];
-        Team::new(members).share(&mut out, 16 * members, &mut vec![(); members], |i, out, ()| {
-            (k.matmul)(&w, i * members, rows, out, false, &mut []);
-        });
+        ThreadPool::new(members).for_chunks(
+            &mut out,
+            16 * members,
+            &mut vec![(); members],
+            |i, out, ()| {
+                (k.matmul)(&w, i * members, rows, out, false, &mut []);
+            },
+        );
         bits(&out)
     });
     let first = results[0].clone();

@@ -1,8 +1,8 @@
 //! Several sessions in one step: one pass over the weights serves all, and each text is the one that its session gives
 //! alone.
 
-use super::fence;
 use super::handle;
+use super::panic;
 use super::pointer;
 use super::session::dovetail_stop::DOVETAIL_STOP_CALLBACK;
 use super::session::{dovetail_piece, dovetail_session};
@@ -33,7 +33,7 @@ pub unsafe extern "C" fn dovetail_step(
     userdata: *mut c_void,
     goes_on: *mut bool,
 ) -> dovetail_status {
-    fence::call(null::<c_void>(), || {
+    panic::call(null::<c_void>(), || {
         pointer::not_null(goes_on, "the place for goes_on")?;
         // SAFETY: as the head of `capi` has it.
         let handles = unsafe { pointer::slice(sessions, n_sessions, "the sessions") }?;

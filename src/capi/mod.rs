@@ -40,10 +40,10 @@
 #![allow(clippy::missing_safety_doc, reason = "pointers are what the head of the module says")]
 
 pub mod batch;
-mod fence;
 mod handle;
 pub mod model;
 pub mod options;
+mod panic;
 mod pointer;
 pub mod saved;
 pub mod session;

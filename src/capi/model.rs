@@ -1,17 +1,17 @@
 //! Models.
 
-use super::fence;
 use super::handle::{self, Object};
 use super::options::dovetail_log_level::{DOVETAIL_LOG_DETAIL, DOVETAIL_LOG_NOTE};
 use super::options::dovetail_stage::DOVETAIL_STAGE_LOADING;
 use super::options::{Settings, dovetail_options};
+use super::panic;
 use super::pointer::{self, Versioned};
 use super::status::Failure;
 use super::status::dovetail_status::{self, DOVETAIL_ERROR_TEMPLATE, DOVETAIL_OK};
-use crate::draft::{DraftDevice, Drafter, Row, Setup};
+use crate::draft::{DraftDevice, Drafter, DrafterContext, DrafterKind};
 use crate::machine;
 use crate::model::{self, LoadOptions};
-use crate::spec::Opened;
+use crate::speculate::ConfiguredDrafter;
 use crate::text::ChatTemplate;
 use std::ffi::{CString, c_char, c_void};
 use std::mem::offset_of;
@@ -71,7 +71,7 @@ pub unsafe extern "C" fn dovetail_model_load(
     options: *const dovetail_options,
     model: *mut *mut dovetail_model,
 ) -> dovetail_status {
-    fence::call(null::<c_void>(), || {
+    panic::call(null::<c_void>(), || {
         pointer::not_null(model, "the place for the model")?;
         // SAFETY: as the head of `capi` has it.
         let (path, settings) = unsafe { (pointer::path(path)?, Settings::read(options)?) };
@@ -85,7 +85,7 @@ pub unsafe extern "C" fn dovetail_model_load(
 /// Lets go of a model. Its sessions keep what they need of it.
 #[unsafe(no_mangle)]
 pub extern "C" fn dovetail_model_free(model: *mut dovetail_model) {
-    fence::value((), || {
+    panic::value((), || {
         // Another kind of handle is left alone.
         if handle::model(model).is_ok() {
             drop(handle::remove(model));
@@ -99,7 +99,7 @@ pub unsafe extern "C" fn dovetail_model_get_info(
     model: *const dovetail_model,
     info: *mut dovetail_model_info,
 ) -> dovetail_status {
-    fence::call(model, || {
+    panic::call(model, || {
         let model = handle::model(model)?;
         let (config, tokenizer) = (model.model.config(), model.model.tokenizer());
         let token = |token: Option<u32>| token.map_or(-1, |token| token as i32);
@@ -200,12 +200,16 @@ impl Model {
     pub fn open_drafter(
         &self,
         settings: &Settings,
-        setup: Setup,
-    ) -> Result<Option<Opened>, Failure> {
+        setup: DrafterContext,
+    ) -> Result<Option<ConfiguredDrafter>, Failure> {
         Ok(settings.guessing.open_by(setup, |row, setup| self.share_drafter(row, setup))?)
     }
 
-    fn share_drafter(&self, row: &Row, setup: &Setup) -> crate::error::Result<Box<dyn Drafter>> {
+    fn share_drafter(
+        &self,
+        row: &DrafterKind,
+        setup: &DrafterContext,
+    ) -> crate::error::Result<Box<dyn Drafter>> {
         let key = Key {
             kind: row.name,
             file: setup.path.map(Path::to_owned),

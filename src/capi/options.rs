@@ -5,17 +5,17 @@
 //! of dovetail-run's flags. Names and paths are copied; callbacks and `userdata` are kept for as long as the model or
 //! session lives.
 
-use super::fence;
+use super::panic;
 use super::pointer::{self, Versioned};
 use super::status::Failure;
 use super::status::dovetail_status::{self, DOVETAIL_OK};
 use crate::draft::SpecType;
 use crate::gguf::OpenOptions;
+use crate::infer::{CacheTypes, MAX_SEQUENCES};
 use crate::machine;
 use crate::model::Repack;
 use crate::sample::Sampling;
-use crate::spec::Guessing;
-use crate::target::{CacheTypes, MAX_SEQUENCES};
+use crate::speculate::SpecOptions;
 use crate::text::ChatTemplate;
 use std::ffi::{c_char, c_void};
 use std::mem::offset_of;
@@ -164,7 +164,7 @@ pub unsafe extern "C" fn dovetail_options_init(
     options: *mut dovetail_options,
     size: usize,
 ) -> dovetail_status {
-    fence::call(null::<c_void>(), || {
+    panic::call(null::<c_void>(), || {
         // SAFETY: as the head of `capi` has it.
         unsafe { pointer::write(options, size, dovetail_options::default()) }?;
         Ok(DOVETAIL_OK)
@@ -177,7 +177,7 @@ pub unsafe extern "C" fn dovetail_sampling_init(
     sampling: *mut dovetail_sampling,
     size: usize,
 ) -> dovetail_status {
-    fence::call(null::<c_void>(), || {
+    panic::call(null::<c_void>(), || {
         // SAFETY: as the head of `capi` has it.
         unsafe { pointer::write(sampling, size, dovetail_sampling::default()) }?;
         Ok(DOVETAIL_OK)
@@ -275,7 +275,7 @@ pub(super) struct Settings {
     pub repack: Repack,
     pub template: Option<String>,
     pub cache: CacheTypes,
-    pub guessing: Guessing,
+    pub guessing: SpecOptions,
 }
 
 impl Settings {
@@ -297,7 +297,7 @@ impl Settings {
         }
         // SAFETY: names and paths are NULL or end in a NUL, as `pointer.rs` has it.
         let (guessing, cache, repack, template) = unsafe {
-            let guessing = Guessing {
+            let guessing = SpecOptions {
                 kind: parse(o.spec_type, "spec_type")?.unwrap_or(SpecType::Auto),
                 file: file(o.model_draft)?,
                 tree: parse(o.tree, "tree")?,

@@ -3,10 +3,10 @@
 //! A session is one sequence of tokens: prompts and answers in turn. Give it the whole conversation as the prompt each
 //! time: what it has in common with the sequence so far is not run again.
 
-use super::fence;
 use super::handle::{self, Object};
 use super::model::{Model, dovetail_model};
 use super::options::{Settings, dovetail_options, dovetail_sampling};
+use super::panic;
 use super::pointer::{self, Versioned};
 use super::state::{self, Session};
 use super::status::Failure;
@@ -129,7 +129,7 @@ pub unsafe extern "C" fn dovetail_session_new(
     options: *const dovetail_options,
     session: *mut *mut dovetail_session,
 ) -> dovetail_status {
-    fence::call(model, || {
+    panic::call(model, || {
         pointer::not_null(session, "the place for the session")?;
         let model = handle::model(model)?;
         // SAFETY: as the head of `capi` has it.
@@ -145,7 +145,7 @@ pub unsafe extern "C" fn dovetail_session_new(
 /// cancelled and ends well.
 #[unsafe(no_mangle)]
 pub extern "C" fn dovetail_session_free(session: *mut dovetail_session) {
-    fence::value((), || {
+    panic::value((), || {
         if let Ok(found) = handle::session(session) {
             found.ends.free();
             drop(handle::remove(session));
@@ -214,7 +214,7 @@ pub unsafe extern "C" fn dovetail_session_generate(
 /// used as before then: what was generated is part of the sequence.
 #[unsafe(no_mangle)]
 pub extern "C" fn dovetail_session_cancel(session: *mut dovetail_session) -> dovetail_status {
-    fence::call(session, || {
+    panic::call(session, || {
         handle::session(session)?.ends.cancel();
         Ok(DOVETAIL_OK)
     })

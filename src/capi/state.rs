@@ -1,11 +1,11 @@
 //! What the handle of a session stands for.
 
-use super::fence::{self, Outcome};
 use super::handle;
 use super::model::Model;
 use super::options::dovetail_log_level::{self, DOVETAIL_LOG_DETAIL, DOVETAIL_LOG_NOTE};
 use super::options::dovetail_stage::{DOVETAIL_STAGE_MEASURING, DOVETAIL_STAGE_PROMPT};
 use super::options::{Settings, dovetail_sampling, sampling};
+use super::panic::{self, Outcome};
 use super::pointer;
 use super::session::dovetail_stop::{self, *};
 use super::session::{dovetail_piece, dovetail_session, dovetail_stats};
@@ -14,10 +14,10 @@ use super::status::dovetail_status::{
     self, DOVETAIL_ERROR_BUSY, DOVETAIL_ERROR_INTERNAL, DOVETAIL_OK,
 };
 use crate::error::Error;
+use crate::infer::KvCache;
 use crate::session;
-use crate::spec::calibrate::Counts;
+use crate::speculate::calibrate::Counts;
 use crate::stream::{Piece, SessionOptions, Stop};
-use crate::target::KvCache;
 use crate::text::{ChatTemplate, Tokenizer};
 use std::ffi::CString;
 use std::ptr::null;
@@ -35,7 +35,7 @@ pub(super) fn call(
     session: *const dovetail_session,
     work: impl FnOnce(&mut State) -> Outcome,
 ) -> dovetail_status {
-    fence::call(session, || work(&mut *handle::session(session)?.lock()?))
+    panic::call(session, || work(&mut *handle::session(session)?.lock()?))
 }
 
 /// [`call`] for a prompt, which forgets what was cancelled before.

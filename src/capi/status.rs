@@ -1,10 +1,10 @@
 //! Status and errors.
 
-use super::fence;
 use super::handle;
+use super::panic;
 use super::pointer;
-use crate::draft::gpu;
 use crate::error::Error;
+use crate::gpu;
 use dovetail_kernels::cpu::Kernels;
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char, c_void};
@@ -154,7 +154,7 @@ pub(super) fn remember(handle: usize, line: &str) {
 /// could not be made. Never NULL; empty if nothing failed. The text stays until this thread calls this again.
 #[unsafe(no_mangle)]
 pub extern "C" fn dovetail_last_error(handle: *const c_void) -> *const c_char {
-    fence::value(c"".as_ptr(), || {
+    panic::value(c"".as_ptr(), || {
         let own = handle::error(handle.addr());
         LINES.with_borrow_mut(|lines| {
             lines[1] = own.unwrap_or_else(|| lines[0].clone());
@@ -180,7 +180,7 @@ pub extern "C" fn dovetail_version() -> *const c_char {
 /// "avxvnni", "avx2", "i8mm", "dotprod", "neon", "scalar". Anything else is not there, nor is NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dovetail_has_feature(name: *const c_char) -> bool {
-    fence::value(false, || {
+    panic::value(false, || {
         // SAFETY: it is NULL or ends in a NUL, as the head of the module has it.
         match unsafe { pointer::name(name) } {
             Ok(Some("gpu")) => {

@@ -1,8 +1,8 @@
 //! Text and tokens.
 
-use super::fence;
 use super::handle;
 use super::model::dovetail_model;
+use super::panic;
 use super::pointer;
 use super::session::{dovetail_message, messages};
 use super::status::dovetail_status;
@@ -24,7 +24,7 @@ pub unsafe extern "C" fn dovetail_tokenize(
     capacity: usize,
     n_tokens: *mut usize,
 ) -> dovetail_status {
-    fence::call(model, || {
+    panic::call(model, || {
         let model = handle::model(model)?;
         // SAFETY: as the head of `capi` has it.
         unsafe {
@@ -48,7 +48,7 @@ pub unsafe extern "C" fn dovetail_detokenize(
     capacity: usize,
     text_len: *mut usize,
 ) -> dovetail_status {
-    fence::call(model, || {
+    panic::call(model, || {
         let model = handle::model(model)?;
         // SAFETY: as the head of `capi` has it.
         unsafe {
@@ -70,7 +70,7 @@ pub unsafe extern "C" fn dovetail_token_text(
     capacity: usize,
     text_len: *mut usize,
 ) -> dovetail_status {
-    fence::call(model, || {
+    panic::call(model, || {
         let model = handle::model(model)?;
         let found = model.model.tokenizer().piece(token, special);
         // SAFETY: as the head of `capi` has it.
@@ -92,7 +92,7 @@ pub unsafe extern "C" fn dovetail_apply_chat_template(
     capacity: usize,
     text_len: *mut usize,
 ) -> dovetail_status {
-    fence::call(model, || {
+    panic::call(model, || {
         let model = handle::model(model)?;
         // SAFETY: as the head of `capi` has it.
         unsafe {

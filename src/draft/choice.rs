@@ -1,6 +1,6 @@
 //! Who guesses, where the user may have named somebody, a file, both or neither.
 
-use super::{DRAFTERS, FileFrom, Row, dgf, kind, kind_of, shelf};
+use super::{DRAFTERS, DrafterKind, FileFrom, discover, kind, kind_of};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ pub enum SpecType {
     /// Nobody.
     None,
     /// A drafter of this kind.
-    Kind(&'static Row),
+    Kind(&'static DrafterKind),
 }
 
 impl FromStr for SpecType {
@@ -43,13 +43,15 @@ pub fn choose(
     asked: SpecType,
     file: Option<&Path>,
     target: &Model,
-) -> Result<Option<(&'static Row, Option<PathBuf>)>> {
+) -> Result<Option<(&'static DrafterKind, Option<PathBuf>)>> {
     Ok(match (asked, file.map(Path::to_owned)) {
         (SpecType::None, _) => None,
-        (SpecType::Auto, None) => shelf::find(target)?.map(|path| (&dgf::ROW, Some(path))),
+        (SpecType::Auto, None) => {
+            discover::find(target)?.map(|path| (&super::trained::KIND, Some(path)))
+        }
         (SpecType::Auto, Some(path)) => Some((kind_of(&path)?, Some(path))),
         (SpecType::Kind(row), None) => {
-            let ready = if row.file == FileFrom::Shelf { shelf::find(target)? } else { None };
+            let ready = if row.file == FileFrom::Shelf { discover::find(target)? } else { None };
             Some((row, ready))
         }
         (SpecType::Kind(row), Some(path)) if row.file != FileFrom::Nowhere => {

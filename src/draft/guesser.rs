@@ -1,23 +1,24 @@
 //! From what a drafter says of a few nodes to a tree.
 
 use crate::error::{Error, Result};
+use crate::infer::{Candidate, Logits, MAX_SEQUENCES};
+use crate::planner::Planner;
+use crate::planner::{Branch, TreeEstimate};
 use crate::sample::{Distribution, Purpose, Sampler, Sampling, uniform};
-use crate::target::{Candidate, Logits, MAX_SEQUENCES};
-use crate::tree::plan::{Branch, Growing};
-use crate::tree::{Grower, Growth, MAX_NODES, Planner, Proposal, Tree};
+use crate::tree::{MAX_NODES, Proposal, Tree, TreeExpander, TreeShape};
 use dovetail_kernels::cpu::{Kernels, LANES};
 use smallvec::SmallVec;
 use std::ops::Range;
 
 /// Chooses the guesses of a tree from a drafter's logits: the likeliest, or drawn ones.
-pub struct Guesser {
+pub struct CandidateSelector {
     /// What decides how large trees grow within these limits, if anything does.
     planner: Option<Box<Planner>>,
-    growing: Growing,
+    growing: TreeEstimate,
     /// Logarithm of the least probability of a path.
     floor: f32,
     drawing: Option<Drawing>,
-    grower: Grower,
+    grower: TreeExpander,
     best: Vec<Candidate>,
     row: Vec<f32>,
 }
@@ -31,32 +32,32 @@ struct Drawing {
     distributions: Vec<Distribution>,
 }
 
-impl Guesser {
+impl CandidateSelector {
     /// For trees of this size, of the likeliest guesses.
-    pub fn new(growth: Growth) -> Guesser {
-        Guesser {
+    pub fn new(growth: TreeShape) -> CandidateSelector {
+        CandidateSelector {
             planner: None,
-            growing: Growing::new(growth, 0.0),
+            growing: TreeEstimate::new(growth, 0.0),
             floor: f32::NEG_INFINITY,
             drawing: None,
-            grower: Grower::default(),
+            grower: TreeExpander::default(),
             best: Vec::new(),
             row: Vec::new(),
         }
     }
 
     /// Leaves out guesses whose path has a lower probability than this.
-    pub fn with_p_min(self, p_min: f32) -> Guesser {
-        Guesser { floor: p_min.ln(), ..self }
+    pub fn with_p_min(self, p_min: f32) -> CandidateSelector {
+        CandidateSelector { floor: p_min.ln(), ..self }
     }
 
     /// How large the next tree may grow.
-    pub fn growth(&self) -> Growth {
+    pub fn growth(&self) -> TreeShape {
         self.growing.growth()
     }
 
     /// What is known of the tree that grows.
-    pub(crate) fn growing(&self) -> &Growing {
+    pub(crate) fn growing(&self) -> &TreeEstimate {
         &self.growing
     }
 
@@ -76,7 +77,7 @@ impl Guesser {
     }
 
     /// Sets how large the next tree may grow.
-    pub(crate) fn set_growing(&mut self, growing: Growing) {
+    pub(crate) fn set_growing(&mut self, growing: TreeEstimate) {
         self.growing = growing;
     }
 
@@ -121,7 +122,7 @@ impl Guesser {
         if self.draws() {
             // Of drawn guesses none may be cut.
             growth.width = growth.width.min(growth.nodes.saturating_sub(1));
-            self.growing = Growing::new(growth, 0.0);
+            self.growing = TreeEstimate::new(growth, 0.0);
         }
         self.grower.begin(growth, self.floor, self.draws(), tree);
     }
@@ -132,7 +133,7 @@ impl Guesser {
             return None;
         }
         let width = self.growth().width;
-        let Guesser { drawing, grower, best, row, .. } = self;
+        let CandidateSelector { drawing, grower, best, row, .. } = self;
         let (frontier, nodes, proposals) = grower.level();
         let (depth, drawing) = (frontier.depth(nodes.start), drawing.as_mut());
         let guesses = Guesses { width, depth, drawing, best, row, proposals };
@@ -153,7 +154,7 @@ impl Guesser {
 
 /// One of the trees that grow side by side.
 pub(super) struct Member<'a> {
-    pub guesser: &'a mut Guesser,
+    pub guesser: &'a mut CandidateSelector,
     /// Of which there is only the root.
     pub tree: &'a mut Tree,
     /// Whether it could grow; if not, only the root is there.

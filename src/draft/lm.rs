@@ -1,19 +1,19 @@
 //! A small language model with the target's vocabulary: it guesses what it would say itself.
 //!
-//! It runs as a second target, with a cache of its own, on the same team of threads.
+//! It runs as a second target, with a cache of its own, on the same thread pool of threads.
 
-use super::{Drafter, FileFrom, Guesser, Row, Setup};
+use super::{CandidateSelector, Drafter, DrafterContext, DrafterKind, FileFrom};
 use crate::error::{Error, Result};
+use crate::infer::{CacheTypes, KvCache, Outputs, Sequence, Target};
 use crate::model::{LoadOptions, Model};
-use crate::target::{CacheTypes, KvCache, Outputs, Sequence, Target};
 use crate::text::Tokenizer;
-use crate::tree::{Growth, MAX_NODES, Tree};
-use dovetail_kernels::cpu::{Kernels, Team};
+use crate::tree::{MAX_NODES, Tree, TreeShape};
+use dovetail_kernels::cpu::{Kernels, ThreadPool};
 use std::sync::Arc;
 
-pub(super) const ROW: Row = Row {
+pub(super) const KIND: DrafterKind = DrafterKind {
     name: "lm",
-    growth: Growth { depth: 3, width: 1, nodes: 4 },
+    growth: TreeShape { depth: 3, width: 1, nodes: 4 },
     p_min: 0.0,
     file: FileFrom::User,
     open: |setup| Ok(Box::new(Lm::open(setup)?)),
@@ -34,8 +34,8 @@ pub struct Lm {
 }
 
 impl Lm {
-    fn open(setup: &Setup) -> Result<Lm> {
-        let path = setup.file(ROW.name)?;
+    fn open(setup: &DrafterContext) -> Result<Lm> {
+        let path = setup.file(KIND.name)?;
         let options = LoadOptions { threads: setup.threads, ..LoadOptions::default() };
         let model = Model::load(path, options)?;
         let n_shared = shared_tokens(setup.target.tokenizer(), model.tokenizer())
@@ -57,11 +57,11 @@ impl Lm {
         })
     }
 
-    /// Works with this team instead of its own: two would spin against each other.
-    fn with<T>(&mut self, team: &mut Team, work: impl FnOnce(&mut Lm) -> T) -> T {
-        std::mem::swap(team, self.small.team());
+    /// Works with this thread pool instead of its own: two would spin against each other.
+    fn with<T>(&mut self, pool: &mut ThreadPool, work: impl FnOnce(&mut Lm) -> T) -> T {
+        std::mem::swap(pool, self.small.pool());
         let done = work(self);
-        std::mem::swap(team, self.small.team());
+        std::mem::swap(pool, self.small.pool());
         done
     }
 
@@ -83,7 +83,12 @@ impl Lm {
         Ok(())
     }
 
-    fn grow(&mut self, tokens: &[u32], guesser: &mut Guesser, tree: &mut Tree) -> Result<()> {
+    fn grow(
+        &mut self,
+        tokens: &[u32],
+        guesser: &mut CandidateSelector,
+        tree: &mut Tree,
+    ) -> Result<()> {
         self.follow(tokens)?;
         let Lm { small, seq, kernels, n_shared, .. } = self;
         let n_shared = *n_shared as u32;
@@ -104,13 +109,13 @@ impl Drafter for Lm {
         first: usize,
         tokens: &[u32],
         _: &mut dyn Iterator<Item = &[f32]>,
-        team: &mut Team,
+        pool: &mut ThreadPool,
     ) -> Result<()> {
         let known = tokens.iter().all(|token| (*token as usize) < self.n_shared);
         if !known || first > self.tokens.len() {
             return Ok(()); // `expand` will catch up, or say nothing
         }
-        self.with(team, |lm| lm.run(first, tokens))
+        self.with(pool, |lm| lm.run(first, tokens))
     }
 
     fn another(&self) -> Option<Result<Box<dyn Drafter>>> {
@@ -149,14 +154,14 @@ impl Drafter for Lm {
     fn expand(
         &mut self,
         tokens: &[u32],
-        guesser: &mut Guesser,
+        guesser: &mut CandidateSelector,
         tree: &mut Tree,
-        team: &mut Team,
+        pool: &mut ThreadPool,
     ) -> Result<()> {
         if tokens.iter().any(|token| *token as usize >= self.n_shared) {
             return Ok(()); // a token at the end of the target's table: nothing to say after that
         }
-        self.with(team, |lm| lm.grow(tokens, guesser, tree))
+        self.with(pool, |lm| lm.grow(tokens, guesser, tree))
     }
 }
 

@@ -5,46 +5,43 @@
 //! guesser.rs from a drafter's logits to a tree
 //! ngram.rs   what followed the last tokens the last time
 //! lm.rs      a small model with the same vocabulary
-//! dgf/       a drafter trained for the target, from a file
-//! gpu/       the same on a GPU
-//! placement.rs on which of the two, and from one to the other
-//! shelf.rs   which file that is, where none is named
+//! trained/   a drafter trained for the target, from a file: on the CPU or a GPU
+//! discover.rs  which file that is, where none is named
 //! ```
 //!
 //! A drafter only proposes. Whatever it says, fails at or forgets, the text is the target's own; a bad
 //! guess costs time alone. To add one: a file with an `impl Drafter`, and a row in [`DRAFTERS`].
 
 mod choice;
-mod dgf;
-pub mod gpu;
+mod discover;
 mod guesser;
 mod lm;
 mod ngram;
-mod placement;
-mod shelf;
+pub(crate) mod trained;
 
 pub use choice::{SpecType, choose};
-pub use guesser::{Guesser, Guesses};
+pub use guesser::{CandidateSelector, Guesses};
 pub use ngram::NGram;
-pub use placement::{DraftDevice, Placement};
+pub use trained::{DraftDevice, Placement};
 
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, OpenOptions};
+use crate::infer::{MAX_SEQUENCES, Target};
 use crate::model::Model;
-use crate::target::{MAX_SEQUENCES, Target};
-use crate::tree::{Growth, Planner, Tree};
-use dgf::Dgf;
-use dovetail_kernels::cpu::Team;
+use crate::planner::Planner;
+use crate::tree::{Tree, TreeShape};
+use dovetail_kernels::cpu::ThreadPool;
 use smallvec::SmallVec;
 use std::path::Path;
 use std::sync::Arc;
+use trained::CpuDrafter;
 
 /// Guesses what follows a sequence.
 ///
 /// The session tells it the sequence each time. A drafter that keeps state keeps it for a sequence it has
 /// seen, and compares.
 pub trait Drafter: Send {
-    /// The target's hidden states that it learns from: see [`crate::target::Target::tap`].
+    /// The target's hidden states that it learns from: see [`crate::infer::Target::tap`].
     fn taps(&self) -> &[usize] {
         &[]
     }
@@ -59,9 +56,9 @@ pub trait Drafter: Send {
         first: usize,
         tokens: &[u32],
         features: &mut dyn Iterator<Item = &[f32]>,
-        team: &mut Team,
+        pool: &mut ThreadPool,
     ) -> Result<()> {
-        let _ = (first, tokens, features, team);
+        let _ = (first, tokens, features, pool);
         Ok(())
     }
 
@@ -76,8 +73,13 @@ pub trait Drafter: Send {
     ///
     /// # Errors
     /// When it cannot guess any more; the session then goes on without it.
-    fn begin(&mut self, tokens: &[u32], guesser: &Guesser, team: &mut Team) -> Result<()> {
-        let _ = (tokens, guesser, team);
+    fn begin(
+        &mut self,
+        tokens: &[u32],
+        guesser: &CandidateSelector,
+        pool: &mut ThreadPool,
+    ) -> Result<()> {
+        let _ = (tokens, guesser, pool);
         Ok(())
     }
 
@@ -89,9 +91,9 @@ pub trait Drafter: Send {
     fn expand(
         &mut self,
         tokens: &[u32],
-        guesser: &mut Guesser,
+        guesser: &mut CandidateSelector,
         tree: &mut Tree,
-        team: &mut Team,
+        pool: &mut ThreadPool,
     ) -> Result<()>;
 
     /// A drafter for another sequence of the same target, which has seen nothing yet and shares its weights with
@@ -102,7 +104,7 @@ pub trait Drafter: Send {
 
     /// Itself, if it is one that grows trees side by side with others; what wraps one grows trees alone.
     #[doc(hidden)]
-    fn as_dgf(&mut self) -> Option<&mut Dgf> {
+    fn as_dgf(&mut self) -> Option<&mut CpuDrafter> {
         None
     }
 
@@ -143,11 +145,11 @@ pub trait Drafter: Send {
 }
 
 /// One sequence's part in the guessing of a round.
-pub(crate) struct Part<'a> {
+pub(crate) struct DraftJob<'a> {
     pub drafter: &'a mut dyn Drafter,
     /// The sequence.
     pub tokens: &'a [u32],
-    pub guesser: &'a mut Guesser,
+    pub guesser: &'a mut CandidateSelector,
     /// Of which there is only the root.
     pub tree: &'a mut Tree,
     /// Whether it could grow; if not, only the root is there, and the drafter should be given up.
@@ -156,47 +158,51 @@ pub(crate) struct Part<'a> {
 
 /// Grows the trees of all sequences of a round: on other devices all at once, and on the CPU side by side where drafters
 /// [share](Drafter::another) their weights. How large they grow the `planner` decides.
-pub(crate) fn expand(parts: &mut [Part], planner: &mut Option<Box<Planner>>, team: &mut Team) {
-    for Part { drafter, tokens, guesser, grown, .. } in &mut *parts {
-        *grown = drafter.begin(tokens, guesser, team);
+pub(crate) fn expand(
+    parts: &mut [DraftJob],
+    planner: &mut Option<Box<Planner>>,
+    pool: &mut ThreadPool,
+) {
+    for DraftJob { drafter, tokens, guesser, grown, .. } in &mut *parts {
+        *grown = drafter.begin(tokens, guesser, pool);
     }
-    let mut rest: SmallVec<[&mut Part; MAX_SEQUENCES]> =
+    let mut rest: SmallVec<[&mut DraftJob; MAX_SEQUENCES]> =
         parts.iter_mut().filter(|part| part.grown.is_ok()).collect();
     while let Some(first) = rest.first_mut() {
         let Some(family) = first.drafter.as_dgf().map(|drafter| drafter.family()) else {
-            let Part { drafter, tokens, guesser, tree, grown } = rest.remove(0);
+            let DraftJob { drafter, tokens, guesser, tree, grown } = rest.remove(0);
             std::mem::swap(planner, guesser.planner_mut());
-            *grown = drafter.expand(tokens, guesser, tree, team);
+            *grown = drafter.expand(tokens, guesser, tree, pool);
             std::mem::swap(planner, guesser.planner_mut());
             continue;
         };
-        let mut together: SmallVec<[&mut Part; MAX_SEQUENCES]> = SmallVec::new();
-        let mut others: SmallVec<[&mut Part; MAX_SEQUENCES]> = SmallVec::new();
+        let mut together: SmallVec<[&mut DraftJob; MAX_SEQUENCES]> = SmallVec::new();
+        let mut others: SmallVec<[&mut DraftJob; MAX_SEQUENCES]> = SmallVec::new();
         for part in rest {
             let is_of_it = part.drafter.as_dgf().is_some_and(|drafter| drafter.family() == family);
             if is_of_it { together.push(part) } else { others.push(part) }
         }
         rest = others;
-        dgf::expand_together(&mut together, planner, team);
+        trained::expand_together(&mut together, planner, pool);
     }
 }
 
 /// A kind of drafter.
 #[derive(Debug)]
-pub struct Row {
+pub struct DrafterKind {
     /// What `--spec-type` calls it.
     pub name: &'static str,
     /// The tree it grows where nothing else is asked for.
-    pub growth: Growth,
-    /// The least probability of a path that it follows there: see [`Guesser::with_p_min`].
+    pub growth: TreeShape,
+    /// The least probability of a path that it follows there: see [`CandidateSelector::with_p_min`].
     pub p_min: f32,
     /// Where its file comes from.
     pub file: FileFrom,
     /// One that has seen nothing yet.
-    pub open: fn(&Setup) -> Result<Box<dyn Drafter>>,
+    pub open: fn(&DrafterContext) -> Result<Box<dyn Drafter>>,
 }
 
-impl Row {
+impl DrafterKind {
     /// Whether a GPU may run it.
     pub fn is_for_gpu(&self) -> bool {
         self.file == FileFrom::Shelf
@@ -210,17 +216,17 @@ pub enum FileFrom {
     Nowhere,
     /// It is named.
     User,
-    /// It is named, or found: see `shelf.rs`.
+    /// It is named, or found: see `discover.rs`.
     Shelf,
 }
 
 /// What a drafter is made for: see [`crate::Session::setup`].
-pub struct Setup<'a> {
+pub struct DrafterContext<'a> {
     /// The target.
     pub target: &'a Arc<Model>,
     /// Most tokens of the sequence.
     pub n_ctx: usize,
-    /// Members of the team it will be given, at most.
+    /// Members of the thread pool it will be given, at most.
     pub threads: usize,
     /// The drafter's file.
     pub path: Option<&'a Path>,
@@ -228,15 +234,15 @@ pub struct Setup<'a> {
     pub placement: Placement,
 }
 
-impl<'a> Setup<'a> {
+impl<'a> DrafterContext<'a> {
     /// For this target, on whatever device is best; `path` is the drafter's file.
-    pub fn new(target: &'a Target, path: Option<&'a Path>) -> Setup<'a> {
+    pub fn new(target: &'a Target, path: Option<&'a Path>) -> DrafterContext<'a> {
         let (n_ctx, threads, placement) = (target.n_ctx(), target.threads(), Placement::default());
-        Setup { target: target.model(), n_ctx, threads, path, placement }
+        DrafterContext { target: target.model(), n_ctx, threads, path, placement }
     }
 }
 
-impl Setup<'_> {
+impl DrafterContext<'_> {
     /// The file that a drafter of this kind cannot do without.
     fn file(&self, name: &str) -> Result<&Path> {
         let missing =
@@ -246,10 +252,10 @@ impl Setup<'_> {
 }
 
 /// All kinds of drafters.
-pub const DRAFTERS: &[Row] = &[ngram::ROW, lm::ROW, dgf::ROW];
+pub const DRAFTERS: &[DrafterKind] = &[ngram::KIND, lm::KIND, trained::KIND];
 
 /// The kind with this name.
-pub fn kind(name: &str) -> Option<&'static Row> {
+pub fn kind(name: &str) -> Option<&'static DrafterKind> {
     DRAFTERS.iter().find(|row| row.name == name)
 }
 
@@ -257,9 +263,9 @@ pub fn kind(name: &str) -> Option<&'static Row> {
 ///
 /// # Errors
 /// When it cannot be read.
-pub fn kind_of(path: &Path) -> Result<&'static Row> {
+pub fn kind_of(path: &Path) -> Result<&'static DrafterKind> {
     let gguf = Gguf::open_with(path, OpenOptions::default())?;
     let arch = gguf.metadata().get_str("general.architecture")?;
-    let trained = arch.is_some_and(|arch| dgf::ARCHITECTURES.contains(&arch));
-    Ok(if trained { &dgf::ROW } else { &lm::ROW })
+    let trained = arch.is_some_and(|arch| trained::ARCHITECTURES.contains(&arch));
+    Ok(if trained { &trained::KIND } else { &lm::KIND })
 }

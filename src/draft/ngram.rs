@@ -8,15 +8,15 @@
 //! # Source
 //! Saxena, "Prompt lookup decoding", 2023.
 
-use super::{Drafter, FileFrom, Guesser, Row};
+use super::{CandidateSelector, Drafter, DrafterKind, FileFrom};
 use crate::error::Result;
-use crate::tree::{Growth, Tree};
-use dovetail_kernels::cpu::Team;
+use crate::tree::{Tree, TreeShape};
+use dovetail_kernels::cpu::ThreadPool;
 use std::collections::HashMap;
 
-pub(super) const ROW: Row = Row {
+pub(super) const KIND: DrafterKind = DrafterKind {
     name: "ngram",
-    growth: Growth { depth: 7, width: 2, nodes: 8 },
+    growth: TreeShape { depth: 7, width: 2, nodes: 8 },
     p_min: 0.0,
     file: FileFrom::Nowhere,
     open: |_| Ok(Box::new(NGram::default())),
@@ -92,9 +92,9 @@ impl Drafter for NGram {
     fn expand(
         &mut self,
         tokens: &[u32],
-        guesser: &mut Guesser,
+        guesser: &mut CandidateSelector,
         tree: &mut Tree,
-        _: &mut Team,
+        _: &mut ThreadPool,
     ) -> Result<()> {
         let growth = guesser.growth();
         self.follow(tokens);
@@ -131,8 +131,8 @@ mod tests {
 
     fn expand(drafter: &mut NGram, tokens: &[u32], growth: &str) -> Tree {
         let mut tree = Tree::new(*tokens.last().unwrap());
-        let mut guesser = Guesser::new(growth.parse().unwrap());
-        drafter.expand(tokens, &mut guesser, &mut tree, &mut Team::new(1)).unwrap();
+        let mut guesser = CandidateSelector::new(growth.parse().unwrap());
+        drafter.expand(tokens, &mut guesser, &mut tree, &mut ThreadPool::new(1)).unwrap();
         tree
     }
 

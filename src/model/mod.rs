@@ -25,7 +25,7 @@ use crate::gguf::{FileBytes, Gguf, OpenOptions};
 use crate::machine;
 use crate::text::Tokenizer;
 use dovetail_kernels::SharedBytes;
-use dovetail_kernels::cpu::Packed;
+use dovetail_kernels::cpu::WeightMatrix;
 use dovetail_kernels::quant::{self, TypeInfo};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -129,7 +129,7 @@ impl Model {
         &self.config
     }
 
-    /// Packed matrices and norms.
+    /// WeightMatrix matrices and norms.
     pub fn weights(&self) -> &Weights {
         &self.weights
     }
@@ -162,9 +162,9 @@ impl Model {
     ///
     /// # Errors
     /// When a token is not in the vocabulary.
-    pub fn head_of(&self, tokens: &[u32], threads: usize) -> Result<Packed> {
+    pub fn head_of(&self, tokens: &[u32], threads: usize) -> Result<WeightMatrix> {
         let (ty, rows) = self.head_rows(tokens)?;
-        let pack = || Packed::pack(ty, tokens.len(), self.config.n_embd, &rows.concat());
+        let pack = || WeightMatrix::pack(ty, tokens.len(), self.config.n_embd, &rows.concat());
         pool(threads)?.install(pack).map_err(Error::Invalid)
     }
 

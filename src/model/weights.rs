@@ -3,7 +3,7 @@
 use super::Config;
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, TensorView};
-use dovetail_kernels::cpu::{Forms, Packed, ProductScratch, Rows};
+use dovetail_kernels::cpu::{ActivationFormats, GgufMatrix, ProductScratch, WeightMatrix};
 use dovetail_kernels::{SharedBytes, quant};
 use std::collections::{HashMap, HashSet};
 
@@ -17,7 +17,7 @@ pub struct Weights {
     /// Last RMSNorm: (n_embd).
     pub output_norm: Vec<f32>,
     /// The head: (n_vocab, n_embd).
-    pub output: Packed,
+    pub output: WeightMatrix,
 }
 
 /// One decoder block.
@@ -27,23 +27,23 @@ pub struct Layer {
     pub attn_norm: Option<Vec<f32>>,
     /// Queries, keys and values: (n_heads · head_dim, n_embd), then (n_kv_heads · head_dim, n_embd)
     /// twice; as many columns as is given where there is no norm.
-    pub qkv: [Packed; 3],
+    pub qkv: [WeightMatrix; 3],
     /// (n_embd, n_heads · head_dim).
-    pub attn_output: Packed,
+    pub attn_output: WeightMatrix,
     /// RMSNorm before the feed-forward layer: (n_embd).
     pub ffn_norm: Vec<f32>,
     /// (n_ff, n_embd).
-    pub gate: Packed,
+    pub gate: WeightMatrix,
     /// (n_ff, n_embd).
-    pub up: Packed,
+    pub up: WeightMatrix,
     /// (n_embd, n_ff).
-    pub down: Packed,
+    pub down: WeightMatrix,
 }
 
 impl Weights {
     /// Bytes that one pass reads, of one row or many.
     pub fn bytes(&self) -> usize {
-        self.matrices().map(Packed::bytes).sum()
+        self.matrices().map(WeightMatrix::bytes).sum()
     }
 
     /// Number of weights that one pass multiplies each row by.
@@ -56,31 +56,31 @@ impl Weights {
         ProductScratch::for_matrices(self.matrices())
     }
 
-    fn matrices(&self) -> impl Iterator<Item = &Packed> {
+    fn matrices(&self) -> impl Iterator<Item = &WeightMatrix> {
         self.layers.iter().flat_map(Layer::matrices).chain([&self.output])
     }
 }
 
 impl Layer {
-    pub(crate) fn matrices(&self) -> impl Iterator<Item = &Packed> {
+    pub(crate) fn matrices(&self) -> impl Iterator<Item = &WeightMatrix> {
         self.qkv.iter().chain([&self.attn_output, &self.gate, &self.up, &self.down])
     }
 
-    /// Forms of activations that queries, keys and values read.
-    pub fn qkv_forms(&self) -> Forms {
-        self.qkv.iter().fold(Forms::default(), |forms, w| forms | w.forms())
+    /// ActivationFormats of activations that queries, keys and values read.
+    pub fn qkv_formats(&self) -> ActivationFormats {
+        self.qkv.iter().fold(ActivationFormats::default(), |formats, w| formats | w.formats())
     }
 
-    /// Forms of activations that the gate and up matrices read.
-    pub fn ffn_forms(&self) -> Forms {
-        self.gate.forms() | self.up.forms()
+    /// ActivationFormats of activations that the gate and up matrices read.
+    pub fn ffn_formats(&self) -> ActivationFormats {
+        self.gate.formats() | self.up.formats()
     }
 }
 
 /// A matrix that an architecture asked for, as it lies in the file.
 pub(super) struct Matrix {
     pub(super) name: String,
-    pub(super) rows: Rows,
+    pub(super) rows: GgufMatrix,
 }
 
 /// Where an architecture takes its tensors from; in the end none may be left over.
@@ -103,7 +103,7 @@ impl<'a> Source<'a> {
     }
 
     /// The matrix `name` of `n_out` rows and `n_in` columns.
-    pub fn matrix(&mut self, name: &str, n_out: usize, n_in: usize) -> Result<Packed> {
+    pub fn matrix(&mut self, name: &str, n_out: usize, n_in: usize) -> Result<WeightMatrix> {
         let tensor = self.gguf.require_tensor(name)?;
         expect_shape(self.gguf, &tensor, &[n_in, n_out])?;
         let error = |what: String| {
@@ -111,13 +111,13 @@ impl<'a> Source<'a> {
         };
         let ty = quant::type_info(tensor.type_id())
             .ok_or_else(|| error(format!("{} weights cannot be run", tensor.type_name())))?;
-        let rows = Rows::new(ty, n_out, n_in, self.gguf.share(&tensor)).map_err(error)?;
+        let rows = GgufMatrix::new(ty, n_out, n_in, self.gguf.share(&tensor)).map_err(error)?;
         self.taken.insert(name.to_owned());
         if let Some(bytes) = self.packed.get(name) {
-            return Packed::from_packed(&rows, bytes.clone()).map_err(error);
+            return WeightMatrix::from_packed(&rows, bytes.clone()).map_err(error);
         }
         self.native.push(Matrix { name: name.to_owned(), rows: rows.clone() });
-        Ok(Packed::native(rows))
+        Ok(WeightMatrix::native(rows))
     }
 
     /// Reads the vector `name` of `n` elements.
@@ -154,7 +154,7 @@ impl<'a> Source<'a> {
     }
 
     /// The head: its own matrix, or the embedding's where the file has none.
-    pub fn head(&mut self, config: &Config) -> Result<Packed> {
+    pub fn head(&mut self, config: &Config) -> Result<WeightMatrix> {
         self.matrix(head_name(self.gguf), config.n_vocab, config.n_embd)
     }
 

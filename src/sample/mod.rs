@@ -9,7 +9,7 @@ mod distribution;
 
 pub use distribution::Distribution;
 
-use crate::target::{Candidate, Logits, by_logit};
+use crate::infer::{Candidate, Logits, by_logit};
 
 /// How tokens are chosen. The defaults are llama.cpp's.
 #[derive(Clone, Debug)]
@@ -239,7 +239,7 @@ pub(crate) fn uniform(seed: u64, purpose: Purpose, n: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::rows_of;
+    use crate::infer::rows_of;
     use std::f32::consts::LN_2;
 
     /// The token that `sampler` chooses after `history`.

@@ -16,7 +16,7 @@ use std::str::FromStr;
 
 /// How large a tree grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Growth {
+pub struct TreeShape {
     /// Guesses on a path at most.
     pub depth: usize,
     /// Guesses that go on from each level, and that each node proposes.
@@ -25,18 +25,18 @@ pub struct Growth {
     pub nodes: usize,
 }
 
-impl Growth {
+impl TreeShape {
     /// The same, but for no deeper a tree and no more nodes than there is room for.
-    pub fn within(self, depth: usize, nodes: usize) -> Growth {
-        Growth { depth: self.depth.min(depth), nodes: self.nodes.min(nodes), ..self }
+    pub fn within(self, depth: usize, nodes: usize) -> TreeShape {
+        TreeShape { depth: self.depth.min(depth), nodes: self.nodes.min(nodes), ..self }
     }
 
     /// The same with paths of up to `depth` guesses, and room for one of them at least.
-    pub fn with_depth(self, depth: usize) -> Growth {
+    pub fn with_depth(self, depth: usize) -> TreeShape {
         let depth = depth.clamp(1, MAX_NODES - 1);
         let width = self.width.min((MAX_NODES - 1) / depth.saturating_sub(1).max(1));
         let nodes = if width == 1 { depth + 1 } else { self.nodes.max(depth + 1) };
-        Growth { depth, width, nodes }
+        TreeShape { depth, width, nodes }
     }
 
     /// Whether only the root remains.
@@ -45,11 +45,11 @@ impl Growth {
     }
 }
 
-impl FromStr for Growth {
+impl FromStr for TreeShape {
     type Err = String;
 
     /// `chain:K` or `beam:DEPTH,WIDTH,NODES`.
-    fn from_str(text: &str) -> std::result::Result<Growth, String> {
+    fn from_str(text: &str) -> std::result::Result<TreeShape, String> {
         let wrong = || {
             format!(
                 "give chain:K or beam:DEPTH,WIDTH,NODES with up to {MAX_NODES} nodes, the root included"
@@ -60,9 +60,9 @@ impl FromStr for Growth {
             .and_then(|(_, numbers)| numbers.split(',').map(|n| n.parse().ok()).collect());
         let growth = match (text.split(':').next(), numbers.as_deref()) {
             (Some("chain"), Some(&[k])) => {
-                Growth { depth: k, width: 1, nodes: k.saturating_add(1) }
+                TreeShape { depth: k, width: 1, nodes: k.saturating_add(1) }
             }
-            (Some("beam"), Some(&[depth, width, nodes])) => Growth { depth, width, nodes },
+            (Some("beam"), Some(&[depth, width, nodes])) => TreeShape { depth, width, nodes },
             _ => return Err(wrong()),
         };
         // The frontier is a tree too: the root, and `width` nodes a level but for the last.
@@ -74,11 +74,13 @@ impl FromStr for Growth {
     }
 }
 
-impl fmt::Display for Growth {
+impl fmt::Display for TreeShape {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match *self {
-            Growth { depth, width: 1, nodes } if nodes == depth + 1 => write!(f, "chain:{depth}"),
-            Growth { depth, width, nodes } => write!(f, "beam:{depth},{width},{nodes}"),
+            TreeShape { depth, width: 1, nodes } if nodes == depth + 1 => {
+                write!(f, "chain:{depth}")
+            }
+            TreeShape { depth, width, nodes } => write!(f, "beam:{depth},{width},{nodes}"),
         }
     }
 }
@@ -96,12 +98,12 @@ pub struct Proposal {
 
 /// Grows trees; holds buffers only.
 ///
-/// One level at a time: [`begin`](Grower::begin), then while it [grows](Grower::is_growing) the nodes of the
-/// [`level`](Grower::level) are run and what they propose is [taken](Grower::take), of which some
-/// [go on](Grower::go_on). So several trees can grow side by side.
+/// One level at a time: [`begin`](TreeExpander::begin), then while it [grows](TreeExpander::is_growing) the nodes of the
+/// [`level`](TreeExpander::level) are run and what they propose is [taken](TreeExpander::take), of which some
+/// [go on](TreeExpander::go_on). So several trees can grow side by side.
 #[derive(Debug)]
-pub struct Grower {
-    growth: Growth,
+pub struct TreeExpander {
+    growth: TreeShape,
     /// Logarithm of the least probability of a path.
     floor: f32,
     whole: bool,
@@ -118,10 +120,10 @@ pub struct Grower {
     proposals: Vec<Proposal>,
 }
 
-impl Default for Grower {
-    fn default() -> Grower {
-        Grower {
-            growth: Growth { depth: 0, width: 0, nodes: 1 },
+impl Default for TreeExpander {
+    fn default() -> TreeExpander {
+        TreeExpander {
+            growth: TreeShape { depth: 0, width: 0, nodes: 1 },
             floor: f32::NEG_INFINITY,
             whole: false,
             frontier: Tree::new(0),
@@ -135,14 +137,14 @@ impl Default for Grower {
     }
 }
 
-impl Grower {
+impl TreeExpander {
     /// Begins to grow `tree`, of which only the root stays, from the likeliest guesses; none of a path whose
     /// logarithmic probability is below `floor`.
     ///
     /// A `whole` tree has all guesses of every node that is run, in their order: a node is run where its path is
     /// likely enough and there is room for all of them, which is decided before they are made; for the
     /// root's there must be.
-    pub fn begin(&mut self, growth: Growth, floor: f32, whole: bool, tree: &mut Tree) {
+    pub fn begin(&mut self, growth: TreeShape, floor: f32, whole: bool, tree: &mut Tree) {
         let root = tree.tokens()[0];
         tree.reset(root);
         self.frontier.reset(root);
@@ -244,7 +246,7 @@ impl Grower {
     /// Those of `propose`; the tree is then the root.
     pub fn grow(
         &mut self,
-        growth: Growth,
+        growth: TreeShape,
         floor: f32,
         tree: &mut Tree,
         mut propose: impl FnMut(&Tree, Range<usize>, &mut Vec<Proposal>) -> Result<()>,
@@ -299,7 +301,7 @@ mod tests {
         path
     }
 
-    fn grow(growth: Growth) -> (Tree, usize) {
+    fn grow(growth: TreeShape) -> (Tree, usize) {
         let (mut tree, mut runs) = (Tree::new(3), 0);
         let propose = |frontier: &Tree, level: std::ops::Range<usize>, out: &mut Vec<Proposal>| {
             runs += 1;
@@ -311,14 +313,14 @@ mod tests {
             }
             Ok(())
         };
-        Grower::default()
+        TreeExpander::default()
             .grow(growth, f32::NEG_INFINITY, &mut tree, propose, |_, _, _| growth.width)
             .unwrap();
         (tree, runs)
     }
 
     /// The specification: sets of paths, sorted as a whole at each level.
-    fn by_hand(growth: Growth) -> Vec<(Vec<u32>, f32)> {
+    fn by_hand(growth: TreeShape) -> Vec<(Vec<u32>, f32)> {
         let by_likelihood = |a: &(Vec<u32>, f32), b: &(Vec<u32>, f32)| b.1.total_cmp(&a.1);
         let (mut level, mut pool) = (vec![(vec![3], 0.0f32)], Vec::new());
         for _ in 0..growth.depth {
@@ -346,7 +348,7 @@ mod tests {
         fn the_likeliest_guesses_of_all_levels_are_the_tree(
             depth in 1usize..7, width in 1usize..6, nodes in 2usize..40,
         ) {
-            let growth = Growth { depth, width, nodes };
+            let growth = TreeShape { depth, width, nodes };
             let (tree, runs) = grow(growth);
             prop_assert!(runs <= depth && tree.len() <= nodes);
             let mut found: Vec<(Vec<u32>, f32)> =
@@ -375,7 +377,7 @@ mod tests {
     #[test]
     fn sizes_are_read_and_written() {
         for text in ["chain:1", "chain:63", "beam:7,9,60", "beam:1,10,4"] {
-            assert_eq!(text.parse::<Growth>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<TreeShape>().unwrap().to_string(), text);
         }
         for text in [
             "",
@@ -393,7 +395,7 @@ mod tests {
             "tree:3",
             "chain:99999999999999999999",
         ] {
-            assert!(text.parse::<Growth>().is_err(), "{text}");
+            assert!(text.parse::<TreeShape>().is_err(), "{text}");
         }
     }
 
@@ -401,7 +403,7 @@ mod tests {
     fn a_depth_that_is_asked_for_is_had() {
         for depth in 1..100 {
             for text in ["chain:3", "beam:4,9,60", "beam:1,10,4"] {
-                let growth = text.parse::<Growth>().unwrap().with_depth(depth);
+                let growth = text.parse::<TreeShape>().unwrap().with_depth(depth);
                 assert_eq!(growth.depth, depth.min(63));
                 assert_eq!(growth.to_string().parse(), Ok(growth), "it can be asked for");
             }
@@ -420,7 +422,7 @@ mod tests {
             }
             Ok(())
         };
-        Grower::default()
+        TreeExpander::default()
             .grow(growth, f32::NEG_INFINITY, &mut tree, propose, |_, _, _| growth.width)
             .unwrap();
         assert_eq!(tree.depth((0..tree.len()).max_by_key(|n| tree.depth(*n)).unwrap()), 6);
@@ -433,7 +435,7 @@ mod tests {
         tree.push(0, 1, 0.0);
         let fail = |_: &Tree, _, _: &mut Vec<Proposal>| Err(Error::Invalid("no".into()));
         let growth = "chain:3".parse().unwrap();
-        Grower::default()
+        TreeExpander::default()
             .grow(growth, f32::NEG_INFINITY, &mut tree, fail, |_, _, _| 1)
             .unwrap_err();
         assert_eq!(tree, Tree::new(5));

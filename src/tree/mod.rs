@@ -12,21 +12,9 @@
 //!            └─ 2               log_probs  of the path from the root, by its drafter
 //! ```
 
-mod cast;
-pub mod confidence;
-pub mod cost;
 mod grow;
-mod measured;
-mod pause;
-pub mod plan;
-mod policy;
-mod report;
-mod step;
 
-pub use cast::Thresholds;
-pub use grow::{Grower, Growth, Proposal};
-pub use plan::Planner;
-pub use policy::Policy;
+pub use grow::{Proposal, TreeExpander, TreeShape};
 
 use dovetail_kernels::cpu::attention::MAX_TREE;
 

@@ -1,6 +1,6 @@
 //! A target with one sequence.
 
-use dovetail::target::{CacheTypes, Outputs, Sequence, Target};
+use dovetail::infer::{CacheTypes, Outputs, Sequence, Target};
 use dovetail::tree::Tree;
 use dovetail::{Model, Result};
 use std::ops::{Deref, DerefMut};

@@ -4,7 +4,7 @@ use super::alone::Alone;
 use super::random::Random;
 use super::tiny::{ALL, Tiny};
 use dovetail::Model;
-use dovetail::target::{CacheType, CacheTypes, Outputs};
+use dovetail::infer::{CacheType, CacheTypes, Outputs};
 use std::sync::Arc;
 
 /// Tokens of a made-up sequence: some repeat, as in a text.

@@ -6,10 +6,10 @@ use super::naive::{Naive, Rounding};
 use super::random::Random;
 use super::tiny::{N_VOCAB, RMS_EPS, Tiny, random_tensor, tiny, types};
 use dovetail::Model;
-use dovetail::draft::{Drafter, Guesser};
+use dovetail::draft::{CandidateSelector, Drafter};
 use dovetail::gguf::{Array, Value};
-use dovetail::tree::{Growth, Tree};
-use dovetail_kernels::cpu::Team;
+use dovetail::tree::{Tree, TreeShape};
+use dovetail_kernels::cpu::ThreadPool;
 use std::sync::Arc;
 
 /// The shape of a made-up drafter.
@@ -272,7 +272,7 @@ pub fn errors_of_guesses(
     let t = tiny("f32");
     let target_parts = t.parts();
     let target = Arc::new(target_parts.load().unwrap());
-    let growth: Growth = "beam:4,3,14".parse().unwrap();
+    let growth: TreeShape = "beam:4,3,14".parse().unwrap();
     let parts = shape.parts(t, &target);
     let own = Tiny { n_layers: shape.blocks, n_embd: shape.width(t), ..*t };
     let mut tokens = sequence(PROMPT + 1, N_VOCAB, 8);
@@ -295,20 +295,21 @@ pub fn errors_of_guesses(
     let (mut drafter, mut errors) = (open(&parts, &target), Vec::new());
     let taps = if shape.taps.is_empty() { &[t.n_layers as u32] } else { shape.taps };
     assert!(drafter.taps().iter().copied().eq(taps.iter().map(|tap| *tap as usize)));
-    let (mut random, team) = (Random(3), &mut Team::new(2));
+    let (mut random, pool) = (Random(3), &mut ThreadPool::new(2));
     let width = t.n_embd * shape.taps.len().max(1);
     let hidden: Vec<Vec<f32>> = (0..PROMPT + 31).map(|_| random.floats(width)).collect();
-    let commit = |drafter: &mut dyn Drafter, first: usize, tokens: &[u32], team: &mut Team| {
-        let mut rows = hidden[first..].iter().take(tokens.len()).map(|row| &row[..]);
-        drafter.commit(first, tokens, &mut rows, team).unwrap();
-    };
+    let commit =
+        |drafter: &mut dyn Drafter, first: usize, tokens: &[u32], pool: &mut ThreadPool| {
+            let mut rows = hidden[first..].iter().take(tokens.len()).map(|row| &row[..]);
+            drafter.commit(first, tokens, &mut rows, pool).unwrap();
+        };
     // A prompt in three parts, a round, a step back, and another round.
     for part in [0..7, 7..80, 80..PROMPT] {
-        commit(&mut *drafter, part.start, &tokens[part.clone()], team);
+        commit(&mut *drafter, part.start, &tokens[part.clone()], pool);
     }
     for round in 0..3 {
         let mut tree = Tree::new(*tokens.last().unwrap());
-        drafter.expand(&tokens, &mut Guesser::new(growth), &mut tree, team).unwrap();
+        drafter.expand(&tokens, &mut CandidateSelector::new(growth), &mut tree, pool).unwrap();
         assert_eq!(tree.len(), growth.nodes, "{shape:?}");
         let hidden: Vec<Vec<f64>> = hidden[..tokens.len() - 1]
             .iter()
@@ -334,11 +335,11 @@ pub fn errors_of_guesses(
             // Three tokens are taken back, and others come.
             tokens.truncate(PROMPT - 9);
             let first = PROMPT - 14;
-            commit(&mut *drafter, first, &tokens[first..PROMPT - 10], team);
+            commit(&mut *drafter, first, &tokens[first..PROMPT - 10], pool);
         } else {
             tokens.extend(sequence(5, N_VOCAB, 70 + round));
             let n = tokens.len();
-            commit(&mut *drafter, n - 6, &tokens[n - 6..n - 1], team);
+            commit(&mut *drafter, n - 6, &tokens[n - 6..n - 1], pool);
         }
     }
     errors

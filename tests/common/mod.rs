@@ -23,7 +23,7 @@ pub mod place;
 pub mod random;
 pub mod tiny;
 
-use dovetail::draft::{self, Drafter, Placement, Setup};
+use dovetail::draft::{self, Drafter, DrafterContext, Placement};
 use dovetail::{LoadOptions, Model};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -57,8 +57,13 @@ pub fn open_drafter(
 ) -> dovetail::Result<Box<dyn Drafter>> {
     let file = parts.write();
     let n_ctx = tiny::N_CTX as usize;
-    let setup =
-        Setup { target, n_ctx, threads: 2, path: Some(file.path()), placement: Placement::CPU };
+    let setup = DrafterContext {
+        target,
+        n_ctx,
+        threads: 2,
+        path: Some(file.path()),
+        placement: Placement::CPU,
+    };
     (draft::kind(kind).unwrap().open)(&setup)
 }
 

@@ -3,8 +3,8 @@
 use super::alone::Alone;
 use super::gguf::Parts;
 use super::tiny::N_VOCAB;
+use dovetail::infer::Outputs;
 use dovetail::model::{Packing, Place, Repack};
-use dovetail::target::Outputs;
 use dovetail::{LoadOptions, Model};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

@@ -3,7 +3,7 @@
 //! Plain functions and loops here, not closures: a closure that the compiler keeps as a function of its
 //! own is compiled without the instruction set.
 
-use super::acts::{ActRows, Block32, Block256};
+use super::activations::{ActivationRows, Block32, Block256};
 use super::lanes::{Arith, LANES, Simd, nth};
 use super::pack::{Lines, scale_at};
 
@@ -23,10 +23,12 @@ pub(super) fn block<'a, B: BlockKernel>(
 
 /// The rows in blocks, at most `N` of them.
 #[inline(always)]
-pub(super) fn rows<'a, B: BlockKernel, const N: usize>(x: ActRows<'a>) -> [&'a [B::Acts]; N] {
-    let mut rows: [&[B::Acts]; N] = [&[]; N];
+pub(super) fn rows<'a, B: BlockKernel, const N: usize>(
+    x: ActivationRows<'a>,
+) -> [&'a [B::Activations]; N] {
+    let mut rows: [&[B::Activations]; N] = [&[]; N];
     for (r, row) in rows[..x.n_rows()].iter_mut().enumerate() {
-        *row = B::acts(x, r);
+        *row = B::activations(x, r);
     }
     rows
 }
@@ -69,7 +71,7 @@ macro_rules! by_fours {
 /// The weights of a register's lanes are unpacked once and stay in registers while the rows pass by.
 pub(super) trait BlockKernel {
     /// A block of activations of this kernel's length.
-    type Acts;
+    type Activations;
     /// What turns a block's integer sums into its share of the result.
     type Scales<S: Simd>;
     /// Lines of codes and bytes of scales of a block: see `pack.rs`.
@@ -84,9 +86,9 @@ pub(super) trait BlockKernel {
     const OFFSET: i32;
 
     /// Row `r` in blocks.
-    fn acts(x: ActRows<'_>, r: usize) -> &[Self::Acts];
+    fn activations(x: ActivationRows<'_>, r: usize) -> &[Self::Activations];
     /// Activations of chunk `c`.
-    fn q(x: &Self::Acts, c: usize) -> &[i8; 32];
+    fn q(x: &Self::Activations, c: usize) -> &[i8; 32];
     /// Codes of chunk `c`.
     fn codes<S: Simd>(s: S, codes: Lines, c: usize, part: usize) -> [S::B; 8];
     /// Integer scale of sub-block `j`, as [`Simd::load_scale`] gives it.
@@ -97,7 +99,7 @@ pub(super) trait BlockKernel {
     fn finish<S: Simd>(
         s: S,
         scales: &Self::Scales<S>,
-        x: &Self::Acts,
+        x: &Self::Activations,
         sum: S::I,
         acc: S::F,
     ) -> S::F;
@@ -107,7 +109,7 @@ pub(super) trait BlockKernel {
         codes: Lines,
         meta: &[u8],
         b: usize,
-        columns: &mut Columns<S, Self::Acts, P>,
+        columns: &mut Columns<S, Self::Activations, P>,
     );
 }
 
@@ -148,7 +150,7 @@ pub(super) struct PlainScales<S: Simd> {
 }
 
 impl<const BITS: usize, const MIN: bool> BlockKernel for Plain<BITS, MIN> {
-    type Acts = Block32;
+    type Activations = Block32;
     type Scales<S: Simd> = PlainScales<S>;
     const CODE_LINES: usize = BITS;
     const META_BYTES: usize = scale_at(MIN);
@@ -158,7 +160,7 @@ impl<const BITS: usize, const MIN: bool> BlockKernel for Plain<BITS, MIN> {
     const OFFSET: i32 = offset(BITS, MIN);
 
     #[inline(always)]
-    fn acts(x: ActRows<'_>, r: usize) -> &[Block32] {
+    fn activations(x: ActivationRows<'_>, r: usize) -> &[Block32] {
         x.by32(r)
     }
     #[inline(always)]
@@ -261,7 +263,7 @@ impl<S: Simd> SuperScales<S> {
 }
 
 impl<const BITS: usize, const SUB: usize, const MIN: bool> BlockKernel for Super<BITS, SUB, MIN> {
-    type Acts = Block256;
+    type Activations = Block256;
     type Scales<S: Simd> = SuperScales<S>;
     const CODE_LINES: usize = 8 * BITS;
     const META_BYTES: usize = scale_at(MIN) + 256 / SUB * LANES * if MIN { 2 } else { 1 };
@@ -271,7 +273,7 @@ impl<const BITS: usize, const SUB: usize, const MIN: bool> BlockKernel for Super
     const OFFSET: i32 = offset(BITS, MIN);
 
     #[inline(always)]
-    fn acts(x: ActRows<'_>, r: usize) -> &[Block256] {
+    fn activations(x: ActivationRows<'_>, r: usize) -> &[Block256] {
         x.by256(r)
     }
     #[inline(always)]

@@ -17,19 +17,19 @@
 //! Tiles: `out[g][row][lane]` is output `16 g + lane` of activation row `row`, so that a thread that
 //! takes consecutive groups writes consecutive memory. For one row this is the plain vector.
 
-use super::acts::ActRows;
+use super::activations::ActivationRows;
 use super::blocks::{BlockKernel, Columns, block, prefetch, rows};
 use super::lanes::{LANES, Simd, Wide, nth};
-use super::pack::{Layout, Lines, Packed, Units, foreign_stride};
+use super::pack::{Layout, Lines, Units, WeightMatrix, foreign_stride};
 
-/// Rows of activations that share one pass over a group of weights.
+/// GgufMatrix of activations that share one pass over a group of weights.
 const PANEL: usize = 32;
 
 /// A chunk of a product has at most so many (group, row) tiles, or so many groups of any size.
 const CHUNK_TILES: usize = 256;
 const CHUNK_GROUPS: usize = 4;
 
-/// How many of a matrix's `groups` a member of a team takes at a time for `rows` rows: small enough that
+/// How many of a matrix's `groups` a member of a thread pool takes at a time for `rows` rows: small enough that
 /// a slow member is not waited for, large enough that taking them costs nothing.
 pub fn groups_per_chunk(groups: usize, rows: usize, members: usize) -> usize {
     (groups / (4 * members)).clamp(1, (CHUNK_TILES / rows).max(CHUNK_GROUPS))
@@ -42,9 +42,9 @@ pub fn chunk_len(rows: usize) -> usize {
 
 /// Which groups are multiplied by what: as many as the output has tiles, (groups, rows, 16).
 pub(super) struct Groups<'a> {
-    pub w: &'a Packed,
+    pub w: &'a WeightMatrix,
     pub first: usize,
-    pub x: ActRows<'a>,
+    pub x: ActivationRows<'a>,
     /// Whether products are added to what the output holds.
     pub add: bool,
 }
@@ -87,7 +87,7 @@ pub(super) fn blocks<S: Simd, const P: usize, B: BlockKernel>(
     }
 }
 
-/// Weights in floating point, or of types read through ggml; `scratch` has [`Packed::scratch_len`]
+/// Weights in floating point, or of types read through ggml; `scratch` has [`WeightMatrix::scratch_len`]
 /// floats.
 #[inline(always)]
 pub(super) fn floats<S: Simd, const P: usize>(
@@ -113,7 +113,7 @@ impl Groups<'_> {
         s: S,
         mut units: Units,
         mut lines: Lines,
-        mut columns: Columns<S, B::Acts, P>,
+        mut columns: Columns<S, B::Activations, P>,
     ) {
         let mut b = 0;
         while let Some((codes, scales)) = units.next(&mut lines) {

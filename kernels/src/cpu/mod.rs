@@ -8,38 +8,38 @@
 //! [`Kernels::available`], best first, and its name in `tests/common/mod.rs`. The tests run every
 //! kernel of every entry against [`order`], by bits.
 
-pub mod acts;
+pub mod activations;
 #[cfg(target_arch = "aarch64")]
 pub mod arm;
 pub mod attention;
 mod blocks;
+mod gguf_matrix;
+mod interleave;
 pub mod lanes;
 mod matmul;
-mod native;
 mod norm;
 pub mod order;
 pub mod pack;
 mod peak;
 pub mod rope;
 pub mod scalar;
-pub mod team;
-mod weave;
+pub mod thread_pool;
 #[cfg(target_arch = "x86_64")]
 pub mod x86;
 
-pub use acts::{ActRows, Acts, Forms};
+pub use activations::{ActivationFormats, ActivationRows, Activations};
 pub use attention::{Attention, CacheType};
+pub use gguf_matrix::{GgufMatrix, ProductScratch};
 pub use lanes::LANES;
 pub use matmul::{chunk_len, groups_per_chunk};
-pub use native::{ProductScratch, Rows};
-pub use pack::{LAYOUT_VERSION, Line, Packed};
+pub use pack::{LAYOUT_VERSION, Line, WeightMatrix};
 pub use rope::{Angles, RopeStyle};
-pub use team::{Cut, Team};
+pub use thread_pool::{ChunkedSlice, ThreadPool};
 
 /// `matmul(w, first, x, out, add, scratch)`: groups `first..` of `w` by the rows `x`, as many groups as
 /// `out` has tiles (groups, rows, 16); with `add` onto what `out` holds. `scratch` has
-/// [`Packed::scratch_len`] floats.
-pub type Matmul = fn(&Packed, usize, ActRows, &mut [f32], bool, &mut [f32]);
+/// [`WeightMatrix::scratch_len`] floats.
+pub type Matmul = fn(&WeightMatrix, usize, ActivationRows, &mut [f32], bool, &mut [f32]);
 
 /// The kernels of one instruction set.
 pub struct Kernels {
@@ -47,8 +47,8 @@ pub struct Kernels {
     pub name: &'static str,
     /// The product of packed weights and rows of activations.
     pub matmul: Matmul,
-    /// `quantize(x, forms, out)`: one row of activations in the forms asked for, see [`Acts`].
-    pub quantize: fn(&[f32], Forms, &mut [Line]),
+    /// `quantize(x, formats, out)`: one row of activations in the formats asked for, see [`Activations`].
+    pub quantize: fn(&[f32], ActivationFormats, &mut [Line]),
     /// `rms_norm(x, weight, eps, out)`: RMSNorm of one row.
     pub rms_norm: fn(&[f32], &[f32], f32, &mut [f32]),
     /// `swiglu(gate, up)`: `gate = silu(gate) · up`.
@@ -120,14 +120,14 @@ macro_rules! instantiate {
             use crate::cpu::blocks::{BlockKernel, with_block_kernel};
             use crate::cpu::matmul::{self, Groups};
             use crate::cpu::pack::{Layout, Units};
-            use crate::cpu::{ActRows, Angles, Attention, Forms, Line, Packed, RopeStyle};
-            use crate::cpu::{acts, attention, norm, peak, rope};
+            use crate::cpu::{ActivationRows, Angles, Attention, ActivationFormats, Line, WeightMatrix, RopeStyle};
+            use crate::cpu::{activations, attention, norm, peak, rope};
             crate::cpu::entries! {
                 $isa, [$($features)?],
                 blocks<B: BlockKernel> = matmul::blocks(
                     kernel: B, groups: &Groups, units: Units, out: &mut [f32]);
                 floats = matmul::floats(groups: &Groups, out: &mut [f32], scratch: &mut [f32]);
-                quantize = acts::quantize(x: &[f32], forms: Forms, out: &mut [Line]);
+                quantize = activations::quantize(x: &[f32], formats: ActivationFormats, out: &mut [Line]);
                 rms_norm = norm::rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]);
                 swiglu = norm::swiglu(gate: &mut [f32], up: &[f32]);
                 gate = norm::gate(gate: &[f32], a: &mut [f32], b: &[f32]);
@@ -140,9 +140,9 @@ macro_rules! instantiate {
                 peak_dot = peak::dot(rounds: usize) -> u64;
             }
             fn matmul(
-                w: &Packed,
+                w: &WeightMatrix,
                 first: usize,
-                x: ActRows,
+                x: ActivationRows,
                 out: &mut [f32],
                 add: bool,
                 scratch: &mut [f32],

@@ -20,14 +20,14 @@
 //!
 //! Types read through ggml are kept as they are and dequantised 16 rows at a time.
 //!
-//! `weave.rs` writes this layout; `native.rs` multiplies rows that were not packed beforehand. Packed
+//! `interleave.rs` writes this layout; `native.rs` multiplies rows that were not packed beforehand. WeightMatrix
 //! bytes may outlive the program in a file: whoever changes a bit of the layout raises
 //! [`LAYOUT_VERSION`].
 
-use super::acts::Forms;
+use super::activations::ActivationFormats;
+use super::gguf_matrix::GgufMatrix;
+use super::interleave::interleave;
 use super::lanes::LANES;
-use super::native::Rows;
-use super::weave::weave;
 use crate::SharedBytes;
 use crate::quant::{Format, Kind, TypeInfo};
 use rayon::prelude::*;
@@ -121,9 +121,9 @@ impl Shape {
     /// current rayon pool.
     pub(super) fn pack(&self, rows: &[u8], out: &mut [u8]) {
         let groups = out.par_chunks_exact_mut(self.group_lines * 64);
-        groups
-            .zip(rows.par_chunks(self.row_bytes * LANES))
-            .for_each(|(group, rows)| weave(&self.ty, self.n_cols, rows, self.row_bytes, group));
+        groups.zip(rows.par_chunks(self.row_bytes * LANES)).for_each(|(group, rows)| {
+            interleave(&self.ty, self.n_cols, rows, self.row_bytes, group)
+        });
     }
 }
 
@@ -131,11 +131,11 @@ impl Shape {
 enum Weights {
     Lines(Vec<Line>),
     Shared(SharedBytes),
-    Native(Rows),
+    Native(GgufMatrix),
 }
 
 /// A weight matrix of shape (n_rows, n_cols) ready to be multiplied: row `i` yields output `i`.
-pub struct Packed {
+pub struct WeightMatrix {
     pub(super) layout: Layout,
     pub(super) ty: TypeInfo,
     n_rows: usize,
@@ -144,7 +144,7 @@ pub struct Packed {
     weights: Weights,
 }
 
-impl Packed {
+impl WeightMatrix {
     /// Packs `n_rows` rows of `n_cols` weights from their GGUF bytes into memory of its own, on the
     /// current rayon pool.
     ///
@@ -155,18 +155,18 @@ impl Packed {
         n_rows: usize,
         n_cols: usize,
         bytes: &[u8],
-    ) -> Result<Packed, String> {
+    ) -> Result<WeightMatrix, String> {
         let shape = Shape::new(ty, n_rows, n_cols, bytes.len())?;
         let mut lines = bytemuck::zeroed_vec::<Line>(shape.group_lines * shape.n_groups());
         shape.pack(bytes, bytemuck::cast_slice_mut(&mut lines));
-        Ok(Packed::new(&shape, Weights::Lines(lines)))
+        Ok(WeightMatrix::new(&shape, Weights::Lines(lines)))
     }
 
-    /// The packed form of `rows`, packed by [`Rows::pack`] before.
+    /// The packed form of `rows`, packed by [`GgufMatrix::pack`] before.
     ///
-    /// Fails with the reason where there are not [`Rows::packed_len`] bytes, or they do not begin at a
+    /// Fails with the reason where there are not [`GgufMatrix::packed_len`] bytes, or they do not begin at a
     /// multiple of 64.
-    pub fn from_packed(rows: &Rows, bytes: SharedBytes) -> Result<Packed, String> {
+    pub fn from_packed(rows: &GgufMatrix, bytes: SharedBytes) -> Result<WeightMatrix, String> {
         let (len, expected) = (bytes.len(), rows.packed_len());
         if len != expected {
             return Err(format!("{len} packed bytes, not {expected}"));
@@ -174,23 +174,23 @@ impl Packed {
         if !bytes.as_ptr().addr().is_multiple_of(align_of::<Line>()) {
             return Err("packed bytes do not begin at a cache line".into());
         }
-        Ok(Packed::new(&rows.shape, Weights::Shared(bytes)))
+        Ok(WeightMatrix::new(&rows.shape, Weights::Shared(bytes)))
     }
 
     /// Native rows as they are: they are packed when they are multiplied, group by group, every time.
-    pub fn native(rows: Rows) -> Packed {
+    pub fn native(rows: GgufMatrix) -> WeightMatrix {
         let shape = rows.shape;
-        Packed::new(&shape, Weights::Native(rows))
+        WeightMatrix::new(&shape, Weights::Native(rows))
     }
 
-    fn new(shape: &Shape, weights: Weights) -> Packed {
+    fn new(shape: &Shape, weights: Weights) -> WeightMatrix {
         let Shape { layout, ty, n_rows, n_cols, group_lines, .. } = *shape;
-        Packed { layout, ty, n_rows, n_cols, group_lines, weights }
+        WeightMatrix { layout, ty, n_rows, n_cols, group_lines, weights }
     }
 
     /// One group of a matrix whose other groups are somewhere else, in the lines given.
-    pub(super) fn one_group(shape: &Shape, n_rows: usize, lines: Vec<Line>) -> Packed {
-        Packed::new(&Shape { n_rows, ..*shape }, Weights::Lines(lines))
+    pub(super) fn one_group(shape: &Shape, n_rows: usize, lines: Vec<Line>) -> WeightMatrix {
+        WeightMatrix::new(&Shape { n_rows, ..*shape }, Weights::Lines(lines))
     }
 
     /// The lines back, for the next group.
@@ -226,20 +226,20 @@ impl Packed {
     }
 
     /// The rows, where they were not packed.
-    pub fn as_native(&self) -> Option<&Rows> {
+    pub fn as_native(&self) -> Option<&GgufMatrix> {
         match &self.weights {
             Weights::Native(rows) => Some(rows),
             _ => None,
         }
     }
 
-    /// The forms of activations that a product with this matrix reads.
-    pub fn forms(&self) -> Forms {
-        let none = Forms::default();
+    /// The formats of activations that a product with this matrix reads.
+    pub fn formats(&self) -> ActivationFormats {
+        let none = ActivationFormats::default();
         match self.layout {
-            Layout::Blocks(f) if f.block_len == 32 => Forms { by32: true, ..none },
-            Layout::Blocks(_) => Forms { by256: true, ..none },
-            _ => Forms { float: true, ..none },
+            Layout::Blocks(f) if f.block_len == 32 => ActivationFormats { by32: true, ..none },
+            Layout::Blocks(_) => ActivationFormats { by256: true, ..none },
+            _ => ActivationFormats { float: true, ..none },
         }
     }
 

@@ -1,7 +1,7 @@
 //! What a planner chose and why, in words.
 
-use dovetail::tree::plan::Report;
-use dovetail::tree::{Planner, Policy};
+use dovetail::planner::Report;
+use dovetail::planner::{Planner, Policy};
 use std::fmt::Write;
 
 /// Some lines about these rounds of the planner, the last one saying whether guessing is worth it.

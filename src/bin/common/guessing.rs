@@ -2,8 +2,8 @@
 
 use clap::Args;
 use dovetail::draft::{DraftDevice, SpecType};
-use dovetail::spec::{Guessing, SpecSampling};
-use dovetail::tree::Policy;
+use dovetail::planner::Policy;
+use dovetail::speculate::{SpecOptions, SpecSampling};
 use dovetail::{Error, Result};
 use std::path::PathBuf;
 
@@ -70,9 +70,9 @@ fn probability(text: &str) -> std::result::Result<f32, String> {
 
 impl GuessFlags {
     /// What they ask for.
-    pub fn asked(&self) -> Guessing {
+    pub fn asked(&self) -> SpecOptions {
         let cpu = self.gpu_layers_draft == Some(0);
-        Guessing {
+        SpecOptions {
             kind: self.spec_type,
             file: self.model_draft.clone(),
             tree: self.tree,

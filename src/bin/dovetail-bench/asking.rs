@@ -4,7 +4,7 @@ use crate::guessing::GuessFlags;
 use crate::prompts;
 use crate::{Common, at_least_one, temperature};
 use clap::Args;
-use dovetail::tree::Policy;
+use dovetail::planner::Policy;
 use dovetail::{ChatTemplate, Error, Result, Sampling, Session};
 use std::io::IsTerminal;
 use std::path::PathBuf;

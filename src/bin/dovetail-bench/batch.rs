@@ -4,10 +4,10 @@ use crate::asking::{Asking, Prompt, answer};
 use crate::explain::explain;
 use crate::{Format, at_least_one, median, plot};
 use clap::Args;
-use dovetail::spec::{Opened, SpecSampling, Speculation};
-use dovetail::target::MAX_SEQUENCES;
-use dovetail::tree::plan::Report;
-use dovetail::tree::{Planner, Policy};
+use dovetail::infer::MAX_SEQUENCES;
+use dovetail::planner::Report;
+use dovetail::planner::{Planner, Policy};
+use dovetail::speculate::{ConfiguredDrafter, SpecSampling, Speculation};
 use dovetail::{Engine, Error, Request, Result};
 use serde_json::json;
 use std::path::PathBuf;
@@ -121,7 +121,7 @@ pub fn run(o: &Options) -> Result<()> {
     }
     let planned = policies.iter().any(|(_, planner)| planner.is_some());
     let mut idle: Vec<Speculation> =
-        opened.into_iter().map(|opened: Opened| opened.speculation(planned)).collect();
+        opened.into_iter().map(|opened: ConfiguredDrafter| opened.speculation(planned)).collect();
     let mut different = 0;
     for _ in 0..o.repetitions {
         for (t, task) in tasks.iter().enumerate() {

@@ -3,11 +3,11 @@
 use crate::guessing::GuessFlags;
 use crate::{Common, Format, at_least_one, plot};
 use clap::Args;
-use dovetail::spec::json::of_costs;
-use dovetail::spec::{Guessing, Opened, SpecSampling};
-use dovetail::target::MAX_SEQUENCES;
-use dovetail::tree::Policy;
-use dovetail::tree::cost::{Costs, DraftCost, Table};
+use dovetail::infer::MAX_SEQUENCES;
+use dovetail::planner::Policy;
+use dovetail::planner::cost::{Costs, DraftCost, Table};
+use dovetail::speculate::json::of_costs;
+use dovetail::speculate::{ConfiguredDrafter, SpecOptions, SpecSampling};
 use dovetail::{Engine, Error, Result};
 use dovetail_kernels::cpu::Kernels;
 use serde_json::json;
@@ -34,7 +34,7 @@ pub struct Options {
 }
 
 /// What was measured, and how.
-struct Measured {
+struct CostModel {
     costs: Costs,
     model: String,
     /// None where nobody guesses.
@@ -60,15 +60,15 @@ pub fn run(o: &Options) -> Result<()> {
     }
 }
 
-fn measure(o: &Options) -> Result<Measured> {
+fn measure(o: &Options) -> Result<CostModel> {
     let batch = usize::from(o.parallel);
     let options = o.common.options(o.ctx_size, 512);
     let mut engine = Engine::new(o.common.model()?, options, batch)?;
     // Whatever else is asked for, what a planner takes is measured.
     let (tree, sampling) = (Some(Policy::Cost), SpecSampling::Matching);
-    let guessing = Guessing { tree, sampling, ..o.guessing.asked() };
+    let guessing = SpecOptions { tree, sampling, ..o.guessing.asked() };
     let mut opened = guessing.open(engine.setup(None))?;
-    let drafter = opened.as_ref().map(Opened::who);
+    let drafter = opened.as_ref().map(ConfiguredDrafter::who);
     let model = engine.model().config().name.clone();
     let start = Instant::now();
     let mut go_on = |_| true;
@@ -80,7 +80,7 @@ fn measure(o: &Options) -> Result<Measured> {
             verify.map(|verify| Costs { verify, draft: DraftCost::nothing() })
         }
     };
-    Ok(Measured {
+    Ok(CostModel {
         costs: costs.expect("nobody ended it"),
         model,
         drafter,
@@ -91,7 +91,7 @@ fn measure(o: &Options) -> Result<Measured> {
     })
 }
 
-fn print(m: &Measured) {
+fn print(m: &CostModel) {
     println!(
         "{}, {} threads, {}, drafter {}; measured in {:.1} s",
         m.model,
@@ -140,7 +140,7 @@ fn print_draft(costs: &Costs) {
 }
 
 /// [`of_costs`], and how it came about.
-fn json(m: &Measured) -> serde_json::Value {
+fn json(m: &CostModel) -> serde_json::Value {
     let mut value = of_costs(&m.costs);
     value["about"] = json!({
         "model": m.model, "drafter": m.drafter, "threads": m.threads, "isa": m.isa,
@@ -150,7 +150,7 @@ fn json(m: &Measured) -> serde_json::Value {
     value
 }
 
-fn picture(m: &Measured) -> String {
+fn picture(m: &CostModel) -> String {
     let alone = m.costs.verify.tables().iter().filter(|table| table.batch == 1);
     let names: Vec<String> =
         alone.clone().map(|table| format!("behind {} tokens", table.context)).collect();

@@ -7,7 +7,7 @@
 use crate::ceilings::Ceilings;
 use crate::{Common, Format, at_least_one, median};
 use clap::Args;
-use dovetail::target::Outputs;
+use dovetail::infer::Outputs;
 use dovetail::{Error, Result};
 use serde_json::json;
 use std::time::Instant;

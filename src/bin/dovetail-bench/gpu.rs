@@ -6,11 +6,11 @@
 
 use crate::{Format, at_least_one, median};
 use clap::Args;
-use dovetail::draft::gpu::{self, Cuda, measure};
-use dovetail::draft::{self, DraftDevice, Drafter, Guesser, Placement, Setup};
-use dovetail::tree::{Growth, Tree};
+use dovetail::draft::{self, CandidateSelector, DraftDevice, Drafter, DrafterContext, Placement};
+use dovetail::gpu::{self, Cuda, measure};
+use dovetail::tree::{Tree, TreeShape};
 use dovetail::{Error, LoadOptions, Model, Result};
-use dovetail_kernels::cpu::Team;
+use dovetail_kernels::cpu::ThreadPool;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub struct Options {
     model_draft: Option<PathBuf>,
     /// How large its trees are
     #[arg(long, value_name = "SHAPE", default_value = "beam:7,10,16")]
-    tree: Growth,
+    tree: TreeShape,
     /// Tokens in the context of the rounds
     #[arg(short, long, default_value_t = 500, value_parser = at_least_one())]
     context: usize,
@@ -123,7 +123,8 @@ fn rounds(o: &Options, model: &Path, path: &Path) -> Result<(f64, f64)> {
     for (time, device) in times.iter_mut().zip([DraftDevice::Gpu(Some(o.gpu)), DraftDevice::Cpu]) {
         let placement = Placement { device, growth: Some(o.tree), ..Placement::default() };
         let n_ctx = o.context + 1024;
-        let setup = Setup { target: &target, n_ctx, threads: 2, path: Some(path), placement };
+        let setup =
+            DrafterContext { target: &target, n_ctx, threads: 2, path: Some(path), placement };
         let kind = draft::kind_of(path)?;
         let mut drafter = (kind.open)(&setup)?;
         *time = round(&mut *drafter, &target, o)?;
@@ -145,17 +146,17 @@ fn round(drafter: &mut dyn Drafter, target: &Model, o: &Options) -> Result<f64> 
     let n = o.context + ROUNDS * ACCEPTED + 1;
     let tokens: Vec<u32> = (0..n).map(|_| (draw() % c.n_vocab as u64) as u32).collect();
     let feature: Vec<f32> = (0..width).map(|_| draw() as f32 / (1u64 << 30) as f32 - 1.0).collect();
-    let (mut team, mut guesser) = (Team::new(2), Guesser::new(o.tree));
+    let (mut pool, mut guesser) = (ThreadPool::new(2), CandidateSelector::new(o.tree));
     let mut times = Vec::new();
     let mut known = 0;
     for round in 0..ROUNDS {
         let len = o.context + round * ACCEPTED;
         let new = &tokens[known..len];
-        drafter.commit(known, new, &mut new.iter().map(|_| &feature[..]), &mut team)?;
+        drafter.commit(known, new, &mut new.iter().map(|_| &feature[..]), &mut pool)?;
         known = len;
         let mut tree = Tree::new(tokens[len]);
         let start = Instant::now();
-        drafter.expand(&tokens[..=len], &mut guesser, &mut tree, &mut team)?;
+        drafter.expand(&tokens[..=len], &mut guesser, &mut tree, &mut pool)?;
         if round > 5 {
             times.push(start.elapsed().as_secs_f64());
         }

@@ -37,7 +37,7 @@ mod speed;
 mod trees;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use dovetail::target::{CacheType, CacheTypes};
+use dovetail::infer::{CacheType, CacheTypes};
 use dovetail::{LoadOptions, Model, Repack, Result, Session, SessionOptions};
 use std::path::PathBuf;
 use std::process::ExitCode;

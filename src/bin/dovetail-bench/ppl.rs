@@ -6,7 +6,7 @@
 
 use crate::{Common, Format};
 use clap::Args;
-use dovetail::target::Outputs;
+use dovetail::infer::Outputs;
 use dovetail::{Error, Result};
 use serde_json::json;
 use std::path::PathBuf;

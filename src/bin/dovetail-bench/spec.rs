@@ -5,9 +5,9 @@ use crate::asking::{Asking, Progress, answer, nobody_guesses};
 use crate::explain::explain;
 use crate::{Format, plot};
 use clap::Args;
-use dovetail::spec::{Opened, RoundStats, SpecSampling};
-use dovetail::tree::plan::Report;
-use dovetail::tree::{Planner, Policy};
+use dovetail::planner::Report;
+use dovetail::planner::{Planner, Policy};
+use dovetail::speculate::{ConfiguredDrafter, RoundStats, SpecSampling};
 use dovetail::{Error, Result, Session};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -112,7 +112,7 @@ pub fn run(o: &Options) -> Result<()> {
     o.asking.check_against(&o.against)?;
     let (mut session, prompts) = o.asking.begin()?;
     let (sampling, n) = (o.asking.sampling(), o.asking.n_predict);
-    let open = |session: &Session| -> Result<Opened> {
+    let open = |session: &Session| -> Result<ConfiguredDrafter> {
         o.asking.guessing.asked().open(session.setup(None))?.ok_or_else(nobody_guesses)
     };
     let mut opened = open(&session)?;

@@ -3,7 +3,7 @@
 use crate::ceilings::Ceilings;
 use crate::{Common, Format, at_least_one, median};
 use clap::Args;
-use dovetail::target::{Outputs, Sequence, Target};
+use dovetail::infer::{Outputs, Sequence, Target};
 use dovetail::{Result, machine};
 use serde_json::json;
 use std::time::Instant;

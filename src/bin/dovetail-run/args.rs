@@ -9,7 +9,7 @@ use crate::guessing::GuessFlags;
 use crate::log::Log;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser};
-use dovetail::target::{CacheType, CacheTypes, MAX_SEQUENCES};
+use dovetail::infer::{CacheType, CacheTypes, MAX_SEQUENCES};
 use dovetail::{ChatTemplate, Error, Repack, Result, Sampling};
 use std::ffi::OsString;
 use std::hash::{BuildHasher, RandomState};

@@ -8,7 +8,7 @@ use crate::prompts::{self, Prompt};
 use crate::report::{self, Total};
 use crate::runner::{End, emit};
 use crate::stops::Stops;
-use dovetail::spec::Speculation;
+use dovetail::speculate::Speculation;
 use dovetail::{ChatTemplate, Engine, Error, Request, Result, Sampling};
 use serde_json::json;
 use std::path::Path;

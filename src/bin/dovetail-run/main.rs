@@ -42,7 +42,7 @@ mod stops;
 
 use args::{Args, Parsed};
 use clap::CommandFactory;
-use dovetail::draft::gpu::{self, Found};
+use dovetail::gpu::{self, Found};
 use dovetail::{Error, Result};
 use dovetail_kernels::cpu::Kernels;
 use log::Log;

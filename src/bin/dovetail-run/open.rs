@@ -4,10 +4,10 @@ use crate::args::Args;
 use crate::interrupt::Interrupt;
 use crate::log::{Log, Progress};
 use crate::runner::Runner;
+use dovetail::infer::KvCache;
 use dovetail::model::Config;
-use dovetail::spec::calibrate::Counts;
-use dovetail::spec::{Guessing, Opened, Speculation};
-use dovetail::target::KvCache;
+use dovetail::speculate::calibrate::Counts;
+use dovetail::speculate::{ConfiguredDrafter, SpecOptions, Speculation};
 use dovetail::{ChatTemplate, Engine, Error, LoadOptions, Model, OpenOptions};
 use dovetail::{Result, Sampling, Session, SessionOptions, machine};
 use dovetail_kernels::cpu::Kernels;
@@ -174,7 +174,7 @@ pub fn drafters(
         let mut progress = measuring();
         let planned = first.planner(args.explain, sequences, engine.calibrator(&mut progress))?;
         let (planner, counts) = planned.unzip();
-        let speculation = |opened: Opened| opened.speculation(planner.is_some());
+        let speculation = |opened: ConfiguredDrafter| opened.speculation(planner.is_some());
         let drafters = opened.into_iter().map(speculation).collect();
         engine.plan(planner);
         Ok((drafters, counts))
@@ -196,7 +196,7 @@ fn measuring() -> impl FnMut(f64) -> bool {
 /// When the drafter that was asked for cannot be opened, or is for another model. One that nobody asked
 /// for is left alone then, and a line says so.
 fn unless_nobody_asked<T: Default>(
-    guessing: &Guessing,
+    guessing: &SpecOptions,
     log: &Log,
     open: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
@@ -210,7 +210,7 @@ fn unless_nobody_asked<T: Default>(
 }
 
 /// Says who guesses, if anyone does.
-fn say_who_guesses(guessing: &Guessing, opened: Option<&Opened>, log: &Log) {
+fn say_who_guesses(guessing: &SpecOptions, opened: Option<&ConfiguredDrafter>, log: &Log) {
     let device = guessing.device;
     match opened {
         None if device.is_gpu() => {

@@ -3,9 +3,9 @@
 use crate::explain;
 use crate::log::Log;
 use dovetail::Stats;
-use dovetail::spec::RoundStats;
-use dovetail::spec::calibrate::Counts;
-use dovetail::tree::Planner;
+use dovetail::planner::Planner;
+use dovetail::speculate::RoundStats;
+use dovetail::speculate::calibrate::Counts;
 use serde_json::{Value, json};
 use std::time::Duration;
 

@@ -5,7 +5,7 @@ use crate::interrupt::Interrupt;
 use crate::log::{Log, Progress};
 use crate::stops::Stops;
 use crate::{STDOUT, report};
-use dovetail::spec::calibrate::Counts;
+use dovetail::speculate::calibrate::Counts;
 use dovetail::{ChatTemplate, Error, Message, Result, Sampling, Session, Stop};
 use serde_json::json;
 use std::io::{IsTerminal, Write};

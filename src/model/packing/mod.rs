@@ -9,9 +9,9 @@
 //! Never is more than one copy of the weights in memory, but for a few megabytes: what was packed is
 //! dropped from the mapped model, and what is written to the sidecar goes through two small buffers.
 
-mod part;
 mod plan;
 mod sidecar;
+mod temp_file;
 
 use super::weights::Matrix;
 use crate::error::{Error, Result};
@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// Packed weights of less are packed at every start, in [`Repack::Auto`]: that takes a fraction of a
+/// WeightMatrix weights of less are packed at every start, in [`Repack::Auto`]: that takes a fraction of a
 /// second, and leaves no file behind.
 const SMALL_BYTES: usize = 256 << 20;
 
@@ -235,7 +235,7 @@ fn cancelled() -> Error {
 mod tests {
     use super::*;
     use crate::gguf::writer;
-    use dovetail_kernels::{cpu::Rows, quant};
+    use dovetail_kernels::{cpu::GgufMatrix, quant};
 
     #[test]
     fn without_room_anywhere_rows_stay_as_they_are_and_that_is_told() {
@@ -247,7 +247,7 @@ mod tests {
         let pack = |repack, free_memory| {
             let ty = quant::type_info(0).unwrap();
             let bytes = gguf.share(&gguf.require_tensor("w").unwrap());
-            let rows = Rows::new(ty, 16, 32, bytes).unwrap();
+            let rows = GgufMatrix::new(ty, 16, 32, bytes).unwrap();
             let progress = &mut |_, _| true;
             let options =
                 Options { repack, cache: None, mlock: false, free_memory, pool: &pool, progress };

@@ -3,33 +3,33 @@
 use crate::gguf::{FileBytes, Gguf};
 use crate::model::weights::Matrix;
 use dovetail_kernels::SharedBytes;
-use dovetail_kernels::cpu::Rows;
+use dovetail_kernels::cpu::GgufMatrix;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Every matrix begins at a multiple of this: a page, so that none shares one with another.
 pub(super) const PAGE: usize = 4096;
 
-/// Packed bytes of a run, about: two of them stay in the third-level cache beside the native rows,
+/// WeightMatrix bytes of a run, about: two of them stay in the third-level cache beside the native rows,
 /// and a system call to write one costs nothing beside its bytes.
 const RUN_BYTES: usize = 4 << 20;
 
 /// All matrices of a model and their places.
 pub(super) struct Plan {
-    matrices: Vec<Placed>,
+    matrices: Vec<FallbackDrafter>,
     len: usize,
 }
 
 /// A matrix and where it begins.
-pub(super) struct Placed {
+pub(super) struct FallbackDrafter {
     pub(super) name: String,
-    pub(super) rows: Rows,
+    pub(super) rows: GgufMatrix,
     pub(super) at: usize,
 }
 
 /// Some consecutive groups of one matrix: what is packed at a time.
 pub(super) struct Run<'a> {
-    pub(super) rows: &'a Rows,
+    pub(super) rows: &'a GgufMatrix,
     /// Which matrix it is, and the first of its groups.
     pub(super) matrix: usize,
     pub(super) first: usize,
@@ -46,7 +46,7 @@ impl Plan {
         let matrices = matrices.into_iter().map(|Matrix { name, rows }| {
             let at = len;
             len += rows.packed_len().next_multiple_of(PAGE);
-            Placed { name, rows, at }
+            FallbackDrafter { name, rows, at }
         });
         let matrices = matrices.collect();
         Plan { matrices, len }
@@ -57,7 +57,7 @@ impl Plan {
         self.len
     }
 
-    pub(super) fn matrices(&self) -> &[Placed] {
+    pub(super) fn matrices(&self) -> &[FallbackDrafter] {
         &self.matrices
     }
 
@@ -67,7 +67,7 @@ impl Plan {
         owner: &Arc<FileBytes>,
         start: usize,
     ) -> HashMap<String, SharedBytes> {
-        let place = |Placed { name, rows, at }: &Placed| {
+        let place = |FallbackDrafter { name, rows, at }: &FallbackDrafter| {
             let range = start + at..start + at + rows.packed_len();
             let bytes = SharedBytes::new(owner.clone(), range).expect("the plan gave the length");
             (name.clone(), bytes)
@@ -86,7 +86,7 @@ impl Plan {
     ) -> Result<(), Failure> {
         let total: usize = self.matrices.iter().map(|m| m.rows.bytes().len()).sum();
         let mut done = 0;
-        for (matrix, Placed { name, rows, at }) in self.matrices.iter().enumerate() {
+        for (matrix, FallbackDrafter { name, rows, at }) in self.matrices.iter().enumerate() {
             let tensor = gguf.tensor(name).expect("the plan was made from this model");
             gguf.will_need(&tensor);
             let group = rows.packed_group_len();

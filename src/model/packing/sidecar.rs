@@ -1,4 +1,4 @@
-//! Packed weights in a file of the cache directory, found again at the next start and mapped.
+//! WeightMatrix weights in a file of the cache directory, found again at the next start and mapped.
 //!
 //! ```text
 //!  0  magic       8 bytes
@@ -24,8 +24,8 @@
 //! The file is named after the model's path: a model that has changed replaces its old sidecar. A
 //! program that still maps the old one keeps it until it ends.
 
-use super::part::{self, Part};
 use super::plan::{Failure, PAGE, Plan, Run};
+use super::temp_file::{self, Part};
 use crate::gguf::{FileBytes, Gguf};
 use crate::machine;
 use dovetail_kernels::cpu::LAYOUT_VERSION;
@@ -157,7 +157,7 @@ impl<'a> Sidecar<'a> {
         let folder = self.path.parent().expect("the path was joined to a folder");
         let failed = |error: io::Error| Failure::Refused(format!("{}: {error}", folder.display()));
         fs::create_dir_all(folder).map_err(failed)?;
-        part::tidy(folder);
+        temp_file::tidy(folder);
         let needed = self.len() as u64 + spare_bytes;
         let mut free = machine::free_disk(folder);
         if free.is_some_and(|free| free < needed) {
@@ -318,7 +318,7 @@ mod tests {
     use super::*;
     use crate::gguf::writer;
     use crate::model::weights::Matrix;
-    use dovetail_kernels::cpu::Rows;
+    use dovetail_kernels::cpu::GgufMatrix;
 
     #[test]
     fn a_full_disk_is_told_before_anything_is_written() {
@@ -328,7 +328,7 @@ mod tests {
         let gguf = Gguf::open(&model).unwrap();
         let tensor = gguf.require_tensor("w").unwrap();
         let ty = dovetail_kernels::quant::type_info(0).unwrap();
-        let rows = Rows::new(ty, 16, 32, gguf.share(&tensor)).unwrap();
+        let rows = GgufMatrix::new(ty, 16, 32, gguf.share(&tensor)).unwrap();
         let plan = Plan::new(vec![Matrix { name: "w".into(), rows }]);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
         let cache = folder.path().join("cache");

@@ -13,7 +13,7 @@ use crate::cpu::blocks::{self, BlockKernel, with_block_kernel};
 use crate::cpu::lanes::{Arith, LANES, Simd};
 use crate::cpu::matmul::Groups;
 use crate::cpu::pack::{Layout, Lines, Units};
-use crate::cpu::{ActRows, Kernels, Packed};
+use crate::cpu::{ActivationRows, Kernels, WeightMatrix};
 use std::arch::aarch64::*;
 use std::arch::{asm, is_aarch64_feature_detected};
 use std::mem::transmute;
@@ -23,7 +23,7 @@ const fn min_rows(scaled: bool) -> usize {
     if scaled { 4 } else { 8 }
 }
 
-/// Rows that share one unpacking of the weights.
+/// GgufMatrix that share one unpacking of the weights.
 const PANEL: usize = 32;
 
 /// Registers of a group's 16 outputs.
@@ -38,7 +38,14 @@ pub fn detected() -> bool {
 pub(in crate::cpu) static KERNELS: Kernels =
     Kernels { name: "i8mm", matmul, ..Kernels::copy(&neon::dotprod::KERNELS) };
 
-fn matmul(w: &Packed, first: usize, x: ActRows, out: &mut [f32], add: bool, scratch: &mut [f32]) {
+fn matmul(
+    w: &WeightMatrix,
+    first: usize,
+    x: ActivationRows,
+    out: &mut [f32],
+    add: bool,
+    scratch: &mut [f32],
+) {
     let Layout::Blocks(format) = w.layout else {
         return (neon::dotprod::KERNELS.matmul)(w, first, x, out, add, scratch);
     };
@@ -84,7 +91,7 @@ type Sums = [int32x4_t; 2];
 struct Panel<'a, B: BlockKernel> {
     s: Neon<true>,
     /// By twos; an odd last row is its own partner.
-    rows: [[&'a [B::Acts]; 2]; PANEL / 2],
+    rows: [[&'a [B::Activations]; 2]; PANEL / 2],
     n_pairs: usize,
     acc: [[float32x4_t; PARTS]; PANEL],
     /// Integer sums of a superblock.
@@ -108,11 +115,11 @@ impl<'a, B: BlockKernel> Panel<'a, B> {
     const OFFSET: i32 = if B::OFFSET == 128 { Neon::<true>::OFFSET8 } else { B::OFFSET };
 
     #[inline(always)]
-    fn new(s: Neon<true>, x: ActRows<'a>) -> Self {
-        let mut rows: [[&[B::Acts]; 2]; PANEL / 2] = [[&[]; 2]; PANEL / 2];
+    fn new(s: Neon<true>, x: ActivationRows<'a>) -> Self {
+        let mut rows: [[&[B::Activations]; 2]; PANEL / 2] = [[&[]; 2]; PANEL / 2];
         let n_pairs = x.n_rows().div_ceil(2);
         for (i, pair) in rows[..n_pairs].iter_mut().enumerate() {
-            *pair = [B::acts(x, 2 * i), B::acts(x, (2 * i + 1).min(x.n_rows() - 1))];
+            *pair = [B::activations(x, 2 * i), B::activations(x, (2 * i + 1).min(x.n_rows() - 1))];
         }
         let sums = [s.splat_i(0); 2];
         // SAFETY: NEON was detected.
@@ -147,7 +154,7 @@ impl<'a, B: BlockKernel> Panel<'a, B> {
     }
 
     #[inline(always)]
-    fn block(&mut self, block: &Block<B::Acts>) {
+    fn block(&mut self, block: &Block<B::Activations>) {
         for c in 0..B::CHUNKS {
             self.pair_up(block, c);
             for part in 0..PARTS {
@@ -166,7 +173,7 @@ impl<'a, B: BlockKernel> Panel<'a, B> {
 
     /// Puts the activations of chunk `c` together for all pairs of rows.
     #[inline(always)]
-    fn pair_up(&mut self, block: &Block<B::Acts>, c: usize) {
+    fn pair_up(&mut self, block: &Block<B::Activations>, c: usize) {
         for (eights, pair) in self.eights.iter_mut().zip(block.pairs) {
             let a = B::q(pair[0], c).as_chunks::<8>().0;
             let b = B::q(pair[1], c).as_chunks::<8>().0;
@@ -179,7 +186,7 @@ impl<'a, B: BlockKernel> Panel<'a, B> {
 
     /// Unpacks a chunk's weights of one register's outputs to signed bytes.
     #[inline(always)]
-    fn unpack(&self, block: &Block<B::Acts>, c: usize, part: usize) -> Weights {
+    fn unpack(&self, block: &Block<B::Activations>, c: usize, part: usize) -> Weights {
         let fours = B::codes(self.s, block.codes, c, part);
         // SAFETY: NEON was detected.
         unsafe {
@@ -197,7 +204,7 @@ impl<'a, B: BlockKernel> Panel<'a, B> {
 
     /// Adds the share of a block that is one chunk to each row's sums.
     #[inline(always)]
-    fn multiply(&mut self, block: &Block<B::Acts>, weights: &Weights, part: usize) {
+    fn multiply(&mut self, block: &Block<B::Activations>, weights: &Weights, part: usize) {
         let scales = B::scales(self.s, block.meta, part);
         let acc = self.acc.as_chunks_mut::<2>().0;
         for ((acc, eights), x) in acc.iter_mut().zip(&self.eights).zip(block.pairs) {
@@ -210,7 +217,7 @@ impl<'a, B: BlockKernel> Panel<'a, B> {
     #[inline(always)]
     fn multiply_scaled(
         &mut self,
-        block: &Block<B::Acts>,
+        block: &Block<B::Activations>,
         c: usize,
         weights: &Weights,
         part: usize,
@@ -240,7 +247,7 @@ impl<'a, B: BlockKernel> Panel<'a, B> {
 
     /// Adds the share of a superblock to each row's sums.
     #[inline(always)]
-    fn take_scaled(&mut self, block: &Block<B::Acts>) {
+    fn take_scaled(&mut self, block: &Block<B::Activations>) {
         for part in 0..PARTS {
             let scales = B::scales(self.s, block.meta, part);
             let acc = self.acc.as_chunks_mut::<2>().0;
@@ -256,7 +263,7 @@ impl<'a, B: BlockKernel> Panel<'a, B> {
 fn take<B: BlockKernel>(
     s: Neon<true>,
     scales: &B::Scales<Neon<true>>,
-    x: &[&B::Acts; 2],
+    x: &[&B::Activations; 2],
     [left, right]: Sums,
     part: usize,
     acc: &mut [[float32x4_t; PARTS]; 2],

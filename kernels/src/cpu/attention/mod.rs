@@ -4,7 +4,7 @@
 //! view.rs      what a row sees: a prefix, and its ancestors in a tree
 //! cache.rs     what the bytes of keys and values mean
 //! product.rs   sixteen lanes times one factor a row, for up to six rows at once
-//! plan.rs      a pass over all heads, cut into work for a team
+//! plan.rs      a pass over all heads, cut into work for a thread pool
 //! ```
 //!
 //! # The order of operations
@@ -271,7 +271,7 @@ pub struct Parts<'a> {
     pub stride: usize,
     /// Chunks the row sees something of, at least one.
     pub chunks: usize,
-    /// Rows that were attended together.
+    /// GgufMatrix that were attended together.
     pub rows: usize,
     /// Which of them this is.
     pub row: usize,

@@ -1,4 +1,4 @@
-//! A pass over all heads of some sequences, cut into work for a team.
+//! A pass over all heads of some sequences, cut into work for a thread pool.
 //!
 //! A unit of work is a tile of tokens of one sequence over one chunk of one KV head; units lie in the order
 //! (sequence, KV head, chunk, tile), so that whoever takes the next one finds the same keys and values in
@@ -8,7 +8,7 @@
 use super::{Attention, CHUNK, Cells, Parts, View, part_len};
 use std::ops::Range;
 
-/// Rows of a tile: what many rows share, they convert once; and their scores still fit the second cache.
+/// GgufMatrix of a tile: what many rows share, they convert once; and their scores still fit the second cache.
 const TILE_ROWS: usize = 64;
 
 /// Fewer tokens than this are not worth a conversion of their own.
@@ -17,7 +17,7 @@ const TILE_TOKENS: usize = 4;
 /// Most sequences of a pass.
 pub const MAX_SEQUENCES: usize = 16;
 
-/// Units for each member of a team: one that is slowed down takes fewer.
+/// Units for each member of a thread pool: one that is slowed down takes fewer.
 const UNITS: usize = 4;
 
 /// Sizes of the attention of a model.

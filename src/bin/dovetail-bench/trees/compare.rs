@@ -3,10 +3,10 @@
 use super::read::{Answer, read};
 use super::replay::{Outcome, Time, replay};
 use crate::Format;
-use dovetail::spec::json::to_costs;
-use dovetail::tree::Policy;
-use dovetail::tree::cost::Costs;
-use dovetail::tree::plan::Report;
+use dovetail::planner::Policy;
+use dovetail::planner::Report;
+use dovetail::planner::cost::Costs;
+use dovetail::speculate::json::to_costs;
 use dovetail::{Error, Result};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};

@@ -1,8 +1,8 @@
 //! How often recorded guesses were right, as it is shipped beside a drafter: what a planner believes at first.
 
 use super::read::{Answer, read};
-use dovetail::spec::json::{of_confidences, to_confidences};
-use dovetail::tree::confidence::{ByTemperature, Confidences};
+use dovetail::planner::acceptance::{AcceptanceStats, ByTemperature};
+use dovetail::speculate::json::{of_confidences, to_confidences};
 use dovetail::{Error, Result};
 use std::path::Path;
 
@@ -25,7 +25,7 @@ pub fn run(record: &Path, path: &Path) -> Result<()> {
 }
 
 /// Counts the guesses at each position of an answer, of which those were right that follow there.
-fn count(answer: &Answer, counts: &mut Confidences) {
+fn count(answer: &Answer, counts: &mut AcceptanceStats) {
     for (at, tree) in answer.trees.iter().enumerate() {
         let mut path = vec![0];
         while let Some(token) = answer.tokens.get(at + path.len())

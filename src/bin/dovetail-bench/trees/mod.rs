@@ -19,7 +19,7 @@ use crate::asking::Asking;
 use clap::error::ErrorKind;
 use clap::{ArgAction, ArgGroup, ArgMatches, Args, Command, FromArgMatches};
 use dovetail::Result;
-use dovetail::tree::Policy;
+use dovetail::planner::Policy;
 use std::path::PathBuf;
 
 /// Options of `trees`, which has two modes.

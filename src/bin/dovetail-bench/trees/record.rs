@@ -19,11 +19,12 @@
 //! whole path, by the drafter. A node of depth `d` is right if its path is `tokens[i + 1..i + 1 + d]`.
 
 use crate::asking::{Asking, Progress, Prompt, answer, nobody_guesses};
-use dovetail::draft::{Drafter, Guesser};
-use dovetail::spec::{SpecSampling, Speculation};
-use dovetail::tree::{Growth, Policy, Tree};
+use dovetail::draft::{CandidateSelector, Drafter};
+use dovetail::planner::Policy;
+use dovetail::speculate::{SpecSampling, Speculation};
+use dovetail::tree::{Tree, TreeShape};
 use dovetail::{Error, Result, Sampling, Session, Stop};
-use dovetail_kernels::cpu::Team;
+use dovetail_kernels::cpu::ThreadPool;
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -31,11 +32,11 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 /// What is recorded where no other tree is asked for.
-const GROWTH: Growth = Growth { depth: 7, width: 10, nodes: 64 };
+const GROWTH: TreeShape = TreeShape { depth: 7, width: 10, nodes: 64 };
 
 /// What decoding asks the recorder for, which is not what it grows: at least one guess, or it would not
 /// be asked at all.
-const ASKED: Growth = Growth { depth: 1, width: 1, nodes: 2 };
+const ASKED: TreeShape = TreeShape { depth: 1, width: 1, nodes: 2 };
 
 /// Answers every prompt and writes the file.
 pub fn run(asking: &Asking, path: &Path) -> Result<()> {
@@ -75,7 +76,7 @@ fn record(
     sampling: &Sampling,
     n_predict: usize,
 ) -> Result<Value> {
-    // Taken off and put on again it is told the whole prompt, as if there had been none before.
+    // RoundTimes off and put on again it is told the whole prompt, as if there had been none before.
     let speculation = session.speculate(None)?;
     session.speculate(speculation)?;
     // No tree grows before the last token that is asked for: one more makes the answer whole.
@@ -111,15 +112,15 @@ fn decimals(x: f32) -> f64 {
 /// Lets a drafter grow its trees and keeps them from those who would verify them.
 struct Recorder {
     drafter: Box<dyn Drafter>,
-    guesser: Guesser,
+    guesser: CandidateSelector,
     grown: Sender<Tree>,
 }
 
 impl Recorder {
     /// And where its trees arrive.
-    fn new(drafter: Box<dyn Drafter>, growth: Growth) -> (Recorder, Receiver<Tree>) {
+    fn new(drafter: Box<dyn Drafter>, growth: TreeShape) -> (Recorder, Receiver<Tree>) {
         let (grown, arrive) = channel();
-        (Recorder { drafter, guesser: Guesser::new(growth), grown }, arrive)
+        (Recorder { drafter, guesser: CandidateSelector::new(growth), grown }, arrive)
     }
 }
 
@@ -133,20 +134,20 @@ impl Drafter for Recorder {
         first: usize,
         tokens: &[u32],
         features: &mut dyn Iterator<Item = &[f32]>,
-        team: &mut Team,
+        pool: &mut ThreadPool,
     ) -> Result<()> {
-        self.drafter.commit(first, tokens, features, team)
+        self.drafter.commit(first, tokens, features, pool)
     }
 
     fn expand(
         &mut self,
         tokens: &[u32],
-        _: &mut Guesser,
+        _: &mut CandidateSelector,
         tree: &mut Tree,
-        team: &mut Team,
+        pool: &mut ThreadPool,
     ) -> Result<()> {
         let mut large = *tree;
-        self.drafter.expand(tokens, &mut self.guesser, &mut large, team)?;
+        self.drafter.expand(tokens, &mut self.guesser, &mut large, pool)?;
         self.grown.send(large).map_err(|_| Error::Invalid("nobody takes the trees".into()))
     }
 }
@@ -162,9 +163,9 @@ mod tests {
         fn expand(
             &mut self,
             tokens: &[u32],
-            guesser: &mut Guesser,
+            guesser: &mut CandidateSelector,
             tree: &mut Tree,
-            _: &mut Team,
+            _: &mut ThreadPool,
         ) -> Result<()> {
             let last = *tokens.last().expect("there is one");
             let first = tree.push(0, last + 1, -0.25).expect("there is room");
@@ -178,10 +179,10 @@ mod tests {
     #[test]
     fn trees_are_kept_and_not_handed_out() {
         let (mut recorder, grown) = Recorder::new(Box::new(Counting), GROWTH);
-        let (mut team, mut asked) = (Team::new(1), Guesser::new(ASKED));
+        let (mut pool, mut asked) = (ThreadPool::new(1), CandidateSelector::new(ASKED));
         for sequence in [&[3, 7][..], &[3, 7, 8]] {
             let mut tree = Tree::new(sequence[sequence.len() - 1]);
-            recorder.expand(sequence, &mut asked, &mut tree, &mut team).unwrap();
+            recorder.expand(sequence, &mut asked, &mut tree, &mut pool).unwrap();
             assert_eq!(tree.len(), 1);
         }
         let lines: Vec<Value> = grown.try_iter().map(|tree| tree_json(&tree)).collect();

@@ -5,10 +5,11 @@
 //! cannot be proposed: trees are at most as large as those of the record.
 
 use super::read::Answer;
-use dovetail::tree::confidence::ByTemperature;
-use dovetail::tree::cost::Costs;
-use dovetail::tree::plan::{Growing, Report, Taken};
-use dovetail::tree::{Grower, MAX_NODES, Planner, Policy, Proposal, Tree};
+use dovetail::planner::acceptance::ByTemperature;
+use dovetail::planner::cost::Costs;
+use dovetail::planner::{Planner, Policy};
+use dovetail::planner::{Report, RoundTimes, TreeEstimate};
+use dovetail::tree::{MAX_NODES, Proposal, Tree, TreeExpander};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -46,7 +47,7 @@ impl Time {
 /// seconds beside its drafting and its pass, as a plain one does.
 pub fn replay(answers: &[Answer], costs: &Costs, policy: Policy, rest: f64) -> Outcome {
     let planner = Planner::new(policy, costs.clone(), ByTemperature::default());
-    let mut walk = Walk { costs, rest, planner, grower: Grower::default() };
+    let mut walk = Walk { costs, rest, planner, grower: TreeExpander::default() };
     let mut times = BTreeMap::<String, Time>::new();
     for answer in answers {
         let time = times.entry(answer.category.clone()).or_default();
@@ -62,7 +63,7 @@ struct Walk<'a> {
     costs: &'a Costs,
     rest: f64,
     planner: Planner,
-    grower: Grower,
+    grower: TreeExpander,
 }
 
 impl Walk<'_> {
@@ -82,7 +83,7 @@ impl Walk<'_> {
         let verify = self.costs.verify.seconds(1, context, tree.len());
         let whole = draft + verify + self.rest;
         self.planner.accepted(0.0, &tree, &path);
-        self.planner.end(Taken { draft, verify, whole });
+        self.planner.end(RoundTimes { draft, verify, whole });
         let plain = self.costs.verify.seconds(1, context, 1) + self.rest;
         time.guessing += whole;
         time.plain += path.len() as f64 * plain;
@@ -90,7 +91,7 @@ impl Walk<'_> {
     }
 
     /// A tree of what the recorded one has, and the seconds of drafting it.
-    fn grow(&mut self, recorded: &Tree, growing: &mut Growing) -> (Tree, f64) {
+    fn grow(&mut self, recorded: &Tree, growing: &mut TreeEstimate) -> (Tree, f64) {
         let Walk { costs, planner, grower, .. } = self;
         let growth = growing.growth();
         let mut tree = Tree::new(recorded.tokens()[0]);
@@ -140,7 +141,7 @@ fn propose_recorded(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dovetail::tree::cost::{Curve, DraftCost, Table, VerifyCost};
+    use dovetail::planner::cost::{Curve, DraftCost, Table, VerifyCost};
 
     /// A row costs 0.1 more, a first level 0.2, each further one 0.1.
     fn costs() -> Costs {

@@ -4,7 +4,7 @@
 //! scale where there are such. Tiles work on one chunk while the one before is made use of.
 
 use super::{GROUPS, TILE, Tiles};
-use crate::cpu::ActRows;
+use crate::cpu::ActivationRows;
 use crate::cpu::blocks::{self, BlockKernel};
 use crate::cpu::lanes::{Arith, LANES, Simd};
 use crate::cpu::pack::{Lines, Units};
@@ -12,7 +12,7 @@ use crate::cpu::x86::avx512::Avx512;
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-/// Rows that share one unpacking of the weights.
+/// GgufMatrix that share one unpacking of the weights.
 const PANEL: usize = 4 * TILE;
 
 /// One sub-block's weights as signed bytes: for each four columns those of 16 outputs.
@@ -26,7 +26,7 @@ struct Sums([[i32; LANES]; PANEL]);
 /// See [`super::Panel`].
 pub struct Panel<'a, B: BlockKernel> {
     s: Avx512,
-    rows: [&'a [B::Acts]; PANEL],
+    rows: [&'a [B::Activations]; PANEL],
     n_rows: usize,
     /// From one row of activations to the next, in bytes.
     stride: usize,
@@ -41,11 +41,11 @@ pub struct Panel<'a, B: BlockKernel> {
 
 /// Product of the weights in tile 6 and a tile of activations at `q`, stored at `sums`.
 macro_rules! product {
-    ($into:literal, $acts:literal, $q:expr, $stride:expr, $sums:expr) => {
+    ($into:literal, $activations:literal, $q:expr, $stride:expr, $sums:expr) => {
         asm!(
             concat!("tilezero ", $into),
-            concat!("tileloadd ", $acts, ", [{q} + {stride}*1]"),
-            concat!("tdpbssd ", $into, ", ", $acts, ", tmm6"),
+            concat!("tileloadd ", $activations, ", [{q} + {stride}*1]"),
+            concat!("tdpbssd ", $into, ", ", $activations, ", tmm6"),
             concat!("tilestored [{sums} + {line}*1], ", $into),
             q = in(reg) $q, stride = in(reg) $stride, sums = in(reg) $sums, line = in(reg) 64usize,
             options(nostack)
@@ -67,12 +67,12 @@ impl<'a, B: BlockKernel> super::Panel<'a> for Panel<'a, B> {
     const ROWS: usize = PANEL;
 
     #[inline(always)]
-    fn new(s: Avx512, x: ActRows<'a>) -> Self {
+    fn new(s: Avx512, x: ActivationRows<'a>) -> Self {
         const ZERO: Sums = Sums([[0; LANES]; PANEL]);
         let n_rows = x.n_rows();
         // Sums 0, 1 and those of the last rows 2; activations 3, 4 and 5; weights 6.
         let (full, last) = ((TILE, 64), ((n_rows - 1) % TILE + 1, 64));
-        let acts = |sums: (usize, usize)| (sums.0, B::SUB);
+        let activations = |sums: (usize, usize)| (sums.0, B::SUB);
         Panel {
             s,
             rows: blocks::rows::<B, PANEL>(x),
@@ -88,9 +88,9 @@ impl<'a, B: BlockKernel> super::Panel<'a> for Panel<'a, B> {
                     full,
                     full,
                     last,
-                    acts(full),
-                    acts(full),
-                    acts(last),
+                    activations(full),
+                    activations(full),
+                    activations(last),
                     (B::SUB / 4, 64),
                     (0, 0),
                 ])

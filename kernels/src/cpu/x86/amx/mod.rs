@@ -21,7 +21,7 @@ use crate::cpu::blocks::{BlockKernel, with_block_kernel};
 use crate::cpu::lanes::LANES;
 use crate::cpu::matmul::Groups;
 use crate::cpu::pack::{Layout, Lines, Units};
-use crate::cpu::{ActRows, Kernels, Packed};
+use crate::cpu::{ActivationRows, Kernels, WeightMatrix};
 use std::arch::asm;
 use std::arch::x86_64::*;
 
@@ -30,7 +30,7 @@ const fn min_rows(scaled: bool) -> usize {
     if scaled { 12 } else { 24 }
 }
 
-/// Rows of a tile.
+/// GgufMatrix of a tile.
 const TILE: usize = 16;
 
 /// Groups that share one reading of the activations.
@@ -68,7 +68,14 @@ fn tiles_permitted() -> bool {
 pub(in crate::cpu) static KERNELS: Kernels =
     Kernels { name: "amx", matmul, ..Kernels::copy(&avx512::KERNELS) };
 
-fn matmul(w: &Packed, first: usize, x: ActRows, out: &mut [f32], add: bool, scratch: &mut [f32]) {
+fn matmul(
+    w: &WeightMatrix,
+    first: usize,
+    x: ActivationRows,
+    out: &mut [f32],
+    add: bool,
+    scratch: &mut [f32],
+) {
     let Layout::Blocks(format) = w.layout else {
         return (avx512::KERNELS.matmul)(w, first, x, out, add, scratch);
     };
@@ -94,9 +101,9 @@ fn matmul(w: &Packed, first: usize, x: ActRows, out: &mut [f32], add: bool, scra
 /// Up to [`Panel::ROWS`] rows of activations, and what is being added up for them. The tiles are configured
 /// as long as one exists.
 trait Panel<'a> {
-    /// Rows that share one unpacking of the weights.
+    /// GgufMatrix that share one unpacking of the weights.
     const ROWS: usize;
-    fn new(s: Avx512, x: ActRows<'a>) -> Self;
+    fn new(s: Avx512, x: ActivationRows<'a>) -> Self;
     /// Multiplies the first `n_groups` of these groups by all rows.
     fn multiply(&mut self, units: Units, groups: [Lines<'a>; GROUPS], n_groups: usize);
     /// The products of each row with a group.

@@ -10,7 +10,7 @@
 //! through a few groups before the next superblock, so that its activations stay in the first cache.
 
 use super::{GROUPS, TILE, Tiles};
-use crate::cpu::ActRows;
+use crate::cpu::ActivationRows;
 use crate::cpu::blocks::{self, BlockKernel};
 use crate::cpu::lanes::{Arith, LANES};
 use crate::cpu::pack::{Lines, Units};
@@ -25,7 +25,7 @@ pub const fn takes<B: BlockKernel>() -> bool {
     B::SCALED && B::OFFSET == 0 && B::CODE_LINES <= CODE_LINES_OF_5_BITS
 }
 
-/// Rows that share one unpacking of the weights: two tiles.
+/// GgufMatrix that share one unpacking of the weights: two tiles.
 const PANEL: usize = 2 * TILE;
 
 /// Parts of a superblock: 64 columns each, the width of a tile.
@@ -44,14 +44,14 @@ struct Place {
 }
 
 /// Activations of a superblock: (quarters, rows, columns). A tile whose rows lie across cache lines, as
-/// they do in [`ActRows`], loads four times as slowly.
+/// they do in [`ActivationRows`], loads four times as slowly.
 #[repr(C, align(64))]
 struct Columns([[[i8; 64]; PANEL]; QUARTERS]);
 
 /// See [`super::Panel`].
 pub struct Panel<'a, B: BlockKernel> {
     s: Avx512,
-    rows: [&'a [B::Acts]; PANEL],
+    rows: [&'a [B::Activations]; PANEL],
     n_rows: usize,
     acc: [[[__m512; 1]; PANEL]; GROUPS],
     columns: Columns,
@@ -74,7 +74,7 @@ impl<'a, B: BlockKernel> super::Panel<'a> for Panel<'a, B> {
     const ROWS: usize = PANEL;
 
     #[inline(always)]
-    fn new(s: Avx512, x: ActRows<'a>) -> Self {
+    fn new(s: Avx512, x: ActivationRows<'a>) -> Self {
         let n_rows = x.n_rows();
         // The first 16 rows: sums 0 and 1, activations 4. The others: 2, 3 and 5. Weights: 6 and 7.
         let (first, others) = ((n_rows.min(TILE), 64), (n_rows.saturating_sub(TILE).max(1), 64));

@@ -1,0 +1,195 @@
+//! Activations as a matrix product reads them: one row of the layer input, quantised once and shared
+//! by every matrix that multiplies it.
+
+use super::lanes::{Lanes, lanes, max_lanes, nth};
+use super::pack::Line;
+
+/// 32 activations: `x ≈ d · q`, with `q` in −127…127.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub struct Block32 {
+    /// Quantised activations.
+    pub q: [i8; 32],
+    /// Scale: the block's largest magnitude over 127.
+    pub d: f32,
+    /// −8 Σ q: what codes that are 8 too large add.
+    pub minus_8_sum: i32,
+    /// d · Σ q, rounded once.
+    pub d_sum: f32,
+}
+
+/// 256 activations, for weights that come in superblocks.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub struct Block256 {
+    /// Quantised activations.
+    pub q: [i8; 256],
+    /// Scale: the block's largest magnitude over 127.
+    pub d: f32,
+    /// Σ q over each 32.
+    pub sum32: [i16; 8],
+    /// Σ q over each 16.
+    pub sum16: [i16; 16],
+}
+
+/// Which formats of a row the matrices that read it ask for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ActivationFormats {
+    /// For weights in blocks of 32.
+    pub by32: bool,
+    /// For weights in superblocks of 256.
+    pub by256: bool,
+    /// For weights in floating point.
+    pub float: bool,
+}
+
+impl std::ops::BitOr for ActivationFormats {
+    type Output = ActivationFormats;
+    fn bitor(self, other: ActivationFormats) -> ActivationFormats {
+        ActivationFormats {
+            by32: self.by32 | other.by32,
+            by256: self.by256 | other.by256,
+            float: self.float | other.float,
+        }
+    }
+}
+
+/// Room for rows of activations in all formats, one row behind the other.
+pub struct Activations {
+    lines: Vec<Line>,
+    row_lines: usize,
+}
+
+impl Activations {
+    /// Room for `max_rows` rows of up to `max_len` activations; nothing allocates after this.
+    pub fn new(max_rows: usize, max_len: usize) -> Activations {
+        let row_lines = (float_at(max_len) + 4 * max_len).div_ceil(size_of::<Line>());
+        Activations { lines: vec![Line::default(); max_rows * row_lines], row_lines }
+    }
+
+    /// Lines of one row: what [`super::Kernels::quantize`] writes.
+    pub fn row_lines(&self) -> usize {
+        self.row_lines
+    }
+
+    /// The first `n` rows, to be written.
+    pub fn rows_mut(&mut self, n: usize) -> &mut [Line] {
+        &mut self.lines[..n * self.row_lines]
+    }
+
+    /// The first `n` rows, of `len` activations each.
+    pub fn rows(&self, n: usize, len: usize) -> ActivationRows<'_> {
+        ActivationRows { lines: &self.lines[..n * self.row_lines], row_lines: self.row_lines, len }
+    }
+}
+
+/// Where the form [`ActivationFormats::by256`] of a row begins, in bytes; [`ActivationFormats::by32`] begins at 0.
+fn by256_at(len: usize) -> usize {
+    (len / 32 * size_of::<Block32>()).next_multiple_of(64)
+}
+
+/// Where the form [`ActivationFormats::float`] of a row begins, in bytes.
+fn float_at(len: usize) -> usize {
+    by256_at(len) + (len / 256 * size_of::<Block256>()).next_multiple_of(64)
+}
+
+/// Some rows of activations; the formats that were not asked for hold whatever was there.
+#[derive(Clone, Copy)]
+pub struct ActivationRows<'a> {
+    lines: &'a [Line],
+    row_lines: usize,
+    len: usize,
+}
+
+impl<'a> ActivationRows<'a> {
+    /// Number of rows.
+    pub fn n_rows(&self) -> usize {
+        self.lines.len() / self.row_lines
+    }
+
+    /// The rows of a range.
+    pub fn range(&self, rows: std::ops::Range<usize>) -> ActivationRows<'a> {
+        let lines = &self.lines[rows.start * self.row_lines..rows.end * self.row_lines];
+        ActivationRows { lines, ..*self }
+    }
+
+    /// From one row to the next, in bytes.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn stride(&self) -> usize {
+        self.row_lines * size_of::<Line>()
+    }
+
+    /// Row `r` in blocks of 32.
+    pub fn by32(&self, r: usize) -> &'a [Block32] {
+        self.form(r, 0, self.len / 32)
+    }
+
+    /// Row `r` in blocks of 256.
+    pub fn by256(&self, r: usize) -> &'a [Block256] {
+        self.form(r, by256_at(self.len), self.len / 256)
+    }
+
+    /// Row `r` as it came.
+    pub fn float(&self, r: usize) -> &'a [f32] {
+        self.form(r, float_at(self.len), self.len)
+    }
+
+    fn form<T: bytemuck::Pod>(&self, r: usize, at: usize, n: usize) -> &'a [T] {
+        let row: &[u8] = bytemuck::cast_slice(&self.lines[r * self.row_lines..][..self.row_lines]);
+        bytemuck::cast_slice(&row[at..][..n * size_of::<T>()])
+    }
+}
+
+/// Stores `x`, a multiple of 32 (256 for [`ActivationFormats::by256`]) long, in the formats asked for.
+#[inline(always)]
+pub(super) fn quantize<S: Lanes>(s: S, x: &[f32], formats: ActivationFormats, out: &mut [Line]) {
+    let out: &mut [u8] = bytemuck::cast_slice_mut(out);
+    let (by32, rest) = out.split_at_mut(by256_at(x.len()));
+    let (by256, float) = rest.split_at_mut(float_at(x.len()) - by256_at(x.len()));
+    if formats.by32 {
+        let out = bytemuck::cast_slice_mut::<_, Block32>(
+            &mut by32[..x.len() / 32 * size_of::<Block32>()],
+        );
+        for (x, block) in x.chunks_exact(32).zip(out) {
+            block.d = quantize_block(s, x, &mut block.q);
+            let sum = sum(&block.q);
+            block.minus_8_sum = -8 * i32::from(sum);
+            block.d_sum = block.d * f32::from(sum);
+        }
+    }
+    if formats.by256 {
+        let out = bytemuck::cast_slice_mut::<_, Block256>(
+            &mut by256[..x.len() / 256 * size_of::<Block256>()],
+        );
+        for (x, block) in x.chunks_exact(256).zip(out) {
+            block.d = quantize_block(s, x, &mut block.q);
+            for (sum16, q) in block.sum16.iter_mut().zip(block.q.chunks_exact(16)) {
+                *sum16 = sum(q);
+            }
+            block.sum32 = std::array::from_fn(|i| block.sum16[2 * i] + block.sum16[2 * i + 1]);
+        }
+    }
+    if formats.float {
+        bytemuck::cast_slice_mut(&mut float[..4 * x.len()]).copy_from_slice(x);
+    }
+}
+
+/// `q = round(x · 127 / max|x|)`, ties to even; returns the scale `max|x| / 127`.
+#[inline(always)]
+fn quantize_block<S: Lanes>(s: S, x: &[f32], q: &mut [i8]) -> f32 {
+    let mut largest = s.splat(0.0);
+    for i in 0..x.len() / 16 {
+        largest = s.max(largest, s.abs(s.load(nth(x, i))));
+    }
+    let largest = max_lanes(lanes(s, largest));
+    let inverse = s.splat(if largest > 0.0 { 127.0 / largest } else { 0.0 });
+    for (i, q) in q.chunks_exact_mut(16).enumerate() {
+        q.copy_from_slice(&s.to_i8(s.round(s.mul(s.load(nth(x, i)), inverse))));
+    }
+    largest / 127.0
+}
+
+#[inline(always)]
+fn sum(q: &[i8]) -> i16 {
+    q.iter().map(|&q| q as i16).sum()
+}

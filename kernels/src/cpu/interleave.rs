@@ -1,0 +1,206 @@
+//! Native rows to the lines of a group: the layout that `pack.rs` describes, written.
+//!
+//! Packing a model is what its first start waits for, so the inner loops are plain arithmetic on
+//! arrays of fixed length, which the compiler turns into SIMD of any instruction set. Every byte of a
+//! group is written: packed twice, the same rows give the same bytes.
+
+use super::lanes::LANES;
+use super::pack::{Units, foreign_stride, min_at, scale_at};
+use crate::quant::{BlockOps, Codes, Format, Kind, TypeInfo};
+
+/// A line as its sixteen lanes of four bytes.
+type Lanes4 = [[u8; 4]; LANES];
+
+/// Packs up to 16 rows into one group; the lanes of absent rows become zeros.
+pub(super) fn interleave(
+    ty: &TypeInfo,
+    n_cols: usize,
+    rows: &[u8], // (up to 16 rows, row_bytes)
+    row_bytes: usize,
+    out: &mut [u8],
+) {
+    if rows.len() < row_bytes * LANES || matches!(ty.kind, Kind::Foreign) {
+        out.fill(0);
+    }
+    match ty.kind {
+        Kind::F32 => interleave_elements::<4>(rows, row_bytes, out),
+        Kind::F16 | Kind::BF16 => interleave_elements::<2>(rows, row_bytes, out),
+        Kind::Foreign => {
+            let stride = foreign_stride(row_bytes);
+            for (row, out) in rows.chunks_exact(row_bytes).zip(out.chunks_mut(stride)) {
+                out[..row_bytes].copy_from_slice(row);
+            }
+        }
+        Kind::Blocks(ops) => {
+            let interleave_blocks = match ops.format.bits {
+                2 => blocks::<2>,
+                3 => blocks::<3>,
+                4 => blocks::<4>,
+                5 => blocks::<5>,
+                6 => blocks::<6>,
+                8 => blocks::<8>,
+                bits => unreachable!("the table of types has no codes of {bits} bits"),
+            };
+            interleave_blocks(ops, n_cols, rows, row_bytes, out);
+        }
+    }
+}
+
+fn blocks<const BITS: usize>(
+    ops: &BlockOps,
+    n_cols: usize,
+    rows: &[u8],
+    row_bytes: usize,
+    out: &mut [u8],
+) {
+    let f = &ops.format;
+    let mut units = Units::new(f, n_cols);
+    let mut codes = Codes::default();
+    let (mut lines, mut first) = (out, 0);
+    while let Some((code_lines, meta_lines)) = units.lengths() {
+        let (code_out, rest) = lines.split_at_mut(code_lines * 64);
+        let (meta_out, rest) = rest.split_at_mut(meta_lines * 64);
+        lines = rest;
+        let code_out: &mut [Lanes4] = bytemuck::cast_slice_mut(code_out);
+        let block_lines = f.block_len / 32 * BITS;
+        let n_blocks = code_lines / block_lines;
+        meta_out[n_blocks * units.meta_bytes..].fill(0);
+        for (lane, row) in rows.chunks_exact(row_bytes).enumerate() {
+            let blocks = row[first..][..n_blocks * ops.block_bytes].chunks_exact(ops.block_bytes);
+            let outs = code_out
+                .chunks_exact_mut(block_lines)
+                .zip(meta_out.chunks_exact_mut(units.meta_bytes));
+            for (block, (code_out, meta_out)) in blocks.zip(outs) {
+                (ops.codes)(block, &mut codes);
+                let runs = codes.code.as_chunks::<32>().0.iter();
+                for (run, out) in runs.zip(code_out.as_chunks_mut::<BITS>().0) {
+                    for (word, line) in planes::<BITS>(run).into_iter().zip(out) {
+                        line[lane] = word.to_le_bytes();
+                    }
+                }
+                scales(f, &codes, lane, meta_out);
+            }
+        }
+        first += n_blocks * ops.block_bytes;
+    }
+}
+
+/// 32 codes of a row as its words in `BITS` lines: four bytes of base planes each, then high planes.
+#[inline(always)]
+fn planes<const BITS: usize>(run: &[u8; 32]) -> [u32; BITS] {
+    let mut quads = [0; 8];
+    for (quad, codes) in quads.iter_mut().zip(run.as_chunks().0) {
+        *quad = u32::from_le_bytes(*codes);
+    }
+    let mut out = [0; BITS];
+    match BITS {
+        8 => out.copy_from_slice(&quads),
+        4..=6 => {
+            for l in 0..4 {
+                out[l] = field(quads[l], 0, 4) | field(quads[l + 4], 0, 4) << 4;
+            }
+        }
+        _ => {
+            for (h, word) in out[..2].iter_mut().enumerate() {
+                *word = pairs(&quads, h, 0);
+            }
+        }
+    }
+    match BITS {
+        3 | 5 => {
+            for (g, quad) in quads.into_iter().enumerate() {
+                out[BITS - 1] |= field(quad, BITS - 1, 1) << g;
+            }
+        }
+        6 => {
+            for h in 0..2 {
+                out[4 + h] = pairs(&quads, h, 4);
+            }
+        }
+        _ => {}
+    }
+    out
+}
+
+/// The `width` bits at `from` of each byte.
+#[inline(always)]
+fn field(quad: u32, from: usize, width: u32) -> u32 {
+    (quad >> from) & (0x0101_0101 * ((1 << width) - 1))
+}
+
+/// Two bits at `from` of half `h` of 32 codes, four codes to a byte.
+#[inline(always)]
+fn pairs(quads: &[u32; 8], h: usize, from: usize) -> u32 {
+    let mut word = 0;
+    for t in 0..4 {
+        word |= field(quads[4 * h + t], from, 2) << (2 * t);
+    }
+    word
+}
+
+/// Writes a block's scales into their lane.
+#[inline(always)]
+fn scales(f: &Format, codes: &Codes, lane: usize, out: &mut [u8]) {
+    out[2 * lane..][..2].copy_from_slice(&codes.d.to_le_bytes());
+    if f.min {
+        out[32 + 2 * lane..][..2].copy_from_slice(&codes.m.to_le_bytes());
+    }
+    if f.scaled {
+        for j in 0..f.block_len / f.sub_len {
+            out[scale_at(f.min) + j * LANES + lane] = codes.scale[j] as u8;
+            if f.min {
+                out[min_at(f) + j / 2 * 32 + 2 * lane + j % 2] = codes.min[j];
+            }
+        }
+    }
+}
+
+/// Interleaves elements of `N` bytes: out[k][lane]. A strip of columns at a time, whose output stays
+/// in the first-level cache while the rows are read one after the other.
+fn interleave_elements<const N: usize>(rows: &[u8], row_bytes: usize, out: &mut [u8]) {
+    const STRIP: usize = 64;
+    let out: &mut [[u8; N]] = out.as_chunks_mut().0;
+    for (i, out) in out.chunks_mut(STRIP * LANES).enumerate() {
+        for (lane, row) in rows.chunks_exact(row_bytes).enumerate() {
+            let strip = &row.as_chunks::<N>().0[i * STRIP..];
+            for (x, out) in strip.iter().zip(out.chunks_exact_mut(LANES)) {
+                out[lane] = *x;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::SharedBytes;
+    use crate::cpu::{GgufMatrix, LAYOUT_VERSION};
+    use crate::quant::{TYPES, type_info};
+    use std::sync::Arc;
+
+    /// FNV-1a.
+    fn hash(bytes: &[u8]) -> u64 {
+        bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+        })
+    }
+
+    #[test]
+    fn another_layout_has_another_version() {
+        let mut packed = Vec::new();
+        // 19 is IQ1_S, read through ggml.
+        for ty in TYPES.iter().copied().chain(type_info(19)) {
+            // Two units, the second shorter where it can be, and a group that is not full.
+            let (n_rows, n_cols) = (21, if ty.block_len == 256 { 512 } else { 288 });
+            let len = ty.row_bytes(n_cols).unwrap() * n_rows;
+            let bytes: Vec<u8> = (0..len).map(|i| (i * i / 7 + i / 256) as u8).collect();
+            let bytes = SharedBytes::new(Arc::new(bytes), 0..len).unwrap();
+            let rows = GgufMatrix::new(ty, n_rows, n_cols, bytes).unwrap();
+            let start = packed.len();
+            packed.resize(start + rows.packed_len(), 0);
+            rows.pack(0, &mut packed[start..]);
+        }
+        let expected = (1, 2_869_309_816_940_162_369);
+        let found = (LAYOUT_VERSION, hash(&packed));
+        assert_eq!(found, expected, "bits changed: raise LAYOUT_VERSION, then correct this hash");
+    }
+}

@@ -1,0 +1,240 @@
+//! A drafter's weights on a device.
+
+use crate::draft::trained::dynamic_vocab::MOST;
+use crate::draft::trained::file::{File, Fusion};
+use crate::error::{Error, Result};
+use crate::gpu::device::{Buffer, Device};
+use crate::gpu::weights::{Matrix, Store, TILE_ROWS};
+use crate::model::{Layer, Model};
+use crate::ring::message::write_halves;
+use dovetail_kernels::cpu::{GgufMatrix, WeightMatrix};
+use half::f16;
+
+/// The weights. Norms that a drafter does not have are all ones.
+pub struct Network {
+    /// What turns hidden states into features, and the norms before it: (taps · width).
+    pub features: Option<(Matrix, Option<Buffer<f32>>)>,
+    /// RMSNorm of the feature and of the embedding: (width) each.
+    pub norms: Option<[Buffer<f32>; 2]>,
+    pub fusion: Fused,
+    pub blocks: Vec<Block>,
+    /// Whether hidden states are normed before the head.
+    pub output_normed: bool,
+    /// (width)
+    pub output_norm: Buffer<f32>,
+    pub vocabulary: Vocabulary,
+}
+
+/// How embedding and feature become one: as in the file.
+pub enum Fused {
+    CpuDrafter { feature: Matrix, token: Matrix, gate: Matrix },
+    Fc { matrix: Matrix, bias: Option<Buffer<f32>> },
+}
+
+/// A decoder block.
+pub struct Block {
+    /// Whether hidden states are normed before attention.
+    pub normed: bool,
+    pub attn_norm: Buffer<f32>, // (width)
+    pub qkv: Matrix,            // ((heads + 2 kv heads) · head_dim, width)
+    pub attn_output: Matrix,    // (width, heads · head_dim)
+    pub ffn_norm: Buffer<f32>,  // (width)
+    pub gate_up: Matrix,        // (n_ff, width), paired
+    pub down: Matrix,           // (width, n_ff)
+}
+
+/// The draft tokens: those of the file, and behind them those that the sequence adds.
+pub struct Vocabulary {
+    /// (room, width)
+    pub head: Matrix,
+    /// Embeddings: (room, width), half floats.
+    pub table: Buffer<f16>,
+    /// The target's token of each: (room).
+    pub tokens: Buffer<u32>,
+    /// The same here, as many as there are.
+    present: Vec<u32>,
+    /// Those of the file.
+    n_own: usize,
+    width: usize,
+}
+
+impl Network {
+    /// Uploads the weights of `file`, a drafter of `target`.
+    ///
+    /// # Errors
+    /// When they are of a kind that no kernel is for, or the device has no room.
+    pub fn upload(device: &mut dyn Device, file: &File, target: &Model) -> Result<Network> {
+        let h = file.config.n_embd;
+        let matrix =
+            |device: &mut dyn Device, w: &WeightMatrix| Matrix::stacked(device, &[rows(w)?]);
+        let fusion = match &file.fusion {
+            Fusion::CpuDrafter { feature, token, gate } => {
+                // One launch multiplies both.
+                let (f, t) = (rows(feature)?, rows(token)?);
+                let store = Store::of_all([f.ty(), t.ty()].into_iter());
+                Fused::CpuDrafter {
+                    feature: Matrix::stored(device, store, &[f])?,
+                    token: Matrix::stored(device, store, &[t])?,
+                    gate: matrix(device, gate)?,
+                }
+            }
+            Fusion::Fc { matrix: w, bias } => Fused::Fc {
+                matrix: matrix(device, w)?,
+                bias: bias.as_deref().map(|bias| Buffer::of(device, bias)).transpose()?,
+            },
+            Fusion::Attention { .. } => {
+                let what = "drafters of EAGLE-3's kind run on the CPU";
+                return Err(Error::Unsupported(what.into()));
+            }
+        };
+        let features = match &file.features {
+            None => None,
+            Some(features) => {
+                let norms = features.norms.as_ref().map(|norms| norms.concat());
+                let norms = norms.map(|norms| Buffer::of(device, &norms)).transpose()?;
+                Some((matrix(device, &features.matrix)?, norms))
+            }
+        };
+        let norms = match &file.norms {
+            None => None,
+            Some([feature, token]) => {
+                Some([Buffer::of(device, feature)?, Buffer::of(device, token)?])
+            }
+        };
+        let blocks = file.layers.iter().map(|layer| Block::upload(device, layer, h));
+        Ok(Network {
+            features,
+            norms,
+            fusion,
+            blocks: blocks.collect::<Result<_>>()?,
+            output_normed: file.output_norm.is_some(),
+            output_norm: norm(device, file.output_norm.as_deref(), h)?,
+            vocabulary: Vocabulary::upload(device, file, target)?,
+        })
+    }
+
+    /// The norm before block `i`, or before the head.
+    pub fn norm_before(&self, i: usize) -> Buffer<f32> {
+        self.blocks.get(i).map_or(self.output_norm, |block| block.attn_norm)
+    }
+}
+
+impl Block {
+    fn upload(device: &mut dyn Device, layer: &Layer, h: usize) -> Result<Block> {
+        let [q, k, v] = &layer.qkv;
+        if q.n_cols() != h {
+            return Err(Error::Unsupported(
+                "attention that reads a wider row runs on the CPU".into(),
+            ));
+        }
+        Ok(Block {
+            normed: layer.attn_norm.is_some(),
+            attn_norm: norm(device, layer.attn_norm.as_deref(), h)?,
+            qkv: Matrix::stacked(device, &[rows(q)?, rows(k)?, rows(v)?])?,
+            attn_output: Matrix::stacked(device, &[rows(&layer.attn_output)?])?,
+            ffn_norm: Buffer::of(device, &layer.ffn_norm)?,
+            gate_up: Matrix::paired(device, rows(&layer.gate)?, rows(&layer.up)?)?,
+            down: Matrix::stacked(device, &[rows(&layer.down)?])?,
+        })
+    }
+}
+
+impl Vocabulary {
+    fn upload(device: &mut dyn Device, file: &File, target: &Model) -> Result<Vocabulary> {
+        let width = file.config.n_embd;
+        let own: Vec<u32> = match &file.tokens {
+            Some(tokens) => tokens.clone(),
+            None => (0..target.config().n_vocab as u32).collect(),
+        };
+        let added = if file.tokens.is_some() { MOST } else { 0 };
+        // Whole tiles: rows of logits are read in fours.
+        let room = (own.len() + added).next_multiple_of(TILE_ROWS);
+        let (ty, _) = target.head_rows(&[])?;
+        let store = Store::of_all([ty].iter());
+        let mut vocabulary = Vocabulary {
+            head: Matrix::zeros(device, store, room, width)?,
+            table: Buffer::new(device, room * width)?,
+            tokens: Buffer::new(device, room)?,
+            present: Vec::with_capacity(room),
+            n_own: own.len(),
+            width,
+        };
+        vocabulary.put(device, 0, &own, target)?;
+        Ok(vocabulary)
+    }
+
+    /// How many tokens there are.
+    pub fn len(&self) -> usize {
+        self.present.len()
+    }
+
+    /// Makes these the tokens behind the file's. Work that is running must not use them.
+    ///
+    /// # Errors
+    /// When one is not the target's, or the device fails.
+    pub fn add(
+        &mut self,
+        device: &mut dyn Device,
+        added: impl Iterator<Item = u32>,
+        target: &Model,
+    ) -> Result<()> {
+        let added: Vec<u32> = added.collect();
+        let before = &self.present[self.n_own..];
+        let same = before.iter().zip(&added).take_while(|(a, b)| a == b).count();
+        if same < added.len() {
+            // GgufMatrix are written tile by tile.
+            let first = (self.n_own + same) / TILE_ROWS * TILE_ROWS;
+            let kept = self.present[first..self.n_own + same].iter().copied();
+            let tokens: Vec<u32> = kept.chain(added[same..].iter().copied()).collect();
+            self.put(device, first, &tokens, target)
+        } else {
+            self.present.truncate(self.n_own + added.len());
+            Ok(())
+        }
+    }
+
+    /// Makes these the tokens from `first` on.
+    fn put(
+        &mut self,
+        device: &mut dyn Device,
+        first: usize,
+        tokens: &[u32],
+        target: &Model,
+    ) -> Result<()> {
+        /// Tokens at a time: a head is large.
+        const SHARE: usize = 4096;
+        let mut row = vec![0.0; self.width];
+        for (i, share) in tokens.chunks(SHARE).enumerate() {
+            let at = first + i * SHARE;
+            let (ty, rows) = target.head_rows(share)?;
+            self.head.write_rows(device, at, &ty, &rows)?;
+            let mut table = vec![f16::ZERO; share.len() * self.width];
+            for (&token, out) in share.iter().zip(table.chunks_exact_mut(self.width)) {
+                embed(target, token, &mut row, out);
+            }
+            self.table.write(device, at * self.width, &table)?;
+        }
+        self.tokens.write(device, first, tokens)?;
+        self.present.truncate(first);
+        self.present.extend_from_slice(tokens);
+        Ok(())
+    }
+}
+
+/// The embedding of a token of the target in half floats; `row` is as long, for the way.
+pub fn embed(target: &Model, token: u32, row: &mut [f32], out: &mut [f16]) {
+    target.embed(token, row);
+    write_halves(row, out);
+}
+
+fn rows(matrix: &WeightMatrix) -> Result<&GgufMatrix> {
+    let what = "weights that are packed for the CPU cannot be uploaded";
+    matrix.as_native().ok_or_else(|| Error::Unsupported(what.into()))
+}
+
+fn norm(device: &mut dyn Device, weights: Option<&[f32]>, width: usize) -> Result<Buffer<f32>> {
+    match weights {
+        Some(weights) => Buffer::of(device, weights),
+        None => Buffer::of(device, &vec![1.0; width]),
+    }
+}

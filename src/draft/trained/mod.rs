@@ -1,0 +1,32 @@
+//! A drafter trained for the target: its features and the next tokens through a few decoder blocks.
+//!
+//! ```text
+//! file.rs           what is trained, and how it lies in a GGUF file
+//! entries.rs        the positions of the sequence that the drafter has been told of
+//! dynamic_vocab.rs  tokens that the text adds to the draft vocabulary
+//! cpu/ gpu/         the drafter on the CPU, and on a GPU
+//! placement.rs      on which of the two, and from one to the other
+//! ```
+
+mod cpu;
+mod dynamic_vocab;
+mod entries;
+mod file;
+pub(crate) mod gpu;
+mod placement;
+
+pub(in crate::draft) use cpu::{CpuDrafter, expand_together};
+pub use placement::{DraftDevice, Placement};
+
+use super::{DrafterKind, FileFrom};
+use crate::tree::TreeShape;
+
+pub(in crate::draft) use file::{ARCHITECTURES, target_of};
+
+pub(in crate::draft) const KIND: DrafterKind = DrafterKind {
+    name: "dgf",
+    growth: TreeShape { depth: 6, width: 1, nodes: 7 },
+    p_min: 0.25,
+    file: FileFrom::Shelf,
+    open: placement::open,
+};

@@ -1,0 +1,433 @@
+//! TreeShape of a tree, level by level.
+
+use super::topk::Guesses;
+use super::{Buffer, Launch, MAX_ROWS, Rows, launch};
+use crate::ring::message::Proposals;
+use bytemuck::{Pod, Zeroable};
+
+const THREADS: u32 = 256;
+
+/// What the host says of a round: written by `receive`. Widths up to 63, up to 64 nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+pub struct RoundParameters {
+    /// Guesses on a path at most.
+    pub depth: u32,
+    /// Guesses that go on from each level, and that each node proposes.
+    pub width: u32,
+    /// Nodes of the tree, the root included.
+    pub nodes: u32,
+    /// Logarithm of the least probability of a path.
+    pub floor: f32,
+    /// Tokens of the draft vocabulary.
+    pub n_draft: u32,
+    /// The root's token, as the target has it.
+    pub root_token: u32,
+    /// The root's slot in the cache, and its position.
+    pub root_slot: u32,
+    pub unused: u32,
+}
+
+/// What is kept between the launches of a round: see `TreeShape` of `grow.cu`. Only `round` is anybody else's.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct TreeShapeState {
+    pub round: RoundParameters,
+    failed: u32,
+    n_frontier: u32,
+    n_best: u32,
+    unused: u32,
+    masks: [u64; MAX_ROWS],
+    paths: [f32; MAX_ROWS],
+    best_paths: [f32; MAX_ROWS],
+    best_tokens: [u32; MAX_ROWS],
+    best_parents: [u32; MAX_ROWS],
+    best_nodes: [u32; MAX_ROWS],
+}
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Args {
+    growth: u64,
+    rows: u64,
+    counts: u64,
+    tokens: u64,
+    log_probs: u64,
+    target_tokens: u64,
+    sequence: u64,
+    proposals: u64,
+    proposal_slots: u32,
+    slot_bytes: u32,
+    level: u32,
+    last: u32,
+}
+
+/// TreeShape by one level. See `grow.cu`.
+#[derive(Clone, Copy)]
+pub struct Grow {
+    /// Passes before this one: that of the entries, whose row 0 is the root, is followed by level 0.
+    pub level: usize,
+    /// Whether no pass follows, so that the tree is written.
+    pub last: bool,
+    /// One.
+    pub growth: Buffer<TreeShapeState>,
+    /// One, of the pass before; becomes that of the next.
+    pub rows: Buffer<Rows>,
+    /// What its rows propose.
+    pub guesses: Guesses,
+    /// The target's token of each of the draft vocabulary; none where they are the same.
+    pub target_tokens: Option<Buffer<u32>>,
+    /// One: trees that were written before.
+    pub sequence: Buffer<u32>,
+    /// Where the host finds the trees: address of the first slot, a multiple of 8.
+    pub proposals: u64,
+    /// Their number, a power of two.
+    pub proposal_slots: usize,
+    /// From one to the next, a multiple of 8.
+    pub slot_bytes: usize,
+}
+
+/// Takes in what the last pass proposed, and sets up the next pass or writes the tree.
+///
+/// # Panics
+/// Where lengths do not fit.
+pub fn grow(a: &Grow) -> Launch {
+    assert!(a.growth.len() == 1 && a.rows.len() == 1 && a.sequence.len() == 1);
+    assert!(a.proposals.is_multiple_of(8) && a.slot_bytes.is_multiple_of(8));
+    assert!(a.slot_bytes >= size_of::<Proposals>(), "a slot holds a tree");
+    assert!(a.proposal_slots.is_power_of_two(), "the sequence goes around evenly");
+    a.guesses.check();
+    let args = Args {
+        growth: a.growth.address(),
+        rows: a.rows.address(),
+        counts: a.guesses.counts.address(),
+        tokens: a.guesses.tokens.address(),
+        log_probs: a.guesses.log_probs.address(),
+        target_tokens: a.target_tokens.map_or(0, |tokens| tokens.address()),
+        sequence: a.sequence.address(),
+        proposals: a.proposals,
+        proposal_slots: a.proposal_slots as u32,
+        slot_bytes: a.slot_bytes as u32,
+        level: a.level as u32,
+        last: a.last.into(),
+    };
+    launch("grow", [1, 1], THREADS, args)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::NONE;
+    use super::super::testing::Random;
+    use super::*;
+    use crate::gpu::device::Device;
+    use crate::gpu::tests::{devices, run};
+    use crate::tree::{Proposal, Tree, TreeExpander, TreeShape};
+    use std::ops::Range;
+
+    const SLOTS: usize = 4;
+    const SLOT_BYTES: usize = size_of::<Proposals>() + 56;
+    const N_DRAFT: usize = 300;
+
+    /// The target's token of one of the draft vocabulary.
+    fn target_token(token: u32, mapped: bool) -> u32 {
+        if mapped { token * 7 + 3 } else { token }
+    }
+
+    /// What a row proposes: tokens of the draft vocabulary and their logarithmic probabilities.
+    type Row = Vec<(u32, f32)>;
+
+    /// A level as `TreeExpander` runs it: the frontier, whose last nodes it is, and what each proposes.
+    struct Level {
+        frontier: Tree,
+        nodes: Range<usize>,
+        rows: Vec<Row>,
+        /// The row whose probabilities are no numbers.
+        failed: Option<usize>,
+    }
+
+    struct Round {
+        growth: TreeShape,
+        floor: f32,
+        mapped: bool,
+        root: u32,
+        levels: Vec<Level>,
+        tree: Tree,
+    }
+
+    impl Round {
+        /// The specification, of up to `passes` passes whose proposals `row` makes up.
+        fn new(
+            (growth, floor, passes): (TreeShape, f32, usize),
+            mapped: bool,
+            mut row: impl FnMut() -> Row,
+        ) -> Round {
+            let (root, mut levels, mut tree) = (1234, Vec::new(), Tree::new(1234));
+            let propose = |frontier: &Tree, nodes: Range<usize>, out: &mut Vec<Proposal>| {
+                let rows: Vec<Row> = nodes.clone().map(|_| row()).collect();
+                for (parent, row) in nodes.clone().zip(&rows) {
+                    out.extend(row.iter().map(|&(token, log_prob)| Proposal {
+                        parent,
+                        token: target_token(token, mapped),
+                        log_prob,
+                    }));
+                }
+                levels.push(Level { frontier: *frontier, nodes, rows, failed: None });
+                Ok(())
+            };
+            let within = growth.within(passes, 64);
+            let width = |_: usize, _: &Tree, _: &[Proposal]| growth.width;
+            TreeExpander::default().grow(within, floor, &mut tree, propose, width).unwrap();
+            Round { growth, floor, mapped, root, levels, tree }
+        }
+
+        fn parameters(&self) -> RoundParameters {
+            RoundParameters {
+                depth: self.growth.depth as u32,
+                width: self.growth.width as u32,
+                nodes: self.growth.nodes as u32,
+                floor: self.floor,
+                n_draft: N_DRAFT as u32,
+                root_token: self.root,
+                root_slot: 40,
+                unused: 0,
+            }
+        }
+    }
+
+    /// Memory of rounds on a device.
+    struct DrafterContext {
+        device: Box<dyn Device>,
+        passes: usize,
+        growth: Buffer<TreeShapeState>,
+        rows: Buffer<Rows>,
+        guesses: Guesses,
+        target_tokens: Buffer<u32>,
+        sequence: Buffer<u32>,
+        slots: Buffer<u8>,
+        written: u32,
+    }
+
+    impl DrafterContext {
+        fn new(mut device: Box<dyn Device>, passes: usize) -> DrafterContext {
+            let d = &mut *device;
+            let tokens: Vec<u32> = (0..N_DRAFT as u32).map(|i| target_token(i, true)).collect();
+            let written = u32::MAX - 2;
+            DrafterContext {
+                passes,
+                growth: Buffer::new(d, 1).unwrap(),
+                rows: Buffer::new(d, 1).unwrap(),
+                guesses: Guesses::new(d).unwrap(),
+                target_tokens: Buffer::of(d, &tokens).unwrap(),
+                sequence: Buffer::of(d, &[written]).unwrap(),
+                slots: Buffer::new(d, SLOTS * SLOT_BYTES).unwrap(),
+                written,
+                device,
+            }
+        }
+
+        fn launch(&self, level: usize, mapped: bool) -> Launch {
+            grow(&Grow {
+                level,
+                last: level + 1 == self.passes,
+                growth: self.growth,
+                rows: self.rows,
+                guesses: self.guesses,
+                target_tokens: mapped.then_some(self.target_tokens),
+                sequence: self.sequence,
+                proposals: self.slots.address(),
+                proposal_slots: SLOTS,
+                slot_bytes: SLOT_BYTES,
+            })
+        }
+
+        /// A round: tells `growth` of it, then as many rows as `rows` says for each level. Returns the rows of
+        /// each next pass and the tree.
+        fn round(&mut self, round: &Round) -> (Vec<Rows>, Proposals) {
+            // Of the state only the parameters are told; what was there before must not matter.
+            let bytes = bytemuck::bytes_of(&round.parameters()).to_vec();
+            self.device.write(self.growth.address(), &bytes).unwrap();
+            let entries = Rows { n: 5, ..Rows::zeroed() };
+            self.rows.write(&mut *self.device, 0, &[entries]).unwrap();
+            let mut passes = Vec::new();
+            for level in 0..self.passes {
+                let (device, of_level) = (&mut *self.device, round.levels.get(level));
+                for (r, row) in of_level.iter().flat_map(|level| &level.rows).enumerate() {
+                    let (tokens, log_probs): (Vec<u32>, Vec<f32>) = row.iter().copied().unzip();
+                    let Guesses { counts, tokens: t, log_probs: l } = self.guesses;
+                    let failed = of_level.is_some_and(|level| level.failed == Some(r));
+                    let count = if failed { NONE } else { row.len() as u32 };
+                    counts.write(device, r, &[count]).unwrap();
+                    t.write(device, r * MAX_ROWS, &tokens).unwrap();
+                    l.write(device, r * MAX_ROWS, &log_probs).unwrap();
+                }
+                let launch = self.launch(level, round.mapped);
+                run(&mut *self.device, &[launch]);
+                passes.push(self.rows.read(&mut *self.device).unwrap()[0]);
+            }
+            (passes, self.proposals())
+        }
+
+        /// The tree that was written last.
+        fn proposals(&mut self) -> Proposals {
+            let device = &mut *self.device;
+            assert_eq!(self.sequence.read(device).unwrap(), [self.written.wrapping_add(1)]);
+            let slot = self.written as usize % SLOTS * SLOT_BYTES;
+            self.written = self.written.wrapping_add(1);
+            let bytes = self.slots.read(device).unwrap();
+            bytemuck::pod_read_unaligned(&bytes[slot..][..size_of::<Proposals>()])
+        }
+
+        #[track_caller]
+        fn check(&mut self, round: &Round) {
+            let (passes, found) = self.round(round);
+            let mut ended = false;
+            for (depth, rows) in passes.iter().enumerate() {
+                let expected = round.levels.get(depth + 1);
+                ended |= rows.n == 0;
+                if ended {
+                    assert_eq!(rows.n, 0, "it does not begin anew");
+                    continue;
+                }
+                let Level { frontier, nodes, .. } = expected.expect("TreeExpander goes on as long");
+                assert_eq!(rows.n as usize, nodes.len());
+                let last = &round.levels[depth].nodes;
+                for (r, node) in nodes.clone().enumerate() {
+                    assert_eq!(rows.slot[r] as usize, 40 + node);
+                    assert_eq!((rows.base[r], rows.position[r] as usize), (40, 40 + depth + 1));
+                    assert_eq!(rows.mask[r], frontier.masks()[node]);
+                    assert_eq!(target_token(rows.token[r], round.mapped), frontier.tokens()[node]);
+                    assert_eq!(
+                        rows.parent[r] as usize,
+                        frontier.parent(node).unwrap() - last.start
+                    );
+                }
+            }
+            let (tree, n) = (&round.tree, found.len as usize);
+            assert_eq!(n, tree.len());
+            assert_eq!(&found.tokens[..n], tree.tokens());
+            assert_eq!(&found.masks[..n], tree.masks());
+            let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&found.log_probs[..n]), bits(tree.log_probs()));
+            for node in 0..n {
+                assert_eq!(found.parents[node] as usize, tree.parent(node).unwrap_or(0));
+                assert_eq!(found.depths[node] as usize, tree.depth(node));
+            }
+        }
+    }
+
+    /// Proposals of a row in descending order, of `steps` different likelihoods if that is not 0.
+    fn row(random: &mut Random, width: usize, steps: usize) -> Row {
+        let first = random.below(N_DRAFT);
+        let mut log_probs: Vec<f32> = (0..width)
+            .map(|_| match steps {
+                0 => random.float(4.0) - 4.0,
+                _ => random.below(steps) as f32 / -2.0,
+            })
+            .collect();
+        log_probs.sort_by(|a, b| b.total_cmp(a));
+        let tokens = (0..width).map(|k| ((first + k * 7) % N_DRAFT) as u32);
+        tokens.zip(log_probs).collect()
+    }
+
+    fn setups(passes: usize) -> Vec<DrafterContext> {
+        devices().into_iter().map(|device| DrafterContext::new(device, passes)).collect()
+    }
+
+    #[test]
+    fn trees_grow_as_on_the_cpu() {
+        let mut random = Random(10);
+        for passes in [1, 3, 8] {
+            let mut setups = setups(passes);
+            for i in 0..100 {
+                let width = 1 + random.below(10);
+                let depth = 1 + random.below(9);
+                let nodes = 1 + random.below(64);
+                let floor = [f32::NEG_INFINITY, -6.0, -3.0, 0.0][random.below(4)];
+                let growth = TreeShape { depth, width, nodes };
+                let steps = [0, 1, 2, 5, 40][i % 5];
+                let round = Round::new((growth, floor, passes), i % 3 == 0, || {
+                    // Short rows, and levels without any guess.
+                    let shorter = if random.below(4) == 0 { random.below(width + 1) } else { 0 };
+                    row(&mut random, width - shorter, steps)
+                });
+                setups.iter_mut().for_each(|setup| setup.check(&round));
+            }
+        }
+    }
+
+    #[test]
+    fn wide_levels_and_full_frontiers() {
+        let mut random = Random(11);
+        let mut setups = setups(4);
+        for width in [16, 17, 21, 31, 32, 40, 62, 63] {
+            for (i, nodes) in [2, width + 1, 40, 64].into_iter().enumerate() {
+                let growth = TreeShape { depth: 4, width, nodes };
+                let round = Round::new((growth, -9.0, 4), false, || {
+                    row(&mut random, width, [0, 0, 3, 40][i])
+                });
+                setups.iter_mut().for_each(|setup| setup.check(&round));
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_grows_where_nothing_may() {
+        let mut random = Random(12);
+        let mut setups = setups(3);
+        for (depth, width, nodes) in [(0, 3, 9), (3, 0, 9), (3, 3, 1), (3, 3, 0), (3, 3, 9)] {
+            let floor = if nodes == 9 { 0.0 } else { -1.0 };
+            let growth = TreeShape { depth, width, nodes };
+            let round = Round::new((growth, floor, 3), false, || row(&mut random, width, 0));
+            assert_eq!(round.tree.len(), 1);
+            setups.iter_mut().for_each(|setup| setup.check(&round));
+        }
+    }
+
+    #[test]
+    fn odd_probabilities_are_worth_nothing() {
+        let odd = [0.5, -0.0, 0.0, -1e-30, -1.0, f32::NEG_INFINITY, f32::NAN, -f32::NAN];
+        let mut random = Random(13);
+        let mut setups = setups(5);
+        for i in 0..20 {
+            let growth = TreeShape { depth: 5, width: 6, nodes: 10 + i };
+            let floor = if i % 2 == 0 { f32::NEG_INFINITY } else { f32::MIN };
+            let round = Round::new((growth, floor, 5), true, || {
+                let first = random.below(9) as u32;
+                (0..6).map(|k| (first + k, odd[random.below(odd.len())])).collect()
+            });
+            setups.iter_mut().for_each(|setup| setup.check(&round));
+        }
+    }
+
+    #[test]
+    fn passes_that_cannot_matter_are_left_out() {
+        // The root's children are as likely as a tree of three nodes needs; what follows them is not.
+        let growth = TreeShape { depth: 6, width: 2, nodes: 3 };
+        let mut level = 0.0;
+        let round = Round::new((growth, f32::NEG_INFINITY, 6), false, || {
+            level -= 1.0;
+            vec![(1, level), (2, level)]
+        });
+        for setup in &mut setups(6) {
+            let n_rows: Vec<u32> = setup.round(&round).0.iter().map(|rows| rows.n).collect();
+            assert_eq!(n_rows, [2, 0, 0, 0, 0, 0]);
+        }
+    }
+
+    #[test]
+    fn failures_are_told_and_forgotten() {
+        let mut random = Random(14);
+        let growth = TreeShape { depth: 3, width: 3, nodes: 12 };
+        for at in 0..3 {
+            for setup in &mut setups(3) {
+                let mut round = Round::new((growth, -50.0, 3), false, || row(&mut random, 3, 0));
+                setup.check(&round);
+                round.levels[at].failed = Some(round.levels[at].rows.len() - 1);
+                let (passes, tree) = setup.round(&round);
+                assert!(tree.len == 0 && passes[at..].iter().all(|rows| rows.n == 0));
+                let round = Round::new((growth, -50.0, 3), false, || row(&mut random, 3, 0));
+                setup.check(&round);
+            }
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! The likeliest tokens of each row.
+
+use super::grow::{RoundParameters, TreeShapeState};
+use super::{Buffer, Launch, MAX_ROWS, Rows, launch};
+use crate::error::Result;
+use crate::gpu::device::Device;
+use bytemuck::{Pod, Zeroable};
+use std::mem::offset_of;
+
+const THREADS: u32 = 256;
+/// Logits of a block.
+const SPLIT: usize = 8192;
+/// Most blocks of a row.
+const MAX_SPLITS: usize = 64;
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Args {
+    logits: u64,
+    rows: u64,
+    n_draft: u64,
+    width: u64,
+    counts: u64,
+    tokens: u64,
+    log_probs: u64,
+    keys: u64,
+    sums: u64,
+    arrived: u64,
+    stride: u32,
+    splits: u32,
+    first_row_only: u32,
+    unused: u32,
+}
+
+/// What rows propose, likeliest first.
+#[derive(Clone, Copy)]
+pub struct Guesses {
+    /// How many there are of each row, or [`NONE`](super::NONE) where its probabilities are no numbers: (MAX_ROWS).
+    pub counts: Buffer<u32>,
+    /// In the draft vocabulary: (MAX_ROWS, MAX_ROWS).
+    pub tokens: Buffer<u32>,
+    /// (MAX_ROWS, MAX_ROWS).
+    pub log_probs: Buffer<f32>,
+}
+
+impl Guesses {
+    /// Of no rows.
+    pub fn new(device: &mut dyn Device) -> Result<Guesses> {
+        Ok(Guesses {
+            counts: Buffer::new(device, MAX_ROWS)?,
+            tokens: Buffer::new(device, MAX_ROWS * MAX_ROWS)?,
+            log_probs: Buffer::new(device, MAX_ROWS * MAX_ROWS)?,
+        })
+    }
+
+    pub(super) fn check(&self) {
+        assert!(self.counts.len() == MAX_ROWS);
+        assert!(self.tokens.len() == MAX_ROWS * MAX_ROWS);
+        assert!(self.log_probs.len() == MAX_ROWS * MAX_ROWS);
+    }
+}
+
+/// The search for the likeliest tokens. See `topk.cu`.
+#[derive(Clone, Copy)]
+pub struct TopK {
+    /// Most rows that are looked at.
+    pub max_rows: usize,
+    /// Whether the first row alone is.
+    pub first_row_only: bool,
+    /// (max_rows, stride).
+    pub logits: Buffer<f32>,
+    /// From one row of the logits to the next, at least the draft vocabulary.
+    pub stride: usize,
+    /// One.
+    pub rows: Buffer<Rows>,
+    /// One, whose `width` and `n_draft` count.
+    pub growth: Buffer<TreeShapeState>,
+    /// What becomes of it.
+    pub guesses: Guesses,
+    pub scratch: TopKScratch,
+}
+
+/// Room for what parts of a row hold; passes one after the other may share it.
+#[derive(Clone, Copy)]
+pub struct TopKScratch {
+    keys: Buffer<u64>,
+    sums: Buffer<[f32; 2]>,
+    arrived: Buffer<u32>,
+}
+
+impl TopKScratch {
+    /// For up to so many rows of so many logits.
+    pub fn new(device: &mut dyn Device, max_rows: usize, stride: usize) -> Result<TopKScratch> {
+        let splits = max_rows * stride.div_ceil(SPLIT);
+        Ok(TopKScratch {
+            keys: Buffer::new(device, splits * MAX_ROWS)?,
+            sums: Buffer::new(device, splits)?,
+            arrived: Buffer::new(device, max_rows)?,
+        })
+    }
+}
+
+/// Finds the likeliest tokens of each row.
+///
+/// # Panics
+/// Where lengths do not fit.
+pub fn topk(a: &TopK) -> Launch {
+    let max_rows = if a.first_row_only { 1 } else { a.max_rows };
+    let splits = a.stride.div_ceil(SPLIT);
+    assert!(max_rows <= MAX_ROWS && a.rows.len() == 1 && a.growth.len() == 1);
+    assert!((1..=MAX_SPLITS).contains(&splits), "a draft vocabulary of up to half a million");
+    assert!(a.stride.is_multiple_of(4), "logits are read in fours");
+    assert!(a.logits.len() >= max_rows * a.stride, "logits of all rows");
+    assert!(a.scratch.arrived.len() >= max_rows && a.scratch.sums.len() >= max_rows * splits);
+    a.guesses.check();
+    let parameter = |offset: usize| a.growth.address() + offset as u64;
+    let args = Args {
+        logits: a.logits.address(),
+        rows: a.rows.address(),
+        n_draft: parameter(offset_of!(RoundParameters, n_draft)),
+        width: parameter(offset_of!(RoundParameters, width)),
+        counts: a.guesses.counts.address(),
+        tokens: a.guesses.tokens.address(),
+        log_probs: a.guesses.log_probs.address(),
+        keys: a.scratch.keys.address(),
+        sums: a.scratch.sums.address(),
+        arrived: a.scratch.arrived.address(),
+        stride: a.stride as u32,
+        splits: splits as u32,
+        first_row_only: a.first_row_only.into(),
+        unused: 0,
+    };
+    launch("topk", [max_rows as u32, splits as u32], THREADS, args)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::NONE;
+    use super::super::testing::Random;
+    use super::*;
+    use crate::gpu::tests::{Emulated, devices, run};
+
+    /// What is found in `logits`, (rows, stride): counts, tokens and log probabilities.
+    fn find(
+        device: &mut dyn Device,
+        logits: &[Vec<f32>],
+        stride: usize,
+        width: usize,
+        first_row_only: bool,
+    ) -> (Vec<u32>, Vec<u32>, Vec<f32>) {
+        let n_draft = logits[0].len();
+        let mut padded = Vec::new();
+        for row in logits {
+            padded.extend_from_slice(row);
+            // What is not in the vocabulary would win.
+            padded.resize(padded.len().next_multiple_of(stride), f32::INFINITY);
+        }
+        let mut growth = TreeShapeState::zeroed();
+        (growth.round.width, growth.round.n_draft) = (width as u32, n_draft as u32);
+        let max_rows = logits.len().next_power_of_two();
+        padded.resize(max_rows * stride, f32::NAN);
+        let a = TopK {
+            max_rows,
+            first_row_only,
+            logits: Buffer::of(device, &padded).unwrap(),
+            stride,
+            rows: Buffer::of(device, &[Rows { n: logits.len() as u32, ..Rows::zeroed() }]).unwrap(),
+            growth: Buffer::of(device, &[growth]).unwrap(),
+            guesses: Guesses::new(device).unwrap(),
+            scratch: TopKScratch::new(device, max_rows, stride).unwrap(),
+        };
+        // A second time, with what the first one left in the counters.
+        for _ in 0..2 {
+            a.guesses.counts.write(device, 0, &[777; MAX_ROWS]).unwrap();
+            run(device, &[topk(&a)]);
+        }
+        let Guesses { counts, tokens, log_probs } = a.guesses;
+        let log_probs = log_probs.read(device).unwrap();
+        (counts.read(device).unwrap(), tokens.read(device).unwrap(), log_probs)
+    }
+
+    /// The specification: indices of the largest logits, as `Logits::top` has them.
+    fn top(logits: &[f32], width: usize) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..logits.len()).collect();
+        order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
+        order.truncate(width);
+        order
+    }
+
+    #[track_caller]
+    fn check(logits: &[Vec<f32>], width: usize) {
+        let stride = (logits[0].len() + 3).next_multiple_of(8);
+        for mut device in devices() {
+            let (counts, tokens, log_probs) = find(&mut *device, logits, stride, width, false);
+            for (r, row) in logits.iter().enumerate() {
+                let expected = top(row, width);
+                assert_eq!(counts[r] as usize, expected.len(), "row {r}");
+                let tokens = &tokens[r * MAX_ROWS..][..expected.len()];
+                let tokens: Vec<usize> = tokens.iter().map(|token| *token as usize).collect();
+                assert_eq!(tokens, expected, "row {r}, width {width}");
+                let log_probs = &log_probs[r * MAX_ROWS..];
+                let largest = row[expected[0]];
+                let sum: f64 = row.iter().map(|x| f64::from(x - largest).exp()).sum();
+                // A sum of positive numbers in f32 in a few dozen steps, `expf` and `logf` to 2 units.
+                let error = (f64::from(log_probs[0]) + sum.ln()).abs();
+                assert!(error <= 2e-6 * (1.0 + sum.ln()), "{} is not {}", log_probs[0], -sum.ln());
+                for (token, log_prob) in expected.iter().zip(log_probs) {
+                    assert_eq!(*log_prob, row[*token] - largest + log_probs[0]);
+                }
+            }
+            assert!(counts[logits.len()..].iter().all(|count| *count == 777));
+        }
+    }
+
+    #[test]
+    fn the_largest_logits_come_in_order() {
+        let mut random = Random(6);
+        for (n, n_draft) in [(64, 31), (33, 100), (16, 1), (9, 63), (8, 2000), (7, 5), (2, 8193)] {
+            for width in [1, 2, 10, 33, 63] {
+                let mut row = || (0..n_draft).map(|_| random.float(10.0)).collect();
+                check(&(0..n).map(|_| row()).collect::<Vec<_>>(), width);
+            }
+        }
+        for n_draft in [8191, 8192, 32000, 150_001] {
+            check(&[(0..n_draft).map(|_| random.float(10.0)).collect()], 1 + random.below(63));
+        }
+    }
+
+    #[test]
+    fn equal_logits_come_by_index() {
+        let mut random = Random(7);
+        for n_draft in [40, 300, 9000] {
+            for width in [1, 5, 40, 63] {
+                let all_equal = vec![1.5; n_draft];
+                let few_values = (0..n_draft).map(|_| random.below(3) as f32).collect();
+                let zeros = (0..n_draft).map(|_| [0.0, -0.0][random.below(2)]).collect();
+                check(&[all_equal, few_values, zeros], width);
+            }
+        }
+    }
+
+    #[test]
+    fn odd_orders_are_no_matter() {
+        let n_draft = 9001;
+        let ascending = (0..n_draft).map(|i| i as f32 / 500.0).collect();
+        let descending = (0..n_draft).map(|i| i as f32 / -500.0).collect();
+        // The largest are all one thread's, and all one warp's.
+        let of_a_thread = (0..n_draft)
+            .map(|i| if i % 1024 / 4 == 77 { i as f32 / 999.0 } else { i as f32 / -999.0 })
+            .collect();
+        let of_a_warp = (0..n_draft)
+            .map(|i| if i % 1024 / 128 == 3 { i as f32 / 999.0 } else { i as f32 / -999.0 })
+            .collect();
+        let mut impossible = vec![f32::NEG_INFINITY; n_draft];
+        (impossible[17], impossible[8500]) = (-3.0, 2.0);
+        let mut late = vec![f32::NEG_INFINITY; n_draft];
+        late[9000] = -1e30;
+        for width in [1, 10, 63] {
+            let rows: [&Vec<f32>; 6] =
+                [&ascending, &descending, &of_a_thread, &of_a_warp, &impossible, &late];
+            check(&rows.map(Vec::clone), width);
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_is_told() {
+        let mut random = Random(8);
+        for n_draft in [100, 20_000] {
+            let good: Vec<f32> = (0..n_draft).map(|_| random.float(5.0)).collect();
+            let with = |x: f32| {
+                let mut row = good.clone();
+                row[n_draft - 3] = x;
+                row
+            };
+            let rows = [
+                good.clone(),
+                with(f32::NAN),
+                with(-f32::NAN),
+                with(f32::INFINITY),
+                with(f32::from_bits(u32::MAX)),
+                vec![f32::NEG_INFINITY; n_draft],
+                with(f32::NEG_INFINITY),
+            ];
+            for mut device in devices() {
+                let counts = find(&mut *device, &rows, n_draft + 4, 7, false).0;
+                assert_eq!(counts[..7], [7, NONE, NONE, NONE, NONE, NONE, 7]);
+            }
+        }
+    }
+
+    #[test]
+    fn entries_are_looked_at_in_their_first_row() {
+        let rows = vec![vec![1.0, 2.0]; 3];
+        for mut device in devices() {
+            let (counts, tokens, _) = find(&mut *device, &rows, 4, 2, true);
+            assert_eq!((&counts[..2], &tokens[..2]), (&[2, 777][..], &[1, 0][..]));
+        }
+    }
+
+    #[test]
+    fn the_order_of_blocks_does_not_show() {
+        let mut random = Random(9);
+        let rows: Vec<Vec<f32>> =
+            (0..2).map(|_| (0..30_000).map(|_| random.float(4.0)).collect()).collect();
+        let expected = find(&mut Emulated::new(0), &rows, 30_000, 20, false);
+        for order in 1..4 {
+            assert_eq!(find(&mut Emulated::new(order), &rows, 30_000, 20, false), expected);
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! Matrices in a GPU's memory: see `kernels/cuda/matmul.cuh` for the layout.
+
+use super::device::{Buffer, Device};
+use crate::error::Result;
+use dovetail_kernels::cpu::GgufMatrix;
+use dovetail_kernels::quant::{Codes, Kind, TypeInfo};
+use half::f16;
+use rayon::prelude::*;
+
+/// Rows of a tile.
+pub const TILE_ROWS: usize = 16;
+/// Columns that share a scale.
+const UNIT: usize = 32;
+/// Bytes of a tile.
+const TILE_BYTES: usize = 1024;
+
+/// How weights are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// Half floats.
+    F16,
+    /// 8 bits, and a scale for 32 of them.
+    Q8,
+    /// 4 bits, and a scale for 32 of them.
+    Q4,
+}
+
+impl Store {
+    /// The smallest that loses nothing that matters for rows of this type: the scales of other block types
+    /// have more bits than ours, so they become 8 bits wide.
+    fn of(ty: &TypeInfo) -> Store {
+        match (ty.kind, ty.name) {
+            (Kind::F32 | Kind::F16 | Kind::BF16, _) => Store::F16,
+            (_, "q4_0") => Store::Q4,
+            _ => Store::Q8,
+        }
+    }
+
+    /// One for rows of all these types.
+    pub fn of_all<'a>(mut types: impl Iterator<Item = &'a TypeInfo>) -> Store {
+        let first = types.next().map_or(Store::F16, Store::of);
+        types.map(Store::of).fold(first, |all, one| match (all, one) {
+            (a, b) if a == b => a,
+            (Store::F16, _) | (_, Store::F16) => Store::F16,
+            _ => Store::Q8,
+        })
+    }
+
+    /// Units in a tile.
+    fn units(self) -> usize {
+        match self {
+            Store::F16 => 1,
+            Store::Q8 => 2,
+            Store::Q4 => 4,
+        }
+    }
+
+    /// Its part of the kernels' names.
+    pub fn name(self) -> &'static str {
+        match self {
+            Store::F16 => "f16",
+            Store::Q8 => "q8",
+            Store::Q4 => "q4",
+        }
+    }
+}
+
+/// Columns, padded so that every store has whole tiles: how far apart rows of activations are.
+pub fn padded(columns: usize) -> usize {
+    columns.next_multiple_of(4 * UNIT)
+}
+
+/// A matrix on a device.
+pub struct Matrix {
+    /// How it is stored.
+    pub store: Store,
+    /// Rows, those that pad the last tile not counted.
+    pub rows: usize,
+    /// Columns, a multiple of 32.
+    pub columns: usize,
+    /// Whether its tiles of rows are those of two matrices, in turn.
+    pub paired: bool,
+    /// (row tiles, column tiles, 1024)
+    pub weights: Buffer<u8>,
+    /// (row tiles, column tiles, 16, units); half floats
+    pub scales: Buffer<u16>,
+}
+
+/// Bytes of weights, and scales: tiles of some rows.
+struct Tiles {
+    weights: Vec<u8>,
+    scales: Vec<u16>,
+}
+
+impl Matrix {
+    /// Room for so many rows, all zero; a product may take two tiles of rows at once.
+    pub fn zeros(
+        device: &mut dyn Device,
+        store: Store,
+        rows: usize,
+        columns: usize,
+    ) -> Result<Matrix> {
+        let tiles = rows.next_multiple_of(2 * TILE_ROWS) / TILE_ROWS * column_tiles(store, columns);
+        let weights = Buffer::new(device, tiles * TILE_BYTES)?;
+        let scales = Buffer::new(device, tiles * scales_of_a_tile(store))?;
+        Ok(Matrix { store, rows, columns, paired: false, weights, scales })
+    }
+
+    /// The rows of these matrices, one below the other; each but the last has whole tiles of rows.
+    pub fn stacked(device: &mut dyn Device, parts: &[&GgufMatrix]) -> Result<Matrix> {
+        Matrix::stored(device, Store::of_all(parts.iter().map(|part| part.ty())), parts)
+    }
+
+    /// [`Matrix::stacked`] with another store.
+    pub fn stored(device: &mut dyn Device, store: Store, parts: &[&GgufMatrix]) -> Result<Matrix> {
+        let columns = parts[0].n_cols();
+        let rows = parts.iter().map(|part| part.n_rows()).sum();
+        let matrix = Matrix::zeros(device, store, rows, columns)?;
+        let mut first = 0usize;
+        for part in parts {
+            assert!(
+                first.is_multiple_of(TILE_ROWS) && part.n_cols() == columns,
+                "parts have whole tiles"
+            );
+            let rows = part.bytes().chunks_exact(part.bytes().len() / part.n_rows());
+            matrix.write_rows(device, first, part.ty(), &rows.collect::<Vec<_>>())?;
+            first += part.n_rows();
+        }
+        Ok(matrix)
+    }
+
+    /// Two matrices of one shape, with whole tiles of rows, whose tiles take turns.
+    pub fn paired(device: &mut dyn Device, even: &GgufMatrix, odd: &GgufMatrix) -> Result<Matrix> {
+        let (rows, columns) = (even.n_rows(), even.n_cols());
+        assert!(rows == odd.n_rows() && columns == odd.n_cols(), "two matrices of one shape");
+        let store = Store::of_all([even.ty(), odd.ty()].into_iter());
+        let padded_rows = rows.next_multiple_of(TILE_ROWS);
+        let matrix = Matrix::zeros(device, store, 2 * padded_rows, columns)?;
+        let [even, odd] = [even, odd].map(|part| {
+            let rows: Vec<&[u8]> = part.bytes().chunks_exact(part.bytes().len() / rows).collect();
+            encode(store, part.ty(), &rows, columns)
+        });
+        let (tile_bytes, scales) = (matrix.tile_row_bytes(), matrix.tile_row_scales());
+        let weights = in_turn(&even.weights, &odd.weights, tile_bytes);
+        matrix.weights.write(device, 0, &weights)?;
+        if scales > 0 {
+            matrix.scales.write(device, 0, &in_turn(&even.scales, &odd.scales, scales))?;
+        }
+        Ok(Matrix { rows, paired: true, ..matrix })
+    }
+
+    /// Writes native rows of this type, from row `first` on, which begins a tile; those that share the last
+    /// tile become zero.
+    pub fn write_rows(
+        &self,
+        device: &mut dyn Device,
+        first: usize,
+        ty: &TypeInfo,
+        rows: &[&[u8]],
+    ) -> Result<()> {
+        assert!(first.is_multiple_of(TILE_ROWS), "rows are written tile by tile");
+        let tiles = encode(self.store, ty, rows, self.columns);
+        let at = first / TILE_ROWS;
+        self.weights.write(device, at * self.tile_row_bytes(), &tiles.weights)?;
+        match self.tile_row_scales() {
+            0 => Ok(()),
+            scales => self.scales.write(device, at * scales, &tiles.scales),
+        }
+    }
+
+    /// Tiles along a row.
+    pub fn column_tiles(&self) -> usize {
+        column_tiles(self.store, self.columns)
+    }
+
+    /// Bytes that a product reads.
+    pub fn bytes(&self) -> usize {
+        self.weights.len() + 2 * self.scales.len()
+    }
+
+    fn tile_row_bytes(&self) -> usize {
+        self.column_tiles() * TILE_BYTES
+    }
+
+    fn tile_row_scales(&self) -> usize {
+        self.column_tiles() * scales_of_a_tile(self.store)
+    }
+}
+
+fn column_tiles(store: Store, columns: usize) -> usize {
+    columns.div_ceil(UNIT * store.units())
+}
+
+fn scales_of_a_tile(store: Store) -> usize {
+    if store == Store::F16 { 0 } else { TILE_ROWS * store.units() }
+}
+
+fn in_turn<T: Copy>(even: &[T], odd: &[T], chunk: usize) -> Vec<T> {
+    let pairs = even.chunks_exact(chunk).zip(odd.chunks_exact(chunk));
+    pairs.flat_map(|(even, odd)| [even, odd].concat()).collect()
+}
+
+/// Tiles of native rows.
+fn encode(store: Store, ty: &TypeInfo, rows: &[&[u8]], columns: usize) -> Tiles {
+    let (n, scales) = (column_tiles(store, columns), scales_of_a_tile(store));
+    let tile_rows = rows.len().div_ceil(TILE_ROWS);
+    let mut tiles = Tiles {
+        weights: vec![0; tile_rows * n * TILE_BYTES],
+        scales: vec![0; tile_rows * n * scales],
+    };
+    // Without scales there is nothing to share out beside the weights.
+    let mut none = vec![[0u16; 0]; tile_rows];
+    let weights = tiles.weights.par_chunks_exact_mut(n * TILE_BYTES);
+    let rows = rows.par_chunks(TILE_ROWS);
+    match store {
+        Store::F16 => weights.zip(rows).zip(&mut none).for_each(|((weights, rows), none)| {
+            encode_tiles(store, ty, rows, columns, weights, none)
+        }),
+        _ => weights.zip(rows).zip(tiles.scales.par_chunks_exact_mut(n * scales)).for_each(
+            |((weights, rows), out)| encode_tiles(store, ty, rows, columns, weights, out),
+        ),
+    }
+    tiles
+}
+
+/// One row of tiles.
+fn encode_tiles(
+    store: Store,
+    ty: &TypeInfo,
+    rows: &[&[u8]],
+    columns: usize,
+    weights: &mut [u8],
+    scales: &mut [u16],
+) {
+    let units = store.units();
+    let mut floats = vec![0.0; columns];
+    let mut codes = Codes::default();
+    for (i, row) in rows.iter().enumerate() {
+        // Of the same type: the codes as they are. Others by their values.
+        let native = match ty.kind {
+            Kind::Blocks(ops) if store == Store::of(ty) && store_is_exact(ty) => Some(ops),
+            _ => {
+                ty.dequantize(row, &mut floats);
+                None
+            }
+        };
+        for unit in 0..columns / UNIT {
+            let (tile, u) = (unit / units, unit % units);
+            let values = &floats[unit * UNIT..][..UNIT];
+            let mut code = [0u8; UNIT];
+            if store != Store::F16 {
+                let scale = match native {
+                    Some(ops) => {
+                        let bytes = ops.block_bytes;
+                        (ops.codes)(&row[unit * bytes..][..bytes], &mut codes);
+                        code.copy_from_slice(&codes.code[..UNIT]);
+                        codes.d
+                    }
+                    None => quantize(store, values, &mut code),
+                };
+                scales[(tile * TILE_ROWS + i) * units + u] = scale.to_bits();
+            }
+            let lane_row = tile * TILE_BYTES + i / 8 * 512 + i % 8 * 64;
+            for c in 0..UNIT {
+                let (lane, e) = (lane_row + c / 8 * 16, c % 8);
+                match store {
+                    Store::F16 => {
+                        let value = f16::from_f32(values[c].clamp(-65504.0, 65504.0));
+                        weights[lane + 2 * e..][..2].copy_from_slice(&value.to_le_bytes());
+                    }
+                    Store::Q8 => weights[lane + 8 * u + e] = code[c],
+                    Store::Q4 => {
+                        let nibble = e / 2 + 4 * (e % 2);
+                        weights[lane + 4 * u + nibble / 2] |= code[c] << (4 * (nibble % 2));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether a store holds the very codes and scales of this type.
+fn store_is_exact(ty: &TypeInfo) -> bool {
+    matches!(ty.name, "q8_0" | "q4_0")
+}
+
+/// Rounds a unit to codes with an offset; returns its scale.
+fn quantize(store: Store, values: &[f32], code: &mut [u8; UNIT]) -> f16 {
+    let (most, offset) = if store == Store::Q8 { (127.0, 128) } else { (7.0, 8) };
+    let largest = values.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+    let scale = f16::from_f32(largest / most);
+    let inverse = if scale == f16::ZERO { 0.0 } else { 1.0 / scale.to_f32() };
+    for (code, x) in code.iter_mut().zip(values) {
+        *code = ((x * inverse).round().clamp(-most, most) as i32 + offset) as u8;
+    }
+    scale
+}

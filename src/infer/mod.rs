@@ -1,0 +1,27 @@
+//! The target: the model that decides, run on the CPU.
+//!
+//! ```text
+//! kv.rs        keys and values of one sequence
+//! sequence.rs  one sequence: these, and the last tree behind it
+//! pass/        n rows of some sequences in one pass over the weights
+//! forward.rs   the target: runs of tokens, trees of guesses, and which of them are kept
+//! logits.rs    what the head leaves, and the best of a row
+//! ```
+
+mod kv;
+mod logits;
+mod pass;
+mod sequence;
+mod target;
+
+pub use dovetail_kernels::cpu::CacheType;
+pub use dovetail_kernels::cpu::attention::MAX_SEQUENCES;
+pub use kv::{CacheTypes, KvCache};
+pub(crate) use logits::by_logit;
+#[cfg(test)]
+pub(crate) use logits::tests::rows_of;
+pub use logits::{Candidate, Logits};
+pub use pass::Features;
+pub(crate) use pass::{Buffers, Pass, Room, Span};
+pub use sequence::Sequence;
+pub use target::{Outputs, Target};

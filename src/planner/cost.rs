@@ -1,0 +1,336 @@
+//! What passes cost, in seconds, as they were measured and as they turn out.
+//!
+//! A pass over n rows costs what the machine makes of it: kernels take rows in steps, memory runs dry, a
+//! curve has inversions. So nothing is fitted; times stand in tables, and between measured places lie
+//! straight lines.
+//!
+//! # Source
+//! CAST, arXiv 2510.26577: one table for the target and one for the drafter, by batch, context and tokens.
+
+/// Most sequences that are verified together.
+pub const MAX_BATCH: usize = 16;
+
+/// Seconds of a pass by its number of rows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Curve {
+    rows: Vec<usize>,  // measured, ascending
+    seconds: Vec<f64>, // (rows)
+    dense: Vec<f64>,   // of 0, 1, … rows up to the last measured; few take as long as the first
+}
+
+impl Curve {
+    /// Of measured times: (rows, seconds) each, in ascending order.
+    ///
+    /// # Errors
+    /// When that is not so, or a time is no positive number.
+    pub fn new(measured: &[(usize, f64)]) -> Result<Curve, String> {
+        let ascending = measured.windows(2).all(|pair| pair[0].0 < pair[1].0);
+        if measured.first().is_none_or(|(rows, _)| *rows == 0) || !ascending {
+            return Err("the rows of a curve ascend from 1 or more".into());
+        }
+        if let Some((rows, seconds)) = measured.iter().find(|(_, s)| !(s.is_finite() && *s > 0.0)) {
+            return Err(format!("{rows} rows in {seconds} s"));
+        }
+        let (rows, seconds): (Vec<usize>, Vec<f64>) = measured.iter().copied().unzip();
+        let mut dense = vec![seconds[0]; rows[0] + 1];
+        for pair in measured.windows(2) {
+            let [(n0, s0), (n1, s1)] = [pair[0], pair[1]];
+            let slope = (s1 - s0) / (n1 - n0) as f64;
+            dense.extend((n0 + 1..=n1).map(|n| s0 + slope * (n - n0) as f64));
+        }
+        Ok(Curve { rows, seconds, dense })
+    }
+
+    /// What was measured: (rows, seconds) each.
+    pub fn measured(&self) -> impl Iterator<Item = (usize, f64)> {
+        self.rows.iter().copied().zip(self.seconds.iter().copied())
+    }
+
+    /// Seconds of a pass over `n` rows. Beyond what was measured a row costs what it cost on average
+    /// there, which no pass exceeds in the long run.
+    pub fn seconds(&self, n: usize) -> f64 {
+        let last = self.dense.len() - 1;
+        match self.dense.get(n) {
+            Some(seconds) => *seconds,
+            None => self.dense[last] / last as f64 * n as f64,
+        }
+    }
+}
+
+/// Seconds of the target's passes by batch, context and rows: T_V.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VerifyCost {
+    tables: Vec<Table>, // by batch, then context
+}
+
+/// What was measured with so many sequences in a pass, each behind a context of this length.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Table {
+    /// Sequences.
+    pub batch: usize,
+    /// Tokens in the cache of each.
+    pub context: usize,
+    /// Seconds by the rows of all sequences together.
+    pub curve: Curve,
+}
+
+impl VerifyCost {
+    /// Of tables, of which there is one at least.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn new(mut tables: Vec<Table>) -> Result<VerifyCost, String> {
+        tables.sort_by_key(|table| (table.batch, table.context));
+        if tables.is_empty() {
+            Err("no pass was measured".into())
+        } else {
+            Ok(VerifyCost { tables })
+        }
+    }
+
+    /// All tables, by batch and context.
+    pub fn tables(&self) -> &[Table] {
+        &self.tables
+    }
+
+    /// The tables of the next smaller batch that was measured, by context; of the smallest if there is none.
+    fn of_batch(&self, batch: usize) -> &[Table] {
+        let up_to =
+            self.tables.partition_point(|table| table.batch <= batch.max(self.tables[0].batch));
+        let nearest = self.tables[up_to - 1].batch;
+        &self.tables[self.tables.partition_point(|table| table.batch < nearest)..up_to]
+    }
+
+    /// Seconds of a pass over `n` rows of `batch` sequences, each behind `context` tokens on average. The
+    /// tables of the next smaller batch are taken; between contexts, and beyond the last, times lie on a
+    /// straight line, as attention does.
+    pub fn seconds(&self, batch: usize, context: usize, n: usize) -> f64 {
+        let [low, high, more @ ..] = self.of_batch(batch) else {
+            return self.of_batch(batch)[0].curve.seconds(n);
+        };
+        let [mut low, mut high] = [low, high];
+        for next in more {
+            if context > high.context {
+                (low, high) = (high, next);
+            }
+        }
+        let [a, b] = [low, high].map(|table| table.curve.seconds(n));
+        let at = context.max(low.context) - low.context;
+        let part = at as f64 / (high.context - low.context) as f64;
+        // Noise may make a longer context cheaper, but not ever cheaper.
+        a + (b - a).max(0.0) * part
+    }
+}
+
+/// Seconds of a drafter's work: T_D. Whose rows a pass has matters little, as its caches are small; so it is measured
+/// with one sequence.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DraftCost {
+    /// Of taking in what the target accepted and guessing what follows it: a tree of depth 1.
+    pub first: f64,
+    /// Of each further level, by the guesses that go on.
+    pub level: Curve,
+}
+
+/// Tokens of a sequence that a drafter takes in when it begins a tree.
+pub const TAKEN_IN: usize = 2;
+
+impl DraftCost {
+    /// Of a drafter that takes no time.
+    pub fn nothing() -> DraftCost {
+        let level = Curve::new(&[(1, 1e-9)]).expect("it is one");
+        DraftCost { first: 0.0, level }
+    }
+
+    /// Seconds of the first level of the trees of several sequences.
+    pub fn first_of(&self, sequences: usize) -> f64 {
+        let rows = |sequences: usize| self.level.seconds(TAKEN_IN * sequences);
+        self.first + (rows(sequences) - rows(1)).max(0.0)
+    }
+}
+
+/// How times turn out against a table, in the long run of each entry and right now of all.
+///
+/// A machine that is slowed down by something else is slowed down for passes of all sizes. So what all
+/// entries have in common follows quickly, and a single entry only learns from two passes in succession,
+/// one of which has its number of rows: what slows both down cancels out. Either step is bounded, so that a
+/// single spike moves little.
+#[derive(Clone, Debug)]
+pub struct Correction {
+    now: f64,            // logarithm, of all entries
+    entries: Vec<Entry>, // by rows
+    last: Option<(usize, f64)>,
+}
+
+/// What one number of rows has learned.
+#[derive(Clone, Copy, Debug, Default)]
+struct Entry {
+    off: f32, // logarithm
+    times: f32,
+}
+
+impl Entry {
+    /// Moves by a part of `step`: the first observations count for more than later ones.
+    fn learn(&mut self, step: f64) {
+        self.times += 1.0;
+        self.off += (step * SLOWLY.max(0.5 / f64::from(1.0 + self.times))) as f32;
+    }
+}
+
+/// Most that one observation counts for, as a logarithm.
+const MOST: f64 = 0.3;
+/// Parts of an observation that what all have in common takes over, and at least an entry.
+const QUICKLY: f64 = 0.1;
+const SLOWLY: f64 = 0.02;
+
+impl Correction {
+    /// None yet; for passes of up to `rows` rows.
+    pub fn new(rows: usize) -> Correction {
+        Correction { now: 0.0, entries: vec![Entry::default(); rows + 1], last: None }
+    }
+
+    /// What to multiply the tables' time of a pass over `n` rows by.
+    pub fn factor(&self, n: usize) -> f64 {
+        (self.now + self.entry(n)).exp()
+    }
+
+    /// The part of the factor that all have in common: how much slower the machine is now.
+    pub fn now(&self) -> f64 {
+        self.now.exp()
+    }
+
+    fn entry(&self, n: usize) -> f64 {
+        f64::from(self.entries[n.min(self.entries.len() - 1)].off)
+    }
+
+    /// Takes note that a pass over `n` rows took `seconds` where the tables have `expected`.
+    pub fn observe(&mut self, n: usize, expected: f64, seconds: f64) {
+        let off = (seconds / expected).ln();
+        if !off.is_finite() {
+            return;
+        }
+        let off_now = off - self.entry(n);
+        self.now += QUICKLY * (off_now - self.now).clamp(-MOST, MOST);
+        if let Some((before, off_before)) = self.last.replace((n, off))
+            && before != n
+        {
+            let step = (off - self.entry(n)) - (off_before - self.entry(before));
+            let (step, end) = (step.clamp(-MOST, MOST), self.entries.len() - 1);
+            self.entries[n.min(end)].learn(step);
+            self.entries[before.min(end)].learn(-step);
+        }
+    }
+}
+
+/// What was measured of a target and a drafter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Costs {
+    /// Of the target's passes.
+    pub verify: VerifyCost,
+    /// Of the drafter's.
+    pub draft: DraftCost,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn curve(measured: &[(usize, f64)]) -> Curve {
+        Curve::new(measured).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn a_curve_is_what_was_measured_and_straight_between(
+            steps in prop::collection::vec((1usize..6, 0.1f64..9.0), 0..8), first in 0.1f64..9.0, n in 1usize..60,
+        ) {
+            let mut measured = vec![(1, first)];
+            for (step, seconds) in steps {
+                measured.push((measured[measured.len() - 1].0 + step, seconds));
+            }
+            let curve = curve(&measured);
+            prop_assert_eq!(curve.measured().collect::<Vec<_>>(), measured.clone());
+            let (last, slowest) = measured[measured.len() - 1];
+            let expected = match measured.iter().rposition(|(rows, _)| *rows <= n).map(|i| &measured[i..]) {
+                Some([(a, low), (b, high), ..]) => {
+                    low + (high - low) * (n - a) as f64 / (b - a) as f64
+                }
+                _ => slowest * n as f64 / last as f64,
+            };
+            prop_assert!((curve.seconds(n) - expected).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn a_curve_that_is_none_is_refused() {
+        let bad: [&[(usize, f64)]; 5] =
+            [&[], &[(0, 1.0)], &[(1, 1.0), (1, 2.0)], &[(1, 0.0)], &[(1, 1.0), (4, f64::NAN)]];
+        for measured in bad {
+            Curve::new(measured).unwrap_err();
+        }
+        VerifyCost::new(Vec::new()).unwrap_err();
+    }
+
+    #[test]
+    fn contexts_lie_on_a_line_and_batches_on_steps() {
+        let table = |batch, context, one| Table {
+            batch,
+            context,
+            curve: curve(&[(1, one), (3, 2.0 * one)]),
+        };
+        let cost = VerifyCost::new(vec![
+            table(4, 100, 9.0),
+            table(1, 1100, 3.0),
+            table(1, 100, 1.0),
+            table(1, 2100, 4.0),
+            table(1, 3100, 3.5),
+        ]);
+        let cost = cost.unwrap();
+        for (batch, context, n, seconds) in [
+            (1, 100, 1, 1.0),
+            (1, 0, 1, 1.0),
+            (1, 600, 1, 2.0),
+            (1, 600, 2, 3.0),
+            (3, 1600, 1, 3.5),
+            (1, 2600, 1, 4.0),
+            (1, 9000, 1, 4.0),
+            (4, 7, 3, 18.0),
+            (9, 5000, 1, 9.0),
+        ] {
+            assert_eq!(cost.seconds(batch, context, n), seconds, "{batch} {context} {n}");
+        }
+    }
+
+    #[test]
+    fn a_spike_moves_little_and_a_slow_machine_is_followed() {
+        let mut correction = Correction::new(64);
+        correction.observe(4, 1.0, 100.0);
+        assert!(correction.factor(4) < 1.04 && correction.factor(9) < 1.04);
+        correction.observe(4, 1.0, f64::NAN);
+        correction.observe(4, 0.0, 1.0);
+        let mut correction = Correction::new(64);
+        for i in 0..80 {
+            let n = [1, 4, 7][i % 3];
+            correction.observe(n, n as f64, 2.0 * n as f64);
+        }
+        for n in [1, 4, 7, 30, 200] {
+            assert!((correction.factor(n) - 2.0).abs() < 0.05, "{n}: {}", correction.factor(n));
+        }
+    }
+
+    #[test]
+    fn an_entry_that_is_wrong_is_found_while_the_machine_drifts() {
+        let mut correction = Correction::new(64);
+        for i in 0..3000 {
+            let n = [1, 8, 4, 1, 4, 8, 8, 4][i % 8];
+            let drift = 1.0 + 0.5 * libm::sin(i as f64 / 100.0);
+            let really = if n == 8 { 1.6 } else { 1.0 };
+            correction.observe(n, 1.0, really * drift);
+        }
+        let ratio = correction.factor(8) / correction.factor(4);
+        assert!((ratio - 1.6).abs() < 0.05, "{ratio}");
+        let ratio = correction.factor(1) / correction.factor(4);
+        assert!((ratio - 1.0).abs() < 0.05, "{ratio}");
+    }
+}

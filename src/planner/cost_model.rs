@@ -1,0 +1,164 @@
+//! What rounds cost, as tables have it and as they turn out; and what they bring.
+
+use super::cost::{Correction, Costs, MAX_BATCH};
+use super::report::RoundTimes;
+use super::round_state::RoundState;
+use crate::tree::MAX_NODES;
+
+/// The part of a round that averages take over in the long run.
+const RECENT: f64 = 1.0 / 32.0;
+/// Rounds that what averages begin with counts for.
+const PRIOR: f64 = 8.0;
+
+/// Costs and their corrections, and averages of rounds.
+#[derive(Clone, Debug)]
+pub(super) struct CostModel {
+    costs: Costs,
+    verify: Correction,
+    /// By the class of how many sequences there are.
+    draft: [Correction; BATCH_CLASSES],
+    /// Seconds of a round beside its drafting and its pass, for each token that it brings: choosing it, telling the
+    /// drafter.
+    rest: f64,
+    /// Of rounds with so many sequences, by their class.
+    rounds: [Rounds; BATCH_CLASSES],
+}
+
+/// Classes of how many sequences are verified together: 1, 2, up to 4, up to 8, and more.
+pub(super) const BATCH_CLASSES: usize = 5;
+
+/// The class of so many.
+pub(super) fn batch_class(batch: usize) -> usize {
+    batch.next_power_of_two().ilog2() as usize
+}
+
+/// What rounds brought lately.
+#[derive(Clone, Copy, Debug)]
+struct Rounds {
+    /// All, and those that guessed.
+    all: Average,
+    guessing: Average,
+    /// Rows of a pass for each sequence.
+    rows: f64,
+}
+
+/// Tokens of a sequence in a round, and its time in times of a plain one.
+#[derive(Clone, Copy, Debug)]
+struct Average {
+    tokens: f64,
+    time: f64,
+    rounds: f64,
+}
+
+impl Average {
+    /// Where guessing pays at all is not known yet.
+    const NEW: Average = Average { tokens: 1.2, time: 1.1, rounds: PRIOR };
+
+    /// Adds a round that stands for `weight` of them.
+    fn add(&mut self, tokens: f64, time: f64, weight: f64) {
+        self.rounds += weight;
+        let part = (weight * RECENT).max(weight / self.rounds);
+        self.tokens += part * (tokens - self.tokens);
+        self.time += part * (time - self.time);
+    }
+
+    /// How many times as fast as plain decoding.
+    fn speed_up(self) -> f64 {
+        self.tokens / self.time
+    }
+}
+
+/// A round as it was expected to be.
+pub(super) struct Expected {
+    pub seconds: f64,
+    /// How many times as fast as plain decoding.
+    pub speed_up: f64,
+}
+
+impl CostModel {
+    pub fn new(costs: Costs) -> CostModel {
+        CostModel {
+            costs,
+            verify: Correction::new(MAX_BATCH * MAX_NODES),
+            draft: std::array::from_fn(|_| Correction::new(1)),
+            rest: 0.0,
+            rounds: [Rounds { all: Average::NEW, guessing: Average::NEW, rows: 1.0 };
+                BATCH_CLASSES],
+        }
+    }
+
+    pub fn costs(&self) -> &Costs {
+        &self.costs
+    }
+
+    /// Rounds with as many sequences as this one.
+    fn rounds(&self, step: &RoundState) -> &Rounds {
+        &self.rounds[batch_class(step.batch)]
+    }
+
+    /// Rows of a pass that others than `these` sequences have.
+    pub fn rows_of_others(&self, step: &RoundState, these: usize) -> usize {
+        (self.rounds(step).rows * (step.batch - these) as f64).round() as usize
+    }
+
+    /// Seconds of a pass over `n` rows of this round's sequences.
+    pub fn verify_seconds(&self, step: &RoundState, n: usize) -> f64 {
+        self.costs.verify.seconds(step.batch, step.context, n) * self.verify.factor(n)
+    }
+
+    /// Seconds of a pass without a guess.
+    pub fn plain_seconds(&self, step: &RoundState) -> f64 {
+        self.verify_seconds(step, step.batch)
+    }
+
+    /// Seconds of a round without a guess.
+    pub fn plain_round(&self, step: &RoundState) -> f64 {
+        self.plain_seconds(step) + self.rest * step.batch as f64
+    }
+
+    /// Seconds of the first level of the trees of so many sequences.
+    pub fn first_seconds(&self, step: &RoundState, sequences: usize) -> f64 {
+        self.costs.draft.first_of(sequences) * self.draft[batch_class(step.batch)].now()
+    }
+
+    /// Seconds of each further level of so many guesses, in one tree or in several.
+    pub fn level_seconds(&self, step: &RoundState, width: usize) -> f64 {
+        self.costs.draft.level.seconds(width) * self.draft[batch_class(step.batch)].now()
+    }
+
+    /// What a second is worth in tokens of all sequences, the time being taken off that each token takes wherever it
+    /// comes from; plain decoding is there for the asking.
+    pub fn price(&self, step: &RoundState) -> f64 {
+        let tokens = self.rounds(step).all.speed_up().max(1.0) * step.batch as f64;
+        tokens / (self.plain_round(step) - tokens * self.rest).max(0.1 * self.plain_seconds(step))
+    }
+
+    /// How many times as fast as plain decoding rounds are that guess.
+    pub fn guessing(&self, step: &RoundState) -> f64 {
+        self.rounds(step).guessing.speed_up()
+    }
+
+    /// Takes note of a round, which stands for `weight` of them if it guesses; returns what was expected of it.
+    pub fn observe(&mut self, step: &RoundState, weight: f64, taken: RoundTimes) -> Expected {
+        let rest = self.rest * step.expected;
+        let seconds = step.spent + self.verify_seconds(step, step.rows) + rest;
+        let time = seconds / self.plain_round(step);
+        let tokens = step.expected / step.batch as f64;
+        let rounds = &mut self.rounds[batch_class(step.batch)];
+        rounds.all.add(tokens, time, 1.0);
+        if !step.pauses {
+            rounds.guessing.add(tokens, time, weight);
+        }
+        rounds.rows += RECENT * (step.rows as f64 / step.batch as f64 - rounds.rows);
+        let table = self.costs.verify.seconds(step.batch, step.context, step.rows);
+        self.verify.observe(step.rows, table, taken.verify);
+        if step.spent > 0.0 {
+            let draft = &mut self.draft[batch_class(step.batch)];
+            draft.observe(0, step.spent / draft.now(), taken.draft);
+        }
+        // One round that something came between is no reason to think all of them longer.
+        let rest = (taken.whole - taken.draft - taken.verify).clamp(0.0, 0.1 * taken.verify);
+        self.rest += RECENT * (rest / step.tokens.max(1) as f64 - self.rest);
+        Expected { seconds, speed_up: tokens / time }
+    }
+}

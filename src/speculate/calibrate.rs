@@ -1,0 +1,375 @@
+//! What passes of a target and a drafter cost on this machine, measured once and kept.
+//!
+//! The target's passes are timed over many numbers of rows behind a short context, and over a few behind a long
+//! one; a drafter's over trees of one level and of three. Times are those of made-up tokens: no pass depends on
+//! which they are.
+
+use super::json::{of_confidences, of_draft, of_verify, to_confidences, to_draft, to_verify};
+use super::measure::{curve, median};
+use super::store::Store;
+use crate::draft::{CandidateSelector, Drafter};
+use crate::error::Result;
+use crate::infer::{CacheTypes, KvCache, Sequence, Target};
+use crate::machine;
+use crate::model::{Model, Place};
+use crate::planner::acceptance::ByTemperature;
+use crate::planner::cost::{Costs, Curve, DraftCost, TAKEN_IN, Table, VerifyCost};
+use crate::planner::{LARGEST, MAX_BATCH};
+use crate::tree::{MAX_NODES, Tree, TreeShape};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Numbers of rows that a pass is timed over, and those where one row takes longer than [`SLOW`].
+const ROWS: [usize; 22] =
+    [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 24, 28, 32, 40, 48, 56, 64];
+const FEWER_ROWS: [usize; 12] = [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32];
+const SLOW: Duration = Duration::from_millis(50);
+/// Numbers of rows that a pass behind a long context is timed over.
+const FEW_ROWS: [usize; 3] = [1, 4, 16];
+/// The short context and the long one, if there is room for it.
+const CONTEXTS: [usize; 2] = [64, 2048];
+/// How long it takes to time all rows, passes behind a long context, and a drafter.
+const BUDGETS: [Duration; 3] =
+    [Duration::from_millis(2000), Duration::from_millis(700), Duration::from_millis(800)];
+/// Widths of a drafter's levels; the last one is for those of several trees that grow side by side.
+const WIDTHS: [usize; 7] = [1, 2, 3, 4, 7, LARGEST.width, 24];
+
+/// Measures, or finds what was measured before.
+pub struct Calibrator<'a> {
+    target: &'a mut Target,
+    types: CacheTypes,
+    store: Option<Store>,
+    anew: bool,
+    kept: Vec<PathBuf>,
+    progress: &'a mut dyn FnMut(f64) -> bool,
+}
+
+impl<'a> Calibrator<'a> {
+    /// For this target, whose sequences are stored so; what is measured is kept in the cache directory.
+    /// `progress` is told the part that is done, from 0 to 1, while something is measured; `false` ends it.
+    pub(crate) fn new(
+        target: &'a mut Target,
+        types: CacheTypes,
+        progress: &'a mut dyn FnMut(f64) -> bool,
+    ) -> Calibrator<'a> {
+        let store = Store::open();
+        Calibrator { target, types, store, anew: false, kept: Vec::new(), progress }
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Arc<Model> {
+        self.target.model()
+    }
+
+    /// The files in which it is kept what was measured.
+    pub fn kept(&self) -> &[PathBuf] {
+        &self.kept
+    }
+
+    /// Keeps what is measured there.
+    pub fn keep_at(self, store: Store) -> Calibrator<'a> {
+        Calibrator { store: Some(store), ..self }
+    }
+
+    /// Measures what is known too.
+    pub fn anew(self) -> Calibrator<'a> {
+        Calibrator { anew: true, ..self }
+    }
+
+    /// What the target's passes cost with up to `batch` sequences, and the drafter's; none if the end came before.
+    /// `about` tells the drafter from others.
+    ///
+    /// # Errors
+    /// When the target or the drafter fails.
+    pub fn costs(
+        &mut self,
+        batch: usize,
+        drafter: &mut dyn Drafter,
+        about: &str,
+    ) -> Result<Option<Costs>> {
+        let Some(verify) = self.verify(batch)? else { return Ok(None) };
+        let draft = self.draft(drafter, about)?;
+        Ok(draft.map(|draft| Costs { verify, draft }))
+    }
+
+    /// What the target's passes cost with one sequence, and with `batch`.
+    ///
+    /// # Errors
+    /// When the target fails.
+    pub fn verify(&mut self, batch: usize) -> Result<Option<VerifyCost>> {
+        let Some(mut tables) = self.tables(1, Calibrator::measure_alone)? else { return Ok(None) };
+        if batch > 1 {
+            let alone = tables[0].curve.clone();
+            let measure = |this: &mut Self| this.measure_batch(batch.min(MAX_BATCH), &alone);
+            let Some(more) = self.tables(batch, measure)? else { return Ok(None) };
+            tables.extend(more);
+        }
+        Ok(Some(VerifyCost::new(tables).expect("there is one at least")))
+    }
+
+    /// The tables for `batch` sequences, found or measured.
+    fn tables(
+        &mut self,
+        batch: usize,
+        measure: impl FnOnce(&mut Self) -> Result<Option<Vec<Table>>>,
+    ) -> Result<Option<Vec<Table>>> {
+        let key = format!("{}, {batch} in a pass", self.target_key());
+        let name = format!("{}-{batch}", self.target.model().config().name);
+        if let Some(found) = self.find(&name, &key).and_then(|value| to_verify(&value).ok()) {
+            return Ok(Some(found.tables().to_vec()));
+        }
+        let measured = measure(self)?;
+        if let Some(tables) = &measured {
+            let cost = VerifyCost::new(tables.clone()).expect("there is one at least");
+            self.keep(&name, &key, &of_verify(&cost));
+        }
+        Ok(measured)
+    }
+
+    /// What the drafter's passes cost.
+    ///
+    /// # Errors
+    /// When the drafter fails.
+    pub fn draft(&mut self, drafter: &mut dyn Drafter, about: &str) -> Result<Option<DraftCost>> {
+        let key = format!("{} drafted by {about} {}", self.target_key(), drafter.place());
+        let name = format!("{}-drafter", self.target.model().config().name);
+        if let Some(found) = self.find(&name, &key).and_then(|value| to_draft(&value).ok()) {
+            return Ok(Some(found));
+        }
+        let measured = self.measure_draft(drafter)?;
+        if let Some(measured) = &measured {
+            self.keep(&name, &key, &of_draft(measured));
+        }
+        Ok(measured)
+    }
+
+    /// All that the time of a pass depends on.
+    fn target_key(&self) -> String {
+        let (target, model) = (&self.target, self.target.model());
+        format!(
+            "model {:016x} {} on {}, {} threads, {}, keys {}, values {}, up to {} tokens",
+            model.gguf().fingerprint(),
+            if model.packing().place == Place::Native { "not packed" } else { "packed" },
+            machine::cpu_name(),
+            target.threads(),
+            target.isa(),
+            self.types.keys.name(),
+            self.types.values.name(),
+            target.n_ctx().min(CONTEXTS[1] + MAX_NODES),
+        )
+    }
+
+    fn find(&self, name: &str, key: &str) -> Option<serde_json::Value> {
+        self.store.as_ref().filter(|_| !self.anew)?.load(name, key)
+    }
+
+    fn keep(&mut self, name: &str, key: &str, data: &serde_json::Value) {
+        // What cannot be kept is measured again the next time.
+        if let Some(store) = &self.store
+            && store.save(name, key, data).is_ok()
+        {
+            self.kept.push(store.path(name, key));
+        }
+    }
+
+    /// Times passes of one sequence.
+    fn measure_alone(&mut self) -> Result<Option<Vec<Table>>> {
+        let [short, long] = self.contexts();
+        let rows: &[usize] = if self.is_slow()? { &FEWER_ROWS } else { &ROWS };
+        let Some(all) = self.passes(1, short, rows, BUDGETS[0], 0.0..0.55)? else {
+            return Ok(None);
+        };
+        let mut tables = vec![Table { batch: 1, context: short, curve: all.clone() }];
+        let (config, n) = (self.target.model().config(), long + MAX_NODES);
+        if long > 2 * short && KvCache::check_memory(config, n, self.types, 1).is_ok() {
+            let few = self.passes(1, long, &FEW_ROWS, BUDGETS[1], 0.55..0.8)?;
+            let Some(few) = few else { return Ok(None) };
+            tables.push(Table { batch: 1, context: long, curve: longer(&all, &few) });
+        }
+        Ok(Some(tables))
+    }
+
+    /// Times passes of `batch` sequences, which over any number of rows take longer than those of one, that
+    /// take `alone`, since each has keys of its own.
+    fn measure_batch(&mut self, batch: usize, alone: &Curve) -> Result<Option<Vec<Table>>> {
+        let [context, _] = self.contexts();
+        let rows = [1, 2, 4].map(|each| each * batch);
+        let few = self.passes(batch, context, &rows, BUDGETS[1], 0.0..0.8)?;
+        let table = |few: Curve| Table { batch, context, curve: longer(alone, &few) };
+        Ok(few.map(|few| vec![table(few)]))
+    }
+
+    /// A short context and a long one, with a tree behind them if there is room for one.
+    fn contexts(&self) -> [usize; 2] {
+        CONTEXTS.map(|context| context.min(self.target.n_ctx().saturating_sub(MAX_NODES)))
+    }
+
+    /// Whether a pass takes so long that few are measured.
+    fn is_slow(&mut self) -> Result<bool> {
+        let mut sequence = self.target.sequence(self.types)?;
+        self.target.verify(&mut sequence, &Tree::new(1))?; // finds its memory
+        let start = Instant::now();
+        self.target.verify(&mut sequence, &Tree::new(1))?;
+        Ok(start.elapsed() > SLOW)
+    }
+
+    /// Times passes over these rows, shared out among sequences of `context` tokens.
+    fn passes(
+        &mut self,
+        batch: usize,
+        context: usize,
+        rows: &[usize],
+        budget: Duration,
+        part: std::ops::Range<f64>,
+    ) -> Result<Option<Curve>> {
+        let mut sequences = Vec::new();
+        for _ in 0..batch {
+            let mut sequence = self.target.sequence(self.types)?;
+            sequence.pretend(context);
+            sequences.push(sequence);
+        }
+        let (target, progress) = (&mut *self.target, &mut *self.progress);
+        let (room, most) = (target.n_ctx() - context, target.max_rows());
+        let fits = |n: &usize| n.div_ceil(batch) <= room && *n <= most;
+        let rows: Vec<usize> = rows.iter().copied().filter(fits).collect();
+        let mut pass = |n: usize| -> Result<()> {
+            let tree = |i: usize| chain(n / batch + usize::from(i < n % batch));
+            let trees: Vec<Tree> = (0..batch).map(tree).collect();
+            let all = sequences.iter_mut().zip(&trees);
+            let mut all: Vec<(&mut Sequence, &Tree, usize)> =
+                all.map(|(sequence, tree)| (sequence, tree, 0)).collect();
+            target.verify_batch(&mut all)
+        };
+        pass(batch)?; // finds its memory
+        let mut progress = |done: f64| progress(part.start + (part.end - part.start) * done);
+        curve(&rows, budget, &mut progress, pass)
+    }
+
+    /// Times a drafter's first level and its others, by width.
+    fn measure_draft(&mut self, drafter: &mut dyn Drafter) -> Result<Option<DraftCost>> {
+        let n_vocab = self.target.model().config().n_vocab as u32;
+        let n = CONTEXTS[0].min(self.target.n_ctx());
+        let tokens: Vec<u32> = (0..n as u32).map(|i| (i * 31 + 7) % n_vocab).collect();
+        let width = drafter.taps().len() * self.target.model().config().n_embd;
+        let feature: Vec<f32> = (0..width).map(|i| libm::sinf(i as f32)).collect();
+        let (slow, side_by_side) = (self.is_slow()?, drafter.as_dgf().is_some());
+        let target = &mut *self.target;
+        let mut sequence = target.sequence(self.types)?;
+        let last = tokens.len() - 1;
+        let mut features = (0..last).map(|_| &feature[..]);
+        drafter.commit(0, &tokens[..last], &mut features, target.pool())?;
+        let mut timed = |depth: usize, width: usize| -> Result<f64> {
+            // A pass of the target has taken the caches.
+            if !slow {
+                target.verify(&mut sequence, &Tree::new(1))?;
+            }
+            let start = Instant::now();
+            let first = last.saturating_sub(TAKEN_IN);
+            let mut features = (first..last).map(|_| &feature[..]);
+            drafter.commit(first, &tokens[first..last], &mut features, target.pool())?;
+            let growth = TreeShape { depth, width, nodes: MAX_NODES };
+            let mut tree = Tree::new(tokens[last]);
+            drafter.expand(
+                &tokens,
+                &mut CandidateSelector::new(growth),
+                &mut tree,
+                target.pool(),
+            )?;
+            Ok(start.elapsed().as_secs_f64())
+        };
+        let mut firsts = Vec::new();
+        let widths = WIDTHS.into_iter().filter(|width| side_by_side || *width <= LARGEST.width);
+        let mut levels: Vec<(usize, Vec<f64>)> = widths.map(|width| (width, Vec::new())).collect();
+        timed(1, 1)?;
+        timed(3, LARGEST.width)?;
+        let start = Instant::now();
+        let spent = |start: Instant| start.elapsed().as_secs_f64() / BUDGETS[2].as_secs_f64();
+        for round in 0.. {
+            if round > 1 && spent(start) > 1.0 || round > 20 {
+                break;
+            }
+            for (width, times) in &mut levels {
+                if !(self.progress)(0.8 + 0.2 * spent(start).min(1.0)) {
+                    return Ok(None);
+                }
+                let [one, three] = [timed(1, *width)?, timed(3, *width)?];
+                firsts.push(one);
+                times.push((three - one) / 2.0);
+            }
+        }
+        let levels: Vec<(usize, f64)> =
+            levels.iter_mut().map(|(width, times)| (*width, median(times))).collect();
+        let level = Curve::new(&levels).expect("times are positive");
+        Ok(Some(DraftCost { first: median(&mut firsts), level }))
+    }
+}
+
+/// A tree of `n` nodes that costs what any other does.
+fn chain(n: usize) -> Tree {
+    let mut tree = Tree::new(1);
+    for node in 1..n {
+        tree.push(node - 1, 1, 0.0);
+    }
+    tree
+}
+
+/// A curve where attention takes longer, of which a few places were measured: by an amount between those of the
+/// places around.
+fn longer(all: &Curve, few: &Curve) -> Curve {
+    let (first, _) = few.measured().next().expect("a curve is not empty");
+    let more = few.measured().map(|(n, seconds)| (n, (seconds - all.seconds(n)).max(1e-9)));
+    let more = Curve::new(&more.collect::<Vec<_>>()).expect("they ascend");
+    let places = all.measured().filter(|(n, _)| *n > first).map(|(n, _)| n);
+    let seconds = |n: usize| (n, all.seconds(n) + more.seconds(n));
+    let measured: Vec<_> = [first].into_iter().chain(places).map(seconds).collect();
+    Curve::new(&measured).expect("they ascend")
+}
+
+/// What tells a drafter's file from others.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn about_drafter(kind: &str, path: Option<&Path>) -> Result<String> {
+    let Some(path) = path else { return Ok(kind.to_owned()) };
+    let gguf = crate::gguf::Gguf::open_with(path, crate::gguf::OpenOptions::default())?;
+    Ok(format!("{kind} {:016x}", gguf.fingerprint()))
+}
+
+/// How often a drafter's guesses were right, kept from run to run.
+pub struct Counts {
+    store: Option<Store>,
+    name: String,
+    key: String,
+}
+
+impl Counts {
+    /// Of the drafter that `about` tells from others, for this model; kept in the cache directory.
+    pub fn of(about: &str, model: &Model) -> Counts {
+        let name = format!("{}-counts", model.config().name);
+        let key = format!("{about} for {}", model.fingerprint());
+        Counts { store: Store::open(), name, key }
+    }
+
+    /// What was counted; at first what the file beside the drafter's has.
+    pub fn load(&self, drafter: Option<&Path>) -> ByTemperature {
+        let kept = self.store.as_ref().and_then(|store| store.load(&self.name, &self.key));
+        let shipped = || serde_json::from_slice(&std::fs::read(prior(drafter?)).ok()?).ok();
+        let counts = kept.or_else(shipped).and_then(|value| to_confidences(&value).ok());
+        counts.unwrap_or_default()
+    }
+
+    /// Keeps them.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn save(&self, counts: &ByTemperature) -> std::io::Result<()> {
+        let data = of_confidences(counts);
+        self.store.as_ref().map_or(Ok(()), |store| store.save(&self.name, &self.key, &data))
+    }
+}
+
+/// Where a drafter's first counts lie: `NAME.counts.json` beside `NAME.gguf`.
+pub fn prior(drafter: &Path) -> PathBuf {
+    drafter.with_extension("counts.json")
+}
