@@ -76,7 +76,7 @@ impl Rust {
         let guessing = SpecOptions { tree, ..SpecOptions::default() };
         let opened = guessing.open(session.setup(None)).expect("the drafter opens");
         if let Some(opened) = opened.filter(|_| guesses) {
-            session.guess(opened, false, 1, &mut |_| true).expect("passes run");
+            session.attach(opened, false, 1, &mut |_| true).expect("passes run");
         }
         Rust { session, prompt, text: String::new() }
     }

@@ -2,12 +2,12 @@
 //!
 //! ```text
 //! gguf      the file, mapped and checked           text      tokens, chat templates, UTF-8
-//! model     configuration, packed weights          tree      guesses at what follows
-//! target    n tokens in one pass over the weights  ring      messages between CPU and GPU
-//! draft     what guesses                           spec      which guesses stay
-//! sample    logits to tokens                       stream    one sequence being written
-//! saved     a sequence in a file                   session   prompt in, pieces of text out
-//! engine    several sequences side by side         capi      all of it for C
+//! model     configuration, packed weights          ring      messages between CPU and GPU
+//! tree      what may follow, token by token        gpu       a GPU and its kernels
+//! planner   how large trees pay                    infer     n tokens in one pass over the weights
+//! sample    logits to tokens                       draft     what drafts tokens
+//! speculate which drafted tokens stay              engine    sequences side by side, and one alone
+//! capi      all of it for C
 //! ```
 //!
 //! Modules import only those above them in `ARCHITECTURE.md`; all arithmetic is in the crate
@@ -30,18 +30,14 @@ pub mod model;
 pub mod planner;
 pub mod ring;
 pub mod sample;
-mod saved;
-pub mod session;
 pub mod speculate;
-pub mod stream;
 pub mod text;
 pub mod tree;
 
-pub use engine::{Answer, Engine, Request};
+pub use engine::{Answer, Engine, Request, RequestId, Session, SessionOptions};
 pub use error::{Error, Result};
 pub use gguf::OpenOptions;
 pub use model::{LoadOptions, Model, Packing, Repack};
 pub use sample::Sampling;
-pub use session::Session;
-pub use stream::{Piece, SessionOptions, Stats, Stop};
+pub use speculate::{Drafting, Piece, Stats, Stop};
 pub use text::{ChatTemplate, Message};

@@ -182,7 +182,7 @@ fn a_drafter_that_lies_ready_is_used_and_a_broken_one_is_no_obstacle() {
     let (found, said) = run(&["--spec-type", "none"]);
     assert_eq!(found, expected);
     assert!(!said.contains("drafter dgf") && !said.contains("draft acceptance"), "{said}");
-    // ChunkedSlice off, it cannot be read; with numbers that are none, it is given up on the way.
+    // Cut off, it cannot be read; with numbers that are none, it is given up on the way.
     std::fs::write(&place, &whole[..whole.len() / 2]).unwrap();
     let (found, said) = run(&[]);
     assert_eq!(found, expected);

@@ -10,7 +10,10 @@ use common::naive::Rounding;
 use common::random::Random;
 use common::tiny::{N_CTX, N_VOCAB, tiny, types};
 use common::{load, open_drafter, real_model};
-use dovetail::draft::{self, CandidateSelector, Drafter, DrafterContext, Placement, SpecType};
+use dovetail::draft::{
+    self, DraftJob, DraftState, Drafter, DrafterContext, Placement, RoundContext, SoloDraft,
+    SpecType,
+};
 use dovetail::gguf::{Array, Value};
 use dovetail::speculate::Speculation;
 use dovetail::tree::Tree;
@@ -324,12 +327,11 @@ fn the_shipped_drafters_guess_as_pytorch_does() {
         };
         let mut drafter = (draft::kind("dgf").unwrap().open)(&setup).unwrap();
         let pool = &mut ThreadPool::new(2);
-        let mut grow = |growth: &str| {
-            drafter.commit(0, before, &mut features.chunks_exact(width), pool).unwrap();
-            let mut tree = Tree::new(tokens[last]);
-            let mut guesser = CandidateSelector::new(growth.parse().unwrap());
-            drafter.expand(&tokens, &mut guesser, &mut tree, pool).unwrap();
-            tree
+        let mut solo = SoloDraft::new(&mut *drafter).unwrap();
+        let mut grow = |shape: &str| {
+            let shape = shape.parse().unwrap();
+            solo.commit(&mut *drafter, 0, before, features.chunks_exact(width), pool).unwrap();
+            *solo.expand(&mut *drafter, &tokens, shape, pool).unwrap()
         };
         // The first step: as much likelier or less than the likeliest.
         let first = &json["steps"][0];
@@ -384,10 +386,11 @@ fn damaged_files_cause_no_panic() {
         opened += 1;
         let tokens = sequence(9, N_VOCAB, 2);
         let row = random.floats(t.n_embd * drafter.taps().len());
-        let (mut tree, pool) = (Tree::new(tokens[8]), &mut ThreadPool::new(1));
-        let mut guesser = CandidateSelector::new("beam:3,2,6".parse().unwrap());
-        let told = drafter.commit(0, &tokens[..8], &mut std::iter::repeat_n(&row[..], 8), pool);
-        let _ = told.and_then(|()| drafter.expand(&tokens, &mut guesser, &mut tree, pool));
+        let (drafter, pool) = (&mut *drafter, &mut ThreadPool::new(1));
+        let Ok(mut solo) = SoloDraft::new(drafter) else { continue };
+        let told = solo.commit(drafter, 0, &tokens[..8], std::iter::repeat_n(&row[..], 8), pool);
+        let shape = "beam:3,2,6".parse().unwrap();
+        let _ = told.and_then(|()| solo.expand(drafter, &tokens, shape, pool).map(drop));
     }
     assert!(refused > 20 && opened > 20, "{refused} refused, {opened} opened");
 }
@@ -428,8 +431,13 @@ impl Drafter for Witness {
         self.drafter.taps()
     }
 
+    fn state(&mut self) -> Result<DraftState> {
+        self.drafter.state()
+    }
+
     fn commit(
         &mut self,
+        state: &mut DraftState,
         first: usize,
         tokens: &[u32],
         features: &mut dyn Iterator<Item = &[f32]>,
@@ -437,19 +445,12 @@ impl Drafter for Witness {
     ) -> Result<()> {
         let rows: Vec<&[f32]> = features.collect();
         self.seen.lock().unwrap().hidden.extend(rows.iter().map(|row| row.to_vec()));
-        self.drafter.commit(first, tokens, &mut rows.into_iter(), pool)
+        self.drafter.commit(state, first, tokens, &mut rows.into_iter(), pool)
     }
 
-    fn expand(
-        &mut self,
-        tokens: &[u32],
-        guesser: &mut CandidateSelector,
-        tree: &mut Tree,
-        pool: &mut ThreadPool,
-    ) -> Result<()> {
-        self.drafter.expand(tokens, guesser, tree, pool)?;
-        self.seen.lock().unwrap().guesses.push(*tree);
-        Ok(())
+    fn expand(&mut self, jobs: &mut [DraftJob], round: &mut RoundContext) {
+        self.drafter.expand(jobs, round);
+        self.seen.lock().unwrap().guesses.extend(jobs.iter().map(|job| *job.tree.tree()));
     }
 }
 

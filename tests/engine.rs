@@ -8,13 +8,11 @@ use common::bits::{sequence, tiny_models};
 use common::drafter::SHAPES;
 use common::tiny::{N_VOCAB, tiny};
 use common::{load, open_drafter, real_model};
-use dovetail::draft::{self, CandidateSelector, Drafter, NGram};
+use dovetail::draft::{self, DraftJob, Drafter, NGram, RoundContext};
 use dovetail::infer::{CacheType, CacheTypes};
 use dovetail::speculate::{SpecSampling, Speculation};
-use dovetail::tree::Tree;
-use dovetail::{Answer, Engine, Error, Model, Request, Result, Sampling};
+use dovetail::{Answer, Drafting, Engine, Error, Model, Request, RequestId, Result, Sampling};
 use dovetail::{Session, SessionOptions, Stop};
-use dovetail_kernels::cpu::ThreadPool;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -32,32 +30,41 @@ struct Case {
     sampling: Sampling,
     n_predict: usize,
     ignore_end: bool,
-    guesses: fn(&dyn Fn() -> Box<dyn Drafter>) -> Option<Speculation>,
+    /// Which of the [drafters].
+    drafter: Option<usize>,
 }
 
-fn speculation(drafter: Box<dyn Drafter>, growth: &str) -> Option<Speculation> {
-    Some(Speculation::new(drafter, growth.parse().unwrap()))
+/// What a test drafts with: trained ones, one that draws, and n-grams.
+fn drafters(trained: &dyn Fn() -> Box<dyn Drafter>) -> Vec<Speculation> {
+    let new = |drafter, shape: &str| Speculation::new(drafter, shape.parse().unwrap());
+    vec![
+        new(trained(), "beam:4,3,9"),
+        new(Box::new(NGram), "chain:5"),
+        new(Box::new(NGram), "chain:9"),
+        new(trained(), "chain:3"),
+        new(trained(), "beam:6,5,33"),
+        new(trained(), "beam:2,2,5").with_sampling(SpecSampling::Rejection),
+        new(trained(), "chain:4"),
+    ]
 }
 
 /// Requests of all kinds; `n` tokens at most each.
 fn cases(n_vocab: usize, n: usize) -> Vec<Case> {
-    let case = |step, len, sampling, n_predict, ignore_end, guesses| {
+    let case = |step, len, sampling, n_predict, ignore_end, drafter| {
         let prompt = sequence(len, n_vocab, len as u64);
-        Case { step, prompt, sampling, n_predict, ignore_end, guesses }
+        Case { step, prompt, sampling, n_predict, ignore_end, drafter }
     };
     vec![
-        case(0, 5, greedy(), n, true, |_| None),
-        case(0, 40, warm(1), n - 7, true, |trained| speculation(trained(), "beam:4,3,9")),
-        case(1, 1, warm(2), 3, false, |_| speculation(Box::new(NGram::default()), "chain:5")),
-        case(3, 70, Sampling { temperature: 2.0, ..warm(3) }, n, false, |_| None),
-        case(3, 26, greedy(), n, true, |_| speculation(Box::new(NGram::default()), "chain:9")),
-        case(4, 33, warm(4), n / 2, true, |trained| speculation(trained(), "chain:3")),
-        case(9, 12, warm(5), 1, true, |trained| speculation(trained(), "beam:6,5,33")),
-        case(9, 13, warm(6), 0, true, |_| None),
-        case(9, 30, Sampling { temperature: 1.2, ..warm(7) }, n, true, |trained| {
-            speculation(trained(), "beam:2,2,5").map(|s| s.with_sampling(SpecSampling::Rejection))
-        }),
-        case(9, 190, greedy(), 100, true, |trained| speculation(trained(), "chain:4")),
+        case(0, 5, greedy(), n, true, None),
+        case(0, 40, warm(1), n - 7, true, Some(0)),
+        case(1, 1, warm(2), 3, false, Some(1)),
+        case(3, 70, Sampling { temperature: 2.0, ..warm(3) }, n, false, None),
+        case(3, 26, greedy(), n, true, Some(2)),
+        case(4, 33, warm(4), n / 2, true, Some(3)),
+        case(9, 12, warm(5), 1, true, Some(4)),
+        case(9, 13, warm(6), 0, true, None),
+        case(9, 30, Sampling { temperature: 1.2, ..warm(7) }, n, true, Some(5)),
+        case(9, 190, greedy(), 100, true, Some(6)),
     ]
 }
 
@@ -69,7 +76,7 @@ fn alone(
 ) -> (Vec<u32>, String, Option<Stop>) {
     let mut session = Session::new(model.clone(), OPTIONS).unwrap();
     if case.sampling.temperature == 1.2 {
-        session.speculate((case.guesses)(trained)).unwrap();
+        session.speculate(case.drafter.map(|i| drafters(trained).swap_remove(i))).unwrap();
     }
     session.prompt(&case.prompt, &mut |_, _| true).unwrap();
     let pieces = session.generate(&case.sampling, case.n_predict).ignore_end(case.ignore_end);
@@ -86,48 +93,56 @@ fn check(
     name: &str,
 ) {
     let mut engine = Engine::new(model.clone(), OPTIONS, slots).unwrap();
+    let drafters = drafters(trained).into_iter();
+    let drafters: Vec<_> = drafters.map(|one| engine.add_drafter(one).unwrap()).collect();
     let mut texts = vec![String::new(); cases.len()];
     let mut tokens = vec![Vec::new(); cases.len()];
-    let mut at = vec![None; slots];
+    let mut at: Vec<(RequestId, usize)> = Vec::new();
     let (mut step, mut next) = (0, 0);
     let mut most = 0;
-    while next < cases.len() || at.iter().any(Option::is_some) {
+    while next < cases.len() || !at.is_empty() {
         while next < cases.len() && cases[next].step <= step && engine.has_room() {
             let case = &cases[next];
             let mut request = Request::new(case.prompt.clone(), case.n_predict);
             request.sampling = case.sampling.clone();
             request.ignore_end = case.ignore_end;
-            request.speculation = (case.guesses)(trained);
-            at[engine.add(request).unwrap()] = Some(next);
+            match case.drafter {
+                Some(i) => request.drafter = Some(drafters[i]),
+                None => request.drafting = Drafting::Off,
+            }
+            at.push((engine.add(request).unwrap(), next));
             next += 1;
         }
-        most = most.max(at.iter().flatten().count());
-        let goes_on = engine.step(&mut |slot, piece| {
-            let case = at[slot].expect("a slot that was given");
+        most = most.max(at.len());
+        let goes_on = engine.step(&mut |id, piece| {
+            let case =
+                at.iter().find(|(other, _)| *other == id).expect("a request that was added").1;
             texts[case] += &piece.text;
             tokens[case].extend(piece.token);
         });
         let goes_on = goes_on.unwrap();
         step += 1;
-        for (slot, at) in at.iter_mut().enumerate() {
-            if let (Some(case), Some(stop)) = (*at, engine.stop(slot)) {
-                let answer = engine.remove(slot).unwrap();
-                let expected = alone(model, &cases[case], trained);
-                let about = format!("{name}, case {case}, {slots} slots");
-                assert_eq!((&tokens[case], &texts[case]), (&expected.0, &expected.1), "{about}");
-                assert_eq!((Some(stop), answer.stop), (expected.2, expected.2), "{about}");
-                assert_eq!(answer.tokens, expected.0, "{about}");
-                assert_eq!(answer.stats.predicted_n, expected.0.len(), "{about}");
-                assert!(answer.drafter_error.is_none(), "{about}");
-                let guesses = (cases[case].guesses)(trained).is_some();
-                assert_eq!(
-                    (answer.rounds.is_some(), answer.speculation.is_some()),
-                    (guesses, guesses)
-                );
-                *at = None;
-            }
+        for (id, case) in at.clone() {
+            let Some(stop) = engine.stop(id) else { continue };
+            let answer = engine.remove(id).unwrap();
+            assert!(engine.remove(id).is_none(), "an id is used once");
+            let expected = alone(model, &cases[case], trained);
+            let about = format!("{name}, case {case}, {slots} slots");
+            assert_eq!((&tokens[case], &texts[case]), (&expected.0, &expected.1), "{about}");
+            assert_eq!((Some(stop), answer.stop), (expected.2, expected.2), "{about}");
+            assert_eq!(answer.tokens, expected.0, "{about}");
+            assert_eq!(answer.stats.predicted_n, expected.0.len(), "{about}");
+            assert!(answer.drafter_error.is_none(), "{about}");
+            let rounds = answer.rounds.map_or(0, |rounds| rounds.rounds);
+            // The first token comes of the prompt.
+            assert_eq!(
+                rounds > 0,
+                cases[case].drafter.is_some() && expected.0.len() > 1,
+                "{about}"
+            );
+            at.retain(|(other, _)| *other != id);
         }
-        assert_eq!(goes_on, at.iter().any(Option::is_some), "{name}");
+        assert_eq!(goes_on, !at.is_empty(), "{name}");
     }
     assert_eq!(most, slots.min(cases.len()), "{name}: all slots were in use at once");
 }
@@ -137,9 +152,9 @@ fn each_text_is_the_one_that_is_written_alone() {
     for name in ["f32", "q4_1", "q4_K", "yarn"] {
         let t = tiny(name);
         let model = Arc::new(t.parts().load().unwrap());
+        // Each is opened from a file of its own: they have the same weights and share none.
         let parts = SHAPES[0].parts(t, &model);
-        let first = open_drafter("dgf", &parts, &model).unwrap();
-        let trained = || first.another().expect("it works together with others").unwrap();
+        let trained = || open_drafter("dgf", &parts, &model).unwrap();
         for slots in [1, 3, 5] {
             check(&model, &cases(N_VOCAB, 40), slots, &trained, name);
         }
@@ -167,48 +182,42 @@ fn each_text_of_the_real_model_is_the_one_that_is_written_alone() {
 struct Failing(usize);
 
 impl Drafter for Failing {
-    fn expand(
-        &mut self,
-        _: &[u32],
-        _: &mut CandidateSelector,
-        tree: &mut Tree,
-        _: &mut ThreadPool,
-    ) -> Result<()> {
+    fn expand_one(&mut self, job: &mut DraftJob, _: &mut RoundContext) -> Result<()> {
         self.0 += 1;
         if self.0 == 3 {
             return Err(Error::Invalid("out of order".into()));
         }
-        tree.push(0, 1, -1.0);
+        job.tree.tree_mut().push(0, 1, -1.0);
         Ok(())
     }
 }
 
-fn finish(engine: &mut Engine, slots: &[usize]) -> Vec<Answer> {
+fn finish(engine: &mut Engine, requests: &[RequestId]) -> Vec<Answer> {
     while engine.step(&mut |_, _| {}).unwrap() {}
-    slots.iter().map(|slot| engine.remove(*slot).unwrap()).collect()
+    requests.iter().map(|id| engine.remove(*id).unwrap()).collect()
 }
 
 #[test]
 fn a_drafter_that_fails_is_given_up_in_its_sequence_alone() {
     let (_, model) = tiny_models().next().unwrap();
     let mut engine = Engine::new(model.clone(), OPTIONS, 4).unwrap();
-    let mut slots = Vec::new();
+    let mut requests = Vec::new();
     for seed in 0..4 {
+        let failing = Box::new(Failing(if seed == 2 { 0 } else { 100 }));
+        let speculation = Speculation::new(failing, "chain:2".parse().unwrap());
         let mut request = Request::new(sequence(9, N_VOCAB, seed), 20);
         request.ignore_end = true;
         request.sampling = warm(seed);
-        let failing = Box::new(Failing(if seed == 2 { 0 } else { 100 }));
-        request.speculation = speculation(failing, "chain:2");
-        slots.push(engine.add(request).unwrap());
+        request.drafter = Some(engine.add_drafter(speculation).unwrap());
+        requests.push(engine.add(request).unwrap());
     }
-    for (seed, answer) in (0..).zip(finish(&mut engine, &slots)) {
+    for (seed, answer) in (0..).zip(finish(&mut engine, &requests)) {
         let mut session = Session::new(model.clone(), OPTIONS).unwrap();
         let (tokens, _) =
             common::answers::write(&mut session, &sequence(9, N_VOCAB, seed), &warm(seed), 20);
         assert_eq!(answer.tokens, tokens[9..]);
         let error = answer.drafter_error.map(|error| error.to_string());
         assert_eq!(error.as_deref(), (seed == 2).then_some("out of order"));
-        assert_eq!(answer.speculation.is_none(), seed == 2);
         assert!(answer.rounds.unwrap().drafted > 0);
     }
 }
@@ -222,45 +231,128 @@ fn what_cannot_be_written_is_refused_and_the_others_go_on() {
         assert_eq!(error, format!("{slots} sequences at once; choose 1 to 16"));
     }
     let mut engine = Engine::new(model.clone(), OPTIONS, 3).unwrap();
-    let trained = |shape: usize| {
-        let parts = SHAPES[shape].parts(t, &model);
-        speculation(open_drafter("dgf", &parts, &model).unwrap(), "chain:3")
-    };
-    let request = |prompt: Vec<u32>, speculation| Request {
-        speculation,
-        ignore_end: true,
-        ..Request::new(prompt, 12)
-    };
+    let parts = SHAPES[0].parts(t, &model);
+    let drafter = open_drafter("dgf", &parts, &model).unwrap();
+    engine.add_drafter(Speculation::new(drafter, "chain:3".parse().unwrap())).unwrap();
+    let request = |prompt: Vec<u32>| Request { ignore_end: true, ..Request::new(prompt, 12) };
     let prompt = sequence(30, N_VOCAB, 1);
-    let first = engine.add(request(prompt.clone(), trained(0))).unwrap();
-    engine.step(&mut |_, _| {}).unwrap();
-    for (prompt, speculation, part) in [
-        (vec![], None, "the prompt is empty"),
-        (vec![1; 200], None, "201 tokens do not fit the context of 200"),
-        (vec![1, N_VOCAB as u32], None, "is not one of"),
-        (vec![1], trained(3), "give all sequences drafters from one file"),
+    let first = engine.add(request(prompt.clone())).unwrap();
+    for _ in 0..prompt.len().div_ceil(OPTIONS.n_ubatch) {
+        engine.step(&mut |_, _| {}).unwrap();
+    }
+    for (prompt, part) in [
+        (vec![], "the prompt is empty"),
+        (vec![1; 200], "201 tokens do not fit the context of 200"),
+        (vec![1, N_VOCAB as u32], "is not one of"),
     ] {
-        let error = engine.add(request(prompt, speculation)).unwrap_err();
+        let error = engine.add(request(prompt)).unwrap_err();
         assert!(error.is_usage() && error.to_string().contains(part), "{error}");
     }
-    // Another drafter of the same kind may come, and one that is taken out again leaves no trace.
-    let second = engine.add(request(vec![7; 20], trained(0))).unwrap();
-    let third = engine.add(request(vec![8; 20], None)).unwrap();
+    // One that is taken out again leaves no trace.
+    let second = engine.add(request(vec![7; 20])).unwrap();
+    let third = engine.add(request(vec![8; 20])).unwrap();
     assert!(!engine.has_room());
-    let error = engine.add(request(vec![1], None)).unwrap_err();
+    let error = engine.add(request(vec![1])).unwrap_err();
     assert_eq!(error.to_string(), "all 3 slots are taken; remove an answer first");
     assert!(engine.remove(third).unwrap().tokens.is_empty());
     engine.step(&mut |_, _| {}).unwrap();
     let cut = engine.remove(second).unwrap();
     assert!(cut.stop.is_none() && cut.tokens.len() == 1);
-    assert!(engine.remove(second).is_none() && engine.remove(99).is_none());
+    assert!(engine.remove(second).is_none() && engine.remove(RequestId(99)).is_none());
     let answer = finish(&mut engine, &[first]).pop().unwrap();
     let mut session = Session::new(model.clone(), OPTIONS).unwrap();
     let (tokens, _) = common::answers::write(&mut session, &prompt, &Sampling::default(), 12);
     assert_eq!(answer.tokens, tokens[30..]);
-    // When nobody is left who learns from those states, others may be handed out.
-    let last = engine.add(request(prompt.clone(), trained(3))).unwrap();
-    let answer = finish(&mut engine, &[last]).pop().unwrap();
-    assert_eq!(answer.tokens, tokens[30..]);
-    assert!(answer.drafter_error.is_none() && answer.rounds.unwrap().drafted > 0);
+}
+
+/// Drafters that learn from different hidden states, guesses that are drawn, and no drafter, side by side.
+#[test]
+fn sequences_of_all_kinds_live_side_by_side() {
+    let t = tiny("f32");
+    let model = Arc::new(t.parts().load().unwrap());
+    let open = |shape: usize| {
+        let drafter = open_drafter("dgf", &SHAPES[shape].parts(t, &model), &model).unwrap();
+        Speculation::new(drafter, "beam:3,2,7".parse().unwrap())
+    };
+    let drawn = || open(0).with_sampling(SpecSampling::Rejection);
+    let how = |seed: u64| Sampling { temperature: 1.1, ..warm(seed) };
+    let prompt = |seed: u64| sequence(20 + 3 * seed as usize, N_VOCAB, seed);
+    let mut engine = Engine::new(model.clone(), OPTIONS, 4).unwrap();
+    let kinds = [Some(open(0)), Some(open(3)), Some(drawn()), None];
+    let mut requests = Vec::new();
+    for (seed, kind) in (0..).zip(kinds) {
+        let mut request = Request::new(prompt(seed), 30);
+        (request.sampling, request.ignore_end) = (how(seed), true);
+        match kind {
+            Some(speculation) => {
+                request.drafter = Some(engine.add_drafter(speculation).unwrap());
+            }
+            None => request.drafting = Drafting::Off,
+        }
+        requests.push(engine.add(request).unwrap());
+    }
+    for (seed, answer) in (0..).zip(finish(&mut engine, &requests)) {
+        let mut session = Session::new(model.clone(), OPTIONS).unwrap();
+        session.speculate((seed == 2).then(drawn)).unwrap();
+        let prompt = prompt(seed);
+        let (tokens, _) = common::answers::write(&mut session, &prompt, &how(seed), 30);
+        assert_eq!(answer.tokens, tokens[prompt.len()..], "{seed}");
+        assert_eq!(answer.rounds.map_or(0, |rounds| rounds.drafted) > 0, seed < 3, "{seed}");
+    }
+}
+
+/// A prompt is read in chunks, with a round of the others between each two of them.
+#[test]
+fn a_long_prompt_stops_nobody_for_more_than_a_chunk() {
+    let (_, model) = tiny_models().next().unwrap();
+    let mut engine = Engine::new(model.clone(), OPTIONS, 3).unwrap();
+    let short =
+        |seed: u64| Request { ignore_end: true, ..Request::new(sequence(5, N_VOCAB, seed), 100) };
+    let others = [1, 2].map(|seed| engine.add(short(seed)).unwrap());
+    engine.step(&mut |_, _| {}).unwrap();
+    let prompt = sequence(8 * OPTIONS.n_ubatch - 40, N_VOCAB, 3);
+    let long = engine.add(Request { ignore_end: true, ..Request::new(prompt.clone(), 9) }).unwrap();
+    for chunk in 1.. {
+        let mut pieces: Vec<RequestId> = Vec::new();
+        engine.step(&mut |id, _| pieces.push(id)).unwrap();
+        assert!(others.iter().all(|other| pieces.contains(other)), "chunk {chunk}");
+        let read = engine.stats(long).unwrap().prompt_n;
+        assert_eq!(read, prompt.len().min(chunk * OPTIONS.n_ubatch), "chunk {chunk}");
+        if pieces.contains(&long) {
+            assert_eq!(chunk, prompt.len().div_ceil(OPTIONS.n_ubatch));
+            break;
+        }
+    }
+    // And one that is taken out while its prompt is read leaves what was read.
+    let cut = engine.add(Request::new(prompt.clone(), 9)).unwrap_err();
+    assert!(cut.to_string().contains("all 3 slots are taken"));
+    let answer = finish(&mut engine, &[long]).pop().unwrap();
+    let mut session = Session::new(model.clone(), OPTIONS).unwrap();
+    let (tokens, _) = common::answers::write(&mut session, &prompt, &Sampling::default(), 9);
+    assert_eq!(answer.tokens, tokens[prompt.len()..]);
+}
+
+/// A request goes where most of its prompt is known, and else where nobody was for the longest time.
+#[test]
+fn caches_are_kept_for_prompts_that_begin_alike() {
+    let (_, model) = tiny_models().next().unwrap();
+    let mut engine = Engine::new(model.clone(), OPTIONS, 3).unwrap();
+    let run = |engine: &mut Engine, prompt: &[u32]| {
+        let id = engine.add(Request::new(prompt.to_vec(), 4)).unwrap();
+        let answer = finish(engine, &[id]).pop().unwrap();
+        (answer.stats.cached_n, [prompt, &answer.tokens].concat())
+    };
+    let [a, b, c, d] = [11, 12, 13, 14].map(|seed| sequence(40, N_VOCAB, seed));
+    let talks = [&a, &b, &c].map(|prompt| run(&mut engine, prompt));
+    assert!(talks.iter().all(|(cached, _)| *cached < 4), "each had a place of its own");
+    let longer = |talk: &[u32]| [talk, &[1, 2, 3]].concat();
+    let (cached, talk_b) = run(&mut engine, &longer(&talks[1].1));
+    assert!(cached >= 40, "{cached}");
+    // Another text takes the place of the one that was used least lately, which is the first.
+    let (cached, _) = run(&mut engine, &d);
+    assert!(cached < 4, "{cached}");
+    assert!(run(&mut engine, &longer(&talk_b)).0 >= 40);
+    assert!(run(&mut engine, &longer(&talks[2].1)).0 >= 40);
+    assert!(run(&mut engine, &longer(&d)).0 >= 40);
+    assert!(run(&mut engine, &longer(&talks[0].1)).0 < 4, "it was dropped");
 }

@@ -17,9 +17,6 @@ const LAYERS: &[&str] = &[
     "sample",
     "draft",
     "speculate",
-    "saved",
-    "stream",
-    "session",
     "engine",
     "capi",
     "bin",
@@ -327,7 +324,7 @@ fn this_test_finds_what_it_looks_for() {
     for (path, text, expected) in [
         ("src/model/mod.rs", "use crate::gguf::Gguf;", 0),
         ("src/model/mod.rs", "use crate::{error::Error, text::{A, B}, gguf};", 0),
-        ("src/model/mod.rs", "\nuse crate::session::Session;", 1),
+        ("src/model/mod.rs", "\nuse crate::engine::Session;", 1),
         ("src/model/mod.rs", "use crate::{\n  infer::{A, B},\n  text, speculate\n};", 2),
         ("src/model/mod.rs", "fn f() { crate::speculate::g() }", 1),
         (
@@ -340,8 +337,8 @@ fn this_test_finds_what_it_looks_for() {
             "const A: &str = r#\"\"crate::speculate::a\"#; const B: char = '\"';",
             0,
         ),
-        ("src/model/mod.rs", "use super::session;", 1),
-        ("src/model/config.rs", "use super::weights; use super::super::session::S;", 1),
+        ("src/model/mod.rs", "use super::engine;", 1),
+        ("src/model/config.rs", "use super::weights; use super::super::engine::S;", 1),
         (
             "src/model/arch/llama.rs",
             "use super::super::super::speculate; use super::super::weights;",
@@ -349,14 +346,14 @@ fn this_test_finds_what_it_looks_for() {
         ),
         ("src/model/mod.rs", "use crate::Session;", 1),
         ("src/error.rs", "use crate::gguf;", 1),
-        ("src/session.rs", "use crate::{speculate, infer, text};", 0),
-        ("src/session.rs", "use super::capi;", 1),
+        ("src/engine/session.rs", "use crate::{speculate, infer, text};", 0),
+        ("src/speculate.rs", "use super::engine;", 1),
         ("src/bin/x/main.rs", "use dovetail::{Session, speculate}; use crate::args;", 0),
     ] {
         assert_eq!(wrong(path, text).len(), expected, "{path}: {text}: {:?}", wrong(path, text));
     }
-    let found = wrong("src/model/mod.rs", "\n\nuse crate::session::Session;");
-    assert_eq!(found, ["src/model/mod.rs:3: imports `session`: that layer is below this one"]);
+    let found = wrong("src/model/mod.rs", "\n\nuse crate::engine::Session;");
+    assert_eq!(found, ["src/model/mod.rs:3: imports `engine`: that layer is below this one"]);
     let text = "// unsafe\n\"unsafe\"; forbid(unsafe_code)\nunsafe { f() }\nlet a = 'a'; unsafe fn";
     assert_eq!(lines_with("unsafe", text), [3, 4]);
     let text = "//! cudarc\nuse cudarc::driver;\nlet a = \"cudarc\";\n::cudarc::f(); my_cudarc()";

@@ -12,13 +12,12 @@ mod common;
 use common::alone::Alone;
 use common::place::Folder;
 use common::tiny::{ALL, types::FOREIGN};
-use dovetail::draft::{self, CandidateSelector, Drafter};
+use dovetail::draft::{self, DraftJob, Drafter, RoundContext};
 use dovetail::infer::{CacheType, CacheTypes, Outputs};
 use dovetail::model::Repack;
 use dovetail::speculate::Speculation;
 use dovetail::tree::Tree;
-use dovetail::{Engine, Request, Result, Sampling, Session, SessionOptions};
-use dovetail_kernels::cpu::ThreadPool;
+use dovetail::{Drafting, Engine, Request, Result, Sampling, Session, SessionOptions};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
 use std::sync::Arc;
@@ -123,15 +122,9 @@ fn main() {
 struct Again;
 
 impl Drafter for Again {
-    fn expand(
-        &mut self,
-        tokens: &[u32],
-        guesser: &mut CandidateSelector,
-        tree: &mut Tree,
-        _: &mut ThreadPool,
-    ) -> Result<()> {
-        for node in 0..guesser.growth().depth {
-            tree.push(node, tokens[tokens.len() - 1], -0.1);
+    fn expand_one(&mut self, job: &mut DraftJob, _: &mut RoundContext) -> Result<()> {
+        for node in 0..job.tree.shape().depth {
+            job.tree.tree_mut().push(node, job.tokens[job.tokens.len() - 1], -0.1);
         }
         Ok(())
     }
@@ -140,11 +133,13 @@ impl Drafter for Again {
 /// After the prompts and a round no request but one a text.
 fn an_engine_allocates_its_texts_alone(name: &str, mut engine: Engine) {
     let mut fewest = usize::MAX;
+    let speculation = Speculation::new(Box::new(Again), "chain:4".parse().unwrap());
+    engine.add_drafter(speculation).unwrap();
     for _ in 0..3 {
         let slots = [3, 9, 40].map(|n| {
-            let speculation = Speculation::new(Box::new(Again), "chain:4".parse().unwrap());
             let mut request = Request::new(vec![5; n], 100);
-            (request.ignore_end, request.speculation) = (true, (n > 3).then_some(speculation));
+            request.ignore_end = true;
+            request.drafting = if n > 3 { Drafting::Auto } else { Drafting::Off };
             engine.add(request).unwrap()
         });
         for _ in 0..2 {

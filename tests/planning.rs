@@ -8,14 +8,15 @@ use common::bits::{sequence, tiny_models};
 use common::drafter::SHAPES;
 use common::random::Random;
 use common::{open_drafter, tiny};
-use dovetail::draft::{CandidateSelector, Drafter, NGram};
+use dovetail::draft::{DraftJob, DraftState, Drafter, NGram, RoundContext};
 use dovetail::planner::LARGEST;
 use dovetail::planner::Planner;
 use dovetail::planner::acceptance::ByTemperature;
 use dovetail::planner::cost::{Costs, Curve, DraftCost, Table, VerifyCost};
 use dovetail::speculate::{SpecSampling, Speculation, Store, json};
-use dovetail::tree::Tree;
-use dovetail::{Engine, Error, Model, Request, Result, Sampling, Session, SessionOptions};
+use dovetail::{
+    Drafting, Engine, Error, Model, Request, Result, Sampling, Session, SessionOptions,
+};
 use dovetail_kernels::cpu::ThreadPool;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -55,17 +56,17 @@ fn the_text_does_not_depend_on_what_a_planner_believes() {
             let expected = write(&mut session, &prompt, &how, 60);
             for policy in POLICIES {
                 let drafters: [Box<dyn Drafter>; 2] = [
-                    Box::new(NGram::default()),
+                    Box::new(NGram),
                     open_drafter("dgf", &SHAPES[0].parts(t, &model), &model).unwrap(),
                 ];
                 for drafter in drafters {
                     session.speculate(Some(Speculation::new(drafter, LARGEST))).unwrap();
-                    session.plan(Some(planner(policy, &mut random)));
+                    session.plan(planner(policy, &mut random));
                     for _ in 0..2 {
                         assert_eq!(write(&mut session, &prompt, &how, 60), expected, "{policy}");
                     }
                     let rounds = session.rounds().unwrap().clone();
-                    let report = session.planner().unwrap().report();
+                    let report = session.planner().report();
                     // The first token comes of the prompt.
                     assert_eq!(report.tokens, 59);
                     assert_eq!(report.nodes.iter().sum::<usize>(), rounds.rounds);
@@ -73,7 +74,7 @@ fn the_text_does_not_depend_on_what_a_planner_believes() {
                         report.nodes.iter().enumerate().map(|(n, times)| n * times).sum::<usize>();
                     assert_eq!(nodes, rounds.rounds + rounds.drafted);
                     session.speculate(None).unwrap();
-                    session.plan(None);
+                    session.plan(Planner::default());
                 }
             }
         }
@@ -92,20 +93,20 @@ fn nor_do_the_texts_of_several_sequences() {
     };
     for policy in POLICIES {
         let mut engine = Engine::new(model.clone(), options(), 5).unwrap();
-        engine.plan(Some(planner(policy, &mut random)));
+        engine.plan(planner(policy, &mut random));
+        let drafter = open_drafter("dgf", &parts, &model).unwrap();
+        engine.add_drafter(Speculation::new(drafter, LARGEST)).unwrap();
         let mut slots = Vec::new();
         for seed in 0..5 {
             let (prompt, sampling) = asked(seed);
-            let drafter =
-                |_| Speculation::new(open_drafter("dgf", &parts, &model).unwrap(), LARGEST);
             // One has nobody who guesses.
-            let speculation = (seed != 3).then_some(()).map(drafter);
+            let drafting = if seed == 3 { Drafting::Off } else { Drafting::Auto };
             let request =
-                Request { sampling, ignore_end: true, speculation, ..Request::new(prompt, 40) };
+                Request { sampling, ignore_end: true, drafting, ..Request::new(prompt, 40) };
             slots.push(engine.add(request).unwrap());
         }
         while engine.step(&mut |_, _| {}).unwrap() {}
-        let report = engine.planner().unwrap().report().clone();
+        let report = engine.planner().report().clone();
         assert_eq!(report.tokens, 5 * 39);
         for (seed, slot) in (0..).zip(slots) {
             let (prompt, how) = asked(seed);
@@ -129,7 +130,9 @@ fn drawn_guesses_are_not_cut() {
         let drafter = open_drafter("dgf", &SHAPES[0].parts(t, &model), &model).unwrap();
         let speculation = Speculation::new(drafter, "beam:3,2,7".parse().unwrap());
         session.speculate(Some(speculation.with_sampling(SpecSampling::Rejection))).unwrap();
-        session.plan(planned.then(|| planner("cost", &mut Random(7))));
+        if planned {
+            session.plan(planner("cost", &mut Random(7)));
+        }
         let text = write(&mut session, &prompt, &Sampling { temperature: 1.5, ..warm(9) }, 60);
         (text, session.rounds().unwrap().drafted)
     };
@@ -146,6 +149,7 @@ struct Wrong {
 impl Drafter for Wrong {
     fn commit(
         &mut self,
+        _: &mut DraftState,
         _: usize,
         tokens: &[u32],
         _: &mut dyn Iterator<Item = &[f32]>,
@@ -156,24 +160,19 @@ impl Drafter for Wrong {
         Ok(())
     }
 
-    fn skip_to_last(&mut self, n: usize) {
+    fn skip_to_last(&mut self, _: &mut DraftState, n: usize) {
         self.waiting = self.waiting.min(n);
     }
 
-    fn expand(
-        &mut self,
-        _: &[u32],
-        guesser: &mut CandidateSelector,
-        tree: &mut Tree,
-        _: &mut ThreadPool,
-    ) -> Result<()> {
+    fn expand_one(&mut self, job: &mut DraftJob, _: &mut RoundContext) -> Result<()> {
         self.asked.fetch_add(1, Relaxed);
         assert!(self.waiting <= 20, "no more than the prompt or the last 16");
         self.waiting = 0;
         // No text of these models repeats one token.
+        let tree = job.tree.tree_mut();
         let root = tree.tokens()[0];
         tree.push(0, root, -0.05);
-        guesser.prune(tree);
+        job.tree.prune();
         Ok(())
     }
 }
@@ -182,14 +181,8 @@ impl Drafter for Wrong {
 struct Failing;
 
 impl Drafter for Failing {
-    fn expand(
-        &mut self,
-        _: &[u32],
-        guesser: &mut CandidateSelector,
-        tree: &mut Tree,
-        _: &mut ThreadPool,
-    ) -> Result<()> {
-        guesser.grow(tree, |_, _, _| Err(Error::Invalid("no".into())))
+    fn expand_one(&mut self, _: &mut DraftJob, _: &mut RoundContext) -> Result<()> {
+        Err(Error::Invalid("no".into()))
     }
 }
 
@@ -200,7 +193,7 @@ fn a_drafter_that_fails_at_once_is_given_up() {
     let mut session = Session::new(model.clone(), options()).unwrap();
     let expected = write(&mut session, &prompt, &greedy(), 20);
     session.speculate(Some(Speculation::new(Box::new(Failing), LARGEST))).unwrap();
-    session.plan(Some(planner("cost", &mut Random(8))));
+    session.plan(planner("cost", &mut Random(8)));
     assert_eq!(write(&mut session, &prompt, &greedy(), 20), expected);
     assert!(session.take_drafter_error().unwrap().to_string().contains("no"));
 }
@@ -219,13 +212,13 @@ fn a_drafter_that_is_never_right_is_hardly_asked() {
         VerifyCost::new(vec![Table { batch: 1, context: 0, curve: curve.clone() }]).unwrap();
     let draft = DraftCost { first: 0.05, level: Curve::new(&[(1, 0.05)]).unwrap() };
     let costs = Costs { verify, draft };
-    session.plan(Some(Planner::new("cost".parse().unwrap(), costs, ByTemperature::default())));
+    session.plan(Planner::new("cost".parse().unwrap(), costs, ByTemperature::default()));
     let prompt = sequence(20, model.config().n_vocab, 4);
     write(&mut session, &prompt, &greedy(), 900);
     let [asked, most] = counts.map(|count| count.load(Relaxed));
     assert!((10..90).contains(&asked), "{asked}");
     assert!((20..=36).contains(&most), "{most} positions wait");
-    let report = session.planner().unwrap().report();
+    let report = session.planner().report();
     assert!(report.paused > 700 && report.nodes[1] > 800, "{report:?}");
 }
 
@@ -243,7 +236,7 @@ fn what_is_measured_is_kept_and_found() {
         let calibrator =
             session.calibrator(&mut progress).keep_at(Store::at(folder.path().to_owned()));
         let mut calibrator = if anew { calibrator.anew() } else { calibrator };
-        let costs = calibrator.costs(2, &mut NGram::default(), "ngram").unwrap();
+        let costs = calibrator.costs(2, &mut NGram, "ngram").unwrap();
         (costs, told)
     };
     let (none, told) = measure(&mut session, false, false);

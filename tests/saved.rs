@@ -8,10 +8,9 @@ use common::bits::{cache_types, sequence, tiny_models};
 use common::drafter::SHAPES;
 use common::open_drafter;
 use common::tiny::{N_VOCAB, tiny};
-use dovetail::draft::{CandidateSelector, Drafter, NGram};
+use dovetail::draft::{DraftJob, DraftState, Drafter, NGram, RoundContext};
 use dovetail::infer::CacheTypes;
 use dovetail::speculate::Speculation;
-use dovetail::tree::Tree;
 use dovetail::{Model, Result, Sampling, Session, SessionOptions};
 use dovetail_kernels::cpu::ThreadPool;
 use std::fs;
@@ -30,35 +29,35 @@ impl Drafter for Watched {
         self.0.taps()
     }
 
+    fn state(&mut self) -> Result<DraftState> {
+        self.0.state()
+    }
+
     fn commit(
         &mut self,
+        state: &mut DraftState,
         first: usize,
         tokens: &[u32],
         features: &mut dyn Iterator<Item = &[f32]>,
         pool: &mut ThreadPool,
     ) -> Result<()> {
-        self.0.commit(first, tokens, features, pool)
+        self.0.commit(state, first, tokens, features, pool)
     }
 
-    fn expand(
-        &mut self,
-        tokens: &[u32],
-        guesser: &mut CandidateSelector,
-        tree: &mut Tree,
-        pool: &mut ThreadPool,
-    ) -> Result<()> {
-        self.0.expand(tokens, guesser, tree, pool)?;
-        let bits = tree.log_probs().iter().map(|p| p.to_bits()).collect();
-        self.1.lock().unwrap().push((tree.tokens().to_vec(), tree.masks().to_vec(), bits));
-        Ok(())
+    fn expand(&mut self, jobs: &mut [DraftJob], round: &mut RoundContext) {
+        self.0.expand(jobs, round);
+        for tree in jobs.iter().map(|job| job.tree.tree()) {
+            let bits = tree.log_probs().iter().map(|p| p.to_bits()).collect();
+            self.1.lock().unwrap().push((tree.tokens().to_vec(), tree.masks().to_vec(), bits));
+        }
     }
 
-    fn save(&mut self, out: &mut Vec<u8>) -> Result<()> {
-        self.0.save(out)
+    fn save(&mut self, state: &mut DraftState, out: &mut Vec<u8>) -> Result<()> {
+        self.0.save(state, out)
     }
 
-    fn restore(&mut self, tokens: &[u32], state: &[u8]) -> Result<bool> {
-        self.0.restore(tokens, state)
+    fn restore(&mut self, state: &mut DraftState, tokens: &[u32], saved: &[u8]) -> Result<bool> {
+        self.0.restore(state, tokens, saved)
     }
 }
 
@@ -103,7 +102,7 @@ fn the_text_goes_on_as_if_nothing_had_happened() {
 }
 
 fn ngram() -> Option<Speculation> {
-    Some(Speculation::new(Box::new(NGram::default()), "chain:5".parse().unwrap()))
+    Some(Speculation::new(Box::new(NGram), "chain:5".parse().unwrap()))
 }
 
 /// Whoever drafts, trees behind a loaded sequence are those behind the sequence that was saved.

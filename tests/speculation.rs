@@ -7,13 +7,12 @@ use common::answers::{greedy, warm, write};
 use common::bits::{sequence, tiny_models};
 use common::random::Random;
 use common::{load, real_model};
-use dovetail::draft::{self, CandidateSelector, DRAFTERS, Drafter, FileFrom, NGram};
+use dovetail::draft::{self, DRAFTERS, DraftJob, Drafter, FileFrom, NGram, RoundContext};
 use dovetail::infer::Outputs;
 use dovetail::sample::Sampler;
 use dovetail::speculate::{SpecSampling, Speculation};
 use dovetail::tree::{Tree, TreeShape};
 use dovetail::{Error, Model, Result, Sampling, Session, SessionOptions, Stop};
-use dovetail_kernels::cpu::ThreadPool;
 use std::sync::Arc;
 
 /// Knows the text and tells it with some mistakes, or with nothing but mistakes.
@@ -26,15 +25,10 @@ struct Oracle {
 }
 
 impl Drafter for Oracle {
-    fn expand(
-        &mut self,
-        tokens: &[u32],
-        guesser: &mut CandidateSelector,
-        tree: &mut Tree,
-        _: &mut ThreadPool,
-    ) -> Result<()> {
-        let growth = guesser.growth();
+    fn expand_one(&mut self, job: &mut DraftJob, _: &mut RoundContext) -> Result<()> {
+        let (growth, tokens) = (job.tree.shape(), job.tokens);
         assert_eq!(tokens, &self.text[..tokens.len()], "the drafter is told the sequence");
+        let tree = job.tree.tree_mut();
         let (mut node, mut on_the_way) = (0, true);
         for depth in 0..growth.depth {
             let truth = self.text.get(tokens.len() + depth).copied();
@@ -48,7 +42,7 @@ impl Drafter for Oracle {
             let Some(child) = tree.push(node, token, -0.1) else { break };
             node = child;
         }
-        guesser.prune(tree);
+        job.tree.prune();
         Ok(())
     }
 }
@@ -60,13 +54,8 @@ struct Failing {
 }
 
 impl Drafter for Failing {
-    fn expand(
-        &mut self,
-        _: &[u32],
-        _: &mut CandidateSelector,
-        tree: &mut Tree,
-        _: &mut ThreadPool,
-    ) -> Result<()> {
+    fn expand_one(&mut self, job: &mut DraftJob, _: &mut RoundContext) -> Result<()> {
+        let tree = job.tree.tree_mut();
         if self.rounds == 0 {
             return (self.how)(tree);
         }
@@ -272,7 +261,7 @@ fn an_answer_taken_in_parts_or_ended_is_the_plain_one() {
         let mut text = expected.2.clone();
         text.resize(400, 0);
         // It guesses what comes in the end; the middle is drawn otherwise.
-        for drafter in [Box::new(NGram::default()) as Box<dyn Drafter>, Box::new(Stubborn(text))] {
+        for drafter in [Box::new(NGram) as Box<dyn Drafter>, Box::new(Stubborn(text))] {
             let mut s = session(&model, 2, 256);
             s.speculate(Some(Speculation::new(drafter, "chain:6".parse().unwrap()))).unwrap();
             assert_eq!(run(&mut s), expected, "seed {seed}");
@@ -286,17 +275,11 @@ fn an_answer_taken_in_parts_or_ended_is_the_plain_one() {
 struct Stubborn(Vec<u32>);
 
 impl Drafter for Stubborn {
-    fn expand(
-        &mut self,
-        tokens: &[u32],
-        guesser: &mut CandidateSelector,
-        tree: &mut Tree,
-        _: &mut ThreadPool,
-    ) -> Result<()> {
-        let growth = guesser.growth();
+    fn expand_one(&mut self, job: &mut DraftJob, _: &mut RoundContext) -> Result<()> {
+        let (depth, tokens) = (job.tree.shape().depth, job.tokens);
         let mut node = 0;
-        for token in self.0[tokens.len()..].iter().take(growth.depth) {
-            node = tree.push(node, *token, -0.1).expect("room for a chain");
+        for token in self.0[tokens.len()..].iter().take(depth) {
+            node = job.tree.tree_mut().push(node, *token, -0.1).expect("room for a chain");
         }
         Ok(())
     }

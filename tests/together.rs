@@ -1,4 +1,4 @@
-//! Sessions that step together: each text is the one that the session writes alone, whoever guesses, and alone again
+//! Sessions whose engines step together: each text is the one that the session writes alone, whoever guesses, and alone again
 //! afterwards.
 
 mod common;
@@ -8,12 +8,18 @@ use common::bits::sequence;
 use common::drafter::SHAPES;
 use common::open_drafter;
 use common::tiny::{N_VOCAB, tiny};
-use dovetail::draft::{Drafter, NGram};
+use dovetail::draft::{self, Drafter, DrafterContext, NGram, Placement};
+use dovetail::engine::step_together;
 use dovetail::infer::CacheTypes;
-use dovetail::session::step;
 use dovetail::speculate::{SpecSampling, Speculation};
-use dovetail::{Error, Model, Sampling, Session, SessionOptions};
+use dovetail::{Error, Model, Piece, Result, Sampling, Session, SessionOptions};
 use std::sync::Arc;
+
+/// One step of these; `take` gets the pieces, with the place of the session.
+fn step(sessions: &mut [&mut Session], take: &mut dyn FnMut(usize, Piece)) -> Result<bool> {
+    let mut engines: Vec<_> = sessions.iter_mut().map(|session| session.engine()).collect();
+    step_together(&mut engines, &mut |i, _, piece| take(i, piece))
+}
 
 fn session(model: &Arc<Model>, n_ctx: usize, n_ubatch: usize) -> Session {
     with_threads(model, n_ctx, n_ubatch, 2)
@@ -40,19 +46,30 @@ fn asked() -> Vec<(Vec<u32>, Sampling, usize, usize)> {
 fn each_text_is_the_one_that_is_written_alone() {
     let t = tiny("q4_K");
     let model = Arc::new(t.parts().load().unwrap());
-    let first = open_drafter("dgf", &SHAPES[0].parts(t, &model), &model).unwrap();
+    let file = SHAPES[0].parts(t, &model).write();
+    let n_ctx = |i: usize| [200, 300, 250][i % 3];
     for guesses in [0, 1, 2, 3] {
         let speculation = |i: usize| {
             let drafter: Box<dyn Drafter> = match (i + guesses) % 4 {
                 _ if guesses == 0 => return None,
-                0 => Box::new(NGram::default()),
+                0 => Box::new(NGram),
                 3 => return None,
-                _ => first.another().unwrap().unwrap(),
+                // All share its weights: a level of all is one pass.
+                _ => {
+                    let (path, placement) = (Some(file.path()), Placement::CPU);
+                    let context = DrafterContext {
+                        target: &model,
+                        n_ctx: n_ctx(i),
+                        threads: 2,
+                        path,
+                        placement,
+                    };
+                    (draft::kind("dgf").unwrap().open)(&context).unwrap()
+                }
             };
             Some(Speculation::new(drafter, "beam:4,3,9".parse().unwrap()))
         };
         let asked = asked();
-        let n_ctx = |i: usize| [200, 300, 250][i % 3];
         let expected: Vec<Vec<u32>> = asked
             .iter()
             .map(|(prompt, how, n, _)| {
@@ -164,20 +181,22 @@ fn what_cannot_share_a_pass_is_refused() {
         }
     };
     refused(&mut [ready(&model, None), ready(&other, None)], "different models");
-    refused(&mut [ready(&model, Some(0)), ready(&model, Some(3))], "drafters from one file");
+    let mut many: Vec<Session> = (0..17).map(|_| ready(&model, None)).collect();
+    refused(&mut many, "17 sequences in one step; at most 16 fit");
+    // Drafters that learn from different hidden states, and guesses that are drawn, go together.
     let drawn = || {
         let mut session = ready(&model, None);
         let growth = "chain:3".parse().unwrap();
-        let speculation = Speculation::new(Box::new(NGram::default()), growth);
+        let speculation = Speculation::new(Box::new(NGram), growth);
         session.speculate(Some(speculation.with_sampling(SpecSampling::Rejection))).unwrap();
         session
     };
-    refused(&mut [ready(&model, None), drawn()], "step it alone");
-    assert!(step(&mut [&mut drawn()], &mut |_, _| {}).unwrap());
-    let mut many: Vec<Session> = (0..17).map(|_| ready(&model, None)).collect();
-    refused(&mut many, "17 sessions in one step; at most 16 fit");
-    let mut empty = session(&model, 100, 24);
-    let error = step(&mut [&mut empty], &mut |_, _| {}).unwrap_err();
-    assert!(error.to_string().contains("prompt"), "{error}");
+    let mut mixed = [ready(&model, Some(0)), ready(&model, Some(3)), drawn()];
+    let mut together: Vec<&mut Session> = mixed.iter_mut().collect();
+    while step(&mut together, &mut |_, _| {}).unwrap() {}
+    for session in &mixed {
+        assert_eq!(session.tokens(), mixed[0].tokens());
+        assert!(session.rounds().is_some());
+    }
     assert!(!step(&mut [], &mut |_, _| {}).unwrap());
 }

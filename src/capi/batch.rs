@@ -9,7 +9,8 @@ use super::session::{dovetail_piece, dovetail_session};
 use super::state::{Session, Shown, State};
 use super::status::dovetail_status::{self, DOVETAIL_OK};
 use super::status::{Failure, remember};
-use crate::session;
+use crate::engine::{self, Engine};
+use crate::error::Error;
 use std::ffi::c_void;
 use std::ptr::null;
 use std::sync::{Arc, MutexGuard};
@@ -65,10 +66,14 @@ fn step(
     }
     let mut stopped = vec![false; states.len()];
     let mut shown = Shown::default();
-    let mut together: Vec<&mut session::Session> =
-        states.iter_mut().map(|state| &mut state.session).collect();
-    let planning = session::planning(&together);
-    session::step(&mut together, &mut |i, piece| {
+    if states.iter().any(|state| state.session.tokens().is_empty()) {
+        let what = "nothing to continue; give each session a prompt";
+        return Err(Error::Prompt(what.into()).into());
+    }
+    let mut engines: Vec<&mut Engine> =
+        states.iter_mut().map(|state| state.session.engine()).collect();
+    let planning = engine::planning(&engines);
+    engine::step_together(&mut engines, &mut |i, _, piece| {
         // One that was freed or cancelled by a callback is told no more.
         stopped[i] = stopped[i] || sessions[i].ends.now() || !tell(i, shown.set(piece));
     })?;

@@ -8,16 +8,14 @@ use super::panic;
 use super::pointer::{self, Versioned};
 use super::status::Failure;
 use super::status::dovetail_status::{self, DOVETAIL_ERROR_TEMPLATE, DOVETAIL_OK};
-use crate::draft::{DraftDevice, Drafter, DrafterContext, DrafterKind};
 use crate::machine;
 use crate::model::{self, LoadOptions};
-use crate::speculate::ConfiguredDrafter;
 use crate::text::ChatTemplate;
 use std::ffi::{CString, c_char, c_void};
 use std::mem::offset_of;
 use std::path::{Path, PathBuf};
 use std::ptr::null;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// A model: its weights and its vocabulary. Any number of sessions share one.
 pub struct dovetail_model {
@@ -132,22 +130,7 @@ pub(super) struct Model {
     path: PathBuf,
     name: CString,
     architecture: CString,
-    /// Drafters that were opened for sessions, of which others are made that share their weights.
-    drafters: Mutex<Vec<(Key, Box<dyn Drafter>)>>,
 }
-
-/// What a drafter was opened for: whoever has the same can share its weights.
-#[derive(PartialEq)]
-struct Key {
-    kind: &'static str,
-    file: Option<PathBuf>,
-    n_ctx: usize,
-    threads: usize,
-    device: DraftDevice,
-}
-
-/// Drafters that are kept to share their weights with others.
-const MOST_KEPT: usize = 4;
 
 impl Model {
     fn load(path: &Path, settings: Settings) -> Result<Model, Failure> {
@@ -180,7 +163,6 @@ impl Model {
             template,
             path: path.to_owned(),
             settings,
-            drafters: Mutex::default(),
         })
     }
 
@@ -194,42 +176,5 @@ impl Model {
             );
             Failure::new(DOVETAIL_ERROR_TEMPLATE, line)
         })
-    }
-
-    /// The drafter that is asked for, if there is one; it shares its weights with others of the same kind.
-    pub fn open_drafter(
-        &self,
-        settings: &Settings,
-        setup: DrafterContext,
-    ) -> Result<Option<ConfiguredDrafter>, Failure> {
-        Ok(settings.guessing.open_by(setup, |row, setup| self.share_drafter(row, setup))?)
-    }
-
-    fn share_drafter(
-        &self,
-        row: &DrafterKind,
-        setup: &DrafterContext,
-    ) -> crate::error::Result<Box<dyn Drafter>> {
-        let key = Key {
-            kind: row.name,
-            file: setup.path.map(Path::to_owned),
-            n_ctx: setup.n_ctx,
-            threads: setup.threads,
-            device: setup.placement.device,
-        };
-        let mut kept = self.drafters.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = kept.iter().find(|(known, _)| *known == key);
-        if let Some(another) = known.and_then(|(_, drafter)| drafter.another()) {
-            return another;
-        }
-        let drafter = (row.open)(setup)?;
-        // On a GPU none shares.
-        if let Some(Ok(another)) = drafter.another() {
-            if kept.len() == MOST_KEPT {
-                kept.remove(0);
-            }
-            kept.push((key, another));
-        }
-        Ok(drafter)
     }
 }

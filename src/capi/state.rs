@@ -13,11 +13,12 @@ use super::status::Failure;
 use super::status::dovetail_status::{
     self, DOVETAIL_ERROR_BUSY, DOVETAIL_ERROR_INTERNAL, DOVETAIL_OK,
 };
+use crate::engine::{self, SessionOptions};
 use crate::error::Error;
 use crate::infer::KvCache;
-use crate::session;
+use crate::planner::Planner;
 use crate::speculate::calibrate::Counts;
-use crate::stream::{Piece, SessionOptions, Stop};
+use crate::speculate::{Piece, Stop};
 use crate::text::{ChatTemplate, Tokenizer};
 use std::ffi::CString;
 use std::ptr::null;
@@ -100,7 +101,7 @@ impl Session {
 
 /// A session and what belongs to it.
 pub(super) struct State {
-    pub session: session::Session,
+    pub session: engine::Session,
     model: Arc<Model>,
     settings: Settings,
     /// The chat template that its own options name.
@@ -162,7 +163,7 @@ impl State {
         let Settings { threads, n_ubatch, cache, .. } = settings;
         let options = SessionOptions { n_ctx, threads, n_ubatch, cache };
         let mut state = State {
-            session: session::Session::new(model.model.clone(), options)?,
+            session: engine::Session::new(model.model.clone(), options)?,
             template: settings.template()?,
             model,
             counts: None,
@@ -217,19 +218,19 @@ impl State {
 
     fn nobody_guesses(&mut self) -> Result<(), Failure> {
         self.session.speculate(None)?;
-        self.session.plan(None);
+        self.session.plan(Planner::default());
         (self.counts, self.drafter) = (None, None);
         Ok(())
     }
 
     fn try_speculate(&mut self, settings: &Settings) -> Result<(), Failure> {
-        let opened = self.model.open_drafter(settings, self.session.setup(None))?;
+        let opened = settings.guessing.open(self.session.setup(None))?;
         let Some(opened) = opened else { return self.nobody_guesses() };
         let (kind, about) = (opened.kind(), opened.about());
         let why = opened.drafter.why_there().map(|why| format!("no GPU is used: {why}"));
         let (callbacks, ends) = (settings.callbacks.clone(), self.ends.clone());
         let mut progress = |part| callbacks.progress(DOVETAIL_STAGE_MEASURING, part) && !ends.now();
-        self.counts = self.session.guess(opened, false, settings.n_together, &mut progress)?;
+        self.counts = self.session.attach(opened, false, settings.n_together, &mut progress)?;
         self.kind = kind;
         self.log(DOVETAIL_LOG_DETAIL, &format!("drafter {about}"));
         if let Some(why) = why {
@@ -330,9 +331,9 @@ impl State {
 
     /// Keeps what was learned of guesses, and tells what became of the drafter.
     pub fn learn(&mut self) {
-        if let (Some(counts), Some(planner)) = (&self.counts, self.session.planner()) {
+        if let Some(counts) = &self.counts {
             // What cannot be kept is learned again.
-            let _ = counts.save(planner.confidences());
+            let _ = counts.save(self.session.planner().stats());
         }
         self.tell_of_drafter();
     }

@@ -1,15 +1,15 @@
 //! A small language model with the target's vocabulary: it guesses what it would say itself.
 //!
-//! It runs as a second target, with a cache of its own, on the same thread pool of threads.
+//! It runs as a second target, with a cache of its own, on the same threads.
 
-use super::{CandidateSelector, Drafter, DrafterContext, DrafterKind, FileFrom};
+use super::shared::{file_key, shared};
+use super::{DraftJob, DraftState, Drafter, DrafterContext, DrafterKind, FileFrom, RoundContext};
 use crate::error::{Error, Result};
 use crate::infer::{CacheTypes, KvCache, Outputs, Sequence, Target};
 use crate::model::{LoadOptions, Model};
 use crate::text::Tokenizer;
-use crate::tree::{MAX_NODES, Tree, TreeShape};
+use crate::tree::{MAX_NODES, TreeShape};
 use dovetail_kernels::cpu::{Kernels, ThreadPool};
-use std::sync::Arc;
 
 pub(super) const KIND: DrafterKind = DrafterKind {
     name: "lm",
@@ -25,39 +25,31 @@ const ROWS: usize = 512;
 /// The drafter. See the module.
 pub struct Lm {
     small: Target,
-    seq: Sequence,
-    /// The sequence in its cache.
-    tokens: Vec<u32>,
     kernels: &'static Kernels,
     /// Tokens that target and drafter both have.
     n_shared: usize,
+}
+
+/// A sequence in the small model's cache.
+struct Cached {
+    seq: Sequence,
+    tokens: Vec<u32>,
 }
 
 impl Lm {
     fn open(setup: &DrafterContext) -> Result<Lm> {
         let path = setup.file(KIND.name)?;
         let options = LoadOptions { threads: setup.threads, ..LoadOptions::default() };
-        let model = Model::load(path, options)?;
+        let key = format!("lm {}", file_key(path));
+        let model = shared(key, || Model::load(path, options))?;
         let n_shared = shared_tokens(setup.target.tokenizer(), model.tokenizer())
             .map_err(|what| Error::gguf(path, what))?;
-        Lm::of(Arc::new(model), setup.n_ctx + MAX_NODES, setup.threads, n_shared)
+        let kernels = Kernels::choose().map_err(Error::Invalid)?;
+        let small = Target::new(model, setup.n_ctx + MAX_NODES, setup.threads, ROWS)?;
+        Ok(Lm { small, kernels, n_shared })
     }
 
-    /// With a sequence of its own.
-    fn of(model: Arc<Model>, n_ctx: usize, threads: usize, n_shared: usize) -> Result<Lm> {
-        let types = CacheTypes::default();
-        KvCache::check_memory(model.config(), n_ctx, types, 1)?;
-        let small = Target::new(model, n_ctx, threads, ROWS)?;
-        Ok(Lm {
-            seq: small.sequence(types)?,
-            small,
-            tokens: Vec::with_capacity(n_ctx),
-            kernels: Kernels::choose().map_err(Error::Invalid)?,
-            n_shared,
-        })
-    }
-
-    /// Works with this thread pool instead of its own: two would spin against each other.
+    /// Works with this pool instead of its own: two would spin against each other.
     fn with<T>(&mut self, pool: &mut ThreadPool, work: impl FnOnce(&mut Lm) -> T) -> T {
         std::mem::swap(pool, self.small.pool());
         let done = work(self);
@@ -65,103 +57,96 @@ impl Lm {
         done
     }
 
-    /// Runs what it has not seen of `tokens`, but for the last one.
-    fn follow(&mut self, tokens: &[u32]) -> Result<()> {
-        let (_, seen) = tokens.split_last().expect("a sequence is not empty");
-        let same = self.tokens.iter().zip(seen).take_while(|(a, b)| a == b).count();
-        self.run(same, &seen[same..])
-    }
-
     /// Runs tokens at positions `first..`, behind which there is nothing then.
-    fn run(&mut self, first: usize, tokens: &[u32]) -> Result<()> {
-        self.seq.truncate(first);
-        self.tokens.truncate(first);
+    fn run(&mut self, cached: &mut Cached, first: usize, tokens: &[u32]) -> Result<()> {
+        cached.seq.truncate(first);
+        cached.tokens.truncate(first);
         for chunk in tokens.chunks(ROWS) {
-            self.small.append(&mut self.seq, chunk, Outputs::None)?;
-            self.tokens.extend_from_slice(chunk);
+            self.small.append(&mut cached.seq, chunk, Outputs::None)?;
+            cached.tokens.extend_from_slice(chunk);
         }
         Ok(())
     }
 
-    fn grow(
-        &mut self,
-        tokens: &[u32],
-        guesser: &mut CandidateSelector,
-        tree: &mut Tree,
-    ) -> Result<()> {
-        self.follow(tokens)?;
-        let Lm { small, seq, kernels, n_shared, .. } = self;
-        let n_shared = *n_shared as u32;
-        guesser.grow(tree, |frontier, level, guesses| {
-            small.verify_more(seq, frontier, level.start)?;
-            for (r, parent) in level.enumerate() {
-                let token = |token: u32| (token < n_shared).then_some(token);
-                guesses.add(kernels, parent, small.logits(r), token)?;
-            }
-            Ok(())
-        })
+    /// Runs the level of a tree, and proposes what follows its nodes.
+    fn run_level(&mut self, job: &mut DraftJob) -> Result<()> {
+        let (level, n_shared) = (job.tree.level(), self.n_shared as u32);
+        let seq = &mut job.state.get::<Cached>().seq;
+        self.small.verify_more(seq, job.tree.frontier(), level.start)?;
+        for (r, parent) in level.enumerate() {
+            let token = |token: u32| (token < n_shared).then_some(token);
+            job.propose(self.kernels, parent, self.small.logits(r), token)?;
+        }
+        Ok(())
     }
 }
 
 impl Drafter for Lm {
+    fn state(&mut self) -> Result<DraftState> {
+        let (types, n_ctx) = (CacheTypes::default(), self.small.n_ctx());
+        KvCache::check_memory(self.small.model().config(), n_ctx, types, 1)?;
+        let tokens = Vec::with_capacity(n_ctx);
+        Ok(DraftState::new(Cached { seq: self.small.sequence(types)?, tokens }))
+    }
+
     fn commit(
         &mut self,
+        state: &mut DraftState,
         first: usize,
         tokens: &[u32],
         _: &mut dyn Iterator<Item = &[f32]>,
         pool: &mut ThreadPool,
     ) -> Result<()> {
+        let cached = state.get::<Cached>();
         let known = tokens.iter().all(|token| (*token as usize) < self.n_shared);
-        if !known || first > self.tokens.len() {
+        if !known || first > cached.tokens.len() {
             return Ok(()); // `expand` will catch up, or say nothing
         }
-        self.with(pool, |lm| lm.run(first, tokens))
+        self.with(pool, |lm| lm.run(cached, first, tokens))
     }
 
-    fn another(&self) -> Option<Result<Box<dyn Drafter>>> {
-        let small = &self.small;
-        let lm = Lm::of(small.model().clone(), small.n_ctx(), small.threads(), self.n_shared);
-        Some(lm.map(|lm| Box::new(lm) as Box<dyn Drafter>))
-    }
-
-    fn save(&mut self, out: &mut Vec<u8>) -> Result<()> {
-        let numbers = [self.small.model().gguf().content_fingerprint(), self.tokens.len() as u64];
+    fn save(&mut self, state: &mut DraftState, out: &mut Vec<u8>) -> Result<()> {
+        let Cached { seq, tokens } = state.get();
+        let numbers = [self.small.model().gguf().content_fingerprint(), tokens.len() as u64];
         out.extend(numbers.iter().flat_map(|n| n.to_le_bytes()));
-        let written = self.seq.cache().write_rows(self.tokens.len(), out);
+        let written = seq.cache().write_rows(tokens.len(), out);
         written.expect("a vector takes what is written");
         Ok(())
     }
 
-    fn restore(&mut self, tokens: &[u32], state: &[u8]) -> Result<bool> {
-        self.seq.truncate(0);
-        self.tokens.clear();
-        let Some((numbers, mut rows)) = state.split_at_checked(2 * size_of::<u64>()) else {
+    fn restore(&mut self, state: &mut DraftState, tokens: &[u32], saved: &[u8]) -> Result<bool> {
+        let cached = state.get::<Cached>();
+        cached.seq.truncate(0);
+        cached.tokens.clear();
+        let Some((numbers, mut rows)) = saved.split_at_checked(2 * size_of::<u64>()) else {
             return Ok(false);
         };
         let numbers: &[[u8; 8]] = numbers.as_chunks().0;
         let [found, n] = [0, 1].map(|i| u64::from_le_bytes(numbers[i]));
         let n = usize::try_from(n).unwrap_or(usize::MAX);
         let ours = found == self.small.model().gguf().content_fingerprint();
-        if !ours || n > self.seq.capacity() || rows.len() != n * self.seq.cache().row_bytes() {
+        if !ours || n > cached.seq.capacity() || rows.len() != n * cached.seq.cache().row_bytes() {
             return Ok(false);
         }
-        self.seq.cache_mut().read_rows(n, &mut rows).expect("they are as long");
-        self.seq.truncate(tokens.len());
-        self.tokens.extend_from_slice(&tokens[..self.seq.len()]);
+        cached.seq.cache_mut().read_rows(n, &mut rows).expect("they are as long");
+        cached.seq.truncate(tokens.len());
+        cached.tokens.extend_from_slice(&tokens[..cached.seq.len()]);
         Ok(true)
     }
 
-    fn expand(
-        &mut self,
-        tokens: &[u32],
-        guesser: &mut CandidateSelector,
-        tree: &mut Tree,
-        pool: &mut ThreadPool,
-    ) -> Result<()> {
-        if tokens.iter().any(|token| *token as usize >= self.n_shared) {
+    fn expand_one(&mut self, job: &mut DraftJob, round: &mut RoundContext) -> Result<()> {
+        let (_, seen) = job.tokens.split_last().expect("a sequence is not empty");
+        if job.tokens.iter().any(|token| *token as usize >= self.n_shared) {
             return Ok(()); // a token at the end of the target's table: nothing to say after that
         }
-        self.with(pool, |lm| lm.grow(tokens, guesser, tree))
+        let cached = job.state.get::<Cached>();
+        let same = cached.tokens.iter().zip(seen).take_while(|(a, b)| a == b).count();
+        self.with(round.pool, |lm| lm.run(cached, same, &seen[same..]))?;
+        while job.tree.is_growing() {
+            self.with(round.pool, |lm| lm.run_level(job))?;
+            round.next_level(std::slice::from_mut(job));
+        }
+        Ok(())
     }
 }
 

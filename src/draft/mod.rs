@@ -1,131 +1,134 @@
-//! Drafters: what guesses the next tokens.
+//! Drafters: what drafts the next tokens.
 //!
 //! ```text
-//! choice.rs  who guesses
-//! guesser.rs from a drafter's logits to a tree
-//! ngram.rs   what followed the last tokens the last time
-//! lm.rs      a small model with the same vocabulary
-//! trained/   a drafter trained for the target, from a file: on the CPU or a GPU
-//! discover.rs  which file that is, where none is named
+//! job.rs       one sequence's part in the drafting of a round
+//! selector.rs  from a drafter's logits to the candidates of a tree
+//! ngram.rs     what followed the last tokens the last time
+//! lm.rs        a small model with the same vocabulary
+//! trained/     a drafter trained for the target, from a file: on the CPU or a GPU
+//! choice.rs    which kind drafts             discover.rs  which file that is, where none is named
+//! shared.rs    weights that several drafters of this process read
+//! solo.rs      a drafter with one sequence, without a target
 //! ```
 //!
-//! A drafter only proposes. Whatever it says, fails at or forgets, the text is the target's own; a bad
-//! guess costs time alone. To add one: a file with an `impl Drafter`, and a row in [`DRAFTERS`].
+//! A drafter only proposes. Whatever it says, fails at or forgets, the text is the target's own; a wrong
+//! token costs time alone. To add one: a file with an `impl Drafter`, and a row in [`DRAFTERS`].
 
 mod choice;
 mod discover;
-mod guesser;
+mod job;
 mod lm;
 mod ngram;
+mod selector;
+mod shared;
+mod solo;
 pub(crate) mod trained;
 
 pub use choice::{SpecType, choose};
-pub use guesser::{CandidateSelector, Guesses};
+pub use job::{DraftJob, DraftState, RoundContext};
 pub use ngram::NGram;
+pub use selector::CandidateSelector;
+pub use solo::SoloDraft;
 pub use trained::{DraftDevice, Placement};
 
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, OpenOptions};
-use crate::infer::{MAX_SEQUENCES, Target};
+use crate::infer::Target;
 use crate::model::Model;
-use crate::planner::Planner;
-use crate::tree::{Tree, TreeShape};
+use crate::tree::TreeShape;
 use dovetail_kernels::cpu::ThreadPool;
-use smallvec::SmallVec;
 use std::path::Path;
 use std::sync::Arc;
-use trained::CpuDrafter;
 
-/// Guesses what follows a sequence.
+/// Drafts what follows sequences: its weights are there once, and what it knows of a sequence is a [`DraftState`].
 ///
-/// The session tells it the sequence each time. A drafter that keeps state keeps it for a sequence it has
-/// seen, and compares.
+/// A state is told the sequence as the target runs it, and asked for a tree with all of it. One that has missed
+/// something compares, and catches up or drafts nothing.
 pub trait Drafter: Send {
     /// The target's hidden states that it learns from: see [`crate::infer::Target::tap`].
     fn taps(&self) -> &[usize] {
         &[]
     }
 
-    /// Takes note that the target has run `tokens` at positions `first..`, with these hidden states,
-    /// (taps, n_embd) each. What it was told before of these positions and of later ones is void.
+    /// A state that has seen nothing of its sequence yet.
     ///
     /// # Errors
-    /// When it cannot guess any more; the session then goes on without it.
+    /// When there is no memory for it.
+    fn state(&mut self) -> Result<DraftState> {
+        Ok(DraftState::new(()))
+    }
+
+    /// What drafters have in common that can expand each other's states, as those can that share weights; `None` for
+    /// one that knows its own alone.
+    fn family(&self) -> Option<u64> {
+        None
+    }
+
+    /// The target has run `tokens` at positions `first..`, with these hidden states, (taps, n_embd) each. What the state
+    /// was told of these positions and of later ones is void.
+    ///
+    /// # Errors
+    /// When it cannot draft for this sequence any more; the sequence then goes on without it.
     fn commit(
         &mut self,
+        state: &mut DraftState,
         first: usize,
         tokens: &[u32],
         features: &mut dyn Iterator<Item = &[f32]>,
         pool: &mut ThreadPool,
     ) -> Result<()> {
-        let _ = (first, tokens, features, pool);
+        let _ = (state, first, tokens, features, pool);
         Ok(())
     }
 
-    /// Says that it was not asked for a while: of what it was told since, all but the last `n` positions may be
-    /// forgotten, and all before, where catching up would take longer than a tree.
-    fn skip_to_last(&mut self, n: usize) {
-        let _ = n;
+    /// Drafting was left off for a while. The state may drop all pending positions but the last `n` if catching up would
+    /// cost more than a tree.
+    fn skip_to_last(&mut self, state: &mut DraftState, n: usize) {
+        let _ = (state, n);
     }
 
-    /// Begins what [`Drafter::expand`] does for the same tokens, which follows, as far as another device does it: those
-    /// of all sequences of a round work at once so.
+    /// Grows the trees of some sequences, side by side if it can. One whose tree cannot be grown has
+    /// [failed](DraftJob::fail).
+    fn expand(&mut self, jobs: &mut [DraftJob], round: &mut RoundContext) {
+        for job in jobs {
+            if let Err(error) = self.expand_one(job, round) {
+                job.fail(error);
+            }
+        }
+    }
+
+    /// Grows the tree of one sequence: for drafters that do not grow several side by side.
     ///
     /// # Errors
-    /// When it cannot guess any more; the session then goes on without it.
-    fn begin(
-        &mut self,
-        tokens: &[u32],
-        guesser: &CandidateSelector,
-        pool: &mut ThreadPool,
-    ) -> Result<()> {
-        let _ = (tokens, guesser, pool);
+    /// When it cannot draft for this sequence any more; the sequence then goes on without it.
+    fn expand_one(&mut self, job: &mut DraftJob, round: &mut RoundContext) -> Result<()> {
+        let _ = (job, round);
         Ok(())
     }
 
-    /// Grows `tree`, which is its root alone: the last of `tokens`, the whole sequence so far, all others
-    /// having been committed. How large, and which guesses are chosen, the `guesser` knows.
-    ///
-    /// # Errors
-    /// When it cannot guess any more; the session then goes on without it.
-    fn expand(
-        &mut self,
-        tokens: &[u32],
-        guesser: &mut CandidateSelector,
-        tree: &mut Tree,
-        pool: &mut ThreadPool,
-    ) -> Result<()>;
-
-    /// A drafter for another sequence of the same target, which has seen nothing yet and shares its weights with
-    /// this one; none if it has to be opened like this one was.
-    fn another(&self) -> Option<Result<Box<dyn Drafter>>> {
-        None
-    }
-
-    /// Itself, if it is one that grows trees side by side with others; what wraps one grows trees alone.
-    #[doc(hidden)]
-    fn as_dgf(&mut self) -> Option<&mut CpuDrafter> {
-        None
-    }
-
-    /// Appends what it knows of its sequence, as [`Drafter::restore`] takes it on any device; nothing if there is
+    /// Appends what a state knows, as [`Drafter::restore`] takes it on any device; nothing if there is
     /// nothing that it would have to be told.
     ///
     /// # Errors
     /// When a device fails.
-    fn save(&mut self, out: &mut Vec<u8>) -> Result<()> {
-        let _ = out;
+    fn save(&mut self, state: &mut DraftState, out: &mut Vec<u8>) -> Result<()> {
+        let _ = (state, out);
         Ok(())
     }
 
-    /// Makes of a sequence of these tokens what was saved its own, which may have known more; what it knew before is
-    /// void. Returns whether it could: not if another drafter saved it.
+    /// Restores what was saved for these tokens, in place of what the state knows. Returns `false` if another drafter
+    /// saved it.
     ///
     /// # Errors
     /// When a device fails.
-    fn restore(&mut self, tokens: &[u32], state: &[u8]) -> Result<bool> {
-        let _ = (tokens, state);
+    fn restore(&mut self, state: &mut DraftState, tokens: &[u32], saved: &[u8]) -> Result<bool> {
+        let _ = (state, tokens, saved);
         Ok(false)
+    }
+
+    /// Whether a level of several trees is one pass of it.
+    fn is_side_by_side(&self) -> bool {
+        false
     }
 
     /// Where it runs, for people.
@@ -144,49 +147,6 @@ pub trait Drafter: Send {
     }
 }
 
-/// One sequence's part in the guessing of a round.
-pub(crate) struct DraftJob<'a> {
-    pub drafter: &'a mut dyn Drafter,
-    /// The sequence.
-    pub tokens: &'a [u32],
-    pub guesser: &'a mut CandidateSelector,
-    /// Of which there is only the root.
-    pub tree: &'a mut Tree,
-    /// Whether it could grow; if not, only the root is there, and the drafter should be given up.
-    pub grown: Result<()>,
-}
-
-/// Grows the trees of all sequences of a round: on other devices all at once, and on the CPU side by side where drafters
-/// [share](Drafter::another) their weights. How large they grow the `planner` decides.
-pub(crate) fn expand(
-    parts: &mut [DraftJob],
-    planner: &mut Option<Box<Planner>>,
-    pool: &mut ThreadPool,
-) {
-    for DraftJob { drafter, tokens, guesser, grown, .. } in &mut *parts {
-        *grown = drafter.begin(tokens, guesser, pool);
-    }
-    let mut rest: SmallVec<[&mut DraftJob; MAX_SEQUENCES]> =
-        parts.iter_mut().filter(|part| part.grown.is_ok()).collect();
-    while let Some(first) = rest.first_mut() {
-        let Some(family) = first.drafter.as_dgf().map(|drafter| drafter.family()) else {
-            let DraftJob { drafter, tokens, guesser, tree, grown } = rest.remove(0);
-            std::mem::swap(planner, guesser.planner_mut());
-            *grown = drafter.expand(tokens, guesser, tree, pool);
-            std::mem::swap(planner, guesser.planner_mut());
-            continue;
-        };
-        let mut together: SmallVec<[&mut DraftJob; MAX_SEQUENCES]> = SmallVec::new();
-        let mut others: SmallVec<[&mut DraftJob; MAX_SEQUENCES]> = SmallVec::new();
-        for part in rest {
-            let is_of_it = part.drafter.as_dgf().is_some_and(|drafter| drafter.family() == family);
-            if is_of_it { together.push(part) } else { others.push(part) }
-        }
-        rest = others;
-        trained::expand_together(&mut together, planner, pool);
-    }
-}
-
 /// A kind of drafter.
 #[derive(Debug)]
 pub struct DrafterKind {
@@ -194,7 +154,7 @@ pub struct DrafterKind {
     pub name: &'static str,
     /// The tree it grows where nothing else is asked for.
     pub growth: TreeShape,
-    /// The least probability of a path that it follows there: see [`CandidateSelector::with_p_min`].
+    /// The least probability of a path that it follows there.
     pub p_min: f32,
     /// Where its file comes from.
     pub file: FileFrom,

@@ -8,10 +8,9 @@
 //! # Source
 //! Saxena, "Prompt lookup decoding", 2023.
 
-use super::{CandidateSelector, Drafter, DrafterKind, FileFrom};
+use super::{DraftJob, DraftState, Drafter, DrafterKind, FileFrom, RoundContext};
 use crate::error::Result;
-use crate::tree::{Tree, TreeShape};
-use dovetail_kernels::cpu::ThreadPool;
+use crate::tree::TreeShape;
 use std::collections::HashMap;
 
 pub(super) const KIND: DrafterKind = DrafterKind {
@@ -19,7 +18,7 @@ pub(super) const KIND: DrafterKind = DrafterKind {
     growth: TreeShape { depth: 7, width: 2, nodes: 8 },
     p_min: 0.0,
     file: FileFrom::Nowhere,
-    open: |_| Ok(Box::new(NGram::default())),
+    open: |_| Ok(Box::new(NGram)),
 };
 
 /// Tokens that are looked up.
@@ -30,7 +29,11 @@ const LONGEST: usize = 16;
 
 /// The drafter. See the module.
 #[derive(Default)]
-pub struct NGram {
+pub struct NGram;
+
+/// A sequence, and where its tokens occurred before.
+#[derive(Default)]
+struct History {
     tokens: Vec<u32>,
     /// For each position the one before it with the same last tokens; itself if there is none.
     earlier: Vec<u32>,
@@ -40,7 +43,7 @@ pub struct NGram {
     copied: Vec<u32>,
 }
 
-impl NGram {
+impl History {
     /// Makes `tokens` the sequence.
     fn follow(&mut self, tokens: &[u32]) {
         let same = self.tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count();
@@ -89,27 +92,26 @@ impl NGram {
 }
 
 impl Drafter for NGram {
-    fn expand(
-        &mut self,
-        tokens: &[u32],
-        guesser: &mut CandidateSelector,
-        tree: &mut Tree,
-        _: &mut ThreadPool,
-    ) -> Result<()> {
-        let growth = guesser.growth();
-        self.follow(tokens);
-        self.find();
-        for &(agree, position) in self.places.iter().take(growth.width) {
+    fn state(&mut self) -> Result<DraftState> {
+        Ok(DraftState::new(History::default()))
+    }
+
+    fn expand_one(&mut self, job: &mut DraftJob, _: &mut RoundContext) -> Result<()> {
+        let (shape, history) = (job.tree.shape(), job.state.get::<History>());
+        history.follow(job.tokens);
+        history.find();
+        let tree = job.tree.tree_mut();
+        for &(agree, position) in history.places.iter().take(shape.width) {
             let mut node = 0;
-            self.copied.clear();
-            for i in 0..growth.depth {
+            history.copied.clear();
+            for i in 0..shape.depth {
                 // A copy that comes to the end of the text goes on with what was copied, as in LZ77.
                 let at = position + 1 + i;
-                let token = match at.checked_sub(self.tokens.len()) {
-                    None => self.tokens[at],
-                    Some(copied) => self.copied[copied],
+                let token = match at.checked_sub(history.tokens.len()) {
+                    None => history.tokens[at],
+                    Some(copied) => history.copied[copied],
                 };
-                self.copied.push(token);
+                history.copied.push(token);
                 // The longer two places agree, the likelier the next token is the same too: about half
                 // the time after two tokens, nine times in ten after sixteen.
                 let agree = (agree + i) as f32;
@@ -119,7 +121,7 @@ impl Drafter for NGram {
                 node = child;
             }
         }
-        guesser.prune(tree);
+        job.tree.prune();
         Ok(())
     }
 }
@@ -127,19 +129,31 @@ impl Drafter for NGram {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::draft::CandidateSelector;
+    use crate::planner::Planner;
+    use crate::tree::{GrowingTree, Tree};
+    use dovetail_kernels::cpu::ThreadPool;
     use proptest::prelude::*;
 
-    fn expand(drafter: &mut NGram, tokens: &[u32], growth: &str) -> Tree {
-        let mut tree = Tree::new(*tokens.last().unwrap());
-        let mut guesser = CandidateSelector::new(growth.parse().unwrap());
-        drafter.expand(tokens, &mut guesser, &mut tree, &mut ThreadPool::new(1)).unwrap();
-        tree
+    fn expand(state: &mut DraftState, tokens: &[u32], shape: &str) -> Tree {
+        let (mut tree, mut selector) = (GrowingTree::default(), CandidateSelector::default());
+        let last = *tokens.last().unwrap();
+        tree.start(last, shape.parse().unwrap(), f32::NEG_INFINITY, false);
+        let mut failure = None;
+        let mut job = DraftJob::new(tokens, state, &mut tree, &mut selector, &mut failure);
+        let (planner, pool) = (&mut Planner::default(), &mut ThreadPool::new(1));
+        NGram.expand_one(&mut job, &mut RoundContext { planner, pool }).unwrap();
+        *tree.tree()
+    }
+
+    fn anew() -> DraftState {
+        NGram.state().unwrap()
     }
 
     #[test]
     fn a_repeated_phrase_is_continued() {
         let text = [1, 2, 3, 4, 5, 6, 7, 9, 9, 1, 2, 3];
-        let tree = expand(&mut NGram::default(), &text, "chain:3");
+        let tree = expand(&mut anew(), &text, "chain:3");
         assert_eq!(tree.tokens(), [3, 4, 5, 6]);
         assert_eq!(tree.masks(), [1, 3, 7, 15]);
     }
@@ -147,24 +161,24 @@ mod tests {
     #[test]
     fn the_longest_match_comes_first_and_others_branch_off() {
         let text = [5, 1, 2, 8, 8, 1, 2, 6, 6, 5, 1, 2];
-        let tree = expand(&mut NGram::default(), &text, "beam:2,2,8");
+        let tree = expand(&mut anew(), &text, "beam:2,2,8");
         assert_eq!(tree.tokens(), [2, 8, 8, 6, 6]);
         assert_eq!(tree.masks(), [1, 3, 7, 9, 25]);
         assert!(tree.log_probs()[1] > tree.log_probs()[3]);
-        assert_eq!(expand(&mut NGram::default(), &text, "chain:1").tokens(), [2, 8]);
+        assert_eq!(expand(&mut anew(), &text, "chain:1").tokens(), [2, 8]);
     }
 
     #[test]
     fn a_text_that_repeats_itself_is_continued_past_its_end() {
-        let tree = expand(&mut NGram::default(), &[7, 1, 2, 1, 2, 1, 2], "chain:5");
+        let tree = expand(&mut anew(), &[7, 1, 2, 1, 2, 1, 2], "chain:5");
         assert_eq!(tree.tokens(), [2, 1, 2, 1, 2, 1]);
-        assert_eq!(expand(&mut NGram::default(), &[4; 6], "chain:7").tokens(), [4; 8]);
+        assert_eq!(expand(&mut anew(), &[4; 6], "chain:7").tokens(), [4; 8]);
     }
 
     #[test]
     fn nothing_seen_before_is_no_guess() {
         for text in [&[1][..], &[1, 2], &[1, 2, 3, 4], &[2, 2]] {
-            assert_eq!(expand(&mut NGram::default(), text, "chain:3").len(), 1, "{text:?}");
+            assert_eq!(expand(&mut anew(), text, "chain:3").len(), 1, "{text:?}");
         }
     }
 
@@ -174,12 +188,12 @@ mod tests {
         fn a_sequence_that_changed_leaves_no_trace(
             texts in prop::collection::vec((0usize..40, prop::collection::vec(0u32..4, 1..40)), 1..6),
         ) {
-            let (mut drafter, mut text) = (NGram::default(), Vec::new());
+            let (mut drafter, mut text) = (anew(), Vec::new());
             for (kept, more) in texts {
                 text.truncate(kept);
                 text.extend(more);
                 let found = expand(&mut drafter, &text, "beam:5,4,20");
-                prop_assert_eq!(found, expand(&mut NGram::default(), &text, "beam:5,4,20"));
+                prop_assert_eq!(found, expand(&mut anew(), &text, "beam:5,4,20"));
             }
         }
     }

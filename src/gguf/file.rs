@@ -2,7 +2,7 @@
 //!
 //! A mapping is the default because it costs nothing to open and shares pages between processes.
 //! Read into memory, the same bytes lie in an anonymous mapping, so that both kinds are page-aligned
-//! and both can be locked. WeightMatrix weights lie in the same two kinds of places and are held alike.
+//! and both can be locked. Packed weights lie in the same two kinds of places and are held alike.
 
 use std::fs::File;
 use std::io::{self, Read};

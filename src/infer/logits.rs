@@ -8,7 +8,7 @@ use dovetail_kernels::cpu::LANES;
 
 /// A token and its logit.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Candidate {
+pub struct TokenLogit {
     /// The token.
     pub token: u32,
     /// Its logit.
@@ -70,6 +70,37 @@ impl LogitRows {
     pub(crate) fn row(&self, i: usize) -> Logits<'_> {
         assert!(i < self.n_rows, "the last pass computed {} rows", self.n_rows);
         Logits { rows: self, i }
+    }
+}
+
+/// A row of logits that outlives the pass which computed it.
+#[derive(Default)]
+pub(crate) struct SavedLogits {
+    rows: Option<LogitRows>,
+    is_set: bool,
+}
+
+impl SavedLogits {
+    /// Keeps a copy of this row.
+    pub(crate) fn set(&mut self, logits: Logits) {
+        let n_vocab = logits.n_vocab();
+        let rows = self.rows.get_or_insert_with(|| LogitRows::new(n_vocab));
+        let (panel, peaks) = rows.resize(1, n_vocab);
+        for (g, (lanes, peak)) in panel.as_chunks_mut::<LANES>().0.iter_mut().zip(peaks).enumerate()
+        {
+            (*lanes, *peak) = (*logits.group(g), logits.peak(g));
+        }
+        self.is_set = true;
+    }
+
+    /// The row, if one is kept.
+    pub(crate) fn get(&self) -> Option<Logits<'_>> {
+        self.rows.as_ref().filter(|_| self.is_set).map(|rows| rows.row(0))
+    }
+
+    /// Forgets it.
+    pub(crate) fn clear(&mut self) {
+        self.is_set = false;
     }
 }
 
@@ -141,7 +172,7 @@ impl Logits<'_> {
     }
 
     /// The `k` tokens with the largest logits, most likely first and, of equal ones, the first tokens.
-    pub fn top(&self, k: usize, out: &mut Vec<Candidate>) {
+    pub fn top(&self, k: usize, out: &mut Vec<TokenLogit>) {
         out.clear();
         if k == 0 {
             return;
@@ -154,7 +185,7 @@ impl Logits<'_> {
             }
             for (token, &logit) in (g * LANES..self.n_vocab()).zip(self.group(g)) {
                 if lowest.is_none_or(|lowest| logit > lowest) {
-                    out.push(Candidate { token: token as u32, logit });
+                    out.push(TokenLogit { token: token as u32, logit });
                 }
             }
             if out.len() / 2 >= k {
@@ -176,7 +207,7 @@ impl Logits<'_> {
 }
 
 /// Drops all but the best `k`, of which the last becomes the one at `k − 1`.
-fn keep(k: usize, candidates: &mut Vec<Candidate>) {
+fn keep(k: usize, candidates: &mut Vec<TokenLogit>) {
     if k < candidates.len() {
         candidates.select_nth_unstable_by(k - 1, by_logit);
         candidates.truncate(k);
@@ -184,7 +215,7 @@ fn keep(k: usize, candidates: &mut Vec<Candidate>) {
 }
 
 /// Most likely first; a total order, so that not even NaN from a damaged model upsets a sort.
-pub(crate) fn by_logit(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
+pub(crate) fn by_logit(a: &TokenLogit, b: &TokenLogit) -> std::cmp::Ordering {
     b.logit.total_cmp(&a.logit).then(a.token.cmp(&b.token))
 }
 
@@ -216,8 +247,8 @@ pub(crate) mod tests {
             let row: Vec<f32> = row.into_iter().map(|x| x as f32 / 2.0 - 9.0).collect();
             let rows = rows_of(&[vec![other; row.len()], row.clone()]);
             let logits = rows.row(1);
-            let mut sorted: Vec<Candidate> =
-                row.iter().zip(0..).map(|(&logit, token)| Candidate { token, logit }).collect();
+            let mut sorted: Vec<TokenLogit> =
+                row.iter().zip(0..).map(|(&logit, token)| TokenLogit { token, logit }).collect();
             sorted.sort_by(by_logit);
             let mut top = Vec::new();
             logits.top(k, &mut top);

@@ -17,10 +17,11 @@ mod target;
 pub use dovetail_kernels::cpu::CacheType;
 pub use dovetail_kernels::cpu::attention::MAX_SEQUENCES;
 pub use kv::{CacheTypes, KvCache};
+pub(crate) use logits::SavedLogits;
 pub(crate) use logits::by_logit;
 #[cfg(test)]
 pub(crate) use logits::tests::rows_of;
-pub use logits::{Candidate, Logits};
+pub use logits::{Logits, TokenLogit};
 pub use pass::Features;
 pub(crate) use pass::{Buffers, Pass, Room, Span};
 pub use sequence::Sequence;

@@ -214,17 +214,20 @@ impl Target {
     }
 
     /// Lets passes hand out hidden states: those that enter the given layers, counted from 0, and for the
-    /// number of layers what enters the head, after the last norm.
+    /// number of layers what enters the head, after the last norm. Each set of layers is handed out by itself.
     ///
     /// # Errors
     /// When the model has not so many layers.
-    pub fn tap(&mut self, taps: &[usize]) -> Result<()> {
-        let c = self.model.config();
-        if let Some(tap) = taps.iter().find(|tap| **tap > c.n_layers) {
+    pub fn tap<'a>(
+        &mut self,
+        sets: impl IntoIterator<Item = &'a [usize], IntoIter: Clone>,
+    ) -> Result<()> {
+        let (c, sets) = (self.model.config(), sets.into_iter());
+        if let Some(tap) = sets.clone().flatten().find(|tap| **tap > c.n_layers) {
             let n = c.n_layers;
             return Err(Error::Invalid(format!("hidden state {tap} of a model with {n} layers")));
         }
-        self.buffers.tap(taps, c.n_embd);
+        self.buffers.tap(sets, c.n_embd);
         Ok(())
     }
 

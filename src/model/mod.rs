@@ -129,7 +129,7 @@ impl Model {
         &self.config
     }
 
-    /// WeightMatrix matrices and norms.
+    /// Weight matrices and norms.
     pub fn weights(&self) -> &Weights {
         &self.weights
     }

@@ -66,12 +66,12 @@ impl Layer {
         self.qkv.iter().chain([&self.attn_output, &self.gate, &self.up, &self.down])
     }
 
-    /// ActivationFormats of activations that queries, keys and values read.
+    /// Formats of activations that queries, keys and values read.
     pub fn qkv_formats(&self) -> ActivationFormats {
         self.qkv.iter().fold(ActivationFormats::default(), |formats, w| formats | w.formats())
     }
 
-    /// ActivationFormats of activations that the gate and up matrices read.
+    /// Formats of activations that the gate and up matrices read.
     pub fn ffn_formats(&self) -> ActivationFormats {
         self.gate.formats() | self.up.formats()
     }

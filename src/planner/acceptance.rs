@@ -55,7 +55,7 @@ impl Default for AcceptanceStats {
 /// Temperatures that are told apart: up to each of these, and above.
 const TEMPERATURES: [f32; 5] = [0.0, 0.35, 0.7, 0.9, 1.1];
 
-/// AcceptanceStats for each temperature: the hotter, the less often a guess is what is drawn.
+/// Statistics for each temperature: the hotter, the less often a guess is what is drawn.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ByTemperature {
     all: [AcceptanceStats; TEMPERATURES.len() + 1],

@@ -231,6 +231,15 @@ pub struct Costs {
     pub draft: DraftCost,
 }
 
+impl Costs {
+    /// A pass takes a second, whatever its rows, and drafting nothing: where costs do not matter.
+    pub fn unit() -> Costs {
+        let curve = Curve::new(&[(1, 1.0)]).expect("it is one");
+        let verify = VerifyCost { tables: vec![Table { batch: 1, context: 0, curve }] };
+        Costs { verify, draft: DraftCost::nothing() }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,13 +2,33 @@
 
 use super::cost::{Correction, Costs, MAX_BATCH};
 use super::report::RoundTimes;
-use super::round_state::RoundState;
 use crate::tree::MAX_NODES;
 
 /// The part of a round that averages take over in the long run.
 const RECENT: f64 = 1.0 / 32.0;
 /// Rounds that what averages begin with counts for.
 const PRIOR: f64 = 8.0;
+
+/// The sequences of a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Load {
+    /// How many there are.
+    pub batch: usize,
+    /// Tokens that they have on average.
+    pub context: usize,
+}
+
+/// A round as it went.
+pub(super) struct Observed {
+    /// Whether drafting was left off, since it had not paid.
+    pub pauses: bool,
+    /// Seconds that drafting was expected to take.
+    pub draft_seconds: f64,
+    /// Tokens that were expected and that came, and rows of the pass, of all sequences.
+    pub expected: f64,
+    pub tokens: usize,
+    pub rows: usize,
+}
 
 /// Costs and their corrections, and averages of rounds.
 #[derive(Clone, Debug)]
@@ -92,73 +112,79 @@ impl CostModel {
     }
 
     /// Rounds with as many sequences as this one.
-    fn rounds(&self, step: &RoundState) -> &Rounds {
-        &self.rounds[batch_class(step.batch)]
+    fn rounds(&self, load: Load) -> &Rounds {
+        &self.rounds[batch_class(load.batch)]
     }
 
     /// Rows of a pass that others than `these` sequences have.
-    pub fn rows_of_others(&self, step: &RoundState, these: usize) -> usize {
-        (self.rounds(step).rows * (step.batch - these) as f64).round() as usize
+    pub fn rows_of_others(&self, load: Load, these: usize) -> usize {
+        (self.rounds(load).rows * (load.batch - these) as f64).round() as usize
     }
 
     /// Seconds of a pass over `n` rows of this round's sequences.
-    pub fn verify_seconds(&self, step: &RoundState, n: usize) -> f64 {
-        self.costs.verify.seconds(step.batch, step.context, n) * self.verify.factor(n)
+    pub fn verify_seconds(&self, load: Load, n: usize) -> f64 {
+        self.costs.verify.seconds(load.batch, load.context, n) * self.verify.factor(n)
     }
 
     /// Seconds of a pass without a guess.
-    pub fn plain_seconds(&self, step: &RoundState) -> f64 {
-        self.verify_seconds(step, step.batch)
+    pub fn plain_seconds(&self, load: Load) -> f64 {
+        self.verify_seconds(load, load.batch)
     }
 
     /// Seconds of a round without a guess.
-    pub fn plain_round(&self, step: &RoundState) -> f64 {
-        self.plain_seconds(step) + self.rest * step.batch as f64
+    pub fn plain_round(&self, load: Load) -> f64 {
+        self.plain_seconds(load) + self.rest * load.batch as f64
     }
 
     /// Seconds of the first level of the trees of so many sequences.
-    pub fn first_seconds(&self, step: &RoundState, sequences: usize) -> f64 {
-        self.costs.draft.first_of(sequences) * self.draft[batch_class(step.batch)].now()
+    pub fn first_seconds(&self, load: Load, sequences: usize) -> f64 {
+        self.costs.draft.first_of(sequences) * self.draft[batch_class(load.batch)].now()
     }
 
     /// Seconds of each further level of so many guesses, in one tree or in several.
-    pub fn level_seconds(&self, step: &RoundState, width: usize) -> f64 {
-        self.costs.draft.level.seconds(width) * self.draft[batch_class(step.batch)].now()
+    pub fn level_seconds(&self, load: Load, width: usize) -> f64 {
+        self.costs.draft.level.seconds(width) * self.draft[batch_class(load.batch)].now()
     }
 
     /// What a second is worth in tokens of all sequences, the time being taken off that each token takes wherever it
     /// comes from; plain decoding is there for the asking.
-    pub fn price(&self, step: &RoundState) -> f64 {
-        let tokens = self.rounds(step).all.speed_up().max(1.0) * step.batch as f64;
-        tokens / (self.plain_round(step) - tokens * self.rest).max(0.1 * self.plain_seconds(step))
+    pub fn price(&self, load: Load) -> f64 {
+        let tokens = self.rounds(load).all.speed_up().max(1.0) * load.batch as f64;
+        tokens / (self.plain_round(load) - tokens * self.rest).max(0.1 * self.plain_seconds(load))
     }
 
     /// How many times as fast as plain decoding rounds are that guess.
-    pub fn guessing(&self, step: &RoundState) -> f64 {
-        self.rounds(step).guessing.speed_up()
+    pub fn guessing(&self, load: Load) -> f64 {
+        self.rounds(load).guessing.speed_up()
     }
 
     /// Takes note of a round, which stands for `weight` of them if it guesses; returns what was expected of it.
-    pub fn observe(&mut self, step: &RoundState, weight: f64, taken: RoundTimes) -> Expected {
-        let rest = self.rest * step.expected;
-        let seconds = step.spent + self.verify_seconds(step, step.rows) + rest;
-        let time = seconds / self.plain_round(step);
-        let tokens = step.expected / step.batch as f64;
-        let rounds = &mut self.rounds[batch_class(step.batch)];
+    pub fn observe(
+        &mut self,
+        load: Load,
+        round: &Observed,
+        weight: f64,
+        taken: RoundTimes,
+    ) -> Expected {
+        let rest = self.rest * round.expected;
+        let seconds = round.draft_seconds + self.verify_seconds(load, round.rows) + rest;
+        let time = seconds / self.plain_round(load);
+        let tokens = round.expected / load.batch as f64;
+        let rounds = &mut self.rounds[batch_class(load.batch)];
         rounds.all.add(tokens, time, 1.0);
-        if !step.pauses {
+        if !round.pauses {
             rounds.guessing.add(tokens, time, weight);
         }
-        rounds.rows += RECENT * (step.rows as f64 / step.batch as f64 - rounds.rows);
-        let table = self.costs.verify.seconds(step.batch, step.context, step.rows);
-        self.verify.observe(step.rows, table, taken.verify);
-        if step.spent > 0.0 {
-            let draft = &mut self.draft[batch_class(step.batch)];
-            draft.observe(0, step.spent / draft.now(), taken.draft);
+        rounds.rows += RECENT * (round.rows as f64 / load.batch as f64 - rounds.rows);
+        let table = self.costs.verify.seconds(load.batch, load.context, round.rows);
+        self.verify.observe(round.rows, table, taken.verify);
+        if round.draft_seconds > 0.0 {
+            let draft = &mut self.draft[batch_class(load.batch)];
+            draft.observe(0, round.draft_seconds / draft.now(), taken.draft);
         }
         // One round that something came between is no reason to think all of them longer.
         let rest = (taken.whole - taken.draft - taken.verify).clamp(0.0, 0.1 * taken.verify);
-        self.rest += RECENT * (rest / step.tokens.max(1) as f64 - self.rest);
+        self.rest += RECENT * (rest / round.tokens.max(1) as f64 - self.rest);
         Expected { seconds, speed_up: tokens / time }
     }
 }

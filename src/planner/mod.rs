@@ -22,7 +22,6 @@ mod round_state;
 
 pub use cast::Thresholds;
 pub use cost::MAX_BATCH;
-pub use plan::{LARGEST, Planner};
+pub use plan::{LARGEST, Planner, TreeLimits};
 pub use policy::Policy;
 pub use report::{Report, RoundTimes};
-pub use round_state::{Branch, TreeEstimate};

@@ -25,43 +25,77 @@ use super::acceptance::ByTemperature;
 use super::backoff::Backoff;
 use super::cast::{Decline, most_that_pay};
 use super::cost::Costs;
-use super::cost_model::{BATCH_CLASSES, CostModel, batch_class};
+use super::cost_model::{BATCH_CLASSES, CostModel, Load, Observed, batch_class};
 use super::policy::Policy;
 use super::report::{Report, RoundTimes};
 use super::round_state::RoundState;
-use super::round_state::{Branch, TreeEstimate};
-use crate::tree::{MAX_NODES, Proposal, Tree, TreeShape};
+use crate::tree::{GrowingTree, MAX_NODES, TreeShape};
 
-/// The largest tree that is grown.
+/// The largest tree that is grown where costs decide.
 pub const LARGEST: TreeShape = TreeShape { depth: 7, width: 10, nodes: MAX_NODES };
 
 /// Sizes trees. See the module.
 #[derive(Clone, Debug)]
 pub struct Planner {
     policy: Policy,
-    cost_model: CostModel,
-    confidences: ByTemperature,
-    /// Most guesses on a path.
+    costs: CostModel,
+    /// Whether the costs were measured, not assumed.
+    measured: bool,
+    stats: ByTemperature,
+    /// Most drafted tokens on a path.
     depth: usize,
     decline: Decline,
     /// By the class of how many sequences there are.
-    pauses: [Backoff; BATCH_CLASSES],
+    backoffs: [Backoff; BATCH_CLASSES],
     report: Report,
-    step: RoundState,
+    round: RoundState,
+}
+
+/// What a sequence lets its tree become.
+#[derive(Clone, Copy, Debug)]
+pub struct TreeLimits {
+    /// The largest shape; [`TreeShape::ROOT`] where nothing is to be drafted.
+    pub shape: TreeShape,
+    /// Logarithm of the least probability of a path.
+    pub floor: f32,
+    /// Whether the tree stands or falls as a whole, since its candidates are drawn.
+    pub whole: bool,
+    /// Whether to draft even where that has not paid lately.
+    pub always: bool,
+    /// The sequence's temperature.
+    pub temperature: f32,
+}
+
+impl TreeLimits {
+    /// Of a sequence at temperature 0 whose tree may be of this shape and be cut.
+    pub fn of(shape: TreeShape) -> TreeLimits {
+        let floor = f32::NEG_INFINITY;
+        TreeLimits { shape, floor, whole: false, always: false, temperature: 0.0 }
+    }
+}
+
+impl Default for Planner {
+    /// One that leaves each tree the shape that its sequence asks for.
+    fn default() -> Planner {
+        let policy = Policy::Fixed(TreeShape::ANY);
+        let planner = Planner::new(policy, Costs::unit(), ByTemperature::default());
+        Planner { measured: false, ..planner }
+    }
 }
 
 impl Planner {
-    /// For these costs, and a drafter whose guesses were right so often.
-    pub fn new(policy: Policy, costs: Costs, confidences: ByTemperature) -> Planner {
+    /// For these costs, and a drafter whose tokens were accepted so often.
+    pub fn new(policy: Policy, costs: Costs, stats: ByTemperature) -> Planner {
         Planner {
             policy,
-            cost_model: CostModel::new(costs),
-            confidences,
+            costs: CostModel::new(costs),
+            measured: true,
+            stats,
             depth: MAX_NODES,
             decline: Decline::new(),
-            pauses: [Backoff::default(); BATCH_CLASSES],
+            backoffs: [Backoff::default(); BATCH_CLASSES],
             report: Report::default(),
-            step: RoundState::new(),
+            round: RoundState::new(),
         }
     }
 
@@ -70,25 +104,25 @@ impl Planner {
         self.policy
     }
 
-    /// The same with paths of up to `depth` guesses.
+    /// The same with paths of up to `depth` drafted tokens.
     pub fn with_depth(self, depth: usize) -> Planner {
         Planner { depth, ..self }
     }
 
     /// The largest tree that it may ask for.
     pub fn largest(&self) -> TreeShape {
-        let largest = if let Policy::Fixed(growth) = self.policy { growth } else { LARGEST };
+        let largest = if let Policy::Fixed(shape) = self.policy { shape } else { LARGEST };
         largest.within(self.depth, MAX_NODES)
     }
 
-    /// How often guesses were right.
-    pub fn confidences(&self) -> &ByTemperature {
-        &self.confidences
+    /// How often drafted tokens were accepted.
+    pub fn stats(&self) -> &ByTemperature {
+        &self.stats
     }
 
-    /// What passes cost, as they were measured.
-    pub fn costs(&self) -> &Costs {
-        self.cost_model.costs()
+    /// What passes cost, if that was measured.
+    pub fn costs(&self) -> Option<&Costs> {
+        self.measured.then(|| self.costs.costs())
     }
 
     /// What was chosen since the last [`Planner::reset_report`].
@@ -96,134 +130,139 @@ impl Planner {
         &self.report
     }
 
-    /// Begins the report anew.
+    /// Starts the report anew.
     pub fn reset_report(&mut self) {
         self.report = Report::default();
     }
 
-    /// Begins a round of `batch` sequences, [`MAX_BATCH`] at most, behind `context` tokens on average.
-    pub fn begin(&mut self, batch: usize, context: usize) {
-        let pause = &mut self.pauses[batch_class(batch)];
-        let pauses = self.policy == Policy::Cost && pause.goes_on();
-        self.step.begin(batch, context, pauses);
+    /// Starts a round of `batch` sequences, [`MAX_BATCH`](super::MAX_BATCH) at most, behind `context` tokens on
+    /// average; `drafts` says whether any of them has a drafter.
+    pub fn begin(&mut self, batch: usize, context: usize, drafts: bool) {
+        let backoff = &mut self.backoffs[batch_class(batch)];
+        let pauses = drafts && self.policy == Policy::Cost && backoff.goes_on();
+        self.round.begin(Load { batch, context }, drafts, pauses);
     }
 
-    /// Whether no sequence guesses in this round.
+    /// Whether drafting is left off in this round, since it has not paid.
     pub fn pauses(&self) -> bool {
-        self.step.pauses
+        self.round.pauses
     }
 
-    /// Begins the tree of a sequence of this temperature, of up to `depth` guesses on a path and `nodes` nodes: how large
-    /// it may grow.
-    pub fn tree(&mut self, temperature: f32, depth: usize, nodes: usize) -> TreeEstimate {
-        self.step.tree(self.largest().within(depth, nodes), temperature)
-    }
-
-    /// Decides how many guesses of a level go on, of trees that grow side by side: their guesses are those at `depth`, from
-    /// 1 on.
-    pub fn next(&mut self, depth: usize, branches: &mut [Branch]) {
-        let Planner { policy, cost_model, confidences, decline, step: s, .. } = self;
-        s.drafted(depth, branches, cost_model);
-        let most = |branch: &Branch| {
-            let growth = branch.growing.growth();
-            if depth < growth.depth { growth.width.min(branch.guesses.len()) } else { 0 }
+    /// Starts the tree of the round's next sequence, behind `root`. Every sequence has one.
+    pub fn start(&mut self, tree: &mut GrowingTree, root: u32, limits: &TreeLimits) {
+        let TreeLimits { shape, floor, whole, always, temperature } = *limits;
+        let shape = match self.round.pauses && !whole && !always {
+            true => TreeShape::ROOT,
+            // Where candidates are drawn, the sequence alone says how many.
+            false if whole => shape,
+            false => shape.and(self.largest()),
         };
+        tree.start(root, shape, floor, whole);
+        self.round.start(tree, temperature);
+    }
+
+    /// Decides how many candidates of a level go on, of trees that grow side by side: all have pooled the candidates of
+    /// the same depth.
+    pub fn next(&mut self, trees: &mut [&mut GrowingTree]) {
+        let Planner { policy, costs, stats, decline, round: r, .. } = self;
+        r.drafted(trees, costs);
         match policy {
-            Policy::Fixed(_) => branches.iter_mut().for_each(|branch| branch.width = most(branch)),
+            Policy::Fixed(_) => {
+                trees.iter_mut().for_each(|tree| tree.set_width(tree.most_that_go_on()));
+            }
             Policy::Cast(thresholds) => {
-                let cost = |n: usize| cost_model.level_seconds(s, n) / cost_model.plain_seconds(s);
-                for branch in branches.iter_mut().filter(|branch| most(branch) > 0) {
-                    let guesses = branch.guesses.iter().take(most(branch));
-                    let paths = guesses.map(|guess| f64::from(libm::expf(guess.log_prob)));
+                let load = r.load;
+                let cost = |n: usize| costs.level_seconds(load, n) / costs.plain_seconds(load);
+                for tree in trees.iter_mut().filter(|tree| tree.most_that_go_on() > 0) {
+                    let candidates = tree.candidates().iter().take(tree.most_that_go_on());
+                    let paths = candidates.map(|one| f64::from(libm::expf(one.log_prob)));
                     let (width, _) =
                         most_that_pay(paths.clone().skip(1), 1, thresholds.breadth, cost);
-                    let last = branch.growing.utility_mut();
-                    let utility = decline.next(last, paths.take(width).sum());
+                    let utility = decline.next(r.utility_mut(tree), paths.take(width).sum());
                     let pays = utility >= thresholds.depth * cost(width);
-                    branch.width = if pays { width } else { 0 };
+                    tree.set_width(if pays { width } else { 0 });
                 }
             }
-            Policy::Cost => s.widths_that_pay(cost_model, confidences, depth, branches),
+            Policy::Cost => r.widths_that_pay(costs, stats, trees),
         }
-        s.goes_on(depth, branches);
+        r.goes_on(trees);
     }
 
-    /// [`Planner::next`] for a tree that grows alone: how many guesses go on.
-    pub fn next_alone(
-        &mut self,
-        depth: usize,
-        growing: &mut TreeEstimate,
-        frontier: &Tree,
-        guesses: &[Proposal],
-    ) -> usize {
-        let mut branch = [Branch { growing, frontier, guesses, width: 0 }];
-        self.next(depth, &mut branch);
-        branch[0].width
-    }
-
-    /// Says that a sequence's tree has grown; each has, if only its root is there.
-    pub fn grown(&mut self, tree: &Tree, growing: &TreeEstimate) {
-        let Planner { policy, cost_model, confidences, step: s, .. } = self;
-        s.grown(tree, growing, cost_model);
-        let confidences = confidences.at(growing.temperature());
-        match policy {
-            Policy::Cast(_) => s.add(growing, |values| {
-                values[..tree.len()].copy_from_slice(tree.log_probs());
-            }),
-            _ => s.add(growing, |values| confidences.expect(tree, values)),
+    /// Leaves of the trees of all sequences, which have grown, what pays: their roots at least.
+    pub fn choose(&mut self, trees: &mut [&mut GrowingTree]) {
+        let Planner { policy, costs, stats, round: r, .. } = self;
+        for tree in trees.iter() {
+            let stats = stats.at(r.temperature(tree));
+            r.grown(tree, costs, |values| match policy {
+                Policy::Cast(_) => {
+                    values[..tree.tree().len()].copy_from_slice(tree.tree().log_probs())
+                }
+                _ => stats.expect(tree.tree(), values),
+            });
         }
-    }
-
-    /// Leaves of the trees of all sequences, in the order in which they have [grown](Planner::grown), what pays: their
-    /// roots at least.
-    pub fn choose(&mut self, trees: &mut [&mut Tree]) {
-        let Planner { policy, cost_model, confidences, step: s, .. } = self;
+        let whole = trees.iter().filter(|tree| tree.is_whole());
+        let least = trees.len() + whole.map(|tree| tree.tree().len() - 1).sum::<usize>();
         match policy {
             Policy::Fixed(_) => {}
             Policy::Cast(thresholds) => {
-                s.sort(trees);
-                let plain = cost_model.plain_seconds(s);
-                let cost = |n: usize| cost_model.verify_seconds(s, n) / plain;
-                let paths = s.order().map(|log_prob| f64::from(libm::expf(log_prob)));
-                let (rows, _) = most_that_pay(paths, trees.len(), thresholds.nodes, cost);
-                s.keep(rows, trees);
+                r.sort(trees);
+                let plain = costs.plain_seconds(r.load);
+                let cost = |n: usize| costs.verify_seconds(r.load, n) / plain;
+                let paths = r.order().map(|log_prob| f64::from(libm::expf(log_prob)));
+                let (rows, _) = most_that_pay(paths, least, thresholds.nodes, cost);
+                r.keep(rows - least, trees);
             }
             Policy::Cost => {
-                s.sort(trees);
-                let pause = &mut self.pauses[batch_class(s.batch)];
-                let more = usize::from(!s.pauses && pause.is_curious());
-                let rows = s.rows_that_pay(cost_model);
-                s.keep(rows + more, trees);
+                r.sort(trees);
+                let backoff = &mut self.backoffs[batch_class(r.load.batch)];
+                let more = usize::from(!r.pauses && backoff.is_curious());
+                r.keep(r.rows_that_pay(costs, least) - least + more, trees);
             }
         }
         let mut expected = [0.0; MAX_NODES];
-        for (t, tree) in trees.iter().enumerate() {
-            confidences.at(s.temperature(t)).expect(tree, &mut expected);
-            s.choose(tree.len(), expected[..tree.len()].iter().map(|e| f64::from(*e)).sum());
+        for tree in trees.iter() {
+            let nodes = tree.tree().len();
+            stats.at(r.temperature(tree)).expect(tree.tree(), &mut expected);
+            r.choose(nodes, expected[..nodes].iter().map(|e| f64::from(*e)).sum());
         }
     }
 
-    /// Takes note of what became of the tree of a sequence of this temperature: `path` was accepted.
-    pub fn accepted(&mut self, temperature: f32, tree: &Tree, path: &[usize]) {
-        let weight = self.pauses[batch_class(self.step.batch)].weight();
-        self.confidences.at_mut(temperature).count(tree, path, weight);
-        self.step.tokens += path.len();
-        self.report.nodes[tree.len()] += 1;
-        self.report.paused += usize::from(self.step.pauses);
+    /// Takes note of what became of a tree: `path` was accepted.
+    pub fn accepted(&mut self, tree: &GrowingTree, path: &[usize]) {
+        if !self.round.drafts {
+            return;
+        }
+        if !tree.is_whole() {
+            let weight = self.backoffs[batch_class(self.round.load.batch)].weight();
+            let stats = self.stats.at_mut(self.round.temperature(tree));
+            stats.count(tree.tree(), path, weight);
+        }
+        self.round.tokens += path.len();
+        self.report.nodes[tree.tree().len()] += 1;
+        self.report.paused += usize::from(self.round.pauses);
     }
 
-    /// Takes note of how long the round took, all trees having been [accepted](Planner::accepted).
-    pub fn end(&mut self, taken: RoundTimes) {
-        let Planner { policy, cost_model, pauses, report, step: s, .. } = self;
-        let pause = &mut pauses[batch_class(s.batch)];
-        report.tokens += s.tokens;
-        report.seconds += taken.whole;
-        let round = cost_model.observe(s, f64::from(pause.weight()), taken);
-        report.expected_tokens += s.expected;
-        report.expected_seconds += round.seconds;
-        report.plain_seconds += s.tokens as f64 / s.batch as f64 * cost_model.plain_round(s);
-        if *policy == Policy::Cost && !s.pauses {
-            pause.set(cost_model.guessing(s), round.speed_up);
+    /// Ends the round, all trees having been [accepted](Planner::accepted); `times` says how long it took, if it did
+    /// nothing else.
+    pub fn end(&mut self, times: Option<RoundTimes>) {
+        let Planner { policy, costs, backoffs, report, round: r, .. } = self;
+        let Some(times) = times.filter(|_| r.drafts) else { return };
+        let backoff = &mut backoffs[batch_class(r.load.batch)];
+        report.tokens += r.tokens;
+        report.seconds += times.whole;
+        let observed = Observed {
+            pauses: r.pauses,
+            draft_seconds: r.draft_seconds,
+            expected: r.expected,
+            tokens: r.tokens,
+            rows: r.rows,
+        };
+        let expected = costs.observe(r.load, &observed, f64::from(backoff.weight()), times);
+        report.expected_tokens += r.expected;
+        report.expected_seconds += expected.seconds;
+        report.plain_seconds += r.tokens as f64 / r.load.batch as f64 * costs.plain_round(r.load);
+        if *policy == Policy::Cost && !r.pauses {
+            backoff.set(costs.guessing(r.load), expected.speed_up);
         }
     }
 }
@@ -232,6 +271,7 @@ impl Planner {
 mod tests {
     use super::*;
     use crate::planner::cost::{Curve, DraftCost, Table, VerifyCost};
+    use crate::tree::{Candidate, Tree};
     use proptest::prelude::*;
 
     fn costs(rows: &[(usize, f64)], first: f64, level: f64) -> Costs {
@@ -242,6 +282,18 @@ mod tests {
 
     fn planner(rows: &[(usize, f64)], first: f64, level: f64) -> Planner {
         Planner::new(Policy::Cost, costs(rows, first, level), ByTemperature::default())
+    }
+
+    /// Limits of a tree of up to this depth and so many nodes.
+    fn limits(depth: usize, nodes: usize) -> TreeLimits {
+        TreeLimits::of(TreeShape::ANY.within(depth, nodes))
+    }
+
+    /// The round's next tree, of these limits.
+    fn start(planner: &mut Planner, limits: &TreeLimits) -> GrowingTree {
+        let mut tree = GrowingTree::default();
+        planner.start(&mut tree, 7, limits);
+        tree
     }
 
     /// A tree of guesses: (any earlier node, token, log probability) each.
@@ -271,20 +323,19 @@ mod tests {
         #[test]
         fn of_all_sizes_the_best_one_is_chosen(trees in prop::collection::vec(any_tree(), 1..5), rows in any_curve()) {
             let mut planner = planner(&rows, 0.1, 0.1);
-            planner.pauses[batch_class(trees.len())].since = 1; // not curious
-            planner.begin(trees.len(), 0);
-            let confidences = planner.confidences.clone();
-            for tree in &trees {
-                let growing = planner.tree(0.0, 7, 64);
-                planner.grown(tree, &growing);
-            }
-            let mut chosen = trees.clone();
-            planner.choose(&mut chosen.iter_mut().collect::<Vec<_>>());
+            planner.backoffs[batch_class(trees.len())].since = 1; // not curious
+            planner.begin(trees.len(), 0, true);
+            let stats = planner.stats.clone();
+            let mut growing: Vec<GrowingTree> =
+                trees.iter().map(|_| start(&mut planner, &limits(7, 64))).collect();
+            growing.iter_mut().zip(&trees).for_each(|(growing, tree)| *growing.tree_mut() = *tree);
+            planner.choose(&mut growing.iter_mut().collect::<Vec<_>>());
+            let chosen: Vec<Tree> = growing.iter().map(|growing| *growing.tree()).collect();
 
             // Each tree's guesses are cut at some probability, the same in all of them.
             let expect = |tree: &Tree| {
                 let mut expected = [0.0; MAX_NODES];
-                confidences.at(0.0).expect(tree, &mut expected);
+                stats.at(0.0).expect(tree, &mut expected);
                 expected[..tree.len()].to_vec()
             };
             let mut all: Vec<f32> = trees.iter().flat_map(|tree| expect(tree)[1..].to_vec()).collect();
@@ -295,11 +346,12 @@ mod tests {
             prop_assert_eq!(&kept[..], &all[..n - trees.len()]);
 
             // And no number of rows is worth more.
-            let (batch, cost_model) = (trees.len(), &planner.cost_model);
-            let price = cost_model.price(&planner.step);
+            let (batch, costs) = (trees.len(), &planner.costs);
+            let load = planner.round.load;
+            let price = costs.price(load);
             let value = |n: usize| {
                 let accepted: f64 = all[..n - batch].iter().map(|e| f64::from(*e)).sum();
-                accepted - price * cost_model.verify_seconds(&planner.step, n)
+                accepted - price * costs.verify_seconds(load, n)
             };
             for n in batch..=batch + all.len() {
                 prop_assert!(value(kept.len() + batch) >= value(n) - 1e-9, "{} rows for {}", n, kept.len() + batch);
@@ -309,9 +361,9 @@ mod tests {
         #[test]
         fn a_tree_within_limits_stays_there(depth in 0usize..9, nodes in 0usize..70, rows in any_curve()) {
             let mut planner = planner(&rows, 0.1, 0.1);
-            planner.begin(1, 0);
-            let growth = planner.tree(0.0, depth, nodes).growth();
-            prop_assert!(growth.depth <= depth && growth.nodes <= nodes);
+            planner.begin(1, 0, true);
+            let shape = start(&mut planner, &limits(depth, nodes)).shape();
+            prop_assert!(shape.depth <= depth && shape.nodes <= nodes);
         }
     }
 
@@ -327,31 +379,25 @@ mod tests {
         rounds: usize,
         guess: impl Fn(usize) -> (f32, f64),
     ) -> usize {
-        let Costs { verify, draft: DraftCost { first, .. } } = planner.costs().clone();
+        let Costs { verify, draft: DraftCost { first, .. } } = planner.costs().unwrap().clone();
         let mut guessed = 0;
         let mut draw = 0.0;
         for _ in 0..rounds {
-            planner.begin(1, 0);
-            let mut growing = planner.tree(0.0, 7, 64);
-            let mut tree = Tree::new(0);
+            planner.begin(1, 0, true);
+            let mut growing = start(planner, &limits(7, 64));
             let mut draft = 0.0;
-            if !growing.growth().is_none() {
-                guessed += 1;
-                for depth in 1..=growing.growth().depth {
-                    draft += first;
-                    let (log_prob, _) = guess(depth);
-                    let parent = tree.len() - 1;
-                    let path = tree.log_probs()[parent] + log_prob;
-                    let frontier = tree;
-                    tree.push(parent, 1, log_prob);
-                    let guesses = &[Proposal { parent, token: 1, log_prob: path }];
-                    if planner.next_alone(depth, &mut growing, &frontier, guesses) == 0 {
-                        break;
-                    }
-                }
+            guessed += usize::from(growing.is_growing());
+            while growing.is_growing() {
+                draft += first;
+                let (log_prob, _) = guess(growing.depth());
+                let parent = growing.level().start;
+                growing.propose(Candidate { parent, token: 1, log_prob });
+                growing.pool_candidates();
+                planner.next(&mut [&mut growing]);
+                growing.go_on();
             }
-            planner.grown(&tree, &growing);
-            planner.choose(&mut [&mut tree]);
+            planner.choose(&mut [&mut growing]);
+            let tree = *growing.tree();
             let mut path = vec![0];
             while path.len() < tree.len() {
                 draw = (draw + 0.618_034) % 1.0;
@@ -360,9 +406,9 @@ mod tests {
                 }
                 path.push(path.len());
             }
-            planner.accepted(0.0, &tree, &path);
+            planner.accepted(&growing, &path);
             let verify = verify.seconds(1, 0, tree.len());
-            planner.end(RoundTimes { draft, verify, whole: draft + verify });
+            planner.end(Some(RoundTimes { draft, verify, whole: draft + verify }));
         }
         guessed
     }
@@ -431,21 +477,16 @@ mod tests {
         let mut costs = costs(&[(1, 1.0), (64, 1.0)], 0.1, 0.4);
         costs.draft.level = Curve::new(&[(1, 0.4), (64, 0.4)]).unwrap();
         let mut planner = Planner::new(Policy::Cost, costs, ByTemperature::default());
-        let guesses = [Proposal { parent: 0, token: 1, log_prob: -0.3 }];
-        let roots = Tree::new(0);
-        let mut widths = |trees: usize| {
-            planner.begin(4, 0);
-            let mut growing: Vec<TreeEstimate> =
-                (0..trees).map(|_| planner.tree(0.0, 7, 64)).collect();
-            let branches = growing.iter_mut().map(|growing| Branch {
-                growing,
-                frontier: &roots,
-                guesses: &guesses,
-                width: 0,
-            });
-            let mut branches: Vec<Branch> = branches.collect();
-            planner.next(1, &mut branches);
-            branches.iter().map(|branch| branch.width).collect::<Vec<_>>()
+        let mut widths = |n: usize| {
+            planner.begin(4, 0, true);
+            let mut trees: Vec<GrowingTree> =
+                (0..n).map(|_| start(&mut planner, &limits(7, 64))).collect();
+            for tree in &mut trees {
+                tree.propose(Candidate { parent: 0, token: 1, log_prob: -0.3 });
+                tree.pool_candidates();
+            }
+            planner.next(&mut trees.iter_mut().collect::<Vec<_>>());
+            trees.iter().map(GrowingTree::width).collect::<Vec<_>>()
         };
         assert_eq!(widths(1), [0], "the other three wait");
         assert_eq!(widths(4), [1; 4]);
@@ -456,27 +497,41 @@ mod tests {
         let growth = TreeShape { depth: 3, width: 2, nodes: 9 };
         let costs = costs(ROWS, 0.1, 0.1);
         let mut planner = Planner::new(Policy::Fixed(growth), costs, ByTemperature::default());
-        {
-            planner.begin(1, 5);
-            assert_eq!(
-                planner.tree(0.0, 2, 5).growth(),
-                TreeShape { depth: 2, nodes: 5, ..growth }
-            );
-            let mut growing = planner.tree(0.0, 9, 64);
-            assert_eq!(growing.growth(), growth);
-            let mut tree = Tree::new(0);
-            let guesses = [1, 2, 3].map(|token| Proposal { parent: 0, token, log_prob: -9.0 });
-            assert_eq!(planner.next_alone(1, &mut growing, &tree, &guesses), 2);
-            for guess in guesses {
-                tree.push(0, guess.token, guess.log_prob);
-            }
-            let before = tree;
-            planner.grown(&tree, &growing);
-            planner.choose(&mut [&mut tree]);
-            assert_eq!(tree, before);
-            planner.accepted(0.0, &tree, &[0]);
-            planner.end(RoundTimes { draft: 0.1, verify: 1.0, whole: 1.1 });
-            assert_eq!((planner.report().nodes[4], planner.report().tokens), (1, 1));
+        planner.begin(1, 5, true);
+        let shape = start(&mut planner, &limits(2, 5)).shape();
+        assert_eq!(shape, TreeShape { depth: 2, nodes: 5, ..growth });
+        planner.begin(1, 5, true);
+        let mut tree = start(&mut planner, &limits(9, 64));
+        assert_eq!(tree.shape(), growth);
+        for token in [1, 2, 3] {
+            tree.propose(Candidate { parent: 0, token, log_prob: -9.0 });
         }
+        tree.pool_candidates();
+        planner.next(&mut [&mut tree]);
+        assert_eq!(tree.width(), 2);
+        tree.set_width(0);
+        tree.go_on();
+        let before = *tree.tree();
+        planner.choose(&mut [&mut tree]);
+        assert_eq!((*tree.tree(), before.len()), (before, 4));
+        planner.accepted(&tree, &[0]);
+        planner.end(Some(RoundTimes { draft: 0.1, verify: 1.0, whole: 1.1 }));
+        assert_eq!((planner.report().nodes[4], planner.report().tokens), (1, 1));
+    }
+
+    #[test]
+    fn drawn_trees_stay_whole_beside_others_that_are_cut() {
+        let mut planner = planner(&[(1, 1.0), (64, 64.0)], 0.1, 0.1);
+        planner.begin(2, 0, true);
+        let drawn = TreeLimits { whole: true, ..limits(3, 9) };
+        let mut trees = [start(&mut planner, &drawn), start(&mut planner, &limits(3, 9))];
+        for tree in &mut trees {
+            tree.tree_mut().push(0, 1, -3.0);
+            tree.tree_mut().push(0, 2, -3.0);
+        }
+        planner.choose(&mut trees.iter_mut().collect::<Vec<_>>());
+        let [drawn, cut] = trees.map(|tree| tree.tree().len());
+        assert_eq!(drawn, 3, "rows are dear, and it is verified as it was drawn");
+        assert!(cut < 3, "{cut} nodes");
     }
 }

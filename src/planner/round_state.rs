@@ -2,8 +2,8 @@
 
 use super::acceptance::{AcceptanceStats, ByTemperature};
 use super::cost::MAX_BATCH;
-use super::cost_model::CostModel;
-use crate::tree::{MAX_NODES, Proposal, Tree, TreeShape};
+use super::cost_model::{CostModel, Load};
+use crate::tree::{GrowingTree, MAX_NODES};
 use std::cmp::Ordering;
 
 /// Guesses after one node of which an average is kept.
@@ -32,28 +32,27 @@ impl Chance {
     }
 }
 
-/// What is known of a tree while it grows.
+/// What may become of a tree of this round, and how likely that is.
 #[derive(Clone, Debug)]
-pub struct TreeEstimate {
-    growth: TreeShape,
+struct TreeEstimate {
     temperature: f32,
     /// Levels that were decided on.
     levels: usize,
     /// The sum of the probabilities of the last one, as CAST counts it.
     utility: f64,
-    /// The chance of each node of the frontier, and of the guesses that were made last.
+    /// The chance of each node of the frontier, and of the candidates that were pooled last.
     frontier: [Chance; MAX_NODES],
     n_frontier: usize,
     new: [Chance; MAX_NODES],
     n_new: usize,
+    /// What the nodes of the grown tree are worth, none more than its parent.
+    values: [f32; MAX_NODES],
 }
 
 impl TreeEstimate {
-    /// Nothing yet of a tree of up to this size, of a sequence of this temperature.
-    pub fn new(growth: TreeShape, temperature: f32) -> TreeEstimate {
+    fn new(temperature: f32) -> TreeEstimate {
         let certain = [Chance::CERTAIN; MAX_NODES];
         TreeEstimate {
-            growth,
             temperature,
             levels: 0,
             utility: 0.0,
@@ -61,92 +60,65 @@ impl TreeEstimate {
             n_frontier: 1,
             new: certain,
             n_new: 0,
+            values: [0.0; MAX_NODES],
         }
     }
 
-    /// How large it may grow.
-    pub fn growth(&self) -> TreeShape {
-        self.growth
+    /// The chance of the candidate behind which another level could be grown, after `width` others of its own.
+    fn after(&self, tree: &GrowingTree, width: usize) -> Option<Chance> {
+        let shape = tree.shape();
+        let most = shape.width.min(MAX_NODES - self.n_frontier).min(self.n_new);
+        (tree.depth() < shape.depth && width < most).then(|| self.new[width])
     }
-
-    pub(super) fn temperature(&self) -> f32 {
-        self.temperature
-    }
-
-    /// The sum of the probabilities of its last level, as CAST counts it.
-    pub(super) fn utility_mut(&mut self) -> &mut f64 {
-        &mut self.utility
-    }
-
-    /// The chance of the guess behind which another one could be made, after `width` others of its level.
-    fn after(&self, depth: usize, width: usize) -> Option<Chance> {
-        let most = self.growth.width.min(MAX_NODES - self.n_frontier).min(self.n_new);
-        (depth < self.growth.depth && width < most).then(|| self.new[width])
-    }
-}
-
-/// One of the trees that grow side by side, when a level of it was guessed.
-pub struct Branch<'a> {
-    /// What is known of it.
-    pub growing: &'a mut TreeEstimate,
-    /// The nodes that were run.
-    pub frontier: &'a Tree,
-    /// The guesses after the last ones of them, with the logarithmic probability of their path, the likeliest first.
-    pub guesses: &'a [Proposal],
-    /// How many of them go on: 0 until that is decided.
-    pub width: usize,
 }
 
 /// The state of a round.
 #[derive(Clone, Debug)]
 pub(super) struct RoundState {
-    /// Sequences.
-    pub batch: usize,
-    /// Tokens that they have on average.
-    pub context: usize,
-    /// Whether none of them guesses.
+    pub load: Load,
+    /// Whether any of the sequences has a drafter.
+    pub drafts: bool,
+    /// Whether drafting is left off, since it has not paid.
     pub pauses: bool,
     /// Seconds of drafting, as they were measured.
-    pub spent: f64,
+    pub draft_seconds: f64,
     /// Tokens that are expected and that came, and rows of the pass, of all sequences.
     pub expected: f64,
     pub tokens: usize,
     pub rows: usize,
-    /// Of that what went into trees which drafters grow as a whole, all at once.
-    whole: f64,
+    /// Of the seconds of drafting those of trees that drafters grow as a whole, all at once.
+    at_once_seconds: f64,
     /// Nodes of the last level of the trees that grow.
     width: usize,
-    /// Seconds by which so many guesses in these trees make the pass longer.
+    /// Seconds by which so many drafted tokens in these trees make the pass longer.
     seconds: Vec<f64>,
-    /// The chances of the likeliest guesses so far, and with those to be expected behind them.
+    /// The chances of the likeliest candidates so far, and with those to be expected behind them.
     pool: Likeliest,
     hoped: Likeliest,
-    /// What nodes of grown trees are worth, and the temperatures of their sequences: (trees).
-    values: Vec<[f32; MAX_NODES]>,
-    temperatures: Vec<f32>,
-    /// That of all nodes but roots, the best first, and their trees.
+    /// By the number of each tree.
+    trees: Vec<TreeEstimate>,
+    /// What all nodes but roots and those of whole trees are worth, the best first, and their trees.
     order: Vec<(f32, usize)>,
-    /// The probability that the likeliest guesses after an accepted one are accepted, by its class: (classes, ranks).
+    /// The probability that the likeliest candidates after an accepted one are accepted, by its class: (classes, ranks).
     typical: [[f32; RANKS]; CLASSES],
 }
 
 impl RoundState {
     pub fn new() -> RoundState {
         RoundState {
-            batch: 1,
-            context: 0,
+            load: Load { batch: 1, context: 0 },
+            drafts: false,
             pauses: false,
-            spent: 0.0,
+            draft_seconds: 0.0,
             expected: 0.0,
             tokens: 0,
             rows: 0,
-            whole: 0.0,
+            at_once_seconds: 0.0,
             width: 0,
             seconds: Vec::with_capacity(MAX_BATCH * MAX_NODES),
             pool: Likeliest::default(),
             hoped: Likeliest::default(),
-            values: Vec::with_capacity(MAX_BATCH),
-            temperatures: Vec::with_capacity(MAX_BATCH),
+            trees: Vec::with_capacity(MAX_BATCH),
             order: Vec::with_capacity(MAX_BATCH * MAX_NODES),
             // Who was sure is likely to be sure again.
             typical: std::array::from_fn(|class| {
@@ -156,170 +128,180 @@ impl RoundState {
         }
     }
 
-    pub fn begin(&mut self, batch: usize, context: usize, pauses: bool) {
-        (self.batch, self.context, self.pauses) = (batch, context, pauses);
-        (self.spent, self.expected, self.tokens, self.rows) = (0.0, 0.0, 0, 0);
-        self.whole = 0.0;
-        self.values.clear();
-        self.temperatures.clear();
+    pub fn begin(&mut self, load: Load, drafts: bool, pauses: bool) {
+        (self.load, self.drafts, self.pauses) = (load, drafts, pauses);
+        (self.draft_seconds, self.expected, self.tokens, self.rows) = (0.0, 0.0, 0, 0);
+        self.at_once_seconds = 0.0;
+        self.trees.clear();
     }
 
-    /// Begins a tree of up to this size.
-    pub fn tree(&self, growth: TreeShape, temperature: f32) -> TreeEstimate {
-        TreeEstimate::new(if self.pauses { growth.within(0, 1) } else { growth }, temperature)
+    /// Starts a tree, the next one of the round.
+    pub fn start(&mut self, tree: &mut GrowingTree, temperature: f32) {
+        tree.set_number(self.trees.len());
+        self.trees.push(TreeEstimate::new(temperature));
     }
 
-    /// The drafter has run the level before `depth` of these trees.
-    pub fn drafted(&mut self, depth: usize, branches: &[Branch], cost_model: &CostModel) {
-        self.spent += match depth {
-            1 => cost_model.first_seconds(self, branches.len()),
-            _ => cost_model.level_seconds(self, self.width),
+    /// The temperature of a tree's sequence.
+    pub fn temperature(&self, tree: &GrowingTree) -> f32 {
+        self.trees[tree.number()].temperature
+    }
+
+    /// The sum of the probabilities of a tree's last level, as CAST counts it.
+    pub fn utility_mut(&mut self, tree: &GrowingTree) -> &mut f64 {
+        &mut self.trees[tree.number()].utility
+    }
+
+    /// The drafter has run the level whose candidates these trees have pooled.
+    pub fn drafted(&mut self, trees: &[&mut GrowingTree], costs: &CostModel) {
+        let first = trees.first().is_some_and(|tree| tree.depth() == 1);
+        self.draft_seconds += match first {
+            true => costs.first_seconds(self.load, trees.len()),
+            false => costs.level_seconds(self.load, self.width),
         };
-        if depth == 1 {
-            self.begin_trees(branches, cost_model);
+        if first {
+            self.expand_from_roots(trees, costs);
         }
     }
 
     /// These trees have only roots yet.
-    fn begin_trees(&mut self, branches: &[Branch], cost_model: &CostModel) {
-        let guesses = branches.iter().map(|branch| branch.growing.growth.nodes - 1).sum();
-        self.pool.clear(guesses);
+    fn expand_from_roots(&mut self, trees: &[&mut GrowingTree], costs: &CostModel) {
+        let most = cuttable(trees).map(|tree| tree.shape().nodes - 1).sum();
+        self.pool.clear(most);
         // How many rows sequences beside these will have is not known: as many as they had.
-        let rows = branches.len() + cost_model.rows_of_others(self, branches.len());
-        let before = cost_model.verify_seconds(self, rows);
+        let rows = trees.len() + costs.rows_of_others(self.load, trees.len());
+        let before = costs.verify_seconds(self.load, rows);
         self.seconds.clear();
-        for n in 0..=guesses {
-            let seconds = cost_model.verify_seconds(self, rows + n) - before;
+        for n in 0..=most {
+            let seconds = costs.verify_seconds(self.load, rows + n) - before;
             self.seconds.push(seconds);
         }
     }
 
-    /// What goes on was decided.
-    pub fn goes_on(&mut self, depth: usize, branches: &mut [Branch]) {
-        self.width = branches.iter().map(|branch| branch.width).sum();
-        branches.iter_mut().for_each(|branch| branch.growing.levels = depth);
+    /// How many candidates of each tree go on was decided.
+    pub fn goes_on(&mut self, trees: &[&mut GrowingTree]) {
+        self.width = trees.iter().map(|tree| tree.width()).sum();
+        trees.iter().for_each(|tree| self.trees[tree.number()].levels = tree.depth());
     }
 
-    /// A tree has grown; a drafter that asked for no level is charged for all.
-    pub fn grown(&mut self, tree: &Tree, growing: &TreeEstimate, cost_model: &CostModel) {
-        if growing.levels == 0 && tree.len() > 1 {
-            let levels = growing.growth.depth.saturating_sub(1) as f64;
-            let level = cost_model.level_seconds(self, growing.growth.width);
-            let more = cost_model.first_seconds(self, 1) + levels * level - self.whole;
-            self.whole += more.max(0.0);
-            self.spent += more.max(0.0);
-        }
-    }
-
-    /// Decides how many guesses at `depth` another level is grown behind: where all trees together are worth more
-    /// with it.
+    /// Decides how many candidates another level is grown behind: where all trees together are worth more with it.
     pub fn widths_that_pay(
         &mut self,
-        cost_model: &CostModel,
-        confidences: &ByTemperature,
-        depth: usize,
-        branches: &mut [Branch],
+        costs: &CostModel,
+        stats: &ByTemperature,
+        trees: &mut [&mut GrowingTree],
     ) {
-        for branch in &mut *branches {
-            self.expect(confidences.at(branch.growing.temperature), depth, branch);
+        for tree in cuttable(trees) {
+            self.expect(stats.at(self.temperature(tree)), tree);
         }
-        let price = cost_model.price(self);
+        let price = costs.price(self.load);
         let mut best = (0, self.best(&self.pool, price));
         let mut widths = [0; MAX_BATCH];
         self.hoped.copy(&self.pool);
         for width in 1.. {
-            let next =
-                branches.iter().zip(&widths).enumerate().filter_map(|(b, (branch, width))| {
-                    Some((branch.growing.after(depth, *width)?, b))
-                });
-            let Some((guess, b)) = next.max_by(|a, b| a.0.by_path(&b.0)) else { break };
-            widths[b] += 1;
-            let behind = self.typical[guess.class()].map(|accepted| guess.path * accepted);
+            let next = trees.iter().enumerate().filter(|(_, tree)| !tree.is_whole());
+            let next = next.filter_map(|(t, tree)| {
+                Some((self.trees[tree.number()].after(tree, widths[t])?, t))
+            });
+            let Some((candidate, t)) = next.max_by(|a, b| a.0.by_path(&b.0)) else { break };
+            widths[t] += 1;
+            let behind = self.typical[candidate.class()].map(|accepted| candidate.path * accepted);
             if self.hoped.least().is_some_and(|least| behind[0] < least) {
                 break;
             }
             behind.into_iter().for_each(|path| self.hoped.add(path));
             let value =
-                self.best(&self.hoped, price) - price * cost_model.level_seconds(self, width);
+                self.best(&self.hoped, price) - price * costs.level_seconds(self.load, width);
             if value > best.1 {
                 best = (width, value);
-                branches.iter_mut().zip(widths).for_each(|(branch, width)| branch.width = width);
+                trees.iter_mut().zip(widths).for_each(|(tree, width)| tree.set_width(width));
             }
-            // Wider levels only add guesses that are less likely.
-            if best.0 + branches.len() < width {
+            // Wider levels only add candidates that are less likely.
+            if best.0 + trees.len() < width {
                 break;
             }
         }
-        for Branch { growing: g, width, .. } in branches {
-            g.frontier[g.n_frontier..][..*width].copy_from_slice(&g.new[..*width]);
-            g.n_frontier += *width;
+        for tree in cuttable(trees) {
+            let (g, width) = (&mut self.trees[tree.number()], tree.width());
+            g.frontier[g.n_frontier..][..width].copy_from_slice(&g.new[..width]);
+            g.n_frontier += width;
         }
     }
 
-    /// Finds the chances of guesses, the likeliest first as they are.
-    fn expect(&mut self, confidences: &AcceptanceStats, depth: usize, branch: &mut Branch) {
-        let (growing, frontier) = (&mut *branch.growing, branch.frontier);
+    /// Finds the chances of a tree's candidates, the likeliest first as they are.
+    fn expect(&mut self, stats: &AcceptanceStats, tree: &GrowingTree) {
+        let estimate = &mut self.trees[tree.number()];
+        let (depth, frontier) = (tree.depth(), tree.frontier());
         let mut ranks = [0; MAX_NODES];
-        growing.n_new = branch.guesses.len().min(MAX_NODES);
-        for (guess, out) in branch.guesses.iter().zip(&mut growing.new) {
-            let step = guess.log_prob - frontier.log_probs()[guess.parent];
-            let parent = growing.frontier[guess.parent];
-            let step = confidences.accepted(depth, step);
+        estimate.n_new = tree.candidates().len().min(MAX_NODES);
+        for (candidate, out) in tree.candidates().iter().zip(&mut estimate.new) {
+            let step = candidate.log_prob - frontier.log_probs()[candidate.parent];
+            let parent = estimate.frontier[candidate.parent];
+            let step = stats.accepted(depth, step);
             *out = Chance { path: parent.path * step, step };
             self.pool.add(out.path);
-            let typical = self.typical[parent.class()].get_mut(ranks[guess.parent]);
+            let typical = self.typical[parent.class()].get_mut(ranks[candidate.parent]);
             if let Some(typical) = typical.filter(|_| depth > 1) {
                 *typical += TYPICAL * (step - *typical);
             }
-            ranks[guess.parent] += 1;
+            ranks[candidate.parent] += 1;
         }
     }
 
-    /// The best value of trees with some of these guesses.
-    fn best(&self, guesses: &Likeliest, price: f64) -> f64 {
+    /// The best value of trees with some of these candidates.
+    fn best(&self, candidates: &Likeliest, price: f64) -> f64 {
         let (mut accepted, mut best) = (0.0, 0.0);
-        for (guess, seconds) in guesses.get().iter().zip(&self.seconds[1..]) {
-            accepted += f64::from(*guess);
+        for (candidate, seconds) in candidates.get().iter().zip(&self.seconds[1..]) {
+            accepted += f64::from(*candidate);
             best = f64::max(best, accepted - price * seconds);
         }
         best
     }
 
-    /// Takes note of what the nodes of a grown tree are worth, as `write` says: no node more than its parent.
-    pub fn add(&mut self, growing: &TreeEstimate, write: impl FnOnce(&mut [f32; MAX_NODES])) {
-        let mut values = [0.0; MAX_NODES];
-        write(&mut values);
-        self.values.push(values);
-        self.temperatures.push(growing.temperature);
+    /// Takes note of what the nodes of a grown tree are worth, as `write` says: no node more than its parent. A drafter
+    /// that asked for no level is charged for all.
+    pub fn grown(
+        &mut self,
+        tree: &GrowingTree,
+        costs: &CostModel,
+        write: impl FnOnce(&mut [f32; MAX_NODES]),
+    ) {
+        let estimate = &mut self.trees[tree.number()];
+        write(&mut estimate.values);
+        if estimate.levels == 0 && tree.tree().len() > 1 {
+            let shape = tree.shape();
+            let levels = shape.depth.saturating_sub(1) as f64;
+            let level = costs.level_seconds(self.load, shape.width);
+            let all = costs.first_seconds(self.load, 1) + levels * level;
+            let more = (all - self.at_once_seconds).max(0.0);
+            self.at_once_seconds += more;
+            self.draft_seconds += more;
+        }
     }
 
-    /// The temperature of a grown tree's sequence.
-    pub fn temperature(&self, tree: usize) -> f32 {
-        self.temperatures[tree]
-    }
-
-    /// Sorts the nodes of all trees by what they are worth.
-    pub fn sort(&mut self, trees: &[&mut Tree]) {
+    /// Sorts the nodes of all trees that may be cut by what they are worth.
+    pub fn sort(&mut self, trees: &[&mut GrowingTree]) {
         self.order.clear();
-        for (t, (tree, values)) in trees.iter().zip(&self.values).enumerate() {
-            self.order.extend(values[1..tree.len()].iter().map(|value| (*value, t)));
+        for tree in cuttable(trees) {
+            let number = tree.number();
+            let values = &self.trees[number].values[1..tree.tree().len()];
+            self.order.extend(values.iter().map(|value| (*value, number)));
         }
         self.order.sort_by(|a, b| b.0.total_cmp(&a.0));
     }
 
-    /// What the nodes of all trees but their roots are worth, the best first.
+    /// What the nodes that may be cut are worth, the best first.
     pub fn order(&self) -> impl Iterator<Item = f32> {
         self.order.iter().map(|(value, _)| *value)
     }
 
-    /// The number of rows, the roots included, with the best value; values are probabilities.
-    pub fn rows_that_pay(&self, cost_model: &CostModel) -> usize {
-        let (roots, price) = (self.batch, cost_model.price(self));
+    /// The number of rows with the best value, of which `least` are had in any case; values are probabilities.
+    pub fn rows_that_pay(&self, costs: &CostModel, least: usize) -> usize {
+        let price = costs.price(self.load);
         let mut accepted = 0.0;
-        let mut best = (roots, -price * cost_model.plain_seconds(self));
-        for (rows, (guess, _)) in (roots + 1..).zip(&self.order) {
-            accepted += f64::from(*guess);
-            let value = accepted - price * cost_model.verify_seconds(self, rows);
+        let mut best = (least, -price * costs.verify_seconds(self.load, least));
+        for (rows, (candidate, _)) in (least + 1..).zip(&self.order) {
+            accepted += f64::from(*candidate);
+            let value = accepted - price * costs.verify_seconds(self.load, rows);
             if value > best.1 {
                 best = (rows, value);
             }
@@ -327,14 +309,16 @@ impl RoundState {
         best.0
     }
 
-    /// Keeps so many nodes of all trees, their roots and the best.
-    pub fn keep(&mut self, rows: usize, trees: &mut [&mut Tree]) {
+    /// Keeps so many nodes of the trees that may be cut beside their roots, the best.
+    pub fn keep(&self, best: usize, trees: &mut [&mut GrowingTree]) {
         let mut nodes = [1; MAX_BATCH];
-        for (_, tree) in self.order.iter().take(rows - trees.len()) {
+        for (_, tree) in self.order.iter().take(best) {
             nodes[*tree] += 1;
         }
-        for ((tree, values), nodes) in trees.iter_mut().zip(&self.values).zip(nodes) {
-            tree.prune_by(nodes, &values[..tree.len()]);
+        for tree in trees.iter_mut().filter(|tree| !tree.is_whole()) {
+            let values = &self.trees[tree.number()].values;
+            let (n, len) = (nodes[tree.number()], tree.tree().len());
+            tree.tree_mut().prune_by(n, &values[..len]);
         }
     }
 
@@ -343,6 +327,11 @@ impl RoundState {
         self.rows += nodes;
         self.expected += expected;
     }
+}
+
+/// Those of the trees that may be cut.
+fn cuttable<'a>(trees: &'a [&mut GrowingTree]) -> impl Iterator<Item = &'a GrowingTree> {
+    trees.iter().map(|tree| &**tree).filter(|tree| !tree.is_whole())
 }
 
 /// The largest of some probabilities in descending order, as many as the trees that grow may have guesses: kept so as

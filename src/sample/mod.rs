@@ -9,7 +9,7 @@ mod distribution;
 
 pub use distribution::Distribution;
 
-use crate::infer::{Candidate, Logits, by_logit};
+use crate::infer::{Logits, TokenLogit, by_logit};
 
 /// How tokens are chosen. The defaults are llama.cpp's.
 #[derive(Clone, Debug)]
@@ -60,9 +60,9 @@ struct Weighted {
 /// Chooses tokens; holds buffers only, no state from one token to the next.
 pub struct Sampler {
     sampling: Sampling,
-    best: Vec<Candidate>,
+    best: Vec<TokenLogit>,
     /// Tokens that penalties have changed, in order.
-    changed: Vec<Candidate>,
+    changed: Vec<TokenLogit>,
     weighted: Vec<Weighted>,
     recent: Vec<u32>,
 }
@@ -157,7 +157,7 @@ impl Sampler {
                 logit *= s.repeat_penalty;
             }
             logit -= s.presence_penalty + s.frequency_penalty * same.len() as f32;
-            self.changed.push(Candidate { token, logit });
+            self.changed.push(TokenLogit { token, logit });
         }
     }
 
@@ -353,8 +353,8 @@ mod tests {
     fn penalised_tokens_make_room_for_the_next_best() {
         let logits: Vec<f32> = (0..100).map(|i| (i * 37 % 100) as f32 / 10.0).collect();
         let by_hand = |penalty: f32, history: &[u32], top_k: usize| {
-            let mut all: Vec<Candidate> =
-                logits.iter().zip(0..).map(|(&logit, token)| Candidate { token, logit }).collect();
+            let mut all: Vec<TokenLogit> =
+                logits.iter().zip(0..).map(|(&logit, token)| TokenLogit { token, logit }).collect();
             history.iter().for_each(|&t| all[t as usize].logit -= penalty);
             all.sort_by(by_logit);
             all.truncate(top_k);

@@ -7,7 +7,7 @@
 use super::json::{of_confidences, of_draft, of_verify, to_confidences, to_draft, to_verify};
 use super::measure::{curve, median};
 use super::store::Store;
-use crate::draft::{CandidateSelector, Drafter};
+use crate::draft::{Drafter, SoloDraft};
 use crate::error::Result;
 use crate::infer::{CacheTypes, KvCache, Sequence, Target};
 use crate::machine;
@@ -253,12 +253,13 @@ impl<'a> Calibrator<'a> {
         let tokens: Vec<u32> = (0..n as u32).map(|i| (i * 31 + 7) % n_vocab).collect();
         let width = drafter.taps().len() * self.target.model().config().n_embd;
         let feature: Vec<f32> = (0..width).map(|i| libm::sinf(i as f32)).collect();
-        let (slow, side_by_side) = (self.is_slow()?, drafter.as_dgf().is_some());
+        let (slow, side_by_side) = (self.is_slow()?, drafter.is_side_by_side());
         let target = &mut *self.target;
         let mut sequence = target.sequence(self.types)?;
         let last = tokens.len() - 1;
-        let mut features = (0..last).map(|_| &feature[..]);
-        drafter.commit(0, &tokens[..last], &mut features, target.pool())?;
+        let mut solo = SoloDraft::new(drafter)?;
+        let features = (0..last).map(|_| &feature[..]);
+        solo.commit(drafter, 0, &tokens[..last], features, target.pool())?;
         let mut timed = |depth: usize, width: usize| -> Result<f64> {
             // A pass of the target has taken the caches.
             if !slow {
@@ -266,16 +267,10 @@ impl<'a> Calibrator<'a> {
             }
             let start = Instant::now();
             let first = last.saturating_sub(TAKEN_IN);
-            let mut features = (first..last).map(|_| &feature[..]);
-            drafter.commit(first, &tokens[first..last], &mut features, target.pool())?;
-            let growth = TreeShape { depth, width, nodes: MAX_NODES };
-            let mut tree = Tree::new(tokens[last]);
-            drafter.expand(
-                &tokens,
-                &mut CandidateSelector::new(growth),
-                &mut tree,
-                target.pool(),
-            )?;
+            let features = (first..last).map(|_| &feature[..]);
+            solo.commit(drafter, first, &tokens[first..last], features, target.pool())?;
+            let shape = TreeShape { depth, width, nodes: MAX_NODES };
+            solo.expand(drafter, &tokens, shape, target.pool())?;
             Ok(start.elapsed().as_secs_f64())
         };
         let mut firsts = Vec::new();

@@ -1,24 +1,31 @@
-//! Several tokens at a time: which of a drafter's guesses stay.
+//! Several tokens at a time: which of the drafted ones stay.
 //!
 //! ```text
-//! accept.rs     which branch of a tree the target agrees with
-//! round.rs      let a tree grow, keep what the target agrees with
-//! guessing.rs   from what is asked of guessing to a drafter at work
-//! calibrate.rs  what passes cost here
-//! measure.rs    timing them
-//! store.rs      what was measured before, in files
-//! json.rs       as which it lies there
+//! round.rs        one round: trees grow, the target verifies them, each sequence keeps a branch
+//! accept.rs       which branch of a tree the target agrees with
+//! stream.rs       one sequence being written
+//! speculation.rs  a drafter and how it is used, and its part in one sequence
+//! options.rs      from what is asked of drafting to a drafter at work
+//! calibrate.rs    what passes cost here             measure.rs  timing them
+//! store.rs        what was measured, in files       json.rs     as which it lies there
+//! stats.rs        counts and times of rounds
 //! ```
 
 mod accept;
 pub mod calibrate;
-mod guessing;
 pub mod json;
 mod measure;
+mod options;
 mod round;
+mod speculation;
+mod stats;
 mod store;
+pub(crate) mod stream;
 
 pub use accept::{Rejection, accept_matching, accept_rejecting};
-pub use guessing::{ConfiguredDrafter, SpecOptions};
-pub use round::{RoundError, RoundStats, SpecSampling, Speculation};
+pub use options::{ConfiguredDrafter, SpecOptions};
+pub(crate) use round::round;
+pub use speculation::{Drafting, SpecSampling, Speculation};
+pub use stats::RoundStats;
 pub use store::Store;
+pub use stream::{Piece, Stats, Stop};

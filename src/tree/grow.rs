@@ -1,93 +1,19 @@
-//! How a tree grows: level by level, the likeliest guesses going on.
+//! How a tree grows: level by level, the likeliest candidates going on.
 //!
-//! The nodes a drafter has run are a [`Tree`] themselves, the *frontier's*, whose masks say what each row
-//! of the drafter sees. What they propose is pooled, and the likeliest of the pool become the tree that
-//! is verified: no path is likelier than one it continues, so the best are a tree.
+//! The nodes that a drafter has run are a [`Tree`] themselves, the *frontier's*, whose masks say what each row
+//! of the drafter sees. Their candidates are pooled, and the likeliest of the pool become the tree that
+//! is verified: no path is likelier than one that it continues, so the best are a tree.
 //!
 //! # Source
 //! EAGLE-2, arXiv 2406.16858, sections 4.1 (expansion) and 4.2 (reranking).
 
-use super::{MAX_NODES, Tree};
-use crate::error::Result;
+use super::{MAX_NODES, Tree, TreeShape};
 use std::cmp::Ordering;
-use std::fmt;
 use std::ops::Range;
-use std::str::FromStr;
 
-/// How large a tree grows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TreeShape {
-    /// Guesses on a path at most.
-    pub depth: usize,
-    /// Guesses that go on from each level, and that each node proposes.
-    pub width: usize,
-    /// Nodes that are verified, the root included.
-    pub nodes: usize,
-}
-
-impl TreeShape {
-    /// The same, but for no deeper a tree and no more nodes than there is room for.
-    pub fn within(self, depth: usize, nodes: usize) -> TreeShape {
-        TreeShape { depth: self.depth.min(depth), nodes: self.nodes.min(nodes), ..self }
-    }
-
-    /// The same with paths of up to `depth` guesses, and room for one of them at least.
-    pub fn with_depth(self, depth: usize) -> TreeShape {
-        let depth = depth.clamp(1, MAX_NODES - 1);
-        let width = self.width.min((MAX_NODES - 1) / depth.saturating_sub(1).max(1));
-        let nodes = if width == 1 { depth + 1 } else { self.nodes.max(depth + 1) };
-        TreeShape { depth, width, nodes }
-    }
-
-    /// Whether only the root remains.
-    pub fn is_none(self) -> bool {
-        self.depth == 0 || self.width == 0 || self.nodes <= 1
-    }
-}
-
-impl FromStr for TreeShape {
-    type Err = String;
-
-    /// `chain:K` or `beam:DEPTH,WIDTH,NODES`.
-    fn from_str(text: &str) -> std::result::Result<TreeShape, String> {
-        let wrong = || {
-            format!(
-                "give chain:K or beam:DEPTH,WIDTH,NODES with up to {MAX_NODES} nodes, the root included"
-            )
-        };
-        let numbers: Option<Vec<usize>> = text
-            .split_once(':')
-            .and_then(|(_, numbers)| numbers.split(',').map(|n| n.parse().ok()).collect());
-        let growth = match (text.split(':').next(), numbers.as_deref()) {
-            (Some("chain"), Some(&[k])) => {
-                TreeShape { depth: k, width: 1, nodes: k.saturating_add(1) }
-            }
-            (Some("beam"), Some(&[depth, width, nodes])) => TreeShape { depth, width, nodes },
-            _ => return Err(wrong()),
-        };
-        // The frontier is a tree too: the root, and `width` nodes a level but for the last.
-        let run = growth.depth.saturating_sub(1).saturating_mul(growth.width).saturating_add(1);
-        if growth.is_none() || growth.nodes > MAX_NODES || run > MAX_NODES {
-            return Err(wrong());
-        }
-        Ok(growth)
-    }
-}
-
-impl fmt::Display for TreeShape {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match *self {
-            TreeShape { depth, width: 1, nodes } if nodes == depth + 1 => {
-                write!(f, "chain:{depth}")
-            }
-            TreeShape { depth, width, nodes } => write!(f, "beam:{depth},{width},{nodes}"),
-        }
-    }
-}
-
-/// A guess at what follows a node of the frontier.
+/// A candidate for what follows a node of the frontier.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Proposal {
+pub struct Candidate {
     /// The node of the frontier.
     pub parent: usize,
     /// The token.
@@ -96,14 +22,16 @@ pub struct Proposal {
     pub log_prob: f32,
 }
 
-/// Grows trees; holds buffers only.
+/// A tree while it grows: what a drafter is to run next, what it proposed, and what became of that.
 ///
-/// One level at a time: [`begin`](TreeExpander::begin), then while it [grows](TreeExpander::is_growing) the nodes of the
-/// [`level`](TreeExpander::level) are run and what they propose is [taken](TreeExpander::take), of which some
-/// [go on](TreeExpander::go_on). So several trees can grow side by side.
+/// One level at a time: [`start`](GrowingTree::start), then while the [`level`](GrowingTree::level) has nodes these are
+/// run, what may follow them is [proposed](GrowingTree::propose) and [pooled](GrowingTree::pool_candidates), a
+/// [width](GrowingTree::set_width) is chosen, and the tree [goes on](GrowingTree::go_on). So several trees grow side by
+/// side. A drafter that proposes whole trees writes to [`tree_mut`](GrowingTree::tree_mut) instead.
 #[derive(Debug)]
-pub struct TreeExpander {
-    growth: TreeShape,
+pub struct GrowingTree {
+    tree: Tree,
+    shape: TreeShape,
     /// Logarithm of the least probability of a path.
     floor: f32,
     whole: bool,
@@ -111,49 +39,102 @@ pub struct TreeExpander {
     /// Nodes of the frontier that are to be run; none when the tree has grown.
     level: Range<usize>,
     depth: usize,
+    /// Candidates of the last level that go on.
+    width: usize,
     /// Where each node of the frontier stands in the tree.
     place: [Option<usize>; MAX_NODES],
-    /// Guesses with the probability of their whole path: those of all levels, or of a tree that is grown whole the last
-    /// one's. Those of the last level are from `new` on, the likeliest first.
-    pool: Vec<Proposal>,
+    /// Candidates with the probability of their whole path: those of all levels, or of a tree that is grown whole the
+    /// last one's. Those of the last level are from `new` on, the likeliest first.
+    pool: Vec<Candidate>,
     new: usize,
-    proposals: Vec<Proposal>,
+    proposed: Vec<Candidate>,
+    /// Its place among the trees of a round.
+    number: usize,
 }
 
-impl Default for TreeExpander {
-    fn default() -> TreeExpander {
-        TreeExpander {
-            growth: TreeShape { depth: 0, width: 0, nodes: 1 },
-            floor: f32::NEG_INFINITY,
-            whole: false,
-            frontier: Tree::new(0),
-            level: 0..0,
-            depth: 0,
-            place: [None; MAX_NODES],
-            pool: Vec::with_capacity(1024),
-            new: 0,
-            proposals: Vec::with_capacity(MAX_NODES),
-        }
+impl Default for GrowingTree {
+    fn default() -> GrowingTree {
+        GrowingTree::new(0)
     }
 }
 
-impl TreeExpander {
-    /// Begins to grow `tree`, of which only the root stays, from the likeliest guesses; none of a path whose
+impl GrowingTree {
+    /// Of nothing but a root, which stays alone.
+    pub fn new(root: u32) -> GrowingTree {
+        GrowingTree {
+            tree: Tree::new(root),
+            shape: TreeShape::ROOT,
+            floor: f32::NEG_INFINITY,
+            whole: false,
+            frontier: Tree::new(root),
+            level: 0..0,
+            depth: 0,
+            width: 0,
+            place: [None; MAX_NODES],
+            pool: Vec::with_capacity(1024),
+            new: 0,
+            proposed: Vec::with_capacity(MAX_NODES),
+            number: 0,
+        }
+    }
+
+    /// Starts to grow a tree of up to this shape behind `root`, from the likeliest candidates; none of a path whose
     /// logarithmic probability is below `floor`.
     ///
-    /// A `whole` tree has all guesses of every node that is run, in their order: a node is run where its path is
-    /// likely enough and there is room for all of them, which is decided before they are made; for the
-    /// root's there must be.
-    pub fn begin(&mut self, growth: TreeShape, floor: f32, whole: bool, tree: &mut Tree) {
-        let root = tree.tokens()[0];
-        tree.reset(root);
+    /// In a `whole` tree a node is run only if all its candidates fit; none is dropped later. They keep their order.
+    pub fn start(&mut self, root: u32, shape: TreeShape, floor: f32, whole: bool) {
+        self.tree.reset(root);
         self.frontier.reset(root);
-        (self.growth, self.floor, self.whole, self.depth) = (growth, floor, whole, 1);
-        self.level = if growth.is_none() { 0..0 } else { 0..1 };
+        (self.shape, self.floor, self.whole, self.depth, self.width) = (shape, floor, whole, 1, 0);
+        if whole {
+            self.shape.width = shape.width.min(shape.nodes.saturating_sub(1));
+        }
+        self.level = if self.shape.is_root() { 0..0 } else { 0..1 };
         self.place = [None; MAX_NODES];
         self.place[0] = Some(0);
         self.pool.clear();
-        self.proposals.clear();
+        self.new = 0;
+        self.proposed.clear();
+    }
+
+    /// Starts it anew, as it was started last.
+    pub fn restart(&mut self) {
+        self.start(self.tree.tokens()[0], self.shape, self.floor, self.whole);
+    }
+
+    /// The tree so far: with candidates in it once it has grown.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// The tree, to write to it directly, or to cut it.
+    pub fn tree_mut(&mut self) -> &mut Tree {
+        &mut self.tree
+    }
+
+    /// Its place among the trees of a round.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Gives it its place among the trees of a round.
+    pub fn set_number(&mut self, number: usize) {
+        self.number = number;
+    }
+
+    /// How large it may grow.
+    pub fn shape(&self) -> TreeShape {
+        self.shape
+    }
+
+    /// Logarithm of the least probability of a path.
+    pub fn floor(&self) -> f32 {
+        self.floor
+    }
+
+    /// Whether it stands or falls as a whole: none of its candidates may be cut.
+    pub fn is_whole(&self) -> bool {
+        self.whole
     }
 
     /// Whether another level is to be run.
@@ -161,106 +142,128 @@ impl TreeExpander {
         !self.level.is_empty()
     }
 
-    /// The frontier, its nodes that are to be run, all earlier ones having been run, and where the guesses
-    /// after them go: up to the growth's width for each, of different tokens.
-    pub fn level(&mut self) -> (&Tree, Range<usize>, &mut Vec<Proposal>) {
-        (&self.frontier, self.level.clone(), &mut self.proposals)
+    /// Nodes of the frontier that are to be run; all earlier ones were.
+    pub fn level(&self) -> Range<usize> {
+        self.level.clone()
     }
 
-    /// Takes the guesses after the level.
-    pub fn take(&mut self, tree: &mut Tree) {
+    /// The nodes that were run or are to be run.
+    pub fn frontier(&self) -> &Tree {
+        &self.frontier
+    }
+
+    /// Guesses between the root and the candidates of this level, these included: 1 for the first level.
+    pub fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// Proposes a candidate after a node of the level: up to the shape's width for each, of different tokens.
+    pub fn propose(&mut self, candidate: Candidate) {
+        self.proposed.push(candidate);
+    }
+
+    /// Takes the candidates that were proposed after the level.
+    pub fn pool_candidates(&mut self) {
         if self.whole {
             self.pool.clear();
         }
         self.new = self.pool.len();
-        for proposal in self.proposals.drain(..) {
-            let log_prob = self.frontier.path_with(proposal.parent, proposal.log_prob);
+        for candidate in self.proposed.drain(..) {
+            let log_prob = self.frontier.path_with(candidate.parent, candidate.log_prob);
             if self.whole {
-                let parent = self.place[proposal.parent].expect("what is run is in the tree");
-                tree.push_path(parent, proposal.token, log_prob);
+                let parent = self.place[candidate.parent].expect("what is run is in the tree");
+                self.tree.push_path(parent, candidate.token, log_prob);
             }
             if log_prob >= self.floor {
-                self.pool.push(Proposal { log_prob, ..proposal });
+                self.pool.push(Candidate { log_prob, ..candidate });
             }
         }
         self.pool[self.new..].sort_by(by_likelihood);
+        self.width = 0;
     }
 
-    /// The guesses that were taken last, with the logarithmic probability of their path, the likeliest
-    /// first; their depth, from 1 on; and the frontier, of which their parents are nodes.
-    pub fn taken(&self) -> (&[Proposal], usize, &Tree) {
-        (&self.pool[self.new..], self.depth, &self.frontier)
+    /// The candidates that were pooled last, with the logarithmic probability of their whole path, the likeliest
+    /// first.
+    pub fn candidates(&self) -> &[Candidate] {
+        &self.pool[self.new..]
     }
 
-    /// Lets up to `width` of them go on, or ends the tree.
-    pub fn go_on(&mut self, width: usize, tree: &mut Tree) {
+    /// Of these candidates as many may go on.
+    pub fn most_that_go_on(&self) -> usize {
+        if self.depth < self.shape.depth {
+            self.shape.width.min(self.candidates().len())
+        } else {
+            0
+        }
+    }
+
+    /// Chooses how many candidates go on, the likeliest ones.
+    pub fn set_width(&mut self, width: usize) {
+        self.width = width;
+    }
+
+    /// How many candidates go on.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Lets the candidates that were chosen go on, or ends the tree.
+    pub fn go_on(&mut self) {
         let first = self.frontier.len();
-        if self.depth < self.growth.depth {
+        if self.depth < self.shape.depth {
             let width = match self.whole {
-                true => (self.growth.nodes - tree.len()) / self.growth.width,
-                false => width,
+                true => (self.shape.nodes - self.tree.len()) / self.shape.width,
+                false => self.width,
             };
-            for guess in self.pool[self.new..].iter().take(width.min(self.growth.width)) {
-                let node = self.frontier.push_path(guess.parent, guess.token, guess.log_prob);
+            for candidate in self.pool[self.new..].iter().take(width.min(self.shape.width)) {
+                let Candidate { parent, token, log_prob } = *candidate;
+                let node = self.frontier.push_path(parent, token, log_prob);
                 if self.whole {
-                    let parent = self.place[guess.parent].expect("what is run is in the tree");
+                    let parent = self.place[parent].expect("what is run is in the tree");
                     let node = node.expect("it has fewer nodes than the tree");
-                    self.place[node] = tree.child(parent, guess.token);
+                    self.place[node] = self.tree.child(parent, token);
                 }
             }
         }
         self.depth += 1;
         self.level = first..self.frontier.len();
         if self.level.is_empty() && !self.whole {
-            self.finish(tree);
+            self.finish();
         }
     }
 
-    /// Ends the tree with nothing but its root.
-    pub fn stop(&mut self, tree: &mut Tree) {
-        tree.reset(tree.tokens()[0]);
+    /// Ends the growth: no further level is run.
+    pub fn close(&mut self) {
         self.level = 0..0;
     }
 
-    /// Makes the tree of the likeliest guesses.
-    fn finish(&mut self, tree: &mut Tree) {
-        // Stable: of equally likely guesses those of earlier levels come first, parents before children.
+    /// Ends the tree with nothing but its root.
+    pub fn stop(&mut self) {
+        self.tree.reset(self.tree.tokens()[0]);
+        self.close();
+    }
+
+    /// Ends the growth of a tree that was written directly: keeps what its shape and floor allow.
+    pub fn prune(&mut self) {
+        self.tree.prune(self.shape.nodes, self.floor);
+        self.close();
+    }
+
+    /// Makes the tree of the likeliest candidates.
+    fn finish(&mut self) {
+        // Stable: of equally likely candidates those of earlier levels come first, parents before children.
         self.pool.sort_by(by_likelihood);
-        for guess in &self.pool {
-            if tree.len() >= self.growth.nodes {
+        self.new = self.pool.len();
+        for candidate in &self.pool {
+            if self.tree.len() >= self.shape.nodes {
                 break;
             }
-            let Some(parent) = self.place[guess.parent] else { continue };
-            let added = tree.push_path(parent, guess.token, guess.log_prob);
-            if let Some(node) = self.frontier.child(guess.parent, guess.token) {
+            let Some(parent) = self.place[candidate.parent] else { continue };
+            let added = self.tree.push_path(parent, candidate.token, candidate.log_prob);
+            if let Some(node) = self.frontier.child(candidate.parent, candidate.token) {
                 self.place[node] = added;
             }
         }
-    }
-
-    /// Grows one tree by itself. `propose(frontier, level, proposals)` runs the nodes `level` of the
-    /// frontier and appends guesses for each; `next(depth, frontier, guesses)` says how many of the guesses of a level,
-    /// the likeliest first, are run.
-    ///
-    /// # Errors
-    /// Those of `propose`; the tree is then the root.
-    pub fn grow(
-        &mut self,
-        growth: TreeShape,
-        floor: f32,
-        tree: &mut Tree,
-        mut propose: impl FnMut(&Tree, Range<usize>, &mut Vec<Proposal>) -> Result<()>,
-        mut next: impl FnMut(usize, &Tree, &[Proposal]) -> usize,
-    ) -> Result<()> {
-        self.begin(growth, floor, false, tree);
-        while self.is_growing() {
-            propose(&self.frontier, self.level.clone(), &mut self.proposals)?;
-            self.take(tree);
-            let (guesses, depth, frontier) = self.taken();
-            let width = next(depth, frontier, guesses);
-            self.go_on(width, tree);
-        }
-        Ok(())
     }
 
     /// Which node of the frontier, of those that were run, `node` of the tree was.
@@ -269,14 +272,13 @@ impl TreeExpander {
     }
 }
 
-fn by_likelihood(a: &Proposal, b: &Proposal) -> Ordering {
+fn by_likelihood(a: &Candidate, b: &Candidate) -> Ordering {
     b.log_prob.total_cmp(&a.log_prob)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Error;
     use proptest::prelude::*;
 
     /// A drafter's distribution after a path, some function of its tokens: log probabilities of 6 tokens.
@@ -301,44 +303,56 @@ mod tests {
         path
     }
 
-    fn grow(growth: TreeShape) -> (Tree, usize) {
-        let (mut tree, mut runs) = (Tree::new(3), 0);
-        let propose = |frontier: &Tree, level: std::ops::Range<usize>, out: &mut Vec<Proposal>| {
+    /// Grows a tree of this shape as wide as it may be; returns how often a level was run too.
+    fn grow_by(
+        shape: TreeShape,
+        propose: impl Fn(&Tree, usize) -> Vec<(u32, f32)>,
+    ) -> (Tree, usize) {
+        let (mut growing, mut runs) = (GrowingTree::default(), 0);
+        growing.start(3, shape, f32::NEG_INFINITY, false);
+        while growing.is_growing() {
             runs += 1;
-            for parent in level {
-                let mut best = after(&tokens_to(frontier, parent));
-                best.sort_by(|a, b| b.1.total_cmp(&a.1));
-                let best = best.into_iter().take(growth.width);
-                out.extend(best.map(|(token, log_prob)| Proposal { parent, token, log_prob }));
+            for parent in growing.level() {
+                for (token, log_prob) in propose(growing.frontier(), parent) {
+                    growing.propose(Candidate { parent, token, log_prob });
+                }
             }
-            Ok(())
-        };
-        TreeExpander::default()
-            .grow(growth, f32::NEG_INFINITY, &mut tree, propose, |_, _, _| growth.width)
-            .unwrap();
-        (tree, runs)
+            growing.pool_candidates();
+            growing.set_width(growing.most_that_go_on());
+            growing.go_on();
+        }
+        (*growing.tree(), runs)
+    }
+
+    fn grow(shape: TreeShape) -> (Tree, usize) {
+        grow_by(shape, |frontier, parent| {
+            let mut best = after(&tokens_to(frontier, parent));
+            best.sort_by(|a, b| b.1.total_cmp(&a.1));
+            best.truncate(shape.width);
+            best
+        })
     }
 
     /// The specification: sets of paths, sorted as a whole at each level.
-    fn by_hand(growth: TreeShape) -> Vec<(Vec<u32>, f32)> {
+    fn by_hand(shape: TreeShape) -> Vec<(Vec<u32>, f32)> {
         let by_likelihood = |a: &(Vec<u32>, f32), b: &(Vec<u32>, f32)| b.1.total_cmp(&a.1);
         let (mut level, mut pool) = (vec![(vec![3], 0.0f32)], Vec::new());
-        for _ in 0..growth.depth {
+        for _ in 0..shape.depth {
             let mut next = Vec::new();
             for (path, log_prob) in &level {
                 let mut best = after(path);
                 best.sort_by(|a, b| b.1.total_cmp(&a.1));
-                for (token, step) in best.into_iter().take(growth.width) {
+                for (token, step) in best.into_iter().take(shape.width) {
                     next.push(([&path[..], &[token]].concat(), log_prob + step));
                 }
             }
             next.sort_by(by_likelihood);
             pool.extend(next.clone());
-            next.truncate(growth.width);
+            next.truncate(shape.width);
             level = next;
         }
         pool.sort_by(by_likelihood);
-        pool.truncate(growth.nodes - 1);
+        pool.truncate(shape.nodes - 1);
         pool.sort_by(|a, b| a.0.cmp(&b.0));
         pool
     }
@@ -348,13 +362,13 @@ mod tests {
         fn the_likeliest_guesses_of_all_levels_are_the_tree(
             depth in 1usize..7, width in 1usize..6, nodes in 2usize..40,
         ) {
-            let growth = TreeShape { depth, width, nodes };
-            let (tree, runs) = grow(growth);
+            let shape = TreeShape { depth, width, nodes };
+            let (tree, runs) = grow(shape);
             prop_assert!(runs <= depth && tree.len() <= nodes);
             let mut found: Vec<(Vec<u32>, f32)> =
                 (1..tree.len()).map(|n| (tokens_to(&tree, n), tree.log_probs()[n])).collect();
             found.sort_by(|a, b| a.0.cmp(&b.0));
-            let expected = by_hand(growth);
+            let expected = by_hand(shape);
             // Equally likely guesses may stand for each other: what counts is the likelihood won.
             prop_assert_eq!(found.len(), expected.len());
             let sum = |paths: &[(Vec<u32>, f32)]| paths.iter().map(|p| p.1.exp()).sum::<f32>();
@@ -375,69 +389,25 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_read_and_written() {
-        for text in ["chain:1", "chain:63", "beam:7,9,60", "beam:1,10,4"] {
-            assert_eq!(text.parse::<TreeShape>().unwrap().to_string(), text);
-        }
-        for text in [
-            "",
-            "chain",
-            "chain:",
-            "chain:0",
-            "chain:64",
-            "chain:-1",
-            "beam:3,4",
-            "beam:8,10,60",
-            "beam:3,4,65",
-            "beam:3,0,4",
-            "beam:0,3,4",
-            "beam:3,4,1",
-            "tree:3",
-            "chain:99999999999999999999",
-        ] {
-            assert!(text.parse::<TreeShape>().is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_depth_that_is_asked_for_is_had() {
-        for depth in 1..100 {
-            for text in ["chain:3", "beam:4,9,60", "beam:1,10,4"] {
-                let growth = text.parse::<TreeShape>().unwrap().with_depth(depth);
-                assert_eq!(growth.depth, depth.min(63));
-                assert_eq!(growth.to_string().parse(), Ok(growth), "it can be asked for");
-            }
-        }
-    }
-
-    #[test]
     fn certain_guesses_come_after_their_parents() {
         // Sums of logarithms round: a child that is certain must not pass its parent.
-        let (mut tree, growth) = (Tree::new(0), "beam:6,2,13".parse().unwrap());
-        let propose = |_: &Tree, level: std::ops::Range<usize>, out: &mut Vec<Proposal>| {
-            for parent in level {
-                let likely = if parent % 2 == 0 { -0.1 } else { 0.0 };
-                out.push(Proposal { parent, token: 1, log_prob: likely });
-                out.push(Proposal { parent, token: 2, log_prob: f32::NAN });
-            }
-            Ok(())
-        };
-        TreeExpander::default()
-            .grow(growth, f32::NEG_INFINITY, &mut tree, propose, |_, _, _| growth.width)
-            .unwrap();
+        let (tree, _) = grow_by("beam:6,2,13".parse().unwrap(), |_, parent| {
+            vec![(1, if parent % 2 == 0 { -0.1 } else { 0.0 }), (2, f32::NAN)]
+        });
         assert_eq!(tree.depth((0..tree.len()).max_by_key(|n| tree.depth(*n)).unwrap()), 6);
         assert!(tree.log_probs().iter().all(|p| !p.is_nan()));
     }
 
     #[test]
     fn a_drafter_that_fails_leaves_the_root() {
-        let mut tree = Tree::new(5);
-        tree.push(0, 1, 0.0);
-        let fail = |_: &Tree, _, _: &mut Vec<Proposal>| Err(Error::Invalid("no".into()));
-        let growth = "chain:3".parse().unwrap();
-        TreeExpander::default()
-            .grow(growth, f32::NEG_INFINITY, &mut tree, fail, |_, _, _| 1)
-            .unwrap_err();
-        assert_eq!(tree, Tree::new(5));
+        let mut growing = GrowingTree::default();
+        growing.start(5, "chain:3".parse().unwrap(), f32::NEG_INFINITY, false);
+        growing.propose(Candidate { parent: 0, token: 1, log_prob: -0.5 });
+        growing.pool_candidates();
+        growing.set_width(1);
+        growing.go_on();
+        growing.stop();
+        assert!(!growing.is_growing());
+        assert_eq!(*growing.tree(), Tree::new(5));
     }
 }

@@ -13,8 +13,10 @@
 //! ```
 
 mod grow;
+mod shape;
 
-pub use grow::{Proposal, TreeExpander, TreeShape};
+pub use grow::{Candidate, GrowingTree};
+pub use shape::TreeShape;
 
 use dovetail_kernels::cpu::attention::MAX_TREE;
 

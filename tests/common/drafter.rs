@@ -6,9 +6,9 @@ use super::naive::{Naive, Rounding};
 use super::random::Random;
 use super::tiny::{N_VOCAB, RMS_EPS, Tiny, random_tensor, tiny, types};
 use dovetail::Model;
-use dovetail::draft::{CandidateSelector, Drafter};
+use dovetail::draft::{Drafter, SoloDraft};
 use dovetail::gguf::{Array, Value};
-use dovetail::tree::{Tree, TreeShape};
+use dovetail::tree::TreeShape;
 use dovetail_kernels::cpu::ThreadPool;
 use std::sync::Arc;
 
@@ -298,18 +298,21 @@ pub fn errors_of_guesses(
     let (mut random, pool) = (Random(3), &mut ThreadPool::new(2));
     let width = t.n_embd * shape.taps.len().max(1);
     let hidden: Vec<Vec<f32>> = (0..PROMPT + 31).map(|_| random.floats(width)).collect();
-    let commit =
-        |drafter: &mut dyn Drafter, first: usize, tokens: &[u32], pool: &mut ThreadPool| {
-            let mut rows = hidden[first..].iter().take(tokens.len()).map(|row| &row[..]);
-            drafter.commit(first, tokens, &mut rows, pool).unwrap();
-        };
+    let mut solo = SoloDraft::new(&mut *drafter).unwrap();
+    let commit = |drafter: &mut dyn Drafter,
+                  solo: &mut SoloDraft,
+                  first: usize,
+                  tokens: &[u32],
+                  pool: &mut ThreadPool| {
+        let rows = hidden[first..].iter().take(tokens.len()).map(|row| &row[..]);
+        solo.commit(drafter, first, tokens, rows, pool).unwrap();
+    };
     // A prompt in three parts, a round, a step back, and another round.
     for part in [0..7, 7..80, 80..PROMPT] {
-        commit(&mut *drafter, part.start, &tokens[part.clone()], pool);
+        commit(&mut *drafter, &mut solo, part.start, &tokens[part.clone()], pool);
     }
     for round in 0..3 {
-        let mut tree = Tree::new(*tokens.last().unwrap());
-        drafter.expand(&tokens, &mut CandidateSelector::new(growth), &mut tree, pool).unwrap();
+        let tree = *solo.expand(&mut *drafter, &tokens, growth, pool).unwrap();
         assert_eq!(tree.len(), growth.nodes, "{shape:?}");
         let hidden: Vec<Vec<f64>> = hidden[..tokens.len() - 1]
             .iter()
@@ -335,11 +338,11 @@ pub fn errors_of_guesses(
             // Three tokens are taken back, and others come.
             tokens.truncate(PROMPT - 9);
             let first = PROMPT - 14;
-            commit(&mut *drafter, first, &tokens[first..PROMPT - 10], pool);
+            commit(&mut *drafter, &mut solo, first, &tokens[first..PROMPT - 10], pool);
         } else {
             tokens.extend(sequence(5, N_VOCAB, 70 + round));
             let n = tokens.len();
-            commit(&mut *drafter, n - 6, &tokens[n - 6..n - 1], pool);
+            commit(&mut *drafter, &mut solo, n - 6, &tokens[n - 6..n - 1], pool);
         }
     }
     errors

@@ -20,7 +20,7 @@
 //!
 //! Types read through ggml are kept as they are and dequantised 16 rows at a time.
 //!
-//! `interleave.rs` writes this layout; `native.rs` multiplies rows that were not packed beforehand. WeightMatrix
+//! `interleave.rs` writes this layout; `gguf_matrix.rs` multiplies rows that were not packed beforehand. Packed
 //! bytes may outlive the program in a file: whoever changes a bit of the layout raises
 //! [`LAYOUT_VERSION`].
 

@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 /// Some lines about these rounds of the planner, the last one saying whether guessing is worth it.
 pub fn explain(planner: &Planner, report: &Report) -> String {
-    let costs = planner.costs();
+    let Some(costs) = planner.costs() else { return "what passes cost was not measured".into() };
     let plain = costs.verify.seconds(1, 0, 1);
     let mut out = format!(
         "a plain pass takes {:.2} ms; over 2, 4, 8, 16 rows {}\n",

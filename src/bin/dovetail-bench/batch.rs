@@ -7,8 +7,8 @@ use clap::Args;
 use dovetail::infer::MAX_SEQUENCES;
 use dovetail::planner::Report;
 use dovetail::planner::{Planner, Policy};
-use dovetail::speculate::{ConfiguredDrafter, SpecSampling, Speculation};
-use dovetail::{Engine, Error, Request, Result};
+use dovetail::speculate::SpecSampling;
+use dovetail::{Drafting, Engine, Error, Request, RequestId, Result};
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -54,7 +54,7 @@ struct Side {
     who: String,
     /// Whether somebody guesses, and what chooses how large trees are.
     guesses: bool,
-    planner: Option<Planner>,
+    planner: Planner,
     report: Report,
     /// Seconds of each repetition, and without those of the prompts: (categories, repetitions).
     seconds: Vec<Vec<f64>>,
@@ -96,39 +96,41 @@ pub fn run(o: &Options) -> Result<()> {
     let options = o.asking.common.options(o.asking.ctx_size, 512);
     let mut engine = Engine::new(session.model().clone(), options, most)?;
     drop(session);
-    let mut opened = o.asking.guessing.asked().open_all(|| engine.setup(None), most)?;
+    let mut opened = o.asking.guessing.asked().open(engine.setup(None))?;
     let mut about = "nobody guesses".to_owned();
     let mut policies = Vec::new();
-    if let Some(first) = opened.first_mut() {
-        about = first.about();
-        let chosen = first.policy;
+    if let Some(opened) = &mut opened {
+        about = opened.about();
+        let chosen = opened.policy;
         for policy in [chosen].into_iter().chain(o.against.iter().copied()) {
-            first.policy = policy;
+            opened.policy = policy;
             // Where policies are compared all are planned alike.
             let even_then = o.explain || !o.against.is_empty();
-            let planned = first.planner(even_then, most, engine.calibrator(&mut |_| true))?;
-            policies.push((policy.to_string(), planned.map(|(planner, _)| planner)));
+            let planned = opened.planner(even_then, most, engine.calibrator(&mut |_| true))?;
+            let planner = planned.map(|(planner, _)| planner).unwrap_or_default();
+            policies.push((policy.to_string(), planner));
         }
-        first.policy = chosen;
+        opened.policy = chosen;
     }
     let mut sides: Vec<Side> = Vec::new();
     for parallel in o.parallel.iter().copied().map(usize::from) {
-        sides.push(Side::new(parallel, "plain", false, None, tasks.len()));
+        sides.push(Side::new(parallel, "plain", false, Planner::default(), tasks.len()));
         let compared = if parallel > 1 { policies.len() } else { 1 };
         for (who, planner) in policies.iter().take(compared) {
             sides.push(Side::new(parallel, who, true, planner.clone(), tasks.len()));
         }
     }
-    let planned = policies.iter().any(|(_, planner)| planner.is_some());
-    let mut idle: Vec<Speculation> =
-        opened.into_iter().map(|opened: ConfiguredDrafter| opened.speculation(planned)).collect();
+    let planned = policies.iter().any(|(_, planner)| planner.costs().is_some());
+    if let Some(opened) = opened {
+        engine.add_drafter(opened.speculation(planned))?;
+    }
     let mut different = 0;
     for _ in 0..o.repetitions {
         for (t, task) in tasks.iter().enumerate() {
             for side in &mut sides {
                 let compares =
                     !side.guesses || o.asking.guessing.spec_sampling == SpecSampling::Matching;
-                let wrong = side.answer(o, &mut engine, t, task, &mut idle)?;
+                let wrong = side.answer(o, &mut engine, t, task)?;
                 different += if compares { wrong } else { 0 };
             }
         }
@@ -141,8 +143,9 @@ pub fn run(o: &Options) -> Result<()> {
     }
     if o.explain {
         for side in &sides {
-            if let Some(planner) = &side.planner {
-                eprintln!("\n{} at once, {}", side.parallel, explain(planner, &side.report));
+            if side.guesses {
+                let explained = explain(&side.planner, &side.report);
+                eprintln!("\n{} at once, {explained}", side.parallel);
             }
         }
     }
@@ -155,29 +158,16 @@ pub fn run(o: &Options) -> Result<()> {
 }
 
 impl Side {
-    fn new(
-        parallel: usize,
-        who: &str,
-        guesses: bool,
-        planner: Option<Planner>,
-        tasks: usize,
-    ) -> Side {
+    fn new(parallel: usize, who: &str, guesses: bool, planner: Planner, tasks: usize) -> Side {
         let (who, report, times) = (who.to_owned(), Report::default(), vec![Vec::new(); tasks]);
         let (seconds, decoding) = (times.clone(), times);
         Side { parallel, who, guesses, planner, report, seconds, decoding, rounds: 0 }
     }
 
     /// Answers all prompts of a task, the `t`-th; returns how many texts are not those that were written alone.
-    fn answer(
-        &mut self,
-        o: &Options,
-        engine: &mut Engine,
-        t: usize,
-        task: &Task,
-        drafters: &mut Vec<Speculation>,
-    ) -> Result<usize> {
-        engine.plan(self.planner.take());
-        let mut at: Vec<(usize, usize)> = Vec::new(); // (slot, prompt)
+    fn answer(&mut self, o: &Options, engine: &mut Engine, t: usize, task: &Task) -> Result<usize> {
+        engine.plan(std::mem::take(&mut self.planner));
+        let mut at: Vec<(RequestId, usize)> = Vec::new(); // (request, prompt)
         let (mut next, mut reading, mut different) = (0, Duration::ZERO, 0);
         let start = Instant::now();
         while next < task.prompts.len() || !at.is_empty() {
@@ -185,31 +175,28 @@ impl Side {
                 let prompt = task.prompts[next].0.tokens.clone();
                 let mut request = Request::new(prompt, o.asking.n_predict);
                 request.sampling = o.asking.sampling();
-                request.speculation = if self.guesses { drafters.pop() } else { None };
+                request.drafting = if self.guesses { Drafting::Auto } else { Drafting::Off };
                 at.push((engine.add(request)?, next));
                 next += 1;
             }
             engine.step(&mut |_, _| {})?;
             self.rounds += 1;
-            let ended = at.extract_if(.., |(slot, _)| engine.stop(*slot).is_some());
-            for (slot, prompt) in ended.collect::<Vec<_>>() {
-                let answer = engine.remove(slot).expect("it has ended");
+            let ended = at.extract_if(.., |(id, _)| engine.stop(*id).is_some());
+            for (id, prompt) in ended.collect::<Vec<_>>() {
+                let answer = engine.remove(id).expect("it has ended");
                 if let Some(error) = answer.drafter_error {
                     return Err(error);
                 }
                 reading += answer.stats.prompt_time;
                 different += usize::from(answer.tokens != task.prompts[prompt].1);
-                drafters.extend(answer.speculation);
             }
         }
         let time = start.elapsed();
         self.seconds[t].push(time.as_secs_f64());
         self.decoding[t].push(time.saturating_sub(reading).as_secs_f64());
-        self.planner = engine.plan(None);
-        if let Some(planner) = &mut self.planner {
-            self.report.add(planner.report());
-            planner.reset_report();
-        }
+        self.planner = engine.plan(Planner::default());
+        self.report.add(self.planner.report());
+        self.planner.reset_report();
         Ok(different)
     }
 

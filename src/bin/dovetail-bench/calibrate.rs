@@ -34,7 +34,7 @@ pub struct Options {
 }
 
 /// What was measured, and how.
-struct CostModel {
+struct Measurement {
     costs: Costs,
     model: String,
     /// None where nobody guesses.
@@ -60,7 +60,7 @@ pub fn run(o: &Options) -> Result<()> {
     }
 }
 
-fn measure(o: &Options) -> Result<CostModel> {
+fn measure(o: &Options) -> Result<Measurement> {
     let batch = usize::from(o.parallel);
     let options = o.common.options(o.ctx_size, 512);
     let mut engine = Engine::new(o.common.model()?, options, batch)?;
@@ -80,7 +80,7 @@ fn measure(o: &Options) -> Result<CostModel> {
             verify.map(|verify| Costs { verify, draft: DraftCost::nothing() })
         }
     };
-    Ok(CostModel {
+    Ok(Measurement {
         costs: costs.expect("nobody ended it"),
         model,
         drafter,
@@ -91,7 +91,7 @@ fn measure(o: &Options) -> Result<CostModel> {
     })
 }
 
-fn print(m: &CostModel) {
+fn print(m: &Measurement) {
     println!(
         "{}, {} threads, {}, drafter {}; measured in {:.1} s",
         m.model,
@@ -140,7 +140,7 @@ fn print_draft(costs: &Costs) {
 }
 
 /// [`of_costs`], and how it came about.
-fn json(m: &CostModel) -> serde_json::Value {
+fn json(m: &Measurement) -> serde_json::Value {
     let mut value = of_costs(&m.costs);
     value["about"] = json!({
         "model": m.model, "drafter": m.drafter, "threads": m.threads, "isa": m.isa,
@@ -150,7 +150,7 @@ fn json(m: &CostModel) -> serde_json::Value {
     value
 }
 
-fn picture(m: &CostModel) -> String {
+fn picture(m: &Measurement) -> String {
     let alone = m.costs.verify.tables().iter().filter(|table| table.batch == 1);
     let names: Vec<String> =
         alone.clone().map(|table| format!("behind {} tokens", table.context)).collect();

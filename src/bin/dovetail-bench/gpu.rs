@@ -6,9 +6,9 @@
 
 use crate::{Format, at_least_one, median};
 use clap::Args;
-use dovetail::draft::{self, CandidateSelector, DraftDevice, Drafter, DrafterContext, Placement};
+use dovetail::draft::{self, DraftDevice, Drafter, DrafterContext, Placement, SoloDraft};
 use dovetail::gpu::{self, Cuda, measure};
-use dovetail::tree::{Tree, TreeShape};
+use dovetail::tree::TreeShape;
 use dovetail::{Error, LoadOptions, Model, Result};
 use dovetail_kernels::cpu::ThreadPool;
 use serde_json::{Value, json};
@@ -146,17 +146,16 @@ fn round(drafter: &mut dyn Drafter, target: &Model, o: &Options) -> Result<f64> 
     let n = o.context + ROUNDS * ACCEPTED + 1;
     let tokens: Vec<u32> = (0..n).map(|_| (draw() % c.n_vocab as u64) as u32).collect();
     let feature: Vec<f32> = (0..width).map(|_| draw() as f32 / (1u64 << 30) as f32 - 1.0).collect();
-    let (mut pool, mut guesser) = (ThreadPool::new(2), CandidateSelector::new(o.tree));
+    let (mut pool, mut solo) = (ThreadPool::new(2), SoloDraft::new(drafter)?);
     let mut times = Vec::new();
     let mut known = 0;
     for round in 0..ROUNDS {
         let len = o.context + round * ACCEPTED;
         let new = &tokens[known..len];
-        drafter.commit(known, new, &mut new.iter().map(|_| &feature[..]), &mut pool)?;
+        solo.commit(drafter, known, new, new.iter().map(|_| &feature[..]), &mut pool)?;
         known = len;
-        let mut tree = Tree::new(tokens[len]);
         let start = Instant::now();
-        drafter.expand(&tokens[..=len], &mut guesser, &mut tree, &mut pool)?;
+        let tree = solo.expand(drafter, &tokens[..=len], o.tree, &mut pool)?;
         if round > 5 {
             times.push(start.elapsed().as_secs_f64());
         }

@@ -8,7 +8,7 @@ use clap::Args;
 use dovetail::planner::Report;
 use dovetail::planner::{Planner, Policy};
 use dovetail::speculate::{ConfiguredDrafter, RoundStats, SpecSampling};
-use dovetail::{Error, Result, Session};
+use dovetail::{Drafting, Error, Result, Session};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -102,8 +102,8 @@ impl Row {
 /// One way to answer.
 struct Side {
     name: String,
-    /// What chooses how large trees are.
-    planner: Option<Planner>,
+    /// What chooses how large trees are, while this side does not answer.
+    planner: Planner,
     report: Report,
 }
 
@@ -117,7 +117,9 @@ pub fn run(o: &Options) -> Result<()> {
     };
     let mut opened = open(&session)?;
     let about = opened.about();
-    let mut sides = vec![Side { name: "plain".into(), planner: None, report: Report::default() }];
+    let planner = Planner::default;
+    let mut sides =
+        vec![Side { name: "plain".into(), planner: planner(), report: Report::default() }];
     let chosen = opened.policy;
     for policy in [chosen].into_iter().chain(o.against.iter().copied()) {
         opened.policy = policy;
@@ -127,16 +129,16 @@ pub fn run(o: &Options) -> Result<()> {
             1,
             session.calibrator(&mut |_| true),
         )?;
-        let planner = planned.map(|(planner, _)| planner);
+        let planner = planned.map_or_else(planner, |(planner, _)| planner);
         sides.push(Side { name: policy.to_string(), planner, report: Report::default() });
     }
     opened.policy = chosen;
-    let planned = sides[1].planner.is_some();
+    let planned = sides[1].planner.costs().is_some();
     let mut speculation = opened.speculation(planned);
     if let Some(notice) = speculation.take_notice() {
         eprintln!("{notice}");
     }
-    let mut idle = Some(speculation);
+    session.speculate(Some(speculation))?;
     let mut categories: Vec<(String, Row)> = Vec::new();
     let mut different = Vec::new();
     let progress = Progress::new(&prompts);
@@ -149,30 +151,27 @@ pub fn run(o: &Options) -> Result<()> {
         // Who is first changes from prompt to prompt: the machine's speed may drift.
         for turn in 0..sides.len() {
             let side = (turn + i) % sides.len();
-            session.speculate(if side > 0 { idle.take() } else { None })?;
-            session.plan(sides[side].planner.take());
+            session.set_drafting(if side > 0 { Drafting::Auto } else { Drafting::Off });
+            let planner = std::mem::take(&mut sides[side].planner);
+            session.plan(planner);
             texts[side] = answer(&mut session, &prompt.tokens, &sampling, n)?;
             row.times[side] = session.stats().predicted_time;
             row.tokens[side] = session.stats().predicted_n;
-            if let Some(planner) = session.planner() {
-                sides[side].report.add(planner.report());
-            }
             if side == 1 {
                 row.rounds = session.rounds().cloned().unwrap_or_default();
                 row.lengths = row.rounds.mean_acceptance_length();
             }
-            if side > 0 {
-                if let Some(notice) = session.take_drafter_notice() {
-                    eprintln!("prompt {}: {notice}", prompt.number);
-                }
-                if let Some(error) = session.take_drafter_error() {
-                    eprintln!("prompt {}: the drafter failed: {error}", prompt.number);
-                    idle = Some(open(&session)?.speculation(planned));
-                } else {
-                    idle = session.speculate(None)?;
-                }
+            if let Some(notice) = session.take_drafter_notice() {
+                eprintln!("prompt {}: {notice}", prompt.number);
             }
-            sides[side].planner = session.plan(None);
+            if let Some(error) = session.take_drafter_error() {
+                eprintln!("prompt {}: the drafter failed: {error}", prompt.number);
+                let again = open(&session)?.speculation(planned);
+                session.speculate(Some(again))?;
+            }
+            sides[side].planner = session.plan(Planner::default());
+            let Side { planner, report, .. } = &mut sides[side];
+            report.add(planner.report());
         }
         let same = texts.iter().all(|text| *text == texts[0]);
         if o.asking.guessing.spec_sampling == SpecSampling::Matching && !same {
@@ -195,8 +194,8 @@ pub fn run(o: &Options) -> Result<()> {
     if !o.against.is_empty() && o.asking.common.output == Format::Md {
         compare(&sides, &categories);
     }
-    if let Some(planner) = sides[1].planner.as_ref().filter(|_| o.explain) {
-        eprintln!("\n{}", explain(planner, &sides[1].report));
+    if o.explain {
+        eprintln!("\n{}", explain(&sides[1].planner, &sides[1].report));
     }
     if let Some(path) = &o.plot {
         std::fs::write(path, picture(&about, &categories))

@@ -8,8 +8,7 @@ use crate::prompts::{self, Prompt};
 use crate::report::{self, Total};
 use crate::runner::{End, emit};
 use crate::stops::Stops;
-use dovetail::speculate::Speculation;
-use dovetail::{ChatTemplate, Engine, Error, Request, Result, Sampling};
+use dovetail::{ChatTemplate, Engine, Error, Request, RequestId, Result, Sampling};
 use serde_json::json;
 use std::path::Path;
 use std::process::ExitCode;
@@ -17,6 +16,7 @@ use std::time::Instant;
 
 /// A prompt in work.
 struct Job<'a> {
+    id: RequestId,
     /// Which one, from 0 on.
     prompt: usize,
     text: String,
@@ -40,9 +40,7 @@ struct Batch<'a> {
     log: &'a Log,
     prompts: &'a [Prompt],
     engine: Engine,
-    /// Drafters that nobody uses.
-    idle: Vec<Speculation>,
-    jobs: Vec<Option<Job<'a>>>, // (slots)
+    jobs: Vec<Job<'a>>,
     lines: Vec<Option<String>>, // (prompts)
     printed: usize,
     total: Total,
@@ -69,14 +67,13 @@ pub fn run(args: &Args, slots: usize, model: Option<&Path>, log: &Log) -> Result
     }
     let mut engine = Engine::new(model, options, slots)?;
     let mut requests = requests(args, &prompts, template.as_ref(), &sampling, &engine)?.into_iter();
-    let (idle, counts) = open::drafters(args, &mut engine, slots, log)?;
+    let counts = open::drafter(args, &mut engine, log)?;
     let mut batch = Batch {
         args,
         log,
         prompts: &prompts,
         engine,
-        idle,
-        jobs: (0..slots).map(|_| None).collect(),
+        jobs: Vec::with_capacity(slots),
         lines: vec![None; prompts.len()],
         printed: 0,
         total: Total::default(),
@@ -87,9 +84,7 @@ pub fn run(args: &Args, slots: usize, model: Option<&Path>, log: &Log) -> Result
     batch.total.time = start.elapsed();
     batch.print(true)?;
     log.note(&batch.total.line());
-    if let Some(planner) = batch.engine.planner() {
-        report::learned(args.explain, planner, counts.as_ref(), log);
-    }
+    report::learned(args.explain, batch.engine.planner(), counts.as_ref(), log);
     if let Some(rounds) = batch.total.guesses() {
         log.detail(&report::guesses(rounds));
     }
@@ -124,39 +119,30 @@ impl Batch<'_> {
     fn step(&mut self, requests: &mut impl ExactSizeIterator<Item = Request>) -> Result<bool> {
         while self.engine.has_room() && requests.len() > 0 {
             let prompt = self.prompts.len() - requests.len();
-            let mut request = requests.next().expect("there is one");
-            request.speculation = self.idle.pop();
-            let slot = self.engine.add(request)?;
+            let id = self.engine.add(requests.next().expect("there is one"))?;
             let stops = Stops::new(&self.args.reverse_prompt);
-            let job = Job { prompt, text: String::new(), stops, stopped: false };
-            self.jobs[slot] = Some(job);
+            self.jobs.push(Job { id, prompt, text: String::new(), stops, stopped: false });
         }
         let jobs = &mut self.jobs;
-        self.engine.step(&mut |slot, piece| {
-            if let Some(job) = &mut jobs[slot] {
+        self.engine.step(&mut |id, piece| {
+            if let Some(job) = jobs.iter_mut().find(|job| job.id == id) {
                 job.push(&piece.text);
             }
         })?;
         self.total.rounds += 1;
-        for slot in 0..self.jobs.len() {
-            self.note_drafter(slot);
-            let ended = self.engine.stop(slot).is_some();
-            if let Some(job) = self.jobs[slot].take_if(|job| job.stopped || ended) {
-                self.finish(slot, job);
-            }
-        }
-        self.print(false)?;
-        Ok(requests.len() > 0 || self.jobs.iter().any(Option::is_some))
-    }
-
-    fn note_drafter(&mut self, slot: usize) {
-        if let Some(notice) = self.engine.take_drafter_notice(slot) {
+        if let Some(notice) = self.engine.take_drafter_notice() {
             self.log.note(&notice);
         }
+        let engine = &self.engine;
+        let ended = |job: &mut Job| job.stopped || engine.stop(job.id).is_some();
+        let ended: Vec<Job> = self.jobs.extract_if(.., ended).collect();
+        ended.into_iter().for_each(|job| self.finish(job));
+        self.print(false)?;
+        Ok(requests.len() > 0 || !self.jobs.is_empty())
     }
 
-    fn finish(&mut self, slot: usize, mut job: Job) {
-        let Some(answer) = self.engine.remove(slot) else { return };
+    fn finish(&mut self, mut job: Job) {
+        let Some(answer) = self.engine.remove(job.id) else { return };
         let prompt = &self.prompts[job.prompt];
         if let Some(error) = answer.drafter_error {
             let place = &prompt.place;
@@ -179,7 +165,6 @@ impl Batch<'_> {
         }
         self.lines[job.prompt] = Some(line.to_string());
         self.total.add(&answer.stats, answer.rounds.as_ref());
-        self.idle.extend(answer.speculation);
     }
 
     /// Prints answers in the order of their prompts, with `all` also those behind one that is missing.

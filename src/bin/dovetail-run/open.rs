@@ -7,7 +7,7 @@ use crate::runner::Runner;
 use dovetail::infer::KvCache;
 use dovetail::model::Config;
 use dovetail::speculate::calibrate::Counts;
-use dovetail::speculate::{ConfiguredDrafter, SpecOptions, Speculation};
+use dovetail::speculate::{ConfiguredDrafter, SpecOptions};
 use dovetail::{ChatTemplate, Engine, Error, LoadOptions, Model, OpenOptions};
 use dovetail::{Result, Sampling, Session, SessionOptions, machine};
 use dovetail_kernels::cpu::Kernels;
@@ -146,7 +146,7 @@ pub fn open<'a>(
         let opened = asked.open(session.setup(None))?;
         say_who_guesses(&asked, opened.as_ref(), log);
         let Some(opened) = opened else { return Ok(None) };
-        let counts = session.guess(opened, args.explain, 1, &mut measuring())?;
+        let counts = session.attach(opened, args.explain, 1, &mut measuring())?;
         if let Some(notice) = session.take_drafter_notice() {
             log.note(&notice);
         }
@@ -156,28 +156,18 @@ pub fn open<'a>(
     Ok(Some(Runner { args, path, session, counts, template, sampling, load_time, interrupt, log }))
 }
 
-/// Drafters for so many sequences of the engine, or none, and where it is kept how often they are right.
+/// Attaches a drafter to the engine, if there is one; where it is kept how often it is right.
 ///
 /// # Errors
 /// Those of [`unless_nobody_asked`].
-pub fn drafters(
-    args: &Args,
-    engine: &mut Engine,
-    sequences: usize,
-    log: &Log,
-) -> Result<(Vec<Speculation>, Option<Counts>)> {
+pub fn drafter(args: &Args, engine: &mut Engine, log: &Log) -> Result<Option<Counts>> {
     let asked = args.guessing.asked();
     unless_nobody_asked(&asked, log, || {
-        let mut opened = asked.open_all(|| engine.setup(None), sequences)?;
-        say_who_guesses(&asked, opened.first(), log);
-        let Some(first) = opened.first_mut() else { return Ok(Default::default()) };
-        let mut progress = measuring();
-        let planned = first.planner(args.explain, sequences, engine.calibrator(&mut progress))?;
-        let (planner, counts) = planned.unzip();
-        let speculation = |opened: ConfiguredDrafter| opened.speculation(planner.is_some());
-        let drafters = opened.into_iter().map(speculation).collect();
-        engine.plan(planner);
-        Ok((drafters, counts))
+        let opened = asked.open(engine.setup(None))?;
+        say_who_guesses(&asked, opened.as_ref(), log);
+        let Some(opened) = opened else { return Ok(None) };
+        let (_, counts) = engine.attach(opened, args.explain, &mut measuring())?;
+        Ok(counts)
     })
 }
 

@@ -118,10 +118,10 @@ impl Total {
 
 /// Keeps what the planner has learned, and explains it.
 pub fn learned(explain: bool, planner: &Planner, counts: Option<&Counts>, log: &Log) {
-    if let Some(Err(error)) = counts.map(|counts| counts.save(planner.confidences())) {
+    if let Some(Err(error)) = counts.map(|counts| counts.save(planner.stats())) {
         log.detail(&format!("how often guesses were right is not kept: {error}"));
     }
-    if explain {
+    if explain && planner.costs().is_some() {
         log.note(&explain::explain(planner, planner.report()));
     }
 }

@@ -150,9 +150,7 @@ impl Runner<'_> {
             self.log
                 .note(&format!("the drafter failed, and the answer went on without it: {error}"));
         }
-        if let Some(planner) = self.session.planner() {
-            report::learned(self.args.explain, planner, self.counts.as_ref(), self.log);
-        }
+        report::learned(self.args.explain, self.session.planner(), self.counts.as_ref(), self.log);
         let stats = self.session.stats().clone();
         let rounds = self.session.rounds().cloned();
         self.log.detail(&report::block(&stats, self.load_time));

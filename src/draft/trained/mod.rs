@@ -15,7 +15,6 @@ mod file;
 pub(crate) mod gpu;
 mod placement;
 
-pub(in crate::draft) use cpu::{CpuDrafter, expand_together};
 pub use placement::{DraftDevice, Placement};
 
 use super::{DrafterKind, FileFrom};

@@ -1,18 +1,21 @@
 //! Where a trained drafter runs: on a GPU if one can be used, else on the CPU; and from the GPU to the CPU in
 //! the middle of an answer if the GPU fails.
 
-use super::cpu::CpuDrafter;
+use super::cpu::{self, CpuDrafter, CpuState};
 use super::gpu::GpuDrafter;
-use crate::draft::{CandidateSelector, Drafter, DrafterContext};
+use crate::draft::{DraftJob, DraftState, Drafter, DrafterContext, RoundContext};
 use crate::error::{Error, Result};
 use crate::gpu::{self, Cuda, Device, Found};
+use crate::infer::MAX_SEQUENCES;
 use crate::model::Model;
-use crate::tree::{Tree, TreeShape};
+use crate::tree::TreeShape;
 use dovetail_kernels::cpu::ThreadPool;
+use smallvec::SmallVec;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
+use twox_hash::XxHash3_64;
 
 /// Where a drafter is that is on no GPU.
 const ON_THE_CPU: &str = "on the CPU";
@@ -116,7 +119,7 @@ impl Placement {
 
 /// A trained drafter where it is to run.
 pub(super) fn open(setup: &DrafterContext) -> Result<Box<dyn Drafter>> {
-    Ok(Box::new(FallbackDrafter::open(setup, cuda)?))
+    Ok(Box::new(TrainedDrafter::open(setup, cuda)?))
 }
 
 /// The GPU of those found that a drafter goes to.
@@ -144,65 +147,95 @@ fn cuda(placement: &Placement) -> Result<(Box<dyn Device>, String)> {
     Ok((Box::new(cuda), format!("gpu{ordinal}, {name}")))
 }
 
-/// What a drafter is opened with on the CPU.
-#[derive(Clone)]
+/// What a drafter is opened with.
 struct Back {
     target: Arc<Model>,
     n_ctx: usize,
     threads: usize,
     path: Option<PathBuf>,
+    placement: Placement,
 }
 
 impl Back {
     fn of(setup: &DrafterContext) -> Back {
-        let DrafterContext { target, n_ctx, threads, path, .. } = *setup;
-        Back { target: target.clone(), n_ctx, threads, path: path.map(Into::into) }
+        let DrafterContext { target, n_ctx, threads, path, placement } = *setup;
+        Back { target: target.clone(), n_ctx, threads, path: path.map(Into::into), placement }
     }
 
-    fn open(&self) -> Result<CpuDrafter> {
-        let Back { target, n_ctx, threads, path } = self;
-        let (path, placement) = (path.as_deref(), Placement::CPU);
-        CpuDrafter::open(&DrafterContext {
-            target,
-            n_ctx: *n_ctx,
-            threads: *threads,
-            path,
-            placement,
-        })
+    fn context(&self) -> DrafterContext<'_> {
+        let Back { target, n_ctx, threads, path, placement } = self;
+        let path = path.as_deref();
+        DrafterContext { target, n_ctx: *n_ctx, threads: *threads, path, placement: *placement }
     }
 }
 
-#[allow(clippy::large_enum_variant, reason = "a session has one")]
+/// What a drafter knows of a sequence, where it runs for that.
+#[allow(clippy::large_enum_variant, reason = "a sequence has one")]
 enum Place {
     Gpu(GpuDrafter),
-    Cpu(CpuDrafter),
+    Cpu(CpuState),
 }
 
-/// A drafter that knows its way back to the CPU.
-pub(super) struct FallbackDrafter {
-    place: Place,
+impl Place {
+    fn cpu(&mut self) -> Option<&mut CpuState> {
+        if let Place::Cpu(state) = self { Some(state) } else { None }
+    }
+
+    fn gpu(&mut self) -> Option<&mut GpuDrafter> {
+        if let Place::Gpu(drafter) = self { Some(drafter) } else { None }
+    }
+}
+
+/// Finds a device, and what people call it.
+type Find = dyn Fn(&Placement) -> Result<(Box<dyn Device>, String)> + Send;
+
+/// A trained drafter that goes on on the CPU for sequences for which a GPU fails.
+pub(in crate::draft) struct TrainedDrafter {
+    taps: Vec<usize>,
+    /// Of all that are opened from the same file for the same target.
+    family: u64,
     back: Back,
+    find: Box<Find>,
+    /// Whether sequences that come are drafted for on a GPU.
+    on_gpu: bool,
+    /// What was opened on the GPU to see that it works: the first sequence's.
+    first: Option<GpuDrafter>,
+    /// Opened when it is needed.
+    cpu: Option<CpuDrafter>,
     about: String,
     why: Option<String>,
     notice: Option<String>,
 }
 
-impl FallbackDrafter {
+impl TrainedDrafter {
     /// On the device that `find` gives, with its name; else on the CPU, unless a GPU was asked for.
     pub fn open(
         setup: &DrafterContext,
-        find: impl FnOnce(&Placement) -> Result<(Box<dyn Device>, String)>,
-    ) -> Result<FallbackDrafter> {
-        let (placement, back) = (setup.placement, Back::of(setup));
+        find: impl Fn(&Placement) -> Result<(Box<dyn Device>, String)> + Send + 'static,
+    ) -> Result<TrainedDrafter> {
+        let placement = setup.placement;
+        let mut drafter = TrainedDrafter {
+            taps: Vec::new(),
+            family: XxHash3_64::oneshot(cpu::key(setup)?.as_bytes()),
+            back: Back::of(setup),
+            find: Box::new(find),
+            on_gpu: false,
+            first: None,
+            cpu: None,
+            about: ON_THE_CPU.into(),
+            why: None,
+            notice: None,
+        };
         let refused = match placement.device {
             DraftDevice::Cpu => None,
             _ if placement.drawn => {
                 Some(Error::Unsupported("guesses that are drawn are drawn on the CPU".into()))
             }
-            _ => match on_device(setup, find) {
-                Ok((drafter, about)) => {
-                    let place = Place::Gpu(drafter);
-                    return Ok(FallbackDrafter { place, back, about, why: None, notice: None });
+            _ => match drafter.open_on_device() {
+                Ok((first, about)) => {
+                    drafter.taps = first.taps().to_vec();
+                    (drafter.first, drafter.on_gpu, drafter.about) = (Some(first), true, about);
+                    return Ok(drafter);
                 }
                 Err(error) if placement.device.is_gpu() => {
                     return Err(placement.device.refuse(error));
@@ -210,140 +243,181 @@ impl FallbackDrafter {
                 Err(error) => Some(error),
             },
         };
-        let place = Place::Cpu(CpuDrafter::open(setup)?);
-        let mut placed =
-            FallbackDrafter { place, back, about: ON_THE_CPU.into(), why: None, notice: None };
+        drafter.taps = drafter.on_cpu()?.taps().to_vec();
         match refused {
             // There is one, and it could have been used.
             Some(Error::Device(why)) => {
-                placed.notice = Some(format!("the drafter runs on the CPU: {why}"));
+                drafter.notice = Some(format!("the drafter runs on the CPU: {why}"));
             }
-            refused => placed.why = refused.map(|error| error.to_string()),
+            refused => drafter.why = refused.map(|error| error.to_string()),
         }
-        Ok(placed)
+        Ok(drafter)
+    }
+
+    fn open_on_device(&self) -> Result<(GpuDrafter, String)> {
+        let (device, name) = (self.find)(&self.back.placement)?;
+        let drafter = GpuDrafter::open(&self.back.context(), device)?;
+        let mib = drafter.device_bytes().div_ceil(1 << 20);
+        Ok((drafter, format!("on {name} ({mib} MiB)")))
+    }
+
+    /// The drafter on the CPU.
+    fn on_cpu(&mut self) -> Result<&mut CpuDrafter> {
+        if self.cpu.is_none() {
+            self.cpu = Some(CpuDrafter::open(&self.back.context())?);
+        }
+        Ok(self.cpu.as_mut().expect("it was opened"))
     }
 
     /// Goes on on the CPU, which is told what the GPU has not taken in yet. It joins the sequence there.
-    fn fall_back(&mut self, error: &Error, pool: &mut ThreadPool) -> Result<()> {
-        let opened = self.back.open().and_then(|mut drafter| {
-            if let Place::Gpu(gpu) = &self.place {
+    fn fall_back(&mut self, place: &mut Place, error: &Error, pool: &mut ThreadPool) -> Result<()> {
+        let opened = self.on_cpu().and_then(|cpu| {
+            let mut state = cpu.state()?;
+            if let Some(gpu) = place.gpu() {
                 let (first, tokens, mut features) = gpu.waiting();
-                drafter.commit(first, tokens, &mut features, pool)?;
+                cpu.commit(&mut state, first, tokens, &mut features, pool);
             }
-            Ok(drafter)
+            Ok(state)
         });
-        let drafter = opened.map_err(|cpu| {
+        let state = opened.map_err(|cpu| {
             Error::Device(format!("{error}; and it cannot go on on the CPU: {cpu}"))
         })?;
-        self.go_on_with(drafter, error);
+        self.go_on_with(place, state, error);
         Ok(())
     }
 
-    fn go_on_with(&mut self, drafter: CpuDrafter, error: &Error) {
-        self.place = Place::Cpu(drafter);
+    fn go_on_with(&mut self, place: &mut Place, state: CpuState, error: &Error) {
+        *place = Place::Cpu(state);
+        (self.on_gpu, self.first) = (false, None);
         self.notice = Some(format!("going on with the drafter on the CPU: {error}"));
         self.about = ON_THE_CPU.into();
     }
+
+    /// Grows those of the trees that are grown on the CPU.
+    fn expand_on_cpu(&mut self, jobs: &mut [DraftJob], round: &mut RoundContext) {
+        let on_cpu = jobs.iter_mut().filter(|job| job.tree.is_growing());
+        let on_cpu = on_cpu.filter_map(|job| job.with_state(|state| state.get::<Place>().cpu()));
+        let mut on_cpu: SmallVec<[DraftJob<CpuState>; MAX_SEQUENCES]> = on_cpu.collect();
+        if on_cpu.is_empty() {
+            return;
+        }
+        match self.on_cpu() {
+            Ok(cpu) => cpu.expand(&mut on_cpu, round),
+            Err(error) => {
+                let line = error.to_string();
+                on_cpu.iter_mut().for_each(|job| job.fail(Error::Device(line.clone())));
+            }
+        }
+    }
 }
 
-impl Drafter for FallbackDrafter {
+impl Drafter for TrainedDrafter {
     fn taps(&self) -> &[usize] {
-        match &self.place {
-            Place::Gpu(drafter) => drafter.taps(),
-            Place::Cpu(drafter) => drafter.taps(),
+        &self.taps
+    }
+
+    fn family(&self) -> Option<u64> {
+        Some(self.family)
+    }
+
+    fn state(&mut self) -> Result<DraftState> {
+        if self.on_gpu {
+            let drafter = match self.first.take() {
+                Some(first) => Ok(first),
+                None => self.open_on_device().map(|(drafter, _)| drafter),
+            };
+            match drafter {
+                Ok(drafter) => return Ok(DraftState::new(Place::Gpu(drafter))),
+                Err(error) if self.back.placement.device.is_gpu() => {
+                    return Err(self.back.placement.device.refuse(error));
+                }
+                // Where the GPU has no room for all, the last ones are on the CPU.
+                Err(error) => {
+                    self.notice = Some(format!("a drafter runs on the CPU: {error}"));
+                }
+            }
         }
+        let state = self.on_cpu()?.state()?;
+        Ok(DraftState::new(Place::Cpu(state)))
     }
 
     fn commit(
         &mut self,
+        state: &mut DraftState,
         first: usize,
         tokens: &[u32],
         features: &mut dyn Iterator<Item = &[f32]>,
         pool: &mut ThreadPool,
     ) -> Result<()> {
-        match &mut self.place {
-            Place::Gpu(drafter) => match drafter.commit(first, tokens, features, pool) {
-                Err(error) => self.fall_back(&error, pool),
+        let place = state.get::<Place>();
+        match place {
+            Place::Gpu(drafter) => match drafter.commit(first, tokens, features) {
+                Err(error) => self.fall_back(place, &error, pool),
                 done => done,
             },
-            Place::Cpu(drafter) => drafter.commit(first, tokens, features, pool),
+            Place::Cpu(state) => {
+                self.on_cpu()?.commit(state, first, tokens, features, pool);
+                Ok(())
+            }
         }
     }
 
-    fn skip_to_last(&mut self, n: usize) {
+    fn skip_to_last(&mut self, state: &mut DraftState, n: usize) {
         // A GPU catches up while the CPU verifies.
-        if let Place::Cpu(drafter) = &mut self.place {
-            drafter.skip_to_last(n);
+        if let Some(state) = state.get::<Place>().cpu() {
+            state.skip_to_last(n);
         }
     }
 
-    fn begin(
-        &mut self,
-        tokens: &[u32],
-        guesser: &CandidateSelector,
-        pool: &mut ThreadPool,
-    ) -> Result<()> {
-        match &mut self.place {
-            Place::Gpu(drafter) => match drafter.begin(tokens, guesser, pool) {
-                Err(error) => self.fall_back(&error, pool),
-                done => done,
-            },
-            Place::Cpu(_) => Ok(()),
+    /// All devices work at once, and the CPU beside them.
+    fn expand(&mut self, jobs: &mut [DraftJob], round: &mut RoundContext) {
+        for job in &mut *jobs {
+            let place = job.state.get::<Place>();
+            let begun = place.gpu().map_or(Ok(()), |gpu| gpu.begin(job.tokens, job.tree));
+            if let Err(error) = begun.or_else(|error| self.fall_back(place, &error, round.pool)) {
+                job.fail(error);
+            }
         }
-    }
-
-    fn expand(
-        &mut self,
-        tokens: &[u32],
-        guesser: &mut CandidateSelector,
-        tree: &mut Tree,
-        pool: &mut ThreadPool,
-    ) -> Result<()> {
-        match &mut self.place {
-            Place::Gpu(drafter) => match drafter.expand(tokens, guesser, tree, pool) {
-                Err(error) => {
-                    tree.reset(tree.tokens()[0]);
-                    self.fall_back(&error, pool)?;
-                    self.expand(tokens, guesser, tree, pool)
+        self.expand_on_cpu(jobs, round);
+        for job in jobs {
+            let Some(gpu) = job.state.get::<Place>().gpu() else { continue };
+            if let Err(error) = gpu.finish(job.tree) {
+                job.tree.restart();
+                match self.fall_back(job.state.get(), &error, round.pool) {
+                    Ok(()) => self.expand_on_cpu(std::slice::from_mut(job), round),
+                    Err(error) => job.fail(error),
                 }
-                done => done,
-            },
-            Place::Cpu(drafter) => drafter.expand(tokens, guesser, tree, pool),
+            }
         }
     }
 
-    fn another(&self) -> Option<Result<Box<dyn Drafter>>> {
-        let Place::Cpu(drafter) = &self.place else { return None };
-        Some(drafter.another().map(|drafter| {
-            let (back, about, why) = (self.back.clone(), self.about.clone(), self.why.clone());
-            let place = Place::Cpu(drafter);
-            Box::new(FallbackDrafter { place, back, about, why, notice: None }) as Box<dyn Drafter>
-        }))
-    }
-
-    fn as_dgf(&mut self) -> Option<&mut CpuDrafter> {
-        if let Place::Cpu(drafter) = &mut self.place { Some(drafter) } else { None }
-    }
-
-    fn save(&mut self, out: &mut Vec<u8>) -> Result<()> {
-        match &mut self.place {
+    fn save(&mut self, state: &mut DraftState, out: &mut Vec<u8>) -> Result<()> {
+        match state.get() {
             Place::Gpu(drafter) => drafter.save(out),
-            Place::Cpu(drafter) => drafter.save(out),
+            Place::Cpu(state) => {
+                self.on_cpu()?.save(state, out);
+                Ok(())
+            }
         }
     }
 
-    fn restore(&mut self, tokens: &[u32], state: &[u8]) -> Result<bool> {
-        match &mut self.place {
-            Place::Cpu(drafter) => drafter.restore(tokens, state),
-            Place::Gpu(drafter) => match drafter.restore(tokens, state) {
+    fn restore(&mut self, state: &mut DraftState, tokens: &[u32], saved: &[u8]) -> Result<bool> {
+        let place = state.get::<Place>();
+        if let Some(gpu) = place.gpu() {
+            match gpu.restore(tokens, saved) {
                 Err(error) => {
-                    let drafter = self.back.open()?;
-                    self.go_on_with(drafter, &error);
-                    self.restore(tokens, state)
+                    let state = self.on_cpu()?.state()?;
+                    self.go_on_with(place, state, &error);
                 }
-                done => done,
-            },
+                done => return done,
+            }
         }
+        let state = place.cpu().expect("it is on one of the two");
+        Ok(self.on_cpu()?.restore(state, tokens, saved))
+    }
+
+    fn is_side_by_side(&self) -> bool {
+        !self.on_gpu
     }
 
     fn place(&self) -> &str {
@@ -357,16 +431,6 @@ impl Drafter for FallbackDrafter {
     fn take_notice(&mut self) -> Option<String> {
         self.notice.take()
     }
-}
-
-fn on_device(
-    setup: &DrafterContext,
-    find: impl FnOnce(&Placement) -> Result<(Box<dyn Device>, String)>,
-) -> Result<(GpuDrafter, String)> {
-    let (device, name) = find(&setup.placement)?;
-    let drafter = GpuDrafter::open(setup, device)?;
-    let mib = drafter.device_bytes().div_ceil(1 << 20);
-    Ok((drafter, format!("on {name} ({mib} MiB)")))
 }
 
 #[cfg(test)]

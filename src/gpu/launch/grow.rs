@@ -1,4 +1,4 @@
-//! TreeShape of a tree, level by level.
+//! Growth of a tree, level by level.
 
 use super::topk::Guesses;
 use super::{Buffer, Launch, MAX_ROWS, Rows, launch};
@@ -28,7 +28,7 @@ pub struct RoundParameters {
     pub unused: u32,
 }
 
-/// What is kept between the launches of a round: see `TreeShape` of `grow.cu`. Only `round` is anybody else's.
+/// What is kept between the launches of a round: see `Growth` of `grow.cu`. Only `round` is anybody else's.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub struct TreeShapeState {
@@ -62,7 +62,7 @@ struct Args {
     last: u32,
 }
 
-/// TreeShape by one level. See `grow.cu`.
+/// Growth by one level. See `grow.cu`.
 #[derive(Clone, Copy)]
 pub struct Grow {
     /// Passes before this one: that of the entries, whose row 0 is the root, is followed by level 0.
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
     use crate::gpu::device::Device;
     use crate::gpu::tests::{devices, run};
-    use crate::tree::{Proposal, Tree, TreeExpander, TreeShape};
+    use crate::tree::{Candidate, GrowingTree, Tree, TreeShape};
     use std::ops::Range;
 
     const SLOTS: usize = 4;
@@ -136,7 +136,7 @@ mod tests {
     /// What a row proposes: tokens of the draft vocabulary and their logarithmic probabilities.
     type Row = Vec<(u32, f32)>;
 
-    /// A level as `TreeExpander` runs it: the frontier, whose last nodes it is, and what each proposes.
+    /// A level as `GrowingTree` runs it: the frontier, whose last nodes it is, and what each proposes.
     struct Level {
         frontier: Tree,
         nodes: Range<usize>,
@@ -161,22 +161,23 @@ mod tests {
             mapped: bool,
             mut row: impl FnMut() -> Row,
         ) -> Round {
-            let (root, mut levels, mut tree) = (1234, Vec::new(), Tree::new(1234));
-            let propose = |frontier: &Tree, nodes: Range<usize>, out: &mut Vec<Proposal>| {
+            let (root, mut levels, mut growing) = (1234, Vec::new(), GrowingTree::default());
+            growing.start(root, growth.within(passes, 64), floor, false);
+            while growing.is_growing() {
+                let (frontier, nodes) = (*growing.frontier(), growing.level());
                 let rows: Vec<Row> = nodes.clone().map(|_| row()).collect();
                 for (parent, row) in nodes.clone().zip(&rows) {
-                    out.extend(row.iter().map(|&(token, log_prob)| Proposal {
-                        parent,
-                        token: target_token(token, mapped),
-                        log_prob,
-                    }));
+                    for &(token, log_prob) in row {
+                        let token = target_token(token, mapped);
+                        growing.propose(Candidate { parent, token, log_prob });
+                    }
                 }
-                levels.push(Level { frontier: *frontier, nodes, rows, failed: None });
-                Ok(())
-            };
-            let within = growth.within(passes, 64);
-            let width = |_: usize, _: &Tree, _: &[Proposal]| growth.width;
-            TreeExpander::default().grow(within, floor, &mut tree, propose, width).unwrap();
+                levels.push(Level { frontier, nodes, rows, failed: None });
+                growing.pool_candidates();
+                growing.set_width(growth.width);
+                growing.go_on();
+            }
+            let tree = *growing.tree();
             Round { growth, floor, mapped, root, levels, tree }
         }
 
@@ -195,7 +196,7 @@ mod tests {
     }
 
     /// Memory of rounds on a device.
-    struct DrafterContext {
+    struct Setup {
         device: Box<dyn Device>,
         passes: usize,
         growth: Buffer<TreeShapeState>,
@@ -207,12 +208,12 @@ mod tests {
         written: u32,
     }
 
-    impl DrafterContext {
-        fn new(mut device: Box<dyn Device>, passes: usize) -> DrafterContext {
+    impl Setup {
+        fn new(mut device: Box<dyn Device>, passes: usize) -> Setup {
             let d = &mut *device;
             let tokens: Vec<u32> = (0..N_DRAFT as u32).map(|i| target_token(i, true)).collect();
             let written = u32::MAX - 2;
-            DrafterContext {
+            Setup {
                 passes,
                 growth: Buffer::new(d, 1).unwrap(),
                 rows: Buffer::new(d, 1).unwrap(),
@@ -288,7 +289,7 @@ mod tests {
                     assert_eq!(rows.n, 0, "it does not begin anew");
                     continue;
                 }
-                let Level { frontier, nodes, .. } = expected.expect("TreeExpander goes on as long");
+                let Level { frontier, nodes, .. } = expected.expect("the tree goes on as long");
                 assert_eq!(rows.n as usize, nodes.len());
                 let last = &round.levels[depth].nodes;
                 for (r, node) in nodes.clone().enumerate() {
@@ -329,8 +330,8 @@ mod tests {
         tokens.zip(log_probs).collect()
     }
 
-    fn setups(passes: usize) -> Vec<DrafterContext> {
-        devices().into_iter().map(|device| DrafterContext::new(device, passes)).collect()
+    fn setups(passes: usize) -> Vec<Setup> {
+        devices().into_iter().map(|device| Setup::new(device, passes)).collect()
     }
 
     #[test]

@@ -53,9 +53,14 @@ struct Scratch {
     products: ProductScratch,
 }
 
-/// Hidden states of the last pass that a drafter asked for.
+/// Hidden states that passes hand out beside the logits, for those who learn from them.
 #[derive(Default)]
 pub struct Features {
+    sets: Vec<TapSet>,
+}
+
+/// Hidden states of some layers.
+struct TapSet {
     /// Which: those that enter these layers, one past the last layer being what enters the head.
     taps: Vec<usize>,
     rows: Vec<f32>, // (rows, taps, n_embd)
@@ -63,9 +68,17 @@ pub struct Features {
 }
 
 impl Features {
-    /// Row `r` of the last pass: (taps, n_embd).
-    pub fn row(&self, r: usize) -> &[f32] {
-        &self.rows[r * self.width..][..self.width]
+    /// Row `r` of the last pass, of the hidden states that one [tapped](crate::infer::Target::tap) as `taps`:
+    /// (taps, n_embd).
+    ///
+    /// # Panics
+    /// When they were not tapped.
+    pub fn row(&self, taps: &[usize], r: usize) -> &[f32] {
+        if taps.is_empty() {
+            return &[];
+        }
+        let set = self.sets.iter().find(|set| set.taps == taps).expect("they were tapped");
+        &set.rows[r * set.width..][..set.width]
     }
 }
 
@@ -118,13 +131,15 @@ impl Buffers {
     }
 
     /// Chooses which hidden states are handed out: see [`Features`].
-    pub fn tap(&mut self, taps: &[usize], n_embd: usize) {
-        if taps == self.features.taps {
-            return;
+    pub fn tap<'a>(&mut self, all: impl Iterator<Item = &'a [usize]> + Clone, n_embd: usize) {
+        self.features.sets.retain(|set| all.clone().any(|taps| taps == set.taps));
+        for taps in all.filter(|taps| !taps.is_empty()) {
+            if !self.features.sets.iter().any(|set| set.taps == taps) {
+                let width = taps.len() * n_embd;
+                let rows = vec![0.0; width * self.views.len()];
+                self.features.sets.push(TapSet { taps: taps.to_vec(), rows, width });
+            }
         }
-        let width = taps.len() * n_embd;
-        let rows = vec![0.0; width * self.views.len()];
-        self.features = Features { taps: taps.to_vec(), rows, width };
     }
 }
 
@@ -191,15 +206,16 @@ impl Pass<'_, '_> {
     fn hand_out(&mut self, layer: usize, norm: Option<&[f32]>) {
         let (c, n, kernels) = (self.c, self.n, self.kernels);
         let b = &mut *self.b;
-        let Features { taps, rows, width } = &mut b.features;
-        for (tap, _) in taps.iter().enumerate().filter(|(_, tap)| **tap == layer) {
-            for (r, row) in rows.chunks_exact_mut(*width).take(n).enumerate() {
-                let out = &mut row[tap * c.n_embd..][..c.n_embd];
-                gather(&b.hidden, n, r, 0, out);
-                if let Some(weight) = norm {
-                    let normed = &mut b.scratch[0].normed;
-                    (kernels.rms_norm)(out, weight, c.rms_eps, normed);
-                    out.copy_from_slice(normed);
+        for TapSet { taps, rows, width } in &mut b.features.sets {
+            for (tap, _) in taps.iter().enumerate().filter(|(_, tap)| **tap == layer) {
+                for (r, row) in rows.chunks_exact_mut(*width).take(n).enumerate() {
+                    let out = &mut row[tap * c.n_embd..][..c.n_embd];
+                    gather(&b.hidden, n, r, 0, out);
+                    if let Some(weight) = norm {
+                        let normed = &mut b.scratch[0].normed;
+                        (kernels.rms_norm)(out, weight, c.rms_eps, normed);
+                        out.copy_from_slice(normed);
+                    }
                 }
             }
         }

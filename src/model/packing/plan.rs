@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// Every matrix begins at a multiple of this: a page, so that none shares one with another.
 pub(super) const PAGE: usize = 4096;
 
-/// WeightMatrix bytes of a run, about: two of them stay in the third-level cache beside the native rows,
+/// Packed bytes of a run, about: two of them stay in the third-level cache beside the native rows,
 /// and a system call to write one costs nothing beside its bytes.
 const RUN_BYTES: usize = 4 << 20;
 

@@ -1,4 +1,4 @@
-//! WeightMatrix weights in a file of the cache directory, found again at the next start and mapped.
+//! Packed weights in a file of the cache directory, found again at the next start and mapped.
 //!
 //! ```text
 //!  0  magic       8 bytes

@@ -19,10 +19,10 @@
 //! whole path, by the drafter. A node of depth `d` is right if its path is `tokens[i + 1..i + 1 + d]`.
 
 use crate::asking::{Asking, Progress, Prompt, answer, nobody_guesses};
-use dovetail::draft::{CandidateSelector, Drafter};
-use dovetail::planner::Policy;
+use dovetail::draft::{CandidateSelector, DraftJob, DraftState, Drafter, RoundContext};
+use dovetail::planner::{Planner, Policy, TreeLimits};
 use dovetail::speculate::{SpecSampling, Speculation};
-use dovetail::tree::{Tree, TreeShape};
+use dovetail::tree::{GrowingTree, Tree, TreeShape};
 use dovetail::{Error, Result, Sampling, Session, Stop};
 use dovetail_kernels::cpu::ThreadPool;
 use serde_json::{Value, json};
@@ -76,7 +76,7 @@ fn record(
     sampling: &Sampling,
     n_predict: usize,
 ) -> Result<Value> {
-    // RoundTimes off and put on again it is told the whole prompt, as if there had been none before.
+    // Taken off and put on again it is told the whole prompt, as if there had been none before.
     let speculation = session.speculate(None)?;
     session.speculate(speculation)?;
     // No tree grows before the last token that is asked for: one more makes the answer whole.
@@ -112,15 +112,22 @@ fn decimals(x: f32) -> f64 {
 /// Lets a drafter grow its trees and keeps them from those who would verify them.
 struct Recorder {
     drafter: Box<dyn Drafter>,
-    guesser: CandidateSelector,
+    shape: TreeShape,
+    /// The tree that grows, and what proposes for it.
+    tree: GrowingTree,
+    selector: CandidateSelector,
+    /// Leaves the tree its shape.
+    planner: Planner,
     grown: Sender<Tree>,
 }
 
 impl Recorder {
     /// And where its trees arrive.
-    fn new(drafter: Box<dyn Drafter>, growth: TreeShape) -> (Recorder, Receiver<Tree>) {
+    fn new(drafter: Box<dyn Drafter>, shape: TreeShape) -> (Recorder, Receiver<Tree>) {
         let (grown, arrive) = channel();
-        (Recorder { drafter, guesser: CandidateSelector::new(growth), grown }, arrive)
+        let (tree, selector) = (GrowingTree::default(), CandidateSelector::default());
+        let planner = Planner::default();
+        (Recorder { drafter, shape, tree, selector, planner, grown }, arrive)
     }
 }
 
@@ -129,26 +136,33 @@ impl Drafter for Recorder {
         self.drafter.taps()
     }
 
+    fn state(&mut self) -> Result<DraftState> {
+        self.drafter.state()
+    }
+
     fn commit(
         &mut self,
+        state: &mut DraftState,
         first: usize,
         tokens: &[u32],
         features: &mut dyn Iterator<Item = &[f32]>,
         pool: &mut ThreadPool,
     ) -> Result<()> {
-        self.drafter.commit(first, tokens, features, pool)
+        self.drafter.commit(state, first, tokens, features, pool)
     }
 
-    fn expand(
-        &mut self,
-        tokens: &[u32],
-        _: &mut CandidateSelector,
-        tree: &mut Tree,
-        pool: &mut ThreadPool,
-    ) -> Result<()> {
-        let mut large = *tree;
-        self.drafter.expand(tokens, &mut self.guesser, &mut large, pool)?;
-        self.grown.send(large).map_err(|_| Error::Invalid("nobody takes the trees".into()))
+    fn expand_one(&mut self, job: &mut DraftJob, round: &mut RoundContext) -> Result<()> {
+        let Recorder { drafter, shape, tree, selector, planner, grown } = self;
+        let root = *job.tokens.last().expect("a sequence is not empty");
+        planner.begin(1, job.tokens.len(), true);
+        planner.start(tree, root, &TreeLimits::of(*shape));
+        let mut failure = None;
+        let large = DraftJob::new(job.tokens, job.state, tree, selector, &mut failure);
+        drafter.expand(&mut [large], &mut RoundContext { planner, pool: round.pool });
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        grown.send(*tree.tree()).map_err(|_| Error::Invalid("nobody takes the trees".into()))
     }
 }
 
@@ -160,18 +174,13 @@ mod tests {
     struct Counting;
 
     impl Drafter for Counting {
-        fn expand(
-            &mut self,
-            tokens: &[u32],
-            guesser: &mut CandidateSelector,
-            tree: &mut Tree,
-            _: &mut ThreadPool,
-        ) -> Result<()> {
-            let last = *tokens.last().expect("there is one");
+        fn expand_one(&mut self, job: &mut DraftJob, _: &mut RoundContext) -> Result<()> {
+            let last = *job.tokens.last().expect("there is one");
+            let tree = job.tree.tree_mut();
             let first = tree.push(0, last + 1, -0.25).expect("there is room");
             tree.push(0, last + 2, -2.0);
             tree.push(first, last + 2, -0.12344);
-            guesser.prune(tree);
+            job.tree.prune();
             Ok(())
         }
     }
@@ -179,11 +188,16 @@ mod tests {
     #[test]
     fn trees_are_kept_and_not_handed_out() {
         let (mut recorder, grown) = Recorder::new(Box::new(Counting), GROWTH);
-        let (mut pool, mut asked) = (ThreadPool::new(1), CandidateSelector::new(ASKED));
+        let (mut pool, mut planner) = (ThreadPool::new(1), Planner::default());
+        let (mut tree, mut selector) = (GrowingTree::default(), CandidateSelector::default());
+        let mut state = recorder.state().unwrap();
         for sequence in [&[3, 7][..], &[3, 7, 8]] {
-            let mut tree = Tree::new(sequence[sequence.len() - 1]);
-            recorder.expand(sequence, &mut asked, &mut tree, &mut pool).unwrap();
-            assert_eq!(tree.len(), 1);
+            tree.start(sequence[sequence.len() - 1], ASKED, f32::NEG_INFINITY, false);
+            let mut failure = None;
+            let job = DraftJob::new(sequence, &mut state, &mut tree, &mut selector, &mut failure);
+            let mut round = RoundContext { planner: &mut planner, pool: &mut pool };
+            recorder.expand(&mut [job], &mut round);
+            assert!(failure.is_none() && tree.tree().len() == 1);
         }
         let lines: Vec<Value> = grown.try_iter().map(|tree| tree_json(&tree)).collect();
         let (parents, log_probs) = ([0, 0, 1], [-0.25, -2.0, -0.3734]);

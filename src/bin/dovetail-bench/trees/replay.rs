@@ -7,11 +7,9 @@
 use super::read::Answer;
 use dovetail::planner::acceptance::ByTemperature;
 use dovetail::planner::cost::Costs;
-use dovetail::planner::{Planner, Policy};
-use dovetail::planner::{Report, RoundTimes, TreeEstimate};
-use dovetail::tree::{MAX_NODES, Proposal, Tree, TreeExpander};
+use dovetail::planner::{Planner, Policy, Report, RoundTimes, TreeLimits};
+use dovetail::tree::{Candidate, GrowingTree, MAX_NODES, Tree, TreeShape};
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 /// What a policy made of answers.
 pub struct Outcome {
@@ -47,7 +45,7 @@ impl Time {
 /// seconds beside its drafting and its pass, as a plain one does.
 pub fn replay(answers: &[Answer], costs: &Costs, policy: Policy, rest: f64) -> Outcome {
     let planner = Planner::new(policy, costs.clone(), ByTemperature::default());
-    let mut walk = Walk { costs, rest, planner, grower: TreeExpander::default() };
+    let mut walk = Walk { costs, rest, planner, growing: GrowingTree::default() };
     let mut times = BTreeMap::<String, Time>::new();
     for answer in answers {
         let time = times.entry(answer.category.clone()).or_default();
@@ -63,79 +61,73 @@ struct Walk<'a> {
     costs: &'a Costs,
     rest: f64,
     planner: Planner,
-    grower: TreeExpander,
+    growing: GrowingTree,
 }
 
 impl Walk<'_> {
     /// A round behind token `at` of the answer: how many tokens it brings.
     fn round(&mut self, answer: &Answer, at: usize, time: &mut Time) -> usize {
         let context = answer.prompt_tokens + at;
-        self.planner.begin(1, context);
+        self.planner.begin(1, context, true);
         // The last token of a round is no guess.
-        let mut growing = self.planner.tree(0.0, answer.trees.len() - at - 1, MAX_NODES);
-        let (mut tree, draft) = self.grow(&answer.trees[at], &mut growing);
-        self.planner.grown(&tree, &growing);
-        self.planner.choose(&mut [&mut tree]);
+        let shape = TreeShape::ANY.within(answer.trees.len() - at - 1, MAX_NODES);
+        let root = answer.tokens[at];
+        self.planner.start(&mut self.growing, root, &TreeLimits::of(shape));
+        let draft = self.grow(&answer.trees[at]);
+        self.planner.choose(&mut [&mut self.growing]);
+        let tree = self.growing.tree();
         let mut path = vec![0];
         while let Some(child) = tree.child(path[path.len() - 1], answer.tokens[at + path.len()]) {
             path.push(child);
         }
         let verify = self.costs.verify.seconds(1, context, tree.len());
         let whole = draft + verify + self.rest;
-        self.planner.accepted(0.0, &tree, &path);
-        self.planner.end(RoundTimes { draft, verify, whole });
+        self.planner.accepted(&self.growing, &path);
+        self.planner.end(Some(RoundTimes { draft, verify, whole }));
         let plain = self.costs.verify.seconds(1, context, 1) + self.rest;
         time.guessing += whole;
         time.plain += path.len() as f64 * plain;
         path.len()
     }
 
-    /// A tree of what the recorded one has, and the seconds of drafting it.
-    fn grow(&mut self, recorded: &Tree, growing: &mut TreeEstimate) -> (Tree, f64) {
-        let Walk { costs, planner, grower, .. } = self;
-        let growth = growing.growth();
-        let mut tree = Tree::new(recorded.tokens()[0]);
+    /// Grows the tree of what the recorded one has; the seconds of drafting it.
+    fn grow(&mut self, recorded: &Tree) -> f64 {
+        let Walk { costs, planner, growing, .. } = self;
         let mut seconds = 0.0;
         let mut places = vec![0]; // of the frontier's nodes in the recorded tree
-        let propose = |frontier: &Tree, level: Range<usize>, out: &mut Vec<Proposal>| {
+        while growing.is_growing() {
+            let level = growing.level();
             seconds += match level.start {
                 0 => costs.draft.first,
                 _ => costs.draft.level.seconds(level.len()),
             };
             for node in level {
+                let frontier = growing.frontier();
                 if let Some(parent) = frontier.parent(node) {
                     let place = recorded.child(places[parent], frontier.tokens()[node]);
                     places.push(place.expect("it was proposed"));
                 }
-                propose_recorded(recorded, places[node], node, growth.width, out);
+                propose_recorded(recorded, places[node], node, growing);
             }
-            Ok(())
-        };
-        let next = |depth: usize, frontier: &Tree, guesses: &[Proposal]| {
-            planner.next_alone(depth, growing, frontier, guesses)
-        };
-        let grown = grower.grow(growth, f32::NEG_INFINITY, &mut tree, propose, next);
-        grown.expect("proposing does not fail");
-        (tree, seconds)
+            growing.pool_candidates();
+            planner.next(&mut [growing]);
+            growing.go_on();
+        }
+        seconds
     }
 }
 
 /// The likeliest recorded guesses after `place`, which is `node` of the frontier.
-fn propose_recorded(
-    recorded: &Tree,
-    place: usize,
-    node: usize,
-    width: usize,
-    out: &mut Vec<Proposal>,
-) {
-    let first = out.len();
-    out.extend(recorded.children(place).map(|child| Proposal {
+fn propose_recorded(recorded: &Tree, place: usize, node: usize, growing: &mut GrowingTree) {
+    let children = recorded.children(place).map(|child| Candidate {
         parent: node,
         token: recorded.tokens()[child],
         log_prob: recorded.log_probs()[child] - recorded.log_probs()[place],
-    }));
-    out[first..].sort_by(|a, b| b.log_prob.total_cmp(&a.log_prob));
-    out.truncate(first + width);
+    });
+    let mut children: Vec<Candidate> = children.collect();
+    children.sort_by(|a, b| b.log_prob.total_cmp(&a.log_prob));
+    let width = growing.shape().width;
+    children.into_iter().take(width).for_each(|candidate| growing.propose(candidate));
 }
 
 #[cfg(test)]

@@ -1,37 +1,32 @@
 //! One pass of a trained drafter: rows of some sequences through its blocks and its heads.
 
-use super::State;
-use crate::draft::DrafterContext;
-use crate::draft::guesser::Level;
+use super::CpuState;
 use crate::draft::trained::KIND;
 use crate::draft::trained::entries::Entries;
 use crate::draft::trained::file::{File, Fusion};
+use crate::draft::{DraftJob, DrafterContext};
 use crate::error::{Error, Result};
-use crate::infer::{Buffers, CacheTypes, KvCache, MAX_SEQUENCES, Pass, Room, Span};
+use crate::infer::{Buffers, MAX_SEQUENCES, Pass, Room, Span};
 use crate::model::{Config, Model};
-use crate::tree::MAX_NODES;
 use dovetail_kernels::cpu::attention::View;
 use dovetail_kernels::cpu::{Kernels, LANES, ProductScratch, ThreadPool, WeightMatrix};
 use smallvec::SmallVec;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// Most rows of a pass.
 pub const ROWS: usize = 128;
 
-/// What drafters of one family have in common.
-pub struct Common {
+/// The weights of a drafter, which several may share.
+pub struct Weights {
     target: Arc<Model>,
     file: File,
     kernels: &'static Kernels,
     threads: usize,
-    positions: usize,
-    /// What no drafter uses now: a second one is made when two draft at the same time, on teams of their own.
-    idle: Mutex<Vec<Work>>,
 }
 
 /// What passes work on.
-pub struct Work {
+pub struct Forward {
     buffers: Buffers,
     rows: Rows,
 }
@@ -47,13 +42,13 @@ struct Rows {
     ones: Vec<f32>,    // H, one row
 }
 
-/// A sequence whose tree begins.
-pub struct Root<'a> {
-    pub state: &'a mut State,
-    /// Positions that it takes in.
-    pub waiting: usize,
-    /// The token after them; none if no tree is grown there yet.
-    pub last: Option<u32>,
+/// Positions of a sequence that become entries.
+struct Entering<'a> {
+    state: &'a mut CpuState,
+    /// How many.
+    n: usize,
+    /// The token after them, where a tree is grown there.
+    last: Option<u32>,
 }
 
 /// The rows of each sequence in a pass.
@@ -61,49 +56,16 @@ type Spans<'a> = SmallVec<[Span<'a>; MAX_SEQUENCES]>;
 /// Rows of the logits, and the head of what their sequence has added.
 type More<'a> = SmallVec<[(Range<usize>, &'a WeightMatrix); MAX_SEQUENCES]>;
 
-impl Common {
+impl Weights {
     /// Reads the drafter's file.
     ///
     /// # Errors
     /// When it cannot be read or belongs to another target, or no kernels fit this machine.
-    pub fn open(setup: &DrafterContext) -> Result<Common> {
+    pub fn open(setup: &DrafterContext) -> Result<Weights> {
         let path = setup.file(KIND.name)?;
         let kernels = Kernels::choose().map_err(Error::Invalid)?;
         let file = File::open(path, setup.target, setup.threads)?;
-        let c = &file.config;
-        let positions = setup.n_ctx + MAX_NODES;
-        KvCache::check_memory(c, positions, CacheTypes::default(), 1)?;
-        let common = Common {
-            target: setup.target.clone(),
-            file,
-            kernels,
-            threads: setup.threads,
-            positions,
-            idle: Mutex::new(Vec::with_capacity(1)),
-        };
-        common.give_back(common.new_work());
-        Ok(common)
-    }
-
-    fn new_work(&self) -> Work {
-        let Common { file, target, threads, positions, .. } = self;
-        let h = file.config.n_embd;
-        let wide = file.width.max(2 * h);
-        let room = Room { rows: ROWS, positions: *positions, members: *threads, width: wide };
-        let products = || ProductScratch::for_matrices(file.matrices(target));
-        let rows = |width: usize| vec![0.0; ROWS * width];
-        Work {
-            buffers: Buffers::new(&file.config, room, products),
-            rows: Rows {
-                tokens: Vec::with_capacity(ROWS),
-                wide: rows(wide),
-                feature: rows(h),
-                token: rows(h),
-                gate: rows(h),
-                row: vec![0.0; h],
-                ones: vec![1.0; h],
-            },
-        }
+        Ok(Weights { target: setup.target.clone(), file, kernels, threads: setup.threads })
     }
 
     pub fn config(&self) -> &Config {
@@ -118,11 +80,6 @@ impl Common {
         &self.file.taps
     }
 
-    /// Slots of a sequence's cache.
-    pub fn positions(&self) -> usize {
-        self.positions
-    }
-
     /// Those of a sequence of which nothing was told yet.
     pub fn entries(&self) -> Entries {
         Entries::new(self.file.width, self.file.spoken(&self.target))
@@ -135,106 +92,135 @@ impl Common {
     pub fn head_of(&self, tokens: &[u32]) -> Result<WeightMatrix> {
         self.target.head_of(tokens, self.threads)
     }
+}
 
-    /// What passes work on, to be [given back](Common::give_back).
-    pub fn take_work(&self) -> Work {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        idle.unwrap_or_else(|| self.new_work())
-    }
-
-    /// For the next passes.
-    pub fn give_back(&self, work: Work) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(work);
+impl Forward {
+    /// For sequences of so many slots, run by so many threads.
+    pub fn new(weights: &Weights, positions: usize, threads: usize) -> Forward {
+        let Weights { file, target, .. } = weights;
+        let h = file.config.n_embd;
+        let wide = file.width.max(2 * h);
+        let room = Room { rows: ROWS, positions, members: threads, width: wide };
+        let products = || ProductScratch::for_matrices(file.matrices(target));
+        let rows = |width: usize| vec![0.0; ROWS * width];
+        Forward {
+            buffers: Buffers::new(&file.config, room, products),
+            rows: Rows {
+                tokens: Vec::with_capacity(ROWS),
+                wide: rows(wide),
+                feature: rows(h),
+                token: rows(h),
+                gate: rows(h),
+                row: vec![0.0; h],
+                ones: vec![1.0; h],
+            },
+        }
     }
 
     /// Makes entries of the first `n` positions that wait, behind which others do.
-    pub fn take_in(&self, state: &mut State, mut n: usize, pool: &mut ThreadPool) {
-        let mut work = self.take_work();
+    pub fn take_in(
+        &mut self,
+        weights: &Weights,
+        state: &mut CpuState,
+        mut n: usize,
+        pool: &mut ThreadPool,
+    ) {
         while n > 0 {
-            let waiting = n.min(ROWS);
-            self.begin(&mut work, &mut [Root { state, waiting, last: None }], pool);
-            n -= waiting;
+            let some = n.min(ROWS);
+            self.enter(weights, &mut [Entering { state, n: some, last: None }], pool);
+            n -= some;
         }
-        self.give_back(work);
+    }
+
+    /// Takes in what waits for the trees that grow, and proposes what follows their roots.
+    pub fn run_roots(
+        &mut self,
+        weights: &Weights,
+        jobs: &mut [DraftJob<CpuState>],
+        pool: &mut ThreadPool,
+    ) {
+        let growing = jobs.iter_mut().filter(|job| job.tree.is_growing());
+        let entering = growing.map(|job| {
+            let (n, last) = (job.state.entries.waiting(), job.tokens.last().copied());
+            Entering { state: &mut *job.state, n, last }
+        });
+        let mut entering: SmallVec<[Entering; MAX_SEQUENCES]> = entering.collect();
+        if entering.is_empty() {
+            return;
+        }
+        self.enter(weights, &mut entering, pool);
+        drop(entering);
+        let growing = jobs.iter_mut().filter(|job| job.tree.is_growing());
+        growing.enumerate().for_each(|(row, job)| self.propose(weights, row, job));
     }
 
     /// Makes entries of positions that wait, one at least of each sequence and [`ROWS`] of all, each with the token after
     /// it. Where trees are grown the logits of the last ones follow, a row for each sequence.
-    pub fn begin(&self, work: &mut Work, roots: &mut [Root], pool: &mut ThreadPool) {
-        let Work { buffers, rows } = work;
+    fn enter(&mut self, weights: &Weights, all: &mut [Entering], pool: &mut ThreadPool) {
+        let Forward { buffers, rows } = self;
         rows.tokens.clear();
         let mut ends: SmallVec<[usize; MAX_SEQUENCES]> = SmallVec::new();
-        for Root { state, waiting: n, last } in &*roots {
+        for Entering { state, n, last } in &*all {
             let (first, filled, n) = (rows.tokens.len(), state.entries.filled(), *n);
             let (features, tokens) = state.entries.first(n, *last);
             rows.tokens.extend(tokens);
             for (i, view) in buffers.views[first..first + n].iter_mut().enumerate() {
                 *view = View::plain(filled + i + 1);
             }
-            rows.put_features(&self.file, self.kernels, first, features);
+            rows.put_features(&weights.file, weights.kernels, first, features);
             ends.push(first + n);
         }
         let n = rows.tokens.len();
         let (mut spans, mut more) = (Spans::new(), More::new());
-        let heads = if roots.iter().all(|root| root.last.is_some()) { roots.len() } else { 0 };
-        for (i, Root { state, waiting, .. }) in roots.iter_mut().enumerate() {
-            let State { kv, entries, added, .. } = &mut **state;
-            spans.push(Span { kv, first: entries.filled(), n: *waiting });
+        let heads = if all.iter().all(|one| one.last.is_some()) { all.len() } else { 0 };
+        for (i, Entering { state, n, .. }) in all.iter_mut().enumerate() {
+            let CpuState { kv, entries, added, .. } = &mut **state;
+            spans.push(Span { kv, first: entries.filled(), n: *n });
             more.extend(added.head.iter().map(|head| (i..i + 1, head)));
         }
-        let mut step = self.step(work, &mut spans, pool, n);
+        let mut step = self.step(weights, &mut spans, pool, n);
         step.features();
         step.run(heads, |i| ends[i] - 1, &more);
         drop((spans, more));
-        let h = self.file.config.n_embd;
-        for (Root { state, waiting, .. }, end) in roots.iter_mut().zip(ends) {
-            state.entries.fill(*waiting);
-            work.buffers.hidden(n, end - 1, &mut state.outputs[..h]);
+        let h = weights.file.config.n_embd;
+        for (Entering { state, n: entered, .. }, end) in all.iter_mut().zip(ends) {
+            state.entries.fill(*entered);
+            self.buffers.hidden(n, end - 1, &mut state.outputs[..h]);
         }
     }
 
-    /// Runs the next levels of trees whose roots were taken in last, and tells their logits; the members are these
-    /// sequences.
-    pub fn guess(
-        &self,
-        work: &mut Work,
-        roots: &mut [Root],
-        mut levels: &mut [Level],
+    /// Runs the next levels of the trees that grow, and proposes what follows their nodes.
+    pub fn run_level(
+        &mut self,
+        weights: &Weights,
+        mut jobs: &mut [DraftJob<CpuState>],
         pool: &mut ThreadPool,
     ) {
-        if levels.iter().all(|level| level.nodes.start == 0) {
-            for level in levels {
-                self.tell(work, level.member, roots[level.member].state, level);
-            }
-            return;
-        }
-        while !levels.is_empty() {
+        while !jobs.is_empty() {
             let mut rows = 0;
-            let fit = levels.iter().take_while(|level| {
-                rows += level.nodes.len();
+            let fit = jobs.iter().take_while(|job| {
+                rows += job.tree.level().len();
                 rows <= ROWS
             });
-            let fit = fit.count();
-            let (some, rest) = std::mem::take(&mut levels).split_at_mut(fit);
-            self.guess_some(work, roots, some, pool);
-            levels = rest;
+            let (some, rest) = jobs.split_at_mut(fit.count());
+            self.run_some(weights, some, pool);
+            jobs = rest;
         }
     }
 
     /// Runs levels that fit one pass.
-    fn guess_some(
-        &self,
-        work: &mut Work,
-        roots: &mut [Root],
-        levels: &mut [Level],
+    fn run_some(
+        &mut self,
+        weights: &Weights,
+        jobs: &mut [DraftJob<CpuState>],
         pool: &mut ThreadPool,
     ) {
-        let h = self.file.config.n_embd;
-        let Work { buffers, rows } = work;
+        let h = weights.file.config.n_embd;
+        let Forward { buffers, rows } = self;
         rows.tokens.clear();
-        for Level { member, frontier, nodes, .. } in &*levels {
-            let state = &*roots[*member].state;
-            for node in nodes.clone() {
+        for job in &*jobs {
+            let (state, frontier) = (&*job.state, job.tree.frontier());
+            for node in job.tree.level() {
                 let r = rows.tokens.len();
                 let parent = frontier.parent(node).expect("the root was run before");
                 rows.tokens.push(frontier.tokens()[node]);
@@ -243,55 +229,57 @@ impl Common {
             }
         }
         let n = rows.tokens.len();
-        let (mut spans, mut more, mut first) = (Spans::new(), More::new(), 0);
-        for (member, Root { state, .. }) in roots.iter_mut().enumerate() {
-            let Some(level) = levels.iter().find(|level| level.member == member) else { continue };
-            let (root, n) = (state.root(), level.nodes.len());
-            let State { kv, added, .. } = &mut **state;
-            spans.push(Span { kv, first: root + level.nodes.start, n });
-            more.extend(added.head.iter().map(|head| (first..first + n, head)));
-            first += n;
+        if n == 0 {
+            return;
         }
-        self.step(work, &mut spans, pool, n).run(n, |i| i, &more);
+        let (mut spans, mut more, mut first) = (Spans::new(), More::new(), 0);
+        for job in jobs.iter_mut().filter(|job| job.tree.is_growing()) {
+            let (root, level) = (job.state.root(), job.tree.level());
+            let CpuState { kv, added, .. } = &mut *job.state;
+            spans.push(Span { kv, first: root + level.start, n: level.len() });
+            more.extend(added.head.iter().map(|head| (first..first + level.len(), head)));
+            first += level.len();
+        }
+        self.step(weights, &mut spans, pool, n).run(n, |i| i, &more);
         drop((spans, more));
         let mut first = 0;
-        for level in levels {
-            let state = &mut *roots[level.member].state;
-            for (r, node) in (first..).zip(level.nodes.clone()) {
-                work.buffers.hidden(n, r, &mut state.outputs[node * h..][..h]);
+        for job in jobs.iter_mut().filter(|job| job.tree.is_growing()) {
+            let level = job.tree.level();
+            for (r, node) in (first..).zip(level.clone()) {
+                self.buffers.hidden(n, r, &mut job.state.outputs[node * h..][..h]);
             }
-            self.tell(work, first, state, level);
-            first += level.nodes.len();
+            self.propose(weights, first, job);
+            first += level.len();
         }
     }
 
-    /// Tells the logits of a level, which begin at row `first`.
-    fn tell(&self, work: &Work, first: usize, state: &State, level: &mut Level) {
-        let own = self.file.tokens.as_deref();
+    /// Proposes what follows the nodes of a level, whose logits begin at row `first`.
+    fn propose(&self, weights: &Weights, first: usize, job: &mut DraftJob<CpuState>) {
+        let own = weights.file.tokens.as_deref();
         let behind = own.map_or(0, |own| own.len().next_multiple_of(LANES));
+        let DraftJob { state, tree, selector, .. } = job;
         let token = |i: u32| {
             let (Some(own), i) = (own, i as usize) else { return Some(i) };
             own.get(i).or_else(|| state.added.tokens.get(i.checked_sub(behind)?)).copied()
         };
-        for (r, parent) in (first..).zip(level.nodes.clone()) {
-            let logits = work.buffers.logits.row(r);
-            if let Err(error) = level.guesses.add(self.kernels, parent, logits, token) {
-                *level.grown = Err(error);
-                return;
+        for (r, parent) in (first..).zip(tree.level()) {
+            let logits = self.buffers.logits.row(r);
+            if let Err(error) = selector.propose(tree, weights.kernels, parent, logits, token) {
+                return job.fail(error);
             }
         }
     }
 
     fn step<'a, 's>(
-        &'a self,
-        work: &'a mut Work,
+        &'a mut self,
+        weights: &'a Weights,
         spans: &'a mut [Span<'s>],
         pool: &'a mut ThreadPool,
         n: usize,
     ) -> Step<'a, 's> {
-        let (c, kernels) = (&self.file.config, self.kernels);
-        let pass = Pass { c, kernels, pool, b: &mut work.buffers, spans, n };
-        Step { target: &self.target, file: &self.file, rows: &mut work.rows, pass }
+        let Weights { target, file, kernels, .. } = weights;
+        let pass = Pass { c: &file.config, kernels, pool, b: &mut self.buffers, spans, n };
+        Step { target, file, rows: &mut self.rows, pass }
     }
 }
 

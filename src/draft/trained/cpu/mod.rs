@@ -20,25 +20,36 @@
 mod forward;
 
 use super::entries::Entries;
-use crate::draft::guesser::{Member, grow_together};
-use crate::draft::{CandidateSelector, DraftJob, Drafter, DrafterContext};
+use crate::draft::shared::{file_key, shared};
+use crate::draft::trained::KIND;
+use crate::draft::{DraftJob, DrafterContext, RoundContext};
 use crate::error::Result;
-use crate::infer::{CacheTypes, KvCache, MAX_SEQUENCES};
-use crate::planner::Planner;
-use crate::tree::{MAX_NODES, Tree};
+use crate::infer::{CacheTypes, KvCache};
+use crate::tree::MAX_NODES;
 use dovetail_kernels::cpu::{ThreadPool, WeightMatrix};
-use forward::{Common, ROWS, Root};
-use smallvec::SmallVec;
+use forward::{Forward, ROWS, Weights};
 use std::sync::Arc;
 
-/// The drafter. See the module.
+/// A drafter on the CPU: weights that others may share, and what passes over them work on.
 pub struct CpuDrafter {
-    common: Arc<Common>,
-    state: State,
+    weights: Arc<Weights>,
+    forward: Forward,
+    /// Slots of a sequence's cache, at least.
+    positions: usize,
+    threads: usize,
 }
 
-/// What it knows of its sequence.
-struct State {
+/// What tells the weights of a file for a target from others: they keep the target alive, so its address does.
+///
+/// # Errors
+/// When there is no file.
+pub fn key(setup: &DrafterContext) -> Result<String> {
+    let target = Arc::as_ptr(setup.target).addr();
+    Ok(format!("trained {target:x} {}", file_key(setup.file(KIND.name)?)))
+}
+
+/// What it knows of a sequence.
+pub struct CpuState {
     kv: KvCache,
     entries: Entries,
     added: Added,
@@ -54,161 +65,127 @@ struct Added {
 }
 
 impl CpuDrafter {
-    /// The drafter in the file of this setup.
+    /// The drafter in the file of this context.
     ///
     /// # Errors
     /// When the file cannot be read or belongs to another target, or there is too little memory.
     pub fn open(setup: &DrafterContext) -> Result<CpuDrafter> {
-        CpuDrafter::new(Arc::new(Common::open(setup)?))
+        let weights = shared(key(setup)?, || Weights::open(setup))?;
+        let positions = setup.n_ctx + MAX_NODES;
+        KvCache::check_memory(weights.config(), positions, CacheTypes::default(), 1)?;
+        let forward = Forward::new(&weights, positions, setup.threads);
+        Ok(CpuDrafter { weights, forward, positions, threads: setup.threads })
     }
 
-    /// One for another sequence, with the same weights.
+    pub fn taps(&self) -> &[usize] {
+        self.weights.taps()
+    }
+
+    /// A state that has seen nothing.
     ///
     /// # Errors
     /// When there is too little memory.
-    pub fn another(&self) -> Result<CpuDrafter> {
-        CpuDrafter::new(self.common.clone())
-    }
-
-    fn new(common: Arc<Common>) -> Result<CpuDrafter> {
-        let (c, types, n) = (common.config(), CacheTypes::default(), common.positions());
+    pub fn state(&self) -> Result<CpuState> {
+        let (c, types, n) = (self.weights.config(), CacheTypes::default(), self.positions);
         KvCache::check_memory(c, n, types, 1)?;
-        let state = State {
+        Ok(CpuState {
             kv: KvCache::new(c, n, types)?,
-            entries: common.entries(),
+            entries: self.weights.entries(),
             added: Added::default(),
             outputs: vec![0.0; MAX_NODES * c.n_embd],
-        };
-        Ok(CpuDrafter { common, state })
+        })
     }
 
-    /// What those have in common that can work together.
-    pub fn family(&self) -> *const () {
-        Arc::as_ptr(&self.common).cast()
-    }
-}
-
-impl Drafter for CpuDrafter {
-    fn taps(&self) -> &[usize] {
-        self.common.taps()
+    /// Makes room for sequences of so many slots: another drafter with these weights may have made their states.
+    fn make_room(&mut self, slots: usize) {
+        if slots > self.positions {
+            self.positions = slots;
+            self.forward = Forward::new(&self.weights, slots, self.threads);
+        }
     }
 
-    fn commit(
+    /// See [`Drafter::commit`](crate::draft::Drafter::commit).
+    pub fn commit(
         &mut self,
+        state: &mut CpuState,
         first: usize,
         tokens: &[u32],
         features: &mut dyn Iterator<Item = &[f32]>,
         pool: &mut ThreadPool,
-    ) -> Result<()> {
-        let CpuDrafter { common, state } = self;
+    ) {
+        self.make_room(state.kv.capacity());
         state.entries.commit(first, tokens, features);
         let n = state.entries.waiting();
         // Those of a prompt, or as many as fill a pass: fewer wait for a tree, which may never be asked for.
         if tokens.len() > MAX_NODES || n > ROWS {
-            common.take_in(state, n - 1, pool);
+            self.forward.take_in(&self.weights, state, n - 1, pool);
         }
-        Ok(())
     }
 
-    fn skip_to_last(&mut self, n: usize) {
-        self.state.entries.skip_to_last(n);
-    }
-
-    fn expand(
-        &mut self,
-        tokens: &[u32],
-        guesser: &mut CandidateSelector,
-        tree: &mut Tree,
-        pool: &mut ThreadPool,
-    ) -> Result<()> {
-        let mut planner = guesser.planner_mut().take();
-        let mut part = DraftJob { drafter: self, tokens, guesser, tree, grown: Ok(()) };
-        expand_together(&mut [&mut part], &mut planner, pool);
-        *part.guesser.planner_mut() = planner;
-        part.grown
-    }
-
-    fn save(&mut self, out: &mut Vec<u8>) -> Result<()> {
-        let State { kv, entries, .. } = &self.state;
-        entries.save(self.common.fingerprint(), out);
+    /// Appends what a state knows.
+    pub fn save(&self, state: &CpuState, out: &mut Vec<u8>) {
+        let CpuState { kv, entries, .. } = state;
+        entries.save(self.weights.fingerprint(), out);
         kv.write_rows(entries.filled(), out).expect("a vector takes what is written");
-        Ok(())
     }
 
-    fn restore(&mut self, tokens: &[u32], state: &[u8]) -> Result<bool> {
-        let State { kv, entries, .. } = &mut self.state;
+    /// Restores what was saved for these tokens; `false` if another drafter saved it.
+    pub fn restore(&self, state: &mut CpuState, tokens: &[u32], saved: &[u8]) -> bool {
+        let CpuState { kv, entries, .. } = state;
         let most = kv.capacity() - MAX_NODES;
-        let Some((filled, mut rows)) =
-            entries.restore(self.common.fingerprint(), tokens, most, state)
-        else {
-            return Ok(false);
-        };
+        let found = entries.restore(self.weights.fingerprint(), tokens, most, saved);
+        let Some((filled, mut rows)) = found else { return false };
         let read = kv.read_rows(filled, &mut rows).is_ok() && rows.is_empty();
         if !read {
             entries.forget();
         }
-        Ok(read)
+        read
     }
 
-    fn another(&self) -> Option<Result<Box<dyn Drafter>>> {
-        Some(self.another().map(|drafter| Box::new(drafter) as Box<dyn Drafter>))
-    }
-
-    fn as_dgf(&mut self) -> Option<&mut CpuDrafter> {
-        Some(self)
+    /// Grows the trees of some sequences side by side: a level of all is one pass.
+    pub fn expand(&mut self, jobs: &mut [DraftJob<CpuState>], round: &mut RoundContext) {
+        let slots = jobs.iter().map(|job| job.state.kv.capacity()).max();
+        self.make_room(slots.unwrap_or_default());
+        let CpuDrafter { weights, forward, .. } = self;
+        let share = ROWS / jobs.len().max(1);
+        for job in &mut *jobs {
+            let state = &mut *job.state;
+            let added = state.entries.due().map(|tokens| state.added.set(tokens, weights));
+            if let Some(Err(error)) = added {
+                job.fail(error);
+            } else if !state.entries.reach(job.tokens.len() - 1) {
+                job.tree.stop();
+            } else if state.entries.waiting() > share {
+                let n = state.entries.waiting() - share;
+                forward.take_in(weights, state, n, round.pool);
+            }
+        }
+        forward.run_roots(weights, jobs, round.pool);
+        while round.next_level(jobs) {
+            forward.run_level(weights, jobs, round.pool);
+        }
     }
 }
 
-/// Grows the trees of drafters of one [family](CpuDrafter::family) side by side, as large as the `planner` decides.
-pub(in crate::draft) fn expand_together(
-    parts: &mut [&mut DraftJob],
-    planner: &mut Option<Box<Planner>>,
-    pool: &mut ThreadPool,
-) {
-    let mut common = None;
-    let mut roots: SmallVec<[Root; MAX_SEQUENCES]> = SmallVec::new();
-    let mut members: SmallVec<[Member; MAX_SEQUENCES]> = SmallVec::new();
-    let share = ROWS / parts.len().max(1);
-    for part in parts {
-        let DraftJob { drafter, tokens, guesser, tree, grown } = &mut **part;
-        let CpuDrafter { common: c, state } = drafter.as_dgf().expect("they are of one family");
-        if let Some(spoken) = state.entries.due() {
-            *grown = state.added.set(spoken, c);
-        }
-        if grown.is_err() || !state.entries.reach(tokens.len() - 1) {
-            continue;
-        }
-        let n = state.entries.waiting();
-        if n > share {
-            c.take_in(state, n - share, pool);
-        }
-        roots.push(Root { state, waiting: n.min(share), last: tokens.last().copied() });
-        members.push(Member { guesser, tree, grown });
-        common = Some(&**c);
-    }
-    let Some(common) = common else { return };
-    let mut work = common.take_work();
-    common.begin(&mut work, &mut roots, pool);
-    grow_together(&mut members, planner, |levels| {
-        common.guess(&mut work, &mut roots, levels, pool)
-    });
-    common.give_back(work);
-}
-
-impl State {
+impl CpuState {
     /// The slot of the tree's root.
     fn root(&self) -> usize {
         self.entries.filled() - 1
+    }
+
+    /// Drops all pending positions but the last `n`.
+    pub fn skip_to_last(&mut self, n: usize) {
+        self.entries.skip_to_last(n);
     }
 }
 
 impl Added {
     /// Makes these tokens what is added.
-    fn set(&mut self, tokens: impl Iterator<Item = u32>, common: &Common) -> Result<()> {
+    fn set(&mut self, tokens: impl Iterator<Item = u32>, weights: &Weights) -> Result<()> {
         let tokens: Vec<u32> = tokens.collect();
         if tokens != self.tokens {
             self.head = None;
-            self.head = (!tokens.is_empty()).then(|| common.head_of(&tokens)).transpose()?;
+            self.head = (!tokens.is_empty()).then(|| weights.head_of(&tokens)).transpose()?;
             self.tokens = tokens;
         }
         Ok(())

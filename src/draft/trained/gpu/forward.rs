@@ -253,7 +253,7 @@ impl Forward {
         }
         let (rows, n, first_row_only) = match of {
             Of::Entries { grows: false } => return,
-            // DrafterKind 0 is the root.
+            // Row 0 is the root.
             Of::Entries { grows: true } => (1, b.one, true),
             Of::Level { .. } => (rows, n, false),
         };

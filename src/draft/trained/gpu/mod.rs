@@ -24,15 +24,14 @@ mod tests;
 use super::KIND;
 use super::entries::Entries;
 use super::file::File;
-use crate::draft::{CandidateSelector, Drafter, DrafterContext};
+use crate::draft::DrafterContext;
 use crate::error::{Error, Result};
 use crate::gpu::Device;
 use crate::gpu::launch::Slots;
 use crate::model::Model;
 use crate::ring::message::{MAX_ROWS, Proposals, VerdictShape, write_halves};
 use crate::ring::{Layout, Receiver, Sender};
-use crate::tree::{MAX_NODES, Tree, TreeShape};
-use dovetail_kernels::cpu::ThreadPool;
+use crate::tree::{GrowingTree, MAX_NODES, TreeShape};
 use forward::{Forward, SHARE, Work};
 use network::embed;
 use std::sync::Arc;
@@ -171,7 +170,7 @@ impl GpuDrafter {
         let header = self.shape.header_mut(slot);
         header.rows = n as u32;
         header.first = self.entries.filled() as u32;
-        header.grow = u32::from(n > 0 && !growth.is_none());
+        header.grow = u32::from(n > 0 && !growth.is_root());
         header.depth = growth.depth as u32;
         header.width = growth.width as u32;
         header.nodes = growth.nodes as u32;
@@ -234,17 +233,20 @@ impl GpuDrafter {
     }
 }
 
-impl Drafter for GpuDrafter {
-    fn taps(&self) -> &[usize] {
+impl GpuDrafter {
+    pub fn taps(&self) -> &[usize] {
         &self.taps
     }
 
-    fn commit(
+    /// See [`Drafter::commit`](crate::draft::Drafter::commit).
+    ///
+    /// # Errors
+    /// When the device fails, as everywhere here.
+    pub fn commit(
         &mut self,
         first: usize,
         tokens: &[u32],
         features: &mut dyn Iterator<Item = &[f32]>,
-        _: &mut ThreadPool,
     ) -> Result<()> {
         self.entries.commit(first, tokens, features);
         let known = self.entries.waiting().saturating_sub(1);
@@ -254,64 +256,54 @@ impl Drafter for GpuDrafter {
         Ok(())
     }
 
-    fn begin(
-        &mut self,
-        tokens: &[u32],
-        guesser: &CandidateSelector,
-        _: &mut ThreadPool,
-    ) -> Result<()> {
-        if guesser.draws() {
+    /// Asks the device for the tree behind `tokens`, which it grows meanwhile.
+    pub fn begin(&mut self, tokens: &[u32], tree: &GrowingTree) -> Result<()> {
+        if tree.is_whole() {
             return Err(Error::Unsupported("guesses that are drawn are drawn on the CPU".into()));
         }
         if let Some(spoken) = self.entries.due() {
             self.forward.vocabulary_mut().add(&mut *self.device, spoken, &self.target)?;
         }
-        let (growth, last) = (guesser.growth(), tokens.last().copied());
-        if !self.entries.reach(tokens.len() - 1) || growth.is_none() {
+        let (shape, last) = (tree.shape(), tokens.last().copied());
+        if !self.entries.reach(tokens.len() - 1) || shape.is_root() {
             return Ok(());
         }
-        let work = self.forward.round(&mut *self.device, growth)?;
+        let work = self.forward.round(&mut *self.device, shape)?;
         self.absorb(self.entries.waiting().saturating_sub(work.rows), last)?;
         let waits = self.queued == Some(work);
         if !waits {
             self.flush()?;
         }
-        self.send(self.entries.waiting(), last, growth, guesser.floor())?;
+        self.send(self.entries.waiting(), last, shape, tree.floor())?;
         if !waits {
             self.queue(work, self.verdicts.sequence())?;
         }
-        self.begun = Some((work, growth));
+        self.begun = Some((work, shape));
         Ok(())
     }
 
-    fn expand(
-        &mut self,
-        tokens: &[u32],
-        guesser: &mut CandidateSelector,
-        tree: &mut Tree,
-        pool: &mut ThreadPool,
-    ) -> Result<()> {
-        if self.begun.is_none() {
-            self.begin(tokens, guesser, pool)?;
-        }
-        let Some((work, growth)) = self.begun.take() else { return Ok(()) };
+    /// Takes the tree that the device was asked for, if it was.
+    pub fn finish(&mut self, tree: &mut GrowingTree) -> Result<()> {
+        let Some((work, shape)) = self.begun.take() else { return Ok(()) };
         let proposals = self.receive()?;
         if self.alone && AT_WORK.load(Relaxed) == 1 {
             self.queue(work, self.verdicts.sequence().wrapping_add(1))?;
         }
-        take(&proposals, growth, tree)
+        take(&proposals, shape, tree)
     }
 
-    fn save(&mut self, out: &mut Vec<u8>) -> Result<()> {
+    /// Appends what it knows: see [`Drafter::save`](crate::draft::Drafter::save).
+    pub fn save(&mut self, out: &mut Vec<u8>) -> Result<()> {
         self.flush()?;
         self.entries.save(self.fingerprint, out);
         self.forward.save(&mut *self.device, self.entries.filled(), out)
     }
 
-    fn restore(&mut self, tokens: &[u32], state: &[u8]) -> Result<bool> {
+    /// Restores what was saved for these tokens; `false` if another drafter saved it.
+    pub fn restore(&mut self, tokens: &[u32], saved: &[u8]) -> Result<bool> {
         self.flush()?;
         let most = self.forward.slots() - MAX_NODES;
-        let Some((filled, rows)) = self.entries.restore(self.fingerprint, tokens, most, state)
+        let Some((filled, rows)) = self.entries.restore(self.fingerprint, tokens, most, saved)
         else {
             return Ok(false);
         };
@@ -361,17 +353,17 @@ fn patient(start: Instant, device: &mut dyn Device) -> Result<()> {
 }
 
 /// Makes `tree` what the device has grown: it is not believed before it was looked at.
-fn take(proposals: &Proposals, growth: TreeShape, tree: &mut Tree) -> Result<()> {
+fn take(proposals: &Proposals, shape: TreeShape, tree: &mut GrowingTree) -> Result<()> {
     let len = proposals.len as usize;
     if len == 0 {
         return Err(Error::Invalid("its probabilities are no numbers".into()));
     }
-    if !proposals.is_tree() || len > growth.nodes {
+    if !proposals.is_tree() || len > shape.nodes {
         return Err(Error::Device("the GPU's tree is none".into()));
     }
     for node in 1..len {
         let (parent, token) = (proposals.parents[node] as usize, proposals.tokens[node]);
-        tree.push_path(parent, token, proposals.log_probs[node]);
+        tree.tree_mut().push_path(parent, token, proposals.log_probs[node]);
     }
     Ok(())
 }

@@ -4,8 +4,7 @@ use super::common::drafter::{SHAPES, errors_of_guesses};
 use super::common::gguf::Parts;
 use super::common::naive::Rounding;
 use super::common::tiny::N_CTX;
-use super::devices;
-use crate::draft::trained::gpu::GpuDrafter;
+use super::{devices, on_device};
 use crate::draft::{Drafter, DrafterContext, Placement};
 use crate::model::Model;
 use std::sync::Arc;
@@ -20,7 +19,7 @@ fn guesses_are_those_of_the_textbook() {
                 let path = Some(file.path());
                 let setup =
                     DrafterContext { target, n_ctx: N_CTX as usize, threads: 1, path, placement };
-                Box::new(GpuDrafter::open(&setup, device).unwrap())
+                on_device(&setup, device)
             };
             let errors = errors_of_guesses(shape, Rounding::None, open);
             // Rows are half floats between products.

@@ -5,7 +5,7 @@ use super::common::answers::{greedy, warm};
 use super::common::bits::sequence;
 use super::common::drafter::{SHAPES, Shape};
 use super::common::tiny::{N_VOCAB, tiny};
-use crate::draft::trained::placement::FallbackDrafter;
+use crate::draft::trained::placement::TrainedDrafter;
 use crate::draft::{DraftDevice, Drafter, Placement};
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -44,12 +44,12 @@ fn open(
     session: &Session,
     file: &NamedTempFile,
     device: DraftDevice,
-    prepare: impl FnOnce(&mut Emulated),
-) -> Result<FallbackDrafter> {
+    prepare: impl Fn(&mut Emulated) + Send + 'static,
+) -> Result<TrainedDrafter> {
     let growth = Some(GROWTH);
     let placement = Placement { device, growth, ..Placement::default() };
     let setup = crate::draft::DrafterContext { placement, ..session.setup(Some(file.path())) };
-    FallbackDrafter::open(&setup, |_| {
+    TrainedDrafter::open(&setup, move |_| {
         let mut device = Emulated::new(0);
         prepare(&mut device);
         Ok((Box::new(device), "an emulator".into()))
@@ -90,7 +90,7 @@ fn a_failure_at_any_time_leaves_the_text_and_the_cpu_guesses_on() {
         // Where the drafter was in the end, what it said, and guesses in all.
         let run = |n_launches: u32| {
             let mut session = session(&target);
-            let prepare = |device: &mut Emulated| device.fail_after(n_launches);
+            let prepare = move |device: &mut Emulated| device.fail_after(n_launches);
             let drafter = open(&session, &file, DraftDevice::Auto, prepare).unwrap();
             session.speculate(Some(Speculation::new(Box::new(drafter), GROWTH))).unwrap();
             let (found, said) = answer(&mut session, &prompt, &how);
@@ -120,7 +120,8 @@ fn a_failure_at_any_time_leaves_the_text_and_the_cpu_guesses_on() {
 /// Launches of the round that is run when a drafter is opened.
 fn launches_of_opening(target: &Arc<Model>, file: &NamedTempFile) -> u32 {
     let opens = |n: &u32| {
-        let prepare = |device: &mut Emulated| device.fail_after(*n);
+        let n = *n;
+        let prepare = move |device: &mut Emulated| device.fail_after(n);
         open(&session(target), file, DraftDevice::Gpu(None), prepare).is_ok()
     };
     (0..).find(opens).unwrap()
@@ -133,7 +134,7 @@ fn the_cpu_guesses_no_worse_after_a_failure_in_the_prompt() {
     let mut session = session(&target);
     let file = file(&session, SHAPES[0]);
     let n_launches = launches_of_opening(&target, &file);
-    let prepare = |device: &mut Emulated| device.fail_after(n_launches);
+    let prepare = move |device: &mut Emulated| device.fail_after(n_launches);
     let drafter = open(&session, &file, DraftDevice::Gpu(None), prepare).unwrap();
     session.speculate(Some(Speculation::new(Box::new(drafter), GROWTH))).unwrap();
     let (_, said) = answer(&mut session, &prompt, &greedy());
@@ -151,7 +152,7 @@ fn where_the_cpu_cannot_go_on_the_answer_does_without_a_drafter() {
     let mut session = session(&target);
     let file = file(&session, SHAPES[0]);
     let n_launches = launches_of_opening(&target, &file);
-    let prepare = |device: &mut Emulated| device.fail_after(n_launches);
+    let prepare = move |device: &mut Emulated| device.fail_after(n_launches);
     let drafter = open(&session, &file, DraftDevice::Auto, prepare).unwrap();
     session.speculate(Some(Speculation::new(Box::new(drafter), GROWTH))).unwrap();
     drop(file);

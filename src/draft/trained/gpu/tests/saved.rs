@@ -4,10 +4,9 @@ use super::common::bits::sequence;
 use super::common::drafter::{SHAPES, Shape};
 use super::common::random::Random;
 use super::common::tiny::{N_CTX, N_VOCAB, tiny};
-use super::devices;
-use crate::draft::trained::CpuDrafter;
-use crate::draft::trained::gpu::GpuDrafter;
-use crate::draft::{CandidateSelector, Drafter, DrafterContext, Placement};
+use super::{devices, on_device};
+use crate::draft::trained::KIND;
+use crate::draft::{Drafter, DrafterContext, Placement, SoloDraft};
 use crate::model::Model;
 use crate::tree::Tree;
 use dovetail_kernels::cpu::ThreadPool;
@@ -23,28 +22,35 @@ struct Text {
     hidden: Vec<Vec<f32>>,
 }
 
+/// A drafter with one sequence.
+struct One(Box<dyn Drafter>, SoloDraft);
+
+impl One {
+    fn restore(&mut self, tokens: &[u32], saved: &[u8]) -> bool {
+        self.0.restore(self.1.state(), tokens, saved).unwrap()
+    }
+}
+
 impl Text {
-    fn tell(&self, drafter: &mut dyn Drafter, first: usize, end: usize, pool: &mut ThreadPool) {
-        let mut rows = self.hidden[first..end].iter().map(|row| &row[..]);
-        drafter.commit(first, &self.tokens[first..end], &mut rows, pool).unwrap();
+    fn tell(&self, One(drafter, solo): &mut One, first: usize, end: usize, pool: &mut ThreadPool) {
+        let rows = self.hidden[first..end].iter().map(|row| &row[..]);
+        solo.commit(&mut **drafter, first, &self.tokens[first..end], rows, pool).unwrap();
     }
 
     /// The tree behind the first `n` tokens and the next one.
-    fn tree(&self, drafter: &mut dyn Drafter, n: usize, pool: &mut ThreadPool) -> Tree {
-        let mut tree = Tree::new(self.tokens[n]);
-        let mut guesser = CandidateSelector::new("beam:3,3,9".parse().unwrap());
-        drafter.expand(&self.tokens[..=n], &mut guesser, &mut tree, pool).unwrap();
-        tree
+    fn tree(&self, One(drafter, solo): &mut One, n: usize, pool: &mut ThreadPool) -> Tree {
+        let shape = "beam:3,3,9".parse().unwrap();
+        *solo.expand(&mut **drafter, &self.tokens[..=n], shape, pool).unwrap()
     }
 
     /// Takes a drafter to where it is saved.
-    fn read(&self, drafter: &mut dyn Drafter, pool: &mut ThreadPool) -> Vec<u8> {
+    fn read(&self, drafter: &mut One, pool: &mut ThreadPool) -> Vec<u8> {
         self.tell(drafter, 0, GROWN, pool);
         self.tree(drafter, GROWN, pool);
         self.tell(drafter, GROWN, SAVED, pool);
-        let mut state = vec![];
-        drafter.save(&mut state).unwrap();
-        state
+        let mut saved = vec![];
+        drafter.0.save(drafter.1.state(), &mut saved).unwrap();
+        saved
     }
 }
 
@@ -65,28 +71,28 @@ fn what_is_saved_on_one_device_goes_on_on_another() {
             .clone()
             .map(|place| {
                 let mut drafter = open(shape, &target, place);
-                let state = text.read(&mut *drafter, &mut pool);
-                (state, text.tree(&mut *drafter, SAVED, &mut pool))
+                let state = text.read(&mut drafter, &mut pool);
+                (state, text.tree(&mut drafter, SAVED, &mut pool))
             })
             .collect();
         for (place, (state, _)) in read.iter().enumerate() {
             for (other, (_, expected)) in read.iter().enumerate() {
                 let about = format!("{shape:?} from {place} to {other}");
                 let mut drafter = open(shape, &target, other);
-                text.tell(&mut *drafter, SAVED - 9, SAVED, &mut pool);
-                let joined = text.tree(&mut *drafter, SAVED, &mut pool);
+                text.tell(&mut drafter, SAVED - 9, SAVED, &mut pool);
+                let joined = text.tree(&mut drafter, SAVED, &mut pool);
                 // That is void now.
-                assert!(drafter.restore(&text.tokens[..SAVED], state).unwrap());
-                let found = text.tree(&mut *drafter, SAVED, &mut pool);
+                assert!(drafter.restore(&text.tokens[..SAVED], state));
+                let found = text.tree(&mut drafter, SAVED, &mut pool);
                 if place == other {
                     assert_eq!(&found, expected, "{about}");
                 }
                 let [found, joined] = [&found, &joined].map(|tree| distance(tree, expected));
                 assert!(joined > 2.0 * found, "{about}: {found}, not {joined}");
                 for wrong in [&state[..state.len() - 2], &state[..40], &[]] {
-                    assert!(!drafter.restore(&text.tokens[..SAVED], wrong).unwrap());
+                    assert!(!drafter.restore(&text.tokens[..SAVED], wrong));
                     assert_eq!(
-                        text.tree(&mut *drafter, SAVED, &mut pool).len(),
+                        text.tree(&mut drafter, SAVED, &mut pool).len(),
                         1,
                         "it has seen nothing"
                     );
@@ -97,14 +103,16 @@ fn what_is_saved_on_one_device_goes_on_on_another() {
 }
 
 /// The CPU, or one of the devices.
-fn open(shape: Shape, target: &Arc<Model>, place: usize) -> Box<dyn Drafter> {
+fn open(shape: Shape, target: &Arc<Model>, place: usize) -> One {
     let file = shape.parts(tiny("q4_1"), target).write();
     let (path, placement) = (Some(file.path()), Placement::CPU);
     let setup = DrafterContext { target, n_ctx: N_CTX as usize, threads: 1, path, placement };
-    match devices().into_iter().nth(place) {
-        Some(device) => Box::new(GpuDrafter::open(&setup, device).unwrap()),
-        None => Box::new(CpuDrafter::open(&setup).unwrap()),
-    }
+    let mut drafter = match devices().into_iter().nth(place) {
+        Some(device) => on_device(&setup, device),
+        None => (KIND.open)(&setup).unwrap(),
+    };
+    let solo = SoloDraft::new(&mut *drafter).unwrap();
+    One(drafter, solo)
 }
 
 /// How far the probabilities are apart, in the order of their size: rounding may change that of guesses which are

@@ -5,15 +5,19 @@ use super::common::drafter::{SHAPES, Shape};
 use super::common::random::Random;
 use super::common::tiny::{N_CTX, N_VOCAB, tiny};
 use super::devices;
-use crate::draft::trained::CpuDrafter;
-use crate::draft::trained::gpu::GpuDrafter;
-use crate::draft::{self, CandidateSelector, DraftJob, Drafter, DrafterContext, Placement};
+use crate::draft::trained::KIND;
+use crate::draft::trained::placement::TrainedDrafter;
+use crate::draft::{
+    CandidateSelector, DraftDevice, DraftJob, DraftState, Drafter, DrafterContext, Placement,
+    RoundContext,
+};
+use crate::error::Error;
 use crate::model::Model;
-use crate::planner::Planner;
 use crate::planner::acceptance::ByTemperature;
 use crate::planner::cost::{Costs, Curve, DraftCost, Table, VerifyCost};
+use crate::planner::{Planner, TreeLimits};
 use crate::sample::Sampling;
-use crate::tree::Tree;
+use crate::tree::{GrowingTree, Tree};
 use dovetail_kernels::cpu::ThreadPool;
 use std::sync::Arc;
 
@@ -22,101 +26,104 @@ const GROWTHS: [&str; 5] = ["beam:4,3,14", "chain:2", "beam:3,4,11", "beam:6,2,9
 /// Tokens of the prompts: one is longer than a share of a pass, one too short to guess behind it.
 const PROMPTS: [usize; 5] = [1, 55, 140, 9, 30];
 
-/// A sequence, what a target would hand out of it, and who guesses.
+/// A sequence, what a target would hand out of it, and what the drafter knows of it.
 struct One {
-    drafter: Box<dyn Drafter>,
+    state: DraftState,
     tokens: Vec<u32>,
     hidden: Vec<Vec<f32>>,
-    guesser: CandidateSelector,
-    /// Whether guesses are drawn.
-    draws: bool,
+    tree: GrowingTree,
+    selector: CandidateSelector,
+    limits: TreeLimits,
     told: usize,
+    failure: Option<Error>,
 }
 
 impl One {
-    fn new(i: usize, drafter: Box<dyn Drafter>, width: usize, draws: bool) -> One {
+    fn new(i: usize, state: DraftState, width: usize, draws: bool) -> One {
         let tokens = sequence(PROMPTS[i], N_VOCAB, 5 + i as u64);
         let mut random = Random(90 + i as u64);
         let hidden = (0..PROMPTS[i] + 30).map(|_| random.floats(width)).collect();
-        let guesser = CandidateSelector::new(GROWTHS[i].parse().unwrap());
-        One { drafter, tokens, hidden, guesser, draws, told: 0 }
+        let limits = TreeLimits::of(GROWTHS[i].parse().unwrap());
+        let (tree, selector) = (GrowingTree::default(), CandidateSelector::default());
+        let limits = TreeLimits { whole: draws, ..limits };
+        One { state, tokens, hidden, tree, selector, limits, told: 0, failure: None }
     }
 
-    /// Tells it all but the last token.
-    fn commit(&mut self, pool: &mut ThreadPool) {
-        if self.draws {
+    /// Tells it all but the last token, and starts a tree.
+    fn begin(&mut self, drafter: &mut dyn Drafter, planner: &mut Planner, pool: &mut ThreadPool) {
+        if self.limits.whole {
             let sampling = Sampling { temperature: 1.0, ..Sampling::default() };
-            self.guesser.draw(&sampling, self.tokens.len());
+            self.selector.draw(&sampling, self.tokens.len());
         }
         let (first, end) = (self.told, self.tokens.len() - 1);
         let mut rows = self.hidden[first..end].iter().map(|row| &row[..]);
-        self.drafter.commit(first, &self.tokens[first..end], &mut rows, pool).unwrap();
+        let tokens = &self.tokens[first..end];
+        drafter.commit(&mut self.state, first, tokens, &mut rows, pool).unwrap();
         self.told = end;
+        planner.start(&mut self.tree, self.tokens[end], &self.limits);
+    }
+
+    fn job(&mut self) -> DraftJob<'_> {
+        let One { tokens, state, tree, selector, failure, .. } = self;
+        DraftJob::new(tokens, state, tree, selector, failure)
     }
 }
 
 /// Decides on each tree by itself: wide levels do not pay.
-fn planner() -> Option<Box<Planner>> {
+fn planner() -> Planner {
     let curve = |n| Curve::new(&[(1, 0.1), (n, 0.1 * n as f64)]).unwrap();
     let table = Table { batch: 1, context: 0, curve: curve(64) };
     let verify = VerifyCost::new(vec![table]).unwrap();
     let costs = Costs { verify, draft: DraftCost { first: 0.1, level: curve(10) } };
     let policy = "cast:0.3,1e-30,1".parse().unwrap();
-    Some(Box::new(Planner::new(policy, costs, ByTemperature::default())))
+    Planner::new(policy, costs, ByTemperature::default())
 }
 
 /// Lets them all guess in a few rounds, in which they accept some guesses; returns all trees.
 fn trees(
+    drafter: &mut dyn Drafter,
     mut all: Vec<One>,
     pool: &mut ThreadPool,
     at_once: bool,
-    planner: &mut Option<Box<Planner>>,
+    planner: &mut Planner,
 ) -> Vec<Tree> {
     let mut trees = Vec::new();
     for round in 0..4 {
-        planner.iter_mut().for_each(|planner| planner.begin(all.len(), 0));
-        let mut new: Vec<Tree> =
-            all.iter().map(|one| Tree::new(*one.tokens.last().unwrap())).collect();
-        all.iter_mut().for_each(|one| one.commit(pool));
-        let mut parts: Vec<DraftJob> = all
-            .iter_mut()
-            .zip(&mut new)
-            .map(|(One { drafter, tokens, guesser, .. }, tree)| DraftJob {
-                drafter: &mut **drafter,
-                tokens,
-                guesser,
-                tree,
-                grown: Ok(()),
-            })
-            .collect();
+        planner.begin(all.len(), 0, true);
+        all.iter_mut().for_each(|one| one.begin(drafter, planner, pool));
+        let mut jobs: Vec<DraftJob> = all.iter_mut().map(One::job).collect();
+        let mut context = RoundContext { planner, pool };
         match at_once {
-            true => draft::expand(&mut parts, planner, pool),
-            false => parts.chunks_mut(1).for_each(|one| draft::expand(one, planner, pool)),
+            true => drafter.expand(&mut jobs, &mut context),
+            false => jobs.chunks_mut(1).for_each(|one| drafter.expand(one, &mut context)),
         }
-        parts.into_iter().for_each(|part| part.grown.unwrap());
-        for (i, (one, tree)) in all.iter_mut().zip(&new).enumerate() {
+        for (i, one) in all.iter_mut().enumerate() {
+            assert!(one.failure.is_none());
+            let tree = *one.tree.tree();
             let accepted = tree.tokens()[1..].iter().take((round + i) % 3 + 1);
             one.tokens.extend(accepted.chain(&[round as u32]));
+            trees.push(tree);
         }
-        trees.extend(new);
     }
     trees
 }
 
-/// Compares both ways for drafters that `open` gives, whose levels a planner makes narrower or not; returns the
+/// Compares both ways for a drafter that `open` gives, whose levels a planner makes narrower or not; returns the
 /// trees.
 fn check(
     shape: Shape,
     draws: bool,
     planned: bool,
-    open: impl Fn() -> Vec<Box<dyn Drafter>>,
+    open: impl Fn() -> Box<dyn Drafter>,
 ) -> Vec<Tree> {
     let width = tiny("f32").n_embd * shape.taps.len().max(1);
     let pool = &mut ThreadPool::new(2);
     let [alone, together] = [false, true].map(|at_once| {
-        let drafters = open().into_iter().enumerate();
-        let all = drafters.map(|(i, drafter)| One::new(i, drafter, width, draws && i == 2));
-        trees(all.collect(), pool, at_once, &mut planner().filter(|_| planned))
+        let mut drafter = open();
+        let one = |i| One::new(i, drafter.state().unwrap(), width, draws && i == 2);
+        let all = (0..PROMPTS.len()).map(one).collect();
+        let mut planner = if planned { planner() } else { Planner::default() };
+        trees(&mut *drafter, all, pool, at_once, &mut planner)
     });
     assert_eq!(together, alone, "{shape:?}");
     let guesses = alone.iter().map(|tree| tree.len() - 1).sum::<usize>();
@@ -138,13 +145,7 @@ fn side_by_side_on_the_cpu() {
     let target = target();
     for shape in SHAPES {
         let file = shape.parts(tiny("f32"), &target).write();
-        let open = || {
-            let first = CpuDrafter::open(&setup(&target, &file)).unwrap();
-            let mut all: Vec<Box<dyn Drafter>> = Vec::new();
-            all.extend((1..PROMPTS.len()).map(|_| Drafter::another(&first).unwrap().unwrap()));
-            all.insert(0, Box::new(first));
-            all
-        };
+        let open = || (KIND.open)(&setup(&target, &file)).unwrap();
         check(shape, true, false, open);
         assert_ne!(check(shape, false, true, open), check(shape, false, false, open));
     }
@@ -156,11 +157,11 @@ fn all_at_once_on_a_device() {
     let file = shape.parts(tiny("f32"), &target).write();
     for i in 0..devices().len() {
         check(shape, false, false, || {
-            let open = |_| -> Box<dyn Drafter> {
-                let device = devices().swap_remove(i);
-                Box::new(GpuDrafter::open(&setup(&target, &file), device).unwrap())
-            };
-            PROMPTS.map(open).into()
+            let find = move |_: &Placement| Ok((devices().swap_remove(i), "a device".into()));
+            let setup = setup(&target, &file);
+            let placement = Placement { device: DraftDevice::Gpu(None), ..setup.placement };
+            let setup = DrafterContext { placement, ..setup };
+            Box::new(TrainedDrafter::open(&setup, find).unwrap())
         });
     }
 }

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::infer::{CacheType, CacheTypes, KvCache, Sequence};
 use crate::machine;
 use crate::model::Model;
-use crate::speculate::Speculation;
+use crate::speculate::stream::SavedStream;
 use std::fs::File;
 use std::hash::Hasher;
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -30,26 +30,6 @@ const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 64;
 /// Bytes of the checksum.
 const SUM_BYTES: u64 = 8;
-
-/// What is saved of a sequence.
-pub(crate) struct Saved<'a> {
-    pub tokens: &'a [u32],
-    pub sequence: &'a Sequence,
-    /// Positions of the sequence that count.
-    pub cached: usize,
-    pub types: CacheTypes,
-    pub speculation: Option<&'a mut Speculation>,
-    /// Positions that the drafter was told of and that count.
-    pub told: usize,
-}
-
-/// What was read, all of it checked.
-pub(crate) struct Loaded {
-    pub tokens: Vec<u32>,
-    pub sequence: Sequence,
-    pub told: usize,
-    pub drafter: Vec<u8>,
-}
 
 /// The numbers at the beginning of a file.
 struct Header {
@@ -97,29 +77,28 @@ impl<T: Read> Read for Summed<T> {
 ///
 /// # Errors
 /// When the file cannot be written; what was there before is there still.
-pub(crate) fn save(path: &Path, model: &Model, saved: Saved) -> Result<()> {
-    let mut drafter = Vec::new();
-    // A drafter that fails will be told everything again.
-    let knows = saved.speculation.is_some_and(|speculation| speculation.save(&mut drafter).is_ok());
-    if !knows {
-        drafter.clear();
-    }
+pub(super) fn save(
+    path: &Path,
+    model: &Model,
+    types: CacheTypes,
+    saved: &SavedStream<&Sequence>,
+) -> Result<()> {
     let header = Header {
         model: model.gguf().content_fingerprint(),
-        types: number(saved.types),
+        types: number(types),
         tokens: saved.tokens.len() as u64,
         cached: saved.cached as u64,
-        told: if knows { saved.told as u64 } else { 0 },
-        drafter_bytes: drafter.len() as u64,
+        told: saved.draft_len as u64,
+        drafter_bytes: saved.draft.len() as u64,
     };
     let written = machine::write_whole(path, |file| {
         let mut out = Summed::new(BufWriter::new(file));
         out.write_all(&header.bytes())?;
-        for token in saved.tokens {
+        for token in &saved.tokens {
             out.write_all(&token.to_le_bytes())?;
         }
         saved.sequence.cache().write_rows(saved.cached, &mut out)?;
-        out.write_all(&drafter)?;
+        out.write_all(&saved.draft)?;
         let sum = out.sum.finish();
         out.inner.write_all(&sum.to_le_bytes())?;
         out.inner.into_inner()?.sync_all()
@@ -132,12 +111,12 @@ pub(crate) fn save(path: &Path, model: &Model, saved: Saved) -> Result<()> {
 /// # Errors
 /// When the file cannot be read, is damaged, or was not saved for this model, these types, or so short a context; or when
 /// memory does not hold another cache.
-pub(crate) fn load(
+pub(super) fn load(
     path: &Path,
     model: &Model,
     mut sequence: Sequence,
     types: CacheTypes,
-) -> Result<Loaded> {
+) -> Result<SavedStream<Sequence>> {
     let wrong = |what: String| Error::Session { path: path.to_owned(), what };
     let failed = |source| Error::io(path, source);
     let file = File::open(path).map_err(failed)?;
@@ -178,7 +157,8 @@ pub(crate) fn load(
     }
     let unknown = model.config().check_tokens(&tokens);
     unknown.map_err(|error| wrong(format!("is damaged ({error}); save it anew")))?;
-    Ok(Loaded { tokens, sequence, told: header.told as usize, drafter })
+    let draft_len = header.told as usize;
+    Ok(SavedStream { tokens, sequence, cached, draft_len, draft: drafter })
 }
 
 impl Header {

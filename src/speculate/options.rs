@@ -1,7 +1,7 @@
 //! From what is asked of guessing to a drafter at work, with a planner or without.
 
 use super::calibrate::{Calibrator, Counts, about_drafter};
-use super::round::{SpecSampling, Speculation};
+use super::speculation::{SpecSampling, Speculation};
 use crate::draft::{self, DraftDevice, Drafter, DrafterContext, DrafterKind, Placement, SpecType};
 use crate::error::{Error, Result};
 use crate::planner::LARGEST;
@@ -106,45 +106,11 @@ impl SpecOptions {
         Ok(())
     }
 
-    /// A drafter for each of some sequences, if there is one; `setup` is that of each.
-    ///
-    /// # Errors
-    /// When one cannot be opened, or is for another model.
-    pub fn open_all<'a>(
-        &self,
-        setup: impl Fn() -> DrafterContext<'a>,
-        sequences: usize,
-    ) -> Result<Vec<ConfiguredDrafter>> {
-        let mut opened = Vec::new();
-        while opened.len() < sequences {
-            // Where the GPU had no room for all, the last ones are on the CPU.
-            let another =
-                opened.last().and_then(ConfiguredDrafter::another).map(|another| another.map(Some));
-            match another.unwrap_or_else(|| self.open(setup()))? {
-                Some(one) => opened.push(one),
-                None => break,
-            }
-        }
-        Ok(opened)
-    }
-
     /// The drafter that is opened with this, if there is one.
     ///
     /// # Errors
     /// When it cannot be opened, or is for another model.
     pub fn open(&self, setup: DrafterContext) -> Result<Option<ConfiguredDrafter>> {
-        self.open_by(setup, |row, setup| (row.open)(setup))
-    }
-
-    /// [`SpecOptions::open`], where `open` opens the drafter or has one that is like it.
-    ///
-    /// # Errors
-    /// The same.
-    pub fn open_by(
-        &self,
-        setup: DrafterContext,
-        open: impl FnOnce(&DrafterKind, &DrafterContext) -> Result<Box<dyn Drafter>>,
-    ) -> Result<Option<ConfiguredDrafter>> {
         let chosen = draft::choose(self.kind, self.file.as_deref(), setup.target)?;
         let Some((row, path)) = chosen.filter(|_| self.depth != Some(0)) else {
             return Ok(None);
@@ -162,7 +128,8 @@ impl SpecOptions {
             drawn,
             alone: self.alone,
         };
-        let drafter = open(row, &DrafterContext { path: path.as_deref(), placement, ..setup })?;
+        let context = DrafterContext { path: path.as_deref(), placement, ..setup };
+        let drafter = (row.open)(&context)?;
         Ok(Some(ConfiguredDrafter {
             drafter,
             policy,
@@ -192,15 +159,6 @@ pub struct ConfiguredDrafter {
 }
 
 impl ConfiguredDrafter {
-    /// One more, for another sequence.
-    ///
-    /// # Errors
-    /// When it cannot be opened.
-    fn another(&self) -> Option<Result<ConfiguredDrafter>> {
-        let drafter = self.drafter.another()?;
-        Some(drafter.map(|drafter| ConfiguredDrafter { drafter, path: self.path.clone(), ..*self }))
-    }
-
     /// At work, with a planner or without.
     pub fn speculation(self, planned: bool) -> Speculation {
         let (growth, p_min) = self.limits(planned);

@@ -1,0 +1,105 @@
+//! One sequence's part in the drafting of a round.
+
+use super::CandidateSelector;
+use crate::error::{Error, Result};
+use crate::infer::{Logits, MAX_SEQUENCES};
+use crate::planner::Planner;
+use crate::tree::GrowingTree;
+use dovetail_kernels::cpu::{Kernels, ThreadPool};
+use smallvec::SmallVec;
+use std::any::Any;
+
+/// What a drafter knows of one sequence.
+pub struct DraftState(Box<dyn Any + Send>);
+
+impl DraftState {
+    /// Of a drafter that knows sequences by a `T`.
+    pub fn new<T: Any + Send>(state: T) -> DraftState {
+        DraftState(Box::new(state))
+    }
+
+    /// The `T`.
+    ///
+    /// # Panics
+    /// When a drafter of another kind made it.
+    pub fn get<T: Any + Send>(&mut self) -> &mut T {
+        self.0.downcast_mut().expect("a state goes to drafters of the family that made it")
+    }
+}
+
+/// What a drafter is given to grow the tree of one sequence; `S` is what it knows of the sequence.
+pub struct DraftJob<'a, S = DraftState> {
+    /// The whole sequence; its last token is the tree's root, and all others have been committed.
+    pub tokens: &'a [u32],
+    /// What the drafter knows of it.
+    pub state: &'a mut S,
+    /// The tree, which is its root yet.
+    pub tree: &'a mut GrowingTree,
+    pub(super) selector: &'a mut CandidateSelector,
+    pub(super) failure: &'a mut Option<Error>,
+}
+
+impl<'a, S> DraftJob<'a, S> {
+    /// For a tree that was started; `failure` becomes why it could not grow, if so.
+    pub fn new(
+        tokens: &'a [u32],
+        state: &'a mut S,
+        tree: &'a mut GrowingTree,
+        selector: &'a mut CandidateSelector,
+        failure: &'a mut Option<Error>,
+    ) -> DraftJob<'a, S> {
+        DraftJob { tokens, state, tree, selector, failure }
+    }
+
+    /// The same job with a part of its state, if the state has that.
+    pub fn with_state<T>(
+        &mut self,
+        part: impl FnOnce(&mut S) -> Option<&mut T>,
+    ) -> Option<DraftJob<'_, T>> {
+        let DraftJob { tokens, state, tree, selector, failure } = self;
+        Some(DraftJob { tokens, state: part(state)?, tree, selector, failure })
+    }
+
+    /// Proposes candidates from the logits of the frontier's node `parent`: see [`CandidateSelector::propose`].
+    ///
+    /// # Errors
+    /// When the logits are no numbers.
+    pub fn propose(
+        &mut self,
+        kernels: &Kernels,
+        parent: usize,
+        logits: Logits,
+        token: impl Fn(u32) -> Option<u32>,
+    ) -> Result<()> {
+        self.selector.propose(self.tree, kernels, parent, logits, token)
+    }
+
+    /// Ends the tree with its root alone; the sequence goes on without its drafter.
+    pub fn fail(&mut self, error: Error) {
+        self.tree.stop();
+        *self.failure = Some(error);
+    }
+}
+
+/// What drafters of a round work with.
+pub struct RoundContext<'a> {
+    /// Decides how large trees grow.
+    pub planner: &'a mut Planner,
+    /// Does the work.
+    pub pool: &'a mut ThreadPool,
+}
+
+impl RoundContext<'_> {
+    /// Lets trees whose level was run grow by another one, as wide as pays. Returns whether any still grows.
+    pub fn next_level<S>(&mut self, jobs: &mut [DraftJob<S>]) -> bool {
+        let growing = jobs.iter_mut().map(|job| &mut *job.tree).filter(|tree| tree.is_growing());
+        let mut trees: SmallVec<[&mut GrowingTree; MAX_SEQUENCES]> = growing.collect();
+        if trees.is_empty() {
+            return false;
+        }
+        trees.iter_mut().for_each(|tree| tree.pool_candidates());
+        self.planner.next(&mut trees);
+        trees.iter_mut().for_each(|tree| tree.go_on());
+        trees.iter().any(|tree| tree.is_growing())
+    }
+}

@@ -1,0 +1,531 @@
+//! Several sequences of one model, written side by side: one pass over the weights serves all.
+//!
+//! ```no_run
+//! use dovetail::{Engine, LoadOptions, Model, Request, SessionOptions};
+//! # fn main() -> dovetail::Result<()> {
+//! let model = Model::load("model.gguf".as_ref(), LoadOptions::default())?;
+//! let mut engine = Engine::new(model.into(), SessionOptions::default(), 2)?;
+//! for text in ["Once upon a time", "In the beginning"] {
+//!     let prompt = engine.model().tokenizer().encode(text, true, false)?;
+//!     engine.add(Request::new(prompt, 100))?;
+//! }
+//! while engine.step(&mut |id, piece| println!("{id:?}: {:?}", piece.text))? {}
+//! # Ok(())
+//! # }
+//! ```
+
+use super::options::SessionOptions;
+use crate::draft::DrafterContext;
+use crate::error::{Error, Result};
+use crate::infer::{CacheTypes, MAX_SEQUENCES, Target};
+use crate::model::Model;
+use crate::planner::Planner;
+use crate::sample::Sampling;
+use crate::speculate::calibrate::{Calibrator, Counts};
+use crate::speculate::stream::{Generation, Stream};
+use crate::speculate::{
+    ConfiguredDrafter, Drafting, Piece, RoundStats, Speculation, Stats, Stop, round,
+};
+use smallvec::SmallVec;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Part of a prompt that a sequence must have in common with it to be chosen for that.
+const COMMON_PART: usize = 10;
+
+/// A drafter of an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrafterId(usize);
+
+/// A request of an engine; no other request ever has the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
+
+/// What is to be written.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What is to be continued, not empty.
+    pub prompt: Vec<u32>,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Most tokens that are generated.
+    pub n_predict: usize,
+    /// Whether to go on past end tokens, which then become pieces without text.
+    pub ignore_end: bool,
+    /// Which drafter drafts; `None` for the engine's first one, if it has any.
+    pub drafter: Option<DrafterId>,
+    /// When it does.
+    pub drafting: Drafting,
+}
+
+impl Request {
+    /// Up to `n_predict` tokens after a prompt.
+    pub fn new(prompt: Vec<u32>, n_predict: usize) -> Request {
+        Request {
+            prompt,
+            sampling: Sampling::default(),
+            n_predict,
+            ignore_end: false,
+            drafter: None,
+            drafting: Drafting::Auto,
+        }
+    }
+}
+
+/// What became of a request.
+pub struct Answer {
+    /// The tokens that were handed out, without the prompt and without an end token.
+    pub tokens: Vec<u32>,
+    /// Why there are not more; `None` if it was taken out before its end.
+    pub stop: Option<Stop>,
+    /// Counts and times.
+    pub stats: Stats,
+    /// Counts and times of drafting, if there was a drafter.
+    pub rounds: Option<RoundStats>,
+    /// Why the drafter was given up: the text went on without it.
+    pub drafter_error: Option<Error>,
+}
+
+/// A place for a sequence.
+struct Slot {
+    stream: Stream,
+    /// The request that it works for.
+    running: Option<Running>,
+    /// When it was given a request last, in requests of the engine.
+    last_used: u64,
+}
+
+/// A request at work.
+struct Running {
+    id: RequestId,
+    prompt_len: usize,
+    generation: Generation,
+    /// Whether its generation has begun.
+    begun: bool,
+}
+
+/// Up to [`MAX_SEQUENCES`] sequences of one model. See the module.
+///
+/// The text of each is what a [`crate::Session`] gives for the same request, to the bit, whatever the others
+/// are and whenever they come and go.
+pub struct Engine {
+    target: Target,
+    n_ubatch: usize,
+    cache: CacheTypes,
+    planner: Planner,
+    drafters: Vec<(DrafterId, Speculation)>,
+    slots: Vec<Slot>,
+    /// Requests and drafters that there were.
+    requests: u64,
+    joined: usize,
+}
+
+impl Engine {
+    /// An engine with `slots` places, from 1 to [`MAX_SEQUENCES`]; each has a cache of its own.
+    ///
+    /// # Errors
+    /// When there are too many of them or none, the caches are larger than memory allows, their types do
+    /// not fit the model, or `DOVETAIL_ISA` names what this CPU lacks.
+    pub fn new(model: Arc<Model>, options: SessionOptions, slots: usize) -> Result<Engine> {
+        if !(1..=MAX_SEQUENCES).contains(&slots) {
+            let what = format!("{slots} sequences at once; choose 1 to {MAX_SEQUENCES}");
+            return Err(Error::Invalid(what));
+        }
+        let target = options.target(model, slots)?;
+        let slot = |_| {
+            let stream = Stream::new(&target, options.cache)?;
+            Ok(Slot { stream, running: None, last_used: 0 })
+        };
+        let slots = (0..slots).map(slot).collect::<Result<_>>()?;
+        let (n_ubatch, cache) = (options.n_ubatch.max(1), options.cache);
+        let (planner, drafters) = (Planner::default(), Vec::new());
+        Ok(Engine { target, n_ubatch, cache, planner, drafters, slots, requests: 0, joined: 0 })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Arc<Model> {
+        self.target.model()
+    }
+
+    /// Most tokens of each sequence.
+    pub fn n_ctx(&self) -> usize {
+        self.target.n_ctx()
+    }
+
+    /// Lets a planner choose how large trees are. Returns the one that did so before.
+    pub fn plan(&mut self, planner: Planner) -> Planner {
+        std::mem::replace(&mut self.planner, planner)
+    }
+
+    /// What chooses how large trees are.
+    pub fn planner(&self) -> &Planner {
+        &self.planner
+    }
+
+    pub(super) fn planner_mut(&mut self) -> &mut Planner {
+        &mut self.planner
+    }
+
+    /// Measures what a planner has to know of this engine's passes; `progress` is told the part that is done,
+    /// `false` ends it.
+    pub fn calibrator<'a>(
+        &'a mut self,
+        progress: &'a mut dyn FnMut(f64) -> bool,
+    ) -> Calibrator<'a> {
+        Calibrator::new(&mut self.target, self.cache, progress)
+    }
+
+    /// Attaches an opened drafter, calibrating costs first if they are unknown, with a planner for all its sequences in a
+    /// pass; `explained`, also where all trees have one shape. `progress` is told the part that is measured; `false` ends
+    /// it. Returns the drafter's number, and where it is kept how often drafted tokens are accepted.
+    ///
+    /// # Errors
+    /// When a pass fails, the drafter asks for what this model does not have, or `progress` ended it.
+    pub fn attach(
+        &mut self,
+        mut opened: ConfiguredDrafter,
+        explained: bool,
+        progress: &mut dyn FnMut(f64) -> bool,
+    ) -> Result<(DrafterId, Option<Counts>)> {
+        let batch = self.slots.len();
+        let planned = opened.planner(explained, batch, self.calibrator(progress))?;
+        let id = self.add_drafter(opened.speculation(planned.is_some()))?;
+        let (planner, counts) = planned.unzip();
+        self.plan(planner.unwrap_or_default());
+        Ok((id, counts))
+    }
+
+    /// What a drafter for the sequences is opened with; `path` is its file.
+    pub fn setup<'a>(&'a self, path: Option<&'a Path>) -> DrafterContext<'a> {
+        DrafterContext::new(&self.target, path)
+    }
+
+    /// The target, for measuring single passes of other sequences.
+    pub fn target(&mut self) -> &mut Target {
+        &mut self.target
+    }
+
+    /// Adds a drafter, which drafts for requests that name it, and the first one for those that name none.
+    ///
+    /// # Errors
+    /// When it asks for what this model does not have.
+    pub fn add_drafter(&mut self, speculation: Speculation) -> Result<DrafterId> {
+        self.joined += 1;
+        let id = DrafterId(self.joined);
+        self.drafters.push((id, speculation));
+        if let Err(error) = self.tap() {
+            self.drafters.pop();
+            return Err(error);
+        }
+        let nodes = self.drafters.iter().map(|(_, speculation)| speculation.most_nodes()).max();
+        self.target.reserve(self.slots.len() * nodes.unwrap_or(1));
+        Ok(id)
+    }
+
+    /// Takes a drafter out; sequences that it drafted for go on without it.
+    pub fn remove_drafter(&mut self, id: DrafterId) -> Option<Speculation> {
+        let place = self.drafters.iter().position(|(other, _)| *other == id)?;
+        let (_, speculation) = self.drafters.remove(place);
+        for Slot { stream, .. } in &mut self.slots {
+            if stream.is_drafted_by(&speculation) {
+                stream.set_draft(None);
+            }
+        }
+        Some(speculation)
+    }
+
+    /// A drafter and how it is used.
+    pub fn drafter(&self, id: DrafterId) -> Option<&Speculation> {
+        self.drafters.iter().find(|(other, _)| *other == id).map(|(_, speculation)| speculation)
+    }
+
+    /// What people should know of a drafter, once: it goes on, though not as it was meant to.
+    pub fn take_drafter_notice(&mut self) -> Option<String> {
+        self.drafters.iter_mut().find_map(|(_, speculation)| speculation.take_notice())
+    }
+
+    /// Lets passes hand out what the drafters learn from.
+    fn tap(&mut self) -> Result<()> {
+        let drafters = self.drafters.iter();
+        self.target.tap(drafters.map(|(_, speculation)| speculation.drafter().taps()))
+    }
+
+    /// Whether another request can be added.
+    pub fn has_room(&self) -> bool {
+        self.slots.iter().any(|slot| slot.running.is_none())
+    }
+
+    /// Takes a request, whose prompt the next steps read. It gets the free place whose sequence has the most in common
+    /// with its prompt, or else the one that was used least lately.
+    ///
+    /// # Errors
+    /// When no place is free, the prompt is empty, does not fit or has tokens that the model has not, or its drafter is
+    /// not there or has no memory for it. All others go on as before.
+    pub fn add(&mut self, request: Request) -> Result<RequestId> {
+        let Some(place) = self.choose_slot(&request.prompt) else {
+            let n = self.slots.len();
+            return Err(Error::Invalid(format!("all {n} slots are taken; remove an answer first")));
+        };
+        self.slots[place].stream.check_prompt(&request.prompt)?;
+        self.target.model().config().check_tokens(&request.prompt)?;
+        let Request { prompt, sampling, n_predict, ignore_end, drafter, drafting } = request;
+        self.join(place, drafter)?;
+        self.requests += 1;
+        let id = RequestId(self.requests);
+        let slot = &mut self.slots[place];
+        slot.stream.set_drafting(drafting);
+        slot.stream.start_prompt(&prompt);
+        let generation = Generation { sampling, n_predict, ignore_end, drafting };
+        let prompt_len = prompt.len();
+        slot.running = Some(Running { id, prompt_len, generation, begun: false });
+        slot.last_used = self.requests;
+        Ok(id)
+    }
+
+    /// The free place for a prompt.
+    fn choose_slot(&self, prompt: &[u32]) -> Option<usize> {
+        let free = self.slots.iter().enumerate().filter(|(_, slot)| slot.running.is_none());
+        let least = prompt.len().div_ceil(COMMON_PART);
+        let worth = |slot: &Slot| {
+            let common = slot.stream.common_with(prompt);
+            let common = if common >= least { common } else { 0 };
+            (common, std::cmp::Reverse(slot.last_used))
+        };
+        free.max_by_key(|(place, slot)| (worth(slot), std::cmp::Reverse(*place))).map(|(i, _)| i)
+    }
+
+    /// Gives a drafter its part in the sequence of a place, if it has not.
+    fn join(&mut self, place: usize, drafter: Option<DrafterId>) -> Result<()> {
+        let stream = &mut self.slots[place].stream;
+        let named = |id: DrafterId| drafter.is_none_or(|named| named == id);
+        match self.drafters.iter_mut().find(|(id, _)| named(*id)) {
+            Some((_, speculation)) if stream.is_drafted_by(speculation) => {}
+            Some((_, speculation)) => stream.set_draft(Some(speculation.join()?)),
+            None if drafter.is_some() => {
+                return Err(Error::Invalid("the drafter was removed; name another".into()));
+            }
+            None => stream.set_draft(None),
+        }
+        Ok(())
+    }
+
+    /// Reads a chunk of the prompts that were not read yet, the oldest request's first.
+    fn read_chunk(&mut self) -> Result<()> {
+        let Engine { target, drafters, slots, n_ubatch, .. } = self;
+        let mut drafters: SmallVec<[&mut Speculation; 4]> =
+            drafters.iter_mut().map(|(_, speculation)| speculation).collect();
+        let mut left = *n_ubatch;
+        let mut reading: SmallVec<[&mut Slot; MAX_SEQUENCES]> =
+            slots.iter_mut().filter(|slot| slot.is_reading()).collect();
+        reading.sort_unstable_by_key(|slot| slot.last_used);
+        for Slot { stream, running, .. } in reading {
+            let n = stream.unread().min(left);
+            if n == 0 {
+                break;
+            }
+            stream.read(target, &mut drafters, n)?;
+            left -= n;
+            if let Some(running) = running.as_mut().filter(|_| stream.unread() == 0) {
+                stream.generate(&running.generation);
+                running.begun = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs one round for all sequences that are written, and a chunk of the prompts that are read; `take` gets the pieces
+    /// of each request, in order. Returns whether any request goes on.
+    ///
+    /// # Errors
+    /// When a pass cannot be run; all sequences are then as they were.
+    pub fn step(&mut self, take: &mut dyn FnMut(RequestId, Piece)) -> Result<bool> {
+        step_together(&mut [self], &mut |_, id, piece| take(id, piece))
+    }
+
+    /// Why a request has ended; `None` while it has not, or where there is none.
+    pub fn stop(&self, id: RequestId) -> Option<Stop> {
+        let slot = self.slot(id).filter(|slot| slot.running.as_ref().is_some_and(|r| r.begun));
+        slot.and_then(|slot| slot.stream.stop())
+    }
+
+    /// Counts and times of a request so far.
+    pub fn stats(&self, id: RequestId) -> Option<&Stats> {
+        self.slot(id).map(|slot| slot.stream.stats())
+    }
+
+    fn slot(&self, id: RequestId) -> Option<&Slot> {
+        let is_it = |slot: &&Slot| slot.running.as_ref().is_some_and(|running| running.id == id);
+        self.slots.iter().find(is_it)
+    }
+
+    /// Takes a request out, ended or not; `None` if there is no such one. Its sequence stays for prompts that begin as it
+    /// does.
+    pub fn remove(&mut self, id: RequestId) -> Option<Answer> {
+        let is_it = |slot: &&mut Slot| slot.running.as_ref().is_some_and(|r| r.id == id);
+        let slot = self.slots.iter_mut().find(is_it)?;
+        let running = slot.running.take()?;
+        let stream = &mut slot.stream;
+        stream.stop_reading();
+        let prompt_len = running.prompt_len.min(stream.tokens().len());
+        let answer = Answer {
+            tokens: stream.tokens()[prompt_len..].to_vec(),
+            stop: stream.stop().filter(|_| running.begun),
+            stats: stream.stats().clone(),
+            rounds: stream.rounds().cloned(),
+            drafter_error: stream.take_drafter_error(),
+        };
+        stream.end(Stop::Length);
+        Some(answer)
+    }
+
+    /// The only sequence of a session.
+    pub(super) fn stream(&self) -> &Stream {
+        &self.slots[0].stream
+    }
+
+    /// The only sequence of a session, the target, and the drafters.
+    pub(super) fn parts(&mut self) -> (&mut Stream, &mut Target, SmallVec<[&mut Speculation; 4]>) {
+        let drafters = self.drafters.iter_mut().map(|(_, speculation)| speculation).collect();
+        (&mut self.slots[0].stream, &mut self.target, drafters)
+    }
+
+    /// Gives the first drafter its part in the only sequence of a session, which has seen nothing of it.
+    pub(super) fn join_session(&mut self, drafter: DrafterId) -> Result<()> {
+        self.slots[0].stream.set_draft(None);
+        self.join(0, Some(drafter))
+    }
+
+    /// Generates in the only sequence of a session, whose prompt was read.
+    pub(super) fn begin_session(&mut self, generation: Generation) {
+        self.requests += 1;
+        let (id, slot) = (RequestId(self.requests), &mut self.slots[0]);
+        slot.stream.generate(&generation);
+        let prompt_len = slot.stream.tokens().len();
+        slot.running = Some(Running { id, prompt_len, generation, begun: true });
+    }
+
+    /// Ends what the only sequence of a session generates, and makes `prompt` what it reads.
+    pub(super) fn prompt_session(&mut self, prompt: &[u32]) {
+        let Slot { stream, running, .. } = &mut self.slots[0];
+        *running = None;
+        stream.start_prompt(prompt);
+    }
+
+    /// One round of its own sequences.
+    pub(super) fn round(&mut self) -> Result<()> {
+        round_together(&mut [self])
+    }
+
+    pub(super) fn n_ubatch(&self) -> usize {
+        self.n_ubatch
+    }
+
+    pub(super) fn cache(&self) -> CacheTypes {
+        self.cache
+    }
+}
+
+impl Slot {
+    /// Whether its request's prompt is being read.
+    fn is_reading(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| !running.begun)
+    }
+}
+
+/// One step of several engines of one model: their sequences share a pass, that of the engine with the longest context,
+/// and how large trees are decides the planner of the engine with the longest context that was given one. `take` gets the
+/// pieces of each engine's requests, with the place of the engine. Returns whether any request goes on.
+///
+/// Each text is the one that its engine writes alone, to the bit.
+///
+/// # Errors
+/// When there are too many sequences, the engines are of different models, or a pass fails; all sequences are then as they
+/// were.
+pub fn step_together(
+    engines: &mut [&mut Engine],
+    take: &mut dyn FnMut(usize, RequestId, Piece),
+) -> Result<bool> {
+    let start = Instant::now();
+    check_together(engines)?;
+    for engine in engines.iter_mut() {
+        engine.read_chunk()?;
+    }
+    round_together(engines)?;
+    let (time, mut goes_on) = (start.elapsed(), false);
+    for (e, engine) in engines.iter_mut().enumerate() {
+        let tokenizer = engine.target.model().tokenizer();
+        for Slot { stream, running, .. } in &mut engine.slots {
+            let Some(running) = running else { continue };
+            if !running.begun {
+                goes_on = true;
+                continue;
+            }
+            if stream.stop().is_none() {
+                stream.spent(time);
+            }
+            while let Some(piece) = stream.take(tokenizer) {
+                take(e, running.id, piece);
+            }
+            goes_on |= stream.stop().is_none();
+        }
+    }
+    Ok(goes_on)
+}
+
+/// Whether these can share a pass.
+fn check_together(engines: &[&mut Engine]) -> Result<()> {
+    let running = |engine: &Engine| engine.slots.iter().filter(|s| s.running.is_some()).count();
+    let n: usize = engines.iter().map(|engine| running(engine)).sum();
+    if n > MAX_SEQUENCES {
+        let what = format!("{n} sequences in one step; at most {MAX_SEQUENCES} fit");
+        return Err(Error::Invalid(what));
+    }
+    let same = |engine: &&mut Engine| Arc::ptr_eq(engine.model(), engines[0].model());
+    if !engines.iter().all(same) {
+        let what = "the sequences are of different models; step those of one";
+        return Err(Error::Invalid(what.into()));
+    }
+    Ok(())
+}
+
+/// One round of all sequences that are written.
+fn round_together(engines: &mut [&mut Engine]) -> Result<()> {
+    let by_context = engines.iter().enumerate().rev();
+    let Some((lead, _)) = by_context.max_by_key(|(_, engine)| engine.n_ctx()) else {
+        return Ok(());
+    };
+    let planning = planning(engines).unwrap_or(lead);
+    if engines.len() > 1 {
+        let drafters = engines.iter().flat_map(|engine| engine.drafters.iter());
+        let taps: Vec<Vec<usize>> = drafters.map(|(_, s)| s.drafter().taps().to_vec()).collect();
+        engines[lead].target.tap(taps.iter().map(Vec::as_slice))?;
+    }
+    let (mut target, mut planner) = (None, None);
+    let mut drafters: SmallVec<[&mut Speculation; MAX_SEQUENCES]> = SmallVec::new();
+    let mut streams: SmallVec<[&mut Stream; MAX_SEQUENCES]> = SmallVec::new();
+    for (e, engine) in engines.iter_mut().enumerate() {
+        let running = engine.slots.iter_mut().filter(|slot| slot.running.is_some());
+        for Slot { stream, .. } in running {
+            stream.sample_pending();
+            if stream.needs_round() {
+                streams.push(stream);
+            }
+        }
+        drafters.extend(engine.drafters.iter_mut().map(|(_, speculation)| speculation));
+        if e == lead {
+            target = Some(&mut engine.target);
+        }
+        if e == planning {
+            planner = Some(&mut engine.planner);
+        }
+    }
+    let (Some(target), Some(planner)) = (target, planner) else { return Ok(()) };
+    if streams.is_empty() { Ok(()) } else { round(target, &mut drafters, &mut streams, planner) }
+}
+
+/// The engine of some whose planner decides in [`step_together`], and learns.
+pub fn planning(engines: &[&mut Engine]) -> Option<usize> {
+    let planned = engines.iter().enumerate().filter(|(_, engine)| engine.planner.costs().is_some());
+    planned.rev().max_by_key(|(_, engine)| engine.n_ctx()).map(|(e, _)| e)
+}

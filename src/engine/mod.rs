@@ -1,0 +1,17 @@
+//! What writes texts: an engine of several sequences, and a session of one.
+//!
+//! ```text
+//! options.rs  sizes             engine.rs   requests side by side, prompts in chunks, and who drafts
+//! saved.rs    a session's file  session.rs  an engine of one sequence: prompt in, pieces of text out
+//! ```
+
+#[allow(clippy::module_inception, reason = "the engine of the engines")]
+mod engine;
+mod options;
+mod saved;
+mod session;
+
+pub(crate) use engine::planning;
+pub use engine::{Answer, DrafterId, Engine, Request, RequestId, step_together};
+pub use options::SessionOptions;
+pub use session::{Generate, Session};

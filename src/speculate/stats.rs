@@ -1,0 +1,96 @@
+//! Counts and times of rounds.
+
+use crate::tree::Tree;
+use std::time::Duration;
+
+/// Counts and times of rounds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RoundStats {
+    /// Rounds, those without a drafted token included.
+    pub rounds: usize,
+    /// Drafted tokens that were verified.
+    pub drafted: usize,
+    /// Drafted tokens that were accepted.
+    pub accepted: usize,
+    /// For each depth from 1 on: rounds with a drafted token at it whose parent was accepted, and those in which one
+    /// was accepted.
+    pub depths: Vec<(usize, usize)>,
+    /// Accepted tokens that were not the likeliest one after their parent.
+    pub second_choices: usize,
+    /// Time of drafting.
+    pub draft_time: Duration,
+    /// Time of the target's passes, of choosing tokens at their nodes, and of keeping the accepted ones.
+    pub verify_time: Duration,
+}
+
+impl RoundStats {
+    /// Tokens a round: accepted ones and the one that the target adds.
+    pub fn mean_acceptance_length(&self) -> f64 {
+        1.0 + self.accepted as f64 / self.rounds.max(1) as f64
+    }
+
+    /// Starts anew; keeps its memory.
+    pub(super) fn reset(&mut self) {
+        let mut depths = std::mem::take(&mut self.depths);
+        depths.clear();
+        *self = RoundStats { depths, ..RoundStats::default() };
+    }
+
+    /// Adds those of other rounds.
+    pub fn add(&mut self, other: &RoundStats) {
+        self.rounds += other.rounds;
+        self.drafted += other.drafted;
+        self.accepted += other.accepted;
+        self.second_choices += other.second_choices;
+        self.draft_time += other.draft_time;
+        self.verify_time += other.verify_time;
+        self.depths.resize(self.depths.len().max(other.depths.len()), (0, 0));
+        for (sum, (tested, accepted)) in self.depths.iter_mut().zip(&other.depths) {
+            *sum = (sum.0 + tested, sum.1 + accepted);
+        }
+    }
+
+    /// Adds one round.
+    pub(super) fn count(&mut self, tree: &Tree, path: &[usize]) {
+        self.rounds += 1;
+        self.drafted += tree.len() - 1;
+        self.accepted += path.len() - 1;
+        for (depth, node) in path.iter().enumerate() {
+            let Some(likeliest) = tree.children(*node).next() else { break };
+            if self.depths.len() == depth {
+                self.depths.push((0, 0));
+            }
+            let next = path.get(depth + 1);
+            self.depths[depth].0 += 1;
+            self.depths[depth].1 += usize::from(next.is_some());
+            let likeliest = tree.children(*node).fold(likeliest, |best, child| {
+                if tree.log_probs()[child] > tree.log_probs()[best] { child } else { best }
+            });
+            self.second_choices += usize::from(next.is_some_and(|next| *next != likeliest));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_are_counted_as_they_went() {
+        //  0 ─┬─ 1 ── 3        2 is the likelier of the first two
+        //     └─ 2
+        let mut tree = Tree::new(0);
+        for (parent, token, log_prob) in [(0, 1, -1.0), (0, 2, -0.5), (1, 1, -0.1)] {
+            tree.push(parent, token, log_prob);
+        }
+        let mut stats = RoundStats::default();
+        for path in [&[0][..], &[0, 2], &[0, 1], &[0, 1, 3]] {
+            stats.count(&tree, path);
+        }
+        stats.count(&Tree::new(0), &[0]);
+        assert_eq!((stats.rounds, stats.drafted, stats.accepted), (5, 12, 4));
+        assert_eq!(stats.depths, [(4, 3), (2, 1)]);
+        assert_eq!(stats.second_choices, 2);
+        assert_eq!(stats.mean_acceptance_length(), 1.8);
+    }
+}

@@ -1,0 +1,561 @@
+//! One sequence being written: its tokens, what a drafter knows of it, and what was handed out of it.
+
+use super::accept::{accept_matching, accept_rejecting};
+use super::speculation::{Draft, Drafting, SpecSampling, Speculation, drafter_of};
+use super::stats::RoundStats;
+use crate::draft::DraftJob;
+use crate::error::{Error, Result};
+use crate::infer::{CacheTypes, Outputs, SavedLogits, Sequence, Target};
+use crate::planner::{Planner, TreeLimits};
+use crate::sample::{Purpose, Sampler, Sampling, uniform};
+use crate::text::{Tokenizer, Utf8Stream};
+use crate::tree::{GrowingTree, MAX_NODES, Tree, TreeShape};
+use std::time::{Duration, Instant};
+
+/// Pending positions that a drafter keeps after drafting was left off for a while.
+const KEPT: usize = 16;
+
+/// A piece of generated text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// The token; `None` where a character cut off at the very end becomes U+FFFD.
+    pub token: Option<u32>,
+    /// What it adds to the text: empty while a character is incomplete.
+    pub text: String,
+    /// Whether a drafter had proposed it.
+    pub guessed: bool,
+}
+
+/// Why generation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The model ended its answer with this token, which is not part of the text.
+    End(u32),
+    /// As many tokens as were asked for.
+    Length,
+    /// The context is full.
+    Context,
+}
+
+/// Counts and times of one prompt and its answer.
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    /// Prompt tokens that were run; those still in the cache were not.
+    pub prompt_n: usize,
+    /// Time for them.
+    pub prompt_time: Duration,
+    /// Prompt tokens found in the cache.
+    pub cached_n: usize,
+    /// Tokens generated, the end token not counted.
+    pub predicted_n: usize,
+    /// Time for them, in which other sequences may have got theirs.
+    pub predicted_time: Duration,
+}
+
+/// What is generated, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Generation {
+    pub sampling: Sampling,
+    /// Most tokens.
+    pub n_predict: usize,
+    /// Whether to go on past end tokens.
+    pub ignore_end: bool,
+    pub drafting: Drafting,
+}
+
+/// What is kept of a stream: `S` is its sequence.
+pub(crate) struct SavedStream<S> {
+    pub tokens: Vec<u32>,
+    pub sequence: S,
+    /// Positions of the sequence that count.
+    pub cached: usize,
+    /// Positions that the drafter was told of and that count.
+    pub draft_len: usize,
+    /// What the drafter knows.
+    pub draft: Vec<u8>,
+}
+
+/// One sequence of a target. See the module.
+pub(crate) struct Stream {
+    seq: Sequence,
+    /// The sequence, and behind it what the target has chosen and nobody has taken yet.
+    tokens: Vec<u32>,
+    /// Length of the sequence.
+    taken: usize,
+    /// The prompt that is being read; empty when it was.
+    prompt: Vec<u32>,
+    /// Logits of what follows a prompt that was read.
+    pending: SavedLogits,
+    /// What is verified in a round.
+    tree: GrowingTree,
+    path: Vec<usize>,
+    draft: Option<Draft>,
+    drafting: Drafting,
+    /// The drafter that failed since the last prompt, and why.
+    given_up: Option<(RoundStats, Option<Error>)>,
+    sampler: Sampler,
+    utf8: Utf8Stream,
+    /// Tokens that are still wanted.
+    left: usize,
+    ignore_end: bool,
+    stats: Stats,
+    stop: Option<Stop>,
+}
+
+impl Stream {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// When the types of the cache do not fit the model.
+    pub fn new(target: &Target, types: CacheTypes) -> Result<Stream> {
+        Ok(Stream {
+            seq: target.sequence(types)?,
+            tokens: Vec::with_capacity(target.n_ctx()),
+            taken: 0,
+            prompt: Vec::new(),
+            pending: SavedLogits::default(),
+            tree: GrowingTree::default(),
+            path: Vec::with_capacity(MAX_NODES),
+            draft: None,
+            drafting: Drafting::Auto,
+            given_up: None,
+            sampler: Sampler::new(Sampling::default()),
+            utf8: Utf8Stream::new(),
+            left: 0,
+            ignore_end: false,
+            stats: Stats::default(),
+            stop: None,
+        })
+    }
+
+    /// Gives a drafter its part in the sequence, or nobody.
+    pub fn set_draft(&mut self, draft: Option<Draft>) {
+        (self.draft, self.given_up) = (draft, None);
+    }
+
+    /// Whether a drafter has its part in the sequence.
+    pub fn has_draft(&self) -> bool {
+        self.draft.is_some()
+    }
+
+    /// Whether this drafter has its part in the sequence.
+    pub fn is_drafted_by(&self, speculation: &Speculation) -> bool {
+        self.draft.as_ref().is_some_and(|draft| speculation.made(draft))
+    }
+
+    /// When the drafter is used.
+    pub fn set_drafting(&mut self, drafting: Drafting) {
+        self.drafting = drafting;
+    }
+
+    /// The drafter's part, if it is used.
+    fn active(&self) -> Option<&Draft> {
+        self.draft.as_ref().filter(|_| self.drafting != Drafting::Off)
+    }
+
+    /// Counts and times of drafting since the last prompt.
+    pub fn rounds(&self) -> Option<&RoundStats> {
+        let given_up = self.given_up.as_ref().map(|(stats, _)| stats);
+        self.draft.as_ref().map(|draft| &draft.stats).or(given_up)
+    }
+
+    /// Why the drafter failed, once.
+    pub fn take_drafter_error(&mut self) -> Option<Error> {
+        self.given_up.as_mut().and_then(|(_, error)| error.take())
+    }
+
+    /// The sequence so far: prompt and answer.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens[..self.taken]
+    }
+
+    /// Counts and times since the last prompt.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Counts time of the answer.
+    pub fn spent(&mut self, time: Duration) {
+        self.stats.predicted_time += time;
+    }
+
+    /// Why the last generation ended.
+    pub fn stop(&self) -> Option<Stop> {
+        self.stop
+    }
+
+    /// Ends the generation.
+    pub fn end(&mut self, stop: Stop) {
+        self.stop = Some(stop);
+    }
+
+    /// Whether a prompt of so many tokens fits.
+    ///
+    /// # Errors
+    /// When there are none, or they leave no room in the context.
+    pub fn check_prompt(&self, prompt: &[u32]) -> Result<()> {
+        if prompt.is_empty() {
+            return Err(Error::Prompt("the prompt is empty; give some text".into()));
+        }
+        let (needed, available) = (prompt.len() + 1, self.seq.capacity());
+        if needed > available {
+            return Err(Error::Context { needed, available });
+        }
+        Ok(())
+    }
+
+    /// Tokens that the sequence has in common with a prompt.
+    pub fn common_with(&self, prompt: &[u32]) -> usize {
+        self.tokens().iter().zip(prompt).take_while(|(a, b)| a == b).count()
+    }
+
+    /// Makes `prompt`, which was [checked](Stream::check_prompt), what is to be read. All but what it has in common with
+    /// the sequence is forgotten, and what was counted.
+    pub fn start_prompt(&mut self, prompt: &[u32]) {
+        let same = self.common_with(prompt);
+        // The last token is always run: its logits begin the answer.
+        let mut kept = same.min(self.seq.len()).min(prompt.len() - 1);
+        if let Some(draft) = self.active()
+            && !draft.taps.is_empty()
+        {
+            // What it learns from the target is not kept anywhere else.
+            kept = kept.min(draft.len);
+        }
+        self.truncate(kept);
+        self.tokens.truncate(kept);
+        self.taken = kept;
+        self.prompt.clear();
+        self.prompt.extend_from_slice(prompt);
+        if let Some(draft) = &mut self.draft {
+            draft.stats.reset();
+            draft.paused = 0;
+        }
+        self.pending.clear();
+        (self.left, self.stop, self.given_up) = (0, None, None);
+        self.stats = Stats { cached_n: kept, ..Stats::default() };
+    }
+
+    /// Tokens of the prompt that are still to be read.
+    pub fn unread(&self) -> usize {
+        self.prompt.len().saturating_sub(self.tokens.len())
+    }
+
+    /// Gives up reading: the tokens read so far are the sequence.
+    pub fn stop_reading(&mut self) {
+        self.prompt.clear();
+    }
+
+    /// Reads up to `most` tokens of the prompt in a pass of their own.
+    ///
+    /// # Errors
+    /// Those of the target; the sequence is then as it was.
+    pub fn read(
+        &mut self,
+        target: &mut Target,
+        drafters: &mut [&mut Speculation],
+        most: usize,
+    ) -> Result<()> {
+        let start = Instant::now();
+        let first = self.tokens.len();
+        let n = self.unread().min(most);
+        let last = n == self.unread();
+        let outputs = if last { Outputs::Last } else { Outputs::None };
+        target.append(&mut self.seq, &self.prompt[first..first + n], outputs)?;
+        self.tokens.extend_from_slice(&self.prompt[first..first + n]);
+        self.taken = self.tokens.len();
+        if last {
+            self.pending.set(target.logits(0));
+            self.prompt.clear();
+        }
+        self.commit(target, drafters, first, 0..n);
+        self.stats.prompt_n += n;
+        self.stats.prompt_time += start.elapsed();
+        Ok(())
+    }
+
+    /// What is kept of it, but for what nobody has taken yet.
+    pub fn saved(&mut self, drafters: &mut [&mut Speculation]) -> SavedStream<&Sequence> {
+        let tokens = self.tokens().to_vec();
+        let cached = self.seq.len().min(tokens.len());
+        let (mut draft, mut draft_len) = (Vec::new(), 0);
+        if let Some(drafted) = &mut self.draft
+            && let Some(drafter) = drafter_of(drafters, drafted)
+        {
+            // A drafter that fails will be told everything again.
+            match drafter.save(&mut drafted.state, &mut draft) {
+                Ok(()) => draft_len = drafted.len.min(cached),
+                Err(_) => draft.clear(),
+            }
+        }
+        SavedStream { tokens, sequence: &self.seq, cached, draft_len, draft }
+    }
+
+    /// Becomes what was kept. A drafter that did not save it has seen nothing of it.
+    pub fn load(&mut self, kept: SavedStream<Sequence>, drafters: &mut [&mut Speculation]) {
+        let SavedStream { tokens, sequence, draft_len, draft: saved, .. } = kept;
+        (self.seq, self.tokens) = (sequence, tokens);
+        (self.taken, self.left) = (self.tokens.len(), 0);
+        (self.given_up, self.stop) = (None, None);
+        self.prompt.clear();
+        self.pending.clear();
+        self.utf8 = Utf8Stream::new();
+        self.stats = Stats { cached_n: self.seq.len(), ..Stats::default() };
+        let Some(draft) = &mut self.draft else { return };
+        draft.stats.reset();
+        (draft.len, draft.paused) = (0, 0);
+        let Some(drafter) = drafter_of(drafters, draft) else { return };
+        match drafter.restore(&mut draft.state, &self.tokens[..draft_len], &saved) {
+            Ok(true) => draft.len = draft_len,
+            Ok(false) => {}
+            Err(error) => self.give_up(error),
+        }
+    }
+
+    /// Starts to generate.
+    pub fn generate(&mut self, what: &Generation) {
+        self.tokens.truncate(self.taken);
+        self.sampler = Sampler::new(what.sampling.clone());
+        self.utf8 = Utf8Stream::new();
+        (self.left, self.ignore_end, self.stop) = (what.n_predict, what.ignore_end, None);
+        self.drafting = what.drafting;
+    }
+
+    /// Goes on past end tokens, or not.
+    pub fn ignore_end(&mut self, ignore: bool) {
+        self.ignore_end = ignore;
+    }
+
+    /// The next piece. `None` where it takes a round, or the text has ended: [`Stream::stop`] says why then.
+    pub fn take(&mut self, tokenizer: &Tokenizer) -> Option<Piece> {
+        if self.stop.is_some() {
+            return None;
+        }
+        let next = self.tokens.get(self.taken).copied();
+        self.stop = match next {
+            _ if self.left == 0 => Some(Stop::Length),
+            _ if self.taken == self.seq.capacity() => Some(Stop::Context),
+            Some(token) if self.ends(tokenizer, token) => Some(Stop::End(token)),
+            _ => None,
+        };
+        let mut text = String::new();
+        if self.stop.is_some() {
+            // A character cut off at the end of the text becomes U+FFFD.
+            self.utf8.finish(&mut text);
+            return (!text.is_empty()).then_some(Piece { token: None, text, guessed: false });
+        }
+        let token = next?;
+        self.utf8.push(tokenizer.piece_bytes(token), &mut text);
+        self.taken += 1;
+        self.left -= 1;
+        self.stats.predicted_n += 1;
+        // The last token of a round is the target's own.
+        Some(Piece { token: Some(token), text, guessed: self.taken < self.tokens.len() })
+    }
+
+    fn ends(&self, tokenizer: &Tokenizer, token: u32) -> bool {
+        !self.ignore_end && tokenizer.is_end_of_generation(token)
+    }
+
+    /// Whether it takes a round to get the next piece.
+    pub fn needs_round(&self) -> bool {
+        self.left > 0
+            && self.stop.is_none()
+            && self.taken == self.tokens.len()
+            && self.unread() == 0
+    }
+
+    /// Chooses the first token behind a prompt that was read, whose logits are there already.
+    pub fn sample_pending(&mut self) {
+        if self.needs_round()
+            && let Some(logits) = self.pending.get()
+        {
+            self.tokens.push(self.sampler.sample(logits, &self.tokens));
+            self.pending.clear();
+        }
+    }
+
+    /// Forgets what was run from position `len` on.
+    fn truncate(&mut self, len: usize) {
+        self.seq.truncate(len);
+        if let Some(draft) = &mut self.draft {
+            draft.len = draft.len.min(len);
+        }
+    }
+
+    /// Positions in the cache.
+    pub fn context(&self) -> usize {
+        self.seq.len()
+    }
+
+    /// Whether a drafter may draft for it.
+    pub fn is_drafted(&self) -> bool {
+        self.active().is_some()
+    }
+
+    /// Starts a round, in which its tree may have `most_rows` nodes.
+    pub fn start_round(&mut self, planner: &mut Planner, most_rows: usize) {
+        let last = self.tokens.len() - 1;
+        self.truncate(last);
+        let room = self.seq.capacity() - last;
+        let most = self.left.min(room - 1);
+        let mut limits = TreeLimits::of(TreeShape::ROOT);
+        limits.always = self.drafting == Drafting::On;
+        limits.temperature = self.sampler.sampling().temperature;
+        if let Some(draft) = self.active() {
+            let depth = most.saturating_sub(1);
+            limits.shape = draft.shape.within(depth, room.min(most_rows));
+            limits.floor = draft.floor;
+            limits.whole = draft.sampling == SpecSampling::Rejection;
+        }
+        planner.start(&mut self.tree, self.tokens[last], &limits);
+        let (drafts, position) = (self.tree.is_growing(), self.tokens.len());
+        let Some(draft) = self.draft.as_mut().filter(|_| self.drafting != Drafting::Off) else {
+            return;
+        };
+        if drafts {
+            draft.skips = std::mem::take(&mut draft.paused) > 0;
+            if limits.whole {
+                draft.selector.draw(self.sampler.sampling(), position);
+            }
+        } else {
+            draft.paused = if planner.pauses() { draft.paused + 1 } else { 0 };
+            // Before it has to take in what it will not need.
+            draft.skips = draft.paused > 0 && draft.paused.is_multiple_of(KEPT);
+        }
+    }
+
+    /// Lets its drafter drop what it need not take in, if drafting was left off.
+    pub fn skip(&mut self, drafters: &mut [&mut Speculation]) {
+        if let Some(draft) = &mut self.draft
+            && std::mem::take(&mut draft.skips)
+            && let Some(drafter) = drafter_of(drafters, draft)
+        {
+            drafter.skip_to_last(&mut draft.state, KEPT);
+        }
+    }
+
+    /// What its drafter is given, if a tree grows that this drafter can grow.
+    pub fn job(&mut self, speculation: &Speculation) -> Option<DraftJob<'_>> {
+        let Stream { tokens, tree, draft, .. } = self;
+        let draft = draft.as_mut().filter(|draft| speculation.serves(draft))?;
+        let Draft { state, selector, failure, .. } = draft;
+        tree.is_growing().then(|| DraftJob::new(tokens, state, tree, selector, failure))
+    }
+
+    /// Its tree has grown, which took `time`; the target has `n_vocab` tokens.
+    pub fn grown(&mut self, time: Duration, n_vocab: usize) {
+        let Some(draft) = self.draft.as_mut().filter(|_| !self.tree.shape().is_root()) else {
+            return;
+        };
+        draft.stats.draft_time += time;
+        let tokens = self.tree.tree().tokens();
+        let foreign = tokens.iter().find(|token| **token as usize >= n_vocab).map(|token| {
+            let what = format!("it guesses token {token}, and the target has {n_vocab}");
+            Error::Invalid(what)
+        });
+        if let Some(error) = draft.failure.take().or(foreign) {
+            self.give_up(error);
+        }
+    }
+
+    /// The tree of this round.
+    pub fn tree(&self) -> &GrowingTree {
+        &self.tree
+    }
+
+    /// The same, to cut it.
+    pub fn tree_mut(&mut self) -> &mut GrowingTree {
+        &mut self.tree
+    }
+
+    /// The sequence and the tree of this round.
+    pub fn sequence_and_tree(&mut self) -> (&mut Sequence, &Tree) {
+        (&mut self.seq, self.tree.tree())
+    }
+
+    /// Appends the drafted tokens that the target agrees with, and one of its own: `row` is the first of the tree's rows in
+    /// its last pass. They are the tokens that plain decoding would append, or by rule B tokens with the same
+    /// distribution; none behind one that ends the text.
+    pub fn accept(&mut self, target: &Target, row: usize) {
+        let (tokenizer, ignore) = (target.model().tokenizer(), self.ignore_end);
+        let ends = |token| !ignore && tokenizer.is_end_of_generation(token);
+        let Stream { tokens, tree, path, sampler, draft, .. } = self;
+        let Some(draft) = draft.as_ref().filter(|_| tree.is_whole()) else {
+            let choose =
+                |node: usize, history: &[u32]| sampler.sample(target.logits(row + node), history);
+            return accept_matching(tree.tree(), tokens, path, choose, ends);
+        };
+        let seed = sampler.sampling().seed;
+        let draw = |position: usize, nth: Option<usize>| match nth {
+            Some(nth) => uniform(seed, Purpose::Accept, (position * MAX_NODES + nth) as u64),
+            None => uniform(seed, Purpose::Token, position as u64),
+        };
+        let distribution =
+            |node: usize, history: &[u32]| sampler.distribution(target.logits(row + node), history);
+        let drawn_from = |node: usize| draft.selector.drawn_from(tree, node);
+        accept_rejecting(tree.tree(), tokens, path, distribution, drawn_from, draw, ends);
+    }
+
+    /// Keeps what was accepted in the cache, and tells its drafter.
+    ///
+    /// # Errors
+    /// Those of the target.
+    pub fn keep(
+        &mut self,
+        target: &mut Target,
+        drafters: &mut [&mut Speculation],
+        row: usize,
+    ) -> Result<()> {
+        target.keep(&mut self.seq, &self.path)?;
+        let first = self.seq.len() - self.path.len();
+        let path = std::mem::take(&mut self.path);
+        if let Some(draft) = self.draft.as_mut().filter(|_| self.drafting != Drafting::Off) {
+            draft.stats.count(self.tree.tree(), &path);
+        }
+        self.commit(target, drafters, first, path.iter().map(|node| row + node));
+        self.path = path;
+        Ok(())
+    }
+
+    /// The nodes of the tree that were accepted, the root first.
+    pub fn path(&self) -> &[usize] {
+        &self.path
+    }
+
+    /// Counts time of the target's passes, if a drafter has its part in the sequence.
+    pub fn count_verify_time(&mut self, time: Duration) {
+        if let Some(draft) = &mut self.draft {
+            draft.stats.verify_time += time;
+        }
+    }
+
+    /// Tells its drafter, if it is used, what the target has run since position `first`: these rows of its last pass.
+    fn commit(
+        &mut self,
+        target: &mut Target,
+        drafters: &mut [&mut Speculation],
+        first: usize,
+        rows: impl Iterator<Item = usize>,
+    ) {
+        let (start, end) = (Instant::now(), self.seq.len());
+        let Some(draft) = self.draft.as_mut().filter(|_| self.drafting != Drafting::Off) else {
+            return;
+        };
+        let Some(drafter) = drafter_of(drafters, draft) else { return };
+        let Draft { state, taps, .. } = draft;
+        let (features, pool) = target.features_and_pool();
+        let mut features = rows.map(|row| features.row(taps, row));
+        let tokens = &self.tokens[first..end];
+        let told = drafter.commit(state, first, tokens, &mut features, pool);
+        draft.stats.draft_time += start.elapsed();
+        match told {
+            Ok(()) => draft.len = end,
+            Err(error) => self.give_up(error),
+        }
+    }
+
+    fn give_up(&mut self, error: Error) {
+        self.tree.stop();
+        self.given_up = self.draft.take().map(|draft| (draft.stats, Some(error)));
+    }
+}
