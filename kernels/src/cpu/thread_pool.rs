@@ -24,7 +24,7 @@ use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::*};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 /// Rounds of spinning (tens of microseconds), then of yielding, before a member sleeps.
@@ -40,13 +40,16 @@ pub struct ThreadPool {
 /// Work of one phase: called by each member with its number until nothing is left.
 type Job<'a> = &'a (dyn Fn(usize) + Sync + 'a);
 
+/// What a panic carries.
+type Payload = Box<dyn Any + Send>;
+
 struct Shared {
     job: UnsafeCell<Option<Job<'static>>>,
     phase: AtomicU32,
     asleep: AtomicU32,
     stop: AtomicBool,
     panicked: AtomicBool,
-    panic: Mutex<Option<Box<dyn Any + Send>>>,
+    panic: Mutex<Option<Payload>>,
 }
 
 /// Parts of `Shared::phase`: members at work, open or not, number of the phase.
@@ -145,7 +148,8 @@ impl ThreadPool {
     /// Cuts `data` into chunks of `chunk_len`, the last one perhaps shorter, and calls `work(i, chunk,
     /// scratch)` for each on some member, `scratch` being that member's own; returns when all are done.
     ///
-    /// `scratch` needs an element for each member. A panic in `work` comes out here, after the phase.
+    /// `scratch` needs an element for each member. A panic in `work` comes out here, after the phase: the
+    /// caller's own, or else the first of the other members.
     pub fn for_chunks<T: Send, S: Send>(
         &mut self,
         data: &mut [T],
@@ -230,12 +234,14 @@ impl ThreadPool {
         let mine = catch_unwind(AssertUnwindSafe(|| job(0)));
         shared.phase.fetch_and(!OPEN, SeqCst);
         shared.wait_until(|phase| phase & MEMBERS == 0);
-        if let Err(panic) = mine {
-            resume_unwind(panic);
-        }
-        if shared.panicked.swap(false, Relaxed) {
-            let panic = shared.panic.lock().ok().and_then(|mut panic| panic.take());
-            resume_unwind(panic.unwrap_or_else(|| Box::new("a member of the pool panicked")));
+        // Taken even where the caller's own panic is the one to raise: it belongs to this phase alone.
+        match (mine, shared.take_panic()) {
+            (Ok(()), None) => {}
+            (Err(panic), None) | (Ok(()), Some(panic)) => resume_unwind(panic),
+            (Err(panic), Some(other)) => {
+                discard(other);
+                resume_unwind(panic)
+            }
         }
     }
 }
@@ -259,15 +265,30 @@ impl Shared {
             let job = unsafe { *self.job.get() };
             let outcome = catch_unwind(AssertUnwindSafe(|| job.map(|job| job(number))));
             if let Err(panic) = outcome {
-                if let Ok(mut first) = self.panic.lock() {
-                    first.get_or_insert(panic);
-                }
-                self.panicked.store(true, Relaxed);
+                self.keep_panic(panic);
             }
             done = phase & !MEMBERS;
             self.phase.fetch_sub(1, SeqCst);
             self.wake();
         }
+    }
+
+    /// Keeps the first panic of a member for the caller; the phase must not have been left.
+    fn keep_panic(&self, panic: Payload) {
+        let mut first = self.panic.lock().unwrap_or_else(PoisonError::into_inner);
+        let other = if first.is_none() { first.replace(panic) } else { Some(panic) };
+        drop(first);
+        self.panicked.store(true, Relaxed);
+        other.into_iter().for_each(discard);
+    }
+
+    /// The panic that was kept in this phase; all members must have left it.
+    fn take_panic(&self) -> Option<Payload> {
+        if !self.panicked.load(Relaxed) {
+            return None;
+        }
+        self.panicked.store(false, Relaxed);
+        self.panic.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Returns the phase word once `reached` holds for it: spins, then yields, then sleeps.
@@ -297,13 +318,20 @@ impl Shared {
     }
 }
 
+/// Drops what a panic carries. Dropping it may panic, which must not keep a member from leaving the phase.
+fn discard(panic: Payload) {
+    if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        std::mem::forget(another);
+    }
+}
+
 impl Drop for ThreadPool {
     fn drop(&mut self) {
         self.shared.stop.store(true, Relaxed);
         self.shared.phase.fetch_add(NEXT, SeqCst);
         self.shared.wake();
         for thread in self.threads.drain(..) {
-            // A member's panic has already come out of `share`.
+            // A member's panic has already come out of `run`.
             let _ = thread.join();
         }
     }
@@ -400,5 +428,85 @@ mod tests {
             assert!(outcome.is_err());
             pool.for_chunks(&mut [0; 8], 1, &mut [(); 3], |_, _, ()| {});
         }
+    }
+    /// Runs a phase in which each of `members` takes one chunk, and panics with what `payload` makes of it once
+    /// all have begun; returns what came out.
+    fn all_panic<P: Any + Send>(
+        pool: &mut ThreadPool,
+        members: usize,
+        payload: impl Fn(bool) -> P + Sync,
+    ) -> Payload {
+        let caller = std::thread::current().id();
+        let begun = AtomicUsize::new(0);
+        let work = |_, _: &mut [u8], _: &mut ()| {
+            begun.fetch_add(1, SeqCst);
+            while begun.load(SeqCst) < members {
+                std::thread::yield_now();
+            }
+            resume_unwind(Box::new(payload(std::thread::current().id() == caller)));
+        };
+        let phase = AssertUnwindSafe(|| {
+            pool.for_chunks(&mut vec![0; members], 1, &mut vec![(); members], work);
+        });
+        catch_unwind(phase).unwrap_err()
+    }
+
+    #[test]
+    fn a_panic_does_not_come_out_of_a_later_phase() {
+        for members in [2, 3] {
+            let mut pool = ThreadPool::new(members);
+            for _ in 0..50 {
+                let panic = all_panic(&mut pool, members, |is_caller| is_caller);
+                assert_eq!(panic.downcast_ref(), Some(&true), "the caller's own panic");
+                pool.for_chunks(&mut [0; 8], 1, &mut vec![(); members], |_, _, ()| {});
+            }
+        }
+    }
+
+    /// Panics where it is dropped, each time anew.
+    struct DropPanics;
+
+    impl Drop for DropPanics {
+        fn drop(&mut self) {
+            resume_unwind(Box::new(DropPanics));
+        }
+    }
+
+    #[test]
+    fn a_panic_whose_payload_cannot_be_dropped_ends_no_member() {
+        let (done, is_done) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut pool = ThreadPool::new(3);
+            for _ in 0..10 {
+                std::mem::forget(all_panic(&mut pool, 3, |_| DropPanics));
+            }
+            drop(pool);
+            done.send(()).unwrap();
+        });
+        let patience = std::time::Duration::from_secs(60);
+        assert!(is_done.recv_timeout(patience).is_ok(), "a phase hangs");
+    }
+
+    #[test]
+    fn a_panic_of_the_caller_waits_for_members_at_work() {
+        let mut pool = ThreadPool::new(2);
+        let caller = std::thread::current().id();
+        let begun = AtomicBool::new(false);
+        let mut data = [0; 2];
+        let phase = AssertUnwindSafe(|| {
+            pool.for_chunks(&mut data, 1, &mut [(); 2], |_, chunk, ()| {
+                if std::thread::current().id() == caller {
+                    while !begun.load(SeqCst) {
+                        std::thread::yield_now();
+                    }
+                    resume_unwind(Box::new("the caller"));
+                }
+                begun.store(true, SeqCst);
+                std::thread::sleep(std::time::Duration::from_millis(30));
+                chunk[0] = 1;
+            });
+        });
+        assert!(catch_unwind(phase).is_err());
+        assert_eq!(data.iter().sum::<i32>(), 1, "the member's chunk is done");
     }
 }
