@@ -6,7 +6,7 @@
 //! - `100 us`: ten chunks a member of about 10 µs each, against one thread's time for them.
 //!
 //! ```sh
-//! cargo bench --bench thread pool
+//! cargo bench --bench thread_pool
 //! ```
 
 mod common;

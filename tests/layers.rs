@@ -31,7 +31,7 @@ const UNSAFE: &[&str] = &[
     "src/capi",
     "kernels/src/cpu/x86",
     "kernels/src/cpu/arm",
-    "kernels/src/cpu/thread_pool.rs",
+    "kernels/src/cpu/thread_pool",
 ];
 
 /// Where the CUDA driver's crate is named.
