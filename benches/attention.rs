@@ -154,7 +154,7 @@ impl Ours<'_> {
                 self.problem.seen(row).map(|p| self.ty.rounded(&rows[p])).collect::<Vec<_>>()
             };
             let query = &self.problem.queries[at..][..hd];
-            let expected = order::attention(query, &of(0), &of(1));
+            let expected = order::attention(query, 0, &of(0), &of(1));
             let found = &self.out[(row * HEADS + head) * hd..][..hd];
             let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
             assert_eq!(bits(found), bits(&expected), "row {row}, head {head}");
@@ -185,7 +185,7 @@ impl Side for Ours<'_> {
             let out = &mut self.out[first * HEADS * hd..][..plan.tokens() * HEADS * hd];
             self.pool.for_chunks(out, HEADS * hd, &mut self.scratch, |row, out, _| {
                 for (head, out) in out.chunks_exact_mut(hd).enumerate() {
-                    (kernels.combine)(&plan.parts(parts, row, head, views[first + row].len()), out);
+                    (kernels.combine)(&plan.parts(parts, row, head, &views[first + row]), out);
                 }
             });
             first += plan.tokens();

@@ -9,25 +9,43 @@ use dovetail_kernels::cpu::{CacheType, order};
 use proptest::prelude::*;
 use proptest::test_runner::TestRng;
 
+/// Windows of every kind: none, of a few positions, up to longer ones than the rows have.
+fn windows() -> impl Strategy<Value = Option<usize>> {
+    prop_oneof![Just(None), (1usize..80).prop_map(Some), (200usize..900).prop_map(Some)]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn attention_is_alike_for_rows_that_see_any_number_of_positions(
         heads16 in 1usize..9, seed in any::<[u8; 32]>(), longest in 1usize..700, n in 1usize..9,
-        group in 1usize..5,
+        group in 1usize..5, window in windows(),
     ) {
         let rng = &mut TestRng::from_seed(proptest::test_runner::RngAlgorithm::ChaCha, &seed);
-        let seen: Vec<Vec<usize>> =
+        let paths: Vec<Vec<usize>> =
             (0..n).map(|_| (0..1 + rng.next_u32() as usize % longest).collect()).collect();
-        let views: Vec<View> = seen.iter().map(|seen| View::plain(seen.len())).collect();
-        check_attention(rng, 16 * heads16, group, &views, &seen);
+        let plain = |path: &Vec<usize>| View::plain(path.len()).within(window);
+        let views: Vec<View> = paths.iter().map(plain).collect();
+        check_attention(rng, 16 * heads16, group, &views, &paths);
+    }
+
+    #[test]
+    fn attention_of_a_run_of_a_prompt_is_that_of_its_rows(
+        heads16 in 1usize..5, seed in any::<[u8; 32]>(), before in 0usize..600, n in 1usize..120,
+        group in 1usize..5, window in windows(),
+    ) {
+        let rng = &mut TestRng::from_seed(proptest::test_runner::RngAlgorithm::ChaCha, &seed);
+        let paths: Vec<Vec<usize>> = (1..=n).map(|i| (0..before + i).collect()).collect();
+        let plain = |path: &Vec<usize>| View::plain(path.len()).within(window);
+        let views: Vec<View> = paths.iter().map(plain).collect();
+        check_attention(rng, 16 * heads16, group, &views, &paths);
     }
 
     #[test]
     fn attention_of_a_tree_is_that_of_its_paths(
         heads16 in 1usize..9, seed in any::<[u8; 32]>(), multiple in 0usize..3, around in 0usize..70,
-        n in 1usize..65, group in 1usize..4, bushy in 1u32..20,
+        n in 1usize..65, group in 1usize..4, bushy in 1u32..20, window in windows(),
     ) {
         let rng = &mut TestRng::from_seed(proptest::test_runner::RngAlgorithm::ChaCha, &seed);
         // Contexts around multiples of a chunk, so that trees lie across its edge.
@@ -39,12 +57,13 @@ proptest! {
             masks.push(parent | 1 << node);
         }
         let nodes = |mask: u64| (0..64).filter(move |j| mask >> j & 1 == 1);
-        let seen: Vec<Vec<usize>> = masks
+        let paths: Vec<Vec<usize>> = masks
             .iter()
             .map(|&mask| (0..prefix).chain(nodes(mask).map(|j| prefix + j)).collect())
             .collect();
-        let views: Vec<View> = masks.iter().map(|&mask| View::tree(prefix, mask)).collect();
-        check_attention(rng, 16 * heads16, group, &views, &seen);
+        let tree = |&mask: &u64| View::tree(prefix, mask).within(window);
+        let views: Vec<View> = masks.iter().map(tree).collect();
+        check_attention(rng, 16 * heads16, group, &views, &paths);
     }
 }
 
@@ -52,31 +71,35 @@ proptest! {
 fn heads_wider_than_a_chunk_and_groups_larger_than_a_tile_are_attended() {
     let rng = &mut common::rng();
     for (head_dim, group) in [(272, 1), (512, 3), (32, 71)] {
-        for prefix in [0, 255, 256] {
+        for (prefix, window) in [(0, None), (255, None), (256, None), (256, Some(4))] {
             let masks = [0b1, 0b11, 0b101, 0b1101, 0b1_0001];
             let nodes = |mask: u64| (0..64).filter(move |j| mask >> j & 1 == 1);
-            let seen = masks.map(|m| (0..prefix).chain(nodes(m).map(|j| prefix + j)).collect());
-            let views = masks.map(|mask| View::tree(prefix, mask));
-            check_attention(rng, head_dim, group, &views, &seen);
+            let paths = masks.map(|m| (0..prefix).chain(nodes(m).map(|j| prefix + j)).collect());
+            let views = masks.map(|mask| View::tree(prefix, mask).within(window));
+            check_attention(rng, head_dim, group, &views, &paths);
         }
     }
 }
 
 /// Attention of the rows of one pass, through the plan that the engine uses, on every instruction set
-/// and for every kind of cache, against the naive version over the positions that each row sees.
+/// and for every kind of cache, against the naive version over the positions that each row sees of its path.
 fn check_attention(
     rng: &mut TestRng,
     head_dim: usize,
     group: usize,
     views: &[View],
-    seen: &[Vec<usize>],
+    paths: &[Vec<usize>],
 ) {
     let kv_heads = 2;
-    let positions = 1 + *seen.iter().flatten().max().unwrap();
+    let positions = 1 + *paths.iter().flatten().max().unwrap();
+    let seen: Vec<&[usize]> =
+        paths.iter().zip(views).map(|(path, view)| &path[view.start()..]).collect();
     // Half of the time one position stays unwritten: it may show in the rows that see it, but in no
     // other.
-    let last = seen.last().and_then(|seen| seen.last()).unwrap();
-    let poison = if rng.next_u32() & 1 == 0 && seen.len() > 1 { *last } else { usize::MAX };
+    let drawn = seen[rng.next_u32() as usize % seen.len()];
+    let poison = [drawn[0], drawn[drawn.len() - 1]][rng.next_u32() as usize % 2];
+    let spares_some = seen.iter().any(|seen| !seen.contains(&poison));
+    let poison = if rng.next_u32() & 1 == 0 && spares_some { poison } else { usize::MAX };
     let types = CacheType::ALL.into_iter().filter(|ty| ty.fits(head_dim));
     let pairs: Vec<_> = types.clone().flat_map(|k| types.clone().map(move |v| (k, v))).collect();
     let some = 1 + rng.next_u32() as usize % pairs.len();
@@ -112,7 +135,8 @@ fn check_attention(
                 let base = head / group * positions;
                 seen[row].iter().map(|p| rows[base + p].clone()).collect::<Vec<_>>()
             };
-            bits(&order::attention(query(head, row), &of(&rows[0]), &of(&rows[1])))
+            let start = views[row].start();
+            bits(&order::attention(query(head, row), start, &of(&rows[0]), &of(&rows[1])))
         };
         let members = 1 + rng.next_u32() as usize % 5;
         for k in isas() {
@@ -138,7 +162,7 @@ fn check_attention(
                 for row in 0..plan.tokens() {
                     for head in 0..kv_heads * group {
                         let at = (first + row) * kv_heads * group + head;
-                        let parts = plan.parts(&parts, row, head, views[first + row].len());
+                        let parts = plan.parts(&parts, row, head, &views[first + row]);
                         (k.combine)(&parts, &mut out[at * head_dim..][..head_dim]);
                     }
                 }

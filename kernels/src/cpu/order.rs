@@ -91,10 +91,16 @@ pub fn cache_block(x: &[f32], q: &mut [i8]) -> f16 {
     scale
 }
 
-/// Attention of one query: `keys` and `values` are the rows it sees, in its order of positions.
-pub fn attention(q: &[f32], keys: &[Vec<f32>], values: &[Vec<f32>]) -> Vec<f32> {
-    let chunks = keys.chunks(CHUNK).zip(values.chunks(CHUNK));
-    let parts: Vec<_> = chunks.map(|(keys, values)| attention_part(q, keys, values)).collect();
+/// Attention of one query: `keys` and `values` are the rows it sees, in its order of positions, the first
+/// of which is its position `start`.
+pub fn attention(q: &[f32], start: usize, keys: &[Vec<f32>], values: &[Vec<f32>]) -> Vec<f32> {
+    let end = start + keys.len();
+    let parts = (start / CHUNK..end.div_ceil(CHUNK)).map(|chunk| {
+        let seen = start.max(chunk * CHUNK)..end.min((chunk + 1) * CHUNK);
+        let rows = seen.start - start..seen.end - start;
+        attention_part(q, seen.start, &keys[rows.clone()], &values[rows])
+    });
+    let parts: Vec<_> = parts.collect();
     let top = parts.iter().fold(f32::NEG_INFINITY, |top, part| top.max(part.0));
     let (mut total, mut out) = (0.0f32, vec![0.0f32; q.len()]);
     for (largest, sum, weighted) in parts {
@@ -108,14 +114,19 @@ pub fn attention(q: &[f32], keys: &[Vec<f32>], values: &[Vec<f32>]) -> Vec<f32> 
     out.iter().map(|x| x * inverse).collect()
 }
 
-/// One chunk of it: the largest score, the sum of the weights, the weighted values.
-fn attention_part(q: &[f32], keys: &[Vec<f32>], values: &[Vec<f32>]) -> (f32, f32, Vec<f32>) {
+/// What it sees of one chunk: the largest score, the sum of the weights, the weighted values.
+fn attention_part(
+    q: &[f32],
+    start: usize,
+    keys: &[Vec<f32>],
+    values: &[Vec<f32>],
+) -> (f32, f32, Vec<f32>) {
     let score = |key: &Vec<f32>| q.iter().zip(key).fold(0.0f32, |sum, (q, k)| q.mul_add(*k, sum));
     let scores: Vec<f32> = keys.iter().map(score).collect();
     let largest = scores.iter().fold(f32::NEG_INFINITY, |m, s| m.max(*s));
     let weights: Vec<f32> = scores.iter().map(|s| exp(s - largest)).collect();
     let mut sums = [0.0f32; 16];
-    weights.iter().enumerate().for_each(|(i, w)| sums[i % 16] += w);
+    (start..).zip(&weights).for_each(|(position, w)| sums[position % 16] += w);
     let mut weighted = vec![0.0f32; q.len()];
     for (w, value) in weights.iter().zip(values) {
         for (sum, v) in weighted.iter_mut().zip(value) {

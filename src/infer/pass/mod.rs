@@ -346,7 +346,7 @@ impl Pass<'_, '_> {
         self.pool.for_chunks(activations, row_lines, &mut b.scratch, |r, activations, s| {
             let row = &mut s.row[..c.n_heads * hd];
             for (head, out) in row.chunks_exact_mut(hd).enumerate() {
-                (kernels.combine)(&plan.parts(parts, r, head, views[from + r].len()), out);
+                (kernels.combine)(&plan.parts(parts, r, head, &views[from + r]), out);
             }
             (kernels.quantize)(row, formats, activations);
         });

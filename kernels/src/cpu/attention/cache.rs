@@ -239,7 +239,8 @@ impl<'a> Cells<'a> {
         }
     }
 
-    /// The first `out.len()` positions of one strip of a chunk of values as floats: (positions, 16).
+    /// Positions of one strip of a chunk of values as floats, from `first` on, which is a multiple of 16:
+    /// (positions, 16).
     #[inline(always)]
     pub(super) fn values<S: Lanes>(
         &self,
@@ -247,15 +248,16 @@ impl<'a> Cells<'a> {
         head_dim: usize,
         chunk: usize,
         strip: usize,
+        first: usize,
         out: &mut [[f32; LANES]],
     ) {
         let piece_bytes = self.ty.piece_bytes(Half::Values, head_dim);
         let piece = &self.bytes[chunk * piece_bytes..][..piece_bytes];
         match self.ty {
-            CacheType::F16 => widen(s, &piece[strip * 2 * LANES * CHUNK..], out),
+            CacheType::F16 => widen(s, &piece[2 * LANES * (strip * CHUNK + first)..], out),
             CacheType::Q8_0 => {
                 let (scales, codes) = strip_of_group(piece, strip);
-                for (i, out) in out.chunks_mut(LANES).enumerate() {
+                for (i, out) in (first / LANES..).zip(out.chunks_mut(LANES)) {
                     let scales = lanes(s, s.load_f16(nth(scales, i)));
                     let codes = codes[i * LANES * LANES..].chunks_exact(LANES);
                     for ((codes, scale), out) in codes.zip(&scales).zip(out) {
@@ -327,10 +329,13 @@ mod tests {
         let mut block = vec![[0.0; LANES]; head_dim];
         keys.keys(SCALAR, position / LANES, &mut block);
         let value = (0..head_dim / LANES).flat_map(|strip| {
-            let mut cells = vec![[0.0; LANES]; position % CHUNK + 1];
-            values.values(SCALAR, head_dim, position / CHUNK, strip, &mut cells);
+            let (p, first) = (position % CHUNK, position % CHUNK / LANES * LANES);
+            let mut cells = vec![[0.0; LANES]; p + 1];
+            values.values(SCALAR, head_dim, position / CHUNK, strip, 0, &mut cells);
             let one = lanes(SCALAR, values.value(SCALAR, head_dim, position, strip));
-            assert_eq!(cells[position % CHUNK], one);
+            assert_eq!(cells[p], one);
+            values.values(SCALAR, head_dim, position / CHUNK, strip, first, &mut cells[first..]);
+            assert_eq!(cells[p], one);
             one
         });
         [block.iter().map(|lanes| lanes[position % LANES]).collect(), value.collect()]

@@ -8,13 +8,15 @@
 //! ```
 //!
 //! # The order of operations
-//! A row sees positions `0 … len` in an order of its own: the prefix, then its ancestors by depth. They
+//! A row has positions `0 … len` in an order of its own: the prefix, then its ancestors by depth. They
 //! are taken in chunks of [`CHUNK`], and of each chunk comes a *part*: the largest score `m`, the sum
 //! `Σ exp(score − m)` and the vector `Σ exp(score − m) · value`. A score is one fused chain over the
 //! elements of the head; weights are summed in sixteen chains (`position mod 16`, folded as in
 //! [`super::lanes::sum_lanes`]); values are added one position after the other in fused steps.
 //! `combine` weighs the parts with `exp(m − max m)`, adds them in order of the chunks, and divides.
-//! So a row's bits depend on nothing but what it sees, and each chunk may be another thread's work.
+//! A row with a window sees positions `start … len` only. Chunks still begin at multiples of [`CHUNK`] of
+//! its positions: of the first one that it sees, the part is that of the rest of the chunk. So a row's bits
+//! depend on nothing but its position and what it sees, and each chunk may be another thread's work.
 //! [`super::order::attention`] is all of this for one row.
 //!
 //! # Cells
@@ -39,7 +41,8 @@ pub use plan::{MAX_SEQUENCES, Plan, Shape};
 pub use view::{MAX_TREE, View};
 
 use super::lanes::{LANES, Lanes, exp, lanes, max_lanes, nth, sum_lanes};
-use product::{MOST_ABREAST, TILE, abreast, multiply, tile};
+use product::{MOST_ABREAST, TILE, Terms, abreast, multiply, tile};
+use std::ops::Range;
 use view::Seen;
 
 /// Positions that share one maximum, and the least that a thread takes.
@@ -78,7 +81,7 @@ impl Scratch {
     pub fn new(rows: usize, head_dim: usize) -> Scratch {
         Scratch {
             scores: vec![0.0; rows * SCORES],
-            seen: vec![Seen::default(); rows],
+            seen: vec![Seen::NOTHING; rows],
             cells: vec![[0.0; LANES]; MOST_ABREAST * head_dim.max(CHUNK)],
         }
     }
@@ -94,12 +97,13 @@ const fn part_len(head_dim: usize) -> usize {
 /// left undefined.
 #[inline(always)]
 pub(super) fn attention<S: Lanes>(s: S, a: &Attention, scratch: &mut Scratch, out: &mut [f32]) {
-    let (hd, start) = (a.head_dim, a.chunk * CHUNK);
-    let mut end = 0;
+    let (hd, first) = (a.head_dim, a.chunk * CHUNK);
+    let (mut start, mut end) = (CHUNK, 0);
     let seen = &mut scratch.seen[..a.views.len()];
     for (seen, view) in seen.iter_mut().zip(a.views) {
-        *seen = view.chunk(start);
-        end = end.max(seen.end(start));
+        *seen = view.chunk(first);
+        start = start.min(seen.from);
+        end = end.max(seen.end(first));
     }
     if end == 0 {
         return;
@@ -107,39 +111,42 @@ pub(super) fn attention<S: Lanes>(s: S, a: &Attention, scratch: &mut Scratch, ou
     let rows = a.queries.len() / hd;
     let (sums, weighted) = out.split_at_mut(2 * rows);
     let scores = &mut scratch.scores[..rows * SCORES];
-    score(s, a, (end - start).div_ceil(LANES), &mut scratch.cells, scores);
+    let blocks = start / LANES..(end - first).div_ceil(LANES);
+    score(s, a, blocks, &mut scratch.cells, scores);
     for (r, scores) in scores.chunks_exact_mut(SCORES).enumerate() {
         let seen = seen[r / a.group];
-        let mut n = seen.run;
+        let mut n = seen.first_node();
         for node in seen.nodes {
-            scores[n] = scores[node - start];
+            scores[n] = scores[node - first];
             n += 1;
         }
-        if n > 0 {
-            let (largest, sum) = partial_softmax(s, scores, n);
+        if n > seen.from {
+            let (largest, sum) = partial_softmax(s, scores, seen.from..n);
             sums[2 * r..2 * r + 2].copy_from_slice(&[largest, sum]);
         }
     }
     weigh(s, a, seen, scores, &mut scratch.cells, weighted);
 }
 
-/// Scores of the first `blocks` blocks of the chunk, seen or not: (rows, SCORES).
+/// Scores of some blocks of the chunk, seen or not: (rows, SCORES).
 #[inline(always)]
 fn score<S: Lanes>(
     s: S,
     a: &Attention,
-    blocks: usize,
+    blocks: Range<usize>,
     cells: &mut [[f32; LANES]],
     scores: &mut [f32],
 ) {
     let (hd, first) = (a.head_dim, a.chunk * CHUNK / LANES);
     let rows = a.queries.len() / hd;
+    let terms = Terms::first(hd, hd);
     if rows <= TILE && a.keys.ty == CacheType::F16 {
-        let keys = &a.keys.f16_cells()[first * hd..][..blocks * hd];
-        return multiply(s, keys, hd, hd, rows, (a.queries, hd), (scores, SCORES));
+        let keys = &a.keys.f16_cells()[(first + blocks.start) * hd..][..blocks.len() * hd];
+        let out = &mut scores[blocks.start * LANES..];
+        return multiply(s, keys, terms, rows, (a.queries, hd), (out, SCORES));
     }
-    for block in (0..blocks).step_by(abreast::<S>()) {
-        let some = abreast::<S>().min(blocks - block);
+    for block in blocks.clone().step_by(abreast::<S>()) {
+        let some = abreast::<S>().min(blocks.end - block);
         let cells = &mut cells[..some * hd];
         for (i, cells) in cells.chunks_exact_mut(hd).enumerate() {
             a.keys.keys(s, first + block + i, cells);
@@ -147,8 +154,8 @@ fn score<S: Lanes>(
         let mut r = 0;
         while r < rows {
             let n = tile(rows - r);
-            let out = &mut scores[r * SCORES + block * LANES..];
-            multiply(s, cells, hd, hd, n, (&a.queries[r * hd..], hd), (out, SCORES));
+            let out = (&mut scores[r * SCORES + block * LANES..], SCORES);
+            multiply(s, cells, terms.clone(), n, (&a.queries[r * hd..], hd), out);
             r += n;
         }
     }
@@ -168,28 +175,35 @@ fn weigh<S: Lanes>(
     let rows = a.queries.len() / hd;
     if rows <= TILE && a.values.ty == CacheType::F16 {
         let values = &a.values.f16_cells()[a.chunk * CHUNK * strips..][..CHUNK * strips];
-        let common = shortest(seen);
-        multiply(s, values, CHUNK, common, rows, (weights, SCORES), (out, hd));
-        return add_rest(s, a, (0, rows), common, 0..strips, seen, weights, out);
+        let sums = Sums { a, rows: (0, rows), strips: 0..strips, common: common(seen), seen };
+        let onto = sums.begin(s, weights, out);
+        let terms = Terms { stride: CHUNK, range: sums.common.clone(), onto };
+        multiply(s, values, terms, rows, (weights, SCORES), (out, hd));
+        return sums.end(s, weights, out);
     }
-    let mut longest = 0;
+    let (mut start, mut end) = (CHUNK, 0);
     for seen in seen {
-        longest = longest.max(seen.run);
+        start = start.min(seen.from / LANES * LANES);
+        end = end.max(seen.run);
     }
+    let end = end.max(start);
     for strip in (0..strips).step_by(abreast::<S>()) {
         let some = strip..strips.min(strip + abreast::<S>());
         let cells = &mut cells[..some.len() * CHUNK];
         for (cells, strip) in cells.chunks_exact_mut(CHUNK).zip(some.clone()) {
-            a.values.values(s, hd, a.chunk, strip, &mut cells[..longest]);
+            a.values.values(s, hd, a.chunk, strip, start, &mut cells[start..end]);
         }
         let mut r = 0;
         while r < rows {
             let n = tile(rows - r);
-            let common = shortest(&seen[r / a.group..=(r + n - 1) / a.group]);
+            let common = common(&seen[r / a.group..=(r + n - 1) / a.group]);
             let (weights, out) = (&weights[r * SCORES..], &mut out[r * hd..]);
-            let sums = (&mut out[strip * LANES..], hd);
-            multiply(s, cells, CHUNK, common, n, (weights, SCORES), sums);
-            add_rest(s, a, (r, n), common, some.clone(), seen, weights, out);
+            let sums = Sums { a, rows: (r, n), strips: some.clone(), common, seen };
+            let onto = sums.begin(s, weights, out);
+            let terms = Terms { stride: CHUNK, range: sums.common.clone(), onto };
+            let strips = (&mut out[strip * LANES..], hd);
+            multiply(s, cells, terms, n, (weights, SCORES), strips);
+            sums.end(s, weights, out);
             r += n;
         }
     }
@@ -197,56 +211,110 @@ fn weigh<S: Lanes>(
 
 /// Positions of the chunk that all of these see as they lie in the cache.
 #[inline(always)]
-fn shortest(seen: &[Seen]) -> usize {
-    let mut shortest = CHUNK;
+fn common(seen: &[Seen]) -> Range<usize> {
+    let (mut start, mut end) = (0, CHUNK);
     for seen in seen {
-        shortest = shortest.min(seen.run);
+        start = start.max(seen.from);
+        end = end.min(seen.run);
     }
-    shortest
+    if start < end { start..end } else { 0..0 }
 }
 
-/// Adds the values that `n` rows from `first` on see beyond the first `common` positions of the chunk.
-#[allow(clippy::too_many_arguments)]
-#[inline(always)]
-fn add_rest<S: Lanes>(
-    s: S,
-    a: &Attention,
-    (first, n): (usize, usize),
-    common: usize,
-    strips: std::ops::Range<usize>,
-    seen: &[Seen],   // (rows / group)
-    weights: &[f32], // (n, SCORES)
-    out: &mut [f32], // (n, head_dim)
-) {
-    let start = a.chunk * CHUNK;
-    for r in 0..n {
-        let Seen { run, nodes } = seen[(first + r) / a.group];
-        if run == common && nodes.is_empty() {
-            continue;
+/// The values that some rows see and do not have in common: before those, and behind.
+struct Sums<'a> {
+    a: &'a Attention<'a>,
+    /// The first row, and how many.
+    rows: (usize, usize),
+    strips: Range<usize>,
+    common: Range<usize>,
+    seen: &'a [Seen], // (rows / group)
+}
+
+impl Sums<'_> {
+    /// Writes the sums of the values before the common ones; whether there are any. `weights` are (n, SCORES),
+    /// `out` (n, head_dim).
+    #[inline(always)]
+    fn begin<S: Lanes>(&self, s: S, weights: &[f32], out: &mut [f32]) -> bool {
+        let (start, n) = (self.common.start, self.rows.1);
+        let mut any = false;
+        for r in 0..n {
+            any |= self.seen(r).from < start;
         }
-        let weights = &weights[r * SCORES..][..SCORES];
-        for strip in strips.clone() {
-            let out = out[r * a.head_dim + strip * LANES..].first_chunk_mut();
-            let out: &mut [f32; LANES] = out.expect("a row has room for its strips");
-            let mut sum = s.load(out);
-            for (position, weight) in weights.iter().enumerate().take(run).skip(common) {
-                let value = a.values.value(s, a.head_dim, start + position, strip);
-                sum = s.fma(s.splat(*weight), value, sum);
+        if any {
+            for r in 0..n {
+                let before = self.seen(r).from..start;
+                for strip in self.strips.clone() {
+                    let sum = self.add(s, r, before.clone(), strip, s.splat(0.0), weights);
+                    s.store(sum, self.strip(r, strip, out));
+                }
             }
-            for (weight, node) in weights[run..].iter().zip(nodes) {
-                let value = a.values.value(s, a.head_dim, node, strip);
-                sum = s.fma(s.splat(*weight), value, sum);
-            }
-            s.store(sum, out);
         }
+        any
+    }
+
+    /// Adds the values behind the common ones.
+    #[inline(always)]
+    fn end<S: Lanes>(&self, s: S, weights: &[f32], out: &mut [f32]) {
+        let end = self.common.end;
+        for r in 0..self.rows.1 {
+            let seen = self.seen(r);
+            if seen.run == end && seen.nodes.is_empty() {
+                continue;
+            }
+            let run = seen.from.max(end)..seen.run;
+            let of_nodes = &weights[r * SCORES + seen.first_node()..];
+            for strip in self.strips.clone() {
+                let out = self.strip(r, strip, out);
+                let mut sum = self.add(s, r, run.clone(), strip, s.load(out), weights);
+                for (weight, node) in of_nodes.iter().zip(seen.nodes) {
+                    let value = self.a.values.value(s, self.a.head_dim, node, strip);
+                    sum = s.fma(s.splat(*weight), value, sum);
+                }
+                s.store(sum, out);
+            }
+        }
+    }
+
+    /// Adds the weighted values of some positions of the chunk to a sum of row `r`.
+    #[inline(always)]
+    fn add<S: Lanes>(
+        &self,
+        s: S,
+        r: usize,
+        positions: Range<usize>,
+        strip: usize,
+        mut sum: S::F,
+        weights: &[f32],
+    ) -> S::F {
+        let (hd, first) = (self.a.head_dim, self.a.chunk * CHUNK);
+        for position in positions {
+            let value = self.a.values.value(s, hd, first + position, strip);
+            sum = s.fma(s.splat(weights[r * SCORES + position]), value, sum);
+        }
+        sum
+    }
+
+    /// What row `r` of these sees.
+    #[inline(always)]
+    fn seen(&self, r: usize) -> Seen {
+        self.seen[(self.rows.0 + r) / self.a.group]
+    }
+
+    /// A strip of row `r`.
+    #[inline(always)]
+    fn strip<'o>(&self, r: usize, strip: usize, out: &'o mut [f32]) -> &'o mut [f32; LANES] {
+        let out = out[r * self.a.head_dim + strip * LANES..].first_chunk_mut();
+        out.expect("a row has room for its strips")
     }
 }
 
-/// Turns the first `n` scores into weights `exp(score − max)`; returns (max, sum of weights).
+/// Turns some scores of a chunk into weights `exp(score − max)`; returns (max, sum of weights).
 #[inline(always)]
-fn partial_softmax<S: Lanes>(s: S, scores: &mut [f32], n: usize) -> (f32, f32) {
-    let scores = &mut scores[..n.next_multiple_of(LANES)];
-    scores[n..].fill(f32::NEG_INFINITY);
+fn partial_softmax<S: Lanes>(s: S, scores: &mut [f32], seen: Range<usize>) -> (f32, f32) {
+    let first = seen.start / LANES * LANES;
+    let scores = &mut scores[first..seen.end.next_multiple_of(LANES)];
+    scores[..seen.start - first].fill(f32::NEG_INFINITY);
+    scores[seen.end - first..].fill(f32::NEG_INFINITY);
     let mut largest = s.load(nth(scores, 0));
     for i in 1..scores.len() / LANES {
         largest = s.max(largest, s.load(nth(scores, i)));
@@ -265,13 +333,13 @@ fn partial_softmax<S: Lanes>(s: S, scores: &mut [f32], n: usize) -> (f32, f32) {
 /// The parts of one row.
 #[derive(Clone, Copy)]
 pub struct Parts<'a> {
-    /// What [`Attention`] left of the rows' first chunk; those of the others follow.
+    /// What [`Attention`] left of the row's first chunk; those of the others follow.
     pub first: &'a [f32],
     /// Floats from one chunk to the next.
     pub stride: usize,
     /// Chunks the row sees something of, at least one.
     pub chunks: usize,
-    /// GgufMatrix that were attended together.
+    /// Rows that were attended together.
     pub rows: usize,
     /// Which of them this is.
     pub row: usize,

@@ -8,7 +8,7 @@
 use super::{Attention, CHUNK, Cells, Parts, View, part_len};
 use std::ops::Range;
 
-/// GgufMatrix of a tile: what many rows share, they convert once; and their scores still fit the second cache.
+/// Rows of a tile: what many rows share, they convert once; and their scores still fit the second cache.
 const TILE_ROWS: usize = 64;
 
 /// Fewer tokens than this are not worth a conversion of their own.
@@ -51,7 +51,7 @@ impl Shape {
 }
 
 /// How the attention of some tokens of a pass is shared out.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     shape: Shape,
     /// Tokens of the pass, and the first one of the plan.
@@ -64,13 +64,14 @@ pub struct Plan {
 }
 
 /// Successive tokens of one sequence, counted as in the pass.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Run {
     sequence: usize,
     first: usize,
     tokens: usize,
     tiles: usize,
-    chunks: usize,
+    /// Chunks of which one of them sees something.
+    chunks: Range<usize>,
     /// Number of the first unit.
     unit: usize,
 }
@@ -96,15 +97,19 @@ impl Plan {
         room: usize,
         members: usize,
     ) -> Plan {
-        let (runs, n_runs) = ([Run::default(); MAX_SEQUENCES], 0);
+        let (runs, n_runs) = (std::array::from_fn(|_| Run::default()), 0);
         let mut plan = Plan { shape, all: views.len(), first, tile_tokens: 1, runs, n_runs };
         let mut end = 0;
         for (sequence, len) in lens.into_iter().enumerate() {
             let start = first.max(end);
             end += len;
             if start < end {
-                let longest = views[start..end].iter().map(View::len).fold(0, usize::max);
-                let (tokens, chunks) = (end - start, longest.div_ceil(CHUNK));
+                let all = views[start].chunks();
+                let chunks = views[start + 1..end]
+                    .iter()
+                    .map(View::chunks)
+                    .fold(all, |all, some| all.start.min(some.start)..all.end.max(some.end));
+                let tokens = end - start;
                 let run = Run { sequence, first: start, tokens, chunks, ..Run::default() };
                 plan.runs[plan.n_runs] = run;
                 plan.n_runs += 1;
@@ -118,7 +123,7 @@ impl Plan {
     /// Tokens of a tile that leave work for all members.
     fn tile_for(&self, members: usize) -> usize {
         let longest = self.runs().iter().map(|run| run.tokens).fold(0, usize::max);
-        let chunks: usize = self.runs().iter().map(|run| run.chunks).sum();
+        let chunks: usize = self.runs().iter().map(|run| run.chunks.len()).sum();
         let most = longest.div_ceil(self.shape.tile_tokens());
         let wanted = (UNITS * members).div_ceil(self.shape.kv_heads * chunks);
         longest.div_ceil(wanted.min(longest / TILE_TOKENS).max(most))
@@ -132,14 +137,14 @@ impl Plan {
         self.n_runs = 0;
         for run in &mut self.runs[..n_runs] {
             let tokens = run.tokens;
-            run.tiles = tokens.div_ceil(tile_tokens).min(left / run.chunks);
+            run.tiles = tokens.div_ceil(tile_tokens).min(left / run.chunks.len());
             if run.tiles == 0 {
                 return;
             }
             run.tokens = tokens.min(run.tiles * tile_tokens);
             run.unit = unit;
-            unit += self.shape.kv_heads * run.chunks * run.tiles;
-            left -= run.chunks * run.tiles;
+            unit += self.shape.kv_heads * run.chunks.len() * run.tiles;
+            left -= run.chunks.len() * run.tiles;
             self.n_runs += 1;
             if run.tokens < tokens {
                 return;
@@ -163,7 +168,7 @@ impl Plan {
 
     /// Floats of all units.
     pub fn len(&self) -> usize {
-        let units: usize = self.runs().iter().map(|run| run.chunks * run.tiles).sum();
+        let units: usize = self.runs().iter().map(|run| run.chunks.len() * run.tiles).sum();
         self.shape.kv_heads * units * self.unit_len()
     }
 
@@ -202,21 +207,25 @@ impl Plan {
         let (tile, i) = (i % run.tiles, i / run.tiles);
         let first = tile * self.tile_tokens;
         let tokens = run.first + first..run.first + run.tokens.min(first + self.tile_tokens);
-        Unit { sequence: run.sequence, head: i / run.chunks, chunk: i % run.chunks, tokens }
+        let chunks = run.chunks.len();
+        let chunk = run.chunks.start + i % chunks;
+        Unit { sequence: run.sequence, head: i / chunks, chunk, tokens }
     }
 
     /// Where a row's parts lie in the buffer: query head `head` of the plan's `i`-th token, which sees
-    /// `len` positions.
-    pub fn parts<'a>(&self, buffer: &'a [f32], i: usize, head: usize, len: usize) -> Parts<'a> {
+    /// `view`.
+    pub fn parts<'a>(&self, buffer: &'a [f32], i: usize, head: usize, view: &View) -> Parts<'a> {
         let (token, group) = (self.first + i, self.shape.group);
         let run = &self.runs()[self.runs().partition_point(|run| run.first <= token) - 1];
         let tile = (token - run.first) / self.tile_tokens;
-        let unit = run.unit + head / group * run.chunks * run.tiles + tile;
+        let chunks = view.chunks();
+        let chunk = head / group * run.chunks.len() + chunks.start - run.chunks.start;
+        let unit = run.unit + chunk * run.tiles + tile;
         let tokens = self.unit(unit).tokens;
         Parts {
             first: &buffer[unit * self.unit_len()..],
             stride: run.tiles * self.unit_len(),
-            chunks: len.div_ceil(CHUNK),
+            chunks: chunks.len(),
             rows: tokens.len() * group,
             row: (token - tokens.start) * group + head % group,
         }
@@ -228,10 +237,16 @@ mod tests {
     use super::*;
 
     /// Every row of a pass over such sequences is in one unit a chunk, and its parts are found there.
-    fn check(shape: Shape, sequences: &[(usize, usize)], members: usize, room: usize) {
+    fn check(
+        shape: Shape,
+        sequences: &[(usize, usize)],
+        window: Option<usize>,
+        members: usize,
+        room: usize,
+    ) {
         let plain = |(n, context): &(usize, usize)| {
             let context = *context;
-            (1..=*n).map(move |i| View::plain(context + i))
+            (1..=*n).map(move |i| View::plain(context + i).within(window))
         };
         let views: Vec<View> = sequences.iter().flat_map(plain).collect();
         let owners: Vec<usize> =
@@ -251,9 +266,10 @@ mod tests {
             for i in 0..plan.tokens() {
                 let token = first + i;
                 for head in 0..shape.kv_heads * shape.group {
-                    let parts = plan.parts(&buffer, i, head, views[token].len());
-                    for chunk in 0..parts.chunks {
-                        let part = &parts.first[chunk * parts.stride..];
+                    let parts = plan.parts(&buffer, i, head, &views[token]);
+                    assert_eq!(parts.chunks, views[token].chunks().len());
+                    for (i, chunk) in views[token].chunks().enumerate() {
+                        let part = &parts.first[i * parts.stride..];
                         let unit = plan.unit(part[2 * parts.row] as usize);
                         assert_eq!((unit.head, unit.chunk), (head / shape.group, chunk));
                         assert_eq!(unit.sequence, owners[token]);
@@ -286,8 +302,10 @@ mod tests {
             ] {
                 let n: usize = sequences.iter().map(|(n, _)| n).sum();
                 let positions = sequences.iter().map(|(n, context)| n + context).max().unwrap();
-                for (members, room) in [(1, n), (2, 1), (7, n), (3, n / 2)] {
-                    check(shape, sequences, members, shape.room(room, positions));
+                for (members, room, window) in
+                    [(1, n, None), (2, 1, None), (7, n, Some(40)), (3, n / 2, Some(300))]
+                {
+                    check(shape, sequences, window, members, shape.room(room, positions));
                 }
             }
         }
@@ -303,6 +321,8 @@ mod tests {
         let room = shape.room(1, 4096);
         assert_eq!(units(&[View::plain(4000)], &[1], room), 3 * 16, "one over a long context");
         assert_eq!(units(&[View::plain(40); 8], &[1; 8], room), 3 * 8, "one of each sequence");
+        let long = [View::plain(4000).within(Some(150))];
+        assert_eq!(units(&long, &[1], room), 3, "chunks before the window are no work");
         let views: Vec<View> = (1..=64).map(View::plain).collect();
         assert!(units(&views, &[64], shape.room(64, 64)) >= 32, "a short context is cut by tokens");
     }

@@ -1,6 +1,6 @@
 //! Sixteen lanes times one factor a row, summed: the one product of attention.
 //!
-//! `out[r][b] = Σᵢ factors[r][i] · cells[b][i]`, each sum one fused chain from 0, in order of `i`. For
+//! `out[r][b] = Σᵢ factors[r][i] · cells[b][i]`, each sum one fused chain, in order of `i`. For
 //! scores a cell is one element of sixteen keys and the factors are a query; for values a cell is
 //! sixteen elements of one position's value and the factors are weights.
 //!
@@ -8,7 +8,8 @@
 //! factor. Two fused steps a cycle of latency four need eight sums under way: fewer rows, or registers
 //! twice as wide, take several blocks side by side.
 
-use crate::cpu::lanes::{LANES, Lanes};
+use crate::cpu::lanes::{LANES, Lanes, nth};
+use std::ops::Range;
 
 /// How many blocks many rows should find side by side, of which at most [`MOST_ABREAST`].
 #[inline(always)]
@@ -48,30 +49,48 @@ impl Cell for [u8; 2 * LANES] {
     }
 }
 
-/// `out[r][b] = Σᵢ factors[r][i] · cells[b][i]` for `n` rows, at most [`TILE`], and each block `b` of
-/// `stride` cells, `i` over the first `len` of them; each sum one fused chain from 0.
+/// Which cells of each block are summed, and onto what.
+#[derive(Clone)]
+pub(super) struct Terms {
+    /// Cells from one block to the next.
+    pub stride: usize,
+    /// The cells of a block, and the factors of a row.
+    pub range: Range<usize>,
+    /// Whether sums begin with what the output holds, not with 0.
+    pub onto: bool,
+}
+
+impl Terms {
+    /// The first `len` cells of blocks of `stride`, summed from 0.
+    #[inline(always)]
+    pub fn first(len: usize, stride: usize) -> Terms {
+        Terms { stride, range: 0..len, onto: false }
+    }
+}
+
+/// `out[r][b] = Σᵢ factors[r][i] · cells[b][i]` for `n` rows, at most [`TILE`], and each block `b` of the
+/// cells, `i` as `terms` says; each sum one fused chain.
 #[inline(always)]
 pub(super) fn multiply<S: Lanes, C: Cell>(
     s: S,
     cells: &[C], // (blocks, stride)
-    stride: usize,
-    len: usize,
+    terms: Terms,
     n: usize,
     factors: (&[f32], usize), // (n, its stride)
     out: (&mut [f32], usize), // (n, its stride), 16 a block
 ) {
     match (n, S::REGISTERS) {
-        (1, _) => blocks::<S, C, 1, 4>(s, cells, stride, len, factors, out),
-        (2, 1) => blocks::<S, C, 2, 4>(s, cells, stride, len, factors, out),
-        (2, _) => blocks::<S, C, 2, 2>(s, cells, stride, len, factors, out),
-        (3, 1) => blocks::<S, C, 3, 2>(s, cells, stride, len, factors, out),
-        (3, _) => blocks::<S, C, 3, 1>(s, cells, stride, len, factors, out),
-        (4, 1) => blocks::<S, C, 4, 2>(s, cells, stride, len, factors, out),
-        (4, _) => blocks::<S, C, 4, 1>(s, cells, stride, len, factors, out),
-        (5, 1) => blocks::<S, C, 5, 2>(s, cells, stride, len, factors, out),
-        (5, _) => blocks::<S, C, 5, 1>(s, cells, stride, len, factors, out),
-        (_, 1) => blocks::<S, C, TILE, 2>(s, cells, stride, len, factors, out),
-        (..) => blocks::<S, C, TILE, 1>(s, cells, stride, len, factors, out),
+        (1, _) => blocks::<S, C, 1, 4>(s, cells, &terms, factors, out),
+        (2, 1) => blocks::<S, C, 2, 4>(s, cells, &terms, factors, out),
+        (2, _) => blocks::<S, C, 2, 2>(s, cells, &terms, factors, out),
+        (3, 1) => blocks::<S, C, 3, 2>(s, cells, &terms, factors, out),
+        (3, _) => blocks::<S, C, 3, 1>(s, cells, &terms, factors, out),
+        (4, 1) => blocks::<S, C, 4, 2>(s, cells, &terms, factors, out),
+        (4, _) => blocks::<S, C, 4, 1>(s, cells, &terms, factors, out),
+        (5, 1) => blocks::<S, C, 5, 2>(s, cells, &terms, factors, out),
+        (5, _) => blocks::<S, C, 5, 1>(s, cells, &terms, factors, out),
+        (_, 1) => blocks::<S, C, TILE, 2>(s, cells, &terms, factors, out),
+        (..) => blocks::<S, C, TILE, 1>(s, cells, &terms, factors, out),
     }
 }
 
@@ -80,21 +99,21 @@ pub(super) fn multiply<S: Lanes, C: Cell>(
 fn blocks<S: Lanes, C: Cell, const N: usize, const W: usize>(
     s: S,
     cells: &[C],
-    stride: usize,
-    len: usize,
+    terms: &Terms,
     factors: (&[f32], usize),
     (out, out_stride): (&mut [f32], usize),
 ) {
+    let stride = terms.stride;
     let count = cells.len() / stride;
     let mut block = 0;
     while block + W <= count {
         let out = (&mut out[block * LANES..], out_stride);
-        product::<S, C, N, W>(s, &cells[block * stride..], stride, len, factors, out);
+        product::<S, C, N, W>(s, &cells[block * stride..], terms, factors, out);
         block += W;
     }
     while block < count {
         let out = (&mut out[block * LANES..], out_stride);
-        product::<S, C, N, 1>(s, &cells[block * stride..], stride, len, factors, out);
+        product::<S, C, N, 1>(s, &cells[block * stride..], terms, factors, out);
         block += 1;
     }
 }
@@ -103,20 +122,28 @@ fn blocks<S: Lanes, C: Cell, const N: usize, const W: usize>(
 fn product<S: Lanes, C: Cell, const N: usize, const W: usize>(
     s: S,
     cells: &[C],
-    stride: usize,
-    len: usize,
+    terms: &Terms,
     (factors, factors_stride): (&[f32], usize),
     (out, out_stride): (&mut [f32], usize),
 ) {
+    let Terms { stride, range: Range { start, end }, onto } = *terms;
+    let len = end - start;
     let mut rows = [&factors[..0]; N];
     for (r, row) in rows.iter_mut().enumerate() {
-        *row = &factors[r * factors_stride..][..len];
+        *row = &factors[r * factors_stride + start..][..len];
     }
     let mut columns = [&cells[..0]; W];
     for (w, column) in columns.iter_mut().enumerate() {
-        *column = &cells[w * stride..][..len];
+        *column = &cells[w * stride + start..][..len];
     }
     let mut sums = [[s.splat(0.0); W]; N];
+    if onto {
+        for (r, sums) in sums.iter_mut().enumerate() {
+            for (w, sum) in sums.iter_mut().enumerate() {
+                *sum = s.load(nth(&out[r * out_stride + w * LANES..], 0));
+            }
+        }
+    }
     for i in 0..len {
         let mut here = [s.splat(0.0); W];
         for (here, column) in here.iter_mut().zip(columns) {
