@@ -13,7 +13,7 @@ use common::alone::Alone;
 use common::place::Folder;
 use common::tiny::{ALL, types::FOREIGN};
 use dovetail::draft::{self, DraftJob, Drafter, RoundContext};
-use dovetail::infer::{CacheType, CacheTypes, Outputs};
+use dovetail::infer::{CacheType, CacheTypes, Outputs, Work};
 use dovetail::model::Repack;
 use dovetail::speculate::Speculation;
 use dovetail::tree::Tree;
@@ -199,6 +199,18 @@ fn a_pass_allocates_nothing(name: &str, mut target: Alone) {
         }
     });
     assert_eq!(none, 0, "{name}: 6 trees of two sequences");
+    let none = requests(|| {
+        left.truncate(0);
+        right.truncate(1);
+        for _ in 0..6 {
+            let run = Work::Run { tokens: &[7; 16], outputs: Outputs::Last };
+            let batch = &mut [(&mut left, run), (&mut right, Work::Tree(&tree))];
+            let rows = target.run(batch).unwrap();
+            target.logits(rows[1].outputs.start).copy_to(&mut logits);
+            target.target.keep(&mut right, &[0, 2]).unwrap();
+        }
+    });
+    assert_eq!(none, 0, "{name}: 6 chunks of a prompt, each beside a tree");
 }
 
 /// After the second token no request but one a text: `String`s that are not empty.

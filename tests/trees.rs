@@ -9,9 +9,11 @@ use common::bits::{assert_same_bits, cache_types, logits, sequence, tiny_models}
 use common::random::Random;
 use common::tiny::N_VOCAB;
 use common::{load, real_model};
-use dovetail::Model;
-use dovetail::infer::{CacheType, CacheTypes, Logits, MAX_SEQUENCES, Outputs, Sequence, Target};
+use dovetail::infer::{
+    CacheType, CacheTypes, Logits, MAX_SEQUENCES, Outputs, Sequence, Target, Work,
+};
 use dovetail::tree::Tree;
+use dovetail::{Error, Model};
 use std::sync::Arc;
 
 /// A tree of `n` nodes or, where guesses repeat, fewer: chains and bushes.
@@ -160,6 +162,98 @@ fn a_batch_is_each_sequence_alone() {
     for (tiny, model) in tiny_models() {
         for cache in cache_types(&model) {
             check_batches(&model, cache, 3, &format!("{}, {cache:?}", tiny.name));
+        }
+    }
+}
+
+/// Prompts in chunks and trees of several sequences in the same passes: each row has the bits that it has
+/// alone, there are rows of logits for exactly what was asked, and hidden states for every row.
+fn check_mixtures(model: &Arc<Model>, cache: CacheTypes, threads: usize, name: &str) {
+    let c = model.config();
+    let (n_vocab, n_embd, taps) = (c.n_vocab, c.n_embd, [0, c.n_layers]);
+    let mut random = Random(7 + threads as u64);
+    let mut alone = Target::new(model.clone(), 700, 1, 700).unwrap();
+    let mut target = Target::new(model.clone(), 700, threads, 200).unwrap();
+    target.tap(&taps).unwrap();
+    alone.tap(&taps).unwrap();
+    let mut row = Vec::new();
+    let mut bits = |logits: Logits| {
+        logits.copy_to(&mut row);
+        row.iter().map(|x| x.to_bits()).collect::<Vec<u32>>()
+    };
+    let mut seqs: Vec<Sequence> = (0..5).map(|_| target.sequence(cache).unwrap()).collect();
+    let mut same: Vec<Sequence> = (0..5).map(|_| alone.sequence(cache).unwrap()).collect();
+    for round in 0..12 {
+        // What each sequence does: nothing, a chunk of its prompt, a tree, or more of its last tree.
+        let mut done = [0; 5];
+        let tokens: Vec<Vec<u32>> = (0..5)
+            .map(|_| sequence([1, 2, 17, 60][random.below(4)], n_vocab, random.bits()))
+            .collect();
+        let trees: Vec<Tree> =
+            (0..5).map(|_| tree(1 + random.below(30), n_vocab, &mut random)).collect();
+        let kinds: Vec<usize> = (0..5).map(|_| random.below(6)).collect();
+        for s in (0..5).filter(|s| kinds[*s] == 5) {
+            done[s] = 1 + random.below(trees[s].len());
+            let mut first = trees[s];
+            first.prune_by(done[s], &(0..first.len()).map(|i| -(i as f32)).collect::<Vec<_>>());
+            target.verify(&mut seqs[s], &first).unwrap();
+        }
+        let work = |s: usize| match kinds[s] {
+            0 => Work::Run { tokens: &[], outputs: Outputs::All },
+            1 => Work::Run { tokens: &tokens[s], outputs: Outputs::None },
+            2 => Work::Run { tokens: &tokens[s], outputs: Outputs::Last },
+            3 => Work::Run { tokens: &tokens[s], outputs: Outputs::All },
+            4 => Work::Tree(&trees[s]),
+            _ => Work::More { tree: &trees[s], done: done[s] },
+        };
+        let mut batch: Vec<_> =
+            seqs.iter_mut().enumerate().map(|(s, seq)| (seq, work(s))).collect();
+        let rows = match target.run(&mut batch) {
+            Err(Error::Invalid(what)) if what.contains("at most 200 fit") => continue,
+            rows => rows.unwrap(),
+        };
+        let (mut n_rows, mut n_outputs) = (0, 0);
+        for s in 0..5 {
+            let about = format!("{name}: round {round}, sequence {s} does {}", kinds[s]);
+            let n = if kinds[s] < 4 { tokens[s].len() } else { trees[s].len() - done[s] };
+            let n = if kinds[s] == 0 { 0 } else { n };
+            let outputs = [0, 0, 1, n, n, n][kinds[s]];
+            assert_eq!(rows[s].rows, n_rows..n_rows + n, "{about}");
+            assert_eq!(rows[s].outputs, n_outputs..n_outputs + outputs, "{about}");
+            (n_rows, n_outputs) = (n_rows + n, n_outputs + outputs);
+            match kinds[s] {
+                0..4 => {
+                    let tokens = if kinds[s] == 0 { &[][..] } else { &tokens[s] };
+                    alone.append(&mut same[s], tokens, Outputs::All).unwrap();
+                }
+                _ => alone.verify(&mut same[s], &trees[s]).unwrap(),
+            }
+            for (i, output) in rows[s].outputs.clone().enumerate() {
+                let expected = bits(alone.logits(done[s] + n - outputs + i));
+                assert_same_bits(&bits(target.logits(output)), &expected, n_vocab, &about);
+            }
+            for (i, row) in rows[s].rows.clone().enumerate() {
+                let [found, expected] =
+                    [target.features().row(row), alone.features().row(done[s] + i)];
+                assert_eq!(found, expected, "{about}: hidden states");
+                assert_eq!(found.len(), taps.len() * n_embd);
+            }
+            if kinds[s] >= 4 {
+                let kept = path(&trees[s], random.below(trees[s].len()));
+                target.keep(&mut seqs[s], &kept).unwrap();
+                alone.keep(&mut same[s], &kept).unwrap();
+            }
+            assert_eq!(seqs[s].len(), same[s].len(), "{about}");
+        }
+    }
+    assert!(seqs.iter().map(Sequence::len).max() > Some(100), "{name}: hardly any work was done");
+}
+
+#[test]
+fn prompts_and_trees_share_passes() {
+    for (tiny, model) in tiny_models() {
+        for cache in cache_types(&model).take(2) {
+            check_mixtures(&model, cache, 3, &format!("{}, {cache:?}", tiny.name));
         }
     }
 }

@@ -4,7 +4,8 @@
 //! kv.rs        keys and values of one sequence
 //! sequence.rs  one sequence: these, and the last tree behind it
 //! pass/        n rows of some sequences in one pass over the weights
-//! forward.rs   the target: runs of tokens, trees of guesses, and which of them are kept
+//! work.rs      what a pass does for a sequence: a run of tokens, or a tree of guesses
+//! target.rs    the target: passes, and which guesses are kept
 //! logits.rs    what the head leaves, and the best of a row
 //! ```
 
@@ -13,6 +14,7 @@ mod logits;
 mod pass;
 mod sequence;
 mod target;
+mod work;
 
 pub use dovetail_kernels::cpu::CacheType;
 pub use dovetail_kernels::cpu::attention::MAX_SEQUENCES;
@@ -25,4 +27,5 @@ pub use logits::{Logits, TokenLogit};
 pub use pass::Features;
 pub(crate) use pass::{Buffers, Pass, Room, Span};
 pub use sequence::Sequence;
-pub use target::{Outputs, Target};
+pub use target::Target;
+pub use work::{Outputs, Rows, Work, WorkRows};

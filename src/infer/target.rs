@@ -1,14 +1,15 @@
 //! The target: a model, and what it takes to run tokens of some sequences through it.
 //!
-//! A pass is given a run of tokens, which become part of a [`Sequence`], or a [`Tree`] of guesses for each
-//! of up to [`MAX_SEQUENCES`] sequences. The rows of a tree are at position `len + depth` and lie in the
-//! cache behind the sequence, in the order of the nodes; [`Target::keep`] moves the accepted ones to their
-//! places. Every row has the bits that it has when its path is run as a plain sequence, alone.
+//! A pass is given [`Work`] for each of up to [`MAX_SEQUENCES`] sequences: a run of tokens, which become part
+//! of a [`Sequence`], or a [`Tree`] of guesses. The rows of a tree are at position `len + depth` and lie in
+//! the cache behind the sequence, in the order of the nodes; [`Target::keep`] moves the accepted ones to
+//! their places. Every row has the bits that it has when its path is run as a plain sequence, alone.
 
 use super::kv::CacheTypes;
 use super::logits::Logits;
 use super::pass::{Buffers, Features, Pass, Room, Span};
 use super::sequence::Sequence;
+use super::work::{Outputs, Rows, Work, WorkRows};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::tree::Tree;
@@ -16,17 +17,6 @@ use dovetail_kernels::cpu::attention::{MAX_SEQUENCES, View};
 use dovetail_kernels::cpu::{Kernels, ThreadPool};
 use smallvec::SmallVec;
 use std::sync::Arc;
-
-/// Which rows of a pass the head is computed for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outputs {
-    /// No row: the pass only fills the cache.
-    None,
-    /// The last row.
-    Last,
-    /// Every row.
-    All,
-}
 
 /// A model with the threads and buffers to run it.
 ///
@@ -36,7 +26,8 @@ pub struct Target {
     kernels: &'static Kernels,
     pool: ThreadPool,
     buffers: Buffers,
-    tokens: Vec<u32>, // (rows)
+    tokens: Vec<u32>,    // (rows)
+    outputs: Vec<usize>, // rows that have logits
     max_rows: usize,
     n_ctx: usize,
 }
@@ -51,8 +42,8 @@ impl Target {
         let (max_rows, pool) = (max_rows.max(1), ThreadPool::new(threads));
         let room = Room { rows: max_rows, positions: n_ctx, members: pool.members(), width: 0 };
         let buffers = Buffers::new(model.config(), room, || model.weights().scratch());
-        let tokens = Vec::with_capacity(max_rows);
-        Ok(Target { model, kernels, pool, buffers, tokens, max_rows, n_ctx })
+        let (tokens, outputs) = (Vec::with_capacity(max_rows), Vec::with_capacity(max_rows));
+        Ok(Target { model, kernels, pool, buffers, tokens, outputs, max_rows, n_ctx })
     }
 
     /// An empty sequence, whose keys and values are stored as `types` says.
@@ -93,45 +84,74 @@ impl Target {
         self.buffers.logits.reserve(rows, self.model.config().n_vocab);
     }
 
+    /// Does the work of up to [`MAX_SEQUENCES`] sequences in one pass over the weights; the result says where
+    /// the rows of each are. Work without rows leaves its sequence as it was.
+    ///
+    /// # Errors
+    /// When a sequence has no room for its tokens or is another target's, a token is not in the vocabulary,
+    /// nodes that were run before are not the sequence's last tree, or all rows together are more than
+    /// [`Target::max_rows`]; all sequences and their last trees are then as they were.
+    pub fn run(&mut self, batch: &mut [(&mut Sequence, Work)]) -> Result<Rows> {
+        self.check(batch)?;
+        let rows = self.lay_out(batch);
+        if self.tokens.is_empty() {
+            return Ok(rows);
+        }
+        let spans = batch.iter_mut().map(|(seq, work)| {
+            let done = work.tree().map_or(0, |(_, done)| done);
+            seq.span(done, work.tokens().len())
+        });
+        let mut spans: SmallVec<[Span; MAX_SEQUENCES]> = spans.collect();
+        let mut pass = Pass {
+            c: self.model.config(),
+            kernels: self.kernels,
+            pool: &mut self.pool,
+            b: &mut self.buffers,
+            spans: &mut spans,
+            n: self.tokens.len(),
+        };
+        pass.run(&self.model, &self.tokens, &self.outputs);
+        drop(spans);
+        for (seq, work) in batch {
+            match work.tree() {
+                Some((tree, _)) => (seq.tree, seq.has_tree) = (*tree, true),
+                None if work.tokens().is_empty() => {}
+                None => {
+                    seq.has_tree = false;
+                    seq.kv.grow(work.tokens().len());
+                }
+            }
+        }
+        Ok(rows)
+    }
+
     /// Appends `tokens`, at most [`Target::max_rows`] of them, in one pass.
     ///
     /// # Errors
-    /// When the context has no room for them, or a token is not in the vocabulary; the sequence is
-    /// then as it was.
+    /// Those of [`Target::run`].
     pub fn append(&mut self, seq: &mut Sequence, tokens: &[u32], outputs: Outputs) -> Result<()> {
         if tokens.is_empty() {
             return Ok(());
         }
-        self.check_rows(tokens.len())?;
-        seq.check(&self.model, self.n_ctx, tokens)?;
-        self.tokens.clear();
-        self.tokens.extend_from_slice(tokens);
-        for (view, r) in self.buffers.views.iter_mut().zip(0..tokens.len()) {
-            *view = View::plain(seq.len() + r + 1);
-        }
-        seq.has_tree = false;
-        self.run(&mut [seq.span(0, tokens.len())], outputs);
-        seq.kv.grow(tokens.len());
-        Ok(())
+        self.run(&mut [(seq, Work::Run { tokens, outputs })]).map(drop)
     }
 
     /// Runs a tree of guesses behind a sequence. Each node has a row of logits, in order; the sequence
     /// stays as it is until [`Target::keep`].
     ///
     /// # Errors
-    /// When [`Target::append`] could not take as many tokens; sequence and last tree are then as they
-    /// were.
+    /// Those of [`Target::run`].
     pub fn verify(&mut self, seq: &mut Sequence, tree: &Tree) -> Result<()> {
-        self.verify_batch(&mut [(seq, tree, 0)])
+        self.run(&mut [(seq, Work::Tree(tree))]).map(drop)
     }
 
     /// The same for a tree whose first `done` nodes are the last tree: the others alone are run and have
     /// rows of logits.
     ///
     /// # Errors
-    /// Those of [`Target::verify`], and when the first nodes are not the last tree.
+    /// Those of [`Target::run`].
     pub fn verify_more(&mut self, seq: &mut Sequence, tree: &Tree, done: usize) -> Result<()> {
-        self.verify_batch(&mut [(seq, tree, done)])
+        self.run(&mut [(seq, Work::More { tree, done })]).map(drop)
     }
 
     /// Runs trees of up to [`MAX_SEQUENCES`] sequences in one pass: of each the nodes behind the first
@@ -139,36 +159,13 @@ impl Target {
     /// nodes after the other's.
     ///
     /// # Errors
-    /// Those of [`Target::verify_more`] for any of them, and when all nodes together are more than
-    /// [`Target::max_rows`]; all sequences are then as they were.
+    /// Those of [`Target::run`].
     pub fn verify_batch(&mut self, batch: &mut [(&mut Sequence, &Tree, usize)]) -> Result<()> {
-        if batch.len() > MAX_SEQUENCES {
-            let n = batch.len();
-            let what = format!("{n} sequences in one pass; at most {MAX_SEQUENCES} fit");
-            return Err(Error::Invalid(what));
+        let mut works: SmallVec<[(&mut Sequence, Work); MAX_SEQUENCES]> = SmallVec::new();
+        for (seq, tree, done) in batch {
+            works.push((seq, Work::More { tree, done: *done }));
         }
-        for (seq, tree, done) in batch.iter() {
-            seq.check_done(tree, *done)?;
-            seq.check(&self.model, self.n_ctx, tree.tokens())?;
-        }
-        let rows = batch.iter().map(|(_, tree, done)| tree.len() - done).sum();
-        self.check_rows(rows)?;
-        if rows == 0 {
-            return Ok(());
-        }
-        self.tokens.clear();
-        for (seq, tree, done) in batch.iter_mut() {
-            let views = &mut self.buffers.views[self.tokens.len()..];
-            for (view, mask) in views.iter_mut().zip(&tree.masks()[*done..]) {
-                *view = View::tree(seq.len(), *mask);
-            }
-            self.tokens.extend_from_slice(&tree.tokens()[*done..]);
-            (seq.tree, seq.has_tree) = (**tree, true);
-        }
-        let spans = batch.iter_mut().map(|(seq, tree, done)| seq.span(*done, tree.len() - *done));
-        let mut spans: SmallVec<[Span; MAX_SEQUENCES]> = spans.collect();
-        self.run(&mut spans, Outputs::All);
-        Ok(())
+        self.run(&mut works).map(drop)
     }
 
     /// Makes a path of the sequence's last tree part of it: the root, one of its children, and so on; an
@@ -186,31 +183,49 @@ impl Target {
         Ok(())
     }
 
-    fn check_rows(&self, n: usize) -> Result<()> {
+    /// Refuses work that cannot be done.
+    fn check(&self, batch: &[(&mut Sequence, Work)]) -> Result<()> {
+        if batch.len() > MAX_SEQUENCES {
+            let n = batch.len();
+            let what = format!("{n} sequences in one pass; at most {MAX_SEQUENCES} fit");
+            return Err(Error::Invalid(what));
+        }
+        let mut rows = 0;
+        for (seq, work) in batch {
+            if let Some((tree, done)) = work.tree() {
+                seq.check_done(tree, done)?;
+            }
+            let all = work.tree().map_or(work.tokens(), |(tree, _)| tree.tokens());
+            seq.check(&self.model, self.n_ctx, all)?;
+            rows += work.tokens().len();
+        }
         let most = self.max_rows;
-        if n > most {
-            return Err(Error::Invalid(format!("{n} tokens in one pass; at most {most} fit")));
+        if rows > most {
+            return Err(Error::Invalid(format!("{rows} tokens in one pass; at most {most} fit")));
         }
         Ok(())
     }
 
-    /// Runs the tokens, whose views stand in the buffers.
-    fn run(&mut self, spans: &mut [Span], outputs: Outputs) {
-        let n = self.tokens.len();
-        let rows = match outputs {
-            Outputs::None => n..n,
-            Outputs::Last => n - 1..n,
-            Outputs::All => 0..n,
-        };
-        let mut pass = Pass {
-            c: self.model.config(),
-            kernels: self.kernels,
-            pool: &mut self.pool,
-            b: &mut self.buffers,
-            spans,
-            n,
-        };
-        pass.run(&self.model, &self.tokens, rows);
+    /// Puts down the tokens of all rows, what each sees, and which have logits.
+    fn lay_out(&mut self, batch: &[(&mut Sequence, Work)]) -> Rows {
+        self.tokens.clear();
+        self.outputs.clear();
+        let mut all = Rows::default();
+        for (seq, work) in batch {
+            let (first, first_output) = (self.tokens.len(), self.outputs.len());
+            self.tokens.extend_from_slice(work.tokens());
+            let rows = first..self.tokens.len();
+            let views = self.buffers.views[rows.clone()].iter_mut();
+            match work.tree() {
+                Some((tree, done)) => views
+                    .zip(&tree.masks()[done..])
+                    .for_each(|(view, mask)| *view = View::tree(seq.len(), *mask)),
+                None => views.zip(seq.len() + 1..).for_each(|(view, len)| *view = View::plain(len)),
+            }
+            self.outputs.extend(work.outputs(rows.len()).map(|row| first + row));
+            all.0.push(WorkRows { rows, outputs: first_output..self.outputs.len() });
+        }
+        all
     }
 
     /// Lets passes hand out hidden states: those that enter the given layers, counted from 0, and for the
@@ -231,7 +246,12 @@ impl Target {
         Ok(())
     }
 
-    /// What [`Target::tap`] chose of the last pass, and the thread pool, to be used between passes.
+    /// What [`Target::tap`] chose of the last pass.
+    pub fn features(&self) -> &Features {
+        &self.buffers.features
+    }
+
+    /// The same and the thread pool, to be used between passes.
     pub(crate) fn features_and_pool(&mut self) -> (&Features, &mut ThreadPool) {
         (&self.buffers.features, &mut self.pool)
     }

@@ -22,7 +22,6 @@ use dovetail_kernels::cpu::{
 };
 use dovetail_kernels::cpu::{ProductScratch, ThreadPool, chunk_len, groups_per_chunk};
 use smallvec::SmallVec;
-use std::ops::Range;
 
 /// What lives between phases.
 pub(crate) struct Buffers {
@@ -166,8 +165,8 @@ pub(crate) struct Pass<'a, 's> {
 }
 
 impl Pass<'_, '_> {
-    /// Runs `tokens` and computes the head for `rows` of them.
-    pub fn run(&mut self, model: &Model, tokens: &[u32], rows: Range<usize>) {
+    /// Runs `tokens` and computes the head for these rows of them.
+    pub fn run(&mut self, model: &Model, tokens: &[u32], outputs: &[usize]) {
         let weights = model.weights();
         let mut row = std::mem::take(&mut self.b.scratch[0].row);
         let embedding = &mut row[..self.c.n_embd];
@@ -178,7 +177,7 @@ impl Pass<'_, '_> {
         self.b.scratch[0].row = row;
         self.blocks(&weights.layers, &[]);
         self.hand_out(weights.layers.len(), Some(&weights.output_norm));
-        self.head(Some(&weights.output_norm), &weights.output, rows.len(), |r| rows.start + r);
+        self.head(Some(&weights.output_norm), &weights.output, outputs.len(), |i| outputs[i]);
     }
 
     /// Makes `x` the hidden state of row `r`: (n_embd).
