@@ -154,7 +154,7 @@ impl Ours<'_> {
                 self.problem.seen(row).map(|p| self.ty.rounded(&rows[p])).collect::<Vec<_>>()
             };
             let query = &self.problem.queries[at..][..hd];
-            let expected = order::attention(query, 0, &of(0), &of(1));
+            let expected = order::attention(query, 0, &of(0), &of(1), order::Scores::default());
             let found = &self.out[(row * HEADS + head) * hd..][..hd];
             let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
             assert_eq!(bits(found), bits(&expected), "row {row}, head {head}");

@@ -1,10 +1,12 @@
 //! Attention: whatever a row sees, and whatever lies beside that, it has the bits of the naive version
-//! on every instruction set, for every kind of cache and every way to cut a pass into work.
+//! on every instruction set, for every kind of cache and every way to cut a pass into work, with and without
+//! soft caps and sinks.
 
 mod common;
 
 use common::{bits, gaussian, isas};
 use dovetail_kernels::cpu::attention::{self, Cells, Half, Plan, Scratch, Shape, View};
+use dovetail_kernels::cpu::attention::{Attention, Parts};
 use dovetail_kernels::cpu::{CacheType, order};
 use proptest::prelude::*;
 use proptest::test_runner::TestRng;
@@ -130,13 +132,18 @@ fn check_attention(
             let at = (head / group * views.len() + row) * group + head % group;
             &queries[at * head_dim..][..head_dim]
         };
+        let soft_cap = [None, Some(2.5)][rng.next_u32() as usize % 2];
+        let n_sinks = [0, kv_heads * group][rng.next_u32() as usize % 2];
+        let sinks = gaussian(rng, n_sinks, 8.0);
         let expected = |row: usize, head: usize| {
             let of = |rows: &[Vec<f32>]| {
                 let base = head / group * positions;
                 seen[row].iter().map(|p| rows[base + p].clone()).collect::<Vec<_>>()
             };
             let start = views[row].start();
-            bits(&order::attention(query(head, row), start, &of(&rows[0]), &of(&rows[1])))
+            let scores = order::Scores { soft_cap, sink: sinks.get(head).copied() };
+            let (keys, values) = (of(&rows[0]), of(&rows[1]));
+            bits(&order::attention(query(head, row), start, &keys, &values, scores))
         };
         let members = 1 + rng.next_u32() as usize % 5;
         for k in isas() {
@@ -157,12 +164,13 @@ fn check_attention(
                         (keys, values)
                     };
                     let task = plan.task(i, &queries, views, cells);
-                    (k.attention)(&task, &mut scratch, parts);
+                    (k.attention)(&Attention { soft_cap, ..task }, &mut scratch, parts);
                 }
                 for row in 0..plan.tokens() {
                     for head in 0..kv_heads * group {
                         let at = (first + row) * kv_heads * group + head;
                         let parts = plan.parts(&parts, row, head, &views[first + row]);
+                        let parts = Parts { sink: sinks.get(head).copied(), ..parts };
                         (k.combine)(&parts, &mut out[at * head_dim..][..head_dim]);
                     }
                 }

@@ -263,7 +263,13 @@ proptest! {
         let x = gaussian(rng, 16 * tiles, 2f32.powi(scale));
         let y = gaussian(rng, 16 * tiles, 3.0);
         let normed = order::rms_norm(&x, &y, 1e-5);
-        let gated: Vec<f32> = x.iter().zip(&y).map(|(x, y)| order::swiglu(*x, *y)).collect();
+        let pairs = |f: fn(f32, f32) -> f32| -> Vec<f32> {
+            x.iter().zip(&y).map(|(x, y)| f(*x, *y)).collect()
+        };
+        let [gated, gelu] = [pairs(order::swiglu), pairs(order::geglu)];
+        let capped = x.iter().map(|x| order::soft_cap(*x, 30.0)).collect::<Vec<_>>();
+        let scaled = x.iter().map(|x| x * 1.7).collect::<Vec<_>>();
+        let added = pairs(|x, y| order::add_scaled(x, y, 0.3));
         let z = gaussian(rng, 16 * tiles, 2.0);
         let mixed: Vec<f32> =
             z.iter().zip(x.iter().zip(&y)).map(|(z, (x, y))| order::gate(*z, *x, *y)).collect();
@@ -272,9 +278,10 @@ proptest! {
         let largest = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let sum = order::sum_exp(&padded, largest);
         let mut angles = Angles::default();
-        let frequencies: Vec<f64> = (0..8 * tiles).map(|i| 0.9f64.powi(i as i32)).collect();
+        // All of the head is rotated, or part of it, or nothing.
+        let pairs = 8 * tiles / (1 + seed[1] as usize % 3) * usize::from(seed[2] > 20);
+        let frequencies: Vec<f64> = (0..pairs).map(|i| 0.9f64.powi(i as i32)).collect();
         angles.set(seed[0] as usize * 100, &frequencies, 1.25);
-        let mut turned: Option<(Vec<u32>, Vec<u32>)> = None;
         for k in isas() {
             let mut out = vec![0.0; x.len()];
             (k.rms_norm)(&x, &y, 1e-5, &mut out);
@@ -283,17 +290,35 @@ proptest! {
             (k.swiglu)(&mut out, &y);
             prop_assert_eq!(bits(&out), bits(&gated), "SwiGLU on {}", k.name);
             out.copy_from_slice(&x);
+            (k.geglu)(&mut out, &y);
+            prop_assert_eq!(bits(&out), bits(&gelu), "GeGLU on {}", k.name);
+            out.copy_from_slice(&x);
+            (k.soft_cap)(&mut out, 30.0);
+            prop_assert_eq!(bits(&out), bits(&capped), "soft cap on {}", k.name);
+            out.copy_from_slice(&x);
+            (k.scale)(&mut out, 1.7);
+            prop_assert_eq!(bits(&out), bits(&scaled), "scale on {}", k.name);
+            out.copy_from_slice(&x);
+            (k.add_scaled)(&mut out, &y, 0.3);
+            prop_assert_eq!(bits(&out), bits(&added), "scaled sum on {}", k.name);
+            for n in [1, 3] {
+                let mut panel = x.repeat(n); // (tiles, n, 16) of any numbers
+                (k.add_bias)(&mut panel, n, &y);
+                for (i, (sum, x)) in panel.iter().zip(x.repeat(n)).enumerate() {
+                    let expected = x + y[i / (16 * n) * 16 + i % 16];
+                    prop_assert_eq!(sum.to_bits(), expected.to_bits(), "bias on {}", k.name);
+                }
+            }
+            out.copy_from_slice(&x);
             (k.gate)(&z, &mut out, &y);
             prop_assert_eq!(bits(&out), bits(&mixed), "gate on {}", k.name);
             let found = (k.sum_exp)(&padded, largest);
             prop_assert_eq!(found.to_bits(), sum.to_bits(), "sum of a softmax on {}", k.name);
-            let [adjacent, halves] = [RopeStyle::Adjacent, RopeStyle::Halves].map(|style| {
+            for style in [RopeStyle::Adjacent, RopeStyle::Halves] {
                 let mut head = x.clone();
                 (k.rope)(&mut head, &angles, style);
-                bits(&head)
-            });
-            let first = turned.get_or_insert((adjacent.clone(), halves.clone()));
-            prop_assert_eq!(&*first, &(adjacent, halves), "RoPE on {}", k.name);
+                prop_assert_eq!(bits(&head), bits(&order::rope(&x, &angles, style)));
+            }
         }
     }
 }

@@ -322,3 +322,11 @@ pub fn exp<S: Lanes>(s: S, x: S::F) -> S::F {
     let e = s.mul(p, s.exp2i(n));
     s.select_lt(x, lowest, s.splat(0.0), e)
 }
+
+/// `cap · tanh(x / cap)` in each lane, for a positive `cap`: as `cap − 2 cap / (1 + exp(2 x / cap))`, so that one
+/// exponential and one division suffice. The error is that of one rounding of `cap`.
+#[inline(always)]
+pub fn soft_cap<S: Lanes>(s: S, x: S::F, cap: f32) -> S::F {
+    let e = exp(s, s.mul(x, s.splat(2.0 / cap)));
+    s.sub(s.splat(cap), s.div(s.splat(2.0 * cap), s.add(s.splat(1.0), e)))
+}

@@ -53,6 +53,16 @@ pub struct Kernels {
     pub rms_norm: fn(&[f32], &[f32], f32, &mut [f32]),
     /// `swiglu(gate, up)`: `gate = silu(gate) · up`.
     pub swiglu: fn(&mut [f32], &[f32]),
+    /// `geglu(gate, up)`: `gate = gelu(gate) · up`, GELU in its tanh form.
+    pub geglu: fn(&mut [f32], &[f32]),
+    /// `soft_cap(x, cap)`: `x = cap · tanh(x / cap)`.
+    pub soft_cap: fn(&mut [f32], f32),
+    /// `scale(x, factor)`: `x = factor · x`.
+    pub scale: fn(&mut [f32], f32),
+    /// `add_scaled(sum, x, factor)`: `sum = sum + factor · x`.
+    pub add_scaled: fn(&mut [f32], &[f32], f32),
+    /// `add_bias(tiles, n_rows, bias)`: adds (groups, 16) to every row of (groups, n_rows, 16).
+    pub add_bias: fn(&mut [f32], usize, &[f32]),
     /// `gate(gate, a, b)`: `a = z · a + (1 − z) · b` with `z = 1 / (1 + exp(−gate))`.
     pub gate: fn(&[f32], &mut [f32], &[f32]),
     /// `sum_exp(x, largest)`: `Σ exp(x − largest)`.
@@ -130,6 +140,11 @@ macro_rules! instantiate {
                 quantize = activations::quantize(x: &[f32], formats: ActivationFormats, out: &mut [Line]);
                 rms_norm = norm::rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]);
                 swiglu = norm::swiglu(gate: &mut [f32], up: &[f32]);
+                geglu = norm::geglu(gate: &mut [f32], up: &[f32]);
+                soft_cap = norm::soft_cap(x: &mut [f32], cap: f32);
+                scale = norm::scale(x: &mut [f32], factor: f32);
+                add_scaled = norm::add_scaled(sum: &mut [f32], x: &[f32], factor: f32);
+                add_bias = norm::add_bias(tiles: &mut [f32], n_rows: usize, bias: &[f32]);
                 gate = norm::gate(gate: &[f32], a: &mut [f32], b: &[f32]);
                 sum_exp = norm::sum_exp(x: &[f32], largest: f32) -> f32;
                 rope = rope::rope(x: &mut [f32], angles: &Angles, style: RopeStyle);
@@ -155,8 +170,8 @@ macro_rules! instantiate {
                 with_block_kernel!(format, kernel => blocks(kernel, &groups, units, out))
             }
             crate::cpu::Kernels {
-                name: $name, matmul, quantize, rms_norm, swiglu, gate, sum_exp, rope, attention, combine,
-                peak_read, peak_dot,
+                name: $name, matmul, quantize, rms_norm, swiglu, geglu, soft_cap, scale, add_scaled, add_bias,
+                gate, sum_exp, rope, attention, combine, peak_read, peak_dot,
             }
         };
     };

@@ -6,6 +6,7 @@
 
 use super::attention::CHUNK;
 use super::lanes::sum_lanes;
+use super::rope::{Angles, RopeStyle};
 use crate::quant::{self, Kind, QuantizedRow, TypeInfo};
 use half::f16;
 
@@ -67,6 +68,39 @@ pub fn swiglu(gate: f32, up: f32) -> f32 {
     gate / (1.0 + exp(0.0 - gate)) * up
 }
 
+/// GELU's exponent `2u`: `√(8/π)` times `x` and `0.044715 √(8/π)` times `x³`.
+pub const GELU: [f32; 2] = [1.595_769, 0.071_354_81];
+
+/// GeGLU of one pair, GELU in its tanh form.
+pub fn geglu(gate: f32, up: f32) -> f32 {
+    let u2 = (gate * gate).mul_add(GELU[1], GELU[0]) * gate;
+    gate / (1.0 + exp(0.0 - u2)) * up
+}
+
+/// `cap · tanh(x / cap)`.
+pub fn soft_cap(x: f32, cap: f32) -> f32 {
+    cap - 2.0 * cap / (1.0 + exp(x * (2.0 / cap)))
+}
+
+/// Adds `factor · x` to a sum.
+pub fn add_scaled(sum: f32, x: f32, factor: f32) -> f32 {
+    x.mul_add(factor, sum)
+}
+
+/// Rotates the pairs of a head; elements past those of the angles stay as they are.
+pub fn rope(x: &[f32], angles: &Angles, style: RopeStyle) -> Vec<f32> {
+    let (mut out, pairs) = (x.to_vec(), angles.turns.len());
+    for (i, (cos, sin)) in angles.turns.iter().enumerate() {
+        let (a, b) = match style {
+            RopeStyle::Adjacent => (2 * i, 2 * i + 1),
+            RopeStyle::Halves => (i, pairs + i),
+        };
+        out[a] = x[a].mul_add(*cos, -(x[b] * sin));
+        out[b] = x[a].mul_add(*sin, x[b] * cos);
+    }
+    out
+}
+
 /// The gate between a pair: `z · a + (1 − z) · b` with `z = 1 / (1 + exp(−gate))`.
 pub fn gate(gate: f32, a: f32, b: f32) -> f32 {
     (1.0 / (1.0 + exp(0.0 - gate))).mul_add(a - b, b)
@@ -91,18 +125,34 @@ pub fn cache_block(x: &[f32], q: &mut [i8]) -> f16 {
     scale
 }
 
+/// What happens to scores beside the softmax.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Scores {
+    /// Each becomes `cap · tanh(score / cap)`.
+    pub soft_cap: Option<f32>,
+    /// One more, which has a share of the softmax and no value.
+    pub sink: Option<f32>,
+}
+
 /// Attention of one query: `keys` and `values` are the rows it sees, in its order of positions, the first
 /// of which is its position `start`.
-pub fn attention(q: &[f32], start: usize, keys: &[Vec<f32>], values: &[Vec<f32>]) -> Vec<f32> {
+pub fn attention(
+    q: &[f32],
+    start: usize,
+    keys: &[Vec<f32>],
+    values: &[Vec<f32>],
+    Scores { soft_cap, sink }: Scores,
+) -> Vec<f32> {
     let end = start + keys.len();
     let parts = (start / CHUNK..end.div_ceil(CHUNK)).map(|chunk| {
         let seen = start.max(chunk * CHUNK)..end.min((chunk + 1) * CHUNK);
         let rows = seen.start - start..seen.end - start;
-        attention_part(q, seen.start, &keys[rows.clone()], &values[rows])
+        attention_part(q, seen.start, &keys[rows.clone()], &values[rows], soft_cap)
     });
     let parts: Vec<_> = parts.collect();
-    let top = parts.iter().fold(f32::NEG_INFINITY, |top, part| top.max(part.0));
-    let (mut total, mut out) = (0.0f32, vec![0.0f32; q.len()]);
+    let top = sink.unwrap_or(f32::NEG_INFINITY);
+    let top = parts.iter().fold(top, |top, part| top.max(part.0));
+    let (mut total, mut out) = (sink.map_or(0.0, |sink| exp(sink - top)), vec![0.0f32; q.len()]);
     for (largest, sum, weighted) in parts {
         let share = exp(largest - top);
         total = share.mul_add(sum, total);
@@ -120,8 +170,10 @@ fn attention_part(
     start: usize,
     keys: &[Vec<f32>],
     values: &[Vec<f32>],
+    cap: Option<f32>,
 ) -> (f32, f32, Vec<f32>) {
-    let score = |key: &Vec<f32>| q.iter().zip(key).fold(0.0f32, |sum, (q, k)| q.mul_add(*k, sum));
+    let dot = |key: &Vec<f32>| q.iter().zip(key).fold(0.0f32, |sum, (q, k)| q.mul_add(*k, sum));
+    let score = |key: &Vec<f32>| cap.map_or(dot(key), |cap| soft_cap(dot(key), cap));
     let scores: Vec<f32> = keys.iter().map(score).collect();
     let largest = scores.iter().fold(f32::NEG_INFINITY, |m, s| m.max(*s));
     let weights: Vec<f32> = scores.iter().map(|s| exp(s - largest)).collect();
@@ -149,5 +201,29 @@ mod tests {
         assert_eq!(super::exp(-88.0), 0.0);
         assert!(super::exp(1e9).is_finite());
         assert_eq!(super::exp(0.0), 1.0);
+    }
+
+    #[test]
+    fn gelu_and_soft_caps_follow_the_standard_library() {
+        for i in -200_000..200_000 {
+            let x = i as f32 * 1e-4;
+            let u =
+                (2.0 / std::f64::consts::PI).sqrt() * (x as f64 + 0.044715 * (x as f64).powi(3));
+            // ½ (1 + tanh u) without its loss of digits.
+            let exact = x as f64 / (1.0 + (-2.0 * u).exp());
+            let ours = super::geglu(x, 1.0) as f64;
+            assert!((ours - exact).abs() <= 2e-5 * exact.abs() + 1e-37, "gelu({x}) = {ours}");
+            assert!((u.tanh() * x as f64 / 2.0 + x as f64 / 2.0 - exact).abs() < 1e-14);
+            for cap in [1.0f32, 30.0, 50.0] {
+                let exact = cap as f64 * (x as f64 / cap as f64).tanh();
+                let ours = super::soft_cap(x, cap) as f64;
+                assert!((ours - exact).abs() < 2e-7 * cap as f64, "{cap}: {x} to {ours}");
+            }
+        }
+        for huge in [1e30, f32::MAX, f32::INFINITY] {
+            assert_eq!((super::geglu(huge, 1.0), super::soft_cap(huge, 5.0)), (huge, 5.0));
+            assert_eq!(super::soft_cap(-huge, 5.0), -5.0);
+        }
+        assert!(super::geglu(-1e30, 1.0).abs() < 1e-7);
     }
 }

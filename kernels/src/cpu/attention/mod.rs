@@ -13,7 +13,9 @@
 //! `Σ exp(score − m)` and the vector `Σ exp(score − m) · value`. A score is one fused chain over the
 //! elements of the head; weights are summed in sixteen chains (`position mod 16`, folded as in
 //! [`super::lanes::sum_lanes`]); values are added one position after the other in fused steps.
-//! `combine` weighs the parts with `exp(m − max m)`, adds them in order of the chunks, and divides.
+//! `combine` weighs the parts with `exp(m − max m)`, adds them in order of the chunks, and divides. A sink is a
+//! part before the first one, with its score for `m`, a sum of 1 and no value (arXiv 2309.17453; learnt as
+//! in gpt-oss). A soft cap turns scores before anything else.
 //! A row with a window sees positions `start … len` only. Chunks still begin at multiples of [`CHUNK`] of
 //! its positions: of the first one that it sees, the part is that of the rest of the chunk. So a row's bits
 //! depend on nothing but its position and what it sees, and each chunk may be another thread's work.
@@ -40,7 +42,7 @@ pub use cache::{CacheType, Cells, Half};
 pub use plan::{MAX_SEQUENCES, Plan, Shape};
 pub use view::{MAX_TREE, View};
 
-use super::lanes::{LANES, Lanes, exp, lanes, max_lanes, nth, sum_lanes};
+use super::lanes::{LANES, Lanes, exp, lanes, max_lanes, nth, soft_cap, sum_lanes};
 use product::{MOST_ABREAST, TILE, Terms, abreast, multiply, tile};
 use std::ops::Range;
 use view::Seen;
@@ -67,6 +69,8 @@ pub struct Attention<'a> {
     pub head_dim: usize,
     /// Number of the chunk.
     pub chunk: usize,
+    /// Scores become `cap · tanh(score / cap)`.
+    pub soft_cap: Option<f32>,
 }
 
 /// What one thread needs to attend.
@@ -121,6 +125,9 @@ pub(super) fn attention<S: Lanes>(s: S, a: &Attention, scratch: &mut Scratch, ou
             n += 1;
         }
         if n > seen.from {
+            if let Some(cap) = a.soft_cap {
+                cap_scores(s, scores, seen.from..n, cap);
+            }
             let (largest, sum) = partial_softmax(s, scores, seen.from..n);
             sums[2 * r..2 * r + 2].copy_from_slice(&[largest, sum]);
         }
@@ -308,6 +315,15 @@ impl Sums<'_> {
     }
 }
 
+/// Caps some scores of a chunk, and what else lies in their blocks.
+#[inline(always)]
+fn cap_scores<S: Lanes>(s: S, scores: &mut [f32], seen: Range<usize>, cap: f32) {
+    let scores = &mut scores[seen.start / LANES * LANES..seen.end.next_multiple_of(LANES)];
+    for scores in scores.as_chunks_mut::<LANES>().0 {
+        s.store(soft_cap(s, s.load(scores), cap), scores);
+    }
+}
+
 /// Turns some scores of a chunk into weights `exp(score − max)`; returns (max, sum of weights).
 #[inline(always)]
 fn partial_softmax<S: Lanes>(s: S, scores: &mut [f32], seen: Range<usize>) -> (f32, f32) {
@@ -343,17 +359,22 @@ pub struct Parts<'a> {
     pub rows: usize,
     /// Which of them this is.
     pub row: usize,
+    /// A score beside those of the positions: it has a share of the softmax and no value.
+    pub sink: Option<f32>,
 }
 
 /// Writes `softmax(q · K) · V` of one row: (head_dim).
 #[inline(always)]
 pub(super) fn combine<S: Lanes>(s: S, parts: &Parts, out: &mut [f32]) {
-    let mut top = f32::NEG_INFINITY;
+    let mut top = parts.sink.unwrap_or(f32::NEG_INFINITY);
     for chunk in 0..parts.chunks {
         let largest = parts.first[chunk * parts.stride + 2 * parts.row];
         top = if largest > top { largest } else { top };
     }
     let mut total = 0.0f32;
+    if let Some(sink) = parts.sink {
+        total = lanes(s, exp(s, s.splat(sink - top)))[0];
+    }
     out.fill(0.0);
     for chunk in 0..parts.chunks {
         let part = &parts.first[chunk * parts.stride..];

@@ -177,7 +177,7 @@ impl Plan {
         self.n_runs == 0
     }
 
-    /// The work of unit `i`. `queries` are those of all tokens of the pass, (kv_heads, tokens, group,
+    /// The work of unit `i`, without a soft cap. `queries` are those of all tokens of the pass, (kv_heads, tokens, group,
     /// head_dim), and `views` what these tokens see. `cells` gives keys and values of a sequence's KV head.
     pub fn task<'a>(
         &self,
@@ -198,6 +198,7 @@ impl Plan {
             values,
             head_dim,
             chunk,
+            soft_cap: None,
         }
     }
 
@@ -213,7 +214,7 @@ impl Plan {
     }
 
     /// Where a row's parts lie in the buffer: query head `head` of the plan's `i`-th token, which sees
-    /// `view`.
+    /// `view`. There is no sink.
     pub fn parts<'a>(&self, buffer: &'a [f32], i: usize, head: usize, view: &View) -> Parts<'a> {
         let (token, group) = (self.first + i, self.shape.group);
         let run = &self.runs()[self.runs().partition_point(|run| run.first <= token) - 1];
@@ -228,6 +229,7 @@ impl Plan {
             chunks: chunks.len(),
             rows: tokens.len() * group,
             row: (token - tokens.start) * group + head % group,
+            sink: None,
         }
     }
 }
