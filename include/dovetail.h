@@ -582,8 +582,12 @@ dovetail_status dovetail_step(dovetail_session *const *sessions,
  * or damaged ones, are refused with a reason.
  */
 
-/** Saves a session. A file that was there is replaced when the new one is whole. */
-dovetail_status dovetail_session_save(dovetail_session *session, const char *path);
+/**
+ * Saves a session. A regular file that was there is replaced when the new one is whole, and keeps its permissions; a new
+ * one can be read by its owner alone. A link stays and its target is replaced. Anything else is refused.
+ */
+dovetail_status dovetail_session_save(dovetail_session *session,
+                                      const char *path);
 
 /**
  * Makes what was saved the sequence of a session, which keeps its drafter. DOVETAIL_ERROR_SESSION_FILE if it was saved

@@ -22,6 +22,7 @@ pub mod capi;
 pub mod draft;
 pub mod engine;
 pub mod error;
+pub mod file;
 pub mod gguf;
 pub mod gpu;
 pub mod infer;
@@ -31,6 +32,7 @@ pub mod planner;
 pub mod ring;
 pub mod sample;
 pub mod speculate;
+pub mod temp_file;
 pub mod text;
 pub mod tree;
 

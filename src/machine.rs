@@ -2,9 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Physical cores this process may use: one thread each is the best default, since hyper-threads
 /// share the vector units and the memory ports.
@@ -41,6 +39,19 @@ pub fn free_disk(folder: &Path) -> Option<u64> {
     }
 }
 
+/// Bytes of a page of memory.
+pub fn page_bytes() -> usize {
+    #[cfg(unix)]
+    {
+        rustix::param::page_size()
+    }
+    #[cfg(not(unix))]
+    {
+        // A multiple of all that there are.
+        1 << 16
+    }
+}
+
 /// Names the time since the system was started, where the system tells: what was written to a file
 /// before is, after a crash, perhaps not all there.
 pub fn boot_id() -> Option<String> {
@@ -55,26 +66,6 @@ pub fn cache_folder() -> Option<PathBuf> {
     set("DOVETAIL_CACHE")
         .or_else(|| Some(set("XDG_CACHE_HOME")?.join("dovetail")))
         .or_else(|| Some(set("HOME")?.join(".cache/dovetail")))
-}
-
-/// Writes a file that is there whole or not at all: what was there stays until then.
-///
-/// # Errors
-/// When it cannot be written.
-pub(crate) fn write_whole(
-    path: &Path,
-    write: impl FnOnce(&mut fs::File) -> io::Result<()>,
-) -> io::Result<()> {
-    // Of this process and others, also those that write the same file now.
-    static WRITTEN: AtomicUsize = AtomicUsize::new(0);
-    let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
-    let mut part = path.as_os_str().to_owned();
-    part.push(format!(".part.{}.{number}", std::process::id()));
-    let written = fs::File::create(&part).and_then(|mut file| {
-        write(&mut file)?;
-        fs::rename(&part, path)
-    });
-    written.inspect_err(|_| drop(fs::remove_file(&part)))
 }
 
 /// The CPU's name, where the system tells.

@@ -22,7 +22,7 @@ const LAYERS: &[&str] = &[
     "bin",
 ];
 /// May be used by all and use no layer.
-const COMMON: &[&str] = &["error", "machine"];
+const COMMON: &[&str] = &["error", "file", "machine", "temp_file"];
 /// Where `unsafe` may stand: files and folders.
 const UNSAFE: &[&str] = &[
     "src/gguf/file.rs",

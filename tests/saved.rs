@@ -290,3 +290,76 @@ fn a_file_is_replaced_whole_or_not_at_all() {
     session.load(&path).unwrap();
     assert_eq!(session.tokens().len(), 45);
 }
+
+/// A session in a file: a conversation.
+#[cfg(unix)]
+fn conversation() -> Session {
+    let model: Arc<Model> = Arc::new(tiny("q4_1").parts().load().unwrap());
+    let mut session = Session::new(model, options(400, CacheTypes::default())).unwrap();
+    write(&mut session, &sequence(40, N_VOCAB, 7), &greedy(), 5);
+    session
+}
+
+#[test]
+#[cfg(unix)]
+fn only_regular_files_are_replaced_or_read() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    use std::os::unix::fs::FileTypeExt;
+    let (folder, path) = place();
+    let mut session = conversation();
+    mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    for (path, part) in [
+        (&*path, "is a pipe, not a regular file"),
+        (folder.path(), "is a directory"),
+        ("/dev/full".as_ref(), "/dev/full: is a device"),
+    ] {
+        for error in [session.save(path).unwrap_err(), session.load(path).unwrap_err()] {
+            assert!(error.to_string().contains(part), "{error}");
+        }
+    }
+    assert!(fs::metadata(&path).unwrap().file_type().is_fifo());
+    assert!(fs::metadata("/dev/full").unwrap().file_type().is_char_device());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left over");
+}
+
+#[test]
+#[cfg(unix)]
+fn a_conversation_is_its_owners_alone_unless_the_file_was_others_before() {
+    use std::os::unix::fs::PermissionsExt;
+    let (_folder, path) = place();
+    let mut session = conversation();
+    let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+    session.save(&path).unwrap();
+    assert_eq!(mode(), 0o600);
+    for kept in [0o644, 0o600, 0o440] {
+        fs::set_permissions(&path, PermissionsExt::from_mode(kept)).unwrap();
+        session.save(&path).unwrap();
+        assert_eq!(mode(), kept);
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn the_file_behind_a_symbolic_link_is_replaced() {
+    let (folder, path) = place();
+    let mut session = conversation();
+    let real = folder.path().join("real");
+    std::os::unix::fs::symlink("real", &path).unwrap();
+    for _ in 0..2 {
+        session.save(&path).unwrap();
+        assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
+        assert!(fs::symlink_metadata(&real).unwrap().is_file());
+        session.load(&path).unwrap();
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left over");
+}
+
+#[test]
+fn what_a_killed_program_left_behind_is_removed() {
+    let (folder, path) = place();
+    let model: Arc<Model> = Arc::new(tiny("q4_1").parts().load().unwrap());
+    let mut session = Session::new(model, options(400, CacheTypes::default())).unwrap();
+    fs::write(folder.path().join("a.session.0123456789ABcdef.part"), "half").unwrap();
+    session.save(&path).unwrap();
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}

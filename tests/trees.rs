@@ -174,8 +174,8 @@ fn check_mixtures(model: &Arc<Model>, cache: CacheTypes, threads: usize, name: &
     let mut random = Random(7 + threads as u64);
     let mut alone = Target::new(model.clone(), 700, 1, 700).unwrap();
     let mut target = Target::new(model.clone(), 700, threads, 200).unwrap();
-    target.tap(&taps).unwrap();
-    alone.tap(&taps).unwrap();
+    target.tap([&taps[..]]).unwrap();
+    alone.tap([&taps[..]]).unwrap();
     let mut row = Vec::new();
     let mut bits = |logits: Logits| {
         logits.copy_to(&mut row);
@@ -234,7 +234,7 @@ fn check_mixtures(model: &Arc<Model>, cache: CacheTypes, threads: usize, name: &
             }
             for (i, row) in rows[s].rows.clone().enumerate() {
                 let [found, expected] =
-                    [target.features().row(row), alone.features().row(done[s] + i)];
+                    [target.features().row(&taps, row), alone.features().row(&taps, done[s] + i)];
                 assert_eq!(found, expected, "{about}: hidden states");
                 assert_eq!(found.len(), taps.len() * n_embd);
             }

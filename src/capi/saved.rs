@@ -10,7 +10,8 @@ use super::state;
 use super::status::dovetail_status::{self, DOVETAIL_OK};
 use std::ffi::c_char;
 
-/// Saves a session. A file that was there is replaced when the new one is whole.
+/// Saves a session. A regular file that was there is replaced when the new one is whole, and keeps its permissions; a new
+/// one can be read by its owner alone. A link stays and its target is replaced. Anything else is refused.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dovetail_session_save(
     session: *mut dovetail_session,

@@ -11,14 +11,15 @@
 //! ```
 //!
 //! All little-endian. Rows have no layout of any machine (`KvCache::write_rows`), so a file goes wherever the model
-//! goes. It is written under another name first: what was there stays until the new one is whole.
+//! goes. What was there stays until the new one is whole and on the disk. It holds a conversation: a new one is its
+//! owner's alone.
 
 use crate::error::{Error, Result};
+use crate::file;
 use crate::infer::{CacheType, CacheTypes, KvCache, Sequence};
-use crate::machine;
 use crate::model::Model;
 use crate::speculate::stream::SavedStream;
-use std::fs::File;
+use crate::temp_file::{self, Access};
 use std::hash::Hasher;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::Path;
@@ -76,7 +77,7 @@ impl<T: Read> Read for Summed<T> {
 /// Writes a sequence of `model`.
 ///
 /// # Errors
-/// When the file cannot be written; what was there before is there still.
+/// When the file cannot be written, or is no regular file; what was there before is there still.
 pub(super) fn save(
     path: &Path,
     model: &Model,
@@ -91,7 +92,7 @@ pub(super) fn save(
         told: saved.draft_len as u64,
         drafter_bytes: saved.draft.len() as u64,
     };
-    let written = machine::write_whole(path, |file| {
+    let written = temp_file::replace(path, Access::Private, |file| {
         let mut out = Summed::new(BufWriter::new(file));
         out.write_all(&header.bytes())?;
         for token in &saved.tokens {
@@ -119,7 +120,7 @@ pub(super) fn load(
 ) -> Result<SavedStream<Sequence>> {
     let wrong = |what: String| Error::Session { path: path.to_owned(), what };
     let failed = |source| Error::io(path, source);
-    let file = File::open(path).map_err(failed)?;
+    let file = file::open(path).map_err(failed)?;
     let len = file.metadata().map_err(failed)?.len();
     let mut file = Summed::new(BufReader::new(file));
     let mut bytes = [0; HEADER_BYTES];

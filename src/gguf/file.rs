@@ -3,6 +3,21 @@
 //! A mapping is the default because it costs nothing to open and shares pages between processes.
 //! Read into memory, the same bytes lie in an anonymous mapping, so that both kinds are page-aligned
 //! and both can be locked. Packed weights lie in the same two kinds of places and are held alike.
+//!
+//! # What is assumed of a mapped file
+//! That nobody changes it while it is mapped. Rust's rules ask for that (bytes behind a shared reference do not change), and
+//! no system can enforce it, so a program that changes the file in place, as a download that goes on or a copy over it,
+//! takes us outside these rules. Every program that maps models lives with that; the alternative is a copy of gigabytes at
+//! every start. What follows in practice is bounded by how the bytes are used:
+//!
+//! - If the file is shortened, touching a lost page ends the program (SIGBUS).
+//! - Whatever has to be valid is copied out of the mapping before it is checked: names, texts, keys, shapes, offsets and
+//!   counts (`reader.rs`). A change after that cannot make a checked value wrong.
+//! - What is read in place later are weights, for which every pattern of bits is a number, at offsets that were checked and
+//!   copied. A change makes wrong numbers, and so wrong text; no index is taken from them.
+//!
+//! A file that is replaced by renaming, as sidecars are and most downloads, is not changed: its old contents stay mapped.
+//! With `no_mmap` passes read nothing from the file once the model is loaded.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -12,6 +27,7 @@ use std::time::SystemTime;
 use memmap2::{Advice, Mmap, MmapMut, MmapOptions, UncheckedAdvice};
 
 use crate::error::{Error, Result};
+use crate::file;
 
 /// Pages are released in whole multiples of this: touching one page of a file, the system maps all
 /// that it holds together with it, on Linux up to 2 MB.
@@ -39,17 +55,18 @@ pub(crate) struct FileBytes {
 impl FileBytes {
     pub(super) fn open(path: &Path, options: OpenOptions) -> Result<Self> {
         let io = |source| Error::io(path, source);
-        let mut file = File::open(path).map_err(io)?;
-        let info = file.metadata().map_err(io)?;
-        if info.is_dir() {
+        let about = std::fs::metadata(path).map_err(io)?;
+        if about.is_dir() {
             return Err(Error::gguf(path, "is a directory; name a .gguf file inside it"));
         }
-        if info.is_file() && info.len() == 0 {
-            return Err(Error::gguf(path, "is empty; download it again"));
-        }
-        if !info.is_file() {
+        if !about.is_file() {
             // Pipes have no length to map or check against.
             return Err(Error::gguf(path, "is not a regular file; save the model to disk first"));
+        }
+        let mut file = file::open(path).map_err(io)?;
+        let info = file.metadata().map_err(io)?;
+        if info.len() == 0 {
+            return Err(Error::gguf(path, "is empty; download it again"));
         }
         let mut bytes = if options.no_mmap {
             let len = usize::try_from(info.len())
@@ -58,7 +75,7 @@ impl FileBytes {
             file.read_exact(&mut memory).map_err(io)?;
             Self::from_memory(memory).map_err(io)?
         } else {
-            Self::map(&file).map_err(io)?
+            Self::map(&file, 0).map_err(io)?
         };
         bytes.modified = info.modified().ok();
         if options.mlock {
@@ -67,13 +84,16 @@ impl FileBytes {
         Ok(bytes)
     }
 
-    /// Maps a file, all of it.
-    pub(crate) fn map(file: &File) -> io::Result<Self> {
-        // SAFETY: the mapping is read-only and private to us, and is only ever seen as bytes,
-        // for which every pattern is valid. Should another process shorten the file meanwhile,
-        // touching the lost pages ends this process with SIGBUS: no worse memory error can
-        // follow, and every mapping reader of models accepts it; `no_mmap` avoids it.
-        let map = unsafe { MmapOptions::new().map(file) }?;
+    /// Maps a file from byte `start` on, which must be a multiple of the system's pages for what comes before not to be
+    /// mapped as well.
+    ///
+    /// This assumes that nobody changes what is mapped as long as it is; see the module.
+    pub(crate) fn map(file: &File, start: u64) -> io::Result<Self> {
+        // SAFETY: a shared reference to bytes promises that they do not change. This program never writes to what it has
+        // mapped: models are not written, and a sidecar is whole before it is mapped, its header outside the mapping. That
+        // nobody else writes to the file meanwhile is an assumption, which no system can be made to keep: the module says
+        // what follows if it is broken.
+        let map = unsafe { MmapOptions::new().offset(start).map(file) }?;
         Ok(Self { map, mapped_file: true, modified: None })
     }
 

@@ -29,7 +29,7 @@ impl Metadata {
     pub(super) fn read(reader: &mut Reader<'_>, n_keys: usize, path: &Path) -> Parse<Self> {
         let mut values = BTreeMap::new();
         for _ in 0..n_keys {
-            let key = reader.name("key")?.to_owned();
+            let key = reader.name("key")?;
             let type_id = reader.u32()?;
             let value =
                 Value::read(reader, type_id).map_err(|what| format!("key `{key}`: {what}"))?;
@@ -126,6 +126,20 @@ impl Metadata {
         }
     }
 
+    /// An array of texts, as bytes: they need not be UTF-8.
+    pub fn get_byte_strings(&self, key: &str) -> Result<Option<Vec<&[u8]>>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Array(Array::String(items))) => {
+                Ok(Some(items.iter().map(String::as_bytes).collect()))
+            }
+            Some(Value::Array(Array::Bytes(items))) => {
+                Ok(Some(items.iter().map(Vec::as_slice).collect()))
+            }
+            Some(other) => Err(self.wrong_type(key, "an array of string", other)),
+        }
+    }
+
     fn get_integers<T: TryFrom<i128>>(&self, key: &str, expected: &str) -> Result<Option<Vec<T>>> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let wrong = || self.wrong_type(key, expected, value);
@@ -182,6 +196,11 @@ impl Metadata {
     /// Like [`get_str_array`](Self::get_str_array), but the key must be there.
     pub fn require_str_array(&self, key: &str) -> Result<&[String]> {
         self.get_str_array(key)?.ok_or_else(|| self.missing(key))
+    }
+
+    /// Like [`get_byte_strings`](Self::get_byte_strings), but the key must be there.
+    pub fn require_byte_strings(&self, key: &str) -> Result<Vec<&[u8]>> {
+        self.get_byte_strings(key)?.ok_or_else(|| self.missing(key))
     }
 
     /// Like [`get_u32_array`](Self::get_u32_array), but the key must be there.

@@ -1,5 +1,8 @@
 //! A cursor over untrusted bytes: little-endian, and every read is checked.
 //!
+//! The bytes may be those of a mapped file that somebody changes against the rules (`file.rs`). So whatever has to be valid
+//! is copied first and the copy is checked.
+//!
 //! Errors are sentences without the file's name; whoever knows the path puts it in front.
 
 /// A result whose error is a sentence about the bytes.
@@ -80,13 +83,14 @@ impl<'a> Reader<'a> {
     }
 
     /// A length-prefixed name: UTF-8, of bounded length.
-    pub(super) fn name(&mut self, of: &str) -> Parse<&'a str> {
+    pub(super) fn name(&mut self, of: &str) -> Parse<String> {
         let at = self.at;
         let bytes = self.string()?;
         if bytes.len() > NAME_MAX_BYTES {
             return Err(format!("the {of} name at byte {at} is {} bytes long", bytes.len()));
         }
-        std::str::from_utf8(bytes).map_err(|_| format!("the {of} name at byte {at} is not UTF-8"))
+        String::from_utf8(bytes.to_vec())
+            .map_err(|_| format!("the {of} name at byte {at} is not UTF-8"))
     }
 }
 

@@ -119,7 +119,7 @@ fn size_of(shape: &[usize], type_id: u32) -> Parse<usize> {
 pub(super) fn read_infos(reader: &mut Reader<'_>, n: usize, part: usize) -> Parse<Vec<TensorInfo>> {
     let mut infos = Vec::with_capacity(n);
     for _ in 0..n {
-        let name = reader.name("tensor")?.to_owned();
+        let name = reader.name("tensor")?;
         let info = read_info(reader, &name, part).map_err(|what| about(&name, &what))?;
         infos.push(info);
     }

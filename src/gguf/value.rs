@@ -49,6 +49,8 @@ pub enum Array {
     F32(Vec<f32>),
     Bool(Vec<bool>),
     String(Vec<String>),
+    #[doc = "Strings of which at least one is not UTF-8."]
+    Bytes(Vec<Vec<u8>>),
     Array(Vec<Array>),
     U64(Vec<u64>),
     I64(Vec<i64>),
@@ -134,6 +136,7 @@ impl Array {
             Self::F64(items) => items.len(),
             Self::Bool(items) => items.len(),
             Self::String(items) => items.len(),
+            Self::Bytes(items) => items.len(),
             Self::Array(items) => items.len(),
             other => integers!(other, items => items.len()).expect("all other kinds are integers"),
         }
@@ -160,6 +163,7 @@ impl Array {
             Self::F32(_) => "array of f32",
             Self::Bool(_) => "array of bool",
             Self::String(_) => "array of string",
+            Self::Bytes(_) => "array of string that is not UTF-8",
             Self::Array(_) => "array of arrays",
             Self::U64(_) => "array of u64",
             Self::I64(_) => "array of i64",
@@ -184,9 +188,9 @@ impl Array {
                 let n = reader.count(8, "strings")?;
                 let mut items = Vec::with_capacity(n);
                 for _ in 0..n {
-                    items.push(text(reader.string()?));
+                    items.push(reader.string()?.to_vec());
                 }
-                Self::String(items)
+                strings(items)
             }
             9 => {
                 let n = reader.count(12, "arrays")?;
@@ -211,5 +215,14 @@ fn numbers<T, const N: usize>(reader: &mut Reader<'_>, from: fn([u8; N]) -> T) -
 }
 
 fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+    String::from_utf8(bytes.to_vec())
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
+fn strings(items: Vec<Vec<u8>>) -> Array {
+    if items.iter().any(|item| std::str::from_utf8(item).is_err()) {
+        return Array::Bytes(items);
+    }
+    let text = |item| String::from_utf8(item).expect("all were looked at");
+    Array::String(items.into_iter().map(text).collect())
 }

@@ -13,9 +13,10 @@ pub(crate) fn header(version: u32, n_tensors: u64, n_keys: u64) -> Vec<u8> {
     out
 }
 
-pub(crate) fn string(out: &mut Vec<u8>, text: &str) {
-    out.extend((text.len() as u64).to_le_bytes());
-    out.extend(text.as_bytes());
+pub(crate) fn string(out: &mut Vec<u8>, text: impl AsRef<[u8]>) {
+    let bytes = text.as_ref();
+    out.extend((bytes.len() as u64).to_le_bytes());
+    out.extend(bytes);
 }
 
 pub(crate) fn value(out: &mut Vec<u8>, value: &Value) {
@@ -70,6 +71,11 @@ fn array(out: &mut Vec<u8>, array: &Array) {
         Array::I64(items) => numbers(out, 11, items, i64::to_le_bytes),
         Array::F64(items) => numbers(out, 12, items, f64::to_le_bytes),
         Array::String(items) => {
+            out.extend(8u32.to_le_bytes());
+            out.extend((items.len() as u64).to_le_bytes());
+            items.iter().for_each(|item| string(out, item));
+        }
+        Array::Bytes(items) => {
             out.extend(8u32.to_le_bytes());
             out.extend((items.len() as u64).to_le_bytes());
             items.iter().for_each(|item| string(out, item));

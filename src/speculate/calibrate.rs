@@ -10,12 +10,12 @@ use super::store::Store;
 use crate::draft::{Drafter, SoloDraft};
 use crate::error::Result;
 use crate::infer::{CacheTypes, KvCache, Sequence, Target};
-use crate::machine;
 use crate::model::{Model, Place};
 use crate::planner::acceptance::ByTemperature;
 use crate::planner::cost::{Costs, Curve, DraftCost, TAKEN_IN, Table, VerifyCost};
 use crate::planner::{LARGEST, MAX_BATCH};
 use crate::tree::{MAX_NODES, Tree, TreeShape};
+use crate::{file, machine};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -349,7 +349,7 @@ impl Counts {
     /// What was counted; at first what the file beside the drafter's has.
     pub fn load(&self, drafter: Option<&Path>) -> ByTemperature {
         let kept = self.store.as_ref().and_then(|store| store.load(&self.name, &self.key));
-        let shipped = || serde_json::from_slice(&std::fs::read(prior(drafter?)).ok()?).ok();
+        let shipped = || serde_json::from_slice(&file::read(&prior(drafter?)).ok()?).ok();
         let counts = kept.or_else(shipped).and_then(|value| to_confidences(&value).ok());
         counts.unwrap_or_default()
     }

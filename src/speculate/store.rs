@@ -4,7 +4,8 @@
 //! keys that share a name by chance are told apart. What cannot be read is measured again; what cannot be
 //! written is measured again the next time.
 
-use crate::machine;
+use crate::temp_file::{self, Access};
+use crate::{file, machine};
 use serde_json::{Value, json};
 use std::fs;
 use std::hash::Hasher;
@@ -54,12 +55,13 @@ impl Store {
     pub fn save(&self, name: &str, key: &str, data: &Value) -> std::io::Result<()> {
         fs::create_dir_all(&self.folder)?;
         let text = json!({ "version": VERSION, "about": key, "data": data }).to_string();
-        machine::write_whole(&self.path(name, key), |file| file.write_all(text.as_bytes()))
+        let path = self.path(name, key);
+        temp_file::replace(&path, Access::Usual, |file| file.write_all(text.as_bytes()))
     }
 }
 
 fn read(path: &Path) -> Option<Value> {
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
+    serde_json::from_slice(&file::read(path).ok()?).ok()
 }
 
 #[cfg(test)]

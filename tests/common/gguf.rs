@@ -77,9 +77,10 @@ impl Parts {
     }
 }
 
-fn string(out: &mut Vec<u8>, text: &str) {
-    out.extend((text.len() as u64).to_le_bytes());
-    out.extend(text.as_bytes());
+fn string(out: &mut Vec<u8>, text: impl AsRef<[u8]>) {
+    let bytes = text.as_ref();
+    out.extend((bytes.len() as u64).to_le_bytes());
+    out.extend(bytes);
 }
 
 fn value(out: &mut Vec<u8>, value: &Value) {
@@ -106,6 +107,11 @@ fn value(out: &mut Vec<u8>, value: &Value) {
             items.iter().for_each(|item| out.extend(item.to_le_bytes()));
         }
         Value::Array(Array::String(items)) => {
+            put(9, &8u32.to_le_bytes());
+            out.extend((items.len() as u64).to_le_bytes());
+            items.iter().for_each(|item| string(out, item));
+        }
+        Value::Array(Array::Bytes(items)) => {
             put(9, &8u32.to_le_bytes());
             out.extend((items.len() as u64).to_le_bytes());
             items.iter().for_each(|item| string(out, item));

@@ -4,7 +4,7 @@
 //! `{"messages": [{"role": …, "content": …}, …]}`.
 
 use dovetail::text::Tokenizer;
-use dovetail::{ChatTemplate, Error, Message, Result};
+use dovetail::{ChatTemplate, Error, Message, Result, file};
 use serde_json::Value;
 use std::path::Path;
 
@@ -52,8 +52,8 @@ impl Prompt {
 /// # Errors
 /// When the file cannot be read, a line is no prompt, or there is none.
 pub fn read(path: &Path, limit: Option<usize>) -> Result<Vec<Prompt>> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| Error::Io { path: path.to_owned(), source })?;
+    let text =
+        file::read_text(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let prompts = lines.take(limit.unwrap_or(usize::MAX)).map(|(i, line)| {
         let place = format!("{}, line {}", path.display(), i + 1);

@@ -2,7 +2,7 @@
 
 use crate::asking::{Asking, Prompt, answer};
 use crate::explain::explain;
-use crate::{Format, at_least_one, median, plot};
+use crate::{Format, PLOT, at_least_one, median, output, plot};
 use clap::Args;
 use dovetail::infer::MAX_SEQUENCES;
 use dovetail::planner::Report;
@@ -77,6 +77,9 @@ impl Task {
 /// Answers all prompts again and again, category by category: so many at once, plainly and with each policy in turns.
 pub fn run(o: &Options) -> Result<()> {
     o.asking.check_against(&o.against)?;
+    if let Some(path) = &o.plot {
+        output::check(PLOT, path)?;
+    }
     let (mut session, prompts) = o.asking.begin()?;
     let mut tasks: Vec<Task> = Vec::new();
     for prompt in prompts {
@@ -139,7 +142,7 @@ pub fn run(o: &Options) -> Result<()> {
     if let Some(path) = &o.plot {
         let title = format!("{}, temperature {}", plot::title(&about), o.asking.temp);
         let svg = picture(&title, &sides, &tasks, &o.published);
-        std::fs::write(path, svg).map_err(|source| Error::Io { path: path.clone(), source })?;
+        output::write(PLOT, path, &svg)?;
     }
     if o.explain {
         for side in &sides {

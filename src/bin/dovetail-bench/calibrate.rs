@@ -1,7 +1,7 @@
 //! What passes of the target and of a drafter cost here: measured anew, kept for planners, and shown.
 
 use crate::guessing::GuessFlags;
-use crate::{Common, Format, at_least_one, plot};
+use crate::{Common, Format, PLOT, at_least_one, output, plot};
 use clap::Args;
 use dovetail::infer::MAX_SEQUENCES;
 use dovetail::planner::Policy;
@@ -48,6 +48,9 @@ struct Measurement {
 /// Measures and prints.
 pub fn run(o: &Options) -> Result<()> {
     o.guessing.check()?;
+    if let Some(path) = &o.plot {
+        output::check(PLOT, path)?;
+    }
     let measured = measure(o)?;
     match o.common.output {
         Format::Md => print(&measured),
@@ -55,8 +58,7 @@ pub fn run(o: &Options) -> Result<()> {
     }
     match &o.plot {
         None => Ok(()),
-        Some(path) => std::fs::write(path, picture(&measured))
-            .map_err(|source| Error::Io { path: path.clone(), source }),
+        Some(path) => output::write(PLOT, path, &picture(&measured)),
     }
 }
 

@@ -13,7 +13,7 @@
 //! asking.rs      prompts and their answers
 //! ceilings.rs    what memory delivers and the integer units multiply
 //! ../common      argv.rs  flags as llama.cpp's users type them · guessing.rs  flags of drafters
-//!                prompts.rs  files of prompts
+//!                prompts.rs  files of prompts · output.rs  files for results
 //! ```
 
 #[path = "../common/argv.rs"]
@@ -28,6 +28,8 @@ mod explain;
 mod gpu;
 #[path = "../common/guessing.rs"]
 mod guessing;
+#[path = "../common/output.rs"]
+mod output;
 mod plot;
 mod ppl;
 #[path = "../common/prompts.rs"]
@@ -142,6 +144,9 @@ fn temperature(text: &str) -> std::result::Result<f32, String> {
     let value = text.parse().ok().filter(|x: &f32| x.is_finite() && *x >= 0.0);
     value.ok_or_else(|| "give 0 or a positive number".into())
 }
+
+/// The flag of files for pictures.
+const PLOT: &str = "--plot";
 
 /// Flags of several letters behind one dash, and their long names.
 const LONG: &[(&str, &str)] = &[

@@ -7,7 +7,7 @@
 use crate::{Common, Format};
 use clap::Args;
 use dovetail::infer::Outputs;
-use dovetail::{Error, Result};
+use dovetail::{Error, Result, file};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -32,8 +32,8 @@ pub struct Options {
 
 /// Measures and prints the perplexity.
 pub fn run(o: &Options) -> Result<()> {
-    let text = std::fs::read_to_string(&o.file)
-        .map_err(|source| Error::Io { path: o.file.clone(), source })?;
+    let text =
+        file::read_text(&o.file).map_err(|source| Error::Io { path: o.file.clone(), source })?;
     let n_ctx = o.ctx_size as usize;
     let mut session = o.common.session(n_ctx, ROWS)?;
     let model = session.model().clone();

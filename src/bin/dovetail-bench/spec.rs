@@ -3,7 +3,7 @@
 
 use crate::asking::{Asking, Progress, answer, nobody_guesses};
 use crate::explain::explain;
-use crate::{Format, plot};
+use crate::{Format, PLOT, output, plot};
 use clap::Args;
 use dovetail::planner::Report;
 use dovetail::planner::{Planner, Policy};
@@ -110,6 +110,9 @@ struct Side {
 /// Answers every prompt twice, plainly and with guesses, in turns.
 pub fn run(o: &Options) -> Result<()> {
     o.asking.check_against(&o.against)?;
+    if let Some(path) = &o.plot {
+        output::check(PLOT, path)?;
+    }
     let (mut session, prompts) = o.asking.begin()?;
     let (sampling, n) = (o.asking.sampling(), o.asking.n_predict);
     let open = |session: &Session| -> Result<ConfiguredDrafter> {
@@ -198,8 +201,7 @@ pub fn run(o: &Options) -> Result<()> {
         eprintln!("\n{}", explain(&sides[1].planner, &sides[1].report));
     }
     if let Some(path) = &o.plot {
-        std::fs::write(path, picture(&about, &categories))
-            .map_err(|source| Error::Io { path: path.clone(), source })?;
+        output::write(PLOT, path, &picture(&about, &categories))?;
     }
     match different.first() {
         None => Ok(()),

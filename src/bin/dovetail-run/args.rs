@@ -7,10 +7,11 @@ use crate::argv;
 use crate::generate::Generate;
 use crate::guessing::GuessFlags;
 use crate::log::Log;
+use crate::output;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use dovetail::infer::{CacheType, CacheTypes, MAX_SEQUENCES};
-use dovetail::{ChatTemplate, Error, Repack, Result, Sampling};
+use dovetail::{ChatTemplate, Error, Repack, Result, Sampling, file};
 use std::ffi::OsString;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::RangeInclusive;
@@ -217,6 +218,9 @@ pub struct Args {
     pub generate: Option<Generate>,
 }
 
+/// The flag of the field `stats_json`.
+pub const STATS_JSON: &str = "--stats-json";
+
 /// Flags of several letters behind one dash, and their long names.
 const LONG: &[(&str, &str)] = &[
     ("-co", "--color"),
@@ -307,8 +311,12 @@ impl Args {
         if self.spec_draft_n_min.is_some_and(|n| n > 0) {
             log.note("--draft-min has no effect: trees of any size are verified");
         }
-        if self.parallel.is_some() && self.stats_json.is_some() {
-            log.note("--stats-json has no effect: --parallel reports on standard error");
+        match &self.stats_json {
+            Some(_) if self.parallel.is_some() => {
+                log.note("--stats-json has no effect: --parallel reports on standard error");
+            }
+            Some(path) => output::check(STATS_JSON, path)?,
+            None => {}
         }
         if self.threads_batch.is_some_and(|n| n != self.threads()) {
             let n = self.threads();
@@ -386,7 +394,7 @@ impl Args {
 /// # Errors
 /// When it cannot be read, or is not text.
 pub fn read_text(path: &Path) -> Result<String> {
-    let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
+    let bytes = file::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
     String::from_utf8(bytes).map_err(|error| not_utf8(&path.display().to_string(), &error))
 }
 

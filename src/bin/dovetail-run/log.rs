@@ -2,7 +2,8 @@
 //!
 //! Writing never fails: a closed standard error silences the log and does not end the program.
 
-use dovetail::{Error, Result};
+use crate::output;
+use dovetail::{Result, file};
 use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -18,11 +19,11 @@ impl Log {
     /// A log that says more if `verbose`, and says all to a file if one is given.
     ///
     /// # Errors
-    /// When the file cannot be opened.
+    /// When the file cannot be opened, or is no regular file.
     pub fn new(verbose: bool, path: Option<&Path>) -> Result<Log> {
         let open = |path: &Path| {
-            let file = File::options().create(true).append(true).open(path);
-            file.map_err(|source| Error::Io { path: path.into(), source })
+            let file = file::open_with(path, File::options().create(true).append(true));
+            file.map_err(|source| output::refused("--log-file", path, source))
         };
         Ok(Log { verbose, file: path.map(open).transpose()? })
     }

@@ -12,7 +12,7 @@
 //! generate.rs the man page, completions for shells
 //! log.rs      lines and progress on standard error · interrupt.rs  Ctrl-C
 //! ../common   argv.rs  flags as llama.cpp's users type them · guessing.rs  flags of drafters
-//!             prompts.rs  files of prompts
+//!             prompts.rs  files of prompts · output.rs  files for results
 //! ```
 //!
 //! The text goes to standard output and nothing else does. Exit codes: 0, 1 for a model or machine
@@ -34,6 +34,8 @@ mod interrupt;
 mod log;
 mod once;
 mod open;
+#[path = "../common/output.rs"]
+mod output;
 #[path = "../common/prompts.rs"]
 mod prompts;
 mod report;

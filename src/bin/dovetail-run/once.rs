@@ -3,8 +3,8 @@
 use crate::args::{Args, not_utf8, read_text};
 use crate::interrupt::EXIT_CODE;
 use crate::runner::{End, Runner, emit};
-use dovetail::{Error, Message, Result};
-use std::io::{IsTerminal, Read};
+use dovetail::{Error, Message, Result, file};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 /// The prompt to answer once: `-p`, `-f`, or standard input unless it is a terminal.
@@ -19,9 +19,8 @@ pub fn prompt(args: &Args, stdin_is_terminal: bool) -> Result<Option<String>> {
     } else if stdin_is_terminal {
         return Ok(None);
     } else {
-        let mut bytes = Vec::new();
-        let read = std::io::stdin().read_to_end(&mut bytes);
-        read.map_err(|source| Error::Io { path: "standard input".into(), source })?;
+        let bytes = file::read_all(std::io::stdin());
+        let bytes = bytes.map_err(|source| Error::Io { path: "standard input".into(), source })?;
         let text = String::from_utf8(bytes).map_err(|e| not_utf8("standard input", &e))?;
         ("standard input", without_last_newline(text))
     };

@@ -1,10 +1,10 @@
 //! A prompt to an answer on standard output.
 
-use crate::args::Args;
+use crate::args::{Args, STATS_JSON};
 use crate::interrupt::Interrupt;
 use crate::log::{Log, Progress};
 use crate::stops::Stops;
-use crate::{STDOUT, report};
+use crate::{STDOUT, output, report};
 use dovetail::speculate::calibrate::Counts;
 use dovetail::{ChatTemplate, Error, Message, Result, Sampling, Session, Stop};
 use serde_json::json;
@@ -166,8 +166,7 @@ impl Runner<'_> {
         json["n_ctx"] = json!(self.session.n_ctx());
         json["threads"] = json!(self.session.target().threads());
         json["isa"] = json!(self.session.target().isa());
-        std::fs::write(path, format!("{json:#}\n"))
-            .map_err(|source| Error::Io { path: path.clone(), source })
+        output::write(STATS_JSON, path, &format!("{json:#}\n"))
     }
 
     /// The line after a turn.

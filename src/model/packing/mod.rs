@@ -3,7 +3,6 @@
 //! ```text
 //! plan.rs     which packed bytes lie where
 //! sidecar.rs  the file: its format, when it is believed, how it is written
-//! part.rs     a file on its way to its name; what others left behind
 //! ```
 //!
 //! Never is more than one copy of the weights in memory, but for a few megabytes: what was packed is
@@ -11,7 +10,6 @@
 
 mod plan;
 mod sidecar;
-mod temp_file;
 
 use super::weights::Matrix;
 use crate::error::{Error, Result};
@@ -182,7 +180,7 @@ pub(super) fn pack(
     }
     let bytes = to_memory(gguf, &plan, &mut o)?;
     let packing = Packing { place: Place::Memory, bytes: plan.len() as u64, reason };
-    Ok((plan.share(&bytes, 0), packing))
+    Ok((plan.share(&bytes), packing))
 }
 
 fn to_memory(gguf: &Gguf, plan: &Plan, o: &mut Options) -> Result<Arc<FileBytes>> {
@@ -224,7 +222,7 @@ fn to_sidecar(
     }
     let place = Place::Sidecar { path: sidecar.path().to_owned(), new };
     let packing = Packing { place, bytes: sidecar.len() as u64, reason };
-    Ok((plan.share(&Arc::new(bytes), sidecar.data_at()), packing))
+    Ok((plan.share(&Arc::new(bytes)), packing))
 }
 
 fn cancelled() -> Error {

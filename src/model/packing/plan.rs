@@ -16,12 +16,12 @@ const RUN_BYTES: usize = 4 << 20;
 
 /// All matrices of a model and their places.
 pub(super) struct Plan {
-    matrices: Vec<FallbackDrafter>,
+    matrices: Vec<PlacedMatrix>,
     len: usize,
 }
 
 /// A matrix and where it begins.
-pub(super) struct FallbackDrafter {
+pub(super) struct PlacedMatrix {
     pub(super) name: String,
     pub(super) rows: GgufMatrix,
     pub(super) at: usize,
@@ -46,7 +46,7 @@ impl Plan {
         let matrices = matrices.into_iter().map(|Matrix { name, rows }| {
             let at = len;
             len += rows.packed_len().next_multiple_of(PAGE);
-            FallbackDrafter { name, rows, at }
+            PlacedMatrix { name, rows, at }
         });
         let matrices = matrices.collect();
         Plan { matrices, len }
@@ -57,18 +57,14 @@ impl Plan {
         self.len
     }
 
-    pub(super) fn matrices(&self) -> &[FallbackDrafter] {
+    pub(super) fn matrices(&self) -> &[PlacedMatrix] {
         &self.matrices
     }
 
-    /// The packed matrices by name, out of `owner`'s bytes from `start` on.
-    pub(super) fn share(
-        &self,
-        owner: &Arc<FileBytes>,
-        start: usize,
-    ) -> HashMap<String, SharedBytes> {
-        let place = |FallbackDrafter { name, rows, at }: &FallbackDrafter| {
-            let range = start + at..start + at + rows.packed_len();
+    /// The packed matrices by name, out of `owner`'s bytes.
+    pub(super) fn share(&self, owner: &Arc<FileBytes>) -> HashMap<String, SharedBytes> {
+        let place = |PlacedMatrix { name, rows, at }: &PlacedMatrix| {
+            let range = *at..at + rows.packed_len();
             let bytes = SharedBytes::new(owner.clone(), range).expect("the plan gave the length");
             (name.clone(), bytes)
         };
@@ -86,7 +82,7 @@ impl Plan {
     ) -> Result<(), Failure> {
         let total: usize = self.matrices.iter().map(|m| m.rows.bytes().len()).sum();
         let mut done = 0;
-        for (matrix, FallbackDrafter { name, rows, at }) in self.matrices.iter().enumerate() {
+        for (matrix, PlacedMatrix { name, rows, at }) in self.matrices.iter().enumerate() {
             let tensor = gguf.tensor(name).expect("the plan was made from this model");
             gguf.will_need(&tensor);
             let group = rows.packed_group_len();

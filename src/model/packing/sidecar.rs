@@ -7,8 +7,10 @@
 //! 56  time        u64, seconds since 1970: the file says that it was last changed then
 //! 64  identity    format and layout version, the model's path, its fingerprint, the table of matrices
 //!     checksums   u64 each matrix
-//!     data        from a multiple of 4096 on, as `plan.rs` places them
+//!     data        from a multiple of 4096 on, and of the system's pages, as `plan.rs` places them
 //! ```
+//!
+//! Only the data are mapped: the header may be written anew while programs read the data.
 //!
 //! Numbers are little-endian. The identity is not parsed: it is compared with the one that this
 //! program would write for this model, so that no offset or length in the file is ever believed.
@@ -25,9 +27,9 @@
 //! program that still maps the old one keeps it until it ends.
 
 use super::plan::{Failure, PAGE, Plan, Run};
-use super::temp_file::{self, Part};
 use crate::gguf::{FileBytes, Gguf};
-use crate::machine;
+use crate::temp_file::{self, Access, TempFile};
+use crate::{file, machine};
 use dovetail_kernels::cpu::LAYOUT_VERSION;
 use rayon::prelude::*;
 use std::fs::{self, File};
@@ -50,7 +52,7 @@ const IDENTITY_AT: usize = 64;
 const SOURCE_AT: usize = IDENTITY_AT + 8;
 
 /// The ending of a sidecar's name.
-pub(super) const ENDING: &str = "packed";
+const ENDING: &str = "packed";
 
 /// The sidecar of one model: there, or not there yet.
 pub(super) struct Sidecar<'a> {
@@ -82,9 +84,10 @@ impl<'a> Sidecar<'a> {
         &self.path
     }
 
-    /// Where the data begin.
-    pub(super) fn data_at(&self) -> usize {
-        (IDENTITY_AT + self.identity.len() + 8 * self.plan.matrices().len()).next_multiple_of(PAGE)
+    /// Where the data begin: they share no page of the system with the header.
+    fn data_at(&self) -> usize {
+        let header = IDENTITY_AT + self.identity.len() + 8 * self.plan.matrices().len();
+        header.next_multiple_of(PAGE.max(machine::page_bytes()))
     }
 
     /// Bytes of the whole file.
@@ -92,14 +95,14 @@ impl<'a> Sidecar<'a> {
         self.data_at() + self.plan.len()
     }
 
-    /// Maps the file, if it is there and whole.
+    /// Maps the data, if the file is there and whole.
     pub(super) fn open(
         &self,
         progress: &mut dyn FnMut(u64, u64) -> bool,
     ) -> Result<FileBytes, Failure> {
         let refused = |what: &str| Failure::Refused(format!("{}: {what}", self.path.display()));
         let failed = |error: io::Error| refused(&error.to_string());
-        let mut file = File::open(&self.path).map_err(failed)?;
+        let mut file = self.open_file().map_err(failed)?;
         let info = file.metadata().map_err(failed)?;
         let mut header = vec![0; self.data_at()];
         if file.read_exact(&mut header).is_err() || info.len() != self.len() as u64 {
@@ -115,14 +118,14 @@ impl<'a> Sidecar<'a> {
         if header[CHECKSUM_AT..TIME_AT] != checksum(&header).to_le_bytes() {
             return Err(refused("has a damaged header"));
         }
-        let bytes = FileBytes::map(&file).map_err(failed)?;
+        let bytes = self.map(&file).map_err(failed)?;
         let (boot, time) = (boot(), time(&header));
         let untouched = boot.is_some_and(|boot| header[BOOT_AT..CHECKSUM_AT] == boot)
             && info.modified().is_ok_and(|modified| modified == time);
         if !untouched {
             let mut done = 0;
             for (matrix, checksum) in self.plan.matrices().iter().zip(checksums.as_chunks().0) {
-                let data = &bytes.bytes()[self.data_at() + matrix.at..][..matrix.rows.packed_len()];
+                let data = &bytes.bytes()[matrix.at..][..matrix.rows.packed_len()];
                 let found = self.pool.install(|| sum(matrix.rows.packed_group_len(), 0, data));
                 if found.to_le_bytes() != *checksum {
                     return Err(refused(&format!("the weights of `{}` are damaged", matrix.name)));
@@ -133,18 +136,20 @@ impl<'a> Sidecar<'a> {
                 }
             }
             // Where that may not be written, the next start checks again.
-            let _ = self.stamp(time);
+            let _ = stamp(&mut file, time);
         }
         Ok(bytes)
     }
 
-    /// Notes that the data are known to be whole.
-    fn stamp(&self, time: SystemTime) -> io::Result<()> {
-        let Some(boot) = boot() else { return Ok(()) };
-        let mut file = File::options().write(true).open(&self.path)?;
-        file.seek(SeekFrom::Start(BOOT_AT as u64))?;
-        file.write_all(&boot)?;
-        file.set_modified(time)
+    /// The file, which can be written where that is allowed.
+    fn open_file(&self) -> io::Result<File> {
+        let read = || File::options().read(true).clone();
+        file::open_with(&self.path, read().write(true)).or_else(|_| file::open(&self.path))
+    }
+
+    /// The data of the file.
+    fn map(&self, file: &File) -> io::Result<FileBytes> {
+        FileBytes::map(file, self.data_at() as u64)
     }
 
     /// Packs the model into the file, for which there must be room and `spare_bytes` more, and maps it.
@@ -157,7 +162,7 @@ impl<'a> Sidecar<'a> {
         let folder = self.path.parent().expect("the path was joined to a folder");
         let failed = |error: io::Error| Failure::Refused(format!("{}: {error}", folder.display()));
         fs::create_dir_all(folder).map_err(failed)?;
-        temp_file::tidy(folder);
+        tidy(folder);
         let needed = self.len() as u64 + spare_bytes;
         let mut free = machine::free_disk(folder);
         if free.is_some_and(|free| free < needed) {
@@ -171,17 +176,17 @@ impl<'a> Sidecar<'a> {
             let what = format!("{folder}: {free:.1} GB are free and {needed:.1} GB needed");
             return Err(Failure::Refused(what));
         }
-        let mut part = Part::new(&self.path).map_err(failed)?;
-        part.reserve(self.len() as u64).map_err(failed)?;
-        let checksums = self.write_data(gguf, &mut part.file, progress)?;
+        // Who may read the model may read what was made of it.
+        let mut new = TempFile::new(&self.path, Access::Like(gguf.path())).map_err(failed)?;
+        new.reserve(self.len() as u64).map_err(failed)?;
+        let checksums = self.write_data(gguf, new.file(), progress)?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let header = self.header(&checksums, now.map_or(0, |now| now.as_secs()));
-        part.file.seek(SeekFrom::Start(0)).map_err(failed)?;
-        part.file.write_all(&header).map_err(failed)?;
-        share_like(gguf.path(), &part.file).map_err(failed)?;
-        part.file.set_modified(time(&header)).map_err(failed)?;
-        let bytes = FileBytes::map(&part.file).map_err(failed)?;
-        part.publish().map_err(failed)?;
+        new.file().seek(SeekFrom::Start(0)).map_err(failed)?;
+        new.file().write_all(&header).map_err(failed)?;
+        new.file().set_modified(time(&header)).map_err(failed)?;
+        let bytes = self.map(new.file()).map_err(failed)?;
+        new.publish().map_err(failed)?;
         Ok(bytes)
     }
 
@@ -261,10 +266,35 @@ fn identity(source: &Path, fingerprint: u64, plan: &Plan) -> Vec<u8> {
     out
 }
 
+/// Notes that the data of this file are known to be whole.
+fn stamp(file: &mut File, time: SystemTime) -> io::Result<()> {
+    let Some(boot) = boot() else { return Ok(()) };
+    file.seek(SeekFrom::Start(BOOT_AT as u64))?;
+    file.write_all(&boot)?;
+    file.set_modified(time)
+}
+
+/// Removes what killed programs left behind, and sidecars of models that are gone from their folders.
+fn tidy(folder: &Path) {
+    temp_file::remove_leftovers(folder, |_| true);
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let is_sidecar = path.extension().is_some_and(|ending| ending == ENDING);
+        if is_sidecar && source_of(&path).is_some_and(|model| is_gone(&model)) {
+            let _ = fs::remove_file(&path);
+        }
+    }
+}
+
+/// Whether a file was there and is no more: not merely on a disk that is not mounted.
+fn is_gone(file: &Path) -> bool {
+    file.try_exists().is_ok_and(|exists| !exists) && file.parent().is_some_and(Path::is_dir)
+}
+
 /// The path of the model that a sidecar was packed from, if `path` is a sidecar that says so.
-pub(super) fn source_of(path: &Path) -> Option<PathBuf> {
+fn source_of(path: &Path) -> Option<PathBuf> {
     let mut start = Vec::new();
-    File::open(path).ok()?.take(SOURCE_AT as u64 + 4096).read_to_end(&mut start).ok()?;
+    file::open(path).ok()?.take(SOURCE_AT as u64 + 4096).read_to_end(&mut start).ok()?;
     start.strip_prefix(MAGIC)?;
     let (len, source) = start.get(SOURCE_AT..)?.split_first_chunk()?;
     let source = source.get(..u32::from_le_bytes(*len) as usize)?;
@@ -300,48 +330,114 @@ fn boot() -> Option<[u8; BOOT_LEN]> {
     Some(out)
 }
 
-/// Lets those read the file who may read the model, and its owner write.
-#[cfg(unix)]
-fn share_like(model: &Path, file: &File) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    let mode = fs::metadata(model)?.permissions().mode();
-    file.set_permissions(PermissionsExt::from_mode(mode & 0o666 | 0o600))
-}
-
-#[cfg(not(unix))]
-fn share_like(_: &Path, _: &File) -> io::Result<()> {
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::gguf::writer;
     use crate::model::weights::Matrix;
     use dovetail_kernels::cpu::GgufMatrix;
+    use tempfile::TempDir;
+
+    /// A model of one matrix, in a folder of its own.
+    struct Small {
+        folder: TempDir,
+        gguf: Gguf,
+        plan: Plan,
+        pool: rayon::ThreadPool,
+    }
+
+    impl Small {
+        fn new() -> Small {
+            let folder = tempfile::tempdir().unwrap();
+            let model = folder.path().join("model.gguf");
+            std::fs::write(&model, writer::file(&[], &[("w", &[32, 16], 0, 0)], 2048)).unwrap();
+            let gguf = Gguf::open(&model).unwrap();
+            let tensor = gguf.require_tensor("w").unwrap();
+            let ty = dovetail_kernels::quant::type_info(0).unwrap();
+            let rows = GgufMatrix::new(ty, 16, 32, gguf.share(&tensor)).unwrap();
+            let plan = Plan::new(vec![Matrix { name: "w".into(), rows }]);
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+            Small { folder, gguf, plan, pool }
+        }
+
+        fn cache(&self) -> PathBuf {
+            self.folder.path().join("cache")
+        }
+
+        fn sidecar(&self) -> Sidecar<'_> {
+            Sidecar::new(&self.cache(), &self.gguf, &self.plan, &self.pool)
+        }
+    }
 
     #[test]
     fn a_full_disk_is_told_before_anything_is_written() {
-        let folder = tempfile::tempdir().unwrap();
-        let model = folder.path().join("model.gguf");
-        std::fs::write(&model, writer::file(&[], &[("w", &[32, 16], 0, 0)], 2048)).unwrap();
-        let gguf = Gguf::open(&model).unwrap();
-        let tensor = gguf.require_tensor("w").unwrap();
-        let ty = dovetail_kernels::quant::type_info(0).unwrap();
-        let rows = GgufMatrix::new(ty, 16, 32, gguf.share(&tensor)).unwrap();
-        let plan = Plan::new(vec![Matrix { name: "w".into(), rows }]);
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-        let cache = folder.path().join("cache");
-        let sidecar = Sidecar::new(&cache, &gguf, &plan, &pool);
-        let create = |spare_bytes| sidecar.create(&gguf, spare_bytes, &mut |_, _| true);
-        if machine::free_disk(folder.path()).is_some() {
+        let small = Small::new();
+        let sidecar = small.sidecar();
+        let create = |spare_bytes| sidecar.create(&small.gguf, spare_bytes, &mut |_, _| true);
+        if machine::free_disk(small.folder.path()).is_some() {
             let Err(Failure::Refused(why)) = create(1 << 60) else { panic!("there was room") };
             assert!(why.contains("GB are free") && why.contains("cache"), "{why}");
-            assert_eq!(fs::read_dir(&cache).unwrap().count(), 0);
+            assert_eq!(fs::read_dir(small.cache()).unwrap().count(), 0);
         }
         let bytes = create(0).unwrap();
-        assert_eq!(bytes.bytes().len(), sidecar.len());
-        assert_eq!(source_of(sidecar.path()), Some(fs::canonicalize(&model).unwrap()));
+        let model = fs::canonicalize(small.gguf.path()).unwrap();
+        assert_eq!(source_of(sidecar.path()), Some(model));
         assert!(bytes.bytes() == sidecar.open(&mut |_, _| false).unwrap().bytes());
+    }
+
+    #[test]
+    fn the_header_is_never_mapped() {
+        let small = Small::new();
+        let sidecar = small.sidecar();
+        let new = sidecar.create(&small.gguf, 0, &mut |_, _| true).unwrap();
+        let found = sidecar.open(&mut |_, _| true).unwrap();
+        for bytes in [new, found] {
+            assert_eq!(bytes.bytes().len(), small.plan.len());
+        }
+        assert_eq!(sidecar.data_at() % machine::page_bytes(), 0);
+    }
+
+    /// Another file may take the name while the data of the one that was opened are looked at.
+    #[test]
+    fn what_was_looked_at_is_what_is_stamped() {
+        let small = Small::new();
+        let sidecar = small.sidecar();
+        sidecar.create(&small.gguf, 0, &mut |_, _| true).unwrap();
+        let Some(now) = boot() else { return };
+        let mut stale = fs::read(sidecar.path()).unwrap();
+        stale[BOOT_AT..CHECKSUM_AT].fill(b'x');
+        fs::write(sidecar.path(), &stale).unwrap();
+        let [looked_at, other] = ["looked at", "other"].map(|name| small.cache().join(name));
+        fs::hard_link(sidecar.path(), &looked_at).unwrap();
+        let mut take_name = |_, _| {
+            fs::write(&other, &stale).unwrap();
+            fs::rename(&other, sidecar.path()).unwrap();
+            true
+        };
+        sidecar.open(&mut take_name).unwrap();
+        let boot_of = |path: &Path| fs::read(path).unwrap()[BOOT_AT..CHECKSUM_AT].to_vec();
+        assert_eq!(boot_of(&looked_at), now);
+        assert_eq!(boot_of(sidecar.path()), [b'x'; BOOT_LEN]);
+    }
+
+    #[test]
+    fn tidying_removes_what_the_dead_left_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        let alive = TempFile::new(&place("alive.packed"), Access::Usual).unwrap();
+        fs::write(place("dead.packed.1-0.part"), "half").unwrap();
+        fs::write(place("other.packed"), "no sidecar").unwrap();
+        fs::write(place("note.txt"), "somebody's").unwrap();
+        #[cfg(unix)]
+        file::tests::make_pipe(&place("pipe.packed"));
+        tidy(folder.path());
+        let entries = fs::read_dir(folder.path()).unwrap();
+        let mut left: Vec<_> =
+            entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        left.sort();
+        assert!(left[0].starts_with("alive.packed."), "{left:?}");
+        let expected = ["note.txt", "other.packed", "pipe.packed"];
+        assert_eq!(left[1..], expected[..expected.len() - usize::from(!cfg!(unix))]);
+        drop(alive);
     }
 }

@@ -7,7 +7,7 @@ use dovetail::planner::Policy;
 use dovetail::planner::Report;
 use dovetail::planner::cost::Costs;
 use dovetail::speculate::json::to_costs;
-use dovetail::{Error, Result};
+use dovetail::{Error, Result, file};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -83,7 +83,7 @@ pub fn run(o: &Options) -> Result<()> {
 
 fn costs(path: &Path) -> Result<Costs> {
     let failed = |source| Error::Io { path: path.to_owned(), source };
-    let text = std::fs::read_to_string(path).map_err(failed)?;
+    let text = file::read_text(path).map_err(failed)?;
     let value = serde_json::from_str(&text).map_err(|_| "no JSON".to_owned());
     value.and_then(|value| to_costs(&value)).map_err(|what| {
         let how = "dovetail-bench calibrate -o json writes such a file";

@@ -1,27 +1,32 @@
 //! How often recorded guesses were right, as it is shipped beside a drafter: what a planner believes at first.
 
 use super::read::{Answer, read};
+use crate::output;
 use dovetail::planner::acceptance::{AcceptanceStats, ByTemperature};
 use dovetail::speculate::json::{of_confidences, to_confidences};
-use dovetail::{Error, Result};
+use dovetail::{Error, Result, file};
+use std::io::ErrorKind;
 use std::path::Path;
+
+/// The flag of the file.
+const COUNTS: &str = "--counts";
 
 /// Adds the guesses of a record to the counts in this file, which may be missing yet.
 pub fn run(record: &Path, path: &Path) -> Result<()> {
     let wrong =
         |what: String| Error::Invalid(format!("{}: {what}; name another file", path.display()));
-    let mut counts = match std::fs::read(path) {
+    let mut counts = match file::read(path) {
         Ok(bytes) => {
             let value = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
             to_confidences(&value).map_err(wrong)?
         }
-        Err(_) => ByTemperature::default(),
+        Err(error) if error.kind() == ErrorKind::NotFound => ByTemperature::default(),
+        Err(error) => return Err(output::refused(COUNTS, path, error)),
     };
     let record = read(record)?;
     let confidences = counts.at_mut(record.temperature);
     record.answers.iter().for_each(|answer| count(answer, confidences));
-    let failed = |source| Error::Io { path: path.to_owned(), source };
-    std::fs::write(path, format!("{}\n", of_confidences(&counts))).map_err(failed)
+    output::write(COUNTS, path, &format!("{}\n", of_confidences(&counts)))
 }
 
 /// Counts the guesses at each position of an answer, of which those were right that follow there.

@@ -1,7 +1,7 @@
 //! Reads what `record.rs` writes; a file that is no record is an error that names the line.
 
 use dovetail::tree::Tree;
-use dovetail::{Error, Result};
+use dovetail::{Error, Result, file};
 use serde_json::Value;
 use std::path::Path;
 
@@ -26,8 +26,8 @@ pub struct Record {
 /// # Errors
 /// When the file cannot be read, or a line of it is not what `record.rs` writes.
 pub fn read(path: &Path) -> Result<Record> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| Error::Io { path: path.to_owned(), source })?;
+    let text =
+        file::read_text(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
     parse(&text).map_err(|what| {
         let again = "write it again with dovetail-bench trees --record";
         Error::Invalid(format!("{}, {what}; {again}", path.display()))

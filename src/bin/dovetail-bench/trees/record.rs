@@ -19,17 +19,21 @@
 //! whole path, by the drafter. A node of depth `d` is right if its path is `tokens[i + 1..i + 1 + d]`.
 
 use crate::asking::{Asking, Progress, Prompt, answer, nobody_guesses};
+use crate::output;
 use dovetail::draft::{CandidateSelector, DraftJob, DraftState, Drafter, RoundContext};
 use dovetail::planner::{Planner, Policy, TreeLimits};
 use dovetail::speculate::{SpecSampling, Speculation};
+use dovetail::temp_file::{Access, TempFile};
 use dovetail::tree::{GrowingTree, Tree, TreeShape};
 use dovetail::{Error, Result, Sampling, Session, Stop};
 use dovetail_kernels::cpu::ThreadPool;
 use serde_json::{Value, json};
-use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
+
+/// The flag of the file.
+const RECORD: &str = "--record";
 
 /// What is recorded where no other tree is asked for.
 const GROWTH: TreeShape = TreeShape { depth: 7, width: 10, nodes: 64 };
@@ -44,6 +48,7 @@ pub fn run(asking: &Asking, path: &Path) -> Result<()> {
         let what = "trees of drawn guesses are not recorded; leave out --spec-sampling rejection";
         return Err(Error::Invalid(what.into()));
     }
+    output::check(RECORD, path)?;
     let (mut session, prompts) = asking.begin()?;
     let opened = asking.guessing.asked().open(session.setup(None))?.ok_or_else(nobody_guesses)?;
     let growth = if let Policy::Fixed(growth) = opened.policy { growth } else { GROWTH };
@@ -56,8 +61,9 @@ pub fn run(asking: &Asking, path: &Path) -> Result<()> {
     });
     let (recorder, grown) = Recorder::new(opened.drafter, growth);
     session.speculate(Some(Speculation::new(Box::new(recorder), ASKED)))?;
-    let failed = |source| Error::Io { path: path.to_owned(), source };
-    let mut file = BufWriter::new(File::create(path).map_err(failed)?);
+    let failed = |source| output::refused(RECORD, path, source);
+    let mut whole = TempFile::new(path, Access::Usual).map_err(failed)?;
+    let mut file = BufWriter::new(whole.file());
     writeln!(file, "{header}").map_err(failed)?;
     let progress = Progress::new(&prompts);
     for (i, prompt) in prompts.iter().enumerate() {
@@ -65,7 +71,9 @@ pub fn run(asking: &Asking, path: &Path) -> Result<()> {
         let line = record(&mut session, &grown, prompt, &asking.sampling(), asking.n_predict)?;
         writeln!(file, "{line}").map_err(failed)?;
     }
-    file.flush().map_err(failed)
+    file.flush().map_err(failed)?;
+    drop(file);
+    whole.publish().map_err(failed)
 }
 
 /// Answers one prompt: the line about it.
