@@ -184,6 +184,42 @@ fn ids_outside_the_vocabulary_are_harmless() {
     assert_eq!(tokenizer.token_text(3 + 10), Some("<0x0A>"));
 }
 
+/// As tinygrad found them in files, tinygrad/tinygrad#17659: their bytes are the text that the model writes.
+#[test]
+fn tokens_that_are_no_text_keep_their_bytes() {
+    let bytes = [&b"\xe4\xb8"[..], b"\xff", b"\xfe", b"\xad"].map(<[u8]>::to_vec);
+    let bpe = json("bpe");
+    let (tokens, merges) = (strings(&bpe["tokens"]), strings(&bpe["merges"]));
+    let no_flags = Json::Object(Default::default());
+    for whole in [
+        bpe_metadata(&tokens, &merges, "llama-bpe"),
+        spm_metadata(&json("spm")["pieces"], &no_flags),
+    ] {
+        let n = whole.require_byte_strings("tokenizer.ggml.tokens").unwrap().len();
+        let replaced = n - 30..n - 30 + bytes.len();
+        let values = whole.iter().map(|(key, value)| match (key, value) {
+            ("tokenizer.ggml.tokens", Value::Array(Array::String(texts))) => {
+                let mut all: Vec<_> = texts.iter().map(|text| text.clone().into_bytes()).collect();
+                all.splice(replaced.clone(), bytes.clone());
+                (key.to_owned(), Value::Array(Array::Bytes(all)))
+            }
+            _ => (key.to_owned(), value.clone()),
+        });
+        let tokenizer = Tokenizer::from_gguf(&Metadata::from_values("m.gguf", values)).unwrap();
+        for (id, bytes) in replaced.clone().zip(&bytes) {
+            let id = id as u32;
+            assert_eq!((tokenizer.piece(id, false), tokenizer.token_text(id)), (&bytes[..], None));
+            assert_eq!(tokenizer.token_text_bytes(id), Some(&bytes[..]));
+        }
+        let character = [replaced.start as u32, replaced.end as u32 - 1];
+        assert_eq!(tokenizer.decode(&character, false), "中".as_bytes(), "two of them spell it");
+        let text = "the \u{fffd} 中 <s>";
+        let found = tokenizer.encode(text, false, true).unwrap();
+        assert!(found.iter().all(|id| !replaced.contains(&(*id as usize))), "no text has them");
+        assert_eq!(tokenizer.decode(&found, true), text.as_bytes());
+    }
+}
+
 #[test]
 fn bos_is_not_doubled_in_chat_prompts() {
     let tokenizer = spm_tokenizer();

@@ -154,9 +154,10 @@ impl Drafter for Lm {
 fn shared_tokens(target: &Tokenizer, small: &Tokenizer) -> std::result::Result<usize, String> {
     let n = target.n_vocab().min(small.n_vocab());
     for id in 0..n as u32 {
-        let [ours, theirs] = [target, small].map(|t| (t.token_text(id), t.is_control(id)));
+        let [ours, theirs] = [target, small].map(|t| (t.token_text_bytes(id), t.is_control(id)));
         if ours != theirs {
-            let [ours, theirs] = [ours, theirs].map(|(text, _)| text.unwrap_or_default());
+            let text = |bytes: Option<_>| String::from_utf8_lossy(bytes.unwrap_or_default());
+            let [ours, theirs] = [ours, theirs].map(|(bytes, _)| text(bytes));
             return Err(format!(
                 "token {id} is {theirs:?} and the target's is {ours:?}; a drafter needs the target's vocabulary"
             ));

@@ -49,6 +49,24 @@ fn a_file_is_read_back() {
 }
 
 #[test]
+fn strings_that_are_no_text_keep_their_bytes() {
+    let bytes = vec![b"\xe4\xb8".to_vec(), b"x".to_vec(), b"\xff".to_vec()];
+    let keys = [
+        ("bytes", Value::Array(Array::Bytes(bytes.clone()))),
+        ("texts", Value::Array(Array::String(vec!["x".into()]))),
+        ("numbers", Value::Array(Array::U8(vec![1]))),
+    ];
+    let gguf = Gguf::from_bytes(writer::file(&keys, &[], 0)).unwrap();
+    let meta = gguf.metadata();
+    assert_eq!(meta.get("bytes"), Some(&keys[0].1));
+    assert_eq!(meta.require_byte_strings("bytes").unwrap(), bytes);
+    assert_eq!(meta.require_byte_strings("texts").unwrap(), [b"x"]);
+    let error = meta.get_str_array("bytes").unwrap_err().to_string();
+    assert!(error.contains("`bytes`") && error.contains("not UTF-8"), "{error}");
+    assert!(meta.get_byte_strings("numbers").is_err() && meta.require_byte_strings("no").is_err());
+}
+
+#[test]
 fn bad_files_are_refused_by_name() {
     let nested = (0..6).fold(Array::U8(vec![]), |inner, _| Array::Array(vec![inner]));
     let meta = |key, value| writer::file(&[(key, value)], &[], 0);

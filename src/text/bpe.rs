@@ -217,10 +217,12 @@ impl Bpe {
 /// The merges, best first. A pair is listed at its best rank, and only if both halves and the whole
 /// are tokens: no text could use another.
 fn merges(metadata: &Metadata, vocab: &Vocab) -> Result<Merges> {
-    let listed = metadata.require_str_array("tokenizer.ggml.merges")?;
+    let listed = metadata.require_byte_strings("tokenizer.ggml.merges")?;
     let mut seen = HashSet::with_capacity(listed.len());
     let mut merges = Merges::with_capacity(listed.len());
-    for (i, merge) in listed.iter().enumerate() {
+    for (i, merge) in listed.into_iter().enumerate() {
+        // What is not text is no part of one.
+        let Ok(merge) = std::str::from_utf8(merge) else { continue };
         // A half may itself begin with a space, never contain one later.
         let second =
             merge.char_indices().nth(1).and_then(|(at, _)| Some(at + merge[at..].find(' ')?));

@@ -63,7 +63,7 @@ impl Eq for Union {}
 
 impl Spm {
     pub(super) fn from_gguf(metadata: &Metadata, vocab: &Vocab) -> Result<Self> {
-        let n_tokens = vocab.texts.len();
+        let n_tokens = vocab.len();
         let malformed = |what: String| Error::gguf(metadata.path(), what);
         let mut scores = match metadata.get_f32_array("tokenizer.ggml.scores") {
             Ok(scores) => scores.unwrap_or_else(|| vec![0.0; n_tokens]),
@@ -80,7 +80,7 @@ impl Spm {
         }
         // Zeros of either sign are equal as scores but not to `total_cmp`.
         scores.iter_mut().for_each(|score| *score += 0.0);
-        let longest_bytes = vocab.texts.iter().map(String::len).max().unwrap_or(0);
+        let longest_bytes = vocab.ids.keys().map(String::len).max().unwrap_or(0);
         Ok(Self { scores, longest_bytes })
     }
 

@@ -161,9 +161,14 @@ impl Tokenizer {
         self.piece(id, false)
     }
 
-    /// The token as the file writes it, `Ġthe` or `<0x0A>`; `None` outside the vocabulary.
+    /// The token as the file writes it, `Ġthe` or `<0x0A>`; `None` outside the vocabulary, and where that is not UTF-8.
     pub fn token_text(&self, id: u32) -> Option<&str> {
-        self.vocab.texts.get(id as usize).map(String::as_str)
+        self.vocab.text(id)
+    }
+
+    /// The token as the file writes it, UTF-8 or not; `None` outside the vocabulary.
+    pub fn token_text_bytes(&self, id: u32) -> Option<&[u8]> {
+        self.vocab.text_bytes(id)
     }
 
     /// The token that the file writes exactly so.
@@ -173,7 +178,7 @@ impl Tokenizer {
 
     /// Number of tokens.
     pub fn n_vocab(&self) -> usize {
-        self.vocab.texts.len()
+        self.vocab.len()
     }
 
     /// The token that begins a text.
@@ -234,8 +239,8 @@ impl Tokenizer {
         let mut fragments = vec![Fragment::Text(text)];
         for &id in &self.vocab.matched {
             let hidden = self.vocab.kinds[id as usize] != Kind::UserDefined;
-            let special = &self.vocab.texts[id as usize];
-            if (hidden && !parse_special) || !text.contains(special.as_str()) {
+            let special = self.vocab.text(id).expect("what is matched is text");
+            if (hidden && !parse_special) || !text.contains(special) {
                 continue;
             }
             let strip = self.strip_after.contains(&id);
@@ -273,6 +278,6 @@ fn strip_after(metadata: &Metadata, vocab: &Vocab) -> Result<Vec<u32>> {
         return Ok(Vec::new());
     }
     let kept = ["<unk>", "<s>", "<|endoftext|>"];
-    let strips = |&id: &u32| !kept.contains(&vocab.texts[id as usize].as_str());
+    let strips = |&id: &u32| vocab.text(id).is_none_or(|text| !kept.contains(&text));
     Ok(vocab.matched.iter().copied().filter(strips).collect())
 }

@@ -2,7 +2,11 @@
 //!
 //! Files often leave special tokens unnamed or mark them as plain text, so some are known by their
 //! texts, as llama.cpp knows them; the lists below are data, to be extended as models appear.
+//!
+//! A token's text need not be UTF-8. Such a token keeps its bytes, for the model may write it; no text that is tokenised,
+//! which is UTF-8, contains it.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::LazyLock;
 
@@ -38,8 +42,10 @@ pub(super) enum Spelling {
 /// All tokens of a model.
 #[derive(Debug)]
 pub(super) struct Vocab {
-    pub(super) texts: Vec<String>,
+    /// What the file writes for each token.
+    texts: Vec<Vec<u8>>,
     pub(super) kinds: Vec<Kind>,
+    /// The tokens whose text is UTF-8.
     pub(super) ids: HashMap<String, u32>,
     /// The bytes of all tokens, one after another; token `i` ends at `piece_ends[i]`.
     pieces: Vec<u8>,
@@ -151,19 +157,25 @@ const ALWAYS_SHOWN: &[&str] = &["<|channel|>", "<|message|>", "<|start|>", "<|co
 
 impl Vocab {
     pub(super) fn from_gguf(metadata: &Metadata, spelling: Spelling) -> Result<Self> {
-        let listed = metadata.require_str_array("tokenizer.ggml.tokens")?;
+        let listed = metadata.require_byte_strings("tokenizer.ggml.tokens")?;
         let malformed = |what: String| Error::gguf(metadata.path(), what);
         if listed.is_empty() || u32::try_from(listed.len()).is_err() {
             return Err(malformed(format!("has a vocabulary of {} tokens", listed.len())));
         }
         let mut texts = Vec::with_capacity(listed.len());
+        let mut all = HashMap::with_capacity(listed.len());
         let mut ids = HashMap::with_capacity(listed.len());
-        for (id, text) in (0u32..).zip(listed) {
-            let text = if text.is_empty() { format!("[EMPTY_{id}]") } else { text.clone() };
-            if let Some(first) = ids.insert(text.clone(), id) {
+        for (id, bytes) in (0u32..).zip(listed) {
+            let bytes: Cow<[u8]> = match bytes {
+                [] => format!("[EMPTY_{id}]").into_bytes().into(),
+                bytes => bytes.into(),
+            };
+            if let Some(first) = all.insert(bytes.clone(), id) {
+                let text = String::from_utf8_lossy(&bytes);
                 return Err(malformed(format!("tokens {first} and {id} are both {text:?}")));
             }
-            texts.push(text);
+            ids.extend(std::str::from_utf8(&bytes).ok().map(|text| (text.to_owned(), id)));
+            texts.push(bytes.into_owned());
         }
         let kinds = kinds(metadata, texts.len())?;
         let mut vocab = Self {
@@ -184,6 +196,21 @@ impl Vocab {
         vocab.find_matched();
         vocab.spell(spelling);
         Ok(vocab)
+    }
+
+    /// Number of tokens.
+    pub(super) fn len(&self) -> usize {
+        self.texts.len()
+    }
+
+    /// What the file writes for a token; none outside the vocabulary.
+    pub(super) fn text_bytes(&self, id: u32) -> Option<&[u8]> {
+        self.texts.get(id as usize).map(Vec::as_slice)
+    }
+
+    /// The same, if it is text.
+    pub(super) fn text(&self, id: u32) -> Option<&str> {
+        std::str::from_utf8(self.text_bytes(id)?).ok()
     }
 
     /// The id a key names; ids outside the vocabulary count as absent.
@@ -261,7 +288,9 @@ impl Vocab {
 
     fn find_matched(&mut self) {
         let is_matched = |&id: &u32| {
-            matches!(self.kinds[id as usize], Kind::Control | Kind::UserDefined | Kind::Unknown)
+            let kind = self.kinds[id as usize];
+            matches!(kind, Kind::Control | Kind::UserDefined | Kind::Unknown)
+                && self.text(id).is_some()
         };
         let mut matched: Vec<u32> = (0..self.texts.len() as u32).filter(is_matched).collect();
         matched.sort_by_key(|&id| std::cmp::Reverse(self.texts[id as usize].len()));
@@ -272,13 +301,9 @@ impl Vocab {
         for (text, kind) in self.texts.iter().zip(&self.kinds) {
             match (kind, spelling) {
                 (Kind::Unused, _) => {}
-                (Kind::Control | Kind::Unknown | Kind::UserDefined, _) => {
-                    self.pieces.extend(text.as_bytes());
-                }
+                (Kind::Control | Kind::Unknown | Kind::UserDefined, _) => self.pieces.extend(text),
                 (Kind::Byte, _) => self.pieces.extend(byte_of(text)),
-                (Kind::Normal, Spelling::Sentence) => {
-                    self.pieces.extend(text.replace('▁', " ").as_bytes());
-                }
+                (Kind::Normal, Spelling::Sentence) => spell_sentence(text, &mut self.pieces),
                 (Kind::Normal, Spelling::ByteLevel) => spell_byte_level(text, &mut self.pieces),
             }
             self.piece_ends.push(self.pieces.len());
@@ -315,8 +340,8 @@ fn kinds(metadata: &Metadata, n_tokens: usize) -> Result<Vec<Kind>> {
 }
 
 /// The byte of a text such as `<0x0A>`.
-fn byte_of(text: &str) -> Option<u8> {
-    let digits = text.strip_prefix("<0x")?.strip_suffix('>')?;
+fn byte_of(text: &[u8]) -> Option<u8> {
+    let digits = std::str::from_utf8(text).ok()?.strip_prefix("<0x")?.strip_suffix('>')?;
     let is_hex = digits.len() == 2 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
     u8::from_str_radix(digits, 16).ok().filter(|_| is_hex)
 }
@@ -331,15 +356,27 @@ pub(super) static BYTE_CHARACTERS: LazyLock<[char; 256]> = LazyLock::new(|| {
     })
 });
 
-/// Appends the bytes that a text in GPT-2's characters stands for; others stand for themselves.
-fn spell_byte_level(text: &str, out: &mut Vec<u8>) {
+/// Appends the bytes that a text in GPT-2's characters stands for; other characters, and bytes that are none, stand for
+/// themselves.
+fn spell_byte_level(text: &[u8], out: &mut Vec<u8>) {
     static BYTES: LazyLock<HashMap<char, u8>> =
         LazyLock::new(|| BYTE_CHARACTERS.iter().copied().zip(0..=u8::MAX).collect());
-    for character in text.chars() {
-        match BYTES.get(&character) {
-            Some(&byte) => out.push(byte),
-            None => out.extend(character.encode_utf8(&mut [0; 4]).as_bytes()),
+    for chunk in text.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match BYTES.get(&character) {
+                Some(&byte) => out.push(byte),
+                None => out.extend(character.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
         }
+        out.extend(chunk.invalid());
+    }
+}
+
+/// Appends a text of SentencePiece's, in which `▁` is a space; bytes that are no characters stand for themselves.
+fn spell_sentence(text: &[u8], out: &mut Vec<u8>) {
+    for chunk in text.utf8_chunks() {
+        out.extend(chunk.valid().replace('▁', " ").as_bytes());
+        out.extend(chunk.invalid());
     }
 }
 
@@ -353,15 +390,30 @@ mod tests {
         assert_eq!(some, ['Ġ', 'Ċ', 'a', 'Ń']);
         let mut out = Vec::new();
         let text: String = BYTE_CHARACTERS.iter().collect();
-        spell_byte_level(&text, &mut out);
+        spell_byte_level(text.as_bytes(), &mut out);
         assert_eq!(out, (0..=255).collect::<Vec<u8>>());
     }
 
     #[test]
     fn byte_tokens_are_two_hex_digits() {
-        assert_eq!(byte_of("<0x0A>"), Some(10));
-        assert_eq!(byte_of("<0xA>"), None);
-        assert_eq!(byte_of("<0x+A>"), None);
-        assert_eq!(byte_of("x"), None);
+        assert_eq!(byte_of(b"<0x0A>"), Some(10));
+        for none in [&b"<0xA>"[..], b"<0x+A>", b"x", b"<0x\xff>"] {
+            assert_eq!(byte_of(none), None);
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_characters_stand_for_themselves() {
+        let spelled = |spell: fn(&[u8], &mut Vec<u8>), text: &[u8]| {
+            let mut out = Vec::new();
+            spell(text, &mut out);
+            out
+        };
+        let space = "Ġ".as_bytes();
+        let text = [space, b"\xe4\xb8", space, b"\xff"].concat();
+        assert_eq!(spelled(spell_byte_level, &text), b" \xe4\xb8 \xff");
+        let space = "▁".as_bytes();
+        let text = [space, b"\xe4\xb8", space, b"\xff"].concat();
+        assert_eq!(spelled(spell_sentence, &text), b" \xe4\xb8 \xff");
     }
 }
