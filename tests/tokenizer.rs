@@ -60,6 +60,9 @@ fn check(tokenizer: &Tokenizer, texts: &[String], expected: &Expected<'_>) {
         };
         let found = tokenizer.encode(text, true, true).unwrap();
         assert_eq!(found, parsed, "{about}, special: text {i}: {text:?}");
+        let special = first.len() + last.len();
+        let fewest = plain.len().min(found.len() - special);
+        assert!(tokenizer.check_fits(text, fewest + 1).is_ok(), "{about}: text {i} fits");
 
         let decoded = String::from_utf8_lossy(&tokenizer.decode(plain, true)).into_owned();
         match reference["decoded"].get(i.to_string()).and_then(Json::as_str) {
@@ -166,6 +169,55 @@ fn spm_ids_are_llama_cpps() {
             &Expected { about: &about, reference, plain, cleans_spaces: false },
         );
     }
+}
+
+/// The bound is sharp where the longest tokens alone are needed, and holds where bytes vanish.
+#[test]
+fn texts_that_cannot_fit_are_refused_before_they_are_tokenised() {
+    let bytes = |leave_out: &[&str]| {
+        let others = (0u32..).map(|i| char::from_u32(0x100 + i).unwrap()).take(68);
+        let all = ('!'..='~').chain('\u{a1}'..='\u{ac}').chain('\u{ae}'..='\u{ff}').chain(others);
+        let mut tokens: Vec<String> = ["<bos>", "<eos>"].map(str::to_owned).into();
+        tokens.extend(all.map(String::from).filter(|text| !leave_out.contains(&&**text)));
+        tokens.extend(["aa", "aaaa", "aaaaaaaa"].map(str::to_owned));
+        tokens
+    };
+    let merges = ["a a", "aa aa", "aaaa aaaa"].map(str::to_owned);
+    let tokenizer = |leave_out: &[&str], name: &str| {
+        let mut metadata = bpe_metadata(&bytes(leave_out), &merges, "gpt-2");
+        let values = metadata.iter().map(|(key, value)| (key.to_owned(), value.clone()));
+        let named = ("general.name".to_owned(), Value::String(name.into()));
+        metadata = Metadata::from_values("m.gguf", values.chain([named]));
+        Tokenizer::from_gguf(&metadata).unwrap()
+    };
+    let needed = |tokenizer: &Tokenizer, text: &str| match tokenizer.check_fits(text, 0) {
+        Err(dovetail::Error::Context { needed, available: 0 }) => needed - 1,
+        other => panic!("{other:?}"),
+    };
+    let whole = tokenizer(&[], "");
+    let text = "a".repeat(8_000_001);
+    assert_eq!(needed(&whole, &text), 1_000_001);
+    assert!(
+        whole.check_fits(&text, 1_000_002).is_ok() && whole.check_fits(&text, 1_000_001).is_err()
+    );
+    assert_eq!(whole.encode(&text[..8001], false, false).unwrap().len(), 1001);
+    assert_eq!(needed(&whole, ""), 0);
+    // `b` has no token: it vanishes.
+    let cut = tokenizer(&["b"], "");
+    let text = "b".repeat(100) + "a";
+    assert_eq!((needed(&cut, &text), needed(&whole, &text)), (1, 13));
+    assert_eq!(cut.encode(&text, false, false).unwrap().len(), 1);
+    // White space after Phi 3's special tokens does, too.
+    let phi = tokenizer(&[], "phi-3");
+    let text = "<bos>".to_owned() + &" ".repeat(100);
+    assert_eq!((needed(&phi, &text), needed(&whole, &text)), (1, 14));
+    assert_eq!(phi.encode(&text, false, true).unwrap().len(), 1);
+    // In SentencePiece's texts a space is longer than in ours.
+    let spm = spm_tokenizer();
+    let text = "▁".repeat(1000);
+    let n = spm.encode(&text, false, false).unwrap().len();
+    assert!(spm.check_fits(&text, n + 1).is_ok());
+    assert!(spm.check_fits(&"a".repeat(1_000_000), 512).is_err());
 }
 
 #[test]

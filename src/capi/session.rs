@@ -164,7 +164,9 @@ pub unsafe extern "C" fn dovetail_session_prompt_chat(
     state::call_for_prompt(session, |state| {
         // SAFETY: as the head of `capi` has it.
         let messages = unsafe { self::messages(messages, n_messages) }?;
-        let tokens = state.template()?.prompt(state.tokenizer(), &messages, true)?;
+        let text = state.template()?.text(state.tokenizer(), &messages, true)?;
+        state.tokenizer().check_fits(&text, state.session.n_ctx())?;
+        let tokens = state.tokenizer().encode_chat(&text)?;
         state.prompt(&tokens)
     })
 }
@@ -179,6 +181,7 @@ pub unsafe extern "C" fn dovetail_session_prompt_text(
     state::call_for_prompt(session, |state| {
         // SAFETY: as the head of `capi` has it.
         let text = unsafe { pointer::text(text, text_len, "the text") }?;
+        state.tokenizer().check_fits(text, state.session.n_ctx())?;
         let tokens = state.tokenizer().encode(text, true, true)?;
         state.prompt(&tokens)
     })

@@ -5,6 +5,7 @@
 //! vocab.rs       what the file says of each token, and which tokens are special
 //! bpe.rs         byte-level BPE: the table of pre-tokenizers
 //! spm.rs         SentencePiece by score
+//! bound.rs       the fewest tokens that a text can have
 //! utf8.rs        bytes of a stream to text that never splits a character
 //! chat.rs        messages to a prompt, by the model's own template
 //! jinja.rs       what templates written for Hugging Face expect to find
@@ -17,6 +18,7 @@ pub mod chat;
 pub mod tokenizer;
 pub mod utf8;
 
+mod bound;
 mod bpe;
 mod jinja;
 mod spm;

@@ -4,6 +4,7 @@
 //! the model's own algorithm. Ids equal llama.cpp's, with one exception made on purpose: where a BPE
 //! model names no BOS or EOS, we have none, while llama.cpp takes token 11 whatever that is.
 
+use super::bound::Bound;
 use super::bpe::Bpe;
 use super::spm::Spm;
 use super::vocab::{Kind, Spelling, Vocab};
@@ -30,6 +31,7 @@ pub struct Tokenizer {
     add_space: bool,
     /// Whether white space after a special token is dropped: a habit of Phi 3.
     strip_after: Vec<u32>,
+    bound: Bound,
 }
 
 /// A stretch of the input: text still to be tokenised, or a special token found in it.
@@ -45,18 +47,9 @@ impl Tokenizer {
     /// When keys are missing or contradict each other, or the kind of tokenizer is not known.
     pub fn from_gguf(metadata: &Metadata) -> Result<Self> {
         let model = metadata.require_str("tokenizer.ggml.model")?;
-        let (vocab, algorithm, bos_default, space_default) = match model {
-            "gpt2" => {
-                let vocab = Vocab::from_gguf(metadata, Spelling::ByteLevel)?;
-                let bpe = Bpe::from_gguf(metadata, &vocab)?;
-                let add_bos = bpe.add_bos;
-                (vocab, Algorithm::Bpe(Box::new(bpe)), add_bos, false)
-            }
-            "llama" => {
-                let vocab = Vocab::from_gguf(metadata, Spelling::Sentence)?;
-                let spm = Spm::from_gguf(metadata, &vocab)?;
-                (vocab, Algorithm::Spm(spm), true, true)
-            }
+        let spelling = match model {
+            "gpt2" => Spelling::ByteLevel,
+            "llama" => Spelling::Sentence,
             other => {
                 return Err(Error::Unsupported(format!(
                     "{}: tokenizer `{other}` is not known; known are {}",
@@ -65,14 +58,26 @@ impl Tokenizer {
                 )));
             }
         };
+        let vocab = Vocab::from_gguf(metadata, spelling)?;
+        let (algorithm, bos_default, space_default) = match spelling {
+            Spelling::ByteLevel => {
+                let bpe = Bpe::from_gguf(metadata, &vocab)?;
+                let add_bos = bpe.add_bos;
+                (Algorithm::Bpe(Box::new(bpe)), add_bos, false)
+            }
+            Spelling::Sentence => (Algorithm::Spm(Spm::from_gguf(metadata, &vocab)?), true, true),
+        };
         // BPE has no place for an added space: llama.cpp reads the key there but never uses it.
         let add_space = space_default
             && metadata.get_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(space_default);
+        let strip_after = strip_after(metadata, &vocab)?;
+        let stripped: &[char] = if strip_after.is_empty() { &[] } else { &STRIPPED };
         Ok(Self {
             add_bos: metadata.get_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(bos_default),
             add_eos: metadata.get_bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false),
             add_space,
-            strip_after: strip_after(metadata, &vocab)?,
+            strip_after,
+            bound: Bound::new(&vocab, spelling, stripped),
             vocab,
             algorithm,
         })
@@ -131,6 +136,21 @@ impl Tokenizer {
             tokens.insert(0, bos);
         }
         Ok(tokens)
+    }
+
+    /// Refuses a text that has more tokens than a context of `n_ctx` has room for, whichever they are. This takes no
+    /// memory and a moment, so that a text of many megabytes is refused before it is tokenised; one that passes may still
+    /// turn out too long.
+    ///
+    /// # Errors
+    /// [`Error::Context`] with the fewest tokens that the text can have.
+    pub fn check_fits(&self, text: &str, n_ctx: usize) -> Result<()> {
+        // A prompt leaves room for one token of its answer.
+        let needed = self.bound.fewest_tokens(text).saturating_add(1);
+        if needed > n_ctx {
+            return Err(Error::Context { needed, available: n_ctx });
+        }
+        Ok(())
     }
 
     /// The bytes of a whole text. Control tokens are left out unless `special`.
@@ -263,13 +283,15 @@ fn cut_at<'a>(mut text: &'a str, special: &str, id: u32, strip: bool, out: &mut 
             out.push(Fragment::Text(before));
         }
         out.push(Fragment::Token(id));
-        let space = [' ', '\t', '\n', '\x0b', '\x0c', '\r'];
-        text = if strip { after.trim_start_matches(space) } else { after };
+        text = if strip { after.trim_start_matches(STRIPPED) } else { after };
     }
     if !text.is_empty() {
         out.push(Fragment::Text(text));
     }
 }
+
+/// White space that is dropped after some special tokens.
+const STRIPPED: [char; 6] = [' ', '\t', '\n', '\x0b', '\x0c', '\r'];
 
 /// The special tokens that swallow the white space after them: Phi 3's, which no key marks.
 fn strip_after(metadata: &Metadata, vocab: &Vocab) -> Result<Vec<u32>> {

@@ -286,13 +286,15 @@ impl Vocab {
         }
     }
 
+    /// Whether a token is found in a text as it stands.
+    pub(super) fn is_matched(&self, id: u32) -> bool {
+        let kind = self.kinds[id as usize];
+        matches!(kind, Kind::Control | Kind::UserDefined | Kind::Unknown) && self.text(id).is_some()
+    }
+
     fn find_matched(&mut self) {
-        let is_matched = |&id: &u32| {
-            let kind = self.kinds[id as usize];
-            matches!(kind, Kind::Control | Kind::UserDefined | Kind::Unknown)
-                && self.text(id).is_some()
-        };
-        let mut matched: Vec<u32> = (0..self.texts.len() as u32).filter(is_matched).collect();
+        let ids = 0..self.texts.len() as u32;
+        let mut matched: Vec<u32> = ids.filter(|id| self.is_matched(*id)).collect();
         matched.sort_by_key(|&id| std::cmp::Reverse(self.texts[id as usize].len()));
         self.matched = matched;
     }

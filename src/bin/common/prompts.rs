@@ -22,12 +22,14 @@ impl Prompt {
     /// of its own, or as it is where there is no template.
     ///
     /// # Errors
-    /// When the template refuses the messages, or there is none for a conversation.
+    /// When the template refuses the messages, or there is none for a conversation, or they cannot fit a context of
+    /// `n_ctx` tokens; what is let through may still be too long.
     pub fn tokens(
         &self,
         tokenizer: &Tokenizer,
         template: Option<&ChatTemplate>,
         system: Option<&str>,
+        n_ctx: usize,
     ) -> Result<Vec<u32>> {
         let wrong = |error: Error| Error::Invalid(format!("{}: {error}", self.place));
         let tokens = match (template, &self.messages[..]) {
@@ -35,9 +37,13 @@ impl Prompt {
                 let has_one = messages.iter().any(|message| message.role == "system");
                 let system = system.filter(|_| !has_one).map(|text| Message::new("system", text));
                 let all: Vec<_> = system.into_iter().chain(messages.iter().cloned()).collect();
-                template.prompt(tokenizer, &all, true)
+                let text = template.text(tokenizer, &all, true).map_err(wrong)?;
+                tokenizer.check_fits(&text, n_ctx).and_then(|()| tokenizer.encode_chat(&text))
             }
-            (None, [one]) => tokenizer.encode(&one.content, true, true),
+            (None, [one]) => {
+                let text = &one.content;
+                tokenizer.check_fits(text, n_ctx).and_then(|()| tokenizer.encode(text, true, true))
+            }
             (None, _) => {
                 let what = "a conversation takes a chat template; give one text as \"prompt\"";
                 Err(Error::Invalid(what.into()))

@@ -54,7 +54,9 @@ impl Asking {
         let template = ChatTemplate::from_gguf(session.model().gguf().metadata())?;
         let mut prompts = Vec::new();
         for (i, prompt) in read.iter().enumerate() {
-            let tokens = prompt.tokens(session.model().tokenizer(), template.as_ref(), None)?;
+            // One that does not fit is no error here, however long it is.
+            let tokenizer = session.model().tokenizer();
+            let tokens = prompt.tokens(tokenizer, template.as_ref(), None, usize::MAX)?;
             let (number, n, room) = (i + 1, tokens.len(), session.n_ctx());
             if n < room {
                 prompts.push(Prompt { number, category: category(prompt).to_owned(), tokens });

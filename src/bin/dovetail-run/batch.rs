@@ -102,7 +102,7 @@ fn requests(
     let available = engine.n_ctx();
     let request = |prompt: &Prompt| {
         let system = args.system_prompt.as_deref();
-        let tokens = prompt.tokens(engine.model().tokenizer(), template, system)?;
+        let tokens = prompt.tokens(engine.model().tokenizer(), template, system, available)?;
         if tokens.len() >= available {
             let error = Error::Context { needed: tokens.len() + 1, available };
             return Err(Error::Invalid(format!("{}: {error}", prompt.place)));

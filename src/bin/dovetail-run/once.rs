@@ -51,7 +51,9 @@ pub fn run(runner: &mut Runner, prompt: &str) -> Result<ExitCode> {
         if !args.raw {
             runner.log.note("the model has no chat template: completing the prompt as it is");
         }
-        runner.session.model().tokenizer().encode(prompt, true, true)?
+        let tokenizer = runner.session.model().tokenizer();
+        tokenizer.check_fits(prompt, runner.session.n_ctx())?;
+        tokenizer.encode(prompt, true, true)?
     } else {
         let system = args.system_prompt.iter().map(|text| Message::new("system", text));
         let messages: Vec<_> = system.chain([Message::new("user", prompt)]).collect();

@@ -70,7 +70,7 @@ impl Runner<'_> {
     /// The prompt that asks for the next message of a conversation.
     ///
     /// # Errors
-    /// When there is no template, or it refuses the messages.
+    /// When there is no template, it refuses the messages, or they cannot fit the context.
     pub fn chat_prompt(&self, messages: &[Message]) -> Result<Vec<u32>> {
         let template = self.template.as_ref().ok_or_else(|| {
             Error::Invalid(format!(
@@ -79,7 +79,10 @@ impl Runner<'_> {
                 self.path.display()
             ))
         })?;
-        template.prompt(self.session.model().tokenizer(), messages, true)
+        let tokenizer = self.session.model().tokenizer();
+        let text = template.text(tokenizer, messages, true)?;
+        tokenizer.check_fits(&text, self.session.n_ctx())?;
+        tokenizer.encode_chat(&text)
     }
 
     /// Prints what follows the prompt, and statistics to where they are wanted. `attempt` is added to
