@@ -4,7 +4,53 @@ use crate::planner::MAX_BATCH;
 use crate::planner::acceptance::{ByTemperature, CLASSES, Cell, Cells, DEPTHS};
 use crate::planner::cost::{Costs, Curve, DraftCost, Table, VerifyCost};
 use crate::tree::MAX_NODES;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+
+#[derive(Serialize, Deserialize)]
+struct TableData {
+    batch: usize,
+    context: usize,
+    #[serde(flatten)]
+    curve: CurveData,
+}
+
+#[derive(Serialize, Deserialize)]
+struct DraftData {
+    first: f64,
+    #[serde(flatten)]
+    level: CurveData,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CurveData {
+    rows: Vec<usize>,
+    seconds: Vec<f64>,
+}
+
+/// For each temperature and depth [tested, accepted] of each class.
+type CountsData = Vec<[[[f64; 2]; CLASSES]; DEPTHS]>;
+
+impl CurveData {
+    fn of(curve: &Curve) -> CurveData {
+        let (rows, seconds) = curve.measured().unzip();
+        CurveData { rows, seconds }
+    }
+
+    fn curve(self) -> Result<Curve, String> {
+        if self.rows.len() != self.seconds.len() {
+            return Err("as many \"rows\" as \"seconds\" are needed".into());
+        }
+        if self.rows.iter().any(|n| *n > MAX_BATCH * MAX_NODES) {
+            return Err("more rows than a pass has".into());
+        }
+        Curve::new(&self.rows.into_iter().zip(self.seconds).collect::<Vec<_>>())
+    }
+}
+
+fn read<'a, T: Deserialize<'a>>(value: &'a Value) -> Result<T, String> {
+    T::deserialize(value).map_err(|error| error.to_string())
+}
 
 /// Costs as JSON: `{"verify": [table, …], "draft": {"first", "rows", "seconds"}}`, a table being
 /// `{"batch", "context", "rows", "seconds"}`.
@@ -21,19 +67,15 @@ pub fn to_costs(value: &Value) -> Result<Costs, String> {
 }
 
 pub(super) fn of_verify(cost: &VerifyCost) -> Value {
-    let table = |Table { batch, context, curve }: &Table| {
-        let mut value = of_curve(curve);
-        value["batch"] = json!(batch);
-        value["context"] = json!(context);
-        value
-    };
-    cost.tables().iter().map(table).collect()
+    let tables = cost.tables().iter().map(|Table { batch, context, curve }| {
+        json!(TableData { batch: *batch, context: *context, curve: CurveData::of(curve) })
+    });
+    tables.collect()
 }
 
 pub(super) fn to_verify(value: &Value) -> Result<VerifyCost, String> {
-    let tables = value.as_array().ok_or("no tables of the target's passes")?.iter().map(|table| {
-        let [batch, context] = [number(table, "batch")?, number(table, "context")?];
-        Ok(Table { batch: batch as usize, context: context as usize, curve: to_curve(table)? })
+    let tables = read::<Vec<TableData>>(value)?.into_iter().map(|table| {
+        Ok(Table { batch: table.batch, context: table.context, curve: table.curve.curve()? })
     });
     let cost = VerifyCost::new(tables.collect::<Result<_, String>>()?)?;
     let place = |table: &Table| (table.batch, table.context);
@@ -44,39 +86,23 @@ pub(super) fn to_verify(value: &Value) -> Result<VerifyCost, String> {
 }
 
 pub(super) fn of_draft(cost: &DraftCost) -> Value {
-    let mut value = of_curve(&cost.level);
-    value["first"] = json!(cost.first);
-    value
+    json!(DraftData { first: cost.first, level: CurveData::of(&cost.level) })
 }
 
 pub(super) fn to_draft(value: &Value) -> Result<DraftCost, String> {
-    Ok(DraftCost { first: number(value, "first")?, level: to_curve(value)? })
-}
-
-fn of_curve(curve: &Curve) -> Value {
-    let (rows, seconds): (Vec<_>, Vec<_>) = curve.measured().unzip();
-    json!({ "rows": rows, "seconds": seconds })
-}
-
-fn to_curve(value: &Value) -> Result<Curve, String> {
-    let (rows, seconds) = (numbers(value, "rows")?, numbers(value, "seconds")?);
-    if rows.len() != seconds.len() {
-        return Err("as many \"rows\" as \"seconds\" are needed".into());
+    let DraftData { first, level } = read(value)?;
+    if first < 0.0 {
+        return Err(format!("the first level takes {first} s"));
     }
-    if rows.iter().any(|n| *n > (MAX_BATCH * MAX_NODES) as f64) {
-        return Err("more rows than a pass has".into());
-    }
-    Curve::new(&rows.into_iter().map(|n| n as usize).zip(seconds).collect::<Vec<_>>())
+    Ok(DraftCost { first, level: level.curve()? })
 }
 
 /// Counted guesses as JSON: for each temperature and depth [tested, accepted] of each class.
 pub fn of_confidences(confidences: &ByTemperature) -> Value {
     let round = |x: f32| (f64::from(x) * 100.0).round() / 100.0;
-    let cell = |cell: &Cell| json!([round(cell.tested), round(cell.accepted.min(cell.tested))]);
-    let cells = |cells: &Cells| -> Value {
-        cells.iter().map(|classes| classes.iter().map(cell).collect::<Value>()).collect()
-    };
-    confidences.counts().map(cells).collect()
+    let cell = |cell: Cell| [round(cell.tested), round(cell.accepted.min(cell.tested))];
+    let counts = confidences.counts().map(|cells| cells.map(|classes| classes.map(cell)));
+    json!(counts.collect::<CountsData>())
 }
 
 /// Counted guesses from JSON.
@@ -84,34 +110,17 @@ pub fn of_confidences(confidences: &ByTemperature) -> Value {
 /// # Errors
 /// When they are none.
 pub fn to_confidences(value: &Value) -> Result<ByTemperature, String> {
-    let all = value.as_array().ok_or("no counts by temperature")?.iter().map(to_cells);
-    Ok(ByTemperature::of(&all.collect::<Result<Vec<_>, _>>()?))
-}
-
-fn to_cells(value: &Value) -> Result<Cells, String> {
-    let wrong = || "no counts by depth and class".to_owned();
-    let mut cells = [[Cell::default(); CLASSES]; DEPTHS];
-    for (depth, classes) in cells.iter_mut().enumerate() {
-        for (class, cell) in classes.iter_mut().enumerate() {
-            let [tested, accepted] = [0, 1].map(|i| value[depth][class][i].as_f64());
-            let (tested, accepted) = tested.zip(accepted).ok_or_else(wrong)?;
-            if !(0.0..=1e9).contains(&tested) || !(0.0..=tested).contains(&accepted) {
-                return Err(wrong());
-            }
-            *cell = Cell { tested: tested as f32, accepted: accepted as f32 };
-        }
+    let counts: CountsData = read(value)?;
+    let wrong = |[tested, accepted]: &[f64; 2]| {
+        !(0.0..=1e9).contains(tested) || !(0.0..=*tested).contains(accepted)
+    };
+    if counts.iter().flatten().flatten().any(wrong) {
+        return Err("more guesses were accepted than tested, or too many".into());
     }
-    Ok(cells)
-}
-
-fn number(value: &Value, name: &str) -> Result<f64, String> {
-    let number = value[name].as_f64().filter(|n| n.is_finite() && *n >= 0.0);
-    number.ok_or_else(|| format!("no number in {name:?}"))
-}
-
-fn numbers(value: &Value, name: &str) -> Result<Vec<f64>, String> {
-    let numbers = value[name].as_array().map(|all| all.iter().map(Value::as_f64).collect());
-    numbers.flatten().ok_or_else(|| format!("no numbers in {name:?}"))
+    let cell =
+        |[tested, accepted]: [f64; 2]| Cell { tested: tested as f32, accepted: accepted as f32 };
+    let counts = counts.into_iter().map(|cells| cells.map(|classes| classes.map(cell)));
+    Ok(ByTemperature::of(&counts.collect::<Vec<Cells>>()))
 }
 
 #[cfg(test)]
@@ -131,6 +140,12 @@ mod tests {
         cells[2][5] = Cell { tested: 3.25, accepted: 1.5 };
         let confidences = ByTemperature::of(&[cells, cells]);
         assert_eq!(to_confidences(&of_confidences(&confidences)), Ok(confidences.clone()));
+        // As files have it that were written by hand or before.
+        let text = r#"{"draft": {"first": 1, "rows": [1], "seconds": [0.25]}, "took": 3,
+            "verify": [{"seconds": [2, 0.5], "rows": [1, 1024], "context": 0, "batch": 1, "isa": "avx2"}]}"#;
+        let read = to_costs(&serde_json::from_str(text).unwrap()).unwrap();
+        assert_eq!(read.verify.seconds(1, 9, 1024), 0.5);
+        assert_eq!((read.draft.first, read.draft.level.seconds(1)), (1.0, 0.25));
         let good = of_costs(&costs);
         for (path, wrong) in [
             ("/verify", json!([])),
@@ -141,6 +156,10 @@ mod tests {
             ("/verify/0/seconds", json!([1, "x"])),
             ("/verify/1/batch", json!(-1)),
             ("/draft/first", json!(null)),
+            ("/draft/first", json!(-1)),
+            ("/verify/0/rows", json!([1, 1025])),
+            ("/verify/0/rows", json!([1, 2.5])),
+            ("/verify/0/seconds", json!([1, -1])),
             ("/draft", json!({})),
         ] {
             let mut bad = good.clone();
