@@ -310,30 +310,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Reads a chunk of the prompts that were not read yet, the oldest request's first.
-    fn read_chunk(&mut self) -> Result<()> {
-        let Engine { target, drafters, slots, n_ubatch, .. } = self;
-        let mut drafters: SmallVec<[&mut Speculation; 4]> =
-            drafters.iter_mut().map(|(_, speculation)| speculation).collect();
-        let mut left = *n_ubatch;
-        let mut reading: SmallVec<[&mut Slot; MAX_SEQUENCES]> =
-            slots.iter_mut().filter(|slot| slot.is_reading()).collect();
-        reading.sort_unstable_by_key(|slot| slot.last_used);
-        for Slot { stream, running, .. } in reading {
-            let n = stream.unread().min(left);
-            if n == 0 {
-                break;
-            }
-            stream.read(target, &mut drafters, n)?;
-            left -= n;
-            if let Some(running) = running.as_mut().filter(|_| stream.unread() == 0) {
-                stream.generate(&running.generation);
-                running.begun = true;
-            }
-        }
-        Ok(())
-    }
-
     /// Runs one round for all sequences that are written, and a chunk of the prompts that are read; `take` gets the pieces
     /// of each request, in order. Returns whether any request goes on.
     ///
@@ -384,6 +360,19 @@ impl Engine {
         &self.slots[0].stream
     }
 
+    /// Reads a chunk of the prompt of a session.
+    ///
+    /// # Errors
+    /// Those of the target.
+    pub(super) fn read_chunk(&mut self) -> Result<()> {
+        let Engine { target, drafters, planner, slots, n_ubatch, .. } = self;
+        let mut drafters: SmallVec<[&mut Speculation; 4]> =
+            drafters.iter_mut().map(|(_, speculation)| speculation).collect();
+        let stream = &mut slots[0].stream;
+        stream.set_chunk(stream.unread().min(*n_ubatch));
+        round(target, &mut drafters, &mut [stream], planner)
+    }
+
     /// The only sequence of a session, the target, and the drafters.
     pub(super) fn parts(&mut self) -> (&mut Stream, &mut Target, SmallVec<[&mut Speculation; 4]>) {
         let drafters = self.drafters.iter_mut().map(|(_, speculation)| speculation).collect();
@@ -417,19 +406,8 @@ impl Engine {
         round_together(&mut [self])
     }
 
-    pub(super) fn n_ubatch(&self) -> usize {
-        self.n_ubatch
-    }
-
     pub(super) fn cache(&self) -> CacheTypes {
         self.cache
-    }
-}
-
-impl Slot {
-    /// Whether its request's prompt is being read.
-    fn is_reading(&self) -> bool {
-        self.running.as_ref().is_some_and(|running| !running.begun)
     }
 }
 
@@ -448,22 +426,22 @@ pub fn step_together(
 ) -> Result<bool> {
     let start = Instant::now();
     check_together(engines)?;
-    for engine in engines.iter_mut() {
-        engine.read_chunk()?;
-    }
     round_together(engines)?;
     let (time, mut goes_on) = (start.elapsed(), false);
     for (e, engine) in engines.iter_mut().enumerate() {
         let tokenizer = engine.target.model().tokenizer();
         for Slot { stream, running, .. } in &mut engine.slots {
             let Some(running) = running else { continue };
-            if !running.begun {
+            if !running.begun && stream.unread() > 0 {
                 goes_on = true;
                 continue;
             }
-            if stream.stop().is_none() {
-                stream.spent(time);
+            match std::mem::replace(&mut running.begun, true) {
+                false => stream.generate(&running.generation),
+                true if stream.stop().is_none() => stream.spent(time),
+                true => {}
             }
+            stream.sample_pending();
             while let Some(piece) = stream.take(tokenizer) {
                 take(e, running.id, piece);
             }
@@ -504,11 +482,15 @@ fn round_together(engines: &mut [&mut Engine]) -> Result<()> {
     let (mut target, mut planner) = (None, None);
     let mut drafters: SmallVec<[&mut Speculation; MAX_SEQUENCES]> = SmallVec::new();
     let mut streams: SmallVec<[&mut Stream; MAX_SEQUENCES]> = SmallVec::new();
+    let mut reading: SmallVec<[(u64, &mut Stream); MAX_SEQUENCES]> = SmallVec::new();
+    let mut unread = engines[lead].n_ubatch;
     for (e, engine) in engines.iter_mut().enumerate() {
         let running = engine.slots.iter_mut().filter(|slot| slot.running.is_some());
-        for Slot { stream, .. } in running {
+        for Slot { stream, last_used, .. } in running {
             stream.sample_pending();
-            if stream.needs_round() {
+            if stream.unread() > 0 {
+                reading.push((*last_used, stream));
+            } else if stream.needs_round() {
                 streams.push(stream);
             }
         }
@@ -518,6 +500,15 @@ fn round_together(engines: &mut [&mut Engine]) -> Result<()> {
         }
         if e == planning {
             planner = Some(&mut engine.planner);
+        }
+    }
+    // The oldest request's prompt is read first; together they are no longer than one chunk.
+    reading.sort_unstable_by_key(|(last_used, _)| *last_used);
+    for (_, stream) in reading {
+        stream.set_chunk(stream.unread().min(unread));
+        unread -= stream.chunk();
+        if stream.is_reading() {
+            streams.push(stream);
         }
     }
     let (Some(target), Some(planner)) = (target, planner) else { return Ok(()) };

@@ -36,9 +36,11 @@ impl SessionOptions {
         let c = model.config();
         let n_ctx = if self.n_ctx == 0 { c.n_ctx } else { self.n_ctx };
         KvCache::check_memory(c, n_ctx, self.cache, sequences)?;
+        let (trees, chunk) = (MAX_NODES.min(n_ctx) * sequences, self.n_ubatch.min(n_ctx));
+        // One sequence is read or written; of several some are read beside others.
+        let rows = if sequences > 1 { trees + chunk } else { trees.max(chunk) };
         // One for each of the sequences that may share a pass, at least.
-        let rows =
-            (MAX_NODES.min(n_ctx) * sequences).max(self.n_ubatch.min(n_ctx)).max(MAX_SEQUENCES);
+        let rows = rows.max(MAX_SEQUENCES);
         Target::new(model, n_ctx, self.threads, rows)
     }
 }

@@ -201,13 +201,13 @@ impl Session {
         self.engine.stream().check_prompt(prompt)?;
         self.engine.planner_mut().reset_report();
         self.engine.prompt_session(prompt);
-        let n_ubatch = self.engine.n_ubatch();
-        let (stream, target, mut drafters) = self.engine.parts();
-        let to_run = stream.unread();
-        while stream.unread() > 0 {
-            stream.read(target, &mut drafters, n_ubatch)?;
+        let to_run = self.engine.stream().unread();
+        while self.engine.stream().unread() > 0 {
+            self.engine.read_chunk()?;
+            let stream = self.engine.stream();
+            let whole = stream.unread() == 0;
             if !progress(stream.stats().prompt_n, to_run) {
-                let whole = stream.unread() == 0;
+                let (stream, ..) = self.engine.parts();
                 stream.stop_reading();
                 return Ok(whole);
             }

@@ -84,6 +84,14 @@ pub struct WorkRows {
     pub outputs: Range<usize>,
 }
 
+impl Rows {
+    /// Rows of the whole pass.
+    #[allow(clippy::len_without_is_empty, reason = "a pass has rows")]
+    pub fn len(&self) -> usize {
+        self.0.last().map_or(0, |last| last.rows.end)
+    }
+}
+
 impl Index<usize> for Rows {
     type Output = WorkRows;
 

@@ -5,14 +5,14 @@ use super::speculation::Speculation;
 use super::stream::Stream;
 use crate::draft::{DraftJob, RoundContext};
 use crate::error::Result;
-use crate::infer::{MAX_SEQUENCES, Sequence, Target};
+use crate::infer::{MAX_SEQUENCES, Sequence, Target, Work, WorkRows};
 use crate::planner::{Planner, RoundTimes};
-use crate::tree::{GrowingTree, Tree};
+use crate::tree::GrowingTree;
 use smallvec::SmallVec;
 use std::time::{Duration, Instant};
 
-/// Appends at least one token to each of one to [`MAX_SEQUENCES`] streams, all of which
-/// [need one](Stream::needs_round). Each text is the one that its stream writes alone.
+/// One round of one to [`MAX_SEQUENCES`] streams: those that [need one](Stream::needs_round) get at least one token, those
+/// that [read](Stream::set_chunk) a chunk of their prompt. Each text is the one that its stream writes alone.
 ///
 /// # Errors
 /// Those of the target; the streams are then as they were.
@@ -27,27 +27,33 @@ pub(crate) fn round(
     expand(target, drafters, streams, planner); // trees grow side by side, each level priced
     planner.choose(&mut trees(streams)); // the sizes with the most tokens a second
     clock.drafted();
-    target.verify_batch(&mut work(streams))?; // one pass over the weights serves every node
-    clock.verified();
-    let mut rows = 0;
-    for stream in streams.iter_mut() {
-        stream.accept(target, rows); // the branch that the target agrees with, and one token
-        stream.keep(target, drafters, rows)?; // caches compacted, drafter told
-        planner.accepted(stream.tree(), stream.path());
-        rows += stream.tree().tree().len();
+    let rows = target.run(&mut work(streams))?; // one pass serves every node and every chunk of a prompt
+    clock.verified(rows.len());
+    for (i, stream) in streams.iter_mut().enumerate() {
+        stream.accept(target, &rows[i]); // the branch that the target agrees with, and one token
+        stream.keep(target, drafters, &rows[i])?; // caches compacted, drafter told
+        stream.count_time(clock.share(&rows[i]));
     }
-    clock.share_out(streams, rows);
-    planner.end(Some(clock.times()));
+    writing(streams).for_each(|stream| planner.accepted(stream.tree(), stream.path()));
+    let read = streams.iter().any(|stream| stream.is_reading());
+    planner.end((!read).then(|| clock.times()));
+    streams.iter_mut().for_each(|stream| stream.end_round());
     Ok(())
 }
 
-/// Starts the planner's round, and the trees.
+/// Starts the planner's round, and the trees of the streams that are written.
 fn begin(streams: &mut [&mut Stream], planner: &mut Planner, max_rows: usize) {
-    let n = streams.len().max(1);
-    let context = streams.iter().map(|stream| stream.context()).sum::<usize>() / n;
-    let drafts = streams.iter().any(|stream| stream.is_drafted());
+    let read: usize = streams.iter().map(|stream| stream.chunk()).sum();
+    let n = writing(streams).count().max(1);
+    let context = writing(streams).map(|stream| stream.context()).sum::<usize>() / n;
+    let drafts = writing(streams).any(|stream| stream.is_drafted());
     planner.begin(n, context, drafts);
-    streams.iter_mut().for_each(|stream| stream.start_round(planner, max_rows / n));
+    writing(streams).for_each(|stream| stream.start_round(planner, (max_rows - read) / n));
+}
+
+/// The streams that are written: all but those that read.
+fn writing<'a>(streams: &'a mut [&mut Stream]) -> impl Iterator<Item = &'a mut Stream> {
+    streams.iter_mut().map(|stream| &mut **stream).filter(|stream| !stream.is_reading())
 }
 
 /// Lets the drafters grow the trees.
@@ -58,10 +64,10 @@ fn expand(
     planner: &mut Planner,
 ) {
     let (start, n_vocab) = (Instant::now(), target.model().config().n_vocab);
-    streams.iter_mut().for_each(|stream| stream.skip(drafters));
+    writing(streams).for_each(|stream| stream.skip(drafters));
     let mut n = 0;
     for speculation in drafters {
-        let jobs = streams.iter_mut().filter_map(|stream| stream.job(speculation));
+        let jobs = writing(streams).filter_map(|stream| stream.job(speculation));
         let mut jobs: SmallVec<[DraftJob; MAX_SEQUENCES]> = jobs.collect();
         if !jobs.is_empty() {
             let mut round = RoundContext { planner, pool: target.pool() };
@@ -71,20 +77,19 @@ fn expand(
         }
     }
     let time = start.elapsed() / n.max(1);
-    streams.iter_mut().for_each(|stream| stream.grown(time, n_vocab));
+    writing(streams).for_each(|stream| stream.grown(time, n_vocab));
 }
 
-/// The trees of all streams.
+/// The trees of the streams that are written.
 fn trees<'a>(streams: &'a mut [&mut Stream]) -> SmallVec<[&'a mut GrowingTree; MAX_SEQUENCES]> {
-    streams.iter_mut().map(|stream| stream.tree_mut()).collect()
+    writing(streams).map(|stream| stream.tree_mut()).collect()
 }
 
 /// What the target is to run.
 fn work<'a>(
     streams: &'a mut [&mut Stream],
-) -> SmallVec<[(&'a mut Sequence, &'a Tree, usize); MAX_SEQUENCES]> {
-    let work = streams.iter_mut().map(|stream| stream.sequence_and_tree());
-    work.map(|(sequence, tree)| (sequence, tree, 0)).collect()
+) -> SmallVec<[(&'a mut Sequence, Work<'a>); MAX_SEQUENCES]> {
+    streams.iter_mut().map(|stream| stream.work()).collect()
 }
 
 /// Times a round.
@@ -92,11 +97,13 @@ struct Clock {
     start: Instant,
     draft: Duration,
     verify: Duration,
+    /// Of the pass.
+    rows: usize,
 }
 
 impl Clock {
     fn start() -> Clock {
-        Clock { start: Instant::now(), draft: Duration::ZERO, verify: Duration::ZERO }
+        Clock { start: Instant::now(), draft: Duration::ZERO, verify: Duration::ZERO, rows: 1 }
     }
 
     /// Drafting has ended.
@@ -104,17 +111,14 @@ impl Clock {
         self.draft = self.start.elapsed();
     }
 
-    /// The target's pass has ended.
-    fn verified(&mut self) {
-        self.verify = self.start.elapsed() - self.draft;
+    /// The target's pass over so many rows has ended.
+    fn verified(&mut self, rows: usize) {
+        (self.verify, self.rows) = (self.start.elapsed() - self.draft, rows);
     }
 
-    /// Counts the time of the pass for the streams, by their rows of it.
-    fn share_out(&self, streams: &mut [&mut Stream], rows: usize) {
-        for stream in streams {
-            let nodes = stream.tree().tree().len() as u32;
-            stream.count_verify_time(self.verify / rows as u32 * nodes);
-        }
+    /// The part of the pass's time that these rows took.
+    fn share(&self, rows: &WorkRows) -> Duration {
+        self.verify.mul_f64(rows.rows.len() as f64 / self.rows as f64)
     }
 
     /// Of the whole round, up to now.

@@ -5,11 +5,11 @@ use super::speculation::{Draft, Drafting, SpecSampling, Speculation, drafter_of}
 use super::stats::RoundStats;
 use crate::draft::DraftJob;
 use crate::error::{Error, Result};
-use crate::infer::{CacheTypes, Outputs, SavedLogits, Sequence, Target};
+use crate::infer::{CacheTypes, Outputs, SavedLogits, Sequence, Target, Work, WorkRows};
 use crate::planner::{Planner, TreeLimits};
 use crate::sample::{Purpose, Sampler, Sampling, uniform};
 use crate::text::{Tokenizer, Utf8Stream};
-use crate::tree::{GrowingTree, MAX_NODES, Tree, TreeShape};
+use crate::tree::{GrowingTree, MAX_NODES, TreeShape};
 use std::time::{Duration, Instant};
 
 /// Pending positions that a drafter keeps after drafting was left off for a while.
@@ -84,6 +84,8 @@ pub(crate) struct Stream {
     taken: usize,
     /// The prompt that is being read; empty when it was.
     prompt: Vec<u32>,
+    /// Tokens of it that this round reads.
+    chunk: usize,
     /// Logits of what follows a prompt that was read.
     pending: SavedLogits,
     /// What is verified in a round.
@@ -113,6 +115,7 @@ impl Stream {
             tokens: Vec::with_capacity(target.n_ctx()),
             taken: 0,
             prompt: Vec::new(),
+            chunk: 0,
             pending: SavedLogits::default(),
             tree: GrowingTree::default(),
             path: Vec::with_capacity(MAX_NODES),
@@ -231,7 +234,7 @@ impl Stream {
             draft.paused = 0;
         }
         self.pending.clear();
-        (self.left, self.stop, self.given_up) = (0, None, None);
+        (self.chunk, self.left, self.stop, self.given_up) = (0, 0, None, None);
         self.stats = Stats { cached_n: kept, ..Stats::default() };
     }
 
@@ -242,35 +245,28 @@ impl Stream {
 
     /// Gives up reading: the tokens read so far are the sequence.
     pub fn stop_reading(&mut self) {
+        self.chunk = 0;
         self.prompt.clear();
     }
 
-    /// Reads up to `most` tokens of the prompt in a pass of their own.
-    ///
-    /// # Errors
-    /// Those of the target; the sequence is then as it was.
-    pub fn read(
-        &mut self,
-        target: &mut Target,
-        drafters: &mut [&mut Speculation],
-        most: usize,
-    ) -> Result<()> {
-        let start = Instant::now();
-        let first = self.tokens.len();
-        let n = self.unread().min(most);
-        let last = n == self.unread();
-        let outputs = if last { Outputs::Last } else { Outputs::None };
-        target.append(&mut self.seq, &self.prompt[first..first + n], outputs)?;
-        self.tokens.extend_from_slice(&self.prompt[first..first + n]);
-        self.taken = self.tokens.len();
-        if last {
-            self.pending.set(target.logits(0));
-            self.prompt.clear();
-        }
-        self.commit(target, drafters, first, 0..n);
-        self.stats.prompt_n += n;
-        self.stats.prompt_time += start.elapsed();
-        Ok(())
+    /// Lets the next round read so many tokens of the prompt.
+    pub fn set_chunk(&mut self, n: usize) {
+        self.chunk = n;
+    }
+
+    /// Tokens of the prompt that this round reads.
+    pub fn chunk(&self) -> usize {
+        self.chunk
+    }
+
+    /// Whether this round reads its prompt.
+    pub fn is_reading(&self) -> bool {
+        self.chunk > 0
+    }
+
+    /// Ends the round.
+    pub fn end_round(&mut self) {
+        self.chunk = 0;
     }
 
     /// What is kept of it, but for what nobody has taken yet.
@@ -468,15 +464,27 @@ impl Stream {
         &mut self.tree
     }
 
-    /// The sequence and the tree of this round.
-    pub fn sequence_and_tree(&mut self) -> (&mut Sequence, &Tree) {
-        (&mut self.seq, self.tree.tree())
+    /// What the target is to run for it.
+    pub fn work(&mut self) -> (&mut Sequence, Work<'_>) {
+        let first = self.tokens.len();
+        let work = match self.chunk {
+            0 => Work::Tree(self.tree.tree()),
+            n => {
+                let outputs = if n == self.unread() { Outputs::Last } else { Outputs::None };
+                Work::Run { tokens: &self.prompt[first..first + n], outputs }
+            }
+        };
+        (&mut self.seq, work)
     }
 
-    /// Appends the drafted tokens that the target agrees with, and one of its own: `row` is the first of the tree's rows in
-    /// its last pass. They are the tokens that plain decoding would append, or by rule B tokens with the same
-    /// distribution; none behind one that ends the text.
-    pub fn accept(&mut self, target: &Target, row: usize) {
+    /// Appends the drafted tokens that the target agrees with, and one of its own: the tokens that plain decoding would
+    /// append, or by rule B tokens with the same distribution; none behind one that ends the text. Of a prompt, appends
+    /// the chunk. `rows` are those of the target's last pass.
+    pub fn accept(&mut self, target: &Target, rows: &WorkRows) {
+        if self.chunk > 0 {
+            return self.append_chunk(target, rows);
+        }
+        let row = rows.outputs.start;
         let (tokenizer, ignore) = (target.model().tokenizer(), self.ignore_end);
         let ends = |token| !ignore && tokenizer.is_end_of_generation(token);
         let Stream { tokens, tree, path, sampler, draft, .. } = self;
@@ -496,6 +504,18 @@ impl Stream {
         accept_rejecting(tree.tree(), tokens, path, distribution, drawn_from, draw, ends);
     }
 
+    /// The chunk of the prompt is part of the sequence; what follows the last one is kept.
+    fn append_chunk(&mut self, target: &Target, rows: &WorkRows) {
+        let first = self.tokens.len();
+        self.tokens.extend_from_slice(&self.prompt[first..first + self.chunk]);
+        self.taken = self.tokens.len();
+        self.stats.prompt_n += self.chunk;
+        if self.unread() == 0 {
+            self.pending.set(target.logits(rows.outputs.start));
+            self.prompt.clear();
+        }
+    }
+
     /// Keeps what was accepted in the cache, and tells its drafter.
     ///
     /// # Errors
@@ -504,15 +524,21 @@ impl Stream {
         &mut self,
         target: &mut Target,
         drafters: &mut [&mut Speculation],
-        row: usize,
+        rows: &WorkRows,
     ) -> Result<()> {
+        if self.chunk > 0 {
+            let first = self.tokens.len() - self.chunk;
+            self.commit(target, drafters, first, rows.rows.clone());
+            return Ok(());
+        }
         target.keep(&mut self.seq, &self.path)?;
         let first = self.seq.len() - self.path.len();
         let path = std::mem::take(&mut self.path);
         if let Some(draft) = self.draft.as_mut().filter(|_| self.drafting != Drafting::Off) {
             draft.stats.count(self.tree.tree(), &path);
         }
-        self.commit(target, drafters, first, path.iter().map(|node| row + node));
+        let kept = path.iter().map(|node| rows.rows.start + node);
+        self.commit(target, drafters, first, kept);
         self.path = path;
         Ok(())
     }
@@ -522,9 +548,11 @@ impl Stream {
         &self.path
     }
 
-    /// Counts time of the target's passes, if a drafter has its part in the sequence.
-    pub fn count_verify_time(&mut self, time: Duration) {
-        if let Some(draft) = &mut self.draft {
+    /// Counts time of the target's pass.
+    pub fn count_time(&mut self, time: Duration) {
+        if self.chunk > 0 {
+            self.stats.prompt_time += time;
+        } else if let Some(draft) = &mut self.draft {
             draft.stats.verify_time += time;
         }
     }
@@ -547,7 +575,10 @@ impl Stream {
         let mut features = rows.map(|row| features.row(taps, row));
         let tokens = &self.tokens[first..end];
         let told = drafter.commit(state, first, tokens, &mut features, pool);
-        draft.stats.draft_time += start.elapsed();
+        match self.chunk {
+            0 => draft.stats.draft_time += start.elapsed(),
+            _ => self.stats.prompt_time += start.elapsed(),
+        }
         match told {
             Ok(()) => draft.len = end,
             Err(error) => self.give_up(error),
