@@ -74,7 +74,7 @@ fn every_shape_is_checked() {
 
 #[test]
 fn tensors_that_would_be_ignored_are_refused() {
-    for name in ["blk.0.attn_q.bias", "blk.2.attn_q.weight", "blk.1.attn_q_norm.weight", "x"] {
+    for name in ["blk.0.attn_norm.bias", "blk.2.attn_q.weight", "blk.1.attn_q_norm.weight", "x"] {
         let mut parts = parts();
         parts.tensors.push(tensor(name, types::F32, &[64], &[0.5; 64]));
         refused(&parts, &[name]);

@@ -7,13 +7,13 @@
 
 use super::kv::CacheTypes;
 use super::logits::Logits;
-use super::pass::{Buffers, Features, Pass, Room, Span};
+use super::pass::{Buffers, Features, Pass, Room, Row, Span};
 use super::sequence::Sequence;
 use super::work::{Outputs, Rows, Work, WorkRows};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::tree::Tree;
-use dovetail_kernels::cpu::attention::{MAX_SEQUENCES, View};
+use dovetail_kernels::cpu::attention::MAX_SEQUENCES;
 use dovetail_kernels::cpu::{Kernels, ThreadPool};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -41,7 +41,8 @@ impl Target {
         let kernels = Kernels::choose().map_err(Error::Invalid)?;
         let (max_rows, pool) = (max_rows.max(1), ThreadPool::new(threads));
         let room = Room { rows: max_rows, positions: n_ctx, members: pool.members(), width: 0 };
-        let buffers = Buffers::new(model.config(), room, || model.weights().scratch());
+        let weights = model.weights();
+        let buffers = Buffers::new(model.config(), &weights.blocks, room, || weights.scratch());
         let (tokens, outputs) = (Vec::with_capacity(max_rows), Vec::with_capacity(max_rows));
         Ok(Target { model, kernels, pool, buffers, tokens, outputs, max_rows, n_ctx })
     }
@@ -102,14 +103,8 @@ impl Target {
             seq.span(done, work.tokens().len())
         });
         let mut spans: SmallVec<[Span; MAX_SEQUENCES]> = spans.collect();
-        let mut pass = Pass {
-            c: self.model.config(),
-            kernels: self.kernels,
-            pool: &mut self.pool,
-            b: &mut self.buffers,
-            spans: &mut spans,
-            n: self.tokens.len(),
-        };
+        let (c, kernels) = (self.model.config(), self.kernels);
+        let mut pass = Pass::new(c, kernels, &mut self.pool, &mut self.buffers, &mut spans);
         pass.run(&self.model, &self.tokens, &self.outputs);
         drop(spans);
         for (seq, work) in batch {
@@ -210,17 +205,19 @@ impl Target {
     fn lay_out(&mut self, batch: &[(&mut Sequence, Work)]) -> Rows {
         self.tokens.clear();
         self.outputs.clear();
+        let all_rows = &mut self.buffers.rows;
+        all_rows.clear();
         let mut all = Rows::default();
         for (seq, work) in batch {
             let (first, first_output) = (self.tokens.len(), self.outputs.len());
             self.tokens.extend_from_slice(work.tokens());
             let rows = first..self.tokens.len();
-            let views = self.buffers.views[rows.clone()].iter_mut();
             match work.tree() {
-                Some((tree, done)) => views
-                    .zip(&tree.masks()[done..])
-                    .for_each(|(view, mask)| *view = View::tree(seq.len(), *mask)),
-                None => views.zip(seq.len() + 1..).for_each(|(view, len)| *view = View::plain(len)),
+                Some((tree, done)) => {
+                    let masks = tree.masks()[done..].iter();
+                    all_rows.extend(masks.map(|mask| Row::node(seq.len(), *mask)));
+                }
+                None => all_rows.extend((seq.len()..).take(rows.len()).map(Row::plain)),
             }
             self.outputs.extend(work.outputs(rows.len()).map(|row| first + row));
             all.0.push(WorkRows { rows, outputs: first_output..self.outputs.len() });

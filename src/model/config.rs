@@ -33,11 +33,32 @@ pub struct Config {
     pub n_ctx: usize,
     /// ε of RMSNorm.
     pub rms_eps: f32,
+    /// Kinds of layers, one at least; each block names its own.
+    pub kinds: Vec<LayerKind>,
+    /// What embeddings are multiplied by: 1 in most models.
+    pub embedding_scale: f32,
+    /// What logits are multiplied by: 1 in most models.
+    pub logit_scale: f32,
+    /// Logits become `cap · tanh(logit / cap)`, after they are multiplied.
+    pub logit_soft_cap: Option<f32>,
+}
+
+/// What layers of one kind have in common: what a row sees, and how positions are embedded. A pass works
+/// both out once for all of them.
+#[derive(Clone, Debug)]
+pub struct LayerKind {
+    /// Positions that a row sees, itself included, if these are not all.
+    pub window: Option<usize>,
     /// Position embedding.
     pub rope: Rope,
 }
 
 impl Config {
+    /// What scores of attention are multiplied by in most models: `1 / √head_dim`.
+    pub fn attention_scale(&self) -> f32 {
+        1.0 / (self.head_dim as f32).sqrt()
+    }
+
     /// Whether all of these are tokens of the model.
     pub(crate) fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
         let n_vocab = self.n_vocab;
@@ -48,7 +69,8 @@ impl Config {
     }
 }
 
-/// Rotary position embedding: pair `i` turns by `position · frequencies[i]` radians.
+/// Rotary position embedding: pair `i` turns by `position · frequencies[i]` radians. Elements past the pairs
+/// stay as they are; without a pair positions are not embedded at all.
 #[derive(Clone, Debug)]
 pub struct Rope {
     /// Which elements form a pair.
@@ -70,7 +92,8 @@ impl Keys<'_> {
         format!("{}.{name}", self.arch)
     }
 
-    fn size(&self, name: &str) -> Result<Option<usize>> {
+    /// A number of something, if the file says it.
+    pub fn size(&self, name: &str) -> Result<Option<usize>> {
         Ok(self.gguf.metadata().get_u32(&self.key(name))?.map(|n| n as usize))
     }
 
@@ -89,7 +112,8 @@ impl Keys<'_> {
         Error::gguf(self.gguf.path(), format!("key `{}` {what}", self.key(name)))
     }
 
-    /// The configuration of a model with grouped heads, SwiGLU and RMSNorm.
+    /// The configuration of a model with grouped heads and RMSNorm whose layers are all of one kind, without a
+    /// window.
     pub fn config(&self, style: RopeStyle) -> Result<Config> {
         let n_embd = self.required_size("embedding_length")?;
         let embedding = self.gguf.require_tensor(super::weights::EMBEDDING)?;
@@ -137,7 +161,10 @@ impl Keys<'_> {
             n_vocab,
             n_ctx,
             rms_eps,
-            rope: self.rope(style, n_rotated)?,
+            kinds: vec![LayerKind { window: None, rope: self.rope(style, n_rotated)? }],
+            embedding_scale: 1.0,
+            logit_scale: 1.0,
+            logit_soft_cap: None,
         })
     }
 

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! config.rs   sizes, RoPE frequencies: from metadata, checked
-//! weights.rs  matrices and norms, one struct a layer
+//! block.rs    a decoder block as data
+//! weights.rs  matrices and norms, taken out of the file
 //! packing/    where matrices are packed to: memory, or a file that the next start maps
 //! arch/       which tensors and flags an architecture has: one file each and a table
 //! ```
@@ -10,20 +11,22 @@
 //! A [`Model`] is immutable and shared by all sessions.
 
 pub mod arch;
+pub mod block;
 mod config;
 mod packing;
 mod weights;
 
 pub(crate) use config::Keys;
-pub use config::{Config, Rope};
+pub use config::{Config, LayerKind, Rope};
 pub use packing::{Packing, Place, Repack};
-pub(crate) use weights::{EMBEDDING, Source};
-pub use weights::{Layer, Weights};
+pub(crate) use weights::EMBEDDING;
+pub use weights::{Source, Weights};
 
 use crate::error::{Error, Result};
 use crate::gguf::{FileBytes, Gguf, OpenOptions};
 use crate::machine;
 use crate::text::Tokenizer;
+use arch::Arch;
 use dovetail_kernels::SharedBytes;
 use dovetail_kernels::cpu::WeightMatrix;
 use dovetail_kernels::quant::{self, TypeInfo};
@@ -83,7 +86,16 @@ impl Model {
     /// When the file cannot be read or is malformed, its architecture or tokenizer is unknown, a key
     /// or tensor is missing or of the wrong shape, memory cannot be locked as asked, or `progress`
     /// cancelled. A sidecar that cannot be written is no error: [`Model::packing`] says what was done.
-    pub fn load(path: &Path, mut options: LoadOptions) -> Result<Model> {
+    pub fn load(path: &Path, options: LoadOptions) -> Result<Model> {
+        Model::load_with(path, options, arch::ARCHITECTURES)
+    }
+
+    /// The same for a file of one of these architectures.
+    ///
+    /// # Errors
+    /// Those of [`Model::load`].
+    #[doc(hidden)]
+    pub fn load_with(path: &Path, mut options: LoadOptions, known: &[Arch]) -> Result<Model> {
         let OpenOptions { no_mmap, mlock } = options.open;
         if no_mmap && options.repack == Repack::Cache {
             let what = "a sidecar is always mapped; leave out --no-mmap or --repack cache";
@@ -94,7 +106,7 @@ impl Model {
         // Where weights are packed, their file is read once, and in memory would only be in the way.
         let open = if repack == Repack::Off { options.open } else { OpenOptions::default() };
         let gguf = Gguf::open_with(path, open)?;
-        let loader = arch::find(&gguf)?;
+        let loader = arch::find(&gguf, known)?;
         let tokenizer = Tokenizer::from_gguf(gguf.metadata())?;
         let config = (loader.config)(&gguf)?;
         if tokenizer.n_vocab() != config.n_vocab {
@@ -129,7 +141,7 @@ impl Model {
         &self.config
     }
 
-    /// Weight matrices and norms.
+    /// Matrices and norms.
     pub fn weights(&self) -> &Weights {
         &self.weights
     }
@@ -185,9 +197,14 @@ impl Model {
         Ok((ty, tokens.iter().map(row).collect::<Result<_>>()?))
     }
 
-    /// Writes the embedding of `token`, which must be below the vocabulary's size: (n_embd).
+    /// Writes the embedding of `token`, which must be below the vocabulary's size, as it enters the first
+    /// block: (n_embd).
     pub fn embed(&self, token: u32, out: &mut [f32]) {
         self.embedding.row(token, out);
+        let scale = self.config.embedding_scale;
+        if scale != 1.0 {
+            out.iter_mut().for_each(|x| *x *= scale);
+        }
     }
 }
 

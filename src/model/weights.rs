@@ -1,9 +1,10 @@
 //! Matrices and norms, taken out of the file tensor by tensor.
 
 use super::Config;
+use super::block::{Block, Linear};
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, TensorView};
-use dovetail_kernels::cpu::{ActivationFormats, GgufMatrix, ProductScratch, WeightMatrix};
+use dovetail_kernels::cpu::{GgufMatrix, ProductScratch, WeightMatrix};
 use dovetail_kernels::{SharedBytes, quant};
 use std::collections::{HashMap, HashSet};
 
@@ -13,31 +14,11 @@ pub(crate) const EMBEDDING: &str = "token_embd.weight";
 /// All weights but the embedding, whose rows are read from the file as they are needed.
 pub struct Weights {
     /// Decoder blocks, in order.
-    pub layers: Vec<Layer>,
+    pub blocks: Vec<Block>,
     /// Last RMSNorm: (n_embd).
     pub output_norm: Vec<f32>,
     /// The head: (n_vocab, n_embd).
     pub output: WeightMatrix,
-}
-
-/// One decoder block.
-pub struct Layer {
-    /// RMSNorm before attention, (n_embd); none where attention reads what the pass is given instead
-    /// of the hidden state.
-    pub attn_norm: Option<Vec<f32>>,
-    /// Queries, keys and values: (n_heads · head_dim, n_embd), then (n_kv_heads · head_dim, n_embd)
-    /// twice; as many columns as is given where there is no norm.
-    pub qkv: [WeightMatrix; 3],
-    /// (n_embd, n_heads · head_dim).
-    pub attn_output: WeightMatrix,
-    /// RMSNorm before the feed-forward layer: (n_embd).
-    pub ffn_norm: Vec<f32>,
-    /// (n_ff, n_embd).
-    pub gate: WeightMatrix,
-    /// (n_ff, n_embd).
-    pub up: WeightMatrix,
-    /// (n_embd, n_ff).
-    pub down: WeightMatrix,
 }
 
 impl Weights {
@@ -57,23 +38,7 @@ impl Weights {
     }
 
     fn matrices(&self) -> impl Iterator<Item = &WeightMatrix> {
-        self.layers.iter().flat_map(Layer::matrices).chain([&self.output])
-    }
-}
-
-impl Layer {
-    pub(crate) fn matrices(&self) -> impl Iterator<Item = &WeightMatrix> {
-        self.qkv.iter().chain([&self.attn_output, &self.gate, &self.up, &self.down])
-    }
-
-    /// Formats of activations that queries, keys and values read.
-    pub fn qkv_formats(&self) -> ActivationFormats {
-        self.qkv.iter().fold(ActivationFormats::default(), |formats, w| formats | w.formats())
-    }
-
-    /// Formats of activations that the gate and up matrices read.
-    pub fn ffn_formats(&self) -> ActivationFormats {
-        self.gate.formats() | self.up.formats()
+        self.blocks.iter().flat_map(Block::matrices).chain([&self.output])
     }
 }
 
@@ -118,6 +83,16 @@ impl<'a> Source<'a> {
         }
         self.native.push(Matrix { name: name.to_owned(), rows: rows.clone() });
         Ok(WeightMatrix::native(rows))
+    }
+
+    /// The matrix `NAME.weight` of `n_out` rows and `n_in` columns, with the bias `NAME.bias` if the file has
+    /// one.
+    pub fn linear(&mut self, name: &str, n_out: usize, n_in: usize) -> Result<Linear> {
+        let matrix = self.matrix(&format!("{name}.weight"), n_out, n_in)?;
+        let bias = format!("{name}.bias");
+        let has_bias = self.gguf.tensor(&bias).is_some();
+        let bias = has_bias.then(|| self.vector(&bias, n_out)).transpose()?;
+        Ok(Linear::new(matrix, bias))
     }
 
     /// Reads the vector `name` of `n` elements.

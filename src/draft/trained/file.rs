@@ -6,7 +6,8 @@ use super::dynamic_vocab::DynamicVocab;
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, OpenOptions};
 use crate::model::arch::llama;
-use crate::model::{self, Config, EMBEDDING, Embedding, Keys, Layer, Model, Repack, Source};
+use crate::model::block::Block;
+use crate::model::{self, Config, EMBEDDING, Embedding, Keys, Model, Repack, Source};
 use dovetail_kernels::cpu::{RopeStyle, WeightMatrix};
 use std::path::Path;
 
@@ -42,7 +43,7 @@ pub(in crate::draft) struct File {
     /// RMSNorm of the feature and of the token's embedding, if they are normed: (H) each.
     pub norms: Option<[Vec<f32>; 2]>,
     pub fusion: Fusion,
-    pub layers: Vec<Layer>,
+    pub blocks: Vec<Block>,
     /// RMSNorm before the head, if there is one.
     pub output_norm: Option<Vec<f32>>,
     /// (n_draft, H), if that is not the target's whole head.
@@ -149,9 +150,9 @@ impl File {
             Fusion::Fc { matrix, .. } => vec![matrix],
             Fusion::Attention { .. } => vec![],
         };
-        let layers = self.layers.iter().flat_map(Layer::matrices);
+        let blocks = self.blocks.iter().flat_map(Block::matrices);
         let features = self.features.iter().map(|features| &features.matrix);
-        layers.chain(fusion).chain(features).chain([self.head(target)])
+        blocks.chain(fusion).chain(features).chain([self.head(target)])
     }
 }
 
@@ -285,7 +286,7 @@ impl<'a> Header<'a> {
             features,
             norms,
             fusion,
-            layers: llama::layers(&config, source, given)?,
+            blocks: llama::blocks(&config, source, given)?,
             output_norm,
             head: if eagle3 { self.own_head(source, n_draft, h)? } else { None },
             embedding: if eagle3 { self.own_embedding(h)? } else { None },

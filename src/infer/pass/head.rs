@@ -1,7 +1,10 @@
 //! The end of a pass: from hidden states to logits.
 
-use super::{Pass, Scratch};
+use super::Pass;
+use super::buffers::{Buffers, CpuBuffers, Scratch};
+use super::cpu::Cpu;
 use crate::infer::logits::find_peaks;
+use crate::model::Config;
 use dovetail_kernels::cpu::{
     ActivationRows, Kernels, LANES, ThreadPool, WeightMatrix, groups_per_chunk,
 };
@@ -16,31 +19,34 @@ impl Pass<'_, '_> {
         m: usize,
         row: impl Fn(usize) -> usize + Sync,
     ) {
+        let Pass { c, kernels, pool, b, .. } = self;
+        let Buffers { hidden, logits, cpu, .. } = &mut **b;
+        let out = logits.resize(m, output.n_rows());
         if m == 0 {
-            self.b.logits.resize(0, output.n_rows());
             return;
         }
-        self.norm(norm, output.formats(), m, row);
-        let b = &mut *self.b;
-        let (activations, out) =
-            (b.activations.rows(m, self.c.n_embd), b.logits.resize(m, output.n_rows()));
-        multiply(self.kernels, self.pool, &mut b.scratch, output, activations, out);
+        Cpu { c, kernels, pool, b: cpu }.norm(hidden, norm, output.formats(), m, row);
+        let CpuBuffers { activations, scratch, .. } = cpu;
+        let mut head = Head { c, kernels, pool, scratch };
+        head.multiply(output, activations.rows(m, c.n_embd), out);
     }
 
     /// Appends logits of more tokens, (rows of the logits, matrix) each, whose numbers begin behind those of
     /// the head, at the next multiple of [`LANES`]. What a row has none of is −∞ there.
     pub fn more_logits(&mut self, more: &[(Range<usize>, &WeightMatrix)]) {
-        let b = &mut *self.b;
+        let Pass { c, kernels, pool, b, .. } = self;
+        let Buffers { logits, cpu, more: panel, more_peaks, .. } = &mut **b;
+        let CpuBuffers { activations, scratch, .. } = cpu;
         let groups = more.iter().map(|(_, w)| w.n_groups()).max().unwrap_or(0);
-        let (m, all, all_peaks) = b.logits.append(groups);
+        let (m, all, all_peaks) = logits.append(groups);
+        let mut head = Head { c, kernels, pool, scratch };
         for (rows, w) in more {
-            let (n, activations) =
-                (rows.len(), b.activations.rows(m, self.c.n_embd).range(rows.clone()));
-            b.more.resize(w.n_groups() * n * LANES, 0.0);
-            b.more_peaks.resize(w.n_groups() * n, 0.0);
-            let out = (&mut b.more[..], &mut b.more_peaks[..]);
-            multiply(self.kernels, self.pool, &mut b.scratch, w, activations, out);
-            let tiles = b.more.chunks_exact(n * LANES).zip(b.more_peaks.chunks_exact(n));
+            let n = rows.len();
+            panel.resize(w.n_groups() * n * LANES, 0.0);
+            more_peaks.resize(w.n_groups() * n, 0.0);
+            let x = activations.rows(m, c.n_embd).range(rows.clone());
+            head.multiply(w, x, (&mut panel[..], &mut more_peaks[..]));
+            let tiles = panel.chunks_exact(n * LANES).zip(more_peaks.chunks_exact(n));
             for (g, (tile, peaks)) in tiles.enumerate() {
                 let first = g * m + rows.start;
                 all[first * LANES..][..tile.len()].copy_from_slice(tile);
@@ -50,20 +56,35 @@ impl Pass<'_, '_> {
     }
 }
 
-/// Computes the panel of the logits of these rows and its peaks.
-fn multiply(
-    kernels: &Kernels,
-    pool: &mut ThreadPool,
-    scratch: &mut [Scratch],
-    head: &WeightMatrix,
-    activations: ActivationRows,
-    (panel, peaks): (&mut [f32], &mut [f32]),
-) {
-    let n = activations.n_rows();
-    let chunk = groups_per_chunk(head.n_groups(), n, pool.members());
-    let (panel, peaks) = ((panel, chunk * n * LANES), (peaks, chunk * n));
-    pool.for_chunks_of_two(panel, peaks, scratch, |i, out, peaks, s| {
-        kernels.multiply(head, i * chunk, activations, out, false, &mut s.products);
-        find_peaks(out, n, head.n_rows() - i * chunk * LANES, peaks);
-    });
+/// What it takes to multiply by a head.
+struct Head<'a> {
+    c: &'a Config,
+    kernels: &'static Kernels,
+    pool: &'a mut ThreadPool,
+    scratch: &'a mut [Scratch],
+}
+
+impl Head<'_> {
+    /// Computes the panel of the logits of these rows, scaled and capped, and its peaks.
+    fn multiply(
+        &mut self,
+        head: &WeightMatrix,
+        x: ActivationRows,
+        (panel, peaks): (&mut [f32], &mut [f32]),
+    ) {
+        let (kernels, n) = (self.kernels, x.n_rows());
+        let (scale, cap) = (self.c.logit_scale, self.c.logit_soft_cap);
+        let chunk = groups_per_chunk(head.n_groups(), n, self.pool.members());
+        let (panel, peaks) = ((panel, chunk * n * LANES), (peaks, chunk * n));
+        self.pool.for_chunks_of_two(panel, peaks, self.scratch, |i, out, peaks, s| {
+            kernels.multiply(head, i * chunk, x, out, false, &mut s.products);
+            if scale != 1.0 {
+                (kernels.scale)(out, scale);
+            }
+            if let Some(cap) = cap {
+                (kernels.soft_cap)(out, cap);
+            }
+            find_peaks(out, n, head.n_rows() - i * chunk * LANES, peaks);
+        });
+    }
 }

@@ -3,21 +3,20 @@
 use super::Arch;
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
+use crate::model::block::{Activation, Attention, Block, Branch, Dense, FeedForward, Mixer};
 use crate::model::config::Keys;
 use crate::model::weights::Source;
-use crate::model::{Config, Layer, Weights};
+use crate::model::{Config, Weights};
 use dovetail_kernels::cpu::RopeStyle;
 
 pub(super) const ARCH: Arch = Arch { name: "llama", config: |gguf| config(gguf, "llama"), weights };
 
 /// The configuration of an architecture of this name whose keys and mathematics are these.
 pub(super) fn config(gguf: &Gguf, arch: &str) -> Result<Config> {
-    let mut config = Keys { gguf, arch }.config(RopeStyle::Adjacent)?;
-    // A window that hides earlier tokens would need its own mask.
-    match gguf.metadata().get_u32(&format!("{arch}.attention.sliding_window"))? {
-        None | Some(0) => {}
-        Some(window) => config.n_ctx = config.n_ctx.min(window as usize),
-    }
+    let keys = Keys { gguf, arch };
+    let mut config = keys.config(RopeStyle::Adjacent)?;
+    // Mistral's first models have a window in every layer.
+    config.kinds[0].window = keys.size("attention.sliding_window")?.filter(|window| *window > 0);
     if gguf.metadata().get_u32(&format!("{arch}.expert_count"))?.is_some_and(|n| n > 0) {
         let path = gguf.path().display();
         return Err(Error::Unsupported(format!("{path}: mixtures of experts cannot be run yet")));
@@ -27,35 +26,47 @@ pub(super) fn config(gguf: &Gguf, arch: &str) -> Result<Config> {
 
 /// The weights of one whose tensors are these.
 pub(super) fn weights(c: &Config, source: &mut Source) -> Result<Weights> {
-    let layers = layers(c, source, None)?;
+    let blocks = blocks(c, source, None)?;
     let output_norm = source.vector("output_norm.weight", c.n_embd)?;
-    Ok(Weights { layers, output_norm, output: source.head(c)? })
+    Ok(Weights { blocks, output_norm, output: source.head(c)? })
 }
 
 /// The decoder blocks, which the files of drafters name alike. `given` is the width of what the first
 /// block's attention reads, if that is not the hidden state, normed.
-pub(crate) fn layers(c: &Config, source: &mut Source, given: Option<usize>) -> Result<Vec<Layer>> {
+pub(crate) fn blocks(c: &Config, source: &mut Source, given: Option<usize>) -> Result<Vec<Block>> {
     let (q, kv) = (c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim);
-    let mut layers = Vec::new();
+    let mut blocks = Vec::new();
     for i in 0..c.n_layers {
-        let name = |part: &str| format!("blk.{i}.{part}.weight");
-        let (attn_norm, width) = match given {
+        let name = |part: &str| format!("blk.{i}.{part}");
+        let (norm, width) = match given {
             Some(width) if i == 0 => (None, width),
-            _ => (Some(source.vector(&name("attn_norm"), c.n_embd)?), c.n_embd),
+            _ => (Some(source.vector(&name("attn_norm.weight"), c.n_embd)?), c.n_embd),
         };
-        layers.push(Layer {
-            attn_norm,
+        let attention = Attention {
+            kind: 0,
             qkv: [
-                source.matrix(&name("attn_q"), q, width)?,
-                source.matrix(&name("attn_k"), kv, width)?,
-                source.matrix(&name("attn_v"), kv, width)?,
+                source.linear(&name("attn_q"), q, width)?,
+                source.linear(&name("attn_k"), kv, width)?,
+                source.linear(&name("attn_v"), kv, width)?,
             ],
-            attn_output: source.matrix(&name("attn_output"), c.n_embd, q)?,
-            ffn_norm: source.vector(&name("ffn_norm"), c.n_embd)?,
-            gate: source.matrix(&name("ffn_gate"), c.n_ff, c.n_embd)?,
-            up: source.matrix(&name("ffn_up"), c.n_ff, c.n_embd)?,
-            down: source.matrix(&name("ffn_down"), c.n_embd, c.n_ff)?,
-        });
+            head_norms: [None, None, None],
+            scale: c.attention_scale(),
+            soft_cap: None,
+            sinks: None,
+            gate: None,
+            output: source.linear(&name("attn_output"), c.n_embd, q)?,
+        };
+        let mixer =
+            Branch { norm, layer: Mixer::Attention(attention), post_norm: None, scale: 1.0 };
+        let norm = Some(source.vector(&name("ffn_norm.weight"), c.n_embd)?);
+        let dense = Dense {
+            activation: Activation::SwiGlu,
+            gate: source.linear(&name("ffn_gate"), c.n_ff, c.n_embd)?,
+            up: source.linear(&name("ffn_up"), c.n_ff, c.n_embd)?,
+            down: source.linear(&name("ffn_down"), c.n_embd, c.n_ff)?,
+        };
+        let ffn = Branch { norm, layer: FeedForward::Dense(dense), post_norm: None, scale: 1.0 };
+        blocks.push(Block { mixer, ffn });
     }
-    Ok(layers)
+    Ok(blocks)
 }

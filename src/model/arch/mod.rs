@@ -1,8 +1,8 @@
 //! The architectures, one file each.
 //!
 //! To add one: write `arch/NAME.rs` with the two functions of [`Arch`] and give it a row in
-//! [`ARCHITECTURES`]. Mathematics that no other architecture has becomes a flag in
-//! [`super::Config`].
+//! [`ARCHITECTURES`]. Mathematics that no other architecture has becomes a field or a case in
+//! [`super::block`] or [`super::Config`].
 
 pub(crate) mod llama;
 
@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::gguf::Gguf;
 
 /// How an architecture is read.
+#[derive(Clone, Copy)]
 pub struct Arch {
     /// `general.architecture`.
     pub name: &'static str,
@@ -24,11 +25,11 @@ pub struct Arch {
 /// All architectures that can be run.
 pub static ARCHITECTURES: &[Arch] = &[llama::ARCH];
 
-/// The architecture of a file.
-pub(super) fn find(gguf: &Gguf) -> Result<&'static Arch> {
+/// The architecture of a file, which has to be one of these.
+pub(super) fn find<'a>(gguf: &Gguf, known: &'a [Arch]) -> Result<&'a Arch> {
     let name = gguf.metadata().require_str("general.architecture")?;
-    ARCHITECTURES.iter().find(|arch| arch.name == name).ok_or_else(|| {
-        let known: Vec<_> = ARCHITECTURES.iter().map(|arch| arch.name).collect();
+    known.iter().find(|arch| arch.name == name).ok_or_else(|| {
+        let known: Vec<_> = known.iter().map(|arch| arch.name).collect();
         Error::Unsupported(format!(
             "{}: architecture `{name}` cannot be run yet; choose a model of: {}",
             gguf.path().display(),

@@ -6,9 +6,8 @@ use crate::draft::trained::entries::Entries;
 use crate::draft::trained::file::{File, Fusion};
 use crate::draft::{DraftJob, DrafterContext};
 use crate::error::{Error, Result};
-use crate::infer::{Buffers, MAX_SEQUENCES, Pass, Room, Span};
+use crate::infer::{Buffers, MAX_SEQUENCES, Pass, Room, Row, Span};
 use crate::model::{Config, Model};
-use dovetail_kernels::cpu::attention::View;
 use dovetail_kernels::cpu::{Kernels, LANES, ProductScratch, ThreadPool, WeightMatrix};
 use smallvec::SmallVec;
 use std::ops::Range;
@@ -104,7 +103,7 @@ impl Forward {
         let products = || ProductScratch::for_matrices(file.matrices(target));
         let rows = |width: usize| vec![0.0; ROWS * width];
         Forward {
-            buffers: Buffers::new(&file.config, room, products),
+            buffers: Buffers::new(&file.config, &file.blocks, room, products),
             rows: Rows {
                 tokens: Vec::with_capacity(ROWS),
                 wide: rows(wide),
@@ -159,18 +158,16 @@ impl Forward {
     fn enter(&mut self, weights: &Weights, all: &mut [Entering], pool: &mut ThreadPool) {
         let Forward { buffers, rows } = self;
         rows.tokens.clear();
+        buffers.rows.clear();
         let mut ends: SmallVec<[usize; MAX_SEQUENCES]> = SmallVec::new();
         for Entering { state, n, last } in &*all {
             let (first, filled, n) = (rows.tokens.len(), state.entries.filled(), *n);
             let (features, tokens) = state.entries.first(n, *last);
             rows.tokens.extend(tokens);
-            for (i, view) in buffers.views[first..first + n].iter_mut().enumerate() {
-                *view = View::plain(filled + i + 1);
-            }
+            buffers.rows.extend((filled..).take(n).map(Row::plain));
             rows.put_features(&weights.file, weights.kernels, first, features);
             ends.push(first + n);
         }
-        let n = rows.tokens.len();
         let (mut spans, mut more) = (Spans::new(), More::new());
         let heads = if all.iter().all(|one| one.last.is_some()) { all.len() } else { 0 };
         for (i, Entering { state, n, .. }) in all.iter_mut().enumerate() {
@@ -178,14 +175,14 @@ impl Forward {
             spans.push(Span { kv, first: entries.filled(), n: *n });
             more.extend(added.head.iter().map(|head| (i..i + 1, head)));
         }
-        let mut step = self.step(weights, &mut spans, pool, n);
+        let mut step = self.step(weights, &mut spans, pool);
         step.features();
         step.run(heads, |i| ends[i] - 1, &more);
         drop((spans, more));
         let h = weights.file.config.n_embd;
         for (Entering { state, n: entered, .. }, end) in all.iter_mut().zip(ends) {
             state.entries.fill(*entered);
-            self.buffers.hidden(n, end - 1, &mut state.outputs[..h]);
+            self.buffers.hidden(end - 1, &mut state.outputs[..h]);
         }
     }
 
@@ -218,13 +215,14 @@ impl Forward {
         let h = weights.file.config.n_embd;
         let Forward { buffers, rows } = self;
         rows.tokens.clear();
+        buffers.rows.clear();
         for job in &*jobs {
             let (state, frontier) = (&*job.state, job.tree.frontier());
             for node in job.tree.level() {
                 let r = rows.tokens.len();
                 let parent = frontier.parent(node).expect("the root was run before");
                 rows.tokens.push(frontier.tokens()[node]);
-                buffers.views[r] = View::tree(state.root(), frontier.masks()[node]);
+                buffers.rows.push(Row::node(state.root(), frontier.masks()[node]));
                 rows.feature[r * h..][..h].copy_from_slice(&state.outputs[parent * h..][..h]);
             }
         }
@@ -240,13 +238,13 @@ impl Forward {
             more.extend(added.head.iter().map(|head| (first..first + level.len(), head)));
             first += level.len();
         }
-        self.step(weights, &mut spans, pool, n).run(n, |i| i, &more);
+        self.step(weights, &mut spans, pool).run(n, |i| i, &more);
         drop((spans, more));
         let mut first = 0;
         for job in jobs.iter_mut().filter(|job| job.tree.is_growing()) {
             let level = job.tree.level();
             for (r, node) in (first..).zip(level.clone()) {
-                self.buffers.hidden(n, r, &mut job.state.outputs[node * h..][..h]);
+                self.buffers.hidden(r, &mut job.state.outputs[node * h..][..h]);
             }
             self.propose(weights, first, job);
             first += level.len();
@@ -275,10 +273,9 @@ impl Forward {
         weights: &'a Weights,
         spans: &'a mut [Span<'s>],
         pool: &'a mut ThreadPool,
-        n: usize,
     ) -> Step<'a, 's> {
         let Weights { target, file, kernels, .. } = weights;
-        let pass = Pass { c: &file.config, kernels, pool, b: &mut self.buffers, spans, n };
+        let pass = Pass::new(&file.config, kernels, pool, &mut self.buffers, spans);
         Step { target, file, rows: &mut self.rows, pass }
     }
 }
@@ -326,11 +323,11 @@ impl Step<'_, '_> {
         self.fuse();
         let Step { target, file, rows, pass } = self;
         let (h, Rows { wide, feature, .. }) = (file.config.n_embd, &**rows);
-        for r in 0..pass.n {
+        for r in 0..pass.n_rows() {
             pass.set_hidden(r, &feature[r * h..][..h]);
         }
-        let given = if let Fusion::Attention { .. } = file.fusion { wide } else { feature };
-        pass.blocks(&file.layers, given);
+        let given = matches!(file.fusion, Fusion::Attention { .. }).then_some(&wide[..]);
+        pass.blocks(&file.blocks, given);
         pass.head(file.output_norm.as_deref(), file.head(target), heads, row);
         if heads > 0 {
             pass.more_logits(more);
@@ -341,7 +338,8 @@ impl Step<'_, '_> {
     /// is left in `wide`, (n, 2 H).
     fn fuse(&mut self) {
         let Step { target, file, rows, pass } = self;
-        let (h, eps, n, kernels) = (file.config.n_embd, file.config.rms_eps, pass.n, pass.kernels);
+        let (h, eps, n, kernels) =
+            (file.config.n_embd, file.config.rms_eps, pass.n_rows(), pass.kernels);
         let Rows { tokens, wide, feature, token, gate, row, ones, .. } = &mut **rows;
         // Embedding and feature side by side: (n, 2 H).
         for (r, pair) in wide.chunks_exact_mut(2 * h).take(n).enumerate() {

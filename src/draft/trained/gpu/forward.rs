@@ -10,7 +10,7 @@
 //! Hidden states are normed by the products around them: the one that writes them multiplies by the norm's
 //! weights, the one that reads them divides by their length.
 
-use super::network::{Fused, Network, Vocabulary};
+use super::network::{self, Fused, Network, Vocabulary};
 use crate::draft::DrafterContext;
 use crate::draft::trained::file::File;
 use crate::error::Result;
@@ -26,7 +26,7 @@ use crate::gpu::launch::rope_kv::{RopeKv, rope_kv};
 use crate::gpu::launch::topk::{Guesses, TopK, TopKScratch, topk};
 use crate::gpu::launch::{MAX_ROWS, Rows, Slots};
 use crate::gpu::weights::padded;
-use crate::model::Config;
+use crate::model::{Config, Rope};
 use crate::tree::{MAX_NODES, TreeShape};
 use dovetail_kernels::cpu::attention::Shape;
 use half::f16;
@@ -49,6 +49,8 @@ pub struct Work {
 pub struct Forward {
     network: Network,
     config: Config,
+    /// Pairs of a head that turn.
+    pairs: usize,
     taps: usize,
     verdicts: Slots,
     proposals: Slots,
@@ -109,15 +111,26 @@ impl Forward {
         let network = Network::upload(device, file, setup.target)?;
         let slots = (setup.n_ctx + MAX_NODES).next_multiple_of(16);
         let multiprocessors = device.multiprocessors();
-        let b = Buffers::new(device, file, &network, slots)?;
+        let rope = network::rope(&file.config)?;
+        let (b, pairs) = (Buffers::new(device, file, &network, slots)?, rope.frequencies.len());
         let (config, taps) = (file.config.clone(), file.taps.len());
         let recorded = Vec::new();
-        Ok(Forward { network, config, taps, verdicts, proposals, multiprocessors, recorded, b })
+        Ok(Forward {
+            network,
+            config,
+            pairs,
+            taps,
+            verdicts,
+            proposals,
+            multiprocessors,
+            recorded,
+            b,
+        })
     }
 
     /// Slots of a sequence's cache.
     pub fn slots(&self) -> usize {
-        self.b.turns.len() / self.config.rope.frequencies.len()
+        self.b.turns.len() / self.pairs
     }
 
     /// Appends keys and values of the first `n` slots: (blocks, kv heads, n), of each slot key and value.
@@ -328,8 +341,8 @@ impl Forward {
     }
 
     fn attention(&self, out: &mut Vec<Launch>, max_rows: usize, [keys, values]: [Buffer<f16>; 2]) {
-        let Forward { config: c, b, multiprocessors, .. } = self;
-        let (shape, pairs) = (shape(c), c.rope.frequencies.len());
+        let Forward { config: c, pairs, b, multiprocessors, .. } = self;
+        let (shape, pairs) = (shape(c), *pairs);
         let Buffers { qkv, turns, rows, queries, .. } = *b;
         out.push(rope_kv(&RopeKv {
             shape,
@@ -399,11 +412,12 @@ impl Buffers {
             Some((matrix, _)) => Some(halves(device, padded(matrix.columns))?),
             None => None,
         };
+        let Rope { frequencies, factor, .. } = network::rope(c)?;
         let turns: Vec<[f32; 2]> = (0..slots)
             .flat_map(|position| {
-                c.rope.frequencies.iter().map(move |frequency| {
+                frequencies.iter().map(move |frequency| {
                     let (sin, cos) = libm::sincos(position as f64 * frequency);
-                    [(cos * c.rope.factor) as f32, (sin * c.rope.factor) as f32]
+                    [(cos * factor) as f32, (sin * factor) as f32]
                 })
             })
             .collect();

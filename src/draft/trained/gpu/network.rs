@@ -5,7 +5,8 @@ use crate::draft::trained::file::{File, Fusion};
 use crate::error::{Error, Result};
 use crate::gpu::device::{Buffer, Device};
 use crate::gpu::weights::{Matrix, Store, TILE_ROWS};
-use crate::model::{Layer, Model};
+use crate::model::block::{Activation, Attention, Branch, Dense, FeedForward, Linear, Mixer};
+use crate::model::{self, Config, LayerKind, Model, Rope};
 use crate::ring::message::write_halves;
 use dovetail_kernels::cpu::{GgufMatrix, WeightMatrix};
 use half::f16;
@@ -83,8 +84,7 @@ impl Network {
                 bias: bias.as_deref().map(|bias| Buffer::of(device, bias)).transpose()?,
             },
             Fusion::Attention { .. } => {
-                let what = "drafters of EAGLE-3's kind run on the CPU";
-                return Err(Error::Unsupported(what.into()));
+                return Err(Error::Unsupported("drafters of EAGLE-3's kind run on the CPU".into()));
             }
         };
         let features = match &file.features {
@@ -101,7 +101,7 @@ impl Network {
                 Some([Buffer::of(device, feature)?, Buffer::of(device, token)?])
             }
         };
-        let blocks = file.layers.iter().map(|layer| Block::upload(device, layer, h));
+        let blocks = file.blocks.iter().map(|block| Block::upload(device, block, &file.config));
         Ok(Network {
             features,
             norms,
@@ -119,22 +119,76 @@ impl Network {
     }
 }
 
+/// The position embedding of all layers of a drafter.
+///
+/// # Errors
+/// When the drafter is configured in a way that no kernel is for.
+pub fn rope(config: &Config) -> Result<&Rope> {
+    let Config {
+        arch: _,
+        name: _,
+        n_layers: _,
+        n_embd: _,
+        n_heads: _,
+        n_kv_heads: _,
+        head_dim: _,
+        n_ff: _,
+        n_vocab: _,
+        n_ctx: _,
+        rms_eps: _,
+        kinds,
+        embedding_scale,
+        logit_scale,
+        logit_soft_cap,
+    } = config;
+    let [LayerKind { window: None, rope }] = &kinds[..] else {
+        return Err(unsupported("windows, or layers of several kinds,"));
+    };
+    if [*embedding_scale, *logit_scale] != [1.0, 1.0] || logit_soft_cap.is_some() {
+        return Err(unsupported("scales and soft caps"));
+    }
+    Ok(rope)
+}
+
 impl Block {
-    fn upload(device: &mut dyn Device, layer: &Layer, h: usize) -> Result<Block> {
-        let [q, k, v] = &layer.qkv;
-        if q.n_cols() != h {
-            return Err(Error::Unsupported(
-                "attention that reads a wider row runs on the CPU".into(),
-            ));
+    fn upload(device: &mut dyn Device, block: &model::block::Block, c: &Config) -> Result<Block> {
+        let model::block::Block { mixer, ffn } = block;
+        let Branch { norm, layer: Mixer::Attention(attention), post_norm, scale } = mixer;
+        let attn_norm = norm;
+        let Attention {
+            kind: _,
+            qkv: [q, k, v],
+            head_norms,
+            scale: score_scale,
+            soft_cap,
+            sinks,
+            gate,
+            output,
+        } = attention;
+        let plain = head_norms.iter().all(Option::is_none) && sinks.is_none() && gate.is_none();
+        if !plain || *score_scale != c.attention_scale() || soft_cap.is_some() {
+            return Err(unsupported("norms, scales, caps, sinks and gates of attention"));
+        }
+        let mut branches = [(post_norm, *scale), (&ffn.post_norm, ffn.scale)].into_iter();
+        if branches.any(|(post_norm, scale)| post_norm.is_some() || scale != 1.0) {
+            return Err(unsupported("norms and scales behind a layer"));
+        }
+        let Branch { norm, layer: FeedForward::Dense(dense), post_norm: _, scale: _ } = ffn;
+        let Dense { activation, gate, up, down } = dense;
+        let Some(ffn_norm) = norm.as_deref().filter(|_| *activation == Activation::SwiGlu) else {
+            return Err(unsupported("this kind of feed-forward layers"));
+        };
+        if q.matrix.n_cols() != c.n_embd {
+            return Err(unsupported("attention that reads a wider row"));
         }
         Ok(Block {
-            normed: layer.attn_norm.is_some(),
-            attn_norm: norm(device, layer.attn_norm.as_deref(), h)?,
-            qkv: Matrix::stacked(device, &[rows(q)?, rows(k)?, rows(v)?])?,
-            attn_output: Matrix::stacked(device, &[rows(&layer.attn_output)?])?,
-            ffn_norm: Buffer::of(device, &layer.ffn_norm)?,
-            gate_up: Matrix::paired(device, rows(&layer.gate)?, rows(&layer.up)?)?,
-            down: Matrix::stacked(device, &[rows(&layer.down)?])?,
+            normed: attn_norm.is_some(),
+            attn_norm: self::norm(device, attn_norm.as_deref(), c.n_embd)?,
+            qkv: Matrix::stacked(device, &[unbiased(q)?, unbiased(k)?, unbiased(v)?])?,
+            attn_output: Matrix::stacked(device, &[unbiased(output)?])?,
+            ffn_norm: Buffer::of(device, ffn_norm)?,
+            gate_up: Matrix::paired(device, unbiased(gate)?, unbiased(up)?)?,
+            down: Matrix::stacked(device, &[unbiased(down)?])?,
         })
     }
 }
@@ -225,6 +279,19 @@ impl Vocabulary {
 pub fn embed(target: &Model, token: u32, row: &mut [f32], out: &mut [f16]) {
     target.embed(token, row);
     write_halves(row, out);
+}
+
+/// What runs on the CPU alone.
+fn unsupported(what: &str) -> Error {
+    Error::Unsupported(format!("drafters with {what} run on the CPU"))
+}
+
+/// The rows of a matrix without a bias.
+fn unbiased(linear: &Linear) -> Result<&GgufMatrix> {
+    match linear.bias() {
+        Some(_) => Err(unsupported("biases")),
+        None => rows(&linear.matrix),
+    }
 }
 
 fn rows(matrix: &WeightMatrix) -> Result<&GgufMatrix> {

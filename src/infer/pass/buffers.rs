@@ -1,0 +1,191 @@
+//! What lives between the phases of a pass. It is taken before the first one.
+
+use super::panel::Panel;
+use super::rows::{KindRows, Row};
+use crate::infer::logits::LogitRows;
+use crate::model::Config;
+use crate::model::block::{Attention, Block, Branch, Dense, FeedForward, Mixer};
+use dovetail_kernels::cpu::attention::{Scratch as AttentionScratch, Shape};
+use dovetail_kernels::cpu::{Activations, ProductScratch, chunk_len};
+
+/// What passes work on.
+pub(crate) struct Buffers {
+    /// The rows of the next pass, or of the last one.
+    pub rows: Vec<Row>,
+    /// What the head left of the last pass.
+    pub logits: LogitRows,
+    /// What the last pass handed out of its hidden states.
+    pub features: Features,
+    pub(super) kinds: Vec<KindRows>, // (kinds of layers)
+    pub(super) hidden: Panel,        // (n_embd)
+    pub(super) more: Vec<f32>,       // (groups, rows, 16): logits on their way
+    pub(super) more_peaks: Vec<f32>, // (groups, rows)
+    pub(super) cpu: CpuBuffers,
+}
+
+/// What the CPU's phases work on.
+pub(super) struct CpuBuffers {
+    pub qkv: Panel, // ((n_heads + 2 n_kv_heads) · head_dim, and the gate's n_heads · head_dim)
+    pub queries: Vec<f32>, // (n_kv_heads, rows, group, head_dim), rotated and scaled
+    pub parts: Vec<f32>, // as `Plan` has it
+    pub inner: Panel, // (n_ff or n_embd)
+    pub normed: Vec<f32>, // (rows, n_embd) on their way into the hidden state, if any are normed there
+    pub activations: Activations, // (rows)
+    pub scratch: Vec<Scratch>,
+}
+
+/// What one member of the thread pool needs for itself.
+pub(super) struct Scratch {
+    pub row: Vec<f32>,
+    pub normed: Vec<f32>,
+    pub up: Vec<f32>,
+    /// A row of the gate, and one of zeros, if any block has one: (n_heads · head_dim) each.
+    pub gate: [Vec<f32>; 2],
+    pub attention: AttentionScratch,
+    pub products: ProductScratch,
+}
+
+/// Hidden states that passes hand out beside the logits, for drafters that learn from them.
+#[derive(Default)]
+pub struct Features {
+    pub(super) sets: Vec<TapSet>,
+}
+
+/// Hidden states of some layers.
+pub(super) struct TapSet {
+    /// Which: those that enter these layers, one past the last layer being what enters the head.
+    pub taps: Vec<usize>,
+    pub rows: Vec<f32>, // (rows, taps, n_embd)
+    pub width: usize,   // taps · n_embd
+}
+
+impl Features {
+    /// Row `r` of the last pass, of the hidden states that were [tapped](crate::infer::Target::tap) as `taps`:
+    /// (taps, n_embd).
+    ///
+    /// # Panics
+    /// When they were not tapped.
+    pub fn row(&self, taps: &[usize], r: usize) -> &[f32] {
+        if taps.is_empty() {
+            return &[];
+        }
+        let set = self.sets.iter().find(|set| set.taps == taps).expect("they were tapped");
+        &set.rows[r * set.width..][..set.width]
+    }
+
+    /// The first layer behind `layer` whose input is asked for.
+    pub(super) fn next_tap(&self, layer: usize) -> Option<usize> {
+        let taps = self.sets.iter().flat_map(|set| &set.taps).copied();
+        taps.filter(|tap| *tap > layer).min()
+    }
+}
+
+/// Room for passes.
+pub(crate) struct Room {
+    /// Most rows of a pass.
+    pub rows: usize,
+    /// Most positions that a row sees.
+    pub positions: usize,
+    /// Members of the thread pool.
+    pub members: usize,
+    /// Longest row that is multiplied, if that is none of a decoder block's.
+    pub width: usize,
+}
+
+/// What blocks need room for beside what every model does.
+#[derive(Default)]
+struct Needs {
+    /// Widest part between two products of a feed-forward layer.
+    n_ff: usize,
+    gate: bool,
+    post_norm: bool,
+}
+
+impl Needs {
+    fn of(blocks: &[Block]) -> Needs {
+        let mut needs = Needs::default();
+        for Block { mixer, ffn } in blocks {
+            let Branch { norm: _, layer: Mixer::Attention(attention), post_norm, scale: _ } = mixer;
+            let Attention {
+                kind: _,
+                qkv: _,
+                head_norms: _,
+                scale: _,
+                soft_cap: _,
+                sinks: _,
+                gate,
+                output: _,
+            } = attention;
+            needs.gate |= gate.is_some();
+            needs.post_norm |= post_norm.is_some();
+            let Branch { norm: _, layer: FeedForward::Dense(dense), post_norm, scale: _ } = ffn;
+            let Dense { activation: _, gate, up: _, down: _ } = dense;
+            needs.n_ff = needs.n_ff.max(gate.matrix.n_rows());
+            needs.post_norm |= post_norm.is_some();
+        }
+        needs
+    }
+}
+
+impl Buffers {
+    /// For passes through these decoder blocks, which with their head need `products`.
+    pub fn new(
+        c: &Config,
+        blocks: &[Block],
+        room: Room,
+        products: impl Fn() -> ProductScratch,
+    ) -> Buffers {
+        let Room { rows, positions, members, width } = room;
+        let (shape, needs) = (shape(c), Needs::of(blocks));
+        let (q_width, kv_width) = (c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim);
+        let gate_width = if needs.gate { q_width } else { 0 };
+        let widest = c.n_embd.max(needs.n_ff).max(q_width).max(3 * c.head_dim).max(width);
+        let scratch = || Scratch {
+            row: vec![0.0; widest],
+            normed: vec![0.0; c.n_embd],
+            up: vec![0.0; chunk_len(rows)],
+            gate: [vec![0.0; gate_width], vec![0.0; gate_width]],
+            attention: AttentionScratch::new(shape.unit_rows(), c.head_dim),
+            products: products(),
+        };
+        Buffers {
+            rows: Vec::with_capacity(rows),
+            logits: LogitRows::new(c.n_vocab),
+            features: Features::default(),
+            kinds: c.kinds.iter().map(|_| KindRows::with_capacity(rows)).collect(),
+            hidden: Panel::new(c.n_embd, rows),
+            more: Vec::new(),
+            more_peaks: Vec::new(),
+            cpu: CpuBuffers {
+                qkv: Panel::new(q_width + 2 * kv_width + gate_width, rows),
+                queries: vec![0.0; rows * q_width],
+                parts: vec![0.0; shape.room(rows, positions)],
+                inner: Panel::new(needs.n_ff.max(c.n_embd), rows),
+                normed: vec![0.0; if needs.post_norm { rows * c.n_embd } else { 0 }],
+                activations: Activations::new(rows, widest),
+                scratch: (0..members).map(|_| scratch()).collect(),
+            },
+        }
+    }
+
+    /// The hidden state of row `r` after the last pass: (n_embd).
+    pub fn hidden(&self, r: usize, out: &mut [f32]) {
+        self.hidden.row(r, 0, out);
+    }
+
+    /// Chooses which hidden states are handed out: see [`Features`].
+    pub fn tap<'a>(&mut self, all: impl Iterator<Item = &'a [usize]> + Clone, n_embd: usize) {
+        self.features.sets.retain(|set| all.clone().any(|taps| taps == set.taps));
+        for taps in all.filter(|taps| !taps.is_empty()) {
+            if !self.features.sets.iter().any(|set| set.taps == taps) {
+                let width = taps.len() * n_embd;
+                let rows = vec![0.0; width * self.rows.capacity()];
+                self.features.sets.push(TapSet { taps: taps.to_vec(), rows, width });
+            }
+        }
+    }
+}
+
+pub(super) fn shape(c: &Config) -> Shape {
+    Shape { kv_heads: c.n_kv_heads, group: c.n_heads / c.n_kv_heads, head_dim: c.head_dim }
+}

@@ -1,0 +1,141 @@
+//! What the CPU does to rows: phases shared out over the thread pool.
+
+use super::buffers::CpuBuffers;
+use super::panel::Panel;
+use crate::model::Config;
+use crate::model::block::Linear;
+use dovetail_kernels::cpu::{
+    ActivationFormats, ActivationRows, Kernels, LANES, ProductScratch, ThreadPool, WeightMatrix,
+    groups_per_chunk,
+};
+
+/// The CPU, and what it works on.
+pub(super) struct Cpu<'a> {
+    pub c: &'a Config,
+    pub kernels: &'static Kernels,
+    pub pool: &'a mut ThreadPool,
+    pub b: &'a mut CpuBuffers,
+}
+
+impl Cpu<'_> {
+    /// Normalises the hidden states of `m` rows, the `i`-th of which is `row(i)`, if there are weights for that,
+    /// and quantises them into the first `activations`.
+    pub fn norm(
+        &mut self,
+        hidden: &Panel,
+        weight: Option<&[f32]>,
+        formats: ActivationFormats,
+        m: usize,
+        row: impl Fn(usize) -> usize + Sync,
+    ) {
+        let (c, kernels) = (self.c, self.kernels);
+        let CpuBuffers { activations, scratch, .. } = &mut *self.b;
+        let row_lines = activations.row_lines();
+        self.pool.for_chunks(activations.rows_mut(m), row_lines, scratch, |i, activations, s| {
+            let x = &mut s.row[..c.n_embd];
+            hidden.row(row(i), 0, x);
+            let x = match weight {
+                Some(weight) => {
+                    (kernels.rms_norm)(x, weight, c.rms_eps, &mut s.normed);
+                    &s.normed[..]
+                }
+                None => x,
+            };
+            (kernels.quantize)(x, formats, activations);
+        });
+    }
+
+    /// Quantises `n` rows that are no hidden states into the `activations`.
+    pub fn quantize<'r>(
+        &mut self,
+        n: usize,
+        row: impl Fn(usize) -> &'r [f32] + Sync,
+        formats: ActivationFormats,
+    ) {
+        let kernels = self.kernels;
+        let CpuBuffers { activations, scratch, .. } = &mut *self.b;
+        let row_lines = activations.row_lines();
+        self.pool.for_chunks(activations.rows_mut(n), row_lines, scratch, |r, activations, _| {
+            (kernels.quantize)(row(r), formats, activations);
+        });
+    }
+
+    /// Multiplies the first `n` rows of activations; `out` becomes (n, n_out).
+    pub fn multiply(&mut self, n: usize, w: &WeightMatrix, out: &mut [f32]) {
+        let kernels = self.kernels;
+        let CpuBuffers { activations, inner, scratch, .. } = &mut *self.b;
+        let x = activations.rows(n, w.n_cols());
+        let chunk = groups_per_chunk(w.n_groups(), n, self.pool.members());
+        let panel = inner.groups_mut(w.n_rows());
+        self.pool.for_chunks(panel, chunk * n * LANES, scratch, |i, out, s| {
+            kernels.multiply(w, i * chunk, x, out, false, &mut s.products);
+        });
+        for (r, out) in out.chunks_exact_mut(w.n_rows()).take(n).enumerate() {
+            inner.row(r, 0, out);
+        }
+    }
+
+    /// Adds `scale · post_norm(w · activations)` to the hidden state.
+    pub fn add(&mut self, w: &Linear, post_norm: Option<&[f32]>, scale: f32, hidden: &mut Panel) {
+        if let Some(post_norm) = post_norm {
+            return self.add_normed(w, post_norm, scale, hidden);
+        }
+        let (c, n, kernels) = (self.c, hidden.n_rows(), self.kernels);
+        let CpuBuffers { activations, scratch, .. } = &mut *self.b;
+        let x = activations.rows(n, w.matrix.n_cols());
+        let chunk = groups_per_chunk(w.matrix.n_groups(), n, self.pool.members());
+        let as_it_is = w.bias().is_none() && scale == 1.0;
+        let hidden = hidden.groups_mut(c.n_embd);
+        self.pool.for_chunks(hidden, chunk * n * LANES, scratch, |i, out, s| {
+            if as_it_is {
+                return kernels.multiply(&w.matrix, i * chunk, x, out, true, &mut s.products);
+            }
+            let y = &mut s.up[..out.len()];
+            product(kernels, w, i * chunk, x, y, &mut s.products);
+            (kernels.add_scaled)(out, y, scale);
+        });
+    }
+
+    /// The same with a norm, for which a row has to be there as a whole.
+    fn add_normed(&mut self, w: &Linear, post_norm: &[f32], scale: f32, hidden: &mut Panel) {
+        let (c, n, kernels) = (self.c, hidden.n_rows(), self.kernels);
+        let n_embd = c.n_embd;
+        let CpuBuffers { activations, inner, normed, scratch, .. } = &mut *self.b;
+        let x = activations.rows(n, w.matrix.n_cols());
+        let chunk = groups_per_chunk(w.matrix.n_groups(), n, self.pool.members());
+        let len = chunk * n * LANES;
+        self.pool.for_chunks(inner.groups_mut(n_embd), len, scratch, |i, out, s| {
+            product(kernels, w, i * chunk, x, out, &mut s.products);
+        });
+        let normed = &mut normed[..n * n_embd];
+        self.pool.for_chunks(normed, n_embd, scratch, |r, normed, s| {
+            let row = &mut s.row[..n_embd];
+            inner.row(r, 0, row);
+            (kernels.rms_norm)(row, post_norm, c.rms_eps, normed);
+        });
+        let normed = &*normed;
+        self.pool.for_chunks(hidden.groups_mut(n_embd), len, scratch, |i, out, s| {
+            let y = &mut s.up[..out.len()];
+            for (tile, lanes) in y.chunks_exact_mut(LANES).enumerate() {
+                let (group, row) = (i * chunk + tile / n, tile % n);
+                lanes.copy_from_slice(&normed[row * n_embd + group * LANES..][..LANES]);
+            }
+            (kernels.add_scaled)(out, y, scale);
+        });
+    }
+}
+
+/// Multiplies groups `first..` of a matrix and adds their bias.
+pub(super) fn product(
+    kernels: &Kernels,
+    w: &Linear,
+    first: usize,
+    x: ActivationRows,
+    out: &mut [f32],
+    scratch: &mut ProductScratch,
+) {
+    kernels.multiply(&w.matrix, first, x, out, false, scratch);
+    if let Some(bias) = w.bias() {
+        (kernels.add_bias)(out, x.n_rows(), &bias[first * LANES..]);
+    }
+}

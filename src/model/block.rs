@@ -1,0 +1,154 @@
+//! A decoder block as data: what an architecture's file fills in and a pass carries out.
+//!
+//! ```text
+//! x += scale · post_norm(mixer(norm(x)))
+//! x += scale · post_norm(ffn(norm(x)))
+//! ```
+//!
+//! New mathematics is a field or a case here. Whoever works through blocks (packing, a pass, a pass's
+//! buffers, an upload to a GPU) destructures them without `..`, so that the compiler names all who have
+//! to say what they do with it.
+
+use dovetail_kernels::cpu::{ActivationFormats, LANES, WeightMatrix};
+
+/// One decoder block.
+pub struct Block {
+    /// What mixes a row with those that it sees.
+    pub mixer: Branch<Mixer>,
+    /// What works on each row alone.
+    pub ffn: Branch<FeedForward>,
+}
+
+/// A layer and its way out of and back into the hidden state.
+pub struct Branch<T> {
+    /// RMSNorm of what the layer reads, (n_embd); none where it reads the hidden state as it is.
+    pub norm: Option<Vec<f32>>,
+    /// The layer.
+    pub layer: T,
+    /// RMSNorm of what the layer leaves: (n_embd).
+    pub post_norm: Option<Vec<f32>>,
+    /// What that is multiplied by before it is added to the hidden state: 1 in most models.
+    pub scale: f32,
+}
+
+/// How rows are mixed.
+pub enum Mixer {
+    /// Attention with grouped heads.
+    Attention(Attention),
+}
+
+/// Attention with grouped heads.
+pub struct Attention {
+    /// Which of [`Config::kinds`](super::Config::kinds) it is: its window and its position embedding.
+    pub kind: usize,
+    /// Queries, keys and values: (n_heads · head_dim, n_in), then (n_kv_heads · head_dim, n_in) twice.
+    /// `n_in` is n_embd, or the width of the rows that a drafter gives its first block.
+    pub qkv: [Linear; 3],
+    /// RMSNorm of each head of queries, keys and values, (head_dim) each: before positions are embedded,
+    /// all ones where it has no weights.
+    pub head_norms: [Option<Vec<f32>>; 3],
+    /// What scores are multiplied by.
+    pub scale: f32,
+    /// Scores become `cap · tanh(score / cap)`.
+    pub soft_cap: Option<f32>,
+    /// One more score for each head, which has a share of the softmax and no value: (n_heads).
+    pub sinks: Option<Vec<f32>>,
+    /// What the heads are multiplied by after a sigmoid: (n_heads · head_dim, n_in).
+    pub gate: Option<Linear>,
+    /// (n_embd, n_heads · head_dim).
+    pub output: Linear,
+}
+
+/// What works on each row alone.
+pub enum FeedForward {
+    /// All of its weights take part for every row.
+    Dense(Dense),
+}
+
+/// `down · (activation(gate · x) ⊙ (up · x))`
+pub struct Dense {
+    /// Between the products.
+    pub activation: Activation,
+    /// (n_ff, n_in).
+    pub gate: Linear,
+    /// (n_ff, n_in).
+    pub up: Linear,
+    /// (n_embd, n_ff).
+    pub down: Linear,
+}
+
+/// A gated activation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// `x · σ(x)`, arXiv 2002.05202.
+    SwiGlu,
+    /// GELU in its tanh form, arXiv 1606.08415.
+    GeGlu,
+}
+
+/// A matrix, and what is added to its products.
+pub struct Linear {
+    /// (n_out, n_in).
+    pub matrix: WeightMatrix,
+    bias: Option<Vec<f32>>, // (n_out), zeros up to whole groups
+}
+
+impl Linear {
+    /// A matrix with a bias, (n_out), or without.
+    pub fn new(matrix: WeightMatrix, bias: Option<Vec<f32>>) -> Linear {
+        let bias = bias.map(|mut bias| {
+            assert_eq!(bias.len(), matrix.n_rows(), "a bias has an element for each output");
+            bias.resize(matrix.n_groups() * LANES, 0.0);
+            bias
+        });
+        Linear { matrix, bias }
+    }
+
+    /// The bias, with zeros up to whole groups of 16.
+    pub fn bias(&self) -> Option<&[f32]> {
+        self.bias.as_deref()
+    }
+}
+
+impl Block {
+    /// All matrices, in the order in which a pass reads them.
+    pub fn matrices(&self) -> impl Iterator<Item = &WeightMatrix> {
+        let Block { mixer, ffn } = self;
+        let (Mixer::Attention(attention), FeedForward::Dense(dense)) = (&mixer.layer, &ffn.layer);
+        attention.linears().chain(dense.linears()).map(|linear| &linear.matrix)
+    }
+}
+
+impl Attention {
+    fn linears(&self) -> impl Iterator<Item = &Linear> {
+        let Attention {
+            kind: _,
+            qkv,
+            head_norms: _,
+            scale: _,
+            soft_cap: _,
+            sinks: _,
+            gate,
+            output,
+        } = self;
+        qkv.iter().chain(gate).chain([output])
+    }
+
+    /// Matrices that read the row as it enters, in the order of their products.
+    pub fn inputs(&self) -> impl Iterator<Item = &Linear> + Clone {
+        self.qkv.iter().chain(&self.gate)
+    }
+}
+
+impl Dense {
+    fn linears(&self) -> impl Iterator<Item = &Linear> {
+        let Dense { activation: _, gate, up, down } = self;
+        [gate, up, down].into_iter()
+    }
+}
+
+/// Formats of activations that matrices with the same input read.
+pub fn formats<'a>(linears: impl IntoIterator<Item = &'a Linear>) -> ActivationFormats {
+    let each = linears.into_iter().map(|linear| linear.matrix.formats());
+    each.fold(ActivationFormats::default(), |all, formats| all | formats)
+}
