@@ -71,13 +71,13 @@ fn products_are_the_same_bits_on_every_isa_for_every_row_count_and_split() {
             .collect();
         for k in isas() {
             let activations = quantized(k, &inputs, w.formats());
-            let mut scratch = vec![f32::NAN; w.scratch_len()];
+            let mut scratch = scratch_full_of_nan(k, &w);
             for n in [1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 16, 23, 24, 29, 32, 33, 35, 48, 61, 64] {
                 let mut out = vec![1.5f32; w.n_groups() * n * 16];
                 let split = rng.next_u32() as usize % (w.n_groups() + 1);
                 let (left, right) = out.split_at_mut(split * n * 16);
-                (k.matmul)(&w, 0, activations.rows(n, n_cols), left, false, &mut scratch);
-                (k.matmul)(&w, split, activations.rows(n, n_cols), right, true, &mut scratch);
+                k.multiply(&w, 0, activations.rows(n, n_cols), left, false, &mut scratch);
+                k.multiply(&w, split, activations.rows(n, n_cols), right, true, &mut scratch);
                 for (i, tile) in out.chunks(16 * n).enumerate() {
                     for (row, lanes) in tile.chunks(16).enumerate() {
                         for (lane, &got) in
@@ -101,6 +101,19 @@ fn products_are_the_same_bits_on_every_isa_for_every_row_count_and_split() {
         multiplied += 1;
     }
     assert!(multiplied >= 20, "only {multiplied} types were multiplied");
+}
+
+/// Scratch for `w`, which a product of weights that are no numbers has used.
+fn scratch_full_of_nan(k: &Kernels, w: &WeightMatrix) -> ProductScratch {
+    let iq1_s = quant::type_info(19).unwrap();
+    let n_cols = w.n_cols().next_multiple_of(256);
+    let bytes = vec![0xff; 16 * iq1_s.row_bytes(n_cols).unwrap()];
+    let nan = WeightMatrix::pack(iq1_s, 16, n_cols, &bytes).unwrap();
+    let mut scratch = ProductScratch::for_matrices([w, &nan].into_iter());
+    let (mut out, ones) = ([0.0; 16], quantized(k, &[vec![1.0; n_cols]], nan.formats()));
+    k.multiply(&nan, 0, ones.rows(1, n_cols), &mut out, false, &mut scratch);
+    assert!(out.iter().all(|x| x.is_nan()));
+    scratch
 }
 
 /// The rows packed among other bytes, from the first cache line of a buffer on.
@@ -204,7 +217,8 @@ fn extreme_codes_do_not_saturate() {
                     let activations = quantized(k, &vec![x.clone(); 33], w.formats());
                     for n in [1, 3, 17, 33] {
                         let mut out = vec![0.0; n * 16];
-                        (k.matmul)(&w, 0, activations.rows(n, n_cols), &mut out, false, &mut []);
+                        let rows = activations.rows(n, n_cols);
+                        k.multiply(&w, 0, rows, &mut out, false, &mut ProductScratch::default());
                         let expected = vec![expected.to_bits(); n * 16];
                         assert_eq!(bits(&out), expected, "{} on {}, {n} rows", ty.name, k.name);
                     }
@@ -338,10 +352,8 @@ fn the_number_of_threads_does_not_show() {
         ThreadPool::new(members).for_chunks(
             &mut out,
             16 * members,
-            &mut vec![(); members],
-            |i, out, ()| {
-                (k.matmul)(&w, i * members, rows, out, false, &mut []);
-            },
+            &mut std::iter::repeat_with(ProductScratch::default).take(members).collect::<Vec<_>>(),
+            |i, out, scratch| k.multiply(&w, i * members, rows, out, false, scratch),
         );
         bits(&out)
     });

@@ -5,11 +5,21 @@
 //! group is written: packed twice, the same rows give the same bytes.
 
 use super::lanes::LANES;
-use super::pack::{Units, foreign_stride, min_at, scale_at};
+use super::pack::{Shape, Units, foreign_stride, min_at, scale_at};
 use crate::quant::{BlockOps, Codes, Format, Kind, TypeInfo};
+use rayon::prelude::*;
 
 /// A line as its sixteen lanes of four bytes.
 type Lanes4 = [[u8; 4]; LANES];
+
+/// Packs native rows of this shape, beginning with those of a group, into as many groups as `out` has, on the
+/// current rayon pool.
+pub(super) fn interleave_groups(shape: &Shape, rows: &[u8], out: &mut [u8]) {
+    let groups = out.par_chunks_exact_mut(shape.group_lines * 64);
+    groups.zip(rows.par_chunks(shape.row_bytes * LANES)).for_each(|(group, rows)| {
+        interleave(&shape.ty, shape.n_cols, rows, shape.row_bytes, group)
+    });
+}
 
 /// Packs up to 16 rows into one group; the lanes of absent rows become zeros.
 pub(super) fn interleave(

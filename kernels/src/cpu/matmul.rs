@@ -20,9 +20,9 @@
 use super::activations::ActivationRows;
 use super::blocks::{BlockKernel, Columns, block, prefetch, rows};
 use super::lanes::{LANES, Simd, Wide, nth};
-use super::pack::{Layout, Lines, Units, WeightMatrix, foreign_stride};
+use super::pack::{Layout, Lines, PackedMatrix, Units, foreign_stride};
 
-/// GgufMatrix of activations that share one pass over a group of weights.
+/// Rows of activations that share one pass over a group of weights.
 const PANEL: usize = 32;
 
 /// A chunk of a product has at most so many (group, row) tiles, or so many groups of any size.
@@ -42,7 +42,7 @@ pub fn chunk_len(rows: usize) -> usize {
 
 /// Which groups are multiplied by what: as many as the output has tiles, (groups, rows, 16).
 pub(super) struct Groups<'a> {
-    pub w: &'a WeightMatrix,
+    pub w: &'a PackedMatrix,
     pub first: usize,
     pub x: ActivationRows<'a>,
     /// Whether products are added to what the output holds.
@@ -87,7 +87,7 @@ pub(super) fn blocks<S: Simd, const P: usize, B: BlockKernel>(
     }
 }
 
-/// Weights in floating point, or of types read through ggml; `scratch` has [`WeightMatrix::scratch_len`]
+/// Weights in floating point, or of types read through ggml; `scratch` has [`pack::Shape::scratch_len`]
 /// floats.
 #[inline(always)]
 pub(super) fn floats<S: Simd, const P: usize>(
@@ -96,7 +96,7 @@ pub(super) fn floats<S: Simd, const P: usize>(
     out: &mut [f32],
     scratch: &mut [f32],
 ) {
-    match groups.w.layout {
+    match groups.w.shape.layout {
         Layout::F32 => groups.floats::<S, P, Single>(s.0, out),
         Layout::F16 => groups.floats::<S, P, Half>(s.0, out),
         Layout::BF16 => groups.floats::<S, P, Brain>(s.0, out),
@@ -144,14 +144,17 @@ impl Groups<'_> {
         row_bytes: usize,
         scratch: &mut [f32],
     ) {
-        let (k, stride) = (self.w.n_cols(), foreign_stride(row_bytes));
+        let (k, stride) = (self.w.shape.n_cols, foreign_stride(row_bytes));
         let (row, tile16) = scratch[..(LANES + 1) * k].split_at_mut(k);
         for (g, tile) in out.chunks_exact_mut(self.x.n_rows() * LANES).enumerate() {
             let lines = self.w.group(self.first + g);
-            let rows = (self.w.n_rows() - (self.first + g) * LANES).min(LANES);
+            let rows = (self.w.shape.n_rows - (self.first + g) * LANES).min(LANES);
             tile16.fill(0.0);
             for lane in 0..rows {
-                self.w.ty.dequantize(&lines.as_flattened()[lane * stride..][..row_bytes], row);
+                self.w
+                    .shape
+                    .ty
+                    .dequantize(&lines.as_flattened()[lane * stride..][..row_bytes], row);
                 for (w, tile) in row.iter().zip(tile16.chunks_exact_mut(LANES)) {
                     tile[lane] = *w;
                 }
@@ -190,7 +193,7 @@ impl Groups<'_> {
         first: usize,
         tile: &mut [f32],
     ) -> usize {
-        let k = self.w.n_cols();
+        let k = self.w.shape.n_cols;
         let mut rows: [&[f32]; N] = [&[]; N];
         for (r, row) in rows.iter_mut().enumerate() {
             *row = &self.x.float(first + r)[..k];

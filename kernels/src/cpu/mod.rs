@@ -24,29 +24,32 @@ mod peak;
 pub mod rope;
 pub mod scalar;
 pub mod thread_pool;
+mod weight_matrix;
 #[cfg(target_arch = "x86_64")]
 pub mod x86;
 
 pub use activations::{ActivationFormats, ActivationRows, Activations};
 pub use attention::{Attention, CacheType};
-pub use gguf_matrix::{GgufMatrix, ProductScratch};
+pub use gguf_matrix::GgufMatrix;
 pub use lanes::LANES;
 pub use matmul::{chunk_len, groups_per_chunk};
-pub use pack::{LAYOUT_VERSION, Line, WeightMatrix};
+use pack::PackedMatrix;
+pub use pack::{LAYOUT_VERSION, Line};
 pub use rope::{Angles, RopeStyle};
 pub use thread_pool::{ChunkedSlice, ThreadPool};
+pub use weight_matrix::{ProductScratch, WeightMatrix};
 
 /// `matmul(w, first, x, out, add, scratch)`: groups `first..` of `w` by the rows `x`, as many groups as
 /// `out` has tiles (groups, rows, 16); with `add` onto what `out` holds. `scratch` has
-/// [`WeightMatrix::scratch_len`] floats.
-pub type Matmul = fn(&WeightMatrix, usize, ActivationRows, &mut [f32], bool, &mut [f32]);
+/// [`pack::Shape::scratch_len`] floats.
+type Matmul = fn(&PackedMatrix, usize, ActivationRows, &mut [f32], bool, &mut [f32]);
 
 /// The kernels of one instruction set.
 pub struct Kernels {
     /// Name as in `DOVETAIL_ISA`.
     pub name: &'static str,
-    /// The product of packed weights and rows of activations.
-    pub matmul: Matmul,
+    /// The product of packed weights and rows of activations: [`Kernels::multiply`] calls it.
+    matmul: Matmul,
     /// `quantize(x, formats, out)`: one row of activations in the formats asked for, see [`Activations`].
     pub quantize: fn(&[f32], ActivationFormats, &mut [Line]),
     /// `rms_norm(x, weight, eps, out)`: RMSNorm of one row.
@@ -129,8 +132,8 @@ macro_rules! instantiate {
         pub(in crate::cpu) static KERNELS: crate::cpu::Kernels = {
             use crate::cpu::blocks::{BlockKernel, with_block_kernel};
             use crate::cpu::matmul::{self, Groups};
-            use crate::cpu::pack::{Layout, Units};
-            use crate::cpu::{ActivationRows, Angles, Attention, ActivationFormats, Line, WeightMatrix, RopeStyle};
+            use crate::cpu::pack::{Layout, PackedMatrix, Units};
+            use crate::cpu::{ActivationRows, Angles, Attention, ActivationFormats, Line, RopeStyle};
             use crate::cpu::{activations, attention, norm, peak, rope};
             crate::cpu::entries! {
                 $isa, [$($features)?],
@@ -155,7 +158,7 @@ macro_rules! instantiate {
                 peak_dot = peak::dot(rounds: usize) -> u64;
             }
             fn matmul(
-                w: &WeightMatrix,
+                w: &PackedMatrix,
                 first: usize,
                 x: ActivationRows,
                 out: &mut [f32],
@@ -163,10 +166,10 @@ macro_rules! instantiate {
                 scratch: &mut [f32],
             ) {
                 let groups = Groups { w, first, x, add };
-                let Layout::Blocks(format) = w.layout else {
+                let Layout::Blocks(format) = w.shape.layout else {
                     return floats(&groups, out, scratch);
                 };
-                let units = Units::new(&format, w.n_cols());
+                let units = Units::new(&format, w.shape.n_cols);
                 with_block_kernel!(format, kernel => blocks(kernel, &groups, units, out))
             }
             crate::cpu::Kernels {

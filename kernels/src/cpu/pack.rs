@@ -20,17 +20,12 @@
 //!
 //! Types read through ggml are kept as they are and dequantised 16 rows at a time.
 //!
-//! `interleave.rs` writes this layout; `gguf_matrix.rs` multiplies rows that were not packed beforehand. Packed
-//! bytes may outlive the program in a file: whoever changes a bit of the layout raises
-//! [`LAYOUT_VERSION`].
+//! `interleave.rs` writes this layout. Packed bytes may outlive the program in a file: whoever changes a bit of
+//! the layout raises [`LAYOUT_VERSION`].
 
-use super::activations::ActivationFormats;
-use super::gguf_matrix::GgufMatrix;
-use super::interleave::interleave;
 use super::lanes::LANES;
 use crate::SharedBytes;
 use crate::quant::{Format, Kind, TypeInfo};
-use rayon::prelude::*;
 
 /// The version of the layout: another number, other bits.
 pub const LAYOUT_VERSION: u32 = 1;
@@ -117,149 +112,67 @@ impl Shape {
         self.n_rows.div_ceil(LANES)
     }
 
-    /// Packs native rows, beginning with those of a group, into as many groups as `out` has, on the
-    /// current rayon pool.
-    pub(super) fn pack(&self, rows: &[u8], out: &mut [u8]) {
-        let groups = out.par_chunks_exact_mut(self.group_lines * 64);
-        groups.zip(rows.par_chunks(self.row_bytes * LANES)).for_each(|(group, rows)| {
-            interleave(&self.ty, self.n_cols, rows, self.row_bytes, group)
-        });
-    }
-}
-
-/// Where the weights of a matrix are.
-enum Weights {
-    Lines(Vec<Line>),
-    Shared(SharedBytes),
-    Native(GgufMatrix),
-}
-
-/// A weight matrix of shape (n_rows, n_cols) ready to be multiplied: row `i` yields output `i`.
-pub struct WeightMatrix {
-    pub(super) layout: Layout,
-    pub(super) ty: TypeInfo,
-    n_rows: usize,
-    n_cols: usize,
-    group_lines: usize,
-    weights: Weights,
-}
-
-impl WeightMatrix {
-    /// Packs `n_rows` rows of `n_cols` weights from their GGUF bytes into memory of its own, on the
-    /// current rayon pool.
-    ///
-    /// Fails with the reason where the shape does not fit the type: `n_cols` must be a multiple of the
-    /// block length and of 32.
-    pub fn pack(
-        ty: TypeInfo,
-        n_rows: usize,
-        n_cols: usize,
-        bytes: &[u8],
-    ) -> Result<WeightMatrix, String> {
-        let shape = Shape::new(ty, n_rows, n_cols, bytes.len())?;
-        let mut lines = bytemuck::zeroed_vec::<Line>(shape.group_lines * shape.n_groups());
-        shape.pack(bytes, bytemuck::cast_slice_mut(&mut lines));
-        Ok(WeightMatrix::new(&shape, Weights::Lines(lines)))
-    }
-
-    /// The packed form of `rows`, packed by [`GgufMatrix::pack`] before.
-    ///
-    /// Fails with the reason where there are not [`GgufMatrix::packed_len`] bytes, or they do not begin at a
-    /// multiple of 64.
-    pub fn from_packed(rows: &GgufMatrix, bytes: SharedBytes) -> Result<WeightMatrix, String> {
-        let (len, expected) = (bytes.len(), rows.packed_len());
-        if len != expected {
-            return Err(format!("{len} packed bytes, not {expected}"));
-        }
-        if !bytes.as_ptr().addr().is_multiple_of(align_of::<Line>()) {
-            return Err("packed bytes do not begin at a cache line".into());
-        }
-        Ok(WeightMatrix::new(&rows.shape, Weights::Shared(bytes)))
-    }
-
-    /// Native rows as they are: they are packed when they are multiplied, group by group, every time.
-    pub fn native(rows: GgufMatrix) -> WeightMatrix {
-        let shape = rows.shape;
-        WeightMatrix::new(&shape, Weights::Native(rows))
-    }
-
-    fn new(shape: &Shape, weights: Weights) -> WeightMatrix {
-        let Shape { layout, ty, n_rows, n_cols, group_lines, .. } = *shape;
-        WeightMatrix { layout, ty, n_rows, n_cols, group_lines, weights }
-    }
-
-    /// One group of a matrix whose other groups are somewhere else, in the lines given.
-    pub(super) fn one_group(shape: &Shape, n_rows: usize, lines: Vec<Line>) -> WeightMatrix {
-        WeightMatrix::new(&Shape { n_rows, ..*shape }, Weights::Lines(lines))
-    }
-
-    /// The lines back, for the next group.
-    pub(super) fn into_lines(self) -> Vec<Line> {
-        match self.weights {
-            Weights::Lines(lines) => lines,
-            Weights::Shared(_) | Weights::Native(_) => Vec::new(),
-        }
-    }
-
-    /// Output rows.
-    pub fn n_rows(&self) -> usize {
-        self.n_rows
-    }
-
-    /// Weights in a row.
-    pub fn n_cols(&self) -> usize {
-        self.n_cols
-    }
-
-    /// Groups of 16 rows, the last one filled up with zeros.
-    pub fn n_groups(&self) -> usize {
-        self.n_rows.div_ceil(LANES)
-    }
-
-    /// Bytes held, all of which a product reads once.
-    pub fn bytes(&self) -> usize {
-        match &self.weights {
-            Weights::Lines(lines) => lines.len() * 64,
-            Weights::Shared(bytes) => bytes.len(),
-            Weights::Native(rows) => rows.bytes().len(),
-        }
-    }
-
-    /// The rows, where they were not packed.
-    pub fn as_native(&self) -> Option<&GgufMatrix> {
-        match &self.weights {
-            Weights::Native(rows) => Some(rows),
-            _ => None,
-        }
-    }
-
-    /// The formats of activations that a product with this matrix reads.
-    pub fn formats(&self) -> ActivationFormats {
-        let none = ActivationFormats::default();
-        match self.layout {
-            Layout::Blocks(f) if f.block_len == 32 => ActivationFormats { by32: true, ..none },
-            Layout::Blocks(_) => ActivationFormats { by256: true, ..none },
-            _ => ActivationFormats { float: true, ..none },
-        }
-    }
-
     /// Floats of scratch a product needs: 0 but for types read through ggml.
-    pub fn scratch_len(&self) -> usize {
+    pub(super) fn scratch_len(&self) -> usize {
         match self.layout {
             Layout::Foreign { .. } => (LANES + 1) * self.n_cols,
             _ => 0,
         }
     }
 
-    /// The lines of group `g` of packed weights.
+    /// Bytes of all packed groups.
+    pub(super) fn packed_len(&self) -> usize {
+        self.group_lines * 64 * self.n_groups()
+    }
+}
+
+/// A packed weight matrix of shape (n_rows, n_cols), as kernels read it.
+pub(super) struct PackedMatrix {
+    pub(super) shape: Shape,
+    bytes: PackedBytes,
+}
+
+/// Where packed bytes are: whole lines, as many as all groups have.
+pub(super) enum PackedBytes {
+    Own(Vec<Line>),
+    Shared(SharedBytes),
+}
+
+impl PackedMatrix {
+    /// Fails with the reason where there are not as many bytes as the shape has, or they do not begin at a
+    /// multiple of 64.
+    pub(super) fn new(shape: Shape, bytes: PackedBytes) -> Result<PackedMatrix, String> {
+        let matrix = PackedMatrix { shape, bytes };
+        let (len, expected) = (matrix.bytes().len(), shape.packed_len());
+        if len != expected {
+            return Err(format!("{len} packed bytes, not {expected}"));
+        }
+        if !matrix.bytes().as_ptr().addr().is_multiple_of(align_of::<Line>()) {
+            return Err("packed bytes do not begin at a cache line".into());
+        }
+        Ok(matrix)
+    }
+
+    /// The lines back, if they are its own.
+    pub(super) fn into_lines(self) -> Vec<Line> {
+        match self.bytes {
+            PackedBytes::Own(lines) => lines,
+            PackedBytes::Shared(_) => Vec::new(),
+        }
+    }
+
+    /// All packed bytes.
+    pub(super) fn bytes(&self) -> &[u8] {
+        match &self.bytes {
+            PackedBytes::Own(lines) => bytemuck::cast_slice(lines),
+            PackedBytes::Shared(bytes) => bytes,
+        }
+    }
+
+    /// The lines of group `g`.
     pub(super) fn group(&self, g: usize) -> Lines<'_> {
-        let bytes = match &self.weights {
-            Weights::Lines(lines) => bytemuck::cast_slice(lines),
-            Weights::Shared(bytes) => &bytes[..],
-            Weights::Native(_) => unreachable!("native rows are packed before a kernel sees them"),
-        };
-        let len = self.group_lines * 64;
-        bytes[g * len..][..len].as_chunks().0
+        let len = self.shape.group_lines * 64;
+        self.bytes()[g * len..][..len].as_chunks().0
     }
 }
 

@@ -5,7 +5,7 @@ use super::lanes::{Simd, Wide};
 use super::pack::Line;
 use std::hint::black_box;
 
-/// GgufMatrix of activations that are multiplied side by side: enough chains to hide any latency.
+/// Rows of activations that are multiplied side by side: enough chains to hide any latency.
 const ROWS: usize = 8;
 
 /// Reads `lines` as a product would, and does nothing else.

@@ -27,7 +27,7 @@ impl Random {
     }
 }
 
-/// GgufMatrix to compare: what ggml makes of normal weights, and random bytes that stand for sane scales.
+/// Rows to compare: what ggml makes of normal weights, and random bytes that stand for sane scales.
 fn rows(info: &TypeInfo) -> Vec<Vec<u8>> {
     let mut random = Random(u64::from(info.id));
     let n = BLOCKS * info.block_len;

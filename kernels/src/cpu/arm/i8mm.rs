@@ -12,8 +12,8 @@ use super::neon::{self, Neon};
 use crate::cpu::blocks::{self, BlockKernel, with_block_kernel};
 use crate::cpu::lanes::{Arith, LANES, Simd};
 use crate::cpu::matmul::Groups;
-use crate::cpu::pack::{Layout, Lines, Units};
-use crate::cpu::{ActivationRows, Kernels, WeightMatrix};
+use crate::cpu::pack::{Layout, Lines, PackedMatrix, Units};
+use crate::cpu::{ActivationRows, Kernels};
 use std::arch::aarch64::*;
 use std::arch::{asm, is_aarch64_feature_detected};
 use std::mem::transmute;
@@ -23,7 +23,7 @@ const fn min_rows(scaled: bool) -> usize {
     if scaled { 4 } else { 8 }
 }
 
-/// GgufMatrix that share one unpacking of the weights.
+/// Rows that share one unpacking of the weights.
 const PANEL: usize = 32;
 
 /// Registers of a group's 16 outputs.
@@ -39,14 +39,14 @@ pub(in crate::cpu) static KERNELS: Kernels =
     Kernels { name: "i8mm", matmul, ..Kernels::copy(&neon::dotprod::KERNELS) };
 
 fn matmul(
-    w: &WeightMatrix,
+    w: &PackedMatrix,
     first: usize,
     x: ActivationRows,
     out: &mut [f32],
     add: bool,
     scratch: &mut [f32],
 ) {
-    let Layout::Blocks(format) = w.layout else {
+    let Layout::Blocks(format) = w.shape.layout else {
         return (neon::dotprod::KERNELS.matmul)(w, first, x, out, add, scratch);
     };
     if x.n_rows() < min_rows(format.scaled) {
@@ -62,7 +62,7 @@ fn matmul(
     ) {
         panels::<B>(s, groups, units, out);
     }
-    let (groups, units) = (Groups { w, first, x, add }, Units::new(&format, w.n_cols()));
+    let (groups, units) = (Groups { w, first, x, add }, Units::new(&format, w.shape.n_cols));
     // SAFETY: `Kernels::available` hands this table out only where [`detected`] said yes.
     unsafe {
         let s = Neon::<true>::assume();

@@ -12,7 +12,7 @@ use crate::cpu::x86::avx512::Avx512;
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-/// GgufMatrix that share one unpacking of the weights.
+/// Rows that share one unpacking of the weights.
 const PANEL: usize = 4 * TILE;
 
 /// One sub-block's weights as signed bytes: for each four columns those of 16 outputs.

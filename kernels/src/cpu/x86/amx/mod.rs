@@ -20,8 +20,8 @@ use super::avx512::{self, Avx512};
 use crate::cpu::blocks::{BlockKernel, with_block_kernel};
 use crate::cpu::lanes::LANES;
 use crate::cpu::matmul::Groups;
-use crate::cpu::pack::{Layout, Lines, Units};
-use crate::cpu::{ActivationRows, Kernels, WeightMatrix};
+use crate::cpu::pack::{Layout, Lines, PackedMatrix, Units};
+use crate::cpu::{ActivationRows, Kernels};
 use std::arch::asm;
 use std::arch::x86_64::*;
 
@@ -30,7 +30,7 @@ const fn min_rows(scaled: bool) -> usize {
     if scaled { 12 } else { 24 }
 }
 
-/// GgufMatrix of a tile.
+/// Rows of a tile.
 const TILE: usize = 16;
 
 /// Groups that share one reading of the activations.
@@ -69,14 +69,14 @@ pub(in crate::cpu) static KERNELS: Kernels =
     Kernels { name: "amx", matmul, ..Kernels::copy(&avx512::KERNELS) };
 
 fn matmul(
-    w: &WeightMatrix,
+    w: &PackedMatrix,
     first: usize,
     x: ActivationRows,
     out: &mut [f32],
     add: bool,
     scratch: &mut [f32],
 ) {
-    let Layout::Blocks(format) = w.layout else {
+    let Layout::Blocks(format) = w.shape.layout else {
         return (avx512::KERNELS.matmul)(w, first, x, out, add, scratch);
     };
     if x.n_rows() < min_rows(format.scaled) {
@@ -90,7 +90,7 @@ fn matmul(
             panels::<chunks::Panel<B>>(s, groups, units, out);
         }
     }
-    let (groups, units) = (Groups { w, first, x, add }, Units::new(&format, w.n_cols()));
+    let (groups, units) = (Groups { w, first, x, add }, Units::new(&format, w.shape.n_cols));
     // SAFETY: `Kernels::available` hands this table out only where [`detected`] said yes.
     unsafe {
         let s = Avx512::assume();
@@ -101,7 +101,7 @@ fn matmul(
 /// Up to [`Panel::ROWS`] rows of activations, and what is being added up for them. The tiles are configured
 /// as long as one exists.
 trait Panel<'a> {
-    /// GgufMatrix that share one unpacking of the weights.
+    /// Rows that share one unpacking of the weights.
     const ROWS: usize;
     fn new(s: Avx512, x: ActivationRows<'a>) -> Self;
     /// Multiplies the first `n_groups` of these groups by all rows.

@@ -25,7 +25,7 @@ pub const fn takes<B: BlockKernel>() -> bool {
     B::SCALED && B::OFFSET == 0 && B::CODE_LINES <= CODE_LINES_OF_5_BITS
 }
 
-/// GgufMatrix that share one unpacking of the weights: two tiles.
+/// Rows that share one unpacking of the weights: two tiles.
 const PANEL: usize = 2 * TILE;
 
 /// Parts of a superblock: 64 columns each, the width of a tile.

@@ -1,0 +1,168 @@
+//! A weight matrix ready to be multiplied: packed beforehand, or each time.
+//!
+//! Packing is what makes products fast, and costs memory for the packed copy, or room on disk. Where
+//! neither is to be had, [`Kernels::multiply`] packs the rows of one group into its thread's scratch
+//! and multiplies that: the same kernel reads the same lines, so the bits are the same.
+
+use super::Kernels;
+use super::activations::{ActivationFormats, ActivationRows};
+use super::gguf_matrix::GgufMatrix;
+use super::interleave::{interleave, interleave_groups};
+use super::lanes::LANES;
+use super::pack::{Layout, Line, PackedBytes, PackedMatrix, Shape};
+use crate::SharedBytes;
+use crate::quant::TypeInfo;
+
+/// A weight matrix of shape (n_rows, n_cols) ready to be multiplied: row `i` yields output `i`.
+pub struct WeightMatrix(Weights);
+
+enum Weights {
+    Packed(PackedMatrix),
+    Native(GgufMatrix),
+}
+
+impl WeightMatrix {
+    /// Packs `n_rows` rows of `n_cols` weights from their GGUF bytes into memory of its own, on the
+    /// current rayon pool.
+    ///
+    /// Fails with the reason where the shape does not fit the type: `n_cols` must be a multiple of the
+    /// block length and of 32.
+    pub fn pack(
+        ty: TypeInfo,
+        n_rows: usize,
+        n_cols: usize,
+        bytes: &[u8],
+    ) -> Result<WeightMatrix, String> {
+        let shape = Shape::new(ty, n_rows, n_cols, bytes.len())?;
+        let mut lines = bytemuck::zeroed_vec::<Line>(shape.group_lines * shape.n_groups());
+        interleave_groups(&shape, bytes, bytemuck::cast_slice_mut(&mut lines));
+        Ok(WeightMatrix(Weights::Packed(PackedMatrix::new(shape, PackedBytes::Own(lines))?)))
+    }
+
+    /// The packed form of `rows`, packed by [`GgufMatrix::pack`] before.
+    ///
+    /// Fails with the reason where there are not [`GgufMatrix::packed_len`] bytes, or they do not begin at a
+    /// multiple of 64.
+    pub fn from_packed(rows: &GgufMatrix, bytes: SharedBytes) -> Result<WeightMatrix, String> {
+        let packed = PackedMatrix::new(rows.shape, PackedBytes::Shared(bytes))?;
+        Ok(WeightMatrix(Weights::Packed(packed)))
+    }
+
+    /// Native rows as they are: they are packed when they are multiplied, group by group, every time.
+    pub fn native(rows: GgufMatrix) -> WeightMatrix {
+        WeightMatrix(Weights::Native(rows))
+    }
+
+    fn shape(&self) -> &Shape {
+        match &self.0 {
+            Weights::Packed(packed) => &packed.shape,
+            Weights::Native(rows) => &rows.shape,
+        }
+    }
+
+    /// Output rows.
+    pub fn n_rows(&self) -> usize {
+        self.shape().n_rows
+    }
+
+    /// Weights in a row.
+    pub fn n_cols(&self) -> usize {
+        self.shape().n_cols
+    }
+
+    /// Groups of 16 rows, the last one filled up with zeros.
+    pub fn n_groups(&self) -> usize {
+        self.shape().n_groups()
+    }
+
+    /// Bytes held, all of which a product reads once.
+    pub fn bytes(&self) -> usize {
+        match &self.0 {
+            Weights::Packed(packed) => packed.bytes().len(),
+            Weights::Native(rows) => rows.bytes().len(),
+        }
+    }
+
+    /// The rows, where they were not packed.
+    pub fn as_native(&self) -> Option<&GgufMatrix> {
+        match &self.0 {
+            Weights::Native(rows) => Some(rows),
+            Weights::Packed(_) => None,
+        }
+    }
+
+    /// The formats of activations that a product with this matrix reads.
+    pub fn formats(&self) -> ActivationFormats {
+        let none = ActivationFormats::default();
+        match self.shape().layout {
+            Layout::Blocks(f) if f.block_len == 32 => ActivationFormats { by32: true, ..none },
+            Layout::Blocks(_) => ActivationFormats { by256: true, ..none },
+            _ => ActivationFormats { float: true, ..none },
+        }
+    }
+}
+
+/// What one thread needs beside the matrices it multiplies.
+#[derive(Default)]
+pub struct ProductScratch {
+    floats: Vec<f32>,
+    group: Vec<Line>,
+}
+
+impl ProductScratch {
+    /// Enough for each of these matrices.
+    pub fn for_matrices<'a>(matrices: impl Iterator<Item = &'a WeightMatrix>) -> ProductScratch {
+        let (mut floats, mut lines) = (0, 0);
+        for w in matrices {
+            floats = floats.max(w.shape().scratch_len());
+            lines = lines.max(w.as_native().map_or(0, |rows| rows.shape.group_lines));
+        }
+        ProductScratch { floats: vec![0.0; floats], group: bytemuck::zeroed_vec(lines) }
+    }
+}
+
+impl Kernels {
+    /// Multiplies groups `first..` of `w` by the rows `x`, as many groups as `out` has tiles (groups, rows, 16);
+    /// with `add` onto what `out` holds.
+    ///
+    /// `scratch` is [`ProductScratch::for_matrices`] of some matrices with `w` among them.
+    ///
+    /// This is the only product: an instruction set's own takes packed weights alone, and nobody else can
+    /// call it with others.
+    /// ```compile_fail,E0616
+    /// use dovetail_kernels::cpu::{Kernels, WeightMatrix};
+    /// fn product(kernels: &Kernels, native: &WeightMatrix) {
+    ///     let matmul = kernels.matmul;
+    /// }
+    /// ```
+    pub fn multiply(
+        &self,
+        w: &WeightMatrix,
+        first: usize,
+        x: ActivationRows,
+        out: &mut [f32],
+        add: bool,
+        scratch: &mut ProductScratch,
+    ) {
+        let rows = match &w.0 {
+            Weights::Packed(packed) => {
+                return (self.matmul)(packed, first, x, out, add, &mut scratch.floats);
+            }
+            Weights::Native(rows) => rows,
+        };
+        let shape = &rows.shape;
+        for (i, tile) in out.chunks_exact_mut(x.n_rows() * LANES).enumerate() {
+            let start = (first + i) * LANES;
+            let n_rows = (shape.n_rows - start).min(LANES);
+            let rows = &rows.bytes()[start * shape.row_bytes..][..n_rows * shape.row_bytes];
+            let mut lines = std::mem::take(&mut scratch.group);
+            lines.resize(shape.group_lines, Line::default());
+            let group: &mut [u8] = bytemuck::cast_slice_mut(&mut lines);
+            interleave(&shape.ty, shape.n_cols, rows, shape.row_bytes, group);
+            let one = Shape { n_rows, ..*shape };
+            let group = PackedMatrix::new(one, PackedBytes::Own(lines)).expect("lines of a group");
+            (self.matmul)(&group, 0, x, tile, add, &mut scratch.floats);
+            scratch.group = group.into_lines();
+        }
+    }
+}
