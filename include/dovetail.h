@@ -338,7 +338,7 @@ typedef struct dovetail_session dovetail_session;
 
 /** One turn of a conversation. */
 typedef struct {
-  /** "system", "user" or "assistant", and its length. */
+  /** "system", "user" or "assistant", or where the template knows them "developer" or "tool", and its length. */
   const char *role;
   /** See `role`. */
   size_t role_len;

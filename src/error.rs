@@ -1,9 +1,12 @@
 //! What can go wrong, in one type.
 //!
-//! Every message is one line and says what happened, where, and what to do next. Messages are made
-//! where the error is made: nothing here formats more than a path in front of a sentence.
+//! An error is data: which file, key or setting, what is wrong with it, what helps. [`Error::line`] makes one line of it,
+//! which says what happened, where, and what to do next. In it a [`Face`], such as a program or the interface for C, names
+//! settings as its users do; `Display` names them in plain words.
 
+use crate::setting::{Advice, Face, Plain, Refusal, Setting};
 use std::fmt;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 /// A result whose error is [`Error`].
@@ -18,7 +21,16 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        source: io::Error,
+    },
+    /// The operating system does not keep a file's bytes in memory.
+    Lock {
+        /// The file.
+        path: PathBuf,
+        /// How many bytes.
+        bytes: usize,
+        /// What the system said.
+        source: io::Error,
     },
     /// The file is not a model that can be read: malformed, truncated, or of another kind.
     Gguf {
@@ -34,15 +46,38 @@ pub enum Error {
         /// What is wrong with it.
         what: String,
     },
-    /// The model lacks a metadata key or a tensor that its architecture needs.
-    Missing {
-        /// The key or tensor, named, with its file.
-        what: String,
+    /// The model lacks a metadata key that its architecture needs.
+    MissingKey {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+    },
+    /// The model lacks a tensor that its architecture needs.
+    MissingTensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
     },
     /// Well formed, but not something this program can run.
     Unsupported(String),
     /// A GPU failed, or has no room left.
     Device(String),
+    /// The drafter takes more of the GPU's memory than it may.
+    DeviceMemory {
+        /// How many bytes it may take.
+        limit_bytes: usize,
+    },
+    /// There is no GPU with the number that was asked for.
+    NoDevice,
+    /// The drafter cannot run on the device that was asked for.
+    Drafting {
+        /// The device.
+        device: String,
+        /// Why.
+        error: Box<Error>,
+    },
     /// The prompt cannot be used: empty, or not what the model expects.
     Prompt(String),
     /// The prompt and the requested tokens do not fit the context window.
@@ -52,28 +87,140 @@ pub enum Error {
         /// Tokens that do fit.
         available: usize,
     },
-    /// Memory does not suffice.
-    Memory(String),
+    /// Memory does not hold the caches of keys and values.
+    Memory {
+        /// Tokens of a sequence.
+        n_ctx: usize,
+        /// Sequences.
+        sequences: usize,
+        /// Bytes of all caches.
+        needed_bytes: u64,
+        /// Bytes that are free.
+        free_bytes: u64,
+    },
     /// The caller did not want it to go on: what was cancelled.
     Cancelled(&'static str),
     /// The chat template cannot be parsed or rendered.
     Template(String),
-    /// An option or argument that cannot be: the caller's mistake.
+    /// A setting cannot be as it is: the caller's mistake.
+    Setting(Refusal),
+    /// An argument that cannot be: the caller's mistake.
     Invalid(String),
 }
 
 impl Error {
-    /// Whether the caller, not the model or the machine, has to change something: exit code 2.
+    /// Whether the caller, not the model or the machine, has to change something.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Invalid(_) | Self::Prompt(_) | Self::Context { .. } | Self::Memory(_))
+        match self {
+            Self::Setting(_)
+            | Self::Invalid(_)
+            | Self::Prompt(_)
+            | Self::Context { .. }
+            | Self::Memory { .. } => true,
+            Self::Drafting { error, .. } => error.is_usage(),
+            _ => false,
+        }
     }
 
-    /// The exit code of a program that ends with this error: 2 for usage, else 1.
-    pub fn exit_code(&self) -> u8 {
-        if self.is_usage() { 2 } else { 1 }
+    /// One line about it, for the users of a face.
+    pub fn line(&self, face: &dyn Face) -> String {
+        let help = match self {
+            Self::Setting(refusal) => refusal.help(face),
+            error => Advice::line(&error.advice(), face, None),
+        };
+        match &help[..] {
+            "" => self.what(face),
+            help => format!("{}; {help}", self.what(face)),
+        }
     }
 
-    pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {
+    /// What is wrong, and where.
+    fn what(&self, face: &dyn Face) -> String {
+        match self {
+            Self::Io { path, source } => match source.kind() {
+                ErrorKind::NotFound => format!("{}: no such file", path.display()),
+                ErrorKind::PermissionDenied => format!("{}: not allowed", path.display()),
+                _ => format!("{}: {source}", path.display()),
+            },
+            Self::Lock { path, bytes, source } => {
+                format!("{}: cannot lock {bytes} bytes in memory ({source})", path.display())
+            }
+            Self::Gguf { path, what } | Self::Session { path, what } => {
+                format!("{}: {what}", path.display())
+            }
+            Self::MissingKey { path, key } => format!("{}: key `{key}` is missing", path.display()),
+            Self::MissingTensor { path, tensor } => {
+                format!("{}: tensor `{tensor}` is missing", path.display())
+            }
+            Self::Unsupported(what)
+            | Self::Device(what)
+            | Self::Prompt(what)
+            | Self::Invalid(what) => what.clone(),
+            Self::DeviceMemory { limit_bytes } => format!(
+                "the drafter needs more than the {} MiB of GPU memory that it may take",
+                limit_bytes >> 20
+            ),
+            Self::NoDevice => "there is no such GPU".into(),
+            // The advice is part of it.
+            Self::Drafting { device, error } => {
+                format!("no drafting on {device}: {}", error.line(face))
+            }
+            Self::Context { needed, available } => {
+                format!("{needed} tokens do not fit the context of {available}")
+            }
+            Self::Memory { n_ctx, sequences, needed_bytes, free_bytes } => {
+                let [needed, free] = [needed_bytes, free_bytes].map(|bytes| *bytes as f64 / 1e9);
+                let each = if *sequences > 1 { " for each sequence" } else { "" };
+                format!(
+                    "a context of {n_ctx} tokens{each} takes {needed:.1} GB and {free:.1} GB are free"
+                )
+            }
+            Self::Cancelled(what) => format!("{what} was cancelled"),
+            Self::Template(what) => format!("chat template: {what}"),
+            Self::Setting(refusal) => refusal.what(face),
+        }
+    }
+
+    /// What helps: one of these.
+    fn advice(&self) -> Vec<Advice> {
+        let other = |what: &str| Advice::Do(what.into());
+        match self {
+            Self::Io { source, .. } => match source.kind() {
+                ErrorKind::NotFound => vec![other("check the path")],
+                ErrorKind::PermissionDenied => vec![other("check its permissions")],
+                _ => vec![],
+            },
+            Self::Lock { .. } => {
+                vec![other("raise the limit (ulimit -l)"), Advice::LeaveOut(Setting::Mlock.into())]
+            }
+            Self::MissingKey { .. } | Self::MissingTensor { .. } => {
+                vec![other("convert the model anew")]
+            }
+            Self::DeviceMemory { .. } => {
+                vec![Advice::Raise(Setting::VramLimit), other("choose a smaller drafter")]
+            }
+            Self::NoDevice => vec![Advice::See(Setting::DeviceList)],
+            Self::Context { .. } => {
+                vec![other("shorten the prompt"), Advice::Raise(Setting::ContextSize)]
+            }
+            Self::Memory { .. } => vec![Advice::Lower(Setting::ContextSize)],
+            Self::Template(_) => {
+                vec![Advice::Replace(Setting::ChatTemplate), other("a plain prompt")]
+            }
+            // They say it themselves, or nothing helps.
+            Self::Setting(_)
+            | Self::Gguf { .. }
+            | Self::Session { .. }
+            | Self::Unsupported(_)
+            | Self::Device(_)
+            | Self::Drafting { .. }
+            | Self::Prompt(_)
+            | Self::Cancelled(_)
+            | Self::Invalid(_) => vec![],
+        }
+    }
+
+    pub(crate) fn io(path: &Path, source: io::Error) -> Self {
         Self::Io { path: path.to_owned(), source }
     }
 
@@ -82,45 +229,23 @@ impl Error {
     }
 }
 
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Error {
+        Error::Setting(refusal)
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io { path, source } => {
-                let path = path.display();
-                match source.kind() {
-                    std::io::ErrorKind::NotFound => {
-                        write!(f, "{path}: no such file; check the path")
-                    }
-                    std::io::ErrorKind::PermissionDenied => {
-                        write!(f, "{path}: not allowed; check its permissions")
-                    }
-                    _ => write!(f, "{path}: {source}"),
-                }
-            }
-            Self::Gguf { path, what } | Self::Session { path, what } => {
-                write!(f, "{}: {what}", path.display())
-            }
-            Self::Missing { what } => write!(f, "{what}"),
-            Self::Unsupported(what)
-            | Self::Device(what)
-            | Self::Prompt(what)
-            | Self::Memory(what)
-            | Self::Invalid(what) => write!(f, "{what}"),
-            Self::Context { needed, available } => write!(
-                f,
-                "{needed} tokens do not fit the context of {available}; \
-                 shorten the prompt or raise --ctx-size"
-            ),
-            Self::Cancelled(what) => write!(f, "{what} was cancelled"),
-            Self::Template(what) => write!(f, "chat template: {what}"),
-        }
+        f.write_str(&self.line(&Plain))
     }
 }
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Io { source, .. } => Some(source),
+            Self::Io { source, .. } | Self::Lock { source, .. } => Some(source),
+            Self::Drafting { error, .. } => Some(error),
             _ => None,
         }
     }
@@ -130,27 +255,112 @@ impl std::error::Error for Error {
 mod tests {
     use super::*;
 
+    struct Flags;
+
+    impl Face for Flags {
+        fn name(&self, setting: Setting) -> &'static str {
+            match setting {
+                Setting::ContextSize => "--ctx-size",
+                Setting::SpecSampling => "--spec-sampling",
+                Setting::DraftDevice => "--draft-device",
+                Setting::DraftModel => "--model-draft",
+                Setting::SpecType => "--spec-type",
+                _ => Plain.name(setting),
+            }
+        }
+
+        fn usage(&self, setting: Setting) -> String {
+            format!("{} X", self.name(setting))
+        }
+    }
+
+    fn not_found() -> io::Error {
+        ErrorKind::NotFound.into()
+    }
+
     #[test]
-    fn messages_are_one_line_and_usage_exits_with_two() {
+    fn messages_are_one_line_and_some_are_the_caller_s_mistake() {
         let all = [
-            Error::io(Path::new("a.gguf"), std::io::ErrorKind::NotFound.into()),
-            Error::gguf(Path::new("a.gguf"), "ends early"),
-            Error::Session { path: "a.session".into(), what: "is damaged".into() },
-            Error::Missing { what: "a.gguf has no tensor `x`".into() },
-            Error::Unsupported("u".into()),
-            Error::Device("d".into()),
-            Error::Prompt("p".into()),
-            Error::Context { needed: 9, available: 8 },
-            Error::Memory("m".into()),
-            Error::Cancelled("loading"),
-            Error::Template("line 1: t".into()),
-            Error::Invalid("i".into()),
+            (Error::io(Path::new("a.gguf"), not_found()), false),
+            (Error::Lock { path: "a.gguf".into(), bytes: 9, source: not_found() }, false),
+            (Error::gguf(Path::new("a.gguf"), "ends early"), false),
+            (Error::Session { path: "a.session".into(), what: "is damaged".into() }, false),
+            (Error::MissingKey { path: "a.gguf".into(), key: "k".into() }, false),
+            (Error::MissingTensor { path: "a.gguf".into(), tensor: "x".into() }, false),
+            (Error::Unsupported("u".into()), false),
+            (Error::Device("d".into()), false),
+            (Error::DeviceMemory { limit_bytes: 1 << 20 }, false),
+            (Error::NoDevice, false),
+            (Error::Drafting { device: "gpu1".into(), error: Error::NoDevice.into() }, false),
+            (Error::Prompt("p".into()), true),
+            (Error::Context { needed: 9, available: 8 }, true),
+            (Error::Memory { n_ctx: 1, sequences: 2, needed_bytes: 3, free_bytes: 4 }, true),
+            (Error::Cancelled("loading"), false),
+            (Error::Template("line 1: t".into()), false),
+            (Setting::TopP.with(2).refuse("is too large").into(), true),
+            (Error::Invalid("i".into()), true),
         ];
-        for error in &all {
+        for (error, usage) in all {
             let text = error.to_string();
             assert!(!text.is_empty() && !text.contains('\n'), "{text:?}");
+            assert_eq!(error.is_usage(), usage, "{text}");
         }
-        let codes: Vec<u8> = all.iter().map(Error::exit_code).collect();
-        assert_eq!(codes, [1, 1, 1, 1, 1, 1, 2, 2, 2, 1, 1, 2]);
+    }
+
+    #[test]
+    fn faces_name_settings_and_everybody_says_the_same_about_them() {
+        let rejection = Setting::SpecSampling.with("rejection");
+        let device = || Setting::DraftDevice.with("gpu");
+        for (error, flags, plain) in [
+            (
+                Error::Context { needed: 9, available: 8 },
+                "9 tokens do not fit the context of 8; shorten the prompt or raise --ctx-size",
+                "9 tokens do not fit the context of 8; shorten the prompt or raise the context size",
+            ),
+            (
+                rejection
+                    .clone()
+                    .refuse("is slow")
+                    .or_leave_out(rejection)
+                    .or_leave_out(device())
+                    .into(),
+                "--spec-sampling rejection is slow; leave it out or --draft-device gpu",
+                "the rule of acceptance (rejection) is slow; leave it out or the device of the drafter (gpu)",
+            ),
+            (
+                device()
+                    .refuse_since("it is cold")
+                    .or_leave_out(device())
+                    .or_leave_out(Setting::SpecType)
+                    .into(),
+                "it is cold; leave out --draft-device gpu or --spec-type",
+                "it is cold; leave out the device of the drafter (gpu) or the kind of drafter",
+            ),
+            (
+                Setting::SpecType
+                    .with("lm")
+                    .refuse("needs a file")
+                    .or(Advice::Name(Setting::DraftModel))
+                    .into(),
+                "--spec-type lm needs a file; name it with --model-draft X",
+                "the kind of drafter (lm) needs a file; name it with the option for the file of the drafter",
+            ),
+            (
+                Error::Drafting {
+                    device: "gpu".into(),
+                    error: Error::DeviceMemory { limit_bytes: 5 << 20 }.into(),
+                },
+                "no drafting on gpu: the drafter needs more than the 5 MiB of GPU memory that it may take; \
+                 raise the limit of the GPU's memory or choose a smaller drafter",
+                "no drafting on gpu: the drafter needs more than the 5 MiB of GPU memory that it may take; \
+                 raise the limit of the GPU's memory or choose a smaller drafter",
+            ),
+        ] {
+            let error: Error = error;
+            assert_eq!(
+                (error.line(&Flags), error.to_string()),
+                (flags.to_owned(), plain.to_owned())
+            );
+        }
     }
 }

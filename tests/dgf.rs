@@ -270,7 +270,7 @@ fn wrong_files_are_refused() {
         placement: Placement::CPU,
     };
     let error = (draft::kind("dgf").unwrap().open)(&setup).err().expect("no file").to_string();
-    assert!(error.contains("-md FILE"), "{error}");
+    assert!(error.contains("name it with the option for the file of the drafter"), "{error}");
     let other = Arc::new(tiny("f16").parts().load().unwrap());
     assert!(
         open(&good, &other).err().expect("another target").to_string().contains("another model")

@@ -248,6 +248,9 @@ fn what_cannot_be_written_is_refused_and_the_others_go_on() {
         let error = engine.add(request(prompt)).unwrap_err();
         assert!(error.is_usage() && error.to_string().contains(part), "{error}");
     }
+    let mut wrong = request(vec![1]);
+    wrong.sampling.top_p = 2.0;
+    assert!(matches!(engine.add(wrong), Err(Error::Setting(_))));
     // One that is taken out again leaves no trace.
     let second = engine.add(request(vec![7; 20])).unwrap();
     let third = engine.add(request(vec![8; 20])).unwrap();

@@ -1,5 +1,6 @@
 //! The house rules that the compiler does not know: imports go one way, `unsafe` stays where
-//! `ARCHITECTURE.md` allows it, every file begins by saying what it is.
+//! `ARCHITECTURE.md` allows it, the library leaves flags, exit codes and printing to its faces, every file
+//! begins by saying what it is.
 
 use std::path::{Path, PathBuf};
 
@@ -22,7 +23,7 @@ const LAYERS: &[&str] = &[
     "bin",
 ];
 /// May be used by all and use no layer.
-const COMMON: &[&str] = &["error", "file", "machine", "temp_file"];
+const COMMON: &[&str] = &["error", "file", "machine", "setting", "temp_file"];
 /// Where `unsafe` may stand: files and folders.
 const UNSAFE: &[&str] = &[
     "src/gguf/file.rs",
@@ -310,6 +311,59 @@ fn only_what_drives_a_gpu_names_cudarc() {
     assert_none(wrong);
 }
 
+/// The sources of the library, without their tests.
+fn library() -> Vec<Source> {
+    let is_test = |path: &str| path.contains("/tests/") || path.ends_with("/tests.rs");
+    let mut all = sources("src");
+    all.retain(|source| !source.path.starts_with("src/bin/") && !is_test(&source.path));
+    for source in &mut all {
+        let end = source.text.find("#[cfg(test)]\nmod tests {").unwrap_or(source.text.len());
+        source.text.truncate(end);
+    }
+    all
+}
+
+/// The lines that name flags, such as `--ctx-size`, outside of comments.
+fn lines_with_flags(text: &str) -> Vec<usize> {
+    let names_one = |line: &str| line.contains("--") && !line.trim_start().starts_with("//");
+    (1..).zip(text.lines()).filter(|(_, line)| names_one(line)).map(|(number, _)| number).collect()
+}
+
+#[test]
+fn the_library_knows_no_flags() {
+    let mut wrong = Vec::new();
+    for Source { path, text } in library() {
+        let lines = lines_with_flags(&text).into_iter();
+        wrong.extend(
+            lines.map(|line| format!("{path}:{line}: a flag; let each face name the setting")),
+        );
+    }
+    assert_none(wrong);
+}
+
+#[test]
+fn the_library_neither_prints_nor_ends_the_program() {
+    let mut wrong = Vec::new();
+    for Source { path, text } in library() {
+        for word in [
+            "print",
+            "println",
+            "eprint",
+            "eprintln",
+            "dbg",
+            "stdout",
+            "stderr",
+            "exit",
+            "exit_code",
+            "ExitCode",
+        ] {
+            let lines = lines_with(word, &text).into_iter();
+            wrong.extend(lines.map(|line| format!("{path}:{line}: {word}")));
+        }
+    }
+    assert_none(wrong);
+}
+
 #[test]
 fn every_file_says_what_it_is() {
     let all = [sources("src"), sources("kernels/src")].concat();
@@ -358,6 +412,8 @@ fn this_test_finds_what_it_looks_for() {
     assert_eq!(lines_with("unsafe", text), [3, 4]);
     let text = "//! cudarc\nuse cudarc::driver;\nlet a = \"cudarc\";\n::cudarc::f(); my_cudarc()";
     assert_eq!(lines_with("cudarc", text), [2, 4]);
+    let text = "/// `--tree`\nlet a = 1; // none\n    \"leave out --tree\";\n\"a\\\n  --b\"";
+    assert_eq!(lines_with_flags(text), [3, 5]);
     for (path, expected) in [
         ("src/gpu/cuda.rs", true),
         ("src/ring/pinned.rs", true),

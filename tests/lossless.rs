@@ -252,9 +252,9 @@ fn the_context_ends_where_it_says() {
             Err(e @ Error::Context { needed, available: 37 }) if needed == len + 1 => {
                 let text = format!(
                     "{needed} tokens do not fit the context of 37; \
-                     shorten the prompt or raise --ctx-size"
+                     shorten the prompt or raise the context size"
                 );
-                assert_eq!((e.to_string(), e.exit_code()), (text, 2));
+                assert_eq!((e.to_string(), e.is_usage()), (text, true));
             }
             other => panic!("{other:?}"),
         }
@@ -295,6 +295,20 @@ fn tokens_outside_the_vocabulary_are_named() {
     assert_eq!(found, write(&mut session(&model, 1, 512), &[1, 2, 3], &greedy(), 8));
     let mut empty = session(&model, 1, 4);
     assert!(matches!(empty.generate(&greedy(), 3).next(), Some(Err(Error::Prompt(_)))));
+}
+
+#[test]
+fn a_sampling_that_makes_no_sense_is_refused_and_the_session_goes_on() {
+    let (_, model) = tiny_models().next().unwrap();
+    let mut s = session(&model, 2, 4);
+    s.prompt(&[1, 2, 3], &mut |_, _| true).unwrap();
+    let wrong = Sampling { temperature: -1.0, ..greedy() };
+    let mut pieces = s.generate(&wrong, 3);
+    assert!(matches!(pieces.next(), Some(Err(Error::Setting(_)))));
+    assert!(pieces.next().is_none());
+    assert_eq!(s.tokens(), [1, 2, 3]);
+    let found = write(&mut s, &[1, 2, 3], &greedy(), 8);
+    assert_eq!(found, write(&mut session(&model, 1, 512), &[1, 2, 3], &greedy(), 8));
 }
 
 /// Largest distance from the textbook where no matrix is quantised: keys and values are half floats.

@@ -6,6 +6,7 @@ mod common;
 
 use dovetail::gguf::{Array, Gguf, Metadata, Value};
 use dovetail::text::Tokenizer;
+use dovetail::{ChatTemplate, Error, Message};
 use proptest::prelude::*;
 use serde_json::Value as Json;
 
@@ -280,6 +281,22 @@ fn bos_is_not_doubled_in_chat_prompts() {
     let without = tokenizer.encode_chat("<|user|> the").unwrap();
     assert_eq!(with, without);
     assert_eq!(with.iter().filter(|&&id| Some(id) == tokenizer.bos()).count(), 1);
+}
+
+#[test]
+fn a_conversation_has_messages_of_known_roles() {
+    let (tokenizer, template) = (spm_tokenizer(), ChatTemplate::named("chatml").unwrap());
+    let prompt = |role: &str| template.prompt(&tokenizer, &[Message::new(role, "Hi")], true);
+    for role in ["system", "developer", "user", "assistant", "tool"] {
+        assert!(prompt(role).unwrap().len() > 2);
+    }
+    for (role, line) in
+        [("bot", "\"bot\" is no role"), ("", "\"\" is"), ("User\n", "\"User\\n\" is")]
+    {
+        let error = prompt(role).unwrap_err();
+        assert!(error.is_usage() && error.to_string().starts_with(line), "{error}");
+    }
+    assert!(matches!(template.prompt(&tokenizer, &[], true), Err(Error::Prompt(_))));
 }
 
 #[test]

@@ -348,5 +348,5 @@ fn caches_that_the_model_cannot_have_are_refused() {
     let error = target.sequence(cache).err().expect("no blocks of 32");
     let text = "a cache of type q8_0 takes heads of a multiple of 32 elements, this model's have 16; \
                 use f16";
-    assert_eq!((error.to_string(), error.exit_code()), (text.to_owned(), 2));
+    assert_eq!((error.to_string(), error.is_usage()), (text.to_owned(), true));
 }

@@ -35,9 +35,9 @@ pub unsafe extern "C" fn dovetail_step(
     goes_on: *mut bool,
 ) -> dovetail_status {
     panic::call(null::<c_void>(), || {
-        pointer::not_null(goes_on, "the place for goes_on")?;
+        pointer::not_null(goes_on, "goes_on")?;
         // SAFETY: as the head of `capi` has it.
-        let handles = unsafe { pointer::slice(sessions, n_sessions, "the sessions") }?;
+        let handles = unsafe { pointer::slice(sessions, n_sessions, "the array of sessions") }?;
         let stepped = step(handles, &mut |i, piece| {
             // SAFETY: C gave both for this.
             callback.is_none_or(|tell| unsafe { tell(userdata, i, piece) })

@@ -6,8 +6,8 @@ use super::options::dovetail_stage::DOVETAIL_STAGE_LOADING;
 use super::options::{Settings, dovetail_options};
 use super::panic;
 use super::pointer::{self, Versioned};
-use super::status::Failure;
 use super::status::dovetail_status::{self, DOVETAIL_ERROR_TEMPLATE, DOVETAIL_OK};
+use super::status::{Failure, Fields};
 use crate::machine;
 use crate::model::{self, LoadOptions};
 use crate::text::ChatTemplate;
@@ -70,9 +70,9 @@ pub unsafe extern "C" fn dovetail_model_load(
     model: *mut *mut dovetail_model,
 ) -> dovetail_status {
     panic::call(null::<c_void>(), || {
-        pointer::not_null(model, "the place for the model")?;
+        pointer::not_null(model, "model")?;
         // SAFETY: as the head of `capi` has it.
-        let (path, settings) = unsafe { (pointer::path(path)?, Settings::read(options)?) };
+        let (path, settings) = unsafe { (pointer::path(path, "path")?, Settings::read(options)?) };
         let loaded = Arc::new(Model::load(&path, settings)?);
         // SAFETY: it is not NULL.
         unsafe { pointer::put(model, handle::add(Object::Model(loaded))) };
@@ -148,7 +148,7 @@ impl Model {
                 }),
             },
         )?;
-        if let Some(notice) = model.packing().notice() {
+        if let Some(notice) = model.packing().notice(&Fields) {
             callbacks.log(DOVETAIL_LOG_NOTE, &notice);
         }
         callbacks.log(DOVETAIL_LOG_DETAIL, &format!("weights {}", model.packing()));

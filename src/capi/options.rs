@@ -291,18 +291,14 @@ impl Settings {
             n => Err(Failure::argument(format!("{what} is {n}; {most} at most"))),
         };
         let or = |n: usize, usual: usize| if n == 0 { usual } else { n };
-        let p_min = o.draft_p_min;
-        if !(0.0..=1.0).contains(&p_min) {
-            return Err(Failure::argument(format!("draft_p_min is {p_min}; give 0 to 1")));
-        }
         // SAFETY: names and paths are NULL or end in a NUL, as `pointer.rs` has it.
         let (guessing, cache, repack, template) = unsafe {
             let guessing = SpecOptions {
                 kind: parse(o.spec_type, "spec_type")?.unwrap_or(SpecType::Auto),
                 file: file(o.model_draft)?,
                 tree: parse(o.tree, "tree")?,
-                depth: Some(limit(o.draft_n_max, 63, "draft_n_max")?).filter(|n| *n > 0),
-                p_min: Some(p_min).filter(|p| *p > 0.0),
+                depth: Some(o.draft_n_max as usize).filter(|n| *n > 0),
+                p_min: Some(o.draft_p_min).filter(|p| *p != 0.0),
                 sampling: parse(o.spec_sampling, "spec_sampling")?.unwrap_or_default(),
                 device: parse(o.draft_device, "draft_device")?.unwrap_or_default(),
                 vram_limit: usize::try_from(o.vram_limit).ok().filter(|bytes| *bytes > 0),
@@ -314,7 +310,12 @@ impl Settings {
                 values: parse(o.cache_type_v, "cache_type_v")?.unwrap_or_default(),
             };
             let repack = parse(o.repack, "repack")?.unwrap_or(Repack::Auto);
-            (guessing, cache, repack, pointer::name(o.chat_template)?.map(str::to_owned))
+            (
+                guessing,
+                cache,
+                repack,
+                pointer::name(o.chat_template, "chat_template")?.map(str::to_owned),
+            )
         };
         guessing.check()?;
         Ok(Settings {
@@ -346,7 +347,7 @@ unsafe fn parse<T: FromStr<Err: std::fmt::Display>>(
     field: &str,
 ) -> Result<Option<T>, Failure> {
     // SAFETY: as `pointer.rs` has it.
-    let Some(name) = unsafe { pointer::name(from) }? else { return Ok(None) };
+    let Some(name) = unsafe { pointer::name(from, field) }? else { return Ok(None) };
     let wrong = |why| Failure::argument(format!("{field} cannot be \"{name}\": {why}"));
     name.parse().map(Some).map_err(wrong)
 }
@@ -360,7 +361,7 @@ unsafe fn file(from: *const c_char) -> Result<Option<PathBuf>, Failure> {
         return Ok(None);
     }
     // SAFETY: as `pointer.rs` has it.
-    unsafe { pointer::path(from) }.map(Some)
+    unsafe { pointer::path(from, "model_draft") }.map(Some)
 }
 
 /// How tokens are chosen, and whether to go on past the model's end.
@@ -370,18 +371,6 @@ unsafe fn file(from: *const c_char) -> Result<Option<PathBuf>, Failure> {
 pub(super) unsafe fn sampling(from: *const dovetail_sampling) -> Result<(Sampling, bool), Failure> {
     // SAFETY: as `pointer.rs` has it.
     let s = unsafe { pointer::read(from) }?.unwrap_or_default();
-    let numbers = [
-        s.temperature,
-        s.top_p,
-        s.min_p,
-        s.repeat_penalty,
-        s.presence_penalty,
-        s.frequency_penalty,
-    ];
-    if numbers.iter().any(|x| !x.is_finite()) || s.repeat_penalty <= 0.0 {
-        let line = "a number of dovetail_sampling is not finite, or repeat_penalty is not above 0";
-        return Err(Failure::argument(line));
-    }
     let sampling = Sampling {
         temperature: s.temperature,
         top_k: s.top_k as usize,
@@ -393,5 +382,6 @@ pub(super) unsafe fn sampling(from: *const dovetail_sampling) -> Result<(Samplin
         frequency_penalty: s.frequency_penalty,
         seed: s.seed,
     };
+    sampling.check()?;
     Ok((sampling, s.ignore_eos))
 }

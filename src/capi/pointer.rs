@@ -87,7 +87,7 @@ pub(super) unsafe fn write<T: Versioned>(to: *mut T, size: usize, value: T) -> R
     Ok(())
 }
 
-/// Fails for NULL and for addresses at which there can be no `T`.
+/// Fails for NULL where something is handed out, and for addresses at which there can be no `T`.
 pub(super) fn not_null<T>(pointer: *const T, name: &str) -> Result<(), Failure> {
     if pointer.is_null() {
         return Err(Failure::argument(format!("{name} is NULL; give a place for it")));
@@ -123,7 +123,12 @@ pub(super) unsafe fn slice<'a, T>(
     if n == 0 {
         return Ok(&[]);
     }
-    not_null(from, name)?;
+    if from.is_null() {
+        return Err(Failure::argument(format!(
+            "{name} is NULL, but its length is {n}; point it to them, or give the length 0"
+        )));
+    }
+    aligned(from, name)?;
     if n.checked_mul(size_of::<T>()).is_none_or(|bytes| bytes > isize::MAX as usize) {
         return Err(Failure::argument(format!("{name} cannot have {n} elements")));
     }
@@ -148,36 +153,39 @@ pub(super) unsafe fn text<'a>(
     })
 }
 
-/// A name that ends in a NUL; none if it is NULL.
+/// What ends in a NUL; none if it is NULL.
 ///
 /// # Safety
 /// See the module.
-pub(super) unsafe fn name<'a>(from: *const c_char) -> Result<Option<&'a str>, Failure> {
+pub(super) unsafe fn name<'a>(from: *const c_char, name: &str) -> Result<Option<&'a str>, Failure> {
     if from.is_null() {
         return Ok(None);
     }
     // SAFETY: it ends in a NUL.
     let text = unsafe { CStr::from_ptr(from) }.to_str();
-    text.map(Some).map_err(|_| Failure::argument("a name or path is not UTF-8; convert it"))
+    text.map(Some)
+        .map_err(|_| Failure::argument(format!("{name} is not UTF-8; convert it to UTF-8 text")))
 }
 
 /// A path that ends in a NUL.
 ///
 /// # Safety
 /// See the module.
-pub(super) unsafe fn path(from: *const c_char) -> Result<PathBuf, Failure> {
-    let missing = || Failure::argument("the path is missing; name a file");
+pub(super) unsafe fn path(from: *const c_char, name: &str) -> Result<PathBuf, Failure> {
     if from.is_null() {
-        return Err(missing());
+        return Err(Failure::argument(format!("{name} is NULL; name a file")));
     }
     // SAFETY: it ends in a NUL.
     let bytes = unsafe { CStr::from_ptr(from) }.to_bytes();
     #[cfg(unix)]
     let path = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(bytes);
     #[cfg(not(unix))]
-    let path =
-        std::str::from_utf8(bytes).map_err(|_| Failure::argument("the path is not UTF-8"))?;
-    if bytes.is_empty() { Err(missing()) } else { Ok(path.into()) }
+    let path = std::str::from_utf8(bytes)
+        .map_err(|_| Failure::argument(format!("{name} is not UTF-8; convert it to UTF-8 text")))?;
+    if bytes.is_empty() {
+        return Err(Failure::argument(format!("{name} is empty; name a file")));
+    }
+    Ok(path.into())
 }
 
 /// Text for C, which takes a NUL for its end: those inside are left out.
@@ -185,7 +193,7 @@ pub(super) fn c_string(text: &str) -> CString {
     CString::new(text.replace('\0', "")).expect("there is no NUL")
 }
 
-/// Hands out values in the caller's buffer of `capacity`. How many there are is written to `len` also where they do not
+/// Hands out values in the caller's buffer of `capacity`, which it calls `name`. How many there are is written to `len` also where they do not
 /// fit.
 ///
 /// # Safety
@@ -195,10 +203,21 @@ pub(super) unsafe fn fill<T: Copy>(
     buffer: *mut T,
     capacity: usize,
     len: *mut usize,
+    name: &str,
 ) -> Result<dovetail_status, Failure> {
-    not_null(len, "the place for the length")?;
+    if len.is_null() {
+        return Err(Failure::argument(format!(
+            "the place for the length of {name} is NULL; give one"
+        )));
+    }
+    aligned(len, "the place for a length")?;
     if capacity > 0 {
-        not_null(buffer, "the buffer")?;
+        if buffer.is_null() {
+            return Err(Failure::argument(format!(
+                "the buffer for the {name} is NULL, but its capacity is {capacity}; give a buffer, or the capacity 0"
+            )));
+        }
+        aligned(buffer, name)?;
     }
     // SAFETY: it is not NULL.
     unsafe { len.write(values.len()) };

@@ -19,7 +19,7 @@ pub unsafe extern "C" fn dovetail_session_save(
 ) -> dovetail_status {
     state::call(session, |state| {
         // SAFETY: as the head of `capi` has it.
-        let path = unsafe { pointer::path(path) }?;
+        let path = unsafe { pointer::path(path, "path") }?;
         state.session.save(&path)?;
         Ok(DOVETAIL_OK)
     })
@@ -35,7 +35,7 @@ pub unsafe extern "C" fn dovetail_session_load(
 ) -> dovetail_status {
     state::call(session, |state| {
         // SAFETY: as the head of `capi` has it.
-        let path = unsafe { pointer::path(path) }?;
+        let path = unsafe { pointer::path(path, "path") }?;
         state.session.load(&path)?;
         state.loaded();
         Ok(DOVETAIL_OK)

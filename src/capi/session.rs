@@ -25,7 +25,7 @@ pub struct dovetail_session {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct dovetail_message {
-    /// "system", "user" or "assistant", and its length.
+    /// "system", "user" or "assistant", or where the template knows them "developer" or "tool", and its length.
     pub role: *const c_char,
     /// See `role`.
     pub role_len: usize,
@@ -130,7 +130,7 @@ pub unsafe extern "C" fn dovetail_session_new(
     session: *mut *mut dovetail_session,
 ) -> dovetail_status {
     panic::call(model, || {
-        pointer::not_null(session, "the place for the session")?;
+        pointer::not_null(session, "session")?;
         let model = handle::model(model)?;
         // SAFETY: as the head of `capi` has it.
         let settings = unsafe { settings(options, &model) }?;
@@ -262,7 +262,7 @@ pub(super) unsafe fn messages(
 ) -> Result<Vec<Message>, Failure> {
     // SAFETY: as `pointer.rs` has it.
     unsafe {
-        let messages = pointer::slice(from, n, "the messages")?.iter();
+        let messages = pointer::slice(from, n, "the array of messages")?.iter();
         let message = |m: &dovetail_message| -> Result<Message, Failure> {
             let role = pointer::text(m.role, m.role_len, "the role of a message")?;
             let content = pointer::text(m.content, m.content_len, "the content of a message")?;

@@ -9,10 +9,10 @@ use super::panic::{self, Outcome};
 use super::pointer;
 use super::session::dovetail_stop::{self, *};
 use super::session::{dovetail_piece, dovetail_session, dovetail_stats};
-use super::status::Failure;
 use super::status::dovetail_status::{
     self, DOVETAIL_ERROR_BUSY, DOVETAIL_ERROR_INTERNAL, DOVETAIL_OK,
 };
+use super::status::{Failure, Fields};
 use crate::engine::{self, SessionOptions};
 use crate::error::Error;
 use crate::infer::KvCache;
@@ -344,7 +344,10 @@ impl State {
             self.log(DOVETAIL_LOG_NOTE, &notice);
         }
         if let Some(error) = self.session.take_drafter_error() {
-            let line = format!("the drafter failed, and the answer went on without it: {error}");
+            let line = format!(
+                "the drafter failed, and the answer went on without it: {}",
+                error.line(&Fields)
+            );
             self.log(DOVETAIL_LOG_NOTE, &line);
         }
         let drafter = self.session.drafter();

@@ -5,6 +5,7 @@ use super::panic;
 use super::pointer;
 use crate::error::Error;
 use crate::gpu;
+use crate::setting::{Face, Setting};
 use dovetail_kernels::cpu::Kernels;
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char, c_void};
@@ -72,27 +73,39 @@ const NAMES: [&CStr; 17] = [
     c"an internal error",
 ];
 
-/// What messages call flags of dovetail-run, longer ones first, and the fields that do the same here.
-const FIELDS: [(&str, &str); 18] = [
-    ("as --list-devices counts", "as the driver counts"),
-    (" (DOVETAIL_DRAFT_DEVICE)", ""),
-    (" (DOVETAIL_MODEL_DRAFT)", ""),
-    (" (DOVETAIL_TREE)", ""),
-    ("--chat-template NAME or --chat-template-file FILE", "chat_template"),
-    ("--chat-template-file FILE", "its text"),
-    ("--draft-device", "draft_device"),
-    ("--spec-sampling", "spec_sampling"),
-    ("--vram-limit", "vram_limit"),
-    ("--spec-type", "spec_type"),
-    ("--ctx-size", "n_ctx"),
-    ("--no-mmap", "no_mmap"),
-    ("--repack", "repack"),
-    ("--mlock", "mlock"),
-    ("--tree", "tree"),
-    ("-ctk, -ctv", "cache_type_k, cache_type_v"),
-    ("-md FILE", "model_draft"),
-    ("-md ", "model_draft "),
-];
+/// The fields of options that errors speak of.
+pub(super) struct Fields;
+
+impl Face for Fields {
+    fn name(&self, setting: Setting) -> &'static str {
+        match setting {
+            Setting::Repack => "repack",
+            Setting::NoMmap => "no_mmap",
+            Setting::Mlock => "mlock",
+            Setting::ChatTemplate => "chat_template",
+            Setting::ContextSize => "n_ctx",
+            Setting::CacheTypeK => "cache_type_k",
+            Setting::CacheTypeV => "cache_type_v",
+            Setting::Temperature => "temperature",
+            Setting::TopP => "top_p",
+            Setting::MinP => "min_p",
+            Setting::RepeatPenalty => "repeat_penalty",
+            Setting::RepeatLastN => "repeat_last_n",
+            Setting::PresencePenalty => "presence_penalty",
+            Setting::FrequencyPenalty => "frequency_penalty",
+            Setting::SpecType => "spec_type",
+            Setting::DraftModel => "model_draft",
+            Setting::Tree => "tree",
+            Setting::SpecSampling => "spec_sampling",
+            Setting::DraftDepth => "draft_n_max",
+            Setting::DraftPMin => "draft_p_min",
+            Setting::DraftDevice => "draft_device",
+            Setting::VramLimit => "vram_limit",
+            // There is no function that lists them.
+            Setting::DeviceList => "nvidia-smi",
+        }
+    }
+}
 
 /// A failure on its way to C.
 #[derive(Debug)]
@@ -103,8 +116,7 @@ pub(super) struct Failure {
 
 impl Failure {
     pub fn new(status: dovetail_status, line: impl Into<String>) -> Failure {
-        let rename = |line: String, (flag, field): &(&str, &str)| line.replace(flag, field);
-        Failure { status, line: FIELDS.iter().fold(line.into(), rename) }
+        Failure { status, line: line.into() }
     }
 
     /// The caller's mistake.
@@ -120,20 +132,26 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
-        let status = match &error {
-            Error::Io { .. } => DOVETAIL_ERROR_IO,
-            Error::Gguf { .. } | Error::Missing { .. } => DOVETAIL_ERROR_MODEL,
-            Error::Session { .. } => DOVETAIL_ERROR_SESSION_FILE,
-            Error::Unsupported(_) => DOVETAIL_ERROR_UNSUPPORTED,
-            Error::Device(_) => DOVETAIL_ERROR_DEVICE,
-            Error::Prompt(_) => DOVETAIL_ERROR_PROMPT,
-            Error::Context { .. } => DOVETAIL_ERROR_CONTEXT,
-            Error::Template(_) => DOVETAIL_ERROR_TEMPLATE,
-            Error::Memory(_) => DOVETAIL_ERROR_MEMORY,
-            Error::Cancelled(_) => DOVETAIL_CANCELLED,
-            Error::Invalid(_) => DOVETAIL_ERROR_ARGUMENT,
-        };
-        Failure::new(status, error.to_string())
+        Failure::new(status(&error), error.line(&Fields))
+    }
+}
+
+fn status(error: &Error) -> dovetail_status {
+    match error {
+        Error::Io { .. } => DOVETAIL_ERROR_IO,
+        Error::Gguf { .. } | Error::MissingKey { .. } | Error::MissingTensor { .. } => {
+            DOVETAIL_ERROR_MODEL
+        }
+        Error::Session { .. } => DOVETAIL_ERROR_SESSION_FILE,
+        Error::Unsupported(_) | Error::NoDevice | Error::Lock { .. } => DOVETAIL_ERROR_UNSUPPORTED,
+        Error::Device(_) | Error::DeviceMemory { .. } => DOVETAIL_ERROR_DEVICE,
+        Error::Drafting { error, .. } => status(error),
+        Error::Prompt(_) => DOVETAIL_ERROR_PROMPT,
+        Error::Context { .. } => DOVETAIL_ERROR_CONTEXT,
+        Error::Template(_) => DOVETAIL_ERROR_TEMPLATE,
+        Error::Memory { .. } => DOVETAIL_ERROR_MEMORY,
+        Error::Cancelled(_) => DOVETAIL_CANCELLED,
+        Error::Setting(_) | Error::Invalid(_) => DOVETAIL_ERROR_ARGUMENT,
     }
 }
 
@@ -182,7 +200,7 @@ pub extern "C" fn dovetail_version() -> *const c_char {
 pub unsafe extern "C" fn dovetail_has_feature(name: *const c_char) -> bool {
     panic::value(false, || {
         // SAFETY: it is NULL or ends in a NUL, as the head of the module has it.
-        match unsafe { pointer::name(name) } {
+        match unsafe { pointer::name(name, "name") } {
             Ok(Some("gpu")) => {
                 gpu::list().is_ok_and(|found| found.iter().any(|gpu| gpu.unusable.is_none()))
             }
@@ -195,6 +213,24 @@ pub unsafe extern "C" fn dovetail_has_feature(name: *const c_char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_name_fields_of_the_header_and_leave_paths_alone() {
+        let header = include_str!("../../include/dovetail.h");
+        for setting in Setting::ALL.iter().filter(|setting| **setting != Setting::DeviceList) {
+            let name = Fields.name(*setting);
+            let mut words = header.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+            assert!(words.any(|word| word == name), "{name}");
+        }
+        let path = "a--tree-md b.gguf".into();
+        let error = Error::Session { path, what: "is damaged".into() };
+        assert_eq!(Failure::from(error).line, "a--tree-md b.gguf: is damaged");
+        let choice = Setting::Tree.with("cost");
+        let refusal = choice.clone().refuse("cuts trees").or_leave_out(choice);
+        let failure = Failure::from(Error::from(refusal));
+        assert_eq!(failure.status, DOVETAIL_ERROR_ARGUMENT);
+        assert_eq!(failure.line, "tree cost cuts trees; leave it out");
+    }
 
     #[test]
     fn every_code_has_its_name() {

@@ -15,7 +15,7 @@ pub unsafe extern "C" fn dovetail_session_prompt_tokens(
 ) -> dovetail_status {
     state::call_for_prompt(session, |state| {
         // SAFETY: as the head of `capi` has it.
-        let tokens = unsafe { pointer::slice(tokens, n_tokens, "the tokens") }?;
+        let tokens = unsafe { pointer::slice(tokens, n_tokens, "the array of tokens") }?;
         state.prompt(tokens)
     })
 }
@@ -30,7 +30,7 @@ pub unsafe extern "C" fn dovetail_session_get_tokens(
 ) -> dovetail_status {
     state::call(session, |state| {
         // SAFETY: as the head of `capi` has it.
-        unsafe { pointer::fill(state.session.tokens(), tokens, capacity, n_tokens) }
+        unsafe { pointer::fill(state.session.tokens(), tokens, capacity, n_tokens, "tokens") }
     })
 }
 
@@ -57,7 +57,7 @@ pub unsafe extern "C" fn dovetail_session_next(
     piece: *mut *const dovetail_piece,
 ) -> dovetail_status {
     state::call(session, |state| {
-        pointer::not_null(piece, "the place for the piece")?;
+        pointer::not_null(piece, "piece")?;
         if !state.next()? {
             return Ok(DOVETAIL_END);
         }

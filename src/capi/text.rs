@@ -30,7 +30,7 @@ pub unsafe extern "C" fn dovetail_tokenize(
         unsafe {
             let text = pointer::text(text, text_len, "the text")?;
             let found = model.model.tokenizer().encode(text, add_special, parse_special)?;
-            pointer::fill(&found, tokens, capacity, n_tokens)
+            pointer::fill(&found, tokens, capacity, n_tokens, "tokens")
         }
     })
 }
@@ -52,9 +52,9 @@ pub unsafe extern "C" fn dovetail_detokenize(
         let model = handle::model(model)?;
         // SAFETY: as the head of `capi` has it.
         unsafe {
-            let tokens = pointer::slice(tokens, n_tokens, "the tokens")?;
+            let tokens = pointer::slice(tokens, n_tokens, "the array of tokens")?;
             let found = model.model.tokenizer().decode(tokens, special);
-            pointer::fill(&found, text.cast(), capacity, text_len)
+            pointer::fill(&found, text.cast(), capacity, text_len, "text")
         }
     })
 }
@@ -74,7 +74,7 @@ pub unsafe extern "C" fn dovetail_token_text(
         let model = handle::model(model)?;
         let found = model.model.tokenizer().piece(token, special);
         // SAFETY: as the head of `capi` has it.
-        unsafe { pointer::fill(found, text.cast(), capacity, text_len) }
+        unsafe { pointer::fill(found, text.cast(), capacity, text_len, "text") }
     })
 }
 
@@ -96,7 +96,9 @@ pub unsafe extern "C" fn dovetail_apply_chat_template(
         let model = handle::model(model)?;
         // SAFETY: as the head of `capi` has it.
         unsafe {
-            let given = pointer::name(chat_template)?.map(ChatTemplate::given).transpose()?;
+            let given = pointer::name(chat_template, "chat_template")?
+                .map(ChatTemplate::given)
+                .transpose()?;
             let template = match &given {
                 Some(template) => template,
                 None => model.template()?,
@@ -104,7 +106,7 @@ pub unsafe extern "C" fn dovetail_apply_chat_template(
             let messages = messages(conversation, n_messages)?;
             let tokenizer = model.model.tokenizer();
             let found = template.text(tokenizer, &messages, add_generation_prompt)?;
-            pointer::fill(found.as_bytes(), text.cast(), capacity, text_len)
+            pointer::fill(found.as_bytes(), text.cast(), capacity, text_len, "text")
         }
     })
 }

@@ -1,8 +1,9 @@
 //! Who guesses, where the user may have named somebody, a file, both or neither.
 
 use super::{DRAFTERS, DrafterKind, FileFrom, discover, kind, kind_of};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::Model;
+use crate::setting::Setting;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -58,11 +59,10 @@ pub fn choose(
             Some((row, Some(path)))
         }
         (SpecType::Kind(row), Some(path)) => {
-            return Err(Error::Invalid(format!(
-                "{} takes no drafter's file; leave out -md {} (DOVETAIL_MODEL_DRAFT) or --spec-type",
-                row.name,
-                path.display()
-            )));
+            let choice = Setting::DraftModel.with(path.display());
+            let refusal =
+                choice.clone().refuse_since(format!("{} takes no drafter's file", row.name));
+            return Err(refusal.or_leave_out(choice).or_leave_out(Setting::SpecType).into());
         }
     })
 }

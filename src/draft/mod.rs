@@ -31,10 +31,11 @@ pub use selector::CandidateSelector;
 pub use solo::SoloDraft;
 pub use trained::{DraftDevice, Placement};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gguf::{Gguf, OpenOptions};
 use crate::infer::Target;
 use crate::model::Model;
+use crate::setting::{Advice, Setting};
 use crate::tree::TreeShape;
 use dovetail_kernels::cpu::ThreadPool;
 use std::path::Path;
@@ -205,9 +206,8 @@ impl<'a> DrafterContext<'a> {
 impl DrafterContext<'_> {
     /// The file that a drafter of this kind cannot do without.
     fn file(&self, name: &str) -> Result<&Path> {
-        let missing =
-            || format!("--spec-type {name} needs the drafter's file; name it with -md FILE");
-        self.path.ok_or_else(|| Error::Invalid(missing()))
+        let missing = || Setting::SpecType.with(name).refuse("needs the drafter's file");
+        self.path.ok_or_else(|| missing().or(Advice::Name(Setting::DraftModel)).into())
     }
 }
 

@@ -260,13 +260,14 @@ impl Engine {
     /// with its prompt, or else the one that was used least lately.
     ///
     /// # Errors
-    /// When no place is free, the prompt is empty, does not fit or has tokens that the model has not, or its drafter is
+    /// When no place is free, a number of the sampling is out of range, the prompt is empty, does not fit or has tokens that the model has not, or its drafter is
     /// not there or has no memory for it. All others go on as before.
     pub fn add(&mut self, request: Request) -> Result<RequestId> {
         let Some(place) = self.choose_slot(&request.prompt) else {
             let n = self.slots.len();
             return Err(Error::Invalid(format!("all {n} slots are taken; remove an answer first")));
         };
+        request.sampling.check()?;
         self.slots[place].stream.check_prompt(&request.prompt)?;
         self.target.model().config().check_tokens(&request.prompt)?;
         let Request { prompt, sampling, n_predict, ignore_end, drafter, drafting } = request;

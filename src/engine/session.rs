@@ -255,7 +255,7 @@ impl Session {
     /// The next piece of what was begun; `None` at the model's end token, the length, or a full context.
     ///
     /// # Errors
-    /// When there was no prompt, or the target fails; the text has ended then.
+    /// When there was no prompt, a number of the sampling is out of range, or the target fails; the text has ended then.
     pub fn next_piece(&mut self) -> Result<Option<Piece>> {
         if self.stop().is_some() {
             return Ok(None);
@@ -280,6 +280,7 @@ impl Session {
         if self.tokens().is_empty() {
             return Err(Error::Prompt("nothing to continue; give a prompt first".into()));
         }
+        self.engine.stream().sampling().check()?;
         let (stream, target, _) = self.engine.parts();
         let piece = stream.take(target.model().tokenizer());
         if piece.is_some() || stream.stop().is_some() {

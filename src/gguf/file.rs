@@ -127,19 +127,14 @@ impl FileBytes {
     /// When the system's limit is lower, or it cannot do that.
     #[cfg(unix)]
     pub(crate) fn lock(&self, path: &Path) -> Result<()> {
-        self.map.lock().map_err(|error| {
-            Error::Unsupported(format!(
-                "{}: cannot lock {} bytes in memory ({error}); \
-                 raise the limit (ulimit -l) or leave --mlock out",
-                path.display(),
-                self.map.len()
-            ))
-        })
+        let bytes = self.map.len();
+        self.map.lock().map_err(|source| Error::Lock { path: path.to_owned(), bytes, source })
     }
 
     #[cfg(not(unix))]
-    pub(crate) fn lock(&self, _: &Path) -> Result<()> {
-        Err(Error::Unsupported("--mlock works on Unix only; leave it out".into()))
+    pub(crate) fn lock(&self, path: &Path) -> Result<()> {
+        let (bytes, source) = (self.map.len(), std::io::ErrorKind::Unsupported.into());
+        Err(Error::Lock { path: path.to_owned(), bytes, source })
     }
 
     /// Asks for read-ahead of a range. Advice: failure changes speed, never results.

@@ -62,8 +62,7 @@ impl Metadata {
     }
 
     fn missing(&self, key: &str) -> Error {
-        let path = self.path.display();
-        Error::Missing { what: format!("{path}: key `{key}` is missing; convert the model anew") }
+        Error::MissingKey { path: self.path.clone(), key: key.into() }
     }
 
     fn get_integer<T: TryFrom<i128>>(&self, key: &str, expected: &str) -> Result<Option<T>> {

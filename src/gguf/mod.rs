@@ -150,13 +150,10 @@ impl Gguf {
     /// The tensor of a name, which must be there.
     ///
     /// # Errors
-    /// [`Error::Missing`], naming the tensor.
+    /// [`Error::MissingTensor`].
     pub fn require_tensor(&self, name: &str) -> Result<TensorView<'_>> {
-        self.tensor(name).ok_or_else(|| {
-            let path = self.path().display();
-            let what = format!("{path}: tensor `{name}` is missing; convert the model anew");
-            Error::Missing { what }
-        })
+        let missing = || Error::MissingTensor { path: self.path().to_owned(), tensor: name.into() };
+        self.tensor(name).ok_or_else(missing)
     }
 
     /// All tensors, in the order of the file.

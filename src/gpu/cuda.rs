@@ -345,11 +345,7 @@ impl Device for Cuda {
         let bytes = bytes.next_multiple_of(256).max(256);
         let (used, limit) = (self.used_bytes + bytes, self.limit_bytes);
         if used > limit {
-            return Err(Error::Device(format!(
-                "the drafter needs more than the {} MiB of GPU memory that it may take; raise --vram-limit \
-                 or choose a smaller drafter",
-                limit >> 20
-            )));
+            return Err(Error::DeviceMemory { limit_bytes: limit });
         }
         // SAFETY: freed when this is dropped, once.
         let address = unsafe { result::malloc_sync(bytes) }.map_err(|error| match error.0 {

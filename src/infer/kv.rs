@@ -13,6 +13,7 @@
 use crate::error::{Error, Result};
 use crate::machine;
 use crate::model::Config;
+use crate::setting::{Advice, Setting};
 use dovetail_kernels::cpu::attention::{CHUNK, Cells, Half};
 use dovetail_kernels::cpu::{CacheType, ThreadPool};
 use std::io::{self, Read, Write};
@@ -44,12 +45,14 @@ impl KvCache {
     /// When heads of this length cannot be stored so.
     pub fn new(config: &Config, n_ctx: usize, types: CacheTypes) -> Result<KvCache> {
         let (layout, hd) = (Layout::new(config, n_ctx, types), config.head_dim);
-        if let Some(ty) = [types.keys, types.values].into_iter().find(|ty| !ty.fits(hd)) {
+        let types = [(Setting::CacheTypeK, types.keys), (Setting::CacheTypeV, types.values)];
+        if let Some((setting, ty)) = types.into_iter().find(|(_, ty)| !ty.fits(hd)) {
             let name = ty.name();
-            return Err(Error::Invalid(format!(
-                "a cache of type {name} takes heads of a multiple of 32 elements, this model's have {hd}; \
-                 use f16"
-            )));
+            let what = format!(
+                "a cache of type {name} takes heads of a multiple of 32 elements, this model's have {hd}"
+            );
+            let refusal = setting.with(name).refuse_since(what);
+            return Err(refusal.or(Advice::Do("use f16".into())).into());
         }
         let layer = layout.head_bytes() * config.n_kv_heads;
         let layers = (0..config.n_layers).map(|_| vec![0; layer]).collect();
@@ -85,17 +88,10 @@ impl KvCache {
         types: CacheTypes,
         sequences: usize,
     ) -> Result<()> {
-        let needed = KvCache::bytes_for(config, n_ctx, types) * sequences as u64;
-        match machine::available_memory().filter(|free| needed > *free) {
+        let needed_bytes = KvCache::bytes_for(config, n_ctx, types) * sequences as u64;
+        match machine::available_memory().filter(|free| needed_bytes > *free) {
             None => Ok(()),
-            Some(free) => {
-                let [needed, free] = [needed, free].map(|bytes| bytes as f64 / 1e9);
-                let each = if sequences > 1 { " for each sequence" } else { "" };
-                Err(Error::Memory(format!(
-                    "a context of {n_ctx} tokens{each} takes {needed:.1} GB and {free:.1} GB are free; \
-                     choose a smaller one with --ctx-size"
-                )))
-            }
+            Some(free_bytes) => Err(Error::Memory { n_ctx, sequences, needed_bytes, free_bytes }),
         }
     }
 

@@ -25,6 +25,7 @@ pub use weights::{Source, Weights};
 use crate::error::{Error, Result};
 use crate::gguf::{FileBytes, Gguf, OpenOptions};
 use crate::machine;
+use crate::setting::{Choice, Setting};
 use crate::text::Tokenizer;
 use arch::Arch;
 use dovetail_kernels::SharedBytes;
@@ -98,8 +99,9 @@ impl Model {
     pub fn load_with(path: &Path, mut options: LoadOptions, known: &[Arch]) -> Result<Model> {
         let OpenOptions { no_mmap, mlock } = options.open;
         if no_mmap && options.repack == Repack::Cache {
-            let what = "a sidecar is always mapped; leave out --no-mmap or --repack cache";
-            return Err(Error::Invalid(what.into()));
+            let refusal = Choice::from(Setting::NoMmap).refuse_since("a sidecar is always mapped");
+            let refusal = refusal.or_leave_out(Setting::NoMmap);
+            return Err(refusal.or_leave_out(Setting::Repack.with("cache")).into());
         }
         let repack =
             if no_mmap && options.repack == Repack::Auto { Repack::Memory } else { options.repack };

@@ -9,12 +9,14 @@ mod distribution;
 
 pub use distribution::Distribution;
 
+use crate::error::Result;
 use crate::infer::{Logits, TokenLogit, by_logit};
+use crate::setting::Setting;
 
 /// How tokens are chosen. The defaults are llama.cpp's.
 #[derive(Clone, Debug)]
 pub struct Sampling {
-    /// Divides the logits; 0 or less takes the most likely token.
+    /// Divides the logits; 0 takes the most likely token.
     pub temperature: f32,
     /// Keeps the so many most likely tokens; 0 keeps all.
     pub top_k: usize,
@@ -47,6 +49,26 @@ impl Default for Sampling {
             frequency_penalty: 0.0,
             seed: 0,
         }
+    }
+}
+
+impl Sampling {
+    /// Whether all numbers are in range.
+    ///
+    /// # Errors
+    /// The first one that is not.
+    pub fn check(&self) -> Result<()> {
+        for (setting, value) in [
+            (Setting::Temperature, self.temperature),
+            (Setting::TopP, self.top_p),
+            (Setting::MinP, self.min_p),
+            (Setting::RepeatPenalty, self.repeat_penalty),
+            (Setting::PresencePenalty, self.presence_penalty),
+            (Setting::FrequencyPenalty, self.frequency_penalty),
+        ] {
+            setting.check(value)?;
+        }
+        Ok(Setting::RepeatLastN.check(self.repeat_last_n)?)
     }
 }
 
@@ -245,6 +267,42 @@ mod tests {
     /// The token that `sampler` chooses after `history`.
     fn sample(sampler: &mut Sampler, logits: &[f32], history: &[u32]) -> u32 {
         sampler.sample(rows_of(&[logits.to_vec()]).row(0), history)
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_refused_by_name() {
+        let with = |change: fn(&mut Sampling)| {
+            let mut sampling = Sampling::default();
+            change(&mut sampling);
+            sampling.check().map_err(|error| error.to_string())
+        };
+        for change in [
+            (|_| {}) as fn(&mut Sampling),
+            |s| s.temperature = 0.0,
+            |s| s.temperature = 99.0,
+            |s| (s.top_p, s.min_p) = (0.0, 1.0),
+            |s| s.repeat_last_n = -1,
+            |s| s.repeat_penalty = f32::MIN_POSITIVE,
+            |s| (s.presence_penalty, s.frequency_penalty) = (-2.0, -2.0),
+        ] {
+            assert_eq!(with(change), Ok(()));
+        }
+        for (change, line) in [
+            (
+                (|s| s.temperature = -1.0) as fn(&mut Sampling),
+                "the temperature (-1) is out of range; give 0 or a positive number",
+            ),
+            (|s| s.temperature = f32::NAN, "the temperature (NaN) is out of range"),
+            (|s| s.top_p = 2.0, "the top-p (2) is out of range; give a number from 0 to 1"),
+            (|s| s.min_p = 5.0, "the min-p (5) is out of range; give a number from 0 to 1"),
+            (|s| s.repeat_penalty = 0.0, "the repeat penalty (0) is out of range"),
+            (|s| s.repeat_last_n = -5, "the number of recent tokens (-5) is out of range; give a"),
+            (|s| s.presence_penalty = f32::INFINITY, "the presence penalty (inf) is out of range"),
+            (|s| s.frequency_penalty = f32::NAN, "the frequency penalty (NaN) is out of range"),
+        ] {
+            let error = with(change).unwrap_err();
+            assert!(error.starts_with(line), "{error}");
+        }
     }
 
     fn plain() -> Sampling {

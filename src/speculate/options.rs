@@ -3,32 +3,32 @@
 use super::calibrate::{Calibrator, Counts, about_drafter};
 use super::speculation::{SpecSampling, Speculation};
 use crate::draft::{self, DraftDevice, Drafter, DrafterContext, DrafterKind, Placement, SpecType};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::planner::LARGEST;
 use crate::planner::cost::Costs;
 use crate::planner::{Planner, Policy};
-use crate::tree::TreeShape;
-use std::fmt;
+use crate::setting::{Advice, Choice, Setting};
+use crate::tree::{MAX_NODES, TreeShape};
 use std::path::PathBuf;
 
-/// What is asked of guessing. Messages about it name the flags of `dovetail-run`.
+/// What is asked of guessing.
 #[derive(Clone, Debug)]
 pub struct SpecOptions {
-    /// Who guesses (`--spec-type`).
+    /// Who guesses.
     pub kind: SpecType,
-    /// The drafter's file (`--model-draft`).
+    /// The drafter's file.
     pub file: Option<PathBuf>,
-    /// How large trees are (`--tree`); if nobody says, as large as pays, by rejection the drafter's.
+    /// How large trees are; if nobody says, as large as pays, by rejection the drafter's.
     pub tree: Option<Policy>,
-    /// Guesses on a path at most, in place of the tree's depth (`--spec-draft-n-max`); 0 for none.
+    /// Guesses on a path at most, in place of the tree's depth; 0 for none.
     pub depth: Option<usize>,
-    /// The least probability of a path (`--spec-draft-p-min`), in place of the drafter's.
+    /// The least probability of a path, in place of the drafter's.
     pub p_min: Option<f32>,
-    /// Which guesses are accepted (`--spec-sampling`).
+    /// Which guesses are accepted.
     pub sampling: SpecSampling,
-    /// Where the drafter runs (`--draft-device`).
+    /// Where the drafter runs.
     pub device: DraftDevice,
-    /// Bytes of a GPU's memory that it may take (`--vram-limit`), if not all.
+    /// Bytes of a GPU's memory that it may take, if not all.
     pub vram_limit: Option<usize>,
     /// Whether no other drafter is opened on that GPU while it lives: see [`Placement::alone`].
     pub alone: bool,
@@ -57,38 +57,46 @@ impl SpecOptions {
         !matches!(self.kind, SpecType::Auto) || self.file.is_some() || self.device.is_gpu()
     }
 
-    /// Whether one thing that is asked for excludes another, and whether the GPU is there that is.
+    /// Whether all numbers are in range, nothing that is asked for excludes another, and the GPU is there that is.
     ///
     /// # Errors
-    /// When that is so, or the GPU is not there.
+    /// When that is not so.
     pub fn check(&self) -> Result<()> {
         let device = self.device;
         if let SpecType::Kind(row) = self.kind {
             self.check_kind(row)?;
         }
+        self.check_numbers()?;
         if device.is_gpu() && self.sampling == SpecSampling::Rejection {
-            return Err(Error::Invalid(format!(
-                "--spec-sampling rejection drafts on the CPU; leave it out or --draft-device {device} \
-                 (DOVETAIL_DRAFT_DEVICE)"
-            )));
+            let refusal = rejection().refuse("drafts on the CPU").or_leave_out(rejection());
+            return Err(refusal.or_leave_out(Setting::DraftDevice.with(device)).into());
         }
-        if let Some(policy) = self.tree {
-            self.check_policy(format_args!("--tree {policy} (DOVETAIL_TREE)"), policy)?;
-        }
+        self.tree.map_or(Ok(()), |policy| self.check_policy(policy))?;
         device.check()
     }
 
-    /// Whether trees may be sized as this flag has it.
+    fn check_numbers(&self) -> Result<()> {
+        if let Some(depth) = self.depth.filter(|depth| *depth >= MAX_NODES) {
+            let refusal = Setting::DraftDepth.with(depth).refuse("is out of range");
+            let give = format!("give a number from 0 to {}", MAX_NODES - 1);
+            return Err(refusal.or(Advice::Do(give)).into());
+        }
+        Ok(self.p_min.map_or(Ok(()), |p_min| Setting::DraftPMin.check(p_min))?)
+    }
+
+    /// Whether trees may be sized so.
     ///
     /// # Errors
     /// When guesses are drawn, and the policy cuts trees.
-    pub fn check_policy(&self, flag: fmt::Arguments, policy: Policy) -> Result<()> {
+    pub fn check_policy(&self, policy: Policy) -> Result<()> {
         match (policy, self.sampling) {
             (Policy::Cost | Policy::Cast(_), SpecSampling::Rejection) => {
-                Err(Error::Invalid(format!(
-                    "{flag} cuts trees, and guesses that are drawn may not be cut; leave it out, or \
-                 --spec-sampling rejection"
-                )))
+                let tree = Setting::Tree.with(policy);
+                let refusal = tree
+                    .clone()
+                    .refuse("cuts trees, and guesses that are drawn may not be cut")
+                    .or_leave_out(tree);
+                Err(refusal.or_leave_out(rejection()).into())
             }
             _ => Ok(()),
         }
@@ -97,11 +105,9 @@ impl SpecOptions {
     fn check_kind(&self, row: &draft::DrafterKind) -> Result<()> {
         let device = self.device;
         if device.is_gpu() && !row.is_for_gpu() {
-            return Err(Error::Invalid(format!(
-                "drafters of the kind {} run on the CPU; leave out --draft-device {device} \
-                 (DOVETAIL_DRAFT_DEVICE)",
-                row.name
-            )));
+            let what = format!("drafters of the kind {} run on the CPU", row.name);
+            let choice = Setting::DraftDevice.with(device);
+            return Err(choice.clone().refuse_since(what).or_leave_out(choice).into());
         }
         Ok(())
     }
@@ -111,6 +117,7 @@ impl SpecOptions {
     /// # Errors
     /// When it cannot be opened, or is for another model.
     pub fn open(&self, setup: DrafterContext) -> Result<Option<ConfiguredDrafter>> {
+        self.check_numbers()?;
         let chosen = draft::choose(self.kind, self.file.as_deref(), setup.target)?;
         let Some((row, path)) = chosen.filter(|_| self.depth != Some(0)) else {
             return Ok(None);
@@ -141,6 +148,11 @@ impl SpecOptions {
             sampling: self.sampling,
         }))
     }
+}
+
+/// The rule that draws guesses.
+fn rejection() -> Choice {
+    Setting::SpecSampling.with("rejection")
 }
 
 /// A drafter, and what was asked of it.
@@ -236,5 +248,51 @@ impl ConfiguredDrafter {
             policy => policy.to_string(),
         };
         format!("{}, tree {tree}{p_min}", self.who())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_asked_for_is_refused() {
+        let rejection = SpecSampling::Rejection;
+        let ngram = draft::kind("ngram").unwrap();
+        for (asked, line) in [
+            (
+                SpecOptions { depth: Some(64), ..SpecOptions::default() },
+                "the largest number of guesses on a path (64) is out of range; give a number from 0 to 63",
+            ),
+            (
+                SpecOptions { p_min: Some(1.5), ..SpecOptions::default() },
+                "the least probability of a guess (1.5) is out of range; give a number from 0 to 1",
+            ),
+            (
+                SpecOptions {
+                    tree: Some(Policy::Cost),
+                    sampling: rejection,
+                    ..SpecOptions::default()
+                },
+                "the size of trees (cost) cuts trees, and guesses that are drawn may not be cut; leave it out \
+                 or the rule of acceptance (rejection)",
+            ),
+            (
+                SpecOptions {
+                    device: DraftDevice::Gpu(Some(1)),
+                    kind: SpecType::Kind(ngram),
+                    ..SpecOptions::default()
+                },
+                "drafters of the kind ngram run on the CPU; leave out the device of the drafter (gpu1)",
+            ),
+        ] {
+            assert_eq!(asked.check().unwrap_err().to_string(), line);
+        }
+        for fine in [
+            SpecOptions { depth: Some(63), p_min: Some(1.0), ..SpecOptions::default() },
+            SpecOptions { sampling: rejection, ..SpecOptions::default() },
+        ] {
+            fine.check().unwrap();
+        }
     }
 }

@@ -162,6 +162,11 @@ impl Stream {
         self.draft.as_ref().map(|draft| &draft.stats).or(given_up)
     }
 
+    /// How tokens are chosen.
+    pub fn sampling(&self) -> &Sampling {
+        self.sampler.sampling()
+    }
+
     /// Why the drafter failed, once.
     pub fn take_drafter_error(&mut self) -> Option<Error> {
         self.given_up.as_mut().and_then(|(_, error)| error.take())

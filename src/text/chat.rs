@@ -14,6 +14,7 @@ use super::jinja;
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::gguf::Metadata;
+use crate::setting::{Advice, Setting};
 
 /// Templates known by name. None of them needs more than role and content.
 const NAMED: &[(&str, &str)] = &[
@@ -136,11 +137,10 @@ impl ChatTemplate {
     pub fn named(name: &str) -> Result<Self> {
         let Some((_, source)) = NAMED.iter().find(|(known, _)| *known == name) else {
             let known: Vec<_> = Self::names().collect();
-            return Err(Error::Invalid(format!(
-                "chat template `{name}` is not known; known are {}; \
-                 for another use --chat-template-file FILE",
-                known.join(", ")
-            )));
+            let what =
+                format!("chat template `{name}` is not known; known are {}", known.join(", "));
+            let refusal = Setting::ChatTemplate.with(name).refuse_since(what);
+            return Err(refusal.or(Advice::Replace(Setting::ChatTemplate)).into());
         };
         Self::from_source(source)
     }
@@ -206,13 +206,14 @@ impl ChatTemplate {
     /// [`render`](Self::render) with the texts of this tokenizer's BOS and EOS.
     ///
     /// # Errors
-    /// As for [`render`](Self::render).
+    /// As for [`render`](Self::render), and when a message has a role that conversations do not have.
     pub fn text(
         &self,
         tokenizer: &Tokenizer,
         messages: &[Message],
         add_generation_prompt: bool,
     ) -> Result<String> {
+        check_roles(messages)?;
         let text = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id)).unwrap_or_default();
         let (bos, eos) = (text(tokenizer.bos()), text(tokenizer.eos()));
         self.render(messages, add_generation_prompt, bos, eos)
@@ -222,18 +223,35 @@ impl ChatTemplate {
     /// wants it. This is all a session needs.
     ///
     /// # Errors
-    /// As for [`render`](Self::render) and [`Tokenizer::encode`].
+    /// When there is no message, and as for [`text`](Self::text) and [`Tokenizer::encode`].
     pub fn prompt(
         &self,
         tokenizer: &Tokenizer,
         messages: &[Message],
         add_generation_prompt: bool,
     ) -> Result<Vec<u32>> {
+        if messages.is_empty() {
+            return Err(Error::Prompt("the conversation has no message; give one".into()));
+        }
         tokenizer.encode_chat(&self.text(tokenizer, messages, add_generation_prompt)?)
     }
 }
 
-/// One line: where, why, and what to do.
+/// Who may speak in a conversation.
+const ROLES: [&str; 5] = ["system", "developer", "user", "assistant", "tool"];
+
+/// Refuses a conversation in which somebody else speaks.
+fn check_roles(messages: &[Message]) -> Result<()> {
+    match messages.iter().find(|message| !ROLES.contains(&&*message.role)) {
+        None => Ok(()),
+        Some(Message { role, .. }) => Err(Error::Invalid(format!(
+            "{role:?} is no role of a message; there are {}",
+            ROLES.join(", ")
+        ))),
+    }
+}
+
+/// One line: where and why.
 fn explain(what: &str, error: &minijinja::Error) -> Error {
     let line = error.line().map(|line| format!("line {line} ")).unwrap_or_default();
     let reason = match error.detail() {
@@ -241,10 +259,7 @@ fn explain(what: &str, error: &minijinja::Error) -> Error {
         None => error.kind().to_string(),
     };
     let reason = reason.split_whitespace().collect::<Vec<_>>().join(" ");
-    Error::Template(format!(
-        "{line}{what}: {reason}; give another with --chat-template NAME or \
-         --chat-template-file FILE, or a plain prompt"
-    ))
+    Error::Template(format!("{line}{what}: {reason}"))
 }
 
 #[cfg(test)]
@@ -358,7 +373,7 @@ mod tests {
         ] {
             let text = render(source).unwrap_err().to_string();
             assert!(parts.iter().all(|part| text.contains(part)), "{text}");
-            assert!(!text.contains('\n') && text.contains("--chat-template-file"), "{text}");
+            assert!(!text.contains('\n') && text.contains("give another"), "{text}");
         }
     }
 

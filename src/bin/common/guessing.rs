@@ -1,8 +1,10 @@
 //! Flags that say who guesses.
 
+use crate::words;
 use clap::Args;
 use dovetail::draft::{DraftDevice, SpecType};
 use dovetail::planner::Policy;
+use dovetail::setting::Setting;
 use dovetail::speculate::{SpecOptions, SpecSampling};
 use dovetail::{Error, Result};
 use std::path::PathBuf;
@@ -31,7 +33,7 @@ pub struct GuessFlags {
     /// Guesses are left out whose path from the last token, not they alone, has a lower probability than
     /// this, as the drafter sees it; by rejection they are not continued [--draft-p-min] [default: the
     /// drafter's]
-    #[arg(long, value_name = "P", visible_alias = "draft-p-min", value_parser = probability)]
+    #[arg(long, value_name = "P", visible_alias = "draft-p-min", value_parser = p_min)]
     #[arg(env = "DOVETAIL_SPEC_DRAFT_P_MIN")]
     pub spec_draft_p_min: Option<f32>,
     /// Which guesses are accepted: matching, those that are the token plain decoding draws; rejection,
@@ -41,8 +43,8 @@ pub struct GuessFlags {
     pub spec_sampling: SpecSampling,
     /// Where a trained drafter runs: auto, on a GPU if one can be used; cpu; gpu; or gpu0, gpu1, … as
     /// dovetail-run --list-devices counts
-    #[arg(long, value_name = "DEVICE", default_value = "auto", env = "DOVETAIL_DRAFT_DEVICE")]
-    #[arg(help_heading = "Devices")]
+    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = device)]
+    #[arg(env = "DOVETAIL_DRAFT_DEVICE", help_heading = "Devices")]
     pub draft_device: DraftDevice,
     /// MiB of the GPU's memory that the drafter may take [default: all]
     #[arg(long, value_name = "MIB", env = "DOVETAIL_VRAM_LIMIT", help_heading = "Devices")]
@@ -63,9 +65,13 @@ fn layers(text: &str) -> std::result::Result<i64, String> {
     }
 }
 
-fn probability(text: &str) -> std::result::Result<f32, String> {
-    let value = text.parse().ok().filter(|p| (0.0..=1.0).contains(p));
-    value.ok_or_else(|| "give a number from 0 to 1".into())
+fn p_min(text: &str) -> std::result::Result<f32, String> {
+    words::number(Setting::DraftPMin, text)
+}
+
+fn device(text: &str) -> std::result::Result<DraftDevice, String> {
+    let known = "there are auto, cpu, gpu, and gpu0, gpu1, … as --list-devices counts";
+    text.parse().map_err(|_| known.into())
 }
 
 impl GuessFlags {

@@ -3,6 +3,7 @@
 //! `{"prompt": TEXT}`, `{"turns": [TEXT, …]}` as in Spec-Bench, of which the first counts, or
 //! `{"messages": [{"role": …, "content": …}, …]}`.
 
+use crate::words;
 use dovetail::text::Tokenizer;
 use dovetail::{ChatTemplate, Error, Message, Result, file};
 use serde_json::Value;
@@ -31,7 +32,8 @@ impl Prompt {
         system: Option<&str>,
         n_ctx: usize,
     ) -> Result<Vec<u32>> {
-        let wrong = |error: Error| Error::Invalid(format!("{}: {error}", self.place));
+        let wrong =
+            |error: Error| Error::Invalid(format!("{}: {}", self.place, words::line(&error)));
         let tokens = match (template, &self.messages[..]) {
             (Some(template), messages) => {
                 let has_one = messages.iter().any(|message| message.role == "system");

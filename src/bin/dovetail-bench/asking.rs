@@ -2,10 +2,11 @@
 
 use crate::guessing::GuessFlags;
 use crate::prompts;
+use crate::words::Flags;
 use crate::{Common, at_least_one, temperature};
 use clap::Args;
 use dovetail::planner::Policy;
-use dovetail::{ChatTemplate, Error, Result, Sampling, Session};
+use dovetail::{ChatTemplate, Error, Face, Result, Sampling, Session, Setting};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
@@ -75,14 +76,22 @@ impl Asking {
     /// When that cannot be.
     pub fn check_against(&self, against: &[Policy]) -> Result<()> {
         let asked = self.guessing.asked();
-        against
-            .iter()
-            .try_for_each(|policy| asked.check_policy(format_args!("--against {policy}"), *policy))
+        let check = |policy: &Policy| asked.check_policy(*policy);
+        against.iter().try_for_each(check).map_err(|e| Error::Invalid(e.line(&Against)))
     }
 
     /// How the next token is chosen.
     pub fn sampling(&self) -> Sampling {
         Sampling { temperature: self.temp, seed: self.seed, ..Sampling::default() }
+    }
+}
+
+/// The flags of what trees are also sized by.
+struct Against;
+
+impl Face for Against {
+    fn name(&self, setting: Setting) -> &'static str {
+        if setting == Setting::Tree { "--against" } else { Flags.name(setting) }
     }
 }
 

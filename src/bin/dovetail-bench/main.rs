@@ -14,6 +14,7 @@
 //! ceilings.rs    what memory delivers and the integer units multiply
 //! ../common      argv.rs  flags as llama.cpp's users type them · guessing.rs  flags of drafters
 //!                prompts.rs  files of prompts · output.rs  files for results
+//!                words.rs    what errors call flags, exit codes
 //! ```
 
 #[path = "../common/argv.rs"]
@@ -37,6 +38,8 @@ mod prompts;
 mod spec;
 mod speed;
 mod trees;
+#[path = "../common/words.rs"]
+mod words;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use dovetail::infer::{CacheType, CacheTypes};
@@ -115,7 +118,7 @@ impl Common {
         let threads = self.threads();
         let options = LoadOptions { threads, repack: self.repack, ..LoadOptions::default() };
         let model = Model::load(&self.model, options)?;
-        if let Some(notice) = model.packing().notice() {
+        if let Some(notice) = model.packing().notice(&words::Flags) {
             eprintln!("{notice}");
         }
         Ok(model.into())
@@ -141,8 +144,7 @@ fn at_least_one() -> clap::builder::RangedU64ValueParser<usize> {
 
 /// A temperature.
 fn temperature(text: &str) -> std::result::Result<f32, String> {
-    let value = text.parse().ok().filter(|x: &f32| x.is_finite() && *x >= 0.0);
-    value.ok_or_else(|| "give 0 or a positive number".into())
+    words::number(dovetail::Setting::Temperature, text)
 }
 
 /// The flag of files for pictures.
@@ -177,8 +179,8 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(error.exit_code())
+            eprintln!("error: {}", words::line(&error));
+            words::exit_code(&error)
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::asking::{Asking, Progress, answer, nobody_guesses};
 use crate::explain::explain;
-use crate::{Format, PLOT, output, plot};
+use crate::{Format, PLOT, output, plot, words};
 use clap::Args;
 use dovetail::planner::Report;
 use dovetail::planner::{Planner, Policy};
@@ -168,7 +168,8 @@ pub fn run(o: &Options) -> Result<()> {
                 eprintln!("prompt {}: {notice}", prompt.number);
             }
             if let Some(error) = session.take_drafter_error() {
-                eprintln!("prompt {}: the drafter failed: {error}", prompt.number);
+                let (number, why) = (prompt.number, words::line(&error));
+                eprintln!("prompt {number}: the drafter failed: {why}");
                 let again = open(&session)?.speculation(planned);
                 session.speculate(Some(again))?;
             }

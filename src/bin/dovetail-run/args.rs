@@ -8,9 +8,11 @@ use crate::generate::Generate;
 use crate::guessing::GuessFlags;
 use crate::log::Log;
 use crate::output;
+use crate::words;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use dovetail::infer::{CacheType, CacheTypes, MAX_SEQUENCES};
+use dovetail::setting::Setting;
 use dovetail::{ChatTemplate, Error, Repack, Result, Sampling, file};
 use std::ffi::OsString;
 use std::hash::{BuildHasher, RandomState};
@@ -139,7 +141,7 @@ pub struct Args {
     #[arg(allow_negative_numbers = true, env = "DOVETAIL_SEED", help_heading = "Sampling")]
     seed: i128,
     /// Above 1 more surprising, below 1 less; 0: always the most likely token
-    #[arg(long, value_name = "X", default_value = "0.8", value_parser = not_negative)]
+    #[arg(long, value_name = "X", default_value = "0.8", value_parser = temperature)]
     #[arg(allow_negative_numbers = true, env = "DOVETAIL_TEMP", help_heading = "Sampling")]
     temp: f32,
     /// Choose among the N most likely tokens; 0: all
@@ -147,15 +149,15 @@ pub struct Args {
     #[arg(allow_negative_numbers = true, env = "DOVETAIL_TOP_K", help_heading = "Sampling")]
     top_k: usize,
     /// Choose among the most likely tokens that together have this probability; 1: all
-    #[arg(long, value_name = "P", default_value = "0.95", value_parser = probability)]
+    #[arg(long, value_name = "P", default_value = "0.95", value_parser = top_p)]
     #[arg(allow_negative_numbers = true, env = "DOVETAIL_TOP_P", help_heading = "Sampling")]
     top_p: f32,
     /// Drop tokens less likely than this part of the most likely one; 0: none
-    #[arg(long, value_name = "P", default_value = "0.05", value_parser = probability)]
+    #[arg(long, value_name = "P", default_value = "0.05", value_parser = min_p)]
     #[arg(allow_negative_numbers = true, env = "DOVETAIL_MIN_P", help_heading = "Sampling")]
     min_p: f32,
     /// Make recent tokens less likely by this factor; 1: not
-    #[arg(long, value_name = "X", default_value = "1.0", value_parser = positive)]
+    #[arg(long, value_name = "X", default_value = "1.0", value_parser = repeat_penalty)]
     #[arg(
         allow_negative_numbers = true,
         env = "DOVETAIL_REPEAT_PENALTY",
@@ -171,12 +173,12 @@ pub struct Args {
     )]
     repeat_last_n: i32,
     /// Subtracted from the logits of recent tokens
-    #[arg(long, value_name = "X", default_value = "0.0", value_parser = finite)]
+    #[arg(long, value_name = "X", default_value = "0.0", value_parser = presence_penalty)]
     #[arg(allow_negative_numbers = true)]
     #[arg(env = "DOVETAIL_PRESENCE_PENALTY", help_heading = "Sampling")]
     presence_penalty: f32,
     /// Subtracted from the logits of recent tokens once for each time they occur
-    #[arg(long, value_name = "X", default_value = "0.0", value_parser = finite)]
+    #[arg(long, value_name = "X", default_value = "0.0", value_parser = frequency_penalty)]
     #[arg(allow_negative_numbers = true)]
     #[arg(env = "DOVETAIL_FREQUENCY_PENALTY", help_heading = "Sampling")]
     frequency_penalty: f32,
@@ -444,11 +446,6 @@ fn integer(text: &str, range: RangeInclusive<i64>, what: &str) -> Checked<i64> {
     found.ok_or_else(|| format!("give {what}"))
 }
 
-fn real(text: &str, fits: impl Fn(f32) -> bool, what: &str) -> Checked<f32> {
-    let found = text.parse().ok().filter(|x: &f32| x.is_finite() && fits(*x));
-    found.ok_or_else(|| format!("give {what}"))
-}
-
 fn threads(text: &str) -> Checked<usize> {
     integer(text, THREADS, "a number of threads from 1 to 1024").map(|n| n as usize)
 }
@@ -485,25 +482,35 @@ fn seed(text: &str) -> Checked<i128> {
     found.ok_or_else(|| "give a whole number of at most 64 bits, or -1 for a random one".into())
 }
 
-fn probability(text: &str) -> Checked<f32> {
-    real(text, |x| (0.0..=1.0).contains(&x), "a number from 0 to 1")
+fn temperature(text: &str) -> Checked<f32> {
+    words::number(Setting::Temperature, text)
 }
 
-fn not_negative(text: &str) -> Checked<f32> {
-    real(text, |x| x >= 0.0, "0 or a positive number")
+fn top_p(text: &str) -> Checked<f32> {
+    words::number(Setting::TopP, text)
 }
 
-fn positive(text: &str) -> Checked<f32> {
-    real(text, |x| x > 0.0, "a positive number; 1 changes nothing")
+fn min_p(text: &str) -> Checked<f32> {
+    words::number(Setting::MinP, text)
 }
 
-fn finite(text: &str) -> Checked<f32> {
-    real(text, |_| true, "a number; 0 changes nothing")
+fn repeat_penalty(text: &str) -> Checked<f32> {
+    words::number(Setting::RepeatPenalty, text)
+}
+
+fn presence_penalty(text: &str) -> Checked<f32> {
+    words::number(Setting::PresencePenalty, text)
+}
+
+fn frequency_penalty(text: &str) -> Checked<f32> {
+    words::number(Setting::FrequencyPenalty, text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::words::Flags;
+    use dovetail::Face;
 
     fn run(args: &[&str]) -> Checked<(Box<Args>, Option<PathBuf>)> {
         let argv = std::iter::once("dovetail-run").chain(args.iter().copied()).map(OsString::from);
@@ -574,7 +581,7 @@ mod tests {
         ] {
             let (args, _) = run(&typed.split_whitespace().collect::<Vec<_>>()).unwrap();
             let error = args.guessing.check().unwrap_err();
-            assert!(error.is_usage() && error.to_string().contains(part), "{typed}: {error}");
+            assert!(error.is_usage() && words::line(&error).contains(part), "{typed}: {error}");
         }
     }
 
@@ -645,6 +652,45 @@ mod tests {
         for (typed, long) in LONG {
             let known = command.get_arguments().any(|a| a.get_long() == long.strip_prefix("--"));
             assert!(known, "{typed} stands for {long}, which is no flag");
+        }
+    }
+
+    #[test]
+    fn errors_name_flags_of_this_program() {
+        let command = Args::command();
+        for setting in Setting::ALL {
+            let name = Flags.name(*setting);
+            let long = LONG.iter().find(|(typed, _)| *typed == name).map_or(name, |(_, long)| long);
+            let known = command.get_arguments().any(|a| a.get_long() == long.strip_prefix("--"));
+            assert!(known, "{setting:?} is {name}, which is no flag");
+        }
+        for (error, line) in [
+            (
+                Error::Context { needed: 9, available: 8 },
+                "9 tokens do not fit the context of 8; shorten the prompt or raise --ctx-size",
+            ),
+            (
+                Error::Memory {
+                    n_ctx: 9,
+                    sequences: 2,
+                    needed_bytes: 5 << 30,
+                    free_bytes: 1 << 30,
+                },
+                "a context of 9 tokens for each sequence takes 5.4 GB and 1.1 GB are free; choose a smaller one \
+                 with --ctx-size",
+            ),
+            (
+                Error::DeviceMemory { limit_bytes: 7 << 20 },
+                "the drafter needs more than the 7 MiB of GPU memory that it may take; raise --vram-limit or \
+                 choose a smaller drafter",
+            ),
+            (
+                ChatTemplate::from_source("{{ broken").unwrap_err(),
+                "; give another with --chat-template NAME or --chat-template-file FILE or a plain prompt",
+            ),
+            (ChatTemplate::named("x").unwrap_err(), "; give another with --chat-template NAME or"),
+        ] {
+            assert!(words::line(&error).contains(line), "{}", words::line(&error));
         }
     }
 

@@ -8,6 +8,7 @@ use crate::prompts::{self, Prompt};
 use crate::report::{self, Total};
 use crate::runner::{End, emit};
 use crate::stops::Stops;
+use crate::words;
 use dovetail::{ChatTemplate, Engine, Error, Request, RequestId, Result, Sampling};
 use serde_json::json;
 use std::path::Path;
@@ -105,7 +106,7 @@ fn requests(
         let tokens = prompt.tokens(engine.model().tokenizer(), template, system, available)?;
         if tokens.len() >= available {
             let error = Error::Context { needed: tokens.len() + 1, available };
-            return Err(Error::Invalid(format!("{}: {error}", prompt.place)));
+            return Err(Error::Invalid(format!("{}: {}", prompt.place, words::line(&error))));
         }
         let mut request = Request::new(tokens, args.n_predict());
         (request.sampling, request.ignore_end) = (sampling.clone(), args.ignore_eos);
@@ -147,7 +148,8 @@ impl Batch<'_> {
         if let Some(error) = answer.drafter_error {
             let place = &prompt.place;
             self.log.note(&format!(
-                "{place}: the drafter failed, and the answer went on without it: {error}"
+                "{place}: the drafter failed, and the answer went on without it: {}",
+                words::line(&error)
             ));
         }
         let end = match answer.stop {

@@ -3,10 +3,10 @@
 //! The whole conversation is rendered anew each turn; the session runs only what differs from its
 //! sequence. What cannot be answered is taken back, so the conversation always alternates.
 
-use crate::STDOUT;
 use crate::args::read_text;
 use crate::interrupt::EXIT_CODE;
 use crate::runner::{Answer, End, Runner};
+use crate::{STDOUT, words};
 use dovetail::{Error, Message, Result};
 use rustyline::error::ReadlineError;
 use rustyline::history::MemHistory;
@@ -114,7 +114,7 @@ impl Chat<'_, '_> {
                     ));
                     self.attached.push_str(&format!("{file}:\n{text}\n\n"));
                 }
-                Err(error) => log.note(&format!("error: {error}")),
+                Err(error) => log.note(&format!("error: {}", words::line(&error))),
             },
             (command, "") if looks_like_command(command) => {
                 log.note(&format!("{command} is no command; there are {COMMANDS}"));
@@ -175,7 +175,7 @@ impl Chat<'_, '_> {
                 Err(Error::Io { path, source })
             }
             Err(error) => {
-                log.note(&format!("error: {error}"));
+                log.note(&format!("error: {}", words::line(&error)));
                 Ok(None)
             }
         }

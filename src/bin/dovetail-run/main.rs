@@ -13,6 +13,7 @@
 //! log.rs      lines and progress on standard error · interrupt.rs  Ctrl-C
 //! ../common   argv.rs  flags as llama.cpp's users type them · guessing.rs  flags of drafters
 //!             prompts.rs  files of prompts · output.rs  files for results
+//!             words.rs    what errors call flags, exit codes
 //! ```
 //!
 //! The text goes to standard output and nothing else does. Exit codes: 0, 1 for a model or machine
@@ -41,6 +42,8 @@ mod prompts;
 mod report;
 mod runner;
 mod stops;
+#[path = "../common/words.rs"]
+mod words;
 
 use args::{Args, Parsed};
 use clap::CommandFactory;
@@ -86,8 +89,8 @@ fn fail(log: &Log, error: &Error) -> ExitCode {
             ExitCode::SUCCESS
         }
         error => {
-            log.note(&format!("error: {error}"));
-            ExitCode::from(error.exit_code())
+            log.note(&format!("error: {}", words::line(error)));
+            words::exit_code(error)
         }
     }
 }

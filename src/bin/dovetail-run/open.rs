@@ -4,6 +4,7 @@ use crate::args::Args;
 use crate::interrupt::Interrupt;
 use crate::log::{Log, Progress};
 use crate::runner::Runner;
+use crate::words::{self, Flags};
 use dovetail::infer::KvCache;
 use dovetail::model::Config;
 use dovetail::speculate::calibrate::Counts;
@@ -87,7 +88,7 @@ pub fn load(
     }
     interrupt.end_program();
     let model = loaded?;
-    if let Some(notice) = model.packing().notice() {
+    if let Some(notice) = model.packing().notice(&Flags) {
         log.note(&notice);
     }
     let template = match template {
@@ -192,7 +193,7 @@ fn unless_nobody_asked<T: Default>(
 ) -> Result<T> {
     match open() {
         Err(error) if !guessing.is_asked() => {
-            log.note(&format!("going on without a drafter: {error}"));
+            log.note(&format!("going on without a drafter: {}", words::line(&error)));
             Ok(T::default())
         }
         opened => opened,

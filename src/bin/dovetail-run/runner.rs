@@ -4,7 +4,7 @@ use crate::args::{Args, STATS_JSON};
 use crate::interrupt::Interrupt;
 use crate::log::{Log, Progress};
 use crate::stops::Stops;
-use crate::{STDOUT, output, report};
+use crate::{STDOUT, output, report, words};
 use dovetail::speculate::calibrate::Counts;
 use dovetail::{ChatTemplate, Error, Message, Result, Sampling, Session, Stop};
 use serde_json::json;
@@ -150,8 +150,8 @@ impl Runner<'_> {
             self.log.note(&notice);
         }
         if let Some(error) = self.session.take_drafter_error() {
-            self.log
-                .note(&format!("the drafter failed, and the answer went on without it: {error}"));
+            let why = words::line(&error);
+            self.log.note(&format!("the drafter failed, and the answer went on without it: {why}"));
         }
         report::learned(self.args.explain, self.session.planner(), self.counts.as_ref(), self.log);
         let stats = self.session.stats().clone();

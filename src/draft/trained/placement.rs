@@ -43,7 +43,7 @@ impl FromStr for DraftDevice {
             _ => {
                 let number = text.strip_prefix("gpu").filter(|rest| !rest.starts_with('+'));
                 let number = number.and_then(|number| number.parse().ok());
-                let known = "there are auto, cpu, gpu, and gpu0, gpu1, … as --list-devices counts";
+                let known = "there are auto, cpu, gpu, and gpu0, gpu1, … as the driver counts";
                 number.map(|number| DraftDevice::Gpu(Some(number))).ok_or_else(|| known.into())
             }
         }
@@ -81,9 +81,11 @@ impl DraftDevice {
     /// The error of who asked for this.
     fn refuse(self, error: Error) -> Error {
         match error {
-            Error::Device(what) => Error::Device(format!("no drafting on {self}: {what}")),
-            Error::Unsupported(what) => {
-                Error::Unsupported(format!("no drafting on {self}: {what}"))
+            Error::Device(_)
+            | Error::DeviceMemory { .. }
+            | Error::NoDevice
+            | Error::Unsupported(_) => {
+                Error::Drafting { device: self.to_string(), error: error.into() }
             }
             error => error,
         }
@@ -134,7 +136,7 @@ fn choose(device: DraftDevice, found: std::result::Result<Vec<Found>, String>) -
         None => {
             match found.into_iter().find_map(|gpu| Some((gpu.ordinal, gpu.name, gpu.unusable?))) {
                 Some((number, name, why)) => wrong(format!("gpu{number} is {name}: {why}")),
-                None => wrong("there is no such GPU; --list-devices shows what there is".into()),
+                None => Err(Error::NoDevice),
             }
         }
     }
@@ -246,7 +248,7 @@ impl TrainedDrafter {
         drafter.taps = drafter.on_cpu()?.taps().to_vec();
         match refused {
             // There is one, and it could have been used.
-            Some(Error::Device(why)) => {
+            Some(why @ (Error::Device(_) | Error::DeviceMemory { .. })) => {
                 drafter.notice = Some(format!("the drafter runs on the CPU: {why}"));
             }
             refused => drafter.why = refused.map(|error| error.to_string()),
@@ -443,7 +445,10 @@ mod tests {
             assert_eq!(text.parse::<DraftDevice>().unwrap().to_string(), text);
         }
         for text in ["", "GPU", "gpu-1", "gpu+1", "gpu1x", "cuda0"] {
-            assert!(text.parse::<DraftDevice>().unwrap_err().contains("--list-devices"), "{text}");
+            assert!(
+                text.parse::<DraftDevice>().unwrap_err().contains("the driver counts"),
+                "{text}"
+            );
         }
     }
 
@@ -463,7 +468,7 @@ mod tests {
         let old = || Ok(vec![gpu(0, Some("too old"))]);
         for (device, found, part) in [
             ("gpu0", found(), "gpu0 is GTX: too old"),
-            ("gpu7", found(), "no such GPU; --list-devices"),
+            ("gpu7", found(), "no such GPU; the list of devices shows"),
             ("gpu", old(), "gpu0 is GTX: too old"),
             ("auto", old(), "gpu0 is GTX: too old"),
             ("gpu", Err("no driver".into()), "no driver"),

@@ -14,6 +14,7 @@ mod sidecar;
 use super::weights::Matrix;
 use crate::error::{Error, Result};
 use crate::gguf::{FileBytes, Gguf};
+use crate::setting::{Face, Setting};
 use dovetail_kernels::SharedBytes;
 use memmap2::MmapMut;
 use plan::{Failure, Plan};
@@ -76,10 +77,11 @@ pub struct Packing {
 }
 
 impl Packing {
-    /// What a user should read once: that a file was written, or that something is not as it was
-    /// wanted.
-    pub fn notice(&self) -> Option<String> {
+    /// What the users of a face should read once: that a file was written, or that something is not as
+    /// it was wanted.
+    pub fn notice(&self, face: &dyn Face) -> Option<String> {
         let size = size(self.bytes);
+        let in_memory = face.choice(&Setting::Repack.with("memory"));
         match (&self.place, &self.reason) {
             (Place::Sidecar { path, new: true }, _) => Some(format!(
                 "packed {size} of weights into {}; the next start maps them",
@@ -87,7 +89,7 @@ impl Packing {
             )),
             (Place::Memory, Some(why)) => Some(format!(
                 "packed weights cannot be kept ({why}): packing them in memory at every start; \
-                 DOVETAIL_CACHE names another folder, --repack memory needs none"
+                 DOVETAIL_CACHE names another folder, {in_memory} needs none"
             )),
             (Place::Native, Some(why)) => Some(format!(
                 "no memory for {size} of packed weights, nor a file ({why}): they stay as they are, \
@@ -233,6 +235,7 @@ fn cancelled() -> Error {
 mod tests {
     use super::*;
     use crate::gguf::writer;
+    use crate::setting::Plain;
     use dovetail_kernels::{cpu::GgufMatrix, quant};
 
     #[test]
@@ -252,7 +255,7 @@ mod tests {
             pack(&gguf, vec![Matrix { name: "w".into(), rows }], options).unwrap()
         };
         let (packed, packing) = pack(Repack::Cache, 100);
-        let notice = packing.notice().unwrap();
+        let notice = packing.notice(&Plain).unwrap();
         assert_eq!((packing.place, packed.len()), (Place::Native, 0));
         assert!(notice.contains("HOME") && notice.contains("longer"), "{notice}");
         let (packed, packing) = pack(Repack::Cache, 1 << 20);

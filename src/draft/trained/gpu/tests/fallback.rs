@@ -191,7 +191,8 @@ fn what_no_gpu_runs_is_on_the_cpu_without_a_word() {
     assert_eq!(drafter.place(), "on the CPU");
     assert_eq!(drafter.take_notice(), None);
     let error = open(&session, &eagle3, DraftDevice::Gpu(None), |_| {}).err().unwrap();
-    assert!(matches!(error, Error::Unsupported(_)) && error.to_string().contains("EAGLE-3"));
+    let Error::Drafting { error: why, .. } = &error else { panic!("{error}") };
+    assert!(matches!(**why, Error::Unsupported(_)) && error.to_string().contains("EAGLE-3"));
 
     let drafter = open(&session, &dgf, DraftDevice::Cpu, |_| panic!("nobody asked")).unwrap();
     assert_eq!((drafter.place(), drafter.why_there()), ("on the CPU", None));

@@ -1,0 +1,79 @@
+//! What the programs call settings, and how they end.
+
+use dovetail::Error;
+use dovetail::setting::{Choice, Face, Setting};
+use std::process::ExitCode;
+
+/// Flags.
+pub struct Flags;
+
+impl Face for Flags {
+    fn name(&self, setting: Setting) -> &'static str {
+        match setting {
+            Setting::Repack => "--repack",
+            Setting::NoMmap => "--no-mmap",
+            Setting::Mlock => "--mlock",
+            Setting::ChatTemplate => "--chat-template",
+            Setting::ContextSize => "--ctx-size",
+            Setting::CacheTypeK => "--cache-type-k",
+            Setting::CacheTypeV => "--cache-type-v",
+            Setting::Temperature => "--temp",
+            Setting::TopP => "--top-p",
+            Setting::MinP => "--min-p",
+            Setting::RepeatPenalty => "--repeat-penalty",
+            Setting::RepeatLastN => "--repeat-last-n",
+            Setting::PresencePenalty => "--presence-penalty",
+            Setting::FrequencyPenalty => "--frequency-penalty",
+            Setting::SpecType => "--spec-type",
+            Setting::DraftModel => "-md",
+            Setting::Tree => "--tree",
+            Setting::SpecSampling => "--spec-sampling",
+            Setting::DraftDepth => "--spec-draft-n-max",
+            Setting::DraftPMin => "--spec-draft-p-min",
+            Setting::DraftDevice => "--draft-device",
+            Setting::DeviceList => "--list-devices",
+            Setting::VramLimit => "--vram-limit",
+        }
+    }
+
+    fn usage(&self, setting: Setting) -> String {
+        let value = match setting {
+            Setting::DraftModel => " FILE",
+            Setting::ChatTemplate => " NAME or --chat-template-file FILE",
+            _ => "",
+        };
+        format!("{}{value}", self.name(setting))
+    }
+
+    /// The flag, its value, and the variable where people keep it who do not type it.
+    fn choice(&self, choice: &Choice) -> String {
+        let name = self.name(choice.setting);
+        let Some(value) = &choice.value else { return name.into() };
+        let variable = match choice.setting {
+            Setting::DraftModel => " (DOVETAIL_MODEL_DRAFT)",
+            Setting::Tree => " (DOVETAIL_TREE)",
+            Setting::DraftDevice => " (DOVETAIL_DRAFT_DEVICE)",
+            _ => "",
+        };
+        format!("{name} {value}{variable}")
+    }
+}
+
+/// The line about an error.
+pub fn line(error: &Error) -> String {
+    error.line(&Flags)
+}
+
+/// The number that is the value of a setting.
+///
+/// # Errors
+/// What to give in its place.
+pub fn number(setting: Setting, text: &str) -> Result<f32, String> {
+    let value: f32 = text.parse().unwrap_or(f32::NAN);
+    setting.check(value).map(|()| value).map_err(|refusal| refusal.help(&Flags))
+}
+
+/// How a program ends that fails: 2 where the caller has to change something, else 1.
+pub fn exit_code(error: &Error) -> ExitCode {
+    ExitCode::from(if error.is_usage() { 2 } else { 1 })
+}
