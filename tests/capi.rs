@@ -161,6 +161,11 @@ fn the_readme_s_program_answers() {
     command.args([model, "-s", "0", "-n", "200", "-p", "Why is the sky blue?"]);
     assert_eq!(said.trim_end(), run(&mut command).trim_end());
     assert!(said.len() > 100);
+    fs::write(&source, program.replace("model.gguf", "/nonexistent/--tree.gguf")).unwrap();
+    let output = Command::new(programs.c(source.to_str().unwrap())).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let line = "/nonexistent/--tree.gguf: no such file; check the path\n";
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), line);
 }
 
 #[test]

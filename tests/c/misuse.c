@@ -264,7 +264,7 @@ static void handles(void *wrong) {
 
 /* A session's functions, with what cannot be. */
 static void arguments(dovetail_session *session, dovetail_model *model) {
-    dovetail_message message = {"user", 4, "\xc3", 1};
+    dovetail_message message = {"user", 4, "\xc3", 1}, bot = {"bot", 3, "Hi", 2};
     dovetail_sampling sampling;
     dovetail_model_info info;
     dovetail_stats stats;
@@ -281,20 +281,33 @@ static void arguments(dovetail_session *session, dovetail_model *model) {
     EXPECT(DOVETAIL_ERROR_ARGUMENT, dovetail_session_prompt_chat(session, &message, 1));
     EXPECT(DOVETAIL_ERROR_ARGUMENT, dovetail_session_prompt_chat(session, NULL, 1));
     EXPECT(DOVETAIL_ERROR_ARGUMENT, dovetail_session_prompt_chat(session, &message, SIZE_MAX));
+    EXPECT(DOVETAIL_ERROR_PROMPT, dovetail_session_prompt_chat(session, NULL, 0));
+    EXPECT(DOVETAIL_ERROR_PROMPT, dovetail_session_prompt_chat(session, &bot, 0));
+    EXPECT(DOVETAIL_ERROR_ARGUMENT, dovetail_session_prompt_chat(session, &bot, 1));
+    CHECK(strstr(dovetail_last_error(session), "\"bot\" is no role") != NULL);
+    EXPECT(DOVETAIL_ERROR_ARGUMENT,
+           dovetail_apply_chat_template(model, NULL, &bot, 1, true, NULL, 0, &n));
+    bot.role_len = 0;
+    EXPECT(DOVETAIL_ERROR_ARGUMENT, dovetail_session_prompt_chat(session, &bot, 1));
     EXPECT(DOVETAIL_ERROR_ARGUMENT, dovetail_session_prompt_text(session, NULL, 3));
+    CHECK(strstr(dovetail_last_error(session), "the text is NULL, but its length is 3") != NULL);
     EXPECT(DOVETAIL_ERROR_PROMPT, dovetail_session_prompt_text(session, NULL, 0));
     EXPECT(DOVETAIL_ERROR_PROMPT, dovetail_session_prompt_tokens(session, NULL, 0));
     EXPECT(DOVETAIL_ERROR_ARGUMENT, dovetail_session_prompt_tokens(session, NULL, 2));
+    CHECK(strstr(dovetail_last_error(session), "the array of tokens is NULL, but its length is 2") != NULL);
     EXPECT(DOVETAIL_ERROR_ARGUMENT, dovetail_session_prompt_tokens(session, ids, 4));
     EXPECT(DOVETAIL_ERROR_ARGUMENT, dovetail_session_get_tokens(session, ids, 4, NULL));
     EXPECT(DOVETAIL_ERROR_ARGUMENT, dovetail_session_get_tokens(session, NULL, 4, &n));
+    CHECK(strstr(dovetail_last_error(session), "the buffer for the tokens is NULL, but its capacity is 4") != NULL);
     EXPECT(DOVETAIL_ERROR_ARGUMENT, dovetail_session_get_stats(session, NULL));
     EXPECT(DOVETAIL_ERROR_ARGUMENT, dovetail_session_get_stats(session, &stats));
     EXPECT(DOVETAIL_ERROR_ARGUMENT, dovetail_model_get_info(model, NULL));
     EXPECT(DOVETAIL_ERROR_ARGUMENT, dovetail_model_get_info(model, &info));
     EXPECT(DOVETAIL_ERROR_ARGUMENT, dovetail_session_next(session, NULL));
+    CHECK(strstr(dovetail_last_error(session), "piece is NULL; give a place for it") != NULL);
     EXPECT(DOVETAIL_ERROR_ARGUMENT, dovetail_session_new(model, NULL, NULL));
     EXPECT(DOVETAIL_ERROR_ARGUMENT, dovetail_session_save(session, NULL));
+    CHECK(strstr(dovetail_last_error(session), "path is NULL") != NULL);
     EXPECT(DOVETAIL_ERROR_IO, dovetail_session_save(session, "/nonexistent/a.session"));
     EXPECT(DOVETAIL_ERROR_ARGUMENT, dovetail_session_load(session, ""));
     EXPECT(DOVETAIL_ERROR_IO, dovetail_session_load(session, "/nonexistent/a.session"));
@@ -308,8 +321,23 @@ static void arguments(dovetail_session *session, dovetail_model *model) {
     EXPECT(DOVETAIL_ERROR_ARGUMENT, dovetail_session_speculate(session, &wrong));
     OK(dovetail_session_prompt_text(session, "One, two,", 9));
     OK(dovetail_session_generate(session, &sampling, 0, NULL, NULL));
-    sampling.repeat_penalty = 0;
-    EXPECT(DOVETAIL_ERROR_ARGUMENT, dovetail_session_generate(session, &sampling, 5, watch, &w));
+#define OUT_OF_RANGE(field, value)                                                                \
+    OK(dovetail_sampling_init(&sampling, sizeof sampling));                                       \
+    sampling.field = value;                                                                       \
+    EXPECT(DOVETAIL_ERROR_ARGUMENT, dovetail_session_generate(session, &sampling, 5, watch, &w)); \
+    CHECK(strncmp(dovetail_last_error(session), #field " ", sizeof #field) == 0);                 \
+    EXPECT(DOVETAIL_ERROR_ARGUMENT, dovetail_session_begin(session, &sampling, 5))
+    OUT_OF_RANGE(temperature, -1);
+    OUT_OF_RANGE(temperature, strtof("nan", NULL));
+    OUT_OF_RANGE(top_p, 2);
+    OUT_OF_RANGE(top_p, -0.5f);
+    OUT_OF_RANGE(min_p, 5);
+    OUT_OF_RANGE(min_p, -1);
+    OUT_OF_RANGE(repeat_penalty, 0);
+    OUT_OF_RANGE(repeat_penalty, -2);
+    OUT_OF_RANGE(repeat_last_n, -5);
+    OUT_OF_RANGE(presence_penalty, strtof("inf", NULL));
+    OUT_OF_RANGE(frequency_penalty, strtof("-inf", NULL));
     sampling.size = 5;
     EXPECT(DOVETAIL_ERROR_ARGUMENT, dovetail_session_begin(session, &sampling, 5));
     CHECK(w.pieces == 0);
