@@ -465,7 +465,9 @@ fn check_together(engines: &[&mut Engine]) -> Result<()> {
         let what = "the sequences are of different models; step those of one";
         return Err(Error::Invalid(what.into()));
     }
-    Ok(())
+    let running = engines.iter().flat_map(|engine| &engine.slots);
+    let running = running.filter_map(|slot| slot.running.as_ref());
+    running.map(|running| running.generation.sampling.check()).collect()
 }
 
 /// One round of all sequences that are written.
