@@ -220,6 +220,14 @@ typedef struct {
   float draft_p_min;
 } dovetail_options;
 
+/** What is added to the logit of a token; -INFINITY forbids it. */
+typedef struct {
+  /** The token. */
+  uint32_t token;
+  /** What is added. */
+  float bias;
+} dovetail_logit_bias;
+
 /**
  * How tokens are chosen. Let dovetail_sampling_init fill it, then change what you like; NULL in its place means those
  * defaults, which are llama.cpp's but for the seed: that is 0, not drawn.
@@ -247,6 +255,23 @@ typedef struct {
   float frequency_penalty;
   /** Go on when the model ends its answer; false by default. */
   bool ignore_eos;
+  /** When the session's drafter drafts, one of dovetail_drafting; DOVETAIL_DRAFTING_AUTO by default. */
+  uint32_t drafting;
+  /** What is added to the logits of tokens before all else, and how many there are; none by default. */
+  const dovetail_logit_bias *logit_bias;
+  /** See `logit_bias`. */
+  size_t n_logit_bias;
+  /**
+   * Texts that end the answer and are not part of it, and how many there are. One that is the text of a control token
+   * ends it at that token. None by default.
+   */
+  const char *const *stop;
+  /** See `stop`. */
+  size_t n_stop;
+  /** So many of the likeliest tokens come with each piece, where `logprobs` is set; 0 by default. */
+  uint32_t n_top_logprobs;
+  /** Whether pieces say how likely their tokens were; false by default. */
+  bool logprobs;
 } dovetail_sampling;
 
 /** Fills options with the defaults. `size` is sizeof(dovetail_options). */
@@ -331,6 +356,8 @@ typedef enum {
   DOVETAIL_STOP_CANCELLED = 5,
   /** A call failed. */
   DOVETAIL_STOP_FAILED = 6,
+  /** A stop text came. */
+  DOVETAIL_STOP_TEXT = 7,
 } dovetail_stop;
 
 /** A sequence of a model, and who guesses for it. */
@@ -347,6 +374,14 @@ typedef struct {
   /** See `content`. */
   size_t content_len;
 } dovetail_message;
+
+/** A token and the logarithm of its probability. */
+typedef struct {
+  /** The token. */
+  uint32_t token;
+  /** The logarithm of its probability. */
+  float logprob;
+} dovetail_logprob;
 
 /** A piece of generated text. */
 typedef struct {
@@ -365,6 +400,14 @@ typedef struct {
   bool has_token;
   /** Whether a drafter had guessed it. */
   bool guessed;
+  /** Whether `logprob` says how likely the token was, as dovetail_sampling asks for. */
+  bool has_logprob;
+  /** The logarithm of its probability, before anything is done to the logits. */
+  float logprob;
+  /** The likeliest tokens, the likeliest first, and how many there are. */
+  const dovetail_logprob *top;
+  /** See `top`. */
+  size_t n_top;
 } dovetail_piece;
 
 /** Told each piece of an answer; false stops it there. */

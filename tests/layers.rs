@@ -371,6 +371,21 @@ fn every_file_says_what_it_is() {
     assert_none(silent.map(|s| format!("{}:1: begins without `//!`", s.path)).collect());
 }
 
+/// The round stands on one screen, and where readers begin.
+#[test]
+fn the_round_is_what_the_architecture_says() {
+    let read = |path: &str| {
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+    };
+    let (source, page) = (read("src/speculate/round.rs"), read("ARCHITECTURE.md"));
+    let start = source.find("pub(crate) fn round(").expect("it is there");
+    let end = start + source[start..].find("\n}\n").expect("it ends") + 3;
+    let round = &source[start..end];
+    assert!(round.lines().count() <= 40, "the round has {} lines", round.lines().count());
+    assert!(page.contains(round), "ARCHITECTURE.md shows another round");
+    assert!(page.lines().count() <= 150, "ARCHITECTURE.md has {} lines", page.lines().count());
+}
+
 #[test]
 fn this_test_finds_what_it_looks_for() {
     let wrong =

@@ -80,5 +80,8 @@ fn another_vocabulary_is_refused_with_its_token() {
         placement: Placement::CPU,
     };
     let error = (draft::kind("lm").unwrap().open)(&setup).err().expect("no file").to_string();
-    assert_eq!(error, "--spec-type lm needs the drafter's file; name it with -md FILE");
+    assert_eq!(
+        error,
+        "the kind of drafter (lm) needs the drafter's file; name it with the option for the file of the drafter"
+    );
 }

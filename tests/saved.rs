@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::answers::{greedy, warm, write};
+use common::answers::{generation, greedy, warm, write};
 use common::bits::{cache_types, sequence, tiny_models};
 use common::drafter::SHAPES;
 use common::open_drafter;
@@ -247,7 +247,7 @@ fn an_answer_ends_where_another_sequence_is_loaded() {
     write(&mut first, &sequence(40, N_VOCAB, 7), &greedy(), 5);
     first.save(&path).unwrap();
     other.prompt(&sequence(9, N_VOCAB, 8), &mut |_, _| true).unwrap();
-    other.begin(&warm(1), 50, true);
+    other.begin(generation(&warm(1), 50)).unwrap();
     for _ in 0..7 {
         other.next_piece().unwrap();
     }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::answers::{greedy, warm};
+use common::answers::{generation, greedy, warm};
 use common::bits::sequence;
 use common::drafter::SHAPES;
 use common::open_drafter;
@@ -87,7 +87,7 @@ fn each_text_is_the_one_that_is_written_alone() {
                 let mut session = with_threads(&model, n_ctx(i), 24, [1, 4, 2][i % 3]);
                 session.speculate(speculation(i)).unwrap();
                 session.prompt(prompt, &mut |_, _| true).unwrap();
-                session.begin(how, *n, true);
+                session.begin(generation(how, *n)).unwrap();
                 session
             })
             .collect();
@@ -113,7 +113,7 @@ fn each_text_is_the_one_that_is_written_alone() {
             assert!(session.take_drafter_error().is_none());
             assert_eq!(session.stats().predicted_n, asked[i].2);
             // Alone again.
-            session.begin(&asked[i].1, 9, true);
+            session.begin(generation(&asked[i].1, 9)).unwrap();
             while let Some(piece) = session.next_piece().unwrap() {
                 found[i].extend(piece.token);
             }
@@ -134,7 +134,7 @@ fn one_that_has_not_begun_loses_nothing() {
             session.prompt(&sequence(20, N_VOCAB, i as u64), &mut |_, _| true).unwrap();
         }
         let [first, second] = &mut sessions;
-        second.begin(&greedy(), 20, true);
+        second.begin(generation(&greedy(), 20)).unwrap();
         while with && step(&mut [first, second], &mut |_, _| {}).unwrap() {}
         first.generate(&greedy(), 20).ignore_end(true).map(|piece| piece.unwrap().token).collect()
     };
@@ -148,7 +148,7 @@ fn a_prompt_is_no_answer() {
     let model = Arc::new(tiny("q4_1").parts().load().unwrap());
     let mut session = session(&model, 300, 24);
     session.prompt(&sequence(20, N_VOCAB, 1), &mut |_, _| true).unwrap();
-    session.begin(&greedy(), 20, true);
+    session.begin(generation(&greedy(), 20)).unwrap();
     session.next_piece().unwrap();
     session.prompt(&sequence(20, N_VOCAB, 2), &mut |_, _| true).unwrap();
     assert!(session.next_piece().unwrap().is_none());
@@ -168,7 +168,7 @@ fn what_cannot_share_a_pass_is_refused() {
             session.speculate(Some(Speculation::new(drafter, growth))).unwrap();
         }
         session.prompt(&[1, 2, 3], &mut |_, _| true).unwrap();
-        session.begin(&greedy(), 5, true);
+        session.begin(generation(&greedy(), 5)).unwrap();
         session
     };
     let refused = |sessions: &mut [Session], part: &str| {

@@ -286,7 +286,7 @@ fn bos_is_not_doubled_in_chat_prompts() {
 #[test]
 fn a_conversation_has_messages_of_known_roles() {
     let (tokenizer, template) = (spm_tokenizer(), ChatTemplate::named("chatml").unwrap());
-    let prompt = |role: &str| template.prompt(&tokenizer, &[Message::new(role, "Hi")], true);
+    let prompt = |role: &str| template.prompt(&tokenizer, &[Message::new(role, "Hi")], true, 512);
     for role in ["system", "developer", "user", "assistant", "tool"] {
         assert!(prompt(role).unwrap().len() > 2);
     }
@@ -296,7 +296,7 @@ fn a_conversation_has_messages_of_known_roles() {
         let error = prompt(role).unwrap_err();
         assert!(error.is_usage() && error.to_string().starts_with(line), "{error}");
     }
-    assert!(matches!(template.prompt(&tokenizer, &[], true), Err(Error::Prompt(_))));
+    assert!(matches!(template.prompt(&tokenizer, &[], true, 512), Err(Error::Prompt(_))));
 }
 
 #[test]

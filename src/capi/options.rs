@@ -15,7 +15,7 @@ use crate::infer::{CacheTypes, MAX_SEQUENCES};
 use crate::machine;
 use crate::model::Repack;
 use crate::sample::Sampling;
-use crate::speculate::SpecOptions;
+use crate::speculate::{Drafting, Generation, SpecOptions};
 use crate::text::ChatTemplate;
 use std::ffi::{c_char, c_void};
 use std::mem::offset_of;
@@ -142,6 +142,43 @@ pub struct dovetail_sampling {
     pub frequency_penalty: f32,
     /// Go on when the model ends its answer; false by default.
     pub ignore_eos: bool,
+    /// When the session's drafter drafts, one of dovetail_drafting; DOVETAIL_DRAFTING_AUTO by default.
+    pub drafting: u32,
+    /// What is added to the logits of tokens before all else, and how many there are; none by default.
+    pub logit_bias: *const dovetail_logit_bias,
+    /// See `logit_bias`.
+    pub n_logit_bias: usize,
+    /// Texts that end the answer and are not part of it, and how many there are. One that is the text of a control token
+    /// ends it at that token. None by default.
+    pub stop: *const *const c_char,
+    /// See `stop`.
+    pub n_stop: usize,
+    /// So many of the likeliest tokens come with each piece, where `logprobs` is set; 0 by default.
+    pub n_top_logprobs: u32,
+    /// Whether pieces say how likely their tokens were; false by default.
+    pub logprobs: bool,
+}
+
+/// When a drafter drafts. The text does not show it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum dovetail_drafting {
+    /// When it pays.
+    DOVETAIL_DRAFTING_AUTO = 0,
+    /// Never.
+    DOVETAIL_DRAFTING_OFF = 1,
+    /// Always.
+    DOVETAIL_DRAFTING_ON = 2,
+}
+
+/// What is added to the logit of a token; -INFINITY forbids it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct dovetail_logit_bias {
+    /// The token.
+    pub token: u32,
+    /// What is added.
+    pub bias: f32,
 }
 
 // SAFETY: it is `repr(C)` and begins with its size; pointers, numbers and functions that may be NULL are all else.
@@ -151,11 +188,11 @@ unsafe impl Versioned for dovetail_options {
     const BOOLS: &'static [usize] = &[offset_of!(Self, no_mmap), offset_of!(Self, mlock)];
 }
 
-// SAFETY: it is `repr(C)` and begins with its size; numbers are all else.
+// SAFETY: it is `repr(C)` and begins with its size; numbers, and pointers that may be NULL, are all else.
 unsafe impl Versioned for dovetail_sampling {
     const NAME: &'static str = "dovetail_sampling";
     const LEAST: usize = offset_of!(Self, ignore_eos) + size_of::<bool>();
-    const BOOLS: &'static [usize] = &[offset_of!(Self, ignore_eos)];
+    const BOOLS: &'static [usize] = &[offset_of!(Self, ignore_eos), offset_of!(Self, logprobs)];
 }
 
 /// Fills options with the defaults. `size` is sizeof(dovetail_options).
@@ -228,6 +265,13 @@ impl Default for dovetail_sampling {
             presence_penalty: s.presence_penalty,
             frequency_penalty: s.frequency_penalty,
             ignore_eos: false,
+            drafting: 0,
+            logit_bias: null(),
+            n_logit_bias: 0,
+            stop: null(),
+            n_stop: 0,
+            n_top_logprobs: 0,
+            logprobs: false,
         }
     }
 }
@@ -364,13 +408,24 @@ unsafe fn file(from: *const c_char) -> Result<Option<PathBuf>, Failure> {
     unsafe { pointer::path(from, "model_draft") }.map(Some)
 }
 
-/// How tokens are chosen, and whether to go on past the model's end.
+/// What is generated.
 ///
 /// # Safety
 /// See `pointer.rs`.
-pub(super) unsafe fn sampling(from: *const dovetail_sampling) -> Result<(Sampling, bool), Failure> {
+pub(super) unsafe fn generation(
+    from: *const dovetail_sampling,
+    n_predict: usize,
+) -> Result<Generation, Failure> {
     // SAFETY: as `pointer.rs` has it.
     let s = unsafe { pointer::read(from) }?.unwrap_or_default();
+    // SAFETY: the same.
+    let bias = unsafe { pointer::slice(s.logit_bias, s.n_logit_bias, "logit_bias") }?;
+    // SAFETY: the same.
+    let stops = unsafe { pointer::slice(s.stop, s.n_stop, "stop") }?;
+    // SAFETY: the same.
+    let stop = |stop: &*const c_char| unsafe { pointer::name(*stop, "stop") };
+    let stop = stops.iter().map(stop).filter_map(Result::transpose);
+    let stop = stop.map(|stop| stop.map(str::to_owned)).collect::<Result<_, Failure>>()?;
     let sampling = Sampling {
         temperature: s.temperature,
         top_k: s.top_k as usize,
@@ -380,8 +435,25 @@ pub(super) unsafe fn sampling(from: *const dovetail_sampling) -> Result<(Samplin
         repeat_last_n: s.repeat_last_n,
         presence_penalty: s.presence_penalty,
         frequency_penalty: s.frequency_penalty,
+        logit_bias: bias.iter().map(|one| (one.token, one.bias)).collect(),
         seed: s.seed,
     };
     sampling.check()?;
-    Ok((sampling, s.ignore_eos))
+    let drafting = match s.drafting {
+        0 => Drafting::Auto,
+        1 => Drafting::Off,
+        2 => Drafting::On,
+        other => {
+            let line = format!("drafting is {other}; give one of dovetail_drafting");
+            return Err(Failure::argument(line));
+        }
+    };
+    Ok(Generation {
+        sampling,
+        n_predict,
+        ignore_end: s.ignore_eos,
+        stop,
+        logprobs: s.logprobs.then_some(s.n_top_logprobs as usize),
+        drafting,
+    })
 }

@@ -51,6 +51,24 @@ pub struct dovetail_piece {
     pub has_token: bool,
     /// Whether a drafter had guessed it.
     pub guessed: bool,
+    /// Whether `logprob` says how likely the token was, as dovetail_sampling asks for.
+    pub has_logprob: bool,
+    /// The logarithm of its probability, before anything is done to the logits.
+    pub logprob: f32,
+    /// The likeliest tokens, the likeliest first, and how many there are.
+    pub top: *const dovetail_logprob,
+    /// See `top`.
+    pub n_top: usize,
+}
+
+/// A token and the logarithm of its probability.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct dovetail_logprob {
+    /// The token.
+    pub token: u32,
+    /// The logarithm of its probability.
+    pub logprob: f32,
 }
 
 /// Told each piece of an answer; false stops it there.
@@ -75,6 +93,8 @@ pub enum dovetail_stop {
     DOVETAIL_STOP_CANCELLED = 5,
     /// A call failed.
     DOVETAIL_STOP_FAILED = 6,
+    /// A stop text came.
+    DOVETAIL_STOP_TEXT = 7,
 }
 
 /// Counts and times since the last prompt, as llama.cpp's server names them; times are in milliseconds.
@@ -164,9 +184,8 @@ pub unsafe extern "C" fn dovetail_session_prompt_chat(
     state::call_for_prompt(session, |state| {
         // SAFETY: as the head of `capi` has it.
         let messages = unsafe { self::messages(messages, n_messages) }?;
-        let text = state.template()?.text(state.tokenizer(), &messages, true)?;
-        state.tokenizer().check_fits(&text, state.session.n_ctx())?;
-        let tokens = state.tokenizer().encode_chat(&text)?;
+        let n_ctx = state.session.n_ctx();
+        let tokens = state.template()?.prompt(state.tokenizer(), &messages, true, n_ctx)?;
         state.prompt(&tokens)
     })
 }

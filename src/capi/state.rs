@@ -4,11 +4,11 @@ use super::handle;
 use super::model::Model;
 use super::options::dovetail_log_level::{self, DOVETAIL_LOG_DETAIL, DOVETAIL_LOG_NOTE};
 use super::options::dovetail_stage::{DOVETAIL_STAGE_MEASURING, DOVETAIL_STAGE_PROMPT};
-use super::options::{Settings, dovetail_sampling, sampling};
+use super::options::{Settings, dovetail_sampling, generation};
 use super::panic::{self, Outcome};
 use super::pointer;
 use super::session::dovetail_stop::{self, *};
-use super::session::{dovetail_piece, dovetail_session, dovetail_stats};
+use super::session::{dovetail_logprob, dovetail_piece, dovetail_session, dovetail_stats};
 use super::status::dovetail_status::{
     self, DOVETAIL_ERROR_BUSY, DOVETAIL_ERROR_INTERNAL, DOVETAIL_OK,
 };
@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::infer::KvCache;
 use crate::planner::Planner;
 use crate::speculate::calibrate::Counts;
-use crate::speculate::{Piece, Stop};
+use crate::speculate::{Logprobs, Piece, Stop};
 use crate::text::{ChatTemplate, Tokenizer};
 use std::ffi::CString;
 use std::ptr::null;
@@ -120,10 +120,11 @@ pub(super) struct State {
 #[derive(Default)]
 pub(super) struct Shown {
     text: String,
+    top: Vec<dovetail_logprob>,
     piece: Option<dovetail_piece>,
 }
 
-// SAFETY: the pointer is to the text beside it.
+// SAFETY: the pointers are to the text and the tokens beside it.
 unsafe impl Send for Shown {}
 
 impl Shown {
@@ -132,6 +133,10 @@ impl Shown {
         self.text = piece.text;
         let text_len = self.text.len();
         self.text.push('\0');
+        let Logprobs { logprob, top } =
+            piece.logprobs.clone().unwrap_or(Logprobs { logprob: 0.0, top: Vec::new() });
+        let top = top.into_iter().map(|(token, logprob)| dovetail_logprob { token, logprob });
+        self.top = top.collect();
         self.piece.insert(dovetail_piece {
             size: size_of::<dovetail_piece>(),
             text: self.text.as_ptr().cast(),
@@ -139,6 +144,10 @@ impl Shown {
             token: piece.token.unwrap_or_default(),
             has_token: piece.token.is_some(),
             guessed: piece.guessed,
+            has_logprob: piece.logprobs.is_some(),
+            logprob,
+            top: self.top.as_ptr(),
+            n_top: self.top.len(),
         })
     }
 
@@ -265,8 +274,7 @@ impl State {
         n_predict: usize,
     ) -> Result<(), Failure> {
         // SAFETY: as `pointer.rs` has it.
-        let (sampling, ignore_end) = unsafe { sampling(from) }?;
-        self.session.begin(&sampling, n_predict, ignore_end);
+        self.session.begin(unsafe { generation(from, n_predict) }?)?;
         self.stop = DOVETAIL_STOP_NONE;
         Ok(())
     }
@@ -322,6 +330,7 @@ impl State {
                 Stop::End(_) => DOVETAIL_STOP_END,
                 Stop::Length => DOVETAIL_STOP_LENGTH,
                 Stop::Context => DOVETAIL_STOP_CONTEXT,
+                Stop::Text => DOVETAIL_STOP_TEXT,
             };
             if learned {
                 self.learn();

@@ -22,9 +22,9 @@ use crate::model::Model;
 use crate::planner::Planner;
 use crate::sample::Sampling;
 use crate::speculate::calibrate::{Calibrator, Counts};
-use crate::speculate::stream::{Generation, Stream};
+use crate::speculate::stream::Stream;
 use crate::speculate::{
-    ConfiguredDrafter, Drafting, Piece, RoundStats, Speculation, Stats, Stop, round,
+    ConfiguredDrafter, Drafting, Generation, Piece, RoundStats, Speculation, Stats, Stop, round,
 };
 use smallvec::SmallVec;
 use std::path::Path;
@@ -53,6 +53,10 @@ pub struct Request {
     pub n_predict: usize,
     /// Whether to go on past end tokens, which then become pieces without text.
     pub ignore_end: bool,
+    /// Texts that end the answer: see [`Generation::stop`].
+    pub stop: Vec<String>,
+    /// Whether pieces say how likely their tokens are, and how many of the likeliest others.
+    pub logprobs: Option<usize>,
     /// Which drafter drafts; `None` for the engine's first one, if it has any.
     pub drafter: Option<DrafterId>,
     /// When it does.
@@ -67,6 +71,8 @@ impl Request {
             sampling: Sampling::default(),
             n_predict,
             ignore_end: false,
+            stop: Vec::new(),
+            logprobs: None,
             drafter: None,
             drafting: Drafting::Auto,
         }
@@ -270,14 +276,15 @@ impl Engine {
         request.sampling.check()?;
         self.slots[place].stream.check_prompt(&request.prompt)?;
         self.target.model().config().check_tokens(&request.prompt)?;
-        let Request { prompt, sampling, n_predict, ignore_end, drafter, drafting } = request;
+        let Request { prompt, drafter, .. } = request;
+        let Request { sampling, n_predict, ignore_end, stop, logprobs, drafting, .. } = request;
         self.join(place, drafter)?;
         self.requests += 1;
         let id = RequestId(self.requests);
         let slot = &mut self.slots[place];
         slot.stream.set_drafting(drafting);
         slot.stream.start_prompt(&prompt);
-        let generation = Generation { sampling, n_predict, ignore_end, drafting };
+        let generation = Generation { sampling, n_predict, ignore_end, stop, logprobs, drafting };
         let prompt_len = prompt.len();
         slot.running = Some(Running { id, prompt_len, generation, begun: false });
         slot.last_used = self.requests;
@@ -387,12 +394,17 @@ impl Engine {
     }
 
     /// Generates in the only sequence of a session, whose prompt was read.
-    pub(super) fn begin_session(&mut self, generation: Generation) {
+    ///
+    /// # Errors
+    /// When a number of the sampling is out of range, or a stop string cannot be read.
+    pub(super) fn begin_session(&mut self, generation: Generation) -> Result<()> {
         self.requests += 1;
         let (id, slot) = (RequestId(self.requests), &mut self.slots[0]);
-        slot.stream.generate(&generation);
+        slot.running = None;
+        slot.stream.generate(&generation, self.target.model().tokenizer())?;
         let prompt_len = slot.stream.tokens().len();
         slot.running = Some(Running { id, prompt_len, generation, begun: true });
+        Ok(())
     }
 
     /// Ends what the only sequence of a session generates, and makes `prompt` what it reads.
@@ -438,7 +450,7 @@ pub fn step_together(
                 continue;
             }
             match std::mem::replace(&mut running.begun, true) {
-                false => stream.generate(&running.generation),
+                false => stream.generate(&running.generation, tokenizer)?,
                 true if stream.stop().is_none() => stream.spent(time),
                 true => {}
             }
@@ -465,9 +477,7 @@ fn check_together(engines: &[&mut Engine]) -> Result<()> {
         let what = "the sequences are of different models; step those of one";
         return Err(Error::Invalid(what.into()));
     }
-    let running = engines.iter().flat_map(|engine| &engine.slots);
-    let running = running.filter_map(|slot| slot.running.as_ref());
-    running.map(|running| running.generation.sampling.check()).collect()
+    Ok(())
 }
 
 /// One round of all sequences that are written.

@@ -24,8 +24,9 @@ use crate::model::Model;
 use crate::planner::Planner;
 use crate::sample::Sampling;
 use crate::speculate::calibrate::{Calibrator, Counts};
-use crate::speculate::stream::Generation;
-use crate::speculate::{ConfiguredDrafter, Drafting, Piece, RoundStats, Speculation, Stats, Stop};
+use crate::speculate::{
+    ConfiguredDrafter, Drafting, Generation, Piece, RoundStats, Speculation, Stats, Stop,
+};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -241,21 +242,27 @@ impl Session {
 
     /// Generates up to `n_predict` tokens after the sequence, one at each `next`.
     pub fn generate<'a>(&'a mut self, sampling: &Sampling, n_predict: usize) -> Generate<'a> {
-        self.begin(sampling, n_predict, false);
-        Generate { session: self }
+        let sampling = sampling.clone();
+        let begun = self.begin(Generation { sampling, n_predict, ..Generation::default() });
+        Generate { session: self, failure: begun.err() }
     }
 
-    /// Begins to generate what [`Session::next_piece`] or [`step_together`](super::step_together) then gives;
-    /// `ignore_end` goes on past end tokens, which become pieces without text.
-    pub fn begin(&mut self, sampling: &Sampling, n_predict: usize, ignore_end: bool) {
-        let (sampling, drafting) = (sampling.clone(), self.drafting);
-        self.engine.begin_session(Generation { sampling, n_predict, ignore_end, drafting });
+    /// Begins to generate what [`Session::next_piece`] or [`step_together`](super::step_together) then gives.
+    ///
+    /// # Errors
+    /// When a number of the sampling is out of range, or a stop string cannot be read.
+    pub fn begin(&mut self, what: Generation) -> Result<()> {
+        let drafting = match what.drafting {
+            Drafting::Auto => self.drafting,
+            drafting => drafting,
+        };
+        self.engine.begin_session(Generation { drafting, ..what })
     }
 
     /// The next piece of what was begun; `None` at the model's end token, the length, or a full context.
     ///
     /// # Errors
-    /// When there was no prompt, a number of the sampling is out of range, or the target fails; the text has ended then.
+    /// When there was no prompt, or the target fails; the text has ended then.
     pub fn next_piece(&mut self) -> Result<Option<Piece>> {
         if self.stop().is_some() {
             return Ok(None);
@@ -280,7 +287,6 @@ impl Session {
         if self.tokens().is_empty() {
             return Err(Error::Prompt("nothing to continue; give a prompt first".into()));
         }
-        self.engine.stream().sampling().check()?;
         let (stream, target, _) = self.engine.parts();
         let piece = stream.take(target.model().tokenizer());
         if piece.is_some() || stream.stop().is_some() {
@@ -295,6 +301,8 @@ impl Session {
 /// Iterator over generated pieces; ends at the model's end token, the length, or a full context.
 pub struct Generate<'a> {
     session: &'a mut Session,
+    /// Why nothing was begun.
+    failure: Option<Error>,
 }
 
 impl Generate<'_> {
@@ -310,6 +318,12 @@ impl Iterator for Generate<'_> {
     type Item = Result<Piece>;
 
     fn next(&mut self) -> Option<Result<Piece>> {
-        self.session.next_piece().transpose()
+        match self.failure.take() {
+            Some(error) => {
+                self.session.end();
+                Some(Err(error))
+            }
+            None => self.session.next_piece().transpose(),
+        }
     }
 }

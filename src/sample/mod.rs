@@ -9,7 +9,7 @@ mod distribution;
 
 pub use distribution::Distribution;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::infer::{Logits, TokenLogit, by_logit};
 use crate::setting::Setting;
 
@@ -32,6 +32,8 @@ pub struct Sampling {
     pub presence_penalty: f32,
     /// Subtracted from the logits of recent tokens, once for each time they occur.
     pub frequency_penalty: f32,
+    /// Added to the logits of these tokens before all else; −∞ forbids one.
+    pub logit_bias: Vec<(u32, f32)>,
     /// Selects one of all possible texts.
     pub seed: u64,
 }
@@ -47,6 +49,7 @@ impl Default for Sampling {
             repeat_last_n: 64,
             presence_penalty: 0.0,
             frequency_penalty: 0.0,
+            logit_bias: Vec::new(),
             seed: 0,
         }
     }
@@ -68,6 +71,11 @@ impl Sampling {
         ] {
             setting.check(value)?;
         }
+        if let Some((token, bias)) = self.logit_bias.iter().find(|(_, bias)| bias.is_nan()) {
+            return Err(Error::Invalid(format!(
+                "the logit bias of token {token} is {bias}; give a number"
+            )));
+        }
         Ok(Setting::RepeatLastN.check(self.repeat_last_n)?)
     }
 }
@@ -83,7 +91,7 @@ struct Weighted {
 pub struct Sampler {
     sampling: Sampling,
     best: Vec<TokenLogit>,
-    /// Tokens that penalties have changed, in order.
+    /// Tokens whose logits bias and penalties have changed, in order.
     changed: Vec<TokenLogit>,
     weighted: Vec<Weighted>,
     recent: Vec<u32>,
@@ -91,14 +99,16 @@ pub struct Sampler {
 
 impl Sampler {
     /// A sampler with these settings.
-    pub fn new(sampling: Sampling) -> Sampler {
+    pub fn new(mut sampling: Sampling) -> Sampler {
+        sampling.logit_bias.sort_by_key(|(token, _)| *token);
+        sampling.logit_bias.dedup_by_key(|(token, _)| *token);
         // Grows no more while text is made, unless settings ask for more than anyone does.
         let recent = sampling.repeat_last_n.clamp(0, 4096) as usize;
-        let top_k = sampling.top_k.clamp(1, 4096);
+        let (top_k, biased) = (sampling.top_k.clamp(1, 4096), sampling.logit_bias.len());
         Sampler {
             sampling,
-            best: Vec::with_capacity(Logits::room_for_top(top_k + recent)),
-            changed: Vec::with_capacity(recent),
+            best: Vec::with_capacity(Logits::room_for_top(top_k + recent + biased)),
+            changed: Vec::with_capacity(recent + biased),
             weighted: Vec::with_capacity(top_k),
             recent: Vec::with_capacity(recent),
         }
@@ -154,16 +164,19 @@ impl Sampler {
         self.weigh();
     }
 
-    /// Finds the tokens that penalties change, and their new logits.
+    /// Finds the tokens that bias and penalties change, and their new logits.
     fn penalise(&mut self, logits: Logits, history: &[u32]) {
         self.changed.clear();
         let s = &self.sampling;
         let none =
             s.repeat_penalty == 1.0 && s.presence_penalty == 0.0 && s.frequency_penalty == 0.0;
         let window = usize::try_from(s.repeat_last_n).unwrap_or(usize::MAX).min(history.len());
-        if none || window == 0 {
-            return;
-        }
+        let window = if none { 0 } else { window };
+        let biased = s.logit_bias.iter().filter(|(token, _)| (*token as usize) < logits.n_vocab());
+        self.changed.extend(
+            biased.map(|&(token, bias)| TokenLogit { token, logit: logits.of(token) + bias }),
+        );
+        let n_biased = self.changed.len();
         self.recent.clear();
         self.recent.extend_from_slice(&history[history.len() - window..]);
         self.recent.sort_unstable();
@@ -172,14 +185,21 @@ impl Sampler {
             if token as usize >= logits.n_vocab() {
                 continue;
             }
-            let mut logit = logits.of(token);
+            let biased = self.changed[..n_biased].binary_search_by_key(&token, |c| c.token);
+            let mut logit = biased.map_or_else(|_| logits.of(token), |at| self.changed[at].logit);
             if logit > 0.0 {
                 logit /= s.repeat_penalty;
             } else {
                 logit *= s.repeat_penalty;
             }
             logit -= s.presence_penalty + s.frequency_penalty * same.len() as f32;
-            self.changed.push(TokenLogit { token, logit });
+            match biased {
+                Ok(at) => self.changed[at].logit = logit,
+                Err(_) => self.changed.push(TokenLogit { token, logit }),
+            }
+        }
+        if n_biased > 0 {
+            self.changed.sort_unstable_by_key(|c| c.token);
         }
     }
 

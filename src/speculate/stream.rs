@@ -1,41 +1,20 @@
 //! One sequence being written: its tokens, what a drafter knows of it, and what was handed out of it.
 
 use super::accept::{accept_matching, accept_rejecting};
+use super::generation::{Generation, Output, Piece, Stop};
 use super::speculation::{Draft, Drafting, SpecSampling, Speculation, drafter_of};
 use super::stats::RoundStats;
-use crate::draft::DraftJob;
+use crate::draft::{CandidateSelector, DraftJob};
 use crate::error::{Error, Result};
-use crate::infer::{CacheTypes, Outputs, SavedLogits, Sequence, Target, Work, WorkRows};
+use crate::infer::{CacheTypes, Logits, Outputs, SavedLogits, Sequence, Target, Work, WorkRows};
 use crate::planner::{Planner, TreeLimits};
 use crate::sample::{Purpose, Sampler, Sampling, uniform};
-use crate::text::{Tokenizer, Utf8Stream};
+use crate::text::Tokenizer;
 use crate::tree::{GrowingTree, MAX_NODES, TreeShape};
 use std::time::{Duration, Instant};
 
 /// Pending positions that a drafter keeps after drafting was left off for a while.
 const KEPT: usize = 16;
-
-/// A piece of generated text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Piece {
-    /// The token; `None` where a character cut off at the very end becomes U+FFFD.
-    pub token: Option<u32>,
-    /// What it adds to the text: empty while a character is incomplete.
-    pub text: String,
-    /// Whether a drafter had proposed it.
-    pub guessed: bool,
-}
-
-/// Why generation ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
-    /// The model ended its answer with this token, which is not part of the text.
-    End(u32),
-    /// As many tokens as were asked for.
-    Length,
-    /// The context is full.
-    Context,
-}
 
 /// Counts and times of one prompt and its answer.
 #[derive(Clone, Debug, Default)]
@@ -50,17 +29,6 @@ pub struct Stats {
     pub predicted_n: usize,
     /// Time for them, in which other sequences may have got theirs.
     pub predicted_time: Duration,
-}
-
-/// What is generated, and how.
-#[derive(Clone, Debug)]
-pub(crate) struct Generation {
-    pub sampling: Sampling,
-    /// Most tokens.
-    pub n_predict: usize,
-    /// Whether to go on past end tokens.
-    pub ignore_end: bool,
-    pub drafting: Drafting,
 }
 
 /// What is kept of a stream: `S` is its sequence.
@@ -96,10 +64,9 @@ pub(crate) struct Stream {
     /// The drafter that failed since the last prompt, and why.
     given_up: Option<(RoundStats, Option<Error>)>,
     sampler: Sampler,
-    utf8: Utf8Stream,
+    output: Output,
     /// Tokens that are still wanted.
     left: usize,
-    ignore_end: bool,
     stats: Stats,
     stop: Option<Stop>,
 }
@@ -123,9 +90,8 @@ impl Stream {
             drafting: Drafting::Auto,
             given_up: None,
             sampler: Sampler::new(Sampling::default()),
-            utf8: Utf8Stream::new(),
+            output: Output::new(),
             left: 0,
-            ignore_end: false,
             stats: Stats::default(),
             stop: None,
         })
@@ -160,11 +126,6 @@ impl Stream {
     pub fn rounds(&self) -> Option<&RoundStats> {
         let given_up = self.given_up.as_ref().map(|(stats, _)| stats);
         self.draft.as_ref().map(|draft| &draft.stats).or(given_up)
-    }
-
-    /// How tokens are chosen.
-    pub fn sampling(&self) -> &Sampling {
-        self.sampler.sampling()
     }
 
     /// Why the drafter failed, once.
@@ -299,7 +260,7 @@ impl Stream {
         (self.given_up, self.stop) = (None, None);
         self.prompt.clear();
         self.pending.clear();
-        self.utf8 = Utf8Stream::new();
+        self.output = Output::new();
         self.stats = Stats { cached_n: self.seq.len(), ..Stats::default() };
         let Some(draft) = &mut self.draft else { return };
         draft.stats.reset();
@@ -313,17 +274,22 @@ impl Stream {
     }
 
     /// Starts to generate.
-    pub fn generate(&mut self, what: &Generation) {
+    ///
+    /// # Errors
+    /// When a number of the sampling is out of range, or a stop string cannot be read.
+    pub fn generate(&mut self, what: &Generation, tokenizer: &Tokenizer) -> Result<()> {
+        what.sampling.check()?;
+        self.output.begin(what, tokenizer)?;
         self.tokens.truncate(self.taken);
         self.sampler = Sampler::new(what.sampling.clone());
-        self.utf8 = Utf8Stream::new();
-        (self.left, self.ignore_end, self.stop) = (what.n_predict, what.ignore_end, None);
+        (self.left, self.stop) = (what.n_predict, None);
         self.drafting = what.drafting;
+        Ok(())
     }
 
     /// Goes on past end tokens, or not.
     pub fn ignore_end(&mut self, ignore: bool) {
-        self.ignore_end = ignore;
+        self.output.ignore_end(ignore);
     }
 
     /// The next piece. `None` where it takes a round, or the text has ended: [`Stream::stop`] says why then.
@@ -335,26 +301,21 @@ impl Stream {
         self.stop = match next {
             _ if self.left == 0 => Some(Stop::Length),
             _ if self.taken == self.seq.capacity() => Some(Stop::Context),
-            Some(token) if self.ends(tokenizer, token) => Some(Stop::End(token)),
-            _ => None,
+            Some(token) => self.output.ends(tokenizer, token),
+            None => None,
         };
-        let mut text = String::new();
         if self.stop.is_some() {
-            // A character cut off at the end of the text becomes U+FFFD.
-            self.utf8.finish(&mut text);
-            return (!text.is_empty()).then_some(Piece { token: None, text, guessed: false });
+            return self.output.rest();
         }
         let token = next?;
-        self.utf8.push(tokenizer.piece_bytes(token), &mut text);
         self.taken += 1;
         self.left -= 1;
         self.stats.predicted_n += 1;
         // The last token of a round is the target's own.
-        Some(Piece { token: Some(token), text, guessed: self.taken < self.tokens.len() })
-    }
-
-    fn ends(&self, tokenizer: &Tokenizer, token: u32) -> bool {
-        !self.ignore_end && tokenizer.is_end_of_generation(token)
+        let guessed = self.taken < self.tokens.len();
+        let (piece, stopped) = self.output.piece(tokenizer, token, guessed);
+        self.stop = stopped.then_some(Stop::Text);
+        Some(piece)
     }
 
     /// Whether it takes a round to get the next piece.
@@ -370,7 +331,9 @@ impl Stream {
         if self.needs_round()
             && let Some(logits) = self.pending.get()
         {
-            self.tokens.push(self.sampler.sample(logits, &self.tokens));
+            let token = self.sampler.sample(logits, &self.tokens);
+            self.output.chosen(token, logits);
+            self.tokens.push(token);
             self.pending.clear();
         }
     }
@@ -490,23 +453,24 @@ impl Stream {
             return self.append_chunk(target, rows);
         }
         let row = rows.outputs.start;
-        let (tokenizer, ignore) = (target.model().tokenizer(), self.ignore_end);
-        let ends = |token| !ignore && tokenizer.is_end_of_generation(token);
-        let Stream { tokens, tree, path, sampler, draft, .. } = self;
-        let Some(draft) = draft.as_ref().filter(|_| tree.is_whole()) else {
-            let choose =
-                |node: usize, history: &[u32]| sampler.sample(target.logits(row + node), history);
-            return accept_matching(tree.tree(), tokens, path, choose, ends);
-        };
-        let seed = sampler.sampling().seed;
-        let draw = |position: usize, nth: Option<usize>| match nth {
-            Some(nth) => uniform(seed, Purpose::Accept, (position * MAX_NODES + nth) as u64),
-            None => uniform(seed, Purpose::Token, position as u64),
-        };
-        let distribution =
-            |node: usize, history: &[u32]| sampler.distribution(target.logits(row + node), history);
-        let drawn_from = |node: usize| draft.selector.drawn_from(tree, node);
-        accept_rejecting(tree.tree(), tokens, path, distribution, drawn_from, draw, ends);
+        let (tokenizer, first) = (target.model().tokenizer(), self.tokens.len());
+        let Stream { tokens, tree, path, sampler, draft, output, .. } = self;
+        let ends = |token| output.ends(tokenizer, token).is_some();
+        match draft.as_ref().filter(|_| tree.is_whole()) {
+            None => {
+                let choose = |node: usize, history: &[u32]| {
+                    sampler.sample(target.logits(row + node), history)
+                };
+                accept_matching(tree.tree(), tokens, path, choose, ends);
+            }
+            Some(draft) => {
+                let logits = |node: usize| target.logits(row + node);
+                accept_drawn((tree, &draft.selector), tokens, path, logits, sampler, ends);
+            }
+        }
+        for (token, node) in tokens[first..].iter().zip(&*path) {
+            output.chosen(*token, target.logits(row + node));
+        }
     }
 
     /// The chunk of the prompt is part of the sequence; what follows the last one is kept.
@@ -594,4 +558,23 @@ impl Stream {
         self.tree.stop();
         self.given_up = self.draft.take().map(|draft| (draft.stats, Some(error)));
     }
+}
+
+/// Goes down a tree whose candidates were drawn, by rule B: see [`accept_rejecting`].
+fn accept_drawn<'a>(
+    (tree, selector): (&GrowingTree, &CandidateSelector),
+    tokens: &mut Vec<u32>,
+    path: &mut Vec<usize>,
+    logits: impl Fn(usize) -> Logits<'a>,
+    sampler: &mut Sampler,
+    ends: impl Fn(u32) -> bool,
+) {
+    let seed = sampler.sampling().seed;
+    let draw = |position: usize, nth: Option<usize>| match nth {
+        Some(nth) => uniform(seed, Purpose::Accept, (position * MAX_NODES + nth) as u64),
+        None => uniform(seed, Purpose::Token, position as u64),
+    };
+    let distribution = |node: usize, history: &[u32]| sampler.distribution(logits(node), history);
+    let drawn_from = |node: usize| selector.drawn_from(tree, node);
+    accept_rejecting(tree.tree(), tokens, path, distribution, drawn_from, draw, ends);
 }

@@ -219,21 +219,24 @@ impl ChatTemplate {
         self.render(messages, add_generation_prompt, bos, eos)
     }
 
-    /// The prompt as tokens: renders, then encodes so that BOS stands in front once if the model
-    /// wants it. This is all a session needs.
+    /// The prompt as tokens for a context of `n_ctx`: renders, then encodes so that BOS stands in front once if the
+    /// model wants it. This is all a session needs.
     ///
     /// # Errors
-    /// When there is no message, and as for [`text`](Self::text) and [`Tokenizer::encode`].
+    /// When there is no message or they cannot fit, which is seen before they become tokens, and as for [`text`](Self::text) and [`Tokenizer::encode`].
     pub fn prompt(
         &self,
         tokenizer: &Tokenizer,
         messages: &[Message],
         add_generation_prompt: bool,
+        n_ctx: usize,
     ) -> Result<Vec<u32>> {
         if messages.is_empty() {
             return Err(Error::Prompt("the conversation has no message; give one".into()));
         }
-        tokenizer.encode_chat(&self.text(tokenizer, messages, add_generation_prompt)?)
+        let text = self.text(tokenizer, messages, add_generation_prompt)?;
+        tokenizer.check_fits(&text, n_ctx)?;
+        tokenizer.encode_chat(&text)
     }
 }
 
@@ -387,7 +390,7 @@ mod tests {
                         Hugging Face<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n";
         assert_eq!(template.render(&messages, true, "<s>", "</s>").unwrap(), expected);
         let tokenizer = Tokenizer::from_gguf(gguf.metadata()).unwrap();
-        let tokens = template.prompt(&tokenizer, &messages, true).unwrap();
+        let tokens = template.prompt(&tokenizer, &messages, true, 512).unwrap();
         assert_eq!(tokenizer.decode(&tokens, true), expected.as_bytes());
         assert_eq!(tokens[0], tokenizer.token_id("<|im_start|>").unwrap());
         assert!(tokenizer.is_end_of_generation(tokenizer.token_id("<|im_end|>").unwrap()));

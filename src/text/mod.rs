@@ -6,6 +6,7 @@
 //! bpe.rs         byte-level BPE: the table of pre-tokenizers
 //! spm.rs         SentencePiece by score
 //! bound.rs       the fewest tokens that a text can have
+//! stops.rs       stop strings in a text that comes in pieces
 //! utf8.rs        bytes of a stream to text that never splits a character
 //! chat.rs        messages to a prompt, by the model's own template
 //! jinja.rs       what templates written for Hugging Face expect to find
@@ -22,8 +23,10 @@ mod bound;
 mod bpe;
 mod jinja;
 mod spm;
+mod stops;
 mod vocab;
 
 pub use chat::{ChatTemplate, Message};
+pub(crate) use stops::Stops;
 pub use tokenizer::Tokenizer;
 pub use utf8::Utf8Stream;

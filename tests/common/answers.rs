@@ -1,6 +1,6 @@
 //! Answers of a session, and how they are drawn.
 
-use dovetail::{Result, Sampling, Session};
+use dovetail::{Generation, Result, Sampling, Session};
 
 /// The most likely token each time.
 pub fn greedy() -> Sampling {
@@ -10,6 +10,11 @@ pub fn greedy() -> Sampling {
 /// A draw with penalties.
 pub fn warm(seed: u64) -> Sampling {
     Sampling { temperature: 0.8, repeat_penalty: 1.1, seed, ..Sampling::default() }
+}
+
+/// Up to `n` tokens, end tokens or not.
+pub fn generation(how: &Sampling, n: usize) -> Generation {
+    Generation { sampling: how.clone(), n_predict: n, ignore_end: true, ..Generation::default() }
 }
 
 /// All tokens after an answer of up to `n` more, and the answer's text.

@@ -39,8 +39,7 @@ impl Prompt {
                 let has_one = messages.iter().any(|message| message.role == "system");
                 let system = system.filter(|_| !has_one).map(|text| Message::new("system", text));
                 let all: Vec<_> = system.into_iter().chain(messages.iter().cloned()).collect();
-                let text = template.text(tokenizer, &all, true).map_err(wrong)?;
-                tokenizer.check_fits(&text, n_ctx).and_then(|()| tokenizer.encode_chat(&text))
+                template.prompt(tokenizer, &all, true, n_ctx)
             }
             (None, [one]) => {
                 let text = &one.content;

@@ -13,7 +13,7 @@ use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use dovetail::infer::{CacheType, CacheTypes, MAX_SEQUENCES};
 use dovetail::setting::Setting;
-use dovetail::{ChatTemplate, Error, Repack, Result, Sampling, file};
+use dovetail::{ChatTemplate, Error, Generation, Repack, Result, Sampling, file};
 use std::ffi::OsString;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::RangeInclusive;
@@ -352,6 +352,17 @@ impl Args {
         usize::try_from(self.predict).unwrap_or(usize::MAX)
     }
 
+    /// What is generated.
+    pub fn generation(&self, sampling: &Sampling) -> Generation {
+        Generation {
+            sampling: sampling.clone(),
+            n_predict: self.n_predict(),
+            ignore_end: self.ignore_eos,
+            stop: self.reverse_prompt.clone(),
+            ..Generation::default()
+        }
+    }
+
     /// How tokens are chosen; draws a seed if none is given, of 32 bits so that it is soon typed.
     pub fn sampling(&self) -> Sampling {
         let seed = u64::try_from(self.seed)
@@ -365,6 +376,7 @@ impl Args {
             repeat_last_n: self.repeat_last_n,
             presence_penalty: self.presence_penalty,
             frequency_penalty: self.frequency_penalty,
+            logit_bias: Vec::new(),
             seed,
         }
     }

@@ -7,7 +7,6 @@ use crate::open::{self, Loaded};
 use crate::prompts::{self, Prompt};
 use crate::report::{self, Total};
 use crate::runner::{End, emit};
-use crate::stops::Stops;
 use crate::words;
 use dovetail::{ChatTemplate, Engine, Error, Request, RequestId, Result, Sampling};
 use serde_json::json;
@@ -16,32 +15,19 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 /// A prompt in work.
-struct Job<'a> {
+struct Job {
     id: RequestId,
     /// Which one, from 0 on.
     prompt: usize,
     text: String,
-    stops: Stops<'a>,
-    stopped: bool,
-}
-
-impl Job<'_> {
-    fn push(&mut self, piece: &str) {
-        if !self.stopped {
-            let (text, stopped) = self.stops.push(piece);
-            self.text += &text;
-            self.stopped = stopped;
-        }
-    }
 }
 
 /// Everything that answers need.
 struct Batch<'a> {
-    args: &'a Args,
     log: &'a Log,
     prompts: &'a [Prompt],
     engine: Engine,
-    jobs: Vec<Job<'a>>,
+    jobs: Vec<Job>,
     lines: Vec<Option<String>>, // (prompts)
     printed: usize,
     total: Total,
@@ -70,7 +56,6 @@ pub fn run(args: &Args, slots: usize, model: Option<&Path>, log: &Log) -> Result
     let mut requests = requests(args, &prompts, template.as_ref(), &sampling, &engine)?.into_iter();
     let counts = open::drafter(args, &mut engine, log)?;
     let mut batch = Batch {
-        args,
         log,
         prompts: &prompts,
         engine,
@@ -110,6 +95,7 @@ fn requests(
         }
         let mut request = Request::new(tokens, args.n_predict());
         (request.sampling, request.ignore_end) = (sampling.clone(), args.ignore_eos);
+        request.stop.clone_from(&args.reverse_prompt);
         Ok(request)
     };
     prompts.iter().map(request).collect()
@@ -121,13 +107,12 @@ impl Batch<'_> {
         while self.engine.has_room() && requests.len() > 0 {
             let prompt = self.prompts.len() - requests.len();
             let id = self.engine.add(requests.next().expect("there is one"))?;
-            let stops = Stops::new(&self.args.reverse_prompt);
-            self.jobs.push(Job { id, prompt, text: String::new(), stops, stopped: false });
+            self.jobs.push(Job { id, prompt, text: String::new() });
         }
         let jobs = &mut self.jobs;
         self.engine.step(&mut |id, piece| {
             if let Some(job) = jobs.iter_mut().find(|job| job.id == id) {
-                job.push(&piece.text);
+                job.text += &piece.text;
             }
         })?;
         self.total.rounds += 1;
@@ -135,14 +120,14 @@ impl Batch<'_> {
             self.log.note(&notice);
         }
         let engine = &self.engine;
-        let ended = |job: &mut Job| job.stopped || engine.stop(job.id).is_some();
+        let ended = |job: &mut Job| engine.stop(job.id).is_some();
         let ended: Vec<Job> = self.jobs.extract_if(.., ended).collect();
         ended.into_iter().for_each(|job| self.finish(job));
         self.print(false)?;
         Ok(requests.len() > 0 || !self.jobs.is_empty())
     }
 
-    fn finish(&mut self, mut job: Job) {
+    fn finish(&mut self, job: Job) {
         let Some(answer) = self.engine.remove(job.id) else { return };
         let prompt = &self.prompts[job.prompt];
         if let Some(error) = answer.drafter_error {
@@ -152,13 +137,7 @@ impl Batch<'_> {
                 words::line(&error)
             ));
         }
-        let end = match answer.stop {
-            Some(stop) if !job.stopped => End::Session(stop),
-            _ => End::StopString,
-        };
-        if !job.stopped {
-            job.text += &job.stops.finish();
-        }
+        let end = answer.stop.map_or(End::Interrupted, End::Session);
         let n = answer.tokens.len();
         let mut line = json!({ "text": job.text, "tokens": n, "stop": end.name() });
         match prompt.line.get("id") {

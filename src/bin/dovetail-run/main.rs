@@ -4,7 +4,6 @@
 //! args.rs     the flags: names, defaults, ranges
 //! open.rs     which model, loading it, the context that memory holds, drafters
 //! runner.rs   a prompt to an answer on standard output, and what is reported about it
-//! stops.rs    stop strings in a stream of pieces
 //! report.rs   the printed timings, the statistics as JSON
 //! once.rs     one prompt, one answer
 //! batch.rs    the prompts of a file, several at once
@@ -41,7 +40,6 @@ mod output;
 mod prompts;
 mod report;
 mod runner;
-mod stops;
 #[path = "../common/words.rs"]
 mod words;
 

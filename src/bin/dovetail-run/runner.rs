@@ -3,7 +3,6 @@
 use crate::args::{Args, STATS_JSON};
 use crate::interrupt::Interrupt;
 use crate::log::{Log, Progress};
-use crate::stops::Stops;
 use crate::{STDOUT, output, report, words};
 use dovetail::speculate::calibrate::Counts;
 use dovetail::{ChatTemplate, Error, Message, Result, Sampling, Session, Stop};
@@ -39,8 +38,6 @@ pub struct Runner<'a> {
 pub enum End {
     /// The session says so.
     Session(Stop),
-    /// A stop string came.
-    StopString,
     /// Ctrl-C came.
     Interrupted,
 }
@@ -52,7 +49,7 @@ impl End {
             End::Session(Stop::End(_)) => "end",
             End::Session(Stop::Length) => "length",
             End::Session(Stop::Context) => "context",
-            End::StopString => "stop_string",
+            End::Session(Stop::Text) => "stop_string",
             End::Interrupted => "interrupted",
         }
     }
@@ -80,9 +77,7 @@ impl Runner<'_> {
             ))
         })?;
         let tokenizer = self.session.model().tokenizer();
-        let text = template.text(tokenizer, messages, true)?;
-        tokenizer.check_fits(&text, self.session.n_ctx())?;
-        tokenizer.encode_chat(&text)
+        template.prompt(tokenizer, messages, true, self.session.n_ctx())
     }
 
     /// Prints what follows the prompt, and statistics to where they are wanted. `attempt` is added to
@@ -118,27 +113,19 @@ impl Runner<'_> {
     }
 
     fn stream(&mut self, sampling: &Sampling, answer: &mut Answer) -> Result<()> {
-        let mut stops = Stops::new(&self.args.reverse_prompt);
         let colour = self.args.color && std::io::stdout().is_terminal();
         let mut show = |text: &str, guessed: bool| {
             answer.text.push_str(text);
             let green = colour && guessed && !text.is_empty();
             if green { emit(&format!("\x1b[32m{text}\x1b[0m")) } else { emit(text) }
         };
-        let pieces = self.session.generate(sampling, self.args.n_predict());
-        for piece in pieces.ignore_end(self.args.ignore_eos) {
-            let piece = piece?;
-            let (text, stopped) = stops.push(&piece.text);
-            show(&text, piece.guessed)?;
-            if stopped {
-                answer.end = End::StopString;
-                return Ok(());
-            }
+        self.session.begin(self.args.generation(sampling))?;
+        while let Some(piece) = self.session.next_piece()? {
+            show(&piece.text, piece.guessed)?;
             if self.interrupt.came() {
                 break;
             }
         }
-        show(&stops.finish(), false)?;
         if let Some(stop) = self.session.stop() {
             answer.end = End::Session(stop);
         }

@@ -1,28 +1,17 @@
 //! One pass of a trained drafter: rows of some sequences through its blocks and its heads.
 
-use super::CpuState;
-use crate::draft::trained::KIND;
-use crate::draft::trained::entries::Entries;
+use super::state::CpuState;
+use super::weights::Weights;
+use crate::draft::DraftJob;
 use crate::draft::trained::file::{File, Fusion};
-use crate::draft::{DraftJob, DrafterContext};
-use crate::error::{Error, Result};
 use crate::infer::{Buffers, MAX_SEQUENCES, Pass, Room, Row, Span};
-use crate::model::{Config, Model};
+use crate::model::Model;
 use dovetail_kernels::cpu::{Kernels, LANES, ProductScratch, ThreadPool, WeightMatrix};
 use smallvec::SmallVec;
 use std::ops::Range;
-use std::sync::Arc;
 
 /// Most rows of a pass.
 pub const ROWS: usize = 128;
-
-/// The weights of a drafter, which several may share.
-pub struct Weights {
-    target: Arc<Model>,
-    file: File,
-    kernels: &'static Kernels,
-    threads: usize,
-}
 
 /// What passes work on.
 pub struct Forward {
@@ -54,44 +43,6 @@ struct Entering<'a> {
 type Spans<'a> = SmallVec<[Span<'a>; MAX_SEQUENCES]>;
 /// Rows of the logits, and the head of what their sequence has added.
 type More<'a> = SmallVec<[(Range<usize>, &'a WeightMatrix); MAX_SEQUENCES]>;
-
-impl Weights {
-    /// Reads the drafter's file.
-    ///
-    /// # Errors
-    /// When it cannot be read or belongs to another target, or no kernels fit this machine.
-    pub fn open(setup: &DrafterContext) -> Result<Weights> {
-        let path = setup.file(KIND.name)?;
-        let kernels = Kernels::choose().map_err(Error::Invalid)?;
-        let file = File::open(path, setup.target, setup.threads)?;
-        Ok(Weights { target: setup.target.clone(), file, kernels, threads: setup.threads })
-    }
-
-    pub fn config(&self) -> &Config {
-        &self.file.config
-    }
-
-    pub fn fingerprint(&self) -> u64 {
-        self.file.fingerprint
-    }
-
-    pub fn taps(&self) -> &[usize] {
-        &self.file.taps
-    }
-
-    /// Those of a sequence of which nothing was told yet.
-    pub fn entries(&self) -> Entries {
-        Entries::new(self.file.width, self.file.spoken(&self.target))
-    }
-
-    /// The target's head for some tokens: (tokens, H).
-    ///
-    /// # Errors
-    /// When one is not the target's.
-    pub fn head_of(&self, tokens: &[u32]) -> Result<WeightMatrix> {
-        self.target.head_of(tokens, self.threads)
-    }
-}
 
 impl Forward {
     /// For sequences of so many slots, run by so many threads.

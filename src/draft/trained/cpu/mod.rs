@@ -18,17 +18,22 @@
 //! Dovetail, arXiv 2412.18934, section "DGF"; EAGLE 1 to 3, arXiv 2401.15077, 2406.16858, 2503.01840.
 
 mod forward;
+mod state;
+mod weights;
 
-use super::entries::Entries;
+pub use state::CpuState;
+
 use crate::draft::shared::{file_key, shared};
 use crate::draft::trained::KIND;
 use crate::draft::{DraftJob, DrafterContext, RoundContext};
 use crate::error::Result;
 use crate::infer::{CacheTypes, KvCache};
 use crate::tree::MAX_NODES;
-use dovetail_kernels::cpu::{ThreadPool, WeightMatrix};
-use forward::{Forward, ROWS, Weights};
+use dovetail_kernels::cpu::ThreadPool;
+use forward::{Forward, ROWS};
+use state::Added;
 use std::sync::Arc;
+use weights::Weights;
 
 /// A drafter on the CPU: weights that others may share, and what passes over them work on.
 pub struct CpuDrafter {
@@ -46,22 +51,6 @@ pub struct CpuDrafter {
 pub fn key(setup: &DrafterContext) -> Result<String> {
     let target = Arc::as_ptr(setup.target).addr();
     Ok(format!("trained {target:x} {}", file_key(setup.file(KIND.name)?)))
-}
-
-/// What it knows of a sequence.
-pub struct CpuState {
-    kv: KvCache,
-    entries: Entries,
-    added: Added,
-    /// The blocks' output for each node of the tree that was run: (nodes, H).
-    outputs: Vec<f32>,
-}
-
-/// The part of the draft vocabulary that is the sequence's, and its head.
-#[derive(Default)]
-struct Added {
-    tokens: Vec<u32>,
-    head: Option<WeightMatrix>, // (tokens, H)
 }
 
 impl CpuDrafter {
@@ -164,30 +153,5 @@ impl CpuDrafter {
         while round.next_level(jobs) {
             forward.run_level(weights, jobs, round.pool);
         }
-    }
-}
-
-impl CpuState {
-    /// The slot of the tree's root.
-    fn root(&self) -> usize {
-        self.entries.filled() - 1
-    }
-
-    /// Drops all pending positions but the last `n`.
-    pub fn skip_to_last(&mut self, n: usize) {
-        self.entries.skip_to_last(n);
-    }
-}
-
-impl Added {
-    /// Makes these tokens what is added.
-    fn set(&mut self, tokens: impl Iterator<Item = u32>, weights: &Weights) -> Result<()> {
-        let tokens: Vec<u32> = tokens.collect();
-        if tokens != self.tokens {
-            self.head = None;
-            self.head = (!tokens.is_empty()).then(|| weights.head_of(&tokens)).transpose()?;
-            self.tokens = tokens;
-        }
-        Ok(())
     }
 }

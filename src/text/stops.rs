@@ -1,39 +1,50 @@
-//! Stop strings in a stream of pieces.
+//! Stop strings in a text that comes in pieces.
 //!
 //! A stop string may begin in one piece and end in a later one, so text that could be the beginning
 //! of one is held back until it is known not to be.
 
-/// Finds the first stop string in a text that comes in pieces.
-pub struct Stops<'a> {
-    stops: &'a [String],
+/// Finds the first stop string of a text.
+#[derive(Clone, Debug, Default)]
+pub struct Stops {
+    stops: Vec<String>,
     held: String,
 }
 
-impl<'a> Stops<'a> {
-    /// Looks for any of these, none of which is empty.
-    pub fn new(stops: &'a [String]) -> Self {
+impl Stops {
+    /// Looks for any of these; empty ones are never found.
+    pub fn new(mut stops: Vec<String>) -> Stops {
+        stops.retain(|stop| !stop.is_empty());
         Stops { stops, held: String::new() }
     }
 
-    /// Takes a piece; gives the text that may be shown, and whether a stop string follows it.
-    pub fn push(&mut self, piece: &str) -> (String, bool) {
+    /// Takes a piece, and leaves of it, behind what was held back, what may be shown. Returns whether a stop string
+    /// follows that.
+    pub fn push(&mut self, piece: &mut String) -> bool {
+        if self.stops.is_empty() {
+            return false;
+        }
         self.held.push_str(piece);
+        piece.clear();
         if let Some(at) = self.stops.iter().filter_map(|stop| self.held.find(stop)).min() {
-            self.held.truncate(at);
-            return (std::mem::take(&mut self.held), true);
+            piece.push_str(&self.held[..at]);
+            self.held.clear();
+            return true;
         }
         let could_begin = |at: &usize| {
             let tail = &self.held[*at..];
             self.stops.iter().any(|stop| stop.starts_with(tail))
         };
         let at = self.held.char_indices().map(|(at, _)| at).find(could_begin);
-        let kept = self.held.split_off(at.unwrap_or(self.held.len()));
-        (std::mem::replace(&mut self.held, kept), false)
+        let shown = at.unwrap_or(self.held.len());
+        piece.push_str(&self.held[..shown]);
+        self.held.drain(..shown);
+        false
     }
 
-    /// What was held back when the text ended.
-    pub fn finish(&mut self) -> String {
-        std::mem::take(&mut self.held)
+    /// Appends what was held back when the text ended.
+    pub fn finish(&mut self, piece: &mut String) {
+        piece.push_str(&self.held);
+        self.held.clear();
     }
 }
 
@@ -43,17 +54,18 @@ mod tests {
     use proptest::prelude::*;
 
     fn shown(stops: &[&str], pieces: &[&str]) -> (String, bool) {
-        let stops: Vec<_> = stops.iter().map(|s| s.to_string()).collect();
-        let mut filter = Stops::new(&stops);
+        let mut filter = Stops::new(stops.iter().map(|s| s.to_string()).collect());
         let mut text = String::new();
         for piece in pieces {
-            let (shown, stopped) = filter.push(piece);
-            text.push_str(&shown);
+            let mut piece = piece.to_string();
+            let stopped = filter.push(&mut piece);
+            text.push_str(&piece);
             if stopped {
                 return (text, true);
             }
         }
-        (text + &filter.finish(), false)
+        filter.finish(&mut text);
+        (text, false)
     }
 
     #[test]
@@ -63,8 +75,9 @@ mod tests {
         assert_eq!(shown(&["aab"], &["a", "a", "a", "b"]), ("a".into(), true));
         assert_eq!(shown(&["é!", "b"], &["é", "b"]), ("é".into(), true));
         assert_eq!(shown(&[], &["a", "b"]), ("ab".into(), false));
-        let stops = ["end".to_owned()];
-        assert_eq!(Stops::new(&stops).push("the e"), ("the ".into(), false));
+        let mut piece = "the e".to_owned();
+        assert!(!Stops::new(vec!["end".into(), String::new()]).push(&mut piece));
+        assert_eq!(piece, "the ");
     }
 
     proptest! {

@@ -1,0 +1,52 @@
+//! What a trained drafter on the CPU knows of a sequence.
+
+use super::weights::Weights;
+use crate::draft::trained::entries::Entries;
+use crate::error::Result;
+use crate::infer::KvCache;
+use dovetail_kernels::cpu::WeightMatrix;
+
+/// What it knows of a sequence.
+pub struct CpuState {
+    pub(super) kv: KvCache,
+    pub(super) entries: Entries,
+    pub(super) added: Added,
+    /// The blocks' output for each node of the tree that was run: (nodes, H).
+    pub(super) outputs: Vec<f32>,
+}
+
+/// The part of the draft vocabulary that is the sequence's, and its head.
+#[derive(Default)]
+pub(super) struct Added {
+    pub(super) tokens: Vec<u32>,
+    pub(super) head: Option<WeightMatrix>, // (tokens, H)
+}
+
+impl CpuState {
+    /// The slot of the tree's root.
+    pub(super) fn root(&self) -> usize {
+        self.entries.filled() - 1
+    }
+
+    /// Drops all pending positions but the last `n`.
+    pub fn skip_to_last(&mut self, n: usize) {
+        self.entries.skip_to_last(n);
+    }
+}
+
+impl Added {
+    /// Makes these tokens what is added.
+    pub(super) fn set(
+        &mut self,
+        tokens: impl Iterator<Item = u32>,
+        weights: &Weights,
+    ) -> Result<()> {
+        let tokens: Vec<u32> = tokens.collect();
+        if tokens != self.tokens {
+            self.head = None;
+            self.head = (!tokens.is_empty()).then(|| weights.head_of(&tokens)).transpose()?;
+            self.tokens = tokens;
+        }
+        Ok(())
+    }
+}
