@@ -142,6 +142,16 @@ typedef enum {
   DOVETAIL_LOG_DETAIL = 1,
 } dovetail_log_level;
 
+/** When a drafter drafts. The text does not show it. */
+typedef enum {
+  /** When it pays. */
+  DOVETAIL_DRAFTING_AUTO = 0,
+  /** Never. */
+  DOVETAIL_DRAFTING_OFF = 1,
+  /** Always. */
+  DOVETAIL_DRAFTING_ON = 2,
+} dovetail_drafting;
+
 /** Told how far something is, from 0 to 1; false cancels it. */
 typedef bool (*dovetail_progress_callback)(void *userdata, dovetail_stage stage, double part);
 
@@ -493,8 +503,12 @@ dovetail_status dovetail_session_generate(dovetail_session *session,
  */
 dovetail_status dovetail_session_cancel(dovetail_session *session);
 
-/** Writes counts and times to `stats`, whose size the caller has set. */
-dovetail_status dovetail_session_get_stats(dovetail_session *session, dovetail_stats *stats);
+/**
+ * Writes counts and times to `stats`, whose size the caller has set. While another call with the session runs, they are
+ * those so far, without the drafter and the end.
+ */
+dovetail_status dovetail_session_get_stats(dovetail_session *session,
+                                           dovetail_stats *stats);
 
 /**
  * Lets another drafter guess for a session, or with `spec_type` "none" nobody: of `options`, NULL for those of the model,

@@ -43,5 +43,5 @@ pub use gguf::OpenOptions;
 pub use model::{LoadOptions, Model, Packing, Repack};
 pub use sample::Sampling;
 pub use setting::{Face, Setting};
-pub use speculate::{Drafting, Generation, Logprobs, Piece, Stats, Stop};
+pub use speculate::{Drafting, Generation, LiveStats, Logprobs, Piece, Stats, Stop};
 pub use text::{ChatTemplate, Message};

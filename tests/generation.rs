@@ -124,7 +124,7 @@ fn bias_forbids_and_favours_tokens() {
         let first = plain[0].token.unwrap();
         let biased = |bias: f32| Sampling { logit_bias: vec![(first, bias)], ..how.clone() };
         for drafts in [false, true] {
-            let mut run = |how: &Sampling| {
+            let run = |how: &Sampling| {
                 answer(&mut session(&model, drafts), &prompt, &generation(how, 40)).0
             };
             let without = run(&biased(f32::NEG_INFINITY));

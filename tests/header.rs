@@ -58,8 +58,11 @@ fn config() -> Config {
         usize_is_size_t: true,
         documentation_style: cbindgen::DocumentationStyle::Doxy,
         line_length: 100,
-        // No function of its section names it.
-        export: ExportConfig { include: vec!["dovetail_status".into()], ..ExportConfig::default() },
+        // No function of its section names them: structures hold them as numbers, which C may set to any.
+        export: ExportConfig {
+            include: ["dovetail_status", "dovetail_drafting"].map(Into::into).to_vec(),
+            ..ExportConfig::default()
+        },
         ..Config::default()
     }
 }

@@ -242,15 +242,17 @@ pub extern "C" fn dovetail_session_cancel(session: *mut dovetail_session) -> dov
     })
 }
 
-/// Writes counts and times to `stats`, whose size the caller has set.
+/// Writes counts and times to `stats`, whose size the caller has set. While another call with the session runs, they are
+/// those so far, without the drafter and the end.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dovetail_session_get_stats(
     session: *mut dovetail_session,
     stats: *mut dovetail_stats,
 ) -> dovetail_status {
-    state::call(session, |state| {
+    panic::call(session, || {
+        let found = handle::session(session)?.stats()?;
         // SAFETY: as the head of `capi` has it.
-        unsafe { pointer::put_sized(stats, state.stats()) }?;
+        unsafe { pointer::put_sized(stats, found) }?;
         Ok(DOVETAIL_OK)
     })
 }

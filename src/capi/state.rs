@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::infer::KvCache;
 use crate::planner::Planner;
 use crate::speculate::calibrate::Counts;
-use crate::speculate::{Logprobs, Piece, Stop};
+use crate::speculate::{LiveStats, Logprobs, Piece, RoundStats, Stats, Stop};
 use crate::text::{ChatTemplate, Tokenizer};
 use std::ffi::CString;
 use std::ptr::null;
@@ -29,6 +29,8 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 pub(super) struct Session {
     state: Mutex<State>,
     pub ends: Arc<Ends>,
+    /// What is counted, for those who ask while a call runs, and the length of the context.
+    live: (LiveStats, u64),
 }
 
 /// Does what a function does with the session of a handle.
@@ -81,7 +83,21 @@ impl Ends {
 impl Session {
     pub fn new(model: Arc<Model>, settings: Settings) -> Result<Session, Failure> {
         let ends = Arc::new(Ends::default());
-        Ok(Session { state: Mutex::new(State::new(model, settings, ends.clone())?), ends })
+        let state = State::new(model, settings, ends.clone())?;
+        let live = (state.session.live_stats(), state.session.n_ctx() as u64);
+        Ok(Session { state: Mutex::new(state), ends, live })
+    }
+
+    /// Counts and times; in the middle of a call those so far.
+    pub fn stats(&self) -> Result<dovetail_stats, Failure> {
+        match self.state.try_lock() {
+            Ok(state) => Ok(state.stats()),
+            Err(TryLockError::WouldBlock) => {
+                let ((stats, rounds), n_ctx) = (self.live.0.read(), self.live.1);
+                Ok(dovetail_stats { n_ctx, ..counts(&stats, &rounds) })
+            }
+            Err(TryLockError::Poisoned(_)) => Err(self.lock().err().expect("it is poisoned")),
+        }
     }
 
     /// The session, unless it is in the middle of a call, or was when something broke.
@@ -370,26 +386,36 @@ impl State {
         self.tell_of_drafter();
     }
 
-    pub fn stats(&self) -> dovetail_stats {
-        let (stats, rounds) = (self.session.stats(), self.session.rounds());
-        let rounds = rounds.cloned().unwrap_or_default();
-        let ms = |time: std::time::Duration| time.as_secs_f64() * 1e3;
+    fn stats(&self) -> dovetail_stats {
+        let rounds = self.session.rounds().cloned().unwrap_or_default();
         dovetail_stats {
-            size: 0,
             n_tokens: self.session.tokens().len() as u64,
             n_ctx: self.session.n_ctx() as u64,
-            prompt_n: stats.prompt_n as u64,
-            cache_n: stats.cached_n as u64,
-            prompt_ms: ms(stats.prompt_time),
-            predicted_n: stats.predicted_n as u64,
-            predicted_ms: ms(stats.predicted_time),
-            rounds: rounds.rounds as u64,
-            draft_n: rounds.drafted as u64,
-            draft_n_accepted: rounds.accepted as u64,
-            draft_ms: ms(rounds.draft_time),
-            verify_ms: ms(rounds.verify_time),
             drafter: self.drafter.as_ref().map_or(null(), |line| line.as_ptr()),
             stop: self.stop,
+            ..counts(self.session.stats(), &rounds)
         }
+    }
+}
+
+/// What C is shown of these.
+fn counts(stats: &Stats, rounds: &RoundStats) -> dovetail_stats {
+    let ms = |time: std::time::Duration| time.as_secs_f64() * 1e3;
+    dovetail_stats {
+        size: 0,
+        n_tokens: (stats.cached_n + stats.prompt_n + stats.predicted_n) as u64,
+        n_ctx: 0,
+        prompt_n: stats.prompt_n as u64,
+        cache_n: stats.cached_n as u64,
+        prompt_ms: ms(stats.prompt_time),
+        predicted_n: stats.predicted_n as u64,
+        predicted_ms: ms(stats.predicted_time),
+        rounds: rounds.rounds as u64,
+        draft_n: rounds.drafted as u64,
+        draft_n_accepted: rounds.accepted as u64,
+        draft_ms: ms(rounds.draft_time),
+        verify_ms: ms(rounds.verify_time),
+        drafter: null(),
+        stop: DOVETAIL_STOP_NONE,
     }
 }

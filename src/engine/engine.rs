@@ -24,7 +24,8 @@ use crate::sample::Sampling;
 use crate::speculate::calibrate::{Calibrator, Counts};
 use crate::speculate::stream::Stream;
 use crate::speculate::{
-    ConfiguredDrafter, Drafting, Generation, Piece, RoundStats, Speculation, Stats, Stop, round,
+    ConfiguredDrafter, Drafting, Generation, LiveStats, Piece, RoundStats, Speculation, Stats,
+    Stop, round,
 };
 use smallvec::SmallVec;
 use std::path::Path;
@@ -336,6 +337,11 @@ impl Engine {
     /// Counts and times of a request so far.
     pub fn stats(&self, id: RequestId) -> Option<&Stats> {
         self.slot(id).map(|slot| slot.stream.stats())
+    }
+
+    /// The same, to be read on other threads while the engine steps.
+    pub fn live_stats(&self, id: RequestId) -> Option<LiveStats> {
+        self.slot(id).map(|slot| slot.stream.live_stats().clone())
     }
 
     fn slot(&self, id: RequestId) -> Option<&Slot> {

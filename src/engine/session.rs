@@ -25,7 +25,7 @@ use crate::planner::Planner;
 use crate::sample::Sampling;
 use crate::speculate::calibrate::{Calibrator, Counts};
 use crate::speculate::{
-    ConfiguredDrafter, Drafting, Generation, Piece, RoundStats, Speculation, Stats, Stop,
+    ConfiguredDrafter, Drafting, Generation, LiveStats, Piece, RoundStats, Speculation, Stats, Stop,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -180,6 +180,11 @@ impl Session {
     /// Counts and times since the last prompt.
     pub fn stats(&self) -> &Stats {
         self.engine.stream().stats()
+    }
+
+    /// The same, to be read on other threads while the session works.
+    pub fn live_stats(&self) -> LiveStats {
+        self.engine.stream().live_stats().clone()
     }
 
     /// Why the last generation ended; `None` while it has not, or when the caller stopped taking.

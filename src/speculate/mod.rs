@@ -29,6 +29,5 @@ pub use generation::{Generation, Logprobs, Piece, Stop};
 pub use options::{ConfiguredDrafter, SpecOptions};
 pub(crate) use round::round;
 pub use speculation::{Drafting, SpecSampling, Speculation};
-pub use stats::RoundStats;
+pub use stats::{LiveStats, RoundStats, Stats};
 pub use store::Store;
-pub use stream::Stats;

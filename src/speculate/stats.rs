@@ -1,7 +1,68 @@
 //! Counts and times of rounds.
 
 use crate::tree::Tree;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
+
+/// Counts and times of one prompt and its answer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Stats {
+    /// Prompt tokens that were run; those still in the cache were not.
+    pub prompt_n: usize,
+    /// Time for them.
+    pub prompt_time: Duration,
+    /// Prompt tokens found in the cache.
+    pub cached_n: usize,
+    /// Tokens generated, the end token not counted.
+    pub predicted_n: usize,
+    /// Time for them, in which other sequences may have got theirs.
+    pub predicted_time: Duration,
+}
+
+/// Counts of a sequence, to be read on other threads while it is written: after each chunk of its prompt and each round.
+#[derive(Clone, Debug, Default)]
+pub struct LiveStats(Arc<Counts>);
+
+/// Those of [`Stats`], times in nanoseconds, and of [`RoundStats`].
+#[derive(Debug, Default)]
+struct Counts {
+    prompt: [AtomicU64; 3],
+    predicted: [AtomicU64; 2],
+    rounds: [AtomicU64; 3],
+}
+
+impl LiveStats {
+    /// What is counted so far. Counts that change together may be read apart.
+    pub fn read(&self) -> (Stats, RoundStats) {
+        let Counts { prompt, predicted, rounds } = &*self.0;
+        let [prompt_n, prompt_ns, cached_n] = [0, 1, 2].map(|i| prompt[i].load(Relaxed));
+        let [predicted_n, predicted_ns] = [0, 1].map(|i| predicted[i].load(Relaxed));
+        let [rounds, drafted, accepted] = [0, 1, 2].map(|i| rounds[i].load(Relaxed) as usize);
+        let stats = Stats {
+            prompt_n: prompt_n as usize,
+            prompt_time: Duration::from_nanos(prompt_ns),
+            cached_n: cached_n as usize,
+            predicted_n: predicted_n as usize,
+            predicted_time: Duration::from_nanos(predicted_ns),
+        };
+        (stats, RoundStats { rounds, drafted, accepted, ..RoundStats::default() })
+    }
+
+    /// Makes these the counts.
+    pub(super) fn set(&self, stats: &Stats, rounds: Option<&RoundStats>) {
+        let store = |places: &[AtomicU64], values: &[u64]| {
+            places.iter().zip(values).for_each(|(place, value)| place.store(*value, Relaxed));
+        };
+        let Counts { prompt, predicted, rounds: drafting } = &*self.0;
+        let Stats { prompt_n, prompt_time, cached_n, predicted_n, predicted_time } = stats;
+        let prompt_ns = prompt_time.as_nanos() as u64;
+        store(prompt, &[*prompt_n as u64, prompt_ns, *cached_n as u64]);
+        store(predicted, &[*predicted_n as u64, predicted_time.as_nanos() as u64]);
+        let all = rounds.map_or([0; 3], |r| [r.rounds, r.drafted, r.accepted]);
+        store(drafting, &all.map(|n| n as u64));
+    }
+}
 
 /// Counts and times of rounds.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -3,7 +3,7 @@
 use super::accept::{accept_matching, accept_rejecting};
 use super::generation::{Generation, Output, Piece, Stop};
 use super::speculation::{Draft, Drafting, SpecSampling, Speculation, drafter_of};
-use super::stats::RoundStats;
+use super::stats::{LiveStats, RoundStats, Stats};
 use crate::draft::{CandidateSelector, DraftJob};
 use crate::error::{Error, Result};
 use crate::infer::{CacheTypes, Logits, Outputs, SavedLogits, Sequence, Target, Work, WorkRows};
@@ -15,21 +15,6 @@ use std::time::{Duration, Instant};
 
 /// Pending positions that a drafter keeps after drafting was left off for a while.
 const KEPT: usize = 16;
-
-/// Counts and times of one prompt and its answer.
-#[derive(Clone, Debug, Default)]
-pub struct Stats {
-    /// Prompt tokens that were run; those still in the cache were not.
-    pub prompt_n: usize,
-    /// Time for them.
-    pub prompt_time: Duration,
-    /// Prompt tokens found in the cache.
-    pub cached_n: usize,
-    /// Tokens generated, the end token not counted.
-    pub predicted_n: usize,
-    /// Time for them, in which other sequences may have got theirs.
-    pub predicted_time: Duration,
-}
 
 /// What is kept of a stream: `S` is its sequence.
 pub(crate) struct SavedStream<S> {
@@ -68,6 +53,7 @@ pub(crate) struct Stream {
     /// Tokens that are still wanted.
     left: usize,
     stats: Stats,
+    live: LiveStats,
     stop: Option<Stop>,
 }
 
@@ -93,6 +79,7 @@ impl Stream {
             output: Output::new(),
             left: 0,
             stats: Stats::default(),
+            live: LiveStats::default(),
             stop: None,
         })
     }
@@ -143,9 +130,20 @@ impl Stream {
         &self.stats
     }
 
+    /// The same for other threads.
+    pub fn live_stats(&self) -> &LiveStats {
+        &self.live
+    }
+
+    /// Shows other threads what is counted.
+    fn show_stats(&self) {
+        self.live.set(&self.stats, self.rounds());
+    }
+
     /// Counts time of the answer.
     pub fn spent(&mut self, time: Duration) {
         self.stats.predicted_time += time;
+        self.show_stats();
     }
 
     /// Why the last generation ended.
@@ -202,6 +200,7 @@ impl Stream {
         self.pending.clear();
         (self.chunk, self.left, self.stop, self.given_up) = (0, 0, None, None);
         self.stats = Stats { cached_n: kept, ..Stats::default() };
+        self.show_stats();
     }
 
     /// Tokens of the prompt that are still to be read.
@@ -233,6 +232,7 @@ impl Stream {
     /// Ends the round.
     pub fn end_round(&mut self) {
         self.chunk = 0;
+        self.show_stats();
     }
 
     /// What is kept of it, but for what nobody has taken yet.
@@ -313,6 +313,7 @@ impl Stream {
         self.stats.predicted_n += 1;
         // The last token of a round is the target's own.
         let guessed = self.taken < self.tokens.len();
+        self.show_stats();
         let (piece, stopped) = self.output.piece(tokenizer, token, guessed);
         self.stop = stopped.then_some(Stop::Text);
         Some(piece)

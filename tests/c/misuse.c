@@ -48,7 +48,9 @@ static bool watch(void *userdata, const dovetail_piece *piece) {
             break;
         case CALL_AGAIN:
             EXPECT(DOVETAIL_ERROR_BUSY, dovetail_session_next(w->session, &next));
-            EXPECT(DOVETAIL_ERROR_BUSY, dovetail_session_get_stats(w->session, &stats));
+            stats.size = sizeof stats;
+            OK(dovetail_session_get_stats(w->session, &stats));
+            CHECK(stats.predicted_n > 0 && stats.n_ctx > 0 && stats.drafter == NULL);
             EXPECT(DOVETAIL_ERROR_BUSY, dovetail_session_generate(w->session, NULL, 1, watch, w));
             CHECK(strstr(dovetail_last_error(w->session), "in the middle") != NULL);
             break;
@@ -338,6 +340,13 @@ static void arguments(dovetail_session *session, dovetail_model *model) {
     OUT_OF_RANGE(repeat_last_n, -5);
     OUT_OF_RANGE(presence_penalty, strtof("inf", NULL));
     OUT_OF_RANGE(frequency_penalty, strtof("-inf", NULL));
+#define NO_SENSE(field, value)                                              \
+    OK(dovetail_sampling_init(&sampling, sizeof sampling));                 \
+    sampling.field = value;                                                 \
+    EXPECT(DOVETAIL_ERROR_ARGUMENT, dovetail_session_begin(session, &sampling, 5))
+    NO_SENSE(n_stop, 1);
+    NO_SENSE(n_logit_bias, 3);
+    NO_SENSE(drafting, 7);
     sampling.size = 5;
     EXPECT(DOVETAIL_ERROR_ARGUMENT, dovetail_session_begin(session, &sampling, 5));
     CHECK(w.pieces == 0);
@@ -348,6 +357,45 @@ static void arguments(dovetail_session *session, dovetail_model *model) {
     OK(dovetail_model_get_info(model, &info));
     CHECK(info.token_eos >= 0 && info.token_eot >= -1 && info.token_bos >= -1);
     CHECK(info.has_chat_template && strlen(info.name) > 0 && strcmp(info.architecture, "llama") == 0);
+}
+
+/* Bias, log-probabilities, a stop text. */
+static void asked(dovetail_session *session) {
+    dovetail_sampling sampling;
+    dovetail_stats stats;
+    const dovetail_piece *piece;
+    const char *stop[] = {"four"};
+    dovetail_logit_bias bias;
+    OK(dovetail_sampling_init(&sampling, sizeof sampling));
+    sampling.temperature = 0;
+    sampling.logprobs = true;
+    sampling.n_top_logprobs = 2;
+    OK(dovetail_session_begin(session, &sampling, 3));
+    OK(dovetail_session_next(session, &piece));
+    CHECK(piece->has_logprob && piece->n_top == 2 && piece->top[0].token == piece->token);
+    CHECK(piece->logprob == piece->top[0].logprob && piece->top[1].logprob <= piece->logprob);
+    bias.token = piece->token;
+    bias.bias = strtof("-inf", NULL);
+    sampling.logit_bias = &bias;
+    sampling.n_logit_bias = 1;
+    sampling.logprobs = false;
+    sampling.drafting = DOVETAIL_DRAFTING_OFF;
+    sampling.stop = stop;
+    sampling.n_stop = 1;
+    OK(dovetail_session_prompt_text(session, "One, two, three,", 16));
+    OK(dovetail_session_begin(session, &sampling, 3));
+    OK(dovetail_session_next(session, &piece));
+    CHECK(!piece->has_logprob && piece->token != bias.token);
+    bias.bias = strtof("inf", NULL);
+    OK(dovetail_session_begin(session, &sampling, 3));
+    OK(dovetail_session_next(session, &piece));
+    CHECK(piece->token == bias.token);
+    sampling.n_logit_bias = 0;
+    OK(dovetail_session_prompt_text(session, "One, two, three,", 16));
+    OK(dovetail_session_generate(session, &sampling, 5, NULL, NULL));
+    stats.size = sizeof stats;
+    OK(dovetail_session_get_stats(session, &stats));
+    CHECK(stats.stop == DOVETAIL_STOP_TEXT && stats.draft_n == 0);
 }
 
 /* Another drafter, a cancelled prompt, tokens in place of text. */
@@ -362,6 +410,8 @@ static void changes(dovetail_session *session) {
     OK(dovetail_session_speculate(session, &other));
     OK(dovetail_session_get_stats(session, &stats));
     CHECK(stats.drafter != NULL && strstr(stats.drafter, "ngram") != NULL);
+    OK(dovetail_session_prompt_text(session, "One, two, three,", 16));
+    asked(session);
     OK(dovetail_session_prompt_text(session, "One, two, three,", 16));
     OK(dovetail_session_generate(session, NULL, 5, NULL, NULL));
     OK(dovetail_session_get_tokens(session, ids, 64, &n));
