@@ -9,10 +9,13 @@ mod common;
 
 use common::alone::Alone;
 use common::answers::{self, greedy, warm};
-use common::bits::{assert_same_bits, cache_types, logits, sequence, tiny_models};
+use common::bits::{
+    FLOAT, assert_same_bits, cache_types, distance, distance_of, logits, sequence, tiny_models,
+};
 use common::naive::{Naive, Rounding};
-use common::tiny::{ALL, N_VOCAB};
+use common::tiny::{ALL, Extras, Kind, N_CTX, N_VOCAB, Tiny, tiny};
 use common::{fingerprint, load, real_model};
+use dovetail::gguf::Value;
 use dovetail::infer::{CacheType, CacheTypes, Outputs};
 use dovetail::{Error, Model, Sampling, Session, SessionOptions, Stop};
 use dovetail_kernels::cpu::Kernels;
@@ -311,8 +314,6 @@ fn a_sampling_that_makes_no_sense_is_refused_and_the_session_goes_on() {
     assert_eq!(found, write(&mut session(&model, 1, 512), &[1, 2, 3], &greedy(), 8));
 }
 
-/// Largest distance from the textbook where no matrix is quantised: keys and values are half floats.
-const FLOAT: f64 = 1e-3;
 /// The same where matrices are quantised. Eight bits of activations err by about
 /// `max|x| / 127 / √12`, 0.6 % of a typical one; two or three narrow layers make this of it.
 const QUANTISED: f64 = 0.06;
@@ -321,14 +322,6 @@ const QUANTISED: f64 = 0.06;
 const ROUNDED: f64 = 0.02;
 /// Distance from the rounding textbook at positions where nothing lay between two steps.
 const SAME: f64 = 1e-5;
-
-/// How far logits are from the expected ones, as a part of these: root mean squares.
-fn distance(found: &[u32], expected: &[f64]) -> f64 {
-    assert_eq!(found.len(), expected.len());
-    let difference = |(a, b): (&u32, &f64)| f64::from(f32::from_bits(*a)) - b;
-    let differences: f64 = found.iter().zip(expected).map(|pair| difference(pair).powi(2)).sum();
-    (differences / expected.iter().map(|x| x * x).sum::<f64>()).sqrt()
-}
 
 #[test]
 fn logits_are_those_of_the_textbook() {
@@ -348,5 +341,61 @@ fn logits_are_those_of_the_textbook() {
         assert!(exact < limit, "{}: {exact} from the exact logits", tiny.name);
         let limit = if tiny.is_float() { FLOAT } else { ROUNDED };
         assert!(rounded < limit, "{}: {rounded} from the rounded logits", tiny.name);
+    }
+}
+
+#[test]
+fn a_window_is_no_limit_of_the_context() {
+    let mut parts = tiny("window").parts();
+    let model = parts.load().unwrap();
+    assert_eq!(model.config().kinds[0].window, Some(20));
+    assert_eq!(model.config().n_ctx, N_CTX as usize);
+    parts.set("llama.attention.sliding_window", Some(Value::U32(0)));
+    assert_eq!(parts.load().unwrap().config().kinds[0].window, None, "0 is no window");
+}
+
+#[test]
+fn every_extra_of_the_made_up_architecture_shows() {
+    // Else the comparison above would not notice that the engine leaves one out.
+    let tiny = tiny("everything");
+    let (parts, tokens) = (tiny.parts(), sequence(60, N_VOCAB, 9));
+    let logits = |extras: Extras| {
+        Naive::new(Tiny { extras, ..*tiny }, &parts, Rounding::None).logits(&tokens).concat()
+    };
+    let all = tiny.extras;
+    let expected = logits(all);
+    let kinds = |change: fn(&mut Kind)| -> &'static [Kind] {
+        let mut kinds = all.kinds.to_vec();
+        kinds.iter_mut().for_each(change);
+        kinds.leak()
+    };
+    for (name, extras) in [
+        ("biases", Extras { biases: false, ..all }),
+        ("norms before", Extras { norms: false, ..all }),
+        ("norms behind", Extras { post_norms: false, ..all }),
+        ("norms of heads", Extras { head_norms: false, ..all }),
+        ("sinks", Extras { sinks: false, ..all }),
+        ("the gate", Extras { gate: false, ..all }),
+        ("GeGLU", Extras { geglu: false, ..all }),
+        ("the scale of scores", Extras { score_scale: None, ..all }),
+        ("the cap of scores", Extras { score_cap: None, ..all }),
+        ("the scale of embeddings", Extras { embedding_scale: 1.0, ..all }),
+        ("the scale of branches", Extras { branch_scale: 1.0, ..all }),
+        ("the scale of logits", Extras { logit_scale: 1.0, ..all }),
+        ("the cap of logits", Extras { logit_cap: None, ..all }),
+        ("windows", Extras { kinds: kinds(|kind| kind.window = None), ..all }),
+        (
+            "the window's width",
+            Extras { kinds: kinds(|k| k.window = k.window.map(|w| w + 1)), ..all },
+        ),
+        ("partial rotation", Extras { kinds: kinds(|k| k.n_rotated = k.n_rotated.min(4)), ..all }),
+        ("the base of rotation", Extras { kinds: kinds(|kind| kind.base *= 2.0), ..all }),
+        ("the factor of rotation", Extras { kinds: kinds(|kind| kind.factor = 1.0), ..all }),
+        ("kinds of layers", Extras { kinds: &all.kinds[..1], ..all }),
+    ] {
+        // The engine comes nearer than a third of this.
+        let distance = distance_of(&logits(extras), &expected);
+        println!("without {name}: {distance:.1e}");
+        assert!(distance > 3.0 * FLOAT, "without {name}: {distance}");
     }
 }

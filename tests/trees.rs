@@ -5,9 +5,10 @@
 mod common;
 
 use common::alone::Alone;
-use common::bits::{assert_same_bits, cache_types, logits, sequence, tiny_models};
+use common::bits::{FLOAT, assert_same_bits, cache_types, distance, logits, sequence, tiny_models};
+use common::naive::{Naive, Rounding};
 use common::random::Random;
-use common::tiny::N_VOCAB;
+use common::tiny::{N_VOCAB, tiny};
 use common::{load, real_model};
 use dovetail::infer::{
     CacheType, CacheTypes, Logits, MAX_SEQUENCES, Outputs, Sequence, Target, Work,
@@ -95,6 +96,34 @@ fn a_tree_is_all_of_its_paths_at_once() {
         for cache in cache_types(&model) {
             let name = format!("{}, {cache:?}", tiny.name);
             check_trees(&model, cache, &[0, 1, 15, 17, 200, 255, 256], 2, &name);
+        }
+    }
+}
+
+#[test]
+fn nodes_are_those_of_the_textbook() {
+    for name in ["f32", "window", "everything", "scales", "norms behind"] {
+        let tiny = tiny(name);
+        let parts = tiny.parts();
+        let (model, naive) =
+            (Arc::new(parts.load().unwrap()), Naive::new(*tiny, &parts, Rounding::None));
+        let mut random = Random(11);
+        // Windows that begin inside of the tree, before it, and in the chunk before.
+        for len in [3, 40, 262] {
+            let tokens = sequence(len, N_VOCAB, 12);
+            let mut target = Alone::new(model.clone(), len + 64, 2, len.max(64));
+            target.append(&tokens, Outputs::None).unwrap();
+            let tree = tree(40, N_VOCAB, &mut random);
+            target.verify(&tree).unwrap();
+            let mut row = Vec::new();
+            for node in (0..tree.len()).step_by(3) {
+                let guesses = path(&tree, node).into_iter().map(|node| tree.tokens()[node]);
+                let path: Vec<u32> = tokens.iter().copied().chain(guesses).collect();
+                target.logits(node).copy_to(&mut row);
+                let found: Vec<u32> = row.iter().map(|x| x.to_bits()).collect();
+                let distance = distance(&found, naive.logits(&path).last().unwrap());
+                assert!(distance < 3.0 * FLOAT, "{name}: node {node} after {len}: {distance}");
+            }
         }
     }
 }

@@ -41,6 +41,22 @@ pub fn assert_same_bits(found: &[u32], expected: &[u32], n_vocab: usize, about: 
     }
 }
 
+/// Largest distance from the textbook where no matrix is quantised: keys and values are half floats.
+pub const FLOAT: f64 = 1e-3;
+
+/// How far logits are from the expected ones, as a part of these: root mean squares.
+pub fn distance(found: &[u32], expected: &[f64]) -> f64 {
+    let found: Vec<f64> = found.iter().map(|bits| f64::from(f32::from_bits(*bits))).collect();
+    distance_of(&found, expected)
+}
+
+/// The same between plain numbers.
+pub fn distance_of(found: &[f64], expected: &[f64]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let differences: f64 = found.iter().zip(expected).map(|(a, b)| (a - b).powi(2)).sum();
+    (differences / expected.iter().map(|x| x * x).sum::<f64>()).sqrt()
+}
+
 /// The made-up models.
 pub fn tiny_models() -> impl Iterator<Item = (&'static Tiny, Arc<Model>)> {
     ALL.iter().map(|tiny| (tiny, Arc::new(tiny.parts().load().unwrap())))

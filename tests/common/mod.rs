@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! alone.rs   a target with one sequence
-//! tiny.rs    small llama models with random weights, of any weight type and RoPE scaling
+//! tiny.rs    small models with random weights, of any weight type and RoPE scaling
+//! everything.rs  a made-up architecture with all that a block can have
 //! answers.rs answers of a session
 //! bits.rs    logits as bits, token sequences, all made-up models
 //! drafter.rs made-up trained drafters, and what the formulas say they guess
@@ -17,6 +18,7 @@ pub mod alone;
 pub mod answers;
 pub mod bits;
 pub mod drafter;
+pub mod everything;
 pub mod gguf;
 pub mod naive;
 pub mod place;
@@ -24,6 +26,7 @@ pub mod random;
 pub mod tiny;
 
 use dovetail::draft::{self, Drafter, DrafterContext, Placement};
+use dovetail::model::arch::ARCHITECTURES;
 use dovetail::{LoadOptions, Model};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -46,7 +49,13 @@ pub fn real_model() -> Option<PathBuf> {
 
 /// Loads a model with two threads.
 pub fn load(path: &Path) -> dovetail::Result<Model> {
-    Model::load(path, LoadOptions { threads: 2, ..LoadOptions::default() })
+    load_with(path, LoadOptions { threads: 2, ..LoadOptions::default() })
+}
+
+/// Loads a model, which may be of the made-up architecture.
+pub fn load_with(path: &Path, options: LoadOptions) -> dovetail::Result<Model> {
+    let known = [ARCHITECTURES, &[everything::ARCH]].concat();
+    Model::load_with(path, options, &known)
 }
 
 /// A drafter of this kind from a file with these contents.

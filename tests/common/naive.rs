@@ -1,4 +1,5 @@
-//! The textbook forward pass of a llama model: double precision, one position after another.
+//! The textbook forward pass of a model, llama's or one with [`Extras`](super::tiny::Extras): double precision,
+//! one position after another.
 //!
 //! Nothing here is shared with the engine but the file's bytes; weights are dequantised by ggml.
 //!
@@ -6,10 +7,13 @@
 //! RMSNorm arXiv 1910.07467 · RoPE 2104.09864, on adjacent pairs · grouped queries 2305.13245 ·
 //! SwiGLU 2002.05202 · position interpolation 2306.15595 · YaRN 2309.00071, with the ramp over the
 //! index of the pair, as its authors' program and llama.cpp have it · Llama 3.1's scaling: Meta's
-//! `apply_scaling`.
+//! `apply_scaling` · GELU in its tanh form 1606.08415 · sliding windows 2310.06825, the row itself among them ·
+//! soft caps and norms behind branches 2408.00118 · sinks 2309.17453, as gpt-oss learns them · gated attention
+//! 2505.06708.
 
 use super::gguf::Parts;
-use super::tiny::{RMS_EPS, Scaling, Tiny, types};
+use super::tiny::{Kind, RMS_EPS, Scaling, Tiny, types};
+use dovetail_kernels::cpu::RopeStyle;
 use half::f16;
 use std::collections::HashMap;
 
@@ -47,13 +51,19 @@ impl Naive {
         let mut rows: Vec<_> = tokens.iter().map(|token| self.embedding(*token)).collect();
         self.blocks(&mut rows, None);
         let head = self.head();
-        rows.iter().map(|x| self.matmul(head, &self.rms_norm("output_norm.weight", x))).collect()
+        let extras = &self.tiny.extras;
+        let logit = |x: f64| capped(x * extras.logit_scale, extras.logit_cap);
+        rows.iter()
+            .map(|x| self.matmul(head, &self.rms_norm("output_norm.weight", x)))
+            .map(|row| row.into_iter().map(logit).collect())
+            .collect()
     }
 
-    /// A token's row of the embedding.
+    /// A token's row of the embedding, as it enters the first block.
     pub fn embedding(&self, token: u32) -> Vec<f64> {
         let n = self.tiny.n_embd;
-        self.weights["token_embd.weight"].1[token as usize * n..][..n].to_vec()
+        let row = &self.weights["token_embd.weight"].1[token as usize * n..][..n];
+        row.iter().map(|x| x * self.tiny.extras.embedding_scale).collect()
     }
 
     /// The name of the head.
@@ -65,53 +75,89 @@ impl Naive {
     /// Takes the hidden states of positions 0, 1, … through the blocks; attention of the first one reads
     /// `given` if it is there.
     pub fn blocks(&self, rows: &mut [Vec<f64>], given: Option<&[Vec<f64>]>) {
+        let extras = &self.tiny.extras;
         for layer in 0..self.tiny.n_layers {
-            let name = |part: &str| format!("blk.{layer}.{part}.weight");
-            let read: Vec<_> = match given {
-                Some(given) if layer == 0 => given.to_vec(),
-                _ => rows.iter().map(|row| self.rms_norm(&name("attn_norm"), row)).collect(),
+            let name = |part: &str| format!("blk.{layer}.{part}");
+            let read = |row: &Vec<f64>, norm: &str| match extras.norms {
+                true => self.rms_norm(&name(norm), row),
+                false => row.clone(),
             };
-            let attended = self.attention(&read, &name);
+            let add = |row: &mut [f64], mut branch: Vec<f64>, norm: &str| {
+                if extras.post_norms {
+                    branch = self.rms_norm(&name(norm), &branch);
+                }
+                row.iter_mut().zip(branch).for_each(|(x, y)| *x += extras.branch_scale * y);
+            };
+            let reads: Vec<_> = match given {
+                Some(given) if layer == 0 => given.to_vec(),
+                _ => rows.iter().map(|row| read(row, "attn_norm.weight")).collect(),
+            };
+            let attended = self.attention(&reads, layer, &name);
             for (row, attended) in rows.iter_mut().zip(attended) {
-                add(row, &self.matmul(&name("attn_output"), &attended));
-                let x = self.rms_norm(&name("ffn_norm"), row);
-                let gate = self.matmul(&name("ffn_gate"), &x);
-                let up = self.matmul(&name("ffn_up"), &x);
-                let inner: Vec<f64> = gate
-                    .iter()
-                    .zip(up)
-                    .map(|(gate, up)| gate / (1.0 + (-gate).exp()) * up)
-                    .collect();
-                add(row, &self.matmul(&name("ffn_down"), &inner));
+                let branch = self.linear(&name("attn_output"), &attended);
+                add(row, branch, "post_attention_norm.weight");
+                let x = read(row, "ffn_norm.weight");
+                let gate = self.linear(&name("ffn_gate"), &x);
+                let up = self.linear(&name("ffn_up"), &x);
+                let activation = if extras.geglu { gelu } else { silu };
+                let inner: Vec<f64> =
+                    gate.iter().zip(up).map(|(g, u)| activation(*g) * u).collect();
+                add(row, self.linear(&name("ffn_down"), &inner), "post_ffw_norm.weight");
             }
         }
     }
 
     /// All heads of all positions side by side: (n, n_heads · head_dim).
-    fn attention(&self, rows: &[Vec<f64>], name: &dyn Fn(&str) -> String) -> Vec<Vec<f64>> {
-        let t = &self.tiny;
-        let (mut keys, mut values) = (Vec::new(), Vec::new());
-        let mut out = Vec::new();
+    fn attention(
+        &self,
+        rows: &[Vec<f64>],
+        layer: usize,
+        name: &dyn Fn(&str) -> String,
+    ) -> Vec<Vec<f64>> {
+        let (t, extras) = (&self.tiny, &self.tiny.extras);
+        let kind = (!extras.kinds.is_empty()).then(|| &extras.kinds[layer % extras.kinds.len()]);
+        let window = kind.map_or(extras.window, |kind| kind.window).unwrap_or(usize::MAX);
+        let scale = extras.score_scale.unwrap_or(1.0 / (t.head_dim as f64).sqrt());
+        // The heads of queries, keys or values, side by side.
+        let heads = |part: &str, x: &[f64]| -> Vec<f64> {
+            let heads = self.linear(&name(&format!("attn_{part}")), x);
+            if !extras.head_norms {
+                return heads;
+            }
+            let weight = self.weights.get(&name(&format!("attn_{part}_norm.weight")));
+            let weight = weight.map_or(vec![1.0; t.head_dim], |(_, weight)| weight.clone());
+            heads.chunks(t.head_dim).flat_map(|head| normed(head, &weight)).collect()
+        };
+        let (mut keys, mut values, mut out) = (Vec::new(), Vec::new(), Vec::new());
         for (position, x) in rows.iter().enumerate() {
-            let mut queries = self.matmul(&name("attn_q"), x);
-            let mut key = self.matmul(&name("attn_k"), x);
-            queries.chunks_mut(t.head_dim).for_each(|head| self.rotate(head, position));
-            key.chunks_mut(t.head_dim).for_each(|head| self.rotate(head, position));
+            let [mut queries, mut key] = [heads("q", x), heads("k", x)];
+            for head in queries.chunks_mut(t.head_dim).chain(key.chunks_mut(t.head_dim)) {
+                self.rotate(head, kind, position);
+            }
             keys.push(self.stored(key));
-            values.push(self.stored(self.matmul(&name("attn_v"), x)));
+            values.push(self.stored(heads("v", x)));
+            let seen = keys.len().saturating_sub(window)..keys.len();
             let mut attended = Vec::new();
             for (head, query) in queries.chunks(t.head_dim).enumerate() {
                 let from = head / (t.n_heads / t.n_kv_heads) * t.head_dim;
-                let score = |key: &Vec<f64>| {
+                let weight = |key: &Vec<f64>| {
                     let dot: f64 = query.iter().zip(&key[from..]).map(|(q, k)| q * k).sum();
-                    (dot / (t.head_dim as f64).sqrt()).exp()
+                    capped(dot * scale, extras.score_cap).exp()
                 };
-                let weights: Vec<f64> = keys.iter().map(score).collect();
-                let total: f64 = weights.iter().sum();
+                let weights: Vec<f64> = keys[seen.clone()].iter().map(weight).collect();
+                let mut total: f64 = weights.iter().sum();
+                if extras.sinks {
+                    total += self.vector(&name("attn_sinks.weight"))[head].exp();
+                }
                 for d in from..from + t.head_dim {
-                    let sum: f64 = weights.iter().zip(&values).map(|(w, value)| w * value[d]).sum();
+                    let values = values[seen.clone()].iter();
+                    let sum: f64 = weights.iter().zip(values).map(|(w, value)| w * value[d]).sum();
                     attended.push(sum / total);
                 }
+            }
+            if extras.gate {
+                let gates = self.linear(&name("attn_gate"), x);
+                attended.iter_mut().zip(gates).for_each(|(y, gate)| *y /= 1.0 + (-gate).exp());
             }
             out.push(attended);
         }
@@ -120,9 +166,17 @@ impl Naive {
 
     /// RMSNorm with the weights of this name.
     pub fn rms_norm(&self, weight: &str, x: &[f64]) -> Vec<f64> {
-        let mean_square = x.iter().map(|x| x * x).sum::<f64>() / x.len() as f64;
-        let scale = (mean_square + f64::from(RMS_EPS)).sqrt();
-        x.iter().zip(&self.weights[weight].1).map(|(x, w)| x / scale * w).collect()
+        normed(x, &self.weights[weight].1)
+    }
+
+    /// A matrix times a row, and its bias if it has one.
+    fn linear(&self, name: &str, x: &[f64]) -> Vec<f64> {
+        let mut out = self.matmul(&format!("{name}.weight"), x);
+        if self.tiny.extras.biases {
+            let bias = self.vector(&format!("{name}.bias"));
+            out.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
+        }
+        out
     }
 
     /// The numbers of this name.
@@ -148,13 +202,25 @@ impl Naive {
         }
     }
 
-    fn rotate(&self, head: &mut [f64], position: usize) {
-        let (frequencies, factor) = frequencies(&self.tiny);
-        for (pair, frequency) in head.chunks_mut(2).zip(frequencies) {
+    /// Embeds the position of a head, as the layers of this kind do, or all of the model.
+    fn rotate(&self, head: &mut [f64], kind: Option<&Kind>, position: usize) {
+        let (style, (frequencies, factor)) = match kind {
+            None => (RopeStyle::Adjacent, frequencies(&self.tiny)),
+            Some(kind) => {
+                let plain = |i: usize| kind.base.powf(-2.0 * i as f64 / kind.n_rotated as f64);
+                (kind.style, ((0..kind.n_rotated / 2).map(plain).collect(), kind.factor))
+            }
+        };
+        let pairs = frequencies.len();
+        for (i, frequency) in frequencies.into_iter().enumerate() {
+            let (a, b) = match style {
+                RopeStyle::Adjacent => (2 * i, 2 * i + 1),
+                RopeStyle::Halves => (i, i + pairs),
+            };
             let (sin, cos) = (position as f64 * frequency).sin_cos();
-            let (a, b) = (pair[0], pair[1]);
-            pair[0] = factor * (a * cos - b * sin);
-            pair[1] = factor * (a * sin + b * cos);
+            let (x, y) = (head[a], head[b]);
+            head[a] = factor * (x * cos - y * sin);
+            head[b] = factor * (x * sin + y * cos);
         }
     }
 }
@@ -207,6 +273,22 @@ fn to_eight_bits(ty: u32, x: &[f64]) -> Vec<f64> {
     x.chunks(block).flat_map(round).collect()
 }
 
-fn add(row: &mut [f64], other: &[f64]) {
-    row.iter_mut().zip(other).for_each(|(a, b)| *a += b);
+/// RMSNorm.
+fn normed(x: &[f64], weight: &[f64]) -> Vec<f64> {
+    let mean_square = x.iter().map(|x| x * x).sum::<f64>() / x.len() as f64;
+    let scale = (mean_square + f64::from(RMS_EPS)).sqrt();
+    x.iter().zip(weight).map(|(x, w)| x / scale * w).collect()
+}
+
+fn capped(x: f64, cap: Option<f64>) -> f64 {
+    cap.map_or(x, |cap| cap * (x / cap).tanh())
+}
+
+fn silu(x: f64) -> f64 {
+    x / (1.0 + (-x).exp())
+}
+
+fn gelu(x: f64) -> f64 {
+    let u = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x);
+    0.5 * x * (1.0 + u.tanh())
 }

@@ -52,7 +52,7 @@ impl Folder {
 
     /// Loads the model.
     pub fn load(&self, repack: Repack) -> Model {
-        Model::load(&self.model(), self.options(repack)).unwrap()
+        super::load_with(&self.model(), self.options(repack)).unwrap()
     }
 
     /// Loads the model from its sidecar, which is then there and alone. Returns the bits of its

@@ -3,6 +3,7 @@
 use super::gguf::{Parts, Tensor};
 use super::random::Random;
 use dovetail::gguf::{Array, Value};
+use dovetail_kernels::cpu::RopeStyle;
 
 /// Numbers of weight types in GGUF files.
 pub mod types {
@@ -68,7 +69,90 @@ pub struct Tiny {
     pub n_rotated: usize,
     pub rope_base: f64,
     pub scaling: Scaling,
+    pub extras: Extras,
 }
+
+/// A kind of layers.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// Positions that a row sees.
+    pub window: Option<usize>,
+    pub style: RopeStyle,
+    pub n_rotated: usize,
+    pub base: f64,
+    /// What cos and sin are multiplied by.
+    pub factor: f64,
+}
+
+/// What a model has beside llama's blocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Extras {
+    /// Kinds of the layers, in turn; none where all are alike, as the model says it.
+    pub kinds: &'static [Kind],
+    /// A window of all layers, where there are no kinds.
+    pub window: Option<usize>,
+    /// Of all matrices but the head.
+    pub biases: bool,
+    /// Norms before each branch, and behind.
+    pub norms: bool,
+    pub post_norms: bool,
+    /// Norms of each head of queries, keys and, without weights, values.
+    pub head_norms: bool,
+    pub sinks: bool,
+    /// The heads are gated before they are multiplied.
+    pub gate: bool,
+    pub geglu: bool,
+    /// 1 / √head_dim where it is not given.
+    pub score_scale: Option<f64>,
+    pub score_cap: Option<f64>,
+    pub embedding_scale: f64,
+    pub branch_scale: f64,
+    pub logit_scale: f64,
+    pub logit_cap: Option<f64>,
+}
+
+const LLAMA: Extras = Extras {
+    kinds: &[],
+    window: None,
+    biases: false,
+    norms: true,
+    post_norms: false,
+    head_norms: false,
+    sinks: false,
+    gate: false,
+    geglu: false,
+    score_scale: None,
+    score_cap: None,
+    embedding_scale: 1.0,
+    branch_scale: 1.0,
+    logit_scale: 1.0,
+    logit_cap: None,
+};
+
+/// A window shorter than some trees are deep; no window and half of each head turned; no positions.
+const KINDS: &[Kind] = &[
+    Kind { window: Some(12), style: RopeStyle::Halves, n_rotated: 16, base: 500.0, factor: 1.25 },
+    Kind { window: None, style: RopeStyle::Adjacent, n_rotated: 8, base: 10_000.0, factor: 1.0 },
+    Kind { window: Some(300), style: RopeStyle::Halves, n_rotated: 0, base: 1.0, factor: 1.0 },
+];
+
+const EVERYTHING: Extras = Extras {
+    kinds: KINDS,
+    window: None,
+    biases: true,
+    norms: true,
+    post_norms: true,
+    head_norms: true,
+    sinks: true,
+    gate: true,
+    geglu: true,
+    score_scale: Some(0.375),
+    score_cap: Some(4.0),
+    embedding_scale: 8.0,
+    branch_scale: 0.75,
+    logit_scale: 0.5,
+    logit_cap: Some(3.0),
+};
 
 const BASE: Tiny = Tiny {
     name: "",
@@ -85,6 +169,7 @@ const BASE: Tiny = Tiny {
     n_rotated: 16,
     rope_base: 10_000.0,
     scaling: Scaling::None,
+    extras: LLAMA,
 };
 
 /// Superblocks are 256 weights long, and so must be every width.
@@ -131,6 +216,45 @@ pub const ALL: &[Tiny] = &[
         scaling: Scaling::Llama3 { factor: 8.0, low: 1.0, high: 4.0, original: 64.0 },
         ..BASE
     },
+    Tiny {
+        name: "window",
+        layers: &[F16, F32],
+        extras: Extras { window: Some(20), ..LLAMA },
+        ..BASE
+    },
+    Tiny { name: "biases", layers: &[Q8_0, F32], extras: Extras { biases: true, ..LLAMA }, ..BASE },
+    Tiny {
+        name: "everything",
+        arch: "everything",
+        n_layers: 3,
+        layers: &[F32],
+        extras: EVERYTHING,
+        ..BASE
+    },
+    Tiny {
+        name: "everything, quantised",
+        arch: "everything",
+        n_layers: 3,
+        n_kv_heads: 1,
+        layers: &[Q4_0, Q8_0, Q5_1, F16],
+        embedding: Q8_0,
+        extras: EVERYTHING,
+        ..BASE
+    },
+    Tiny {
+        name: "scales",
+        arch: "everything",
+        layers: &[F32],
+        extras: Extras { kinds: KINDS, embedding_scale: 0.5, branch_scale: 1.5, ..LLAMA },
+        ..BASE
+    },
+    Tiny {
+        name: "norms behind",
+        arch: "everything",
+        layers: &[F32],
+        extras: Extras { kinds: KINDS, norms: false, post_norms: true, ..LLAMA },
+        ..BASE
+    },
 ];
 
 /// Merges of the vocabulary, in GPT-2's characters.
@@ -171,12 +295,14 @@ impl Tiny {
             tensors.push(random_tensor(&mut random, name, ty, shape, (mean, deviation)));
         };
         let (q, kv) = (self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim);
+        let extras = &self.extras;
         let (e, ff) = (self.n_embd, self.n_ff);
         // Products of normalised rows then have deviation `gain`; queries and logits stand out.
         let scale = |gain: f64, n_in: usize| gain / (n_in as f64).sqrt();
         let mut types = self.layers.iter().cycle().copied();
         for i in 0..self.n_layers {
-            for (part, n_out, n_in, gain) in [
+            let gate = ("attn_gate", q, e, 1.0);
+            let matrices = [
                 ("attn_q", q, e, 2.0),
                 ("attn_k", kv, e, 1.0),
                 ("attn_v", kv, e, 1.0),
@@ -184,12 +310,28 @@ impl Tiny {
                 ("ffn_gate", ff, e, 1.0),
                 ("ffn_up", ff, e, 1.0),
                 ("ffn_down", e, ff, 1.0),
-            ] {
+            ];
+            for (part, n_out, n_in, gain) in matrices.into_iter().chain(extras.gate.then_some(gate))
+            {
                 let ty = types.next().expect("the cycle has no end");
-                add(&format!("blk.{i}.{part}.weight"), ty, &[n_in, n_out], 0.0, scale(gain, n_in));
+                let name = format!("blk.{i}.{part}");
+                add(&format!("{name}.weight"), ty, &[n_in, n_out], 0.0, scale(gain, n_in));
+                if extras.biases {
+                    add(&format!("{name}.bias"), F32, &[n_out], 0.0, 0.3);
+                }
             }
-            for part in ["attn_norm", "ffn_norm"] {
-                add(&format!("blk.{i}.{part}.weight"), F32, &[e], 1.0, 0.2);
+            for (there, part, n, mean, deviation) in [
+                (extras.norms, "attn_norm", e, 1.0, 0.2),
+                (extras.norms, "ffn_norm", e, 1.0, 0.2),
+                (extras.post_norms, "post_attention_norm", e, 1.0, 0.2),
+                (extras.post_norms, "post_ffw_norm", e, 1.0, 0.2),
+                (extras.head_norms, "attn_q_norm", self.head_dim, 1.5, 0.2),
+                (extras.head_norms, "attn_k_norm", self.head_dim, 1.0, 0.2),
+                (extras.sinks, "attn_sinks", self.n_heads, 0.0, 1.0),
+            ] {
+                if there {
+                    add(&format!("blk.{i}.{part}.weight"), F32, &[n], mean, deviation);
+                }
             }
         }
         add("output_norm.weight", F32, &[e], 1.0, 0.2);
@@ -237,6 +379,9 @@ impl Tiny {
                 ("llama.rope.scaling.original_context_length", Value::U32(original)),
             ]),
             Scaling::None | Scaling::Llama3 { .. } => {}
+        }
+        if let Some(window) = self.extras.window {
+            keys.push(("llama.attention.sliding_window", size(window)));
         }
         keys.extend(vocabulary());
         let key = |key: &str| match key.strip_prefix("llama.") {

@@ -4,7 +4,7 @@ use super::Emulated;
 use super::common::answers::{greedy, warm};
 use super::common::bits::sequence;
 use super::common::drafter::{SHAPES, Shape};
-use super::common::tiny::{N_VOCAB, tiny};
+use super::common::tiny::{N_VOCAB, tensor, tiny, types};
 use crate::draft::trained::placement::TrainedDrafter;
 use crate::draft::{DraftDevice, Drafter, Placement};
 use crate::error::{Error, Result};
@@ -193,6 +193,11 @@ fn what_no_gpu_runs_is_on_the_cpu_without_a_word() {
     let error = open(&session, &eagle3, DraftDevice::Gpu(None), |_| {}).err().unwrap();
     let Error::Drafting { error: why, .. } = &error else { panic!("{error}") };
     assert!(matches!(**why, Error::Unsupported(_)) && error.to_string().contains("EAGLE-3"));
+    let mut biased = SHAPES[0].parts(tiny("f32"), session.model());
+    let n = biased.tensor("blk.0.attn_k.weight").shape[1] as usize;
+    biased.tensors.push(tensor("blk.0.attn_k.bias", types::F32, &[n], &vec![0.5; n]));
+    let drafter = open(&session, &biased.write(), DraftDevice::Auto, |_| {}).unwrap();
+    assert_eq!(drafter.why_there(), Some("drafters with biases run on the CPU"));
 
     let drafter = open(&session, &dgf, DraftDevice::Cpu, |_| panic!("nobody asked")).unwrap();
     assert_eq!((drafter.place(), drafter.why_there()), ("on the CPU", None));
