@@ -104,7 +104,8 @@ impl Keys<'_> {
         }
     }
 
-    fn float(&self, name: &str) -> Result<Option<f32>> {
+    /// A number, if the file says it.
+    pub fn float(&self, name: &str) -> Result<Option<f32>> {
         self.gguf.metadata().get_f32(&self.key(name))
     }
 
