@@ -113,6 +113,12 @@ impl<'a> ActivationRows<'a> {
         ActivationRows { lines, ..*self }
     }
 
+    /// All of the rows, one every [`ActivationRows::stride`] bytes.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn bytes(&self) -> &'a [u8] {
+        bytemuck::cast_slice(self.lines)
+    }
+
     /// From one row to the next, in bytes.
     #[cfg(target_arch = "x86_64")]
     pub(super) fn stride(&self) -> usize {

@@ -3,13 +3,13 @@
 //! Its sums leave the tiles and enter the result by the steps of [`BlockKernel::finish`], after an integer
 //! scale where there are such. Tiles work on one chunk while the one before is made use of.
 
-use super::{GROUPS, TILE, Tiles};
+use super::GROUPS;
+use super::tiles::{Strided, TILE, Tiles};
 use crate::cpu::ActivationRows;
 use crate::cpu::blocks::{self, BlockKernel};
 use crate::cpu::lanes::{Arith, LANES, Simd};
 use crate::cpu::pack::{Lines, Units};
 use crate::cpu::x86::avx512::Avx512;
-use std::arch::asm;
 use std::arch::x86_64::*;
 
 /// Rows that share one unpacking of the weights.
@@ -24,33 +24,18 @@ struct Weights([[u8; 64]; 8]);
 struct Sums([[i32; LANES]; PANEL]);
 
 /// See [`super::Panel`].
-pub struct Panel<'a, B: BlockKernel> {
+pub struct Panel<'a, B: BlockKernel, T: Tiles> {
     s: Avx512,
+    x: ActivationRows<'a>,
     rows: [&'a [B::Activations]; PANEL],
     n_rows: usize,
-    /// From one row of activations to the next, in bytes.
-    stride: usize,
     acc: [[[__m512; 1]; PANEL]; GROUPS],
     /// Integer sums of a superblock.
     scaled: [__m512i; PANEL],
     weights: Weights,
     /// Of the sub-blocks of two chunks: tiles work on one while the other is made use of.
     sums: [[Sums; 2]; 2],
-    _tiles: Tiles,
-}
-
-/// Product of the weights in tile 6 and a tile of activations at `q`, stored at `sums`.
-macro_rules! product {
-    ($into:literal, $activations:literal, $q:expr, $stride:expr, $sums:expr) => {
-        asm!(
-            concat!("tilezero ", $into),
-            concat!("tileloadd ", $activations, ", [{q} + {stride}*1]"),
-            concat!("tdpbssd ", $into, ", ", $activations, ", tmm6"),
-            concat!("tilestored [{sums} + {line}*1], ", $into),
-            q = in(reg) $q, stride = in(reg) $stride, sums = in(reg) $sums, line = in(reg) 64usize,
-            options(nostack)
-        )
-    };
+    tiles: T,
 }
 
 /// 32 weights of each row of a group.
@@ -63,38 +48,24 @@ struct Chunk<'a> {
     c: usize,
 }
 
-impl<'a, B: BlockKernel> super::Panel<'a> for Panel<'a, B> {
+impl<'a, B: BlockKernel, T: Tiles> super::Panel<'a> for Panel<'a, B, T> {
     const ROWS: usize = PANEL;
 
     #[inline(always)]
-    fn new(s: Avx512, x: ActivationRows<'a>) -> Self {
+    unsafe fn new(s: Avx512, x: ActivationRows<'a>) -> Self {
         const ZERO: Sums = Sums([[0; LANES]; PANEL]);
         let n_rows = x.n_rows();
-        // Sums 0, 1 and those of the last rows 2; activations 3, 4 and 5; weights 6.
-        let (full, last) = ((TILE, 64), ((n_rows - 1) % TILE + 1, 64));
-        let activations = |sums: (usize, usize)| (sums.0, B::SUB);
         Panel {
             s,
+            x,
             rows: blocks::rows::<B, PANEL>(x),
             n_rows,
-            stride: x.stride(),
             acc: [[[s.splat(0.0)]; PANEL]; GROUPS],
             scaled: [s.splat_i(0); PANEL],
             weights: Weights([[0; 64]; 8]),
             sums: [const { [ZERO; 2] }; 2],
-            // SAFETY: this table is in use, so AMX was detected.
-            _tiles: unsafe {
-                Tiles::configure([
-                    full,
-                    full,
-                    last,
-                    activations(full),
-                    activations(full),
-                    activations(last),
-                    (B::SUB / 4, 64),
-                    (0, 0),
-                ])
-            },
+            // SAFETY: as the caller says.
+            tiles: unsafe { T::for_sub_blocks(n_rows, B::SUB) },
         }
     }
 
@@ -111,7 +82,7 @@ impl<'a, B: BlockKernel> super::Panel<'a> for Panel<'a, B> {
     }
 }
 
-impl<B: BlockKernel> Panel<'_, B> {
+impl<B: BlockKernel, T: Tiles> Panel<'_, B, T> {
     #[inline(always)]
     fn group(&mut self, mut units: Units, mut lines: Lines, group: usize) {
         self.acc[group][..self.n_rows].fill([self.s.splat(0.0)]);
@@ -153,29 +124,15 @@ impl<B: BlockKernel> Panel<'_, B> {
     /// Lets the tiles form the sums of a chunk.
     #[inline(always)]
     fn multiply_chunk(&mut self, chunk: &Chunk) {
+        let all = self.x.bytes();
         for half in 0..32 / B::SUB {
-            let lines = &self.weights.0[half * B::SUB / 4..][..B::SUB / 4];
-            let sums = &mut self.sums[chunk.parity::<B>()][half].0;
-            // SAFETY: the tile of weights has SUB / 4 lines.
-            unsafe {
-                asm!("tileloadd tmm6, [{lines} + {line}*1]", lines = in(reg) lines.as_ptr(),
-                    line = in(reg) 64usize, options(nostack));
-            }
-            for (t, sums) in sums[..self.n_rows].chunks_mut(TILE).enumerate() {
-                let q = &B::q(&self.rows[t * TILE][chunk.b], chunk.c)[half * B::SUB..];
-                let (q, sums_len) = (q.as_ptr(), sums.len());
-                let sums = sums.as_mut_ptr();
-                // SAFETY: a full tile reads SUB activations of each of 16 rows, which lie `stride`
-                // bytes apart, and writes 16 lines of sums; the last one may have fewer rows, as it was
-                // configured.
-                unsafe {
-                    match (sums_len, t % 2) {
-                        (TILE, 0) => product!("tmm0", "tmm3", q, self.stride, sums),
-                        (TILE, _) => product!("tmm1", "tmm4", q, self.stride, sums),
-                        _ => product!("tmm2", "tmm5", q, self.stride, sums),
-                    }
-                }
-            }
+            let weights = &self.weights.0[half * B::SUB / 4..][..B::SUB / 4];
+            let sums = &mut self.sums[chunk.parity::<B>()][half].0[..self.n_rows];
+            // A row has them where the first row has them.
+            let q = &B::q(&self.rows[0][chunk.b], chunk.c)[half * B::SUB..];
+            let at = q.as_ptr().addr() - all.as_ptr().addr();
+            let x = Strided { bytes: &all[at..], stride: self.x.stride() };
+            self.tiles.sub_block(weights, x, sums);
         }
     }
 

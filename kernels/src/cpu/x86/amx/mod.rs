@@ -7,14 +7,14 @@
 //! ```text
 //! superblocks.rs   where integer scales are small: the tiles add up a whole superblock
 //! chunks.rs        all others: the tiles add up one sub-block, the vector unit does the rest
+//! tiles.rs         the tile unit, in assembly; and what stands for it in tests
 //! ```
 //!
-//! The intrinsics are not stable yet, so tiles are spelled in assembly. What one piece of it leaves in a
-//! tile register the next one finds there: the compiler has no other use for these registers, and no
-//! function is called in between. Each call leaves them as it found them: released.
+//! Each call leaves the tiles as it found them: released.
 
 mod chunks;
 mod superblocks;
+mod tiles;
 
 use super::avx512::{self, Avx512};
 use crate::cpu::blocks::{BlockKernel, with_block_kernel};
@@ -24,14 +24,12 @@ use crate::cpu::pack::{Layout, Lines, PackedMatrix, Units};
 use crate::cpu::{ActivationRows, Kernels};
 use std::arch::asm;
 use std::arch::x86_64::*;
+use tiles::{Amx, Tiles};
 
 /// From so many rows on tiles win over AVX-512: measured on Emerald Rapids.
 const fn min_rows(scaled: bool) -> usize {
     if scaled { 12 } else { 24 }
 }
-
-/// Rows of a tile.
-const TILE: usize = 16;
 
 /// Groups that share one reading of the activations.
 const GROUPS: usize = 4;
@@ -82,19 +80,33 @@ fn matmul(
     if x.n_rows() < min_rows(format.scaled) {
         return (avx512::KERNELS.matmul)(w, first, x, out, add, scratch);
     }
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,fma,f16c")]
-    fn compiled<B: BlockKernel>(_: B, s: Avx512, groups: &Groups, units: Units, out: &mut [f32]) {
-        if superblocks::takes::<B>() {
-            panels::<superblocks::Panel<B>>(s, groups, units, out);
-        } else {
-            panels::<chunks::Panel<B>>(s, groups, units, out);
-        }
-    }
     let (groups, units) = (Groups { w, first, x, add }, Units::new(&format, w.shape.n_cols));
     // SAFETY: `Kernels::available` hands this table out only where [`detected`] said yes.
     unsafe {
         let s = Avx512::assume();
-        with_block_kernel!(format, kernel => compiled(kernel, s, &groups, units, out))
+        with_block_kernel!(format, kernel => blocks::<_, Amx>(kernel, s, &groups, units, out))
+    }
+}
+
+/// Runs a block format over the groups.
+///
+/// # Safety
+/// The unit of `T` was detected, and no [`Tiles`] exist on this thread.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,fma,f16c")]
+unsafe fn blocks<B: BlockKernel, T: Tiles>(
+    _: B,
+    s: Avx512,
+    groups: &Groups,
+    units: Units,
+    out: &mut [f32],
+) {
+    // SAFETY: as the caller says; `panels` drops one panel before it makes the next.
+    unsafe {
+        if superblocks::takes::<B>() {
+            panels::<superblocks::Panel<B, T>>(s, groups, units, out);
+        } else {
+            panels::<chunks::Panel<B, T>>(s, groups, units, out);
+        }
     }
 }
 
@@ -103,7 +115,9 @@ fn matmul(
 trait Panel<'a> {
     /// Rows that share one unpacking of the weights.
     const ROWS: usize;
-    fn new(s: Avx512, x: ActivationRows<'a>) -> Self;
+    /// # Safety
+    /// The tile unit was detected, and no other panel exists on this thread.
+    unsafe fn new(s: Avx512, x: ActivationRows<'a>) -> Self;
     /// Multiplies the first `n_groups` of these groups by all rows.
     fn multiply(&mut self, units: Units, groups: [Lines<'a>; GROUPS], n_groups: usize);
     /// The products of each row with a group.
@@ -111,12 +125,16 @@ trait Panel<'a> {
 }
 
 /// Runs panels of rows over the groups.
+///
+/// # Safety
+/// The tile unit was detected, and no panel exists on this thread.
 #[inline(always)]
-fn panels<'a, P: Panel<'a>>(s: Avx512, groups: &Groups<'a>, units: Units, out: &mut [f32]) {
+unsafe fn panels<'a, P: Panel<'a>>(s: Avx512, groups: &Groups<'a>, units: Units, out: &mut [f32]) {
     let n_rows = groups.x.n_rows();
     for start in (0..n_rows).step_by(P::ROWS) {
         let len = P::ROWS.min(n_rows - start);
-        let mut panel = P::new(s, groups.x.range(start..start + len));
+        // SAFETY: as the caller says.
+        let mut panel = unsafe { P::new(s, groups.x.range(start..start + len)) };
         for (i, tiles) in out.chunks_mut(GROUPS * n_rows * LANES).enumerate() {
             let n_groups = tiles.len() / (n_rows * LANES);
             let mut lines: [Lines; GROUPS] = [&[]; GROUPS];
@@ -131,38 +149,66 @@ fn panels<'a, P: Panel<'a>>(s: Avx512, groups: &Groups<'a>, units: Units, out: &
     }
 }
 
-/// The tiles' configuration, in force until it is dropped.
-struct Tiles(());
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::Activations;
+    use crate::cpu::interleave::interleave_groups;
+    use crate::cpu::pack::{Line, PackedBytes, Shape};
+    use crate::quant::{Kind, TYPES, TypeInfo};
+    use tiles::emulated::Emulated;
 
-impl Tiles {
-    /// Sets rows and bytes a row of each tile register.
-    ///
-    /// # Safety
-    /// The CPU must have AMX and the system allow it; no tile has more than 16 rows of 64 bytes, and no
-    /// other configuration is in force.
-    unsafe fn configure(shapes: [(usize, usize); 8]) -> Tiles {
-        #[repr(C, align(64))]
-        struct Config {
-            palette: u8,
-            start_row: u8,
-            reserved: [u8; 14],
-            row_bytes: [u16; 16],
-            rows: [u8; 16],
-        }
-        let (mut row_bytes, mut rows) = ([0; 16], [0; 16]);
-        for (tile, (n, bytes)) in shapes.into_iter().enumerate() {
-            (rows[tile], row_bytes[tile]) = (n as u8, bytes as u16);
-        }
-        let config = Config { palette: 1, start_row: 0, reserved: [0; 14], row_bytes, rows };
-        // SAFETY: the configuration is 64 bytes long.
-        unsafe { asm!("ldtilecfg [{}]", in(reg) &config, options(nostack)) };
-        Tiles(())
+    fn packed(ty: &TypeInfo, n_rows: usize, n_cols: usize, weights: &[f32]) -> PackedMatrix {
+        let bytes = ggml_sys::quantize(ty.id, weights, n_cols).unwrap();
+        let shape = Shape::new(*ty, n_rows, n_cols, bytes.len()).unwrap();
+        let mut lines = vec![Line::default(); shape.packed_len() / 64];
+        interleave_groups(&shape, &bytes, bytemuck::cast_slice_mut(&mut lines));
+        PackedMatrix::new(shape, PackedBytes::Own(lines)).unwrap()
     }
-}
 
-impl Drop for Tiles {
-    fn drop(&mut self) {
-        // SAFETY: the tiles were configured by `configure`.
-        unsafe { asm!("tilerelease", options(nostack)) };
+    /// All but the instructions of the tile unit, which `tests/isa.rs` compares where there is one.
+    #[test]
+    fn panels_over_emulated_tiles_give_the_bits_of_avx512() {
+        let Some(s) = Avx512::detect() else {
+            return eprintln!("SKIPPED: this CPU has no AVX-512");
+        };
+        let mut state = 1u32;
+        let mut draw = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        };
+        for ty in TYPES {
+            let Kind::Blocks(ops) = ty.kind else { continue };
+            let (n_out, n_cols, first) = (16 * 7 + 3, 512 + ty.block_len % 256, 1);
+            let weights: Vec<f32> = (0..n_out * n_cols).map(|_| draw()).collect();
+            let w = packed(ty, n_out, n_cols, &weights);
+            for n in [1, 2, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 100] {
+                let mut x = Activations::new(n, n_cols);
+                let row_lines = x.row_lines();
+                for row in x.rows_mut(n).chunks_mut(row_lines) {
+                    let input: Vec<f32> = (0..n_cols).map(|_| draw()).collect();
+                    let formats = crate::cpu::ActivationFormats {
+                        by32: ops.format.block_len == 32,
+                        by256: ops.format.block_len == 256,
+                        float: false,
+                    };
+                    (avx512::KERNELS.quantize)(&input, formats, row);
+                }
+                let x = x.rows(n, n_cols);
+                let len = (w.shape.n_groups() - first) * n * LANES;
+                let [mut found, mut expected] = [vec![0.5; len], vec![0.5; len]];
+                (avx512::KERNELS.matmul)(&w, first, x, &mut expected, true, &mut []);
+                let (groups, units) =
+                    (Groups { w: &w, first, x, add: true }, Units::new(&ops.format, n_cols));
+                // SAFETY: AVX-512 was detected, and emulated tiles need no unit.
+                unsafe {
+                    with_block_kernel!(ops.format, kernel => {
+                        blocks::<_, Emulated>(kernel, s, &groups, units, &mut found)
+                    });
+                }
+                let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                assert_eq!(bits(&found), bits(&expected), "{}, {n} rows", ty.name);
+            }
+        }
     }
 }

@@ -9,13 +9,13 @@
 //! of one step and makes use of the sums of another, while the tiles multiply the one between. Steps go
 //! through a few groups before the next superblock, so that its activations stay in the first cache.
 
-use super::{GROUPS, TILE, Tiles};
+use super::GROUPS;
+use super::tiles::{QUARTER, TILE, Tiles};
 use crate::cpu::ActivationRows;
 use crate::cpu::blocks::{self, BlockKernel};
 use crate::cpu::lanes::{Arith, LANES};
 use crate::cpu::pack::{Lines, Units};
 use crate::cpu::x86::avx512::Avx512;
-use std::arch::asm;
 use std::arch::x86_64::*;
 
 /// Whether this is the way for a format.
@@ -28,7 +28,7 @@ pub const fn takes<B: BlockKernel>() -> bool {
 /// Rows that share one unpacking of the weights: two tiles.
 const PANEL: usize = 2 * TILE;
 
-/// Parts of a superblock: 64 columns each, the width of a tile.
+/// Parts of a superblock, each as wide as a tile.
 const QUARTERS: usize = 4;
 
 /// What one step leaves for the next stage. Two successive steps have one each; they lie half a page
@@ -46,17 +46,17 @@ struct Place {
 /// Activations of a superblock: (quarters, rows, columns). A tile whose rows lie across cache lines, as
 /// they do in [`ActivationRows`], loads four times as slowly.
 #[repr(C, align(64))]
-struct Columns([[[i8; 64]; PANEL]; QUARTERS]);
+struct Columns([[[i8; QUARTER]; PANEL]; QUARTERS]);
 
 /// See [`super::Panel`].
-pub struct Panel<'a, B: BlockKernel> {
+pub struct Panel<'a, B: BlockKernel, T: Tiles> {
     s: Avx512,
     rows: [&'a [B::Activations]; PANEL],
     n_rows: usize,
     acc: [[[__m512; 1]; PANEL]; GROUPS],
     columns: Columns,
     places: [Place; 2],
-    _tiles: Tiles,
+    tiles: T,
 }
 
 /// A superblock of a group.
@@ -70,16 +70,12 @@ struct Step<'a> {
     place: usize,
 }
 
-impl<'a, B: BlockKernel> super::Panel<'a> for Panel<'a, B> {
+impl<'a, B: BlockKernel, T: Tiles> super::Panel<'a> for Panel<'a, B, T> {
     const ROWS: usize = PANEL;
 
     #[inline(always)]
-    fn new(s: Avx512, x: ActivationRows<'a>) -> Self {
+    unsafe fn new(s: Avx512, x: ActivationRows<'a>) -> Self {
         let n_rows = x.n_rows();
-        // The first 16 rows: sums 0 and 1, activations 4. The others: 2, 3 and 5. Weights: 6 and 7.
-        let (first, others) = ((n_rows.min(TILE), 64), (n_rows.saturating_sub(TILE).max(1), 64));
-        let weights = (TILE, 64);
-        let shapes = [first, first, others, others, first, others, weights, weights];
         const PLACE: Place = Place {
             weights: [[[[0; 64]; 16]; 2]; QUARTERS],
             sums: [[[0; LANES]; PANEL]; 2],
@@ -92,8 +88,8 @@ impl<'a, B: BlockKernel> super::Panel<'a> for Panel<'a, B> {
             acc: [[[s.splat(0.0)]; PANEL]; GROUPS],
             columns: Columns([[[0; 64]; PANEL]; QUARTERS]),
             places: [PLACE; 2],
-            // SAFETY: this table is in use, so AMX was detected.
-            _tiles: unsafe { Tiles::configure(shapes) },
+            // SAFETY: as the caller says.
+            tiles: unsafe { T::for_superblocks(n_rows) },
         }
     }
 
@@ -145,7 +141,7 @@ impl<'a, B: BlockKernel> super::Panel<'a> for Panel<'a, B> {
     }
 }
 
-impl<B: BlockKernel> Panel<'_, B> {
+impl<B: BlockKernel, T: Tiles> Panel<'_, B, T> {
     /// Unpacks a quarter's weights and multiplies them by the halves of their scales.
     #[inline(always)]
     fn unpack(&mut self, step: &Step, quarter: usize) {
@@ -183,50 +179,10 @@ impl<B: BlockKernel> Panel<'_, B> {
                 }
             }
         }
-        let (first, others) = columns.split_at(TILE);
-        let Place { weights, sums: [high_sums, low_sums], .. } = &mut self.places[step.place];
-        let [high, low] = &weights[quarter];
-        let has_others = self.n_rows > TILE;
-        // SAFETY: tiles of weights and activations are up to 16 lines, and so are sums.
-        unsafe {
-            if quarter == 0 {
-                asm!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3");
-            }
-            asm!(
-                "tileloadd tmm4, [{q} + {line}*1]",
-                "tileloadd tmm6, [{high} + {line}*1]",
-                "tdpbsud tmm0, tmm4, tmm6",
-                "tileloadd tmm7, [{low} + {line}*1]",
-                "tdpbsud tmm1, tmm4, tmm7",
-                q = in(reg) first.as_ptr(), high = in(reg) high.as_ptr(), low = in(reg) low.as_ptr(),
-                line = in(reg) 64usize, options(nostack)
-            );
-            if has_others {
-                asm!(
-                    "tileloadd tmm5, [{q} + {line}*1]",
-                    "tdpbsud tmm2, tmm5, tmm6",
-                    "tdpbsud tmm3, tmm5, tmm7",
-                    q = in(reg) others.as_ptr(), line = in(reg) 64usize, options(nostack)
-                );
-            }
-            if quarter + 1 < QUARTERS {
-                return;
-            }
-            asm!(
-                "tilestored [{high} + {line}*1], tmm0",
-                "tilestored [{low} + {line}*1], tmm1",
-                high = in(reg) high_sums.as_mut_ptr(), low = in(reg) low_sums.as_mut_ptr(),
-                line = in(reg) 64usize, options(nostack)
-            );
-            if has_others {
-                asm!(
-                    "tilestored [{high} + {line}*1], tmm2",
-                    "tilestored [{low} + {line}*1], tmm3",
-                    high = in(reg) high_sums[TILE..].as_mut_ptr(),
-                    low = in(reg) low_sums[TILE..].as_mut_ptr(),
-                    line = in(reg) 64usize, options(nostack)
-                );
-            }
+        let Place { weights, sums, .. } = &mut self.places[step.place];
+        self.tiles.quarter(quarter == 0, columns, &weights[quarter]);
+        if quarter + 1 == QUARTERS {
+            self.tiles.store(sums);
         }
     }
 
