@@ -2,8 +2,10 @@
 //!
 //! An error is data: which file, key or setting, what is wrong with it, what helps. [`Error::line`] makes one line of it,
 //! which says what happened, where, and what to do next. In it a [`Face`], such as a program or the interface for C, names
-//! settings as its users do; `Display` names them in plain words.
+//! settings as its users do; `Display` names them in plain words. Lines quote names from files, which may hold anything:
+//! what would steer a terminal is escaped.
 
+use crate::printable::Printable;
 use crate::setting::{Advice, Face, Plain, Refusal, Setting};
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -128,10 +130,11 @@ impl Error {
             Self::Setting(refusal) => refusal.help(face),
             error => Advice::line(&error.advice(), face, None),
         };
-        match &help[..] {
+        let line = match &help[..] {
             "" => self.what(face),
             help => format!("{}; {help}", self.what(face)),
-        }
+        };
+        Printable(&line).to_string()
     }
 
     /// What is wrong, and where.
@@ -276,6 +279,23 @@ mod tests {
 
     fn not_found() -> io::Error {
         ErrorKind::NotFound.into()
+    }
+
+    #[test]
+    fn what_files_say_reaches_no_terminal_unescaped() {
+        let name = "\x1b]0;owned\x07\x1b[2J\nerror: second line";
+        for error in [
+            Error::io(Path::new(name), std::io::ErrorKind::NotFound.into()),
+            Error::gguf(Path::new("a.gguf"), format!("tensor `{name}` occurs twice")),
+            Error::Session { path: name.into(), what: "is damaged".into() },
+            Error::MissingKey { path: "a.gguf".into(), key: name.into() },
+            Error::Unsupported(format!("architecture `{name}`")),
+            Error::Template(name.into()),
+        ] {
+            let text = error.to_string();
+            assert!(!text.contains(char::is_control), "{text:?}");
+            assert!(text.contains(r"\u{1b}]0;owned\u{7}\u{1b}[2J\nerror: second line"), "{text}");
+        }
     }
 
     #[test]

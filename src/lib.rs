@@ -29,6 +29,7 @@ pub mod infer;
 pub mod machine;
 pub mod model;
 pub mod planner;
+pub mod printable;
 pub mod ring;
 pub mod sample;
 pub mod setting;

@@ -23,7 +23,7 @@ const LAYERS: &[&str] = &[
     "bin",
 ];
 /// May be used by all and use no layer.
-const COMMON: &[&str] = &["error", "file", "machine", "setting", "temp_file"];
+const COMMON: &[&str] = &["error", "file", "machine", "printable", "setting", "temp_file"];
 /// Where `unsafe` may stand: files and folders.
 const UNSAFE: &[&str] = &[
     "src/gguf/file.rs",

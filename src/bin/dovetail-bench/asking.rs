@@ -6,6 +6,7 @@ use crate::words::Flags;
 use crate::{Common, at_least_one, temperature};
 use clap::Args;
 use dovetail::planner::Policy;
+use dovetail::printable::Printable;
 use dovetail::{ChatTemplate, Error, Face, Result, Sampling, Session, Setting};
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -60,7 +61,8 @@ impl Asking {
             let tokens = prompt.tokens(tokenizer, template.as_ref(), None, usize::MAX)?;
             let (number, n, room) = (i + 1, tokens.len(), session.n_ctx());
             if n < room {
-                prompts.push(Prompt { number, category: category(prompt).to_owned(), tokens });
+                let category = Printable(category(prompt)).to_string();
+                prompts.push(Prompt { number, category, tokens });
             } else {
                 eprintln!(
                     "prompt {number} is left out: its {n} tokens do not fit the context of {room}"

@@ -6,6 +6,7 @@ use clap::Args;
 use dovetail::infer::MAX_SEQUENCES;
 use dovetail::planner::Policy;
 use dovetail::planner::cost::{Costs, DraftCost, Table};
+use dovetail::printable::Printable;
 use dovetail::speculate::json::of_costs;
 use dovetail::speculate::{ConfiguredDrafter, SpecOptions, SpecSampling};
 use dovetail::{Engine, Error, Result};
@@ -96,7 +97,7 @@ fn measure(o: &Options) -> Result<Measurement> {
 fn print(m: &Measurement) {
     println!(
         "{}, {} threads, {}, drafter {}; measured in {:.1} s",
-        m.model,
+        Printable(&m.model),
         m.threads,
         m.isa,
         m.drafter.as_deref().unwrap_or("none"),

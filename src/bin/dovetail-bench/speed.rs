@@ -4,6 +4,7 @@ use crate::ceilings::Ceilings;
 use crate::{Common, Format, at_least_one, median};
 use clap::Args;
 use dovetail::infer::{Outputs, Sequence, Target};
+use dovetail::printable::Printable;
 use dovetail::{Result, machine};
 use serde_json::json;
 use std::time::Instant;
@@ -104,6 +105,7 @@ fn print(o: &Options, target: &Target, tests: &[Test], read: f64) {
                 "| model | size | cpu | isa | threads | test | t/s | GB/s | of read bandwidth |"
             );
             println!("| --- | --: | --- | --- | --: | --: | --: | --: | --: |");
+            let name = Printable(name);
             for (test, mean, deviation, rate) in rows {
                 println!(
                     "| {name} | {:.2} MiB | {cpu} | {isa} | {threads} | {} | {mean:.2} ± {deviation:.2} \

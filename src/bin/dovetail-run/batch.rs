@@ -152,7 +152,7 @@ impl Batch<'_> {
     fn print(&mut self, all: bool) -> Result<()> {
         while let Some(line) = self.lines.get_mut(self.printed) {
             match line.take() {
-                Some(line) => emit(&format!("{line}\n"))?,
+                Some(line) => emit(&format!("{line}\n"), None)?,
                 None if all => {}
                 None => return Ok(()),
             }

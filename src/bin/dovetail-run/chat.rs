@@ -7,6 +7,7 @@ use crate::args::read_text;
 use crate::interrupt::EXIT_CODE;
 use crate::runner::{Answer, End, Runner};
 use crate::{STDOUT, words};
+use dovetail::printable::Printable;
 use dovetail::{Error, Message, Result};
 use rustyline::error::ReadlineError;
 use rustyline::history::MemHistory;
@@ -46,7 +47,7 @@ pub fn run(runner: &mut Runner) -> Result<ExitCode> {
     let editor = Editor::<(), MemHistory>::with_history(config, MemHistory::new());
     let mut editor = editor.map_err(|error| gone(std::io::Error::other(error)))?;
     let (name, n_ctx) = (&runner.session.model().config().name, runner.session.n_ctx());
-    let log = runner.log;
+    let (name, log) = (Printable(name), runner.log);
     log.note(&format!("{name}, context {n_ctx} tokens; Ctrl-C stops an answer; {COMMANDS}"));
     let single = runner.args.single_turn;
     let colour = runner.args.color;

@@ -1,9 +1,10 @@
 //! Lines and progress on standard error, lines also in a file.
 //!
-//! Writing never fails: a closed standard error silences the log and does not end the program.
+//! Writing never fails: a closed standard error silences the log and does not end the program. Lines quote names from
+//! files: what would steer a terminal is escaped.
 
 use crate::output;
-use dovetail::{Result, file};
+use dovetail::{Result, file, printable};
 use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -35,16 +36,18 @@ impl Log {
 
     /// Says what everybody should read.
     pub fn note(&self, lines: &str) {
+        let lines = printable::lines(lines);
         let _ = writeln!(std::io::stderr(), "{lines}");
-        self.keep(lines);
+        self.keep(&lines);
     }
 
     /// Says what `-v` asks for.
     pub fn detail(&self, lines: &str) {
+        let lines = printable::lines(lines);
         if self.verbose {
             let _ = writeln!(std::io::stderr(), "{lines}");
         }
-        self.keep(lines);
+        self.keep(&lines);
     }
 
     fn keep(&self, lines: &str) {

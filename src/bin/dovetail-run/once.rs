@@ -7,6 +7,9 @@ use dovetail::{Error, Message, Result, file};
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
+/// What a terminal writes in yellow.
+const YELLOW: &str = "\x1b[33m";
+
 /// The prompt to answer once: `-p`, `-f`, or standard input unless it is a terminal.
 ///
 /// # Errors
@@ -61,7 +64,7 @@ pub fn run(runner: &mut Runner, prompt: &str) -> Result<ExitCode> {
     };
     if raw && !args.no_display_prompt {
         let colour = args.color && std::io::stdout().is_terminal();
-        emit(&if colour { format!("\x1b[33m{prompt}\x1b[0m") } else { prompt.to_owned() })?;
+        emit(prompt, colour.then_some(YELLOW))?;
     }
     let answer = runner.answer(&tokens, 0)?;
     if runner.log.is_verbose() || std::io::stderr().is_terminal() {

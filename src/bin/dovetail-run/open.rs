@@ -7,6 +7,7 @@ use crate::runner::Runner;
 use crate::words::{self, Flags};
 use dovetail::infer::KvCache;
 use dovetail::model::Config;
+use dovetail::printable::Printable;
 use dovetail::speculate::calibrate::Counts;
 use dovetail::speculate::{ConfiguredDrafter, SpecOptions};
 use dovetail::{ChatTemplate, Engine, Error, LoadOptions, Model, OpenOptions};
@@ -112,8 +113,8 @@ fn describe(model: &Model, options: &SessionOptions, sampling: &Sampling, log: &
          context {n_ctx} tokens, {:.1} MB when full (keys {}, values {})\n\
          {threads} threads, instruction set {}, passes of {n_ubatch}\n\
          seed {}",
-        config.name,
-        config.arch,
+        Printable(&config.name),
+        Printable(&config.arch),
         config.n_layers,
         config.n_embd,
         config.n_vocab,

@@ -4,6 +4,7 @@ use crate::args::{Args, STATS_JSON};
 use crate::interrupt::Interrupt;
 use crate::log::{Log, Progress};
 use crate::{STDOUT, output, report, words};
+use dovetail::printable::for_terminal;
 use dovetail::speculate::calibrate::Counts;
 use dovetail::{ChatTemplate, Error, Message, Result, Sampling, Session, Stop};
 use serde_json::json;
@@ -104,7 +105,7 @@ impl Runner<'_> {
         if whole {
             let streamed = self.stream(&sampling, &mut answer);
             if !answer.text.is_empty() && !answer.text.ends_with('\n') {
-                emit("\n")?;
+                emit("\n", None)?;
             }
             streamed?;
         }
@@ -116,8 +117,7 @@ impl Runner<'_> {
         let colour = self.args.color && std::io::stdout().is_terminal();
         let mut show = |text: &str, guessed: bool| {
             answer.text.push_str(text);
-            let green = colour && guessed && !text.is_empty();
-            if green { emit(&format!("\x1b[32m{text}\x1b[0m")) } else { emit(text) }
+            emit(text, (colour && guessed).then_some(GREEN))
         };
         self.session.begin(self.args.generation(sampling))?;
         while let Some(piece) = self.session.next_piece()? {
@@ -173,9 +173,19 @@ impl Runner<'_> {
     }
 }
 
-/// Text to standard output, at once.
-pub fn emit(text: &str) -> Result<()> {
+/// What a terminal writes in green.
+const GREEN: &str = "\x1b[32m";
+
+/// What ends a colour.
+const PLAIN: &str = "\x1b[0m";
+
+/// Text to standard output, at once, in a colour if one is given. A terminal is not given what would steer it.
+pub fn emit(text: &str, colour: Option<&str>) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    written.map_err(|source| Error::Io { path: STDOUT.into(), source })
+    let text = if out.is_terminal() { for_terminal(text) } else { text.into() };
+    let written = match colour.filter(|_| !text.is_empty()) {
+        Some(colour) => write!(out, "{colour}{text}{PLAIN}"),
+        None => out.write_all(text.as_bytes()),
+    };
+    written.and_then(|()| out.flush()).map_err(|source| Error::Io { path: STDOUT.into(), source })
 }
