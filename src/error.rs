@@ -5,6 +5,7 @@
 //! settings as its users do; `Display` names them in plain words. Lines quote names from files, which may hold anything:
 //! what would steer a terminal is escaped.
 
+use crate::machine;
 use crate::printable::Printable;
 use crate::setting::{Advice, Face, Plain, Refusal, Setting};
 use std::fmt;
@@ -97,8 +98,17 @@ pub enum Error {
         sequences: usize,
         /// Bytes of all caches.
         needed_bytes: u64,
-        /// Bytes that are free.
-        free_bytes: u64,
+        /// Bytes that are free; `None` where the system refuses them though it seems to have them.
+        free_bytes: Option<u64>,
+    },
+    /// The system refuses memory for a model's weights.
+    WeightMemory {
+        /// The model's file.
+        path: PathBuf,
+        /// How much.
+        bytes: u64,
+        /// Why.
+        source: io::Error,
     },
     /// The caller did not want it to go on: what was cancelled.
     Cancelled(&'static str),
@@ -172,12 +182,19 @@ impl Error {
                 format!("{needed} tokens do not fit the context of {available}")
             }
             Self::Memory { n_ctx, sequences, needed_bytes, free_bytes } => {
-                let [needed, free] = [needed_bytes, free_bytes].map(|bytes| *bytes as f64 / 1e9);
+                let needed = machine::human_bytes(*needed_bytes);
+                let why = match free_bytes.map(machine::human_bytes) {
+                    Some(free) => format!(" and {free} are free"),
+                    None => ", which the system refuses".into(),
+                };
                 let each = if *sequences > 1 { " for each sequence" } else { "" };
-                format!(
-                    "a context of {n_ctx} tokens{each} takes {needed:.1} GB and {free:.1} GB are free"
-                )
+                format!("a context of {n_ctx} tokens{each} takes {needed}{why}")
             }
+            Self::WeightMemory { path, bytes, source } => format!(
+                "{}: the system refuses {} of memory ({source})",
+                path.display(),
+                machine::human_bytes(*bytes)
+            ),
             Self::Cancelled(what) => format!("{what} was cancelled"),
             Self::Template(what) => format!("chat template: {what}"),
             Self::Setting(refusal) => refusal.what(face),
@@ -207,6 +224,12 @@ impl Error {
                 vec![other("shorten the prompt"), Advice::Raise(Setting::ContextSize)]
             }
             Self::Memory { .. } => vec![Advice::Lower(Setting::ContextSize)],
+            Self::WeightMemory { .. } => {
+                vec![
+                    other("make room, raise the limit (ulimit -v)"),
+                    other("choose a smaller model"),
+                ]
+            }
             Self::Template(_) => {
                 vec![Advice::Replace(Setting::ChatTemplate), other("a plain prompt")]
             }
@@ -314,7 +337,7 @@ mod tests {
             (Error::Drafting { device: "gpu1".into(), error: Error::NoDevice.into() }, false),
             (Error::Prompt("p".into()), true),
             (Error::Context { needed: 9, available: 8 }, true),
-            (Error::Memory { n_ctx: 1, sequences: 2, needed_bytes: 3, free_bytes: 4 }, true),
+            (Error::Memory { n_ctx: 1, sequences: 2, needed_bytes: 3, free_bytes: Some(4) }, true),
             (Error::Cancelled("loading"), false),
             (Error::Template("line 1: t".into()), false),
             (Setting::TopP.with(2).refuse("is too large").into(), true),

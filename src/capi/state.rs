@@ -15,7 +15,6 @@ use super::status::dovetail_status::{
 use super::status::{Failure, Fields};
 use crate::engine::{self, SessionOptions};
 use crate::error::Error;
-use crate::infer::KvCache;
 use crate::planner::Planner;
 use crate::speculate::calibrate::Counts;
 use crate::speculate::{LiveStats, Logprobs, Piece, RoundStats, Stats, Stop};
@@ -176,17 +175,16 @@ impl Shown {
 impl State {
     fn new(model: Arc<Model>, settings: Settings, ends: Arc<Ends>) -> Result<State, Failure> {
         let config = model.model.config();
-        let n_ctx = match settings.n_ctx {
-            0 => KvCache::largest_context(config, settings.cache, 1),
-            n => n,
-        };
-        if settings.n_ctx == 0 && n_ctx < config.n_ctx {
-            let made = config.n_ctx;
-            let line = format!("memory holds {n_ctx} tokens of the model's {made}");
-            settings.callbacks.log(DOVETAIL_LOG_NOTE, &line);
+        let Settings { n_ctx, threads, n_ubatch, cache, .. } = settings;
+        let mut options = SessionOptions { n_ctx, threads, n_ubatch, cache };
+        if n_ctx == 0 {
+            options.n_ctx = options.largest_context(&model.model, 1);
+            let (n_ctx, made) = (options.n_ctx, config.n_ctx);
+            if n_ctx < made {
+                let line = format!("memory holds {n_ctx} tokens of the model's {made}");
+                settings.callbacks.log(DOVETAIL_LOG_NOTE, &line);
+            }
         }
-        let Settings { threads, n_ubatch, cache, .. } = settings;
-        let options = SessionOptions { n_ctx, threads, n_ubatch, cache };
         let mut state = State {
             session: engine::Session::new(model.model.clone(), options)?,
             template: settings.template()?,

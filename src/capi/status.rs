@@ -149,7 +149,7 @@ fn status(error: &Error) -> dovetail_status {
         Error::Prompt(_) => DOVETAIL_ERROR_PROMPT,
         Error::Context { .. } => DOVETAIL_ERROR_CONTEXT,
         Error::Template(_) => DOVETAIL_ERROR_TEMPLATE,
-        Error::Memory { .. } => DOVETAIL_ERROR_MEMORY,
+        Error::Memory { .. } | Error::WeightMemory { .. } => DOVETAIL_ERROR_MEMORY,
         Error::Cancelled(_) => DOVETAIL_CANCELLED,
         Error::Setting(_) | Error::Invalid(_) => DOVETAIL_ERROR_ARGUMENT,
     }

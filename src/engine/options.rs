@@ -1,7 +1,7 @@
 //! Sizes of engines and sessions.
 
 use crate::error::Result;
-use crate::infer::{CacheTypes, KvCache, MAX_SEQUENCES, Target};
+use crate::infer::{CacheTypes, MAX_SEQUENCES, Target};
 use crate::model::Model;
 use crate::tree::MAX_NODES;
 use std::sync::Arc;
@@ -35,12 +35,24 @@ impl SessionOptions {
     pub(super) fn target(&self, model: Arc<Model>, sequences: usize) -> Result<Target> {
         let c = model.config();
         let n_ctx = if self.n_ctx == 0 { c.n_ctx } else { self.n_ctx };
-        KvCache::check_memory(c, n_ctx, self.cache, sequences)?;
+        let rows = self.rows(n_ctx, sequences);
+        Target::check_memory(&model, n_ctx, self.cache, sequences, rows)?;
+        Target::new(model, n_ctx, self.threads, rows)
+    }
+
+    /// The context that the model was made for, halved until memory holds it for so many sequences, though not below
+    /// 512.
+    pub fn largest_context(&self, model: &Model, sequences: usize) -> usize {
+        let rows = self.rows(model.config().n_ctx, sequences);
+        Target::largest_context(model, self.cache, sequences, rows)
+    }
+
+    /// Most rows of a pass.
+    fn rows(&self, n_ctx: usize, sequences: usize) -> usize {
         let (trees, chunk) = (MAX_NODES.min(n_ctx) * sequences, self.n_ubatch.min(n_ctx));
         // One sequence is read or written; of several some are read beside others.
         let rows = if sequences > 1 { trees + chunk } else { trees.max(chunk) };
         // One for each of the sequences that may share a pass, at least.
-        let rows = rows.max(MAX_SEQUENCES);
-        Target::new(model, n_ctx, self.threads, rows)
+        rows.max(MAX_SEQUENCES)
     }
 }

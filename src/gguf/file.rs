@@ -71,7 +71,7 @@ impl FileBytes {
         let mut bytes = if options.no_mmap {
             let len = usize::try_from(info.len())
                 .map_err(|_| Error::gguf(path, "is larger than the address space"))?;
-            let mut memory = MmapMut::map_anon(len).map_err(io)?;
+            let mut memory = Self::room(len, path)?;
             file.read_exact(&mut memory).map_err(io)?;
             Self::from_memory(memory).map_err(io)?
         } else {
@@ -97,6 +97,18 @@ impl FileBytes {
         Ok(Self { map, mapped_file: true, modified: None })
     }
 
+    /// Memory to be written, for what comes from the file `path`.
+    ///
+    /// # Errors
+    /// When the system refuses it.
+    pub(crate) fn room(len: usize, path: &Path) -> Result<MmapMut> {
+        MmapMut::map_anon(len).map_err(|source| Error::WeightMemory {
+            path: path.to_owned(),
+            bytes: len as u64,
+            source,
+        })
+    }
+
     /// Written memory, from now on read-only.
     pub(crate) fn from_memory(memory: MmapMut) -> io::Result<Self> {
         Ok(Self { map: memory.make_read_only()?, mapped_file: false, modified: None })
@@ -108,7 +120,7 @@ impl FileBytes {
             return Err(Error::gguf(path, "is empty"));
         }
         let io = |source| Error::io(path, source);
-        let mut memory = MmapMut::map_anon(bytes.len()).map_err(io)?;
+        let mut memory = Self::room(bytes.len(), path)?;
         memory.copy_from_slice(bytes);
         Self::from_memory(memory).map_err(io)
     }

@@ -18,9 +18,6 @@ use dovetail_kernels::cpu::attention::{CHUNK, Cells, Half};
 use dovetail_kernels::cpu::{CacheType, ThreadPool};
 use std::io::{self, Read, Write};
 
-/// Contexts are not shrunk below this for want of memory.
-const CONTEXT_MIN: usize = 512;
-
 /// How keys and values are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheTypes {
@@ -42,11 +39,11 @@ impl KvCache {
     /// An empty cache for `n_ctx` positions.
     ///
     /// # Errors
-    /// When heads of this length cannot be stored so.
+    /// When heads of this length cannot be stored so, or memory does not suffice.
     pub fn new(config: &Config, n_ctx: usize, types: CacheTypes) -> Result<KvCache> {
         let (layout, hd) = (Layout::new(config, n_ctx, types), config.head_dim);
-        let types = [(Setting::CacheTypeK, types.keys), (Setting::CacheTypeV, types.values)];
-        if let Some((setting, ty)) = types.into_iter().find(|(_, ty)| !ty.fits(hd)) {
+        let both = [(Setting::CacheTypeK, types.keys), (Setting::CacheTypeV, types.values)];
+        if let Some((setting, ty)) = both.into_iter().find(|(_, ty)| !ty.fits(hd)) {
             let name = ty.name();
             let what = format!(
                 "a cache of type {name} takes heads of a multiple of 32 elements, this model's have {hd}"
@@ -55,7 +52,12 @@ impl KvCache {
             return Err(refusal.or(Advice::Do("use f16".into())).into());
         }
         let layer = layout.head_bytes() * config.n_kv_heads;
-        let layers = (0..config.n_layers).map(|_| vec![0; layer]).collect();
+        // The system need not have the memory yet, but must not refuse the addresses.
+        let layers = (0..config.n_layers).map(|_| bytemuck::allocation::try_zeroed_vec(layer));
+        let layers = layers.collect::<std::result::Result<_, _>>().map_err(|()| {
+            let needed_bytes = KvCache::bytes_for(config, n_ctx, types);
+            Error::Memory { n_ctx, sequences: 1, needed_bytes, free_bytes: None }
+        })?;
         Ok(KvCache { layers, layout, capacity: n_ctx, len: 0 })
     }
 
@@ -63,19 +65,6 @@ impl KvCache {
     pub fn bytes_for(config: &Config, n_ctx: usize, types: CacheTypes) -> u64 {
         let head = Layout::new(config, n_ctx, types).head_bytes();
         (head * config.n_kv_heads * config.n_layers) as u64
-    }
-
-    /// The model's context, halved until memory holds caches for so many sequences, though not below
-    /// 512.
-    pub fn largest_context(config: &Config, types: CacheTypes, sequences: usize) -> usize {
-        // The answer needs memory beside the cache.
-        let free = machine::available_memory().unwrap_or(u64::MAX) / 10 * 9;
-        let bytes = |n| KvCache::bytes_for(config, n, types) * sequences as u64;
-        let mut n = config.n_ctx;
-        while n / 2 >= CONTEXT_MIN && bytes(n) > free {
-            n /= 2;
-        }
-        n
     }
 
     /// Refuses caches of so many sequences for which there is no memory.
@@ -88,10 +77,18 @@ impl KvCache {
         types: CacheTypes,
         sequences: usize,
     ) -> Result<()> {
-        let needed_bytes = KvCache::bytes_for(config, n_ctx, types) * sequences as u64;
+        let needed = KvCache::bytes_for(config, n_ctx, types) * sequences as u64;
+        KvCache::check_bytes(needed, n_ctx, sequences)
+    }
+
+    /// Refuses a context of so many sequences that needs more bytes than are free.
+    ///
+    /// # Errors
+    /// When it does.
+    pub(super) fn check_bytes(needed_bytes: u64, n_ctx: usize, sequences: usize) -> Result<()> {
         match machine::available_memory().filter(|free| needed_bytes > *free) {
             None => Ok(()),
-            Some(free_bytes) => Err(Error::Memory { n_ctx, sequences, needed_bytes, free_bytes }),
+            free_bytes => Err(Error::Memory { n_ctx, sequences, needed_bytes, free_bytes }),
         }
     }
 

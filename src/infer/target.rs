@@ -5,18 +5,22 @@
 //! the cache behind the sequence, in the order of the nodes; [`Target::keep`] moves the accepted ones to
 //! their places. Every row has the bits that it has when its path is run as a plain sequence, alone.
 
-use super::kv::CacheTypes;
+use super::kv::{CacheTypes, KvCache};
 use super::logits::Logits;
 use super::pass::{Buffers, Features, Pass, Room, Row, Span};
 use super::sequence::Sequence;
 use super::work::{Outputs, Rows, Work, WorkRows};
 use crate::error::{Error, Result};
+use crate::machine;
 use crate::model::Model;
-use crate::tree::Tree;
+use crate::tree::{MAX_NODES, Tree};
 use dovetail_kernels::cpu::attention::MAX_SEQUENCES;
 use dovetail_kernels::cpu::{Kernels, ThreadPool};
 use smallvec::SmallVec;
 use std::sync::Arc;
+
+/// Contexts are not shrunk below this for want of memory.
+const CONTEXT_MIN: usize = 512;
 
 /// A model with the threads and buffers to run it.
 ///
@@ -45,6 +49,38 @@ impl Target {
         let buffers = Buffers::new(model.config(), &weights.blocks, room, || weights.scratch());
         let (tokens, outputs) = (Vec::with_capacity(max_rows), Vec::with_capacity(max_rows));
         Ok(Target { model, kernels, pool, buffers, tokens, outputs, max_rows, n_ctx })
+    }
+
+    /// The model's context, halved until memory holds so many sequences of it and passes of `max_rows` rows, though not
+    /// below 512.
+    pub fn largest_context(
+        model: &Model,
+        types: CacheTypes,
+        sequences: usize,
+        max_rows: usize,
+    ) -> usize {
+        // The answer needs memory besides.
+        let free = machine::available_memory().unwrap_or(u64::MAX) / 10 * 9;
+        let mut n = model.config().n_ctx;
+        while n / 2 >= CONTEXT_MIN && bytes_for(model, n, types, sequences, max_rows) > free {
+            n /= 2;
+        }
+        n
+    }
+
+    /// Refuses a context of so many sequences, and passes of `max_rows` rows, for which there is no memory.
+    ///
+    /// # Errors
+    /// When they would take more than is free.
+    pub fn check_memory(
+        model: &Model,
+        n_ctx: usize,
+        types: CacheTypes,
+        sequences: usize,
+        max_rows: usize,
+    ) -> Result<()> {
+        let needed = bytes_for(model, n_ctx, types, sequences, max_rows);
+        KvCache::check_bytes(needed, n_ctx, sequences)
     }
 
     /// An empty sequence, whose keys and values are stored as `types` says.
@@ -262,4 +298,19 @@ impl Target {
     pub fn logits(&self, i: usize) -> Logits<'_> {
         self.buffers.logits.row(i)
     }
+}
+
+/// Bytes of so many sequences of `n_ctx` tokens and of the buffers for passes of `max_rows` rows.
+fn bytes_for(
+    model: &Model,
+    n_ctx: usize,
+    types: CacheTypes,
+    sequences: usize,
+    max_rows: usize,
+) -> u64 {
+    let (config, blocks) = (model.config(), &model.weights().blocks);
+    let tokens = size_of::<u32>() as u64 * n_ctx as u64;
+    let sequence = KvCache::bytes_for(config, n_ctx, types) + tokens;
+    let logit_rows = max_rows.min(MAX_NODES * sequences);
+    sequence * sequences as u64 + Buffers::bytes_for(config, blocks, max_rows, logit_rows, n_ctx)
 }

@@ -1,5 +1,9 @@
 //! What this machine has.
 
+mod memory;
+
+pub use memory::available as available_memory;
+
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,13 +22,6 @@ pub fn physical_cores() -> usize {
     }
 }
 
-/// Bytes that can be allocated without swapping, where the system tells.
-pub fn available_memory() -> Option<u64> {
-    let info = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
-}
-
 /// Bytes that may still be written to the file system of `folder`, where the system tells.
 pub fn free_disk(folder: &Path) -> Option<u64> {
     #[cfg(unix)]
@@ -36,6 +33,14 @@ pub fn free_disk(folder: &Path) -> Option<u64> {
     {
         let _ = folder;
         None
+    }
+}
+
+/// Bytes as people read them: `1.5 MB`, `2.25 GB`.
+pub fn human_bytes(bytes: u64) -> String {
+    match bytes as f64 {
+        bytes if bytes < 1e9 => format!("{:.1} MB", bytes / 1e6),
+        bytes => format!("{:.2} GB", bytes / 1e9),
     }
 }
 

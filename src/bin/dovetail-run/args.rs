@@ -686,7 +686,7 @@ mod tests {
                     n_ctx: 9,
                     sequences: 2,
                     needed_bytes: 5 << 30,
-                    free_bytes: 1 << 30,
+                    free_bytes: Some(1 << 30),
                 },
                 "a context of 9 tokens for each sequence takes 5.4 GB and 1.1 GB are free; choose a smaller one \
                  with --ctx-size",

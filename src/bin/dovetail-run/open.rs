@@ -6,7 +6,6 @@ use crate::log::{Log, Progress};
 use crate::runner::Runner;
 use crate::words::{self, Flags};
 use dovetail::infer::KvCache;
-use dovetail::model::Config;
 use dovetail::printable::Printable;
 use dovetail::speculate::calibrate::Counts;
 use dovetail::speculate::{ConfiguredDrafter, SpecOptions};
@@ -96,9 +95,9 @@ pub fn load(
         None if !args.raw => ChatTemplate::from_gguf(model.gguf().metadata())?,
         given => given,
     };
-    let n_ctx = context(args, model.config(), sequences, log);
     let (threads, n_ubatch, cache) = (args.threads(), args.n_ubatch(), args.cache());
-    let options = SessionOptions { n_ctx, threads, n_ubatch, cache };
+    let mut options = SessionOptions { n_ctx: args.ctx_size, threads, n_ubatch, cache };
+    options.n_ctx = context(&options, &model, sequences, log);
     let sampling = args.sampling();
     describe(&model, &options, &sampling, log)?;
     Ok(Some(Loaded { model: model.into(), template, options, sampling }))
@@ -219,17 +218,19 @@ fn say_who_guesses(guessing: &SpecOptions, opened: Option<&ConfiguredDrafter>, l
 }
 
 /// The context that was asked for; else the model's, halved until memory holds it.
-fn context(args: &Args, config: &Config, sequences: usize, log: &Log) -> usize {
-    if args.ctx_size > config.n_ctx {
-        let (asked, made) = (args.ctx_size, config.n_ctx);
+fn context(options: &SessionOptions, model: &Model, sequences: usize, log: &Log) -> usize {
+    let config = model.config();
+    let asked = options.n_ctx;
+    if asked > config.n_ctx {
+        let made = config.n_ctx;
         log.note(&format!(
             "the model was made for {made} tokens; beyond, to {asked}, it may ramble"
         ));
     }
-    if args.ctx_size > 0 {
-        return args.ctx_size;
+    if asked > 0 {
+        return asked;
     }
-    let n = KvCache::largest_context(config, args.cache(), sequences);
+    let n = options.largest_context(model, sequences);
     if n < config.n_ctx {
         log.note(&format!(
             "memory holds {n} tokens of the model's {}; -c chooses another number",

@@ -168,6 +168,26 @@ impl Buffers {
         }
     }
 
+    /// Bytes that passes of `rows` rows, of which `logit_rows` are multiplied by the head, take over `positions` positions:
+    /// most of them.
+    pub fn bytes_for(
+        c: &Config,
+        blocks: &[Block],
+        rows: usize,
+        logit_rows: usize,
+        positions: usize,
+    ) -> u64 {
+        let (q_width, kv_width) = (c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim);
+        let inner = Needs::of(blocks).n_ff.max(c.n_embd);
+        // Activations are kept as floats and in two forms of integers.
+        let activations = 2 * inner.max(q_width);
+        let row = c.n_embd + 2 * (q_width + kv_width) + inner + activations;
+        let floats = row as u64 * rows as u64
+            + c.n_vocab as u64 * logit_rows as u64
+            + shape(c).room(rows, positions) as u64;
+        floats * size_of::<f32>() as u64
+    }
+
     /// The hidden state of row `r` after the last pass: (n_embd).
     pub fn hidden(&self, r: usize, out: &mut [f32]) {
         self.hidden.row(r, 0, out);

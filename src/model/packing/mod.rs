@@ -14,9 +14,9 @@ mod sidecar;
 use super::weights::Matrix;
 use crate::error::{Error, Result};
 use crate::gguf::{FileBytes, Gguf};
+use crate::machine;
 use crate::setting::{Face, Setting};
 use dovetail_kernels::SharedBytes;
-use memmap2::MmapMut;
 use plan::{Failure, Plan};
 use sidecar::Sidecar;
 use std::collections::HashMap;
@@ -80,7 +80,7 @@ impl Packing {
     /// What the users of a face should read once: that a file was written, or that something is not as
     /// it was wanted.
     pub fn notice(&self, face: &dyn Face) -> Option<String> {
-        let size = size(self.bytes);
+        let size = machine::human_bytes(self.bytes);
         let in_memory = face.choice(&Setting::Repack.with("memory"));
         match (&self.place, &self.reason) {
             (Place::Sidecar { path, new: true }, _) => Some(format!(
@@ -103,21 +103,13 @@ impl Packing {
 
 impl fmt::Display for Packing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let size = size(self.bytes);
+        let size = machine::human_bytes(self.bytes);
         match &self.place {
             Place::Memory => write!(f, "{size} packed in memory"),
             Place::Sidecar { path, .. } => write!(f, "{size} packed in {}", path.display()),
             Place::Native => write!(f, "{size} as in the model's file"),
         }?;
         self.reason.as_ref().map_or(Ok(()), |why| write!(f, " ({why})"))
-    }
-}
-
-/// Bytes as people read them.
-fn size(bytes: u64) -> String {
-    match bytes as f64 {
-        bytes if bytes < 1e9 => format!("{:.1} MB", bytes / 1e6),
-        bytes => format!("{:.2} GB", bytes / 1e9),
     }
 }
 
@@ -187,7 +179,7 @@ pub(super) fn pack(
 
 fn to_memory(gguf: &Gguf, plan: &Plan, o: &mut Options) -> Result<Arc<FileBytes>> {
     let failed = |error| Error::io(gguf.path(), error);
-    let mut memory = MmapMut::map_anon(plan.len()).map_err(failed)?;
+    let mut memory = FileBytes::room(plan.len(), gguf.path())?;
     let packed = plan.pack(gguf, o.progress, |run| {
         let out = &mut memory[run.at..][..run.len];
         o.pool.install(|| run.rows.pack(run.first, out));
