@@ -10,6 +10,8 @@
 //! capi      all of it for C
 //! ```
 //!
+//! The feature `cli` builds the programs, `gpu` drafters on NVIDIA's GPUs; both are on unless they are left out.
+//!
 //! Modules import only those above them in `ARCHITECTURE.md`; all arithmetic is in the crate
 //! `dovetail-kernels`. The text depends on model, prompt, seed, sampling and the types of the cache
 //! alone: not on threads, instruction set, or how many tokens share a pass.

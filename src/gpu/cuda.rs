@@ -1,5 +1,6 @@
 //! An NVIDIA GPU through the CUDA driver, which is looked for at run time: without it everything else works.
 
+use super::Found;
 use super::device::{Device, Launch};
 use super::ptx::PTX;
 use crate::error::{Error, Result};
@@ -21,21 +22,6 @@ const CAPABILITY: (i32, i32) = (7, 5);
 
 /// Of a kernel that has said that the next one may start: `CU_GRAPH_KERNEL_NODE_PORT_PROGRAMMATIC`.
 const PROGRAMMATIC_PORT: u8 = 1;
-
-/// What was found at one place.
-#[derive(Clone, Debug)]
-pub struct Found {
-    /// The number that the driver gives it.
-    pub ordinal: usize,
-    /// Its name.
-    pub name: String,
-    /// Compute capability.
-    pub capability: (i32, i32),
-    /// Bytes of its memory.
-    pub memory_bytes: usize,
-    /// Why it cannot be used, if it cannot.
-    pub unusable: Option<String>,
-}
 
 /// All GPUs that the driver knows, or why there are none.
 pub fn list() -> std::result::Result<Vec<Found>, String> {
@@ -72,6 +58,11 @@ pub fn list() -> std::result::Result<Vec<Found>, String> {
         return Err(no_gpu.into());
     }
     (0..count).map(|ordinal| look(ordinal).map_err(failed)).collect()
+}
+
+/// A GPU that [`list`] found: see [`Cuda::open`].
+pub(crate) fn open(ordinal: usize, limit_bytes: usize) -> Result<Box<dyn Device>> {
+    Ok(Box::new(Cuda::open(ordinal, limit_bytes)?))
 }
 
 /// As CUDA counts: 12010 is 12.1.

@@ -6,15 +6,46 @@
 //! launch/     one kernel a file: the only place that launches
 //! ptx.rs      the kernels, embedded            measure.rs  what a GPU can do
 //! ```
+//!
+//! The driver belongs to the feature `gpu`; without it there is no GPU (`absent.rs`), and all else is compiled and tested.
 
+#![cfg_attr(not(feature = "gpu"), allow(dead_code, reason = "nothing but a driver uses all of it"))]
+
+#[cfg(not(feature = "gpu"))]
+mod absent;
+#[cfg(feature = "gpu")]
 mod cuda;
 pub(crate) mod device;
 pub(crate) mod launch;
+#[cfg(feature = "gpu")]
 pub mod measure;
+#[cfg(feature = "gpu")]
 mod ptx;
 #[cfg(test)]
 pub(crate) mod tests;
 pub(crate) mod weights;
 
-pub use cuda::{Cuda, Found, list};
+#[cfg(not(feature = "gpu"))]
+pub use absent::list;
+#[cfg(not(feature = "gpu"))]
+pub(crate) use absent::open;
+#[cfg(feature = "gpu")]
+pub(crate) use cuda::open;
+#[cfg(feature = "gpu")]
+pub use cuda::{Cuda, list};
 pub(crate) use device::Device;
+
+/// What was found at one place.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The number that the driver gives it.
+    pub ordinal: usize,
+    /// Its name.
+    pub name: String,
+    /// Compute capability.
+    pub capability: (i32, i32),
+    /// Bytes of its memory.
+    pub memory_bytes: usize,
+    /// Why it cannot be used, if it cannot.
+    pub unusable: Option<String>,
+}

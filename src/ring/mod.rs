@@ -47,8 +47,7 @@ pub mod heap;
 pub mod message;
 #[cfg(all(test, loom))]
 mod model;
-// The ring is also compiled alone, for its model: see tests/ring.
-#[cfg(not(feature = "alone"))]
+#[cfg(feature = "gpu")]
 pub mod pinned;
 mod shared;
 #[cfg(all(test, not(loom)))]

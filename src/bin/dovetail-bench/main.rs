@@ -26,6 +26,7 @@ mod ceilings;
 mod curve;
 #[path = "../common/explain.rs"]
 mod explain;
+#[cfg(feature = "gpu")]
 mod gpu;
 #[path = "../common/guessing.rs"]
 mod guessing;
@@ -72,6 +73,7 @@ enum Command {
     /// Prompts one after another and several at once, plainly and with guesses: texts, speed
     Batch(batch::Options),
     /// A GPU: latency of the ring, speed of products, time of a drafter's rounds
+    #[cfg(feature = "gpu")]
     Gpu(gpu::Options),
     /// Perplexity of a text: windows of --ctx-size tokens, the second half of each counted
     Ppl(ppl::Options),
@@ -173,6 +175,7 @@ fn main() -> ExitCode {
         Command::Calibrate(options) => calibrate::run(&options),
         Command::Trees(options) => trees::run(&options),
         Command::Batch(options) => batch::run(&options),
+        #[cfg(feature = "gpu")]
         Command::Gpu(options) => gpu::run(&options),
         Command::Ppl(options) => ppl::run(&options),
     };

@@ -134,8 +134,9 @@ fn print(text: &str) -> Result<ExitCode> {
 fn version() -> String {
     let (arch, os) = (std::env::consts::ARCH, std::env::consts::OS);
     let build = if cfg!(debug_assertions) { "debug" } else { "release" };
+    let drafts = if cfg!(feature = "gpu") { "NVIDIA's GPUs" } else { "the CPU alone" };
     format!(
-        "dovetail-run {}\nbuilt for {arch} {os} ({build}), drafts on NVIDIA's GPUs",
+        "dovetail-run {}\nbuilt for {arch} {os} ({build}), drafts on {drafts}",
         env!("CARGO_PKG_VERSION")
     )
 }

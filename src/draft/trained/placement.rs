@@ -5,7 +5,7 @@ use super::cpu::{self, CpuDrafter, CpuState};
 use super::gpu::GpuDrafter;
 use crate::draft::{DraftJob, DraftState, Drafter, DrafterContext, RoundContext};
 use crate::error::{Error, Result};
-use crate::gpu::{self, Cuda, Device, Found};
+use crate::gpu::{self, Device, Found};
 use crate::infer::MAX_SEQUENCES;
 use crate::model::Model;
 use crate::tree::TreeShape;
@@ -145,8 +145,8 @@ fn choose(device: DraftDevice, found: std::result::Result<Vec<Found>, String>) -
 /// A GPU of NVIDIA's, and what people call it.
 fn cuda(placement: &Placement) -> Result<(Box<dyn Device>, String)> {
     let Found { ordinal, name, .. } = choose(placement.device, gpu::list())?;
-    let cuda = Cuda::open(ordinal, placement.vram_limit.unwrap_or(usize::MAX))?;
-    Ok((Box::new(cuda), format!("gpu{ordinal}, {name}")))
+    let device = gpu::open(ordinal, placement.vram_limit.unwrap_or(usize::MAX))?;
+    Ok((device, format!("gpu{ordinal}, {name}")))
 }
 
 /// What a drafter is opened with.

@@ -4,7 +4,6 @@ mod emulated;
 
 pub use emulated::Emulated;
 
-use super::cuda::{self, Cuda};
 use super::device::{Buffer, Device, Launch};
 use super::launch::MAX_ROWS;
 use super::launch::matmul::{HalfRows, panel};
@@ -15,9 +14,9 @@ use half::f16;
 /// `DOVETAIL_TEST_DEVICE=gpu` wants a GPU and nothing else.
 pub fn devices() -> Vec<Box<dyn Device>> {
     let only_gpu = std::env::var("DOVETAIL_TEST_DEVICE").is_ok_and(|device| device == "gpu");
-    let gpu = match cuda::list() {
+    let gpu = match super::list() {
         Ok(found) => match found.iter().find(|gpu| gpu.unusable.is_none()) {
-            Some(gpu) => Ok(Cuda::open(gpu.ordinal, usize::MAX).unwrap()),
+            Some(gpu) => Ok(super::open(gpu.ordinal, usize::MAX).unwrap()),
             None => Err("no GPU can be used".to_owned()),
         },
         Err(why) => Err(why),
@@ -28,7 +27,7 @@ pub fn devices() -> Vec<Box<dyn Device>> {
         devices.push(Box::new(Emulated::new(1)));
     }
     match gpu {
-        Ok(gpu) => devices.push(Box::new(gpu)),
+        Ok(gpu) => devices.push(gpu),
         Err(why) if only_gpu => panic!("{why}"),
         Err(why) => eprintln!("SKIPPED on a GPU: {why}"),
     }

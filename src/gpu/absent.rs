@@ -1,0 +1,18 @@
+//! In place of the driver where the feature `gpu` is left out.
+
+use super::{Device, Found};
+use crate::error::{Error, Result};
+
+const WHY: &str = "this was built for the CPU alone; build it with the feature gpu";
+
+/// Why there are no GPUs.
+///
+/// # Errors
+/// Always.
+pub fn list() -> std::result::Result<Vec<Found>, String> {
+    Err(WHY.into())
+}
+
+pub(crate) fn open(_: usize, _: usize) -> Result<Box<dyn Device>> {
+    Err(Error::Unsupported(WHY.into()))
+}
