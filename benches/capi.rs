@@ -13,6 +13,7 @@ mod common;
 use common::{Side, print_ratio, threads};
 use dovetail::capi::model::{dovetail_model, dovetail_model_free, dovetail_model_load};
 use dovetail::capi::options::{dovetail_options, dovetail_sampling};
+use dovetail::capi::piece::*;
 use dovetail::capi::session::*;
 use dovetail::capi::status::dovetail_status::{DOVETAIL_END, DOVETAIL_OK};
 use dovetail::capi::steps::dovetail_session_next;

@@ -12,7 +12,7 @@
  *     dovetail_session_prompt_chat(session, &message, 1) == DOVETAIL_OK)
  *     dovetail_session_generate(session, NULL, 200, print, NULL); // your callback
  *
- * What follows goes from the simple to the advanced: status and errors, options, models, sessions; sessions in
+ * What follows goes from the simple to the advanced: status and errors, options, models, pieces, sessions; sessions in
  * steps of one's own, text and tokens, several sessions in one pass, sessions in files.
  *
  * Rules that hold everywhere:
@@ -54,7 +54,7 @@ extern "C" {
 
 /* ============================================================================================== */
 /*
- * Status and errors.
+ * What becomes of a call.
  */
 
 /** What became of a call. Codes keep their numbers; later versions may add others. */
@@ -95,15 +95,20 @@ typedef enum {
   DOVETAIL_ERROR_INTERNAL = 16,
 } dovetail_status;
 
+/** What a code means, in a few words; never NULL, whatever the number. */
+const char *dovetail_status_string(int32_t status);
+
+/* ============================================================================================== */
+/*
+ * Errors, and what this library is and can do here.
+ */
+
 /**
  * A line about the last call with this handle that failed: what happened, where, and what to do. With NULL, or a
  * handle that is not there any more, about the last failed call of this thread, which is where to look when something
  * could not be made. Never NULL; empty if nothing failed. The text stays until this thread calls this again.
  */
 const char *dovetail_last_error(const void *handle);
-
-/** What a code means, in a few words; never NULL, whatever the number. */
-const char *dovetail_status_string(int32_t status);
 
 /** The version of the library at hand, as "1.2.3"; DOVETAIL_VERSION is that of this header. */
 const char *dovetail_version(void);
@@ -344,10 +349,7 @@ dovetail_status dovetail_model_get_info(const dovetail_model *model, dovetail_mo
 
 /* ============================================================================================== */
 /*
- * Sessions.
- *
- * A session is one sequence of tokens: prompts and answers in turn. Give it the whole conversation as the prompt each
- * time: what it has in common with the sequence so far is not run again.
+ * Pieces of an answer, why it ends, and what is counted.
  */
 
 /** Why an answer has ended. */
@@ -369,21 +371,6 @@ typedef enum {
   /** A stop text came. */
   DOVETAIL_STOP_TEXT = 7,
 } dovetail_stop;
-
-/** A sequence of a model, and who guesses for it. */
-typedef struct dovetail_session dovetail_session;
-
-/** One turn of a conversation. */
-typedef struct {
-  /** "system", "user" or "assistant", or where the template knows them "developer" or "tool", and its length. */
-  const char *role;
-  /** See `role`. */
-  size_t role_len;
-  /** What was said, and its length. */
-  const char *content;
-  /** See `content`. */
-  size_t content_len;
-} dovetail_message;
 
 /** A token and the logarithm of its probability. */
 typedef struct {
@@ -456,6 +443,29 @@ typedef struct {
   /** Why the last answer has ended. */
   dovetail_stop stop;
 } dovetail_stats;
+
+/* ============================================================================================== */
+/*
+ * Sessions.
+ *
+ * A session is one sequence of tokens: prompts and answers in turn. Give it the whole conversation as the prompt each
+ * time: what it has in common with the sequence so far is not run again.
+ */
+
+/** A sequence of a model, and who guesses for it. */
+typedef struct dovetail_session dovetail_session;
+
+/** One turn of a conversation. */
+typedef struct {
+  /** "system", "user" or "assistant", or where the template knows them "developer" or "tool", and its length. */
+  const char *role;
+  /** See `role`. */
+  size_t role_len;
+  /** What was said, and its length. */
+  const char *content;
+  /** See `content`. */
+  size_t content_len;
+} dovetail_message;
 
 /**
  * Makes a session and hands out its handle. Where `options` is NULL those are taken that the model was loaded with; of

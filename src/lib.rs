@@ -7,7 +7,7 @@
 //! planner   how large trees pay                    infer     n tokens in one pass over the weights
 //! sample    logits to tokens                       draft     what drafts tokens
 //! speculate which drafted tokens stay              engine    sequences side by side, and one alone
-//! capi      all of it for C
+//! open      from options to all of that            capi      all of it for C
 //! ```
 //!
 //! The feature `cli` builds the programs, `gpu` drafters on NVIDIA's GPUs; both are on unless they are left out.
@@ -30,6 +30,7 @@ pub mod gpu;
 pub mod infer;
 pub mod machine;
 pub mod model;
+pub mod open;
 pub mod planner;
 pub mod printable;
 pub mod ring;
@@ -44,6 +45,7 @@ pub use engine::{Answer, Engine, Request, RequestId, Session, SessionOptions};
 pub use error::{Error, Result};
 pub use gguf::OpenOptions;
 pub use model::{LoadOptions, Model, Packing, Repack};
+pub use open::{Level, Notice, Observer, Options, Stage, open};
 pub use sample::Sampling;
 pub use setting::{Face, Setting};
 pub use speculate::{Drafting, Generation, LiveStats, Logprobs, Piece, Stats, Stop};

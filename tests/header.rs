@@ -8,8 +8,12 @@ use std::fs;
 use std::path::Path;
 
 /// From the simple to the advanced.
-const SECTIONS: [&str; 8] =
-    ["status", "options", "model", "session", "steps", "text", "batch", "saved"];
+const SECTIONS: [&str; 10] = [
+    "status", "library", "options", "model", "piece", "session", "steps", "text", "batch", "saved",
+];
+/// No function of their sections names them.
+const INCLUDED: [&str; 4] =
+    ["dovetail_status", "dovetail_drafting", "dovetail_piece_callback", "dovetail_stats"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -58,9 +62,8 @@ fn config() -> Config {
         usize_is_size_t: true,
         documentation_style: cbindgen::DocumentationStyle::Doxy,
         line_length: 100,
-        // No function of its section names them: structures hold them as numbers, which C may set to any.
         export: ExportConfig {
-            include: ["dovetail_status", "dovetail_drafting"].map(Into::into).to_vec(),
+            include: INCLUDED.map(Into::into).to_vec(),
             ..ExportConfig::default()
         },
         ..Config::default()

@@ -3,12 +3,13 @@
 
 use super::handle;
 use super::panic;
+use super::piece::dovetail_piece;
+use super::piece::dovetail_stop::DOVETAIL_STOP_CALLBACK;
 use super::pointer;
-use super::session::dovetail_stop::DOVETAIL_STOP_CALLBACK;
-use super::session::{dovetail_piece, dovetail_session};
+use super::session::dovetail_session;
 use super::state::{Session, Shown, State};
+use super::status::Failure;
 use super::status::dovetail_status::{self, DOVETAIL_OK};
-use super::status::{Failure, remember};
 use crate::engine::{self, Engine};
 use crate::error::Error;
 use std::ffi::c_void;
@@ -43,7 +44,7 @@ pub unsafe extern "C" fn dovetail_step(
             callback.is_none_or(|tell| unsafe { tell(userdata, i, piece) })
         });
         let any = stepped.inspect_err(|failure| {
-            handles.iter().for_each(|handle| remember(handle.addr(), &failure.line));
+            handles.iter().for_each(|handle| handle::remember(handle.addr(), &failure.line));
         })?;
         // SAFETY: it is not NULL.
         unsafe { pointer::put(goes_on, any) };
@@ -57,7 +58,7 @@ fn step(
     tell: &mut dyn FnMut(usize, *const dovetail_piece) -> bool,
 ) -> Result<bool, Failure> {
     let sessions: Vec<Arc<Session>> =
-        handles.iter().map(|handle| handle::session(*handle)).collect::<Result<_, _>>()?;
+        handles.iter().map(|handle| handle::get(*handle)).collect::<Result<_, _>>()?;
     let mut states: Vec<MutexGuard<State>> =
         sessions.iter().map(|session| session.lock()).collect::<Result<_, _>>()?;
     for state in &mut states {

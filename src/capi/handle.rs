@@ -3,25 +3,36 @@
 //! A handle is a number in a table, not an address: one that was freed, made up, or is of another kind is found out,
 //! and what is freed in the middle of a call lives until its end.
 
-use super::model::Model;
-use super::state::Session;
+use super::pointer;
 use super::status::Failure;
 use super::status::dovetail_status::DOVETAIL_ERROR_HANDLE;
+use std::any::Any;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
-/// What a handle may stand for.
-#[derive(Clone)]
-pub(super) enum Object {
-    Model(Arc<Model>),
-    Session(Arc<Session>),
+/// A kind of handle.
+pub(super) trait Handle {
+    /// What it stands for.
+    type Object: Any + Send + Sync;
+    /// What messages call it.
+    const NAME: &'static str;
+}
+
+/// What a handle stands for.
+struct Entry {
+    object: Arc<dyn Any + Send + Sync>,
+    /// What messages call its kind.
+    name: &'static str,
+    /// The line of the last failed call with it.
+    line: CString,
 }
 
 /// All of them, and the number of the last one.
 #[derive(Default)]
 struct Table {
-    objects: HashMap<usize, (Object, CString)>,
+    entries: HashMap<usize, Entry>,
     last: usize,
 }
 
@@ -32,59 +43,54 @@ fn table() -> MutexGuard<'static, Table> {
 }
 
 /// A handle for this.
-pub(super) fn add<T>(object: Object) -> *mut T {
+pub(super) fn add<H: Handle>(object: Arc<H::Object>) -> *mut H {
     let mut table = table();
     // Multiples of 16 look like what they are not, pointers, to whoever tags these.
     table.last += 16;
     let handle = table.last;
-    table.objects.insert(handle, (object, CString::default()));
+    table.entries.insert(handle, Entry { object, name: H::NAME, line: CString::default() });
     std::ptr::without_provenance_mut(handle)
 }
 
-/// Forgets a handle, if it is one.
-pub(super) fn remove<T>(handle: *const T) -> Option<Object> {
+/// Forgets a handle and gives what it stood for. A handle of another kind is left alone.
+pub(super) fn remove<H: Handle>(handle: *const H) -> Option<Arc<H::Object>> {
+    let object = get(handle).ok()?;
     // What it stood for is dropped when the table is free again.
-    table().objects.remove(&handle.addr()).map(|(object, _)| object)
+    let _entry = table().entries.remove(&handle.addr());
+    Some(object)
 }
 
-fn get<T>(handle: *const T) -> Option<Object> {
-    table().objects.get(&handle.addr()).map(|(object, _)| object.clone())
-}
-
-/// The model of a handle.
-pub(super) fn model<T>(handle: *const T) -> Result<Arc<Model>, Failure> {
-    match get(handle) {
-        Some(Object::Model(model)) => Ok(model),
-        other => Err(wrong(other, "model")),
+/// What a handle stands for.
+pub(super) fn get<H: Handle>(handle: *const H) -> Result<Arc<H::Object>, Failure> {
+    let table = table();
+    let entry = table.entries.get(&handle.addr());
+    if let Some(Ok(object)) = entry.map(|entry| entry.object.clone().downcast()) {
+        return Ok(object);
     }
-}
-
-/// The session of a handle.
-pub(super) fn session<T>(handle: *const T) -> Result<Arc<Session>, Failure> {
-    match get(handle) {
-        Some(Object::Session(session)) => Ok(session),
-        other => Err(wrong(other, "session")),
-    }
-}
-
-fn wrong(found: Option<Object>, wanted: &str) -> Failure {
-    let found = match found {
-        None => "NULL, was freed, or was never handed out",
-        Some(Object::Model(_)) => "a model's",
-        Some(Object::Session(_)) => "a session's",
+    let found = match entry {
+        None => "NULL, was freed, or was never handed out".into(),
+        Some(entry) => format!("a {}'s", entry.name),
     };
-    let line = format!("a {wanted}'s handle is needed and this one is {found}");
-    Failure::new(DOVETAIL_ERROR_HANDLE, line)
+    let line = format!("a {}'s handle is needed and this one is {found}", H::NAME);
+    Err(Failure::new(DOVETAIL_ERROR_HANDLE, line))
 }
 
-/// The line of the last failed call with a handle, if it is one.
-pub(super) fn error(handle: usize) -> Option<CString> {
-    table().objects.get(&handle).map(|(_, line)| line.clone())
+thread_local! {
+    /// The line of this thread's last failed call.
+    static LINE: RefCell<CString> = RefCell::default();
 }
 
-/// Remembers such a line.
-pub(super) fn set_error(handle: usize, line: &CString) {
-    if let Some((_, place)) = table().objects.get_mut(&handle) {
-        place.clone_from(line);
+/// The line of the last failed call with a handle, if it is one, else of this thread's last failed call.
+pub(super) fn error(handle: usize) -> CString {
+    let own = table().entries.get(&handle).map(|entry| entry.line.clone());
+    own.unwrap_or_else(|| LINE.with_borrow(CString::clone))
+}
+
+/// Remembers the line of a failed call with this handle, if it had one.
+pub(super) fn remember(handle: usize, line: &str) {
+    let line = pointer::c_string(line);
+    if let Some(entry) = table().entries.get_mut(&handle) {
+        entry.line.clone_from(&line);
     }
+    LINE.set(line);
 }

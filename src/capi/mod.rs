@@ -13,7 +13,7 @@
 //!     dovetail_session_generate(session, NULL, 200, print, NULL); /* your callback */
 //! ```
 //!
-//! What follows goes from the simple to the advanced: status and errors, options, models, sessions; sessions in
+//! What follows goes from the simple to the advanced: status and errors, options, models, pieces, sessions; sessions in
 //! steps of one's own, text and tokens, several sessions in one pass, sessions in files.
 //!
 //! Rules that hold everywhere:
@@ -41,9 +41,12 @@
 
 pub mod batch;
 mod handle;
+pub mod library;
 pub mod model;
+mod observer;
 pub mod options;
 mod panic;
+pub mod piece;
 mod pointer;
 pub mod saved;
 pub mod session;

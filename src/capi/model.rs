@@ -1,15 +1,13 @@
 //! Models.
 
-use super::handle::{self, Object};
-use super::options::dovetail_log_level::{DOVETAIL_LOG_DETAIL, DOVETAIL_LOG_NOTE};
-use super::options::dovetail_stage::DOVETAIL_STAGE_LOADING;
+use super::handle::{self, Handle};
+use super::observer::Told;
 use super::options::{Settings, dovetail_options};
 use super::panic;
 use super::pointer::{self, Versioned};
+use super::status::Failure;
 use super::status::dovetail_status::{self, DOVETAIL_ERROR_TEMPLATE, DOVETAIL_OK};
-use super::status::{Failure, Fields};
-use crate::machine;
-use crate::model::{self, LoadOptions};
+use crate::model;
 use crate::text::ChatTemplate;
 use std::ffi::{CString, c_char, c_void};
 use std::mem::offset_of;
@@ -20,6 +18,11 @@ use std::sync::Arc;
 /// A model: its weights and its vocabulary. Any number of sessions share one.
 pub struct dovetail_model {
     _opaque: (),
+}
+
+impl Handle for dovetail_model {
+    type Object = Model;
+    const NAME: &'static str = "model";
 }
 
 /// What a model is.
@@ -75,7 +78,7 @@ pub unsafe extern "C" fn dovetail_model_load(
         let (path, settings) = unsafe { (pointer::path(path, "path")?, Settings::read(options)?) };
         let loaded = Arc::new(Model::load(&path, settings)?);
         // SAFETY: it is not NULL.
-        unsafe { pointer::put(model, handle::add(Object::Model(loaded))) };
+        unsafe { pointer::put(model, handle::add(loaded)) };
         Ok(DOVETAIL_OK)
     })
 }
@@ -83,12 +86,7 @@ pub unsafe extern "C" fn dovetail_model_load(
 /// Lets go of a model. Its sessions keep what they need of it.
 #[unsafe(no_mangle)]
 pub extern "C" fn dovetail_model_free(model: *mut dovetail_model) {
-    panic::value((), || {
-        // Another kind of handle is left alone.
-        if handle::model(model).is_ok() {
-            drop(handle::remove(model));
-        }
-    });
+    panic::value((), || drop(handle::remove(model)));
 }
 
 /// Writes what a model is to `info`, whose size the caller has set.
@@ -98,7 +96,7 @@ pub unsafe extern "C" fn dovetail_model_get_info(
     info: *mut dovetail_model_info,
 ) -> dovetail_status {
     panic::call(model, || {
-        let model = handle::model(model)?;
+        let model = handle::get(model)?;
         let (config, tokenizer) = (model.model.config(), model.model.tokenizer());
         let token = |token: Option<u32>| token.map_or(-1, |token| token as i32);
         let found = dovetail_model_info {
@@ -136,22 +134,8 @@ impl Model {
     fn load(path: &Path, settings: Settings) -> Result<Model, Failure> {
         let given = settings.template()?;
         let callbacks = &settings.callbacks;
-        let model = model::Model::load(
-            path,
-            LoadOptions {
-                open: settings.open,
-                repack: settings.repack,
-                cache: machine::cache_folder(),
-                threads: settings.threads,
-                progress: Box::new(|done, total| {
-                    callbacks.progress(DOVETAIL_STAGE_LOADING, done as f64 / total.max(1) as f64)
-                }),
-            },
-        )?;
-        if let Some(notice) = model.packing().notice(&Fields) {
-            callbacks.log(DOVETAIL_LOG_NOTE, &notice);
-        }
-        callbacks.log(DOVETAIL_LOG_DETAIL, &format!("weights {}", model.packing()));
+        let mut told = Told { callbacks, ends: &|| false, drafter: None };
+        let model = settings.options.model(path, &mut told)?;
         let template = match given {
             None => ChatTemplate::from_gguf(model.gguf().metadata())?,
             given => given,
@@ -159,7 +143,7 @@ impl Model {
         Ok(Model {
             name: pointer::c_string(&model.config().name),
             architecture: pointer::c_string(&model.config().arch),
-            model: Arc::new(model),
+            model,
             template,
             path: path.to_owned(),
             settings,

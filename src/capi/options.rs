@@ -10,10 +10,12 @@ use super::pointer::{self, Versioned};
 use super::status::Failure;
 use super::status::dovetail_status::{self, DOVETAIL_OK};
 use crate::draft::SpecType;
+use crate::engine::SessionOptions;
 use crate::gguf::OpenOptions;
 use crate::infer::{CacheTypes, MAX_SEQUENCES};
 use crate::machine;
 use crate::model::Repack;
+use crate::open::Options;
 use crate::sample::Sampling;
 use crate::speculate::{Drafting, Generation, SpecOptions};
 use crate::text::ChatTemplate;
@@ -311,15 +313,9 @@ impl Callbacks {
 #[derive(Clone)]
 pub(super) struct Settings {
     pub callbacks: Callbacks,
-    pub threads: usize,
-    pub n_ctx: usize,
-    pub n_ubatch: usize,
-    pub n_together: usize,
-    pub open: OpenOptions,
-    pub repack: Repack,
+    /// The chat template that is asked for in place of the model's.
     pub template: Option<String>,
-    pub cache: CacheTypes,
-    pub guessing: SpecOptions,
+    pub options: Options,
 }
 
 impl Settings {
@@ -336,8 +332,8 @@ impl Settings {
         };
         let or = |n: usize, usual: usize| if n == 0 { usual } else { n };
         // SAFETY: names and paths are NULL or end in a NUL, as `pointer.rs` has it.
-        let (guessing, cache, repack, template) = unsafe {
-            let guessing = SpecOptions {
+        let (speculation, cache, repack, template) = unsafe {
+            let speculation = SpecOptions {
                 kind: parse(o.spec_type, "spec_type")?.unwrap_or(SpecType::Auto),
                 file: file(o.model_draft)?,
                 tree: parse(o.tree, "tree")?,
@@ -355,25 +351,29 @@ impl Settings {
             };
             let repack = parse(o.repack, "repack")?.unwrap_or(Repack::Auto);
             (
-                guessing,
+                speculation,
                 cache,
                 repack,
                 pointer::name(o.chat_template, "chat_template")?.map(str::to_owned),
             )
         };
-        guessing.check()?;
-        Ok(Settings {
-            callbacks: Callbacks { userdata: o.userdata, progress: o.progress, log: o.log },
-            threads: or(limit(o.threads, 1024, "threads")?, machine::physical_cores()),
+        speculation.check()?;
+        let callbacks = Callbacks { userdata: o.userdata, progress: o.progress, log: o.log };
+        let session = SessionOptions {
             n_ctx: o.n_ctx as usize,
+            threads: or(limit(o.threads, 1024, "threads")?, machine::physical_cores()),
             n_ubatch: or(limit(o.n_ubatch, 65_536, "n_ubatch")?, 512),
-            n_together: or(limit(o.n_together, MAX_SEQUENCES as u32, "n_together")?, 1),
+            cache,
+        };
+        let options = Options {
             open: OpenOptions { no_mmap: o.no_mmap, mlock: o.mlock },
             repack,
-            template,
-            cache,
-            guessing,
-        })
+            session,
+            speculation,
+            n_together: or(limit(o.n_together, MAX_SEQUENCES as u32, "n_together")?, 1),
+            ..Options::default()
+        };
+        Ok(Settings { callbacks, template, options })
     }
 
     /// The chat template that is asked for in place of the model's.

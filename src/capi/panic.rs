@@ -1,7 +1,8 @@
 //! No panic crosses the border.
 
+use super::handle;
+use super::status::Failure;
 use super::status::dovetail_status::{self, DOVETAIL_ERROR_INTERNAL};
-use super::status::{Failure, remember};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -21,7 +22,7 @@ pub(super) fn call<T>(handle: *const T, work: impl FnOnce() -> Outcome) -> dovet
         }
     };
     // What is remembered may not fail either.
-    value((), || remember(handle.addr(), &failure.line));
+    value((), || handle::remember(handle.addr(), &failure.line));
     failure.status
 }
 
@@ -37,9 +38,8 @@ fn message(panic: &(dyn Any + Send)) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::super::status::dovetail_last_error;
     use super::*;
-    use std::ffi::{CStr, c_void};
+    use std::ffi::c_void;
     use std::ptr::null;
 
     /// An entry of the kind that C calls, which panics.
@@ -56,8 +56,8 @@ mod tests {
         let entry: extern "C" fn(i32) -> dovetail_status = dovetail_test_panic;
         for (how, words) in [(0, "(a fixed line)"), (1, "(number 1)"), (2, "(without a word)")] {
             assert_eq!(entry(how), DOVETAIL_ERROR_INTERNAL);
-            // SAFETY: it is a line of this thread's.
-            let line = unsafe { CStr::from_ptr(dovetail_last_error(null())) }.to_str().unwrap();
+            let line = handle::error(0);
+            let line = line.to_str().unwrap();
             assert!(line.contains(words) && line.contains("report"), "{line}");
         }
         assert_eq!(value(7, || panic!("a fixed line")), 7);

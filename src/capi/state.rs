@@ -1,22 +1,22 @@
 //! What the handle of a session stands for.
 
-use super::handle;
+use super::handle::{self, Handle};
 use super::model::Model;
-use super::options::dovetail_log_level::{self, DOVETAIL_LOG_DETAIL, DOVETAIL_LOG_NOTE};
-use super::options::dovetail_stage::{DOVETAIL_STAGE_MEASURING, DOVETAIL_STAGE_PROMPT};
+use super::observer::Told;
+use super::options::dovetail_log_level::{self, DOVETAIL_LOG_NOTE};
+use super::options::dovetail_stage::DOVETAIL_STAGE_PROMPT;
 use super::options::{Settings, dovetail_sampling, generation};
 use super::panic::{self, Outcome};
+use super::piece::dovetail_stop::{self, *};
+use super::piece::{dovetail_logprob, dovetail_piece, dovetail_stats};
 use super::pointer;
-use super::session::dovetail_stop::{self, *};
-use super::session::{dovetail_logprob, dovetail_piece, dovetail_session, dovetail_stats};
 use super::status::dovetail_status::{
     self, DOVETAIL_ERROR_BUSY, DOVETAIL_ERROR_INTERNAL, DOVETAIL_OK,
 };
 use super::status::{Failure, Fields};
-use crate::engine::{self, SessionOptions};
+use crate::engine;
 use crate::error::Error;
-use crate::planner::Planner;
-use crate::speculate::calibrate::Counts;
+use crate::open::Options;
 use crate::speculate::{LiveStats, Logprobs, Piece, RoundStats, Stats, Stop};
 use crate::text::{ChatTemplate, Tokenizer};
 use std::ffi::CString;
@@ -33,16 +33,16 @@ pub(super) struct Session {
 }
 
 /// Does what a function does with the session of a handle.
-pub(super) fn call(
-    session: *const dovetail_session,
+pub(super) fn call<H: Handle<Object = Session>>(
+    session: *const H,
     work: impl FnOnce(&mut State) -> Outcome,
 ) -> dovetail_status {
-    panic::call(session, || work(&mut *handle::session(session)?.lock()?))
+    panic::call(session, || work(&mut *handle::get(session)?.lock()?))
 }
 
 /// [`call`] for a prompt, which forgets what was cancelled before.
-pub(super) fn call_for_prompt(
-    session: *const dovetail_session,
+pub(super) fn call_for_prompt<H: Handle<Object = Session>>(
+    session: *const H,
     work: impl FnOnce(&mut State) -> Outcome,
 ) -> dovetail_status {
     call(session, |state| {
@@ -121,8 +121,6 @@ pub(super) struct State {
     settings: Settings,
     /// The chat template that its own options name.
     template: Option<ChatTemplate>,
-    /// Where it is kept how often guesses are right.
-    counts: Option<Counts>,
     /// What kind of drafter guesses, and who and where.
     kind: String,
     drafter: Option<CString>,
@@ -174,30 +172,21 @@ impl Shown {
 
 impl State {
     fn new(model: Arc<Model>, settings: Settings, ends: Arc<Ends>) -> Result<State, Failure> {
-        let config = model.model.config();
-        let Settings { n_ctx, threads, n_ubatch, cache, .. } = settings;
-        let mut options = SessionOptions { n_ctx, threads, n_ubatch, cache };
-        if n_ctx == 0 {
-            options.n_ctx = options.largest_context(&model.model, 1);
-            let (n_ctx, made) = (options.n_ctx, config.n_ctx);
-            if n_ctx < made {
-                let line = format!("memory holds {n_ctx} tokens of the model's {made}");
-                settings.callbacks.log(DOVETAIL_LOG_NOTE, &line);
-            }
-        }
+        let callbacks = &settings.callbacks;
+        let mut told = Told { callbacks, ends: &|| ends.now(), drafter: None };
+        let session = settings.options.session(model.model.clone(), &mut told)?;
         let mut state = State {
-            session: engine::Session::new(model.model.clone(), options)?,
+            session,
             template: settings.template()?,
             model,
-            counts: None,
-            kind: String::new(),
+            kind: told.drafter.take().unwrap_or_default(),
             drafter: None,
             stop: DOVETAIL_STOP_NONE,
             piece: Shown::default(),
             ends,
-            settings: settings.clone(),
+            settings,
         };
-        state.speculate(&settings)?;
+        state.tell_of_drafter();
         Ok(state)
     }
 
@@ -214,53 +203,22 @@ impl State {
         self.template.as_ref().map_or_else(|| self.model.template(), Ok)
     }
 
-    /// Lets who is asked for by other settings guess.
+    /// Attaches the drafter that other settings name.
     pub fn change_drafter(&mut self, settings: Settings) -> Result<(), Failure> {
-        let Settings { guessing, n_together, .. } = settings;
-        let settings = Settings { guessing, n_together, ..self.settings.clone() };
-        self.speculate(&settings)?;
-        self.settings = settings;
+        let Options { speculation, n_together, .. } = settings.options;
+        let options = Options { speculation, n_together, ..self.settings.options.clone() };
+        let ends = self.ends.clone();
+        let mut told =
+            Told { callbacks: &self.settings.callbacks, ends: &|| ends.now(), drafter: None };
+        options.attach(&mut self.session, &mut told)?;
+        self.kind = told.drafter.unwrap_or_default();
+        self.settings.options = options;
+        self.tell_of_drafter();
         Ok(())
     }
 
     fn log(&self, level: dovetail_log_level, line: &str) {
         self.settings.callbacks.log(level, line);
-    }
-
-    /// Lets who is asked for guess; what nobody asked for may fail.
-    fn speculate(&mut self, settings: &Settings) -> Result<(), Failure> {
-        match self.try_speculate(settings) {
-            Err(failure) if !settings.guessing.is_asked() && failure.is_error() => {
-                let line = format!("going on without a drafter: {}", failure.line);
-                self.log(DOVETAIL_LOG_NOTE, &line);
-                self.nobody_guesses()
-            }
-            done => done,
-        }
-    }
-
-    fn nobody_guesses(&mut self) -> Result<(), Failure> {
-        self.session.speculate(None)?;
-        self.session.plan(Planner::default());
-        (self.counts, self.drafter) = (None, None);
-        Ok(())
-    }
-
-    fn try_speculate(&mut self, settings: &Settings) -> Result<(), Failure> {
-        let opened = settings.guessing.open(self.session.setup(None))?;
-        let Some(opened) = opened else { return self.nobody_guesses() };
-        let (kind, about) = (opened.kind(), opened.about());
-        let why = opened.drafter.why_there().map(|why| format!("no GPU is used: {why}"));
-        let (callbacks, ends) = (settings.callbacks.clone(), self.ends.clone());
-        let mut progress = |part| callbacks.progress(DOVETAIL_STAGE_MEASURING, part) && !ends.now();
-        self.counts = self.session.attach(opened, false, settings.n_together, &mut progress)?;
-        self.kind = kind;
-        self.log(DOVETAIL_LOG_DETAIL, &format!("drafter {about}"));
-        if let Some(why) = why {
-            self.log(DOVETAIL_LOG_DETAIL, &why);
-        }
-        self.tell_of_drafter();
-        Ok(())
     }
 
     /// Makes these tokens the sequence.
@@ -354,10 +312,8 @@ impl State {
 
     /// Keeps what was learned of guesses, and tells what became of the drafter.
     pub fn learn(&mut self) {
-        if let Some(counts) = &self.counts {
-            // What cannot be kept is learned again.
-            let _ = counts.save(self.session.planner().stats());
-        }
+        // What cannot be kept is learned again.
+        let _ = self.session.save_acceptance();
         self.tell_of_drafter();
     }
 

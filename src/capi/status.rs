@@ -1,14 +1,8 @@
-//! Status and errors.
+//! What becomes of a call.
 
-use super::handle;
-use super::panic;
-use super::pointer;
 use crate::error::Error;
-use crate::gpu;
 use crate::setting::{Face, Setting};
-use dovetail_kernels::cpu::Kernels;
-use std::cell::RefCell;
-use std::ffi::{CStr, CString, c_char, c_void};
+use std::ffi::{CStr, c_char};
 
 /// What became of a call. Codes keep their numbers; later versions may add others.
 #[repr(C)]
@@ -123,11 +117,6 @@ impl Failure {
     pub fn argument(line: impl Into<String>) -> Failure {
         Failure::new(DOVETAIL_ERROR_ARGUMENT, line)
     }
-
-    /// Whether something is wrong.
-    pub fn is_error(&self) -> bool {
-        self.status != DOVETAIL_CANCELLED
-    }
 }
 
 impl From<Error> for Failure {
@@ -155,59 +144,11 @@ fn status(error: &Error) -> dovetail_status {
     }
 }
 
-thread_local! {
-    /// The line of this thread's last failed call, and the one that was handed out last.
-    static LINES: RefCell<[CString; 2]> = RefCell::default();
-}
-
-/// Remembers the line of a failed call with this handle, if it had one.
-pub(super) fn remember(handle: usize, line: &str) {
-    let line = pointer::c_string(line);
-    handle::set_error(handle, &line);
-    LINES.with_borrow_mut(|lines| lines[0] = line);
-}
-
-/// A line about the last call with this handle that failed: what happened, where, and what to do. With NULL, or a
-/// handle that is not there any more, about the last failed call of this thread, which is where to look when something
-/// could not be made. Never NULL; empty if nothing failed. The text stays until this thread calls this again.
-#[unsafe(no_mangle)]
-pub extern "C" fn dovetail_last_error(handle: *const c_void) -> *const c_char {
-    panic::value(c"".as_ptr(), || {
-        let own = handle::error(handle.addr());
-        LINES.with_borrow_mut(|lines| {
-            lines[1] = own.unwrap_or_else(|| lines[0].clone());
-            lines[1].as_ptr()
-        })
-    })
-}
-
 /// What a code means, in a few words; never NULL, whatever the number.
 #[unsafe(no_mangle)]
 pub extern "C" fn dovetail_status_string(status: i32) -> *const c_char {
     let name = usize::try_from(status).ok().and_then(|i| NAMES.get(i));
     name.unwrap_or(&c"not a status of this version").as_ptr()
-}
-
-/// The version of the library at hand, as "1.2.3"; DOVETAIL_VERSION is that of this header.
-#[unsafe(no_mangle)]
-pub extern "C" fn dovetail_version() -> *const c_char {
-    concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
-}
-
-/// Whether something can be used here: "gpu", a GPU to draft on; or an instruction set of this CPU: "amx", "avx512",
-/// "avxvnni", "avx2", "i8mm", "dotprod", "neon", "scalar". Anything else is not there, nor is NULL.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn dovetail_has_feature(name: *const c_char) -> bool {
-    panic::value(false, || {
-        // SAFETY: it is NULL or ends in a NUL, as the head of the module has it.
-        match unsafe { pointer::name(name, "name") } {
-            Ok(Some("gpu")) => {
-                gpu::list().is_ok_and(|found| found.iter().any(|gpu| gpu.unusable.is_none()))
-            }
-            Ok(Some(name)) => Kernels::available().any(|kernels| kernels.name == name),
-            _ => false,
-        }
-    })
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Sessions in steps of one's own: tokens in place of text, pieces taken in place of a callback.
 
 use super::options::dovetail_sampling;
+use super::piece::dovetail_piece;
 use super::pointer;
-use super::session::{dovetail_piece, dovetail_session};
+use super::session::dovetail_session;
 use super::state;
 use super::status::dovetail_status::{self, DOVETAIL_END, DOVETAIL_OK};
 

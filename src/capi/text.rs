@@ -25,7 +25,7 @@ pub unsafe extern "C" fn dovetail_tokenize(
     n_tokens: *mut usize,
 ) -> dovetail_status {
     panic::call(model, || {
-        let model = handle::model(model)?;
+        let model = handle::get(model)?;
         // SAFETY: as the head of `capi` has it.
         unsafe {
             let text = pointer::text(text, text_len, "the text")?;
@@ -49,7 +49,7 @@ pub unsafe extern "C" fn dovetail_detokenize(
     text_len: *mut usize,
 ) -> dovetail_status {
     panic::call(model, || {
-        let model = handle::model(model)?;
+        let model = handle::get(model)?;
         // SAFETY: as the head of `capi` has it.
         unsafe {
             let tokens = pointer::slice(tokens, n_tokens, "the array of tokens")?;
@@ -71,7 +71,7 @@ pub unsafe extern "C" fn dovetail_token_text(
     text_len: *mut usize,
 ) -> dovetail_status {
     panic::call(model, || {
-        let model = handle::model(model)?;
+        let model = handle::get(model)?;
         let found = model.model.tokenizer().piece(token, special);
         // SAFETY: as the head of `capi` has it.
         unsafe { pointer::fill(found, text.cast(), capacity, text_len, "text") }
@@ -93,7 +93,7 @@ pub unsafe extern "C" fn dovetail_apply_chat_template(
     text_len: *mut usize,
 ) -> dovetail_status {
     panic::call(model, || {
-        let model = handle::model(model)?;
+        let model = handle::get(model)?;
         // SAFETY: as the head of `capi` has it.
         unsafe {
             let given = pointer::name(chat_template, "chat_template")?

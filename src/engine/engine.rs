@@ -121,6 +121,8 @@ pub struct Engine {
     n_ubatch: usize,
     cache: CacheTypes,
     planner: Planner,
+    /// Where it is kept how often drafted tokens are accepted.
+    counts: Option<Counts>,
     drafters: Vec<(DrafterId, Speculation)>,
     slots: Vec<Slot>,
     /// Requests and drafters that there were.
@@ -147,7 +149,8 @@ impl Engine {
         let slots = (0..slots).map(slot).collect::<Result<_>>()?;
         let (n_ubatch, cache) = (options.n_ubatch.max(1), options.cache);
         let (planner, drafters) = (Planner::default(), Vec::new());
-        Ok(Engine { target, n_ubatch, cache, planner, drafters, slots, requests: 0, joined: 0 })
+        let (counts, requests, joined) = (None, 0, 0);
+        Ok(Engine { target, n_ubatch, cache, planner, counts, drafters, slots, requests, joined })
     }
 
     /// The model.
@@ -185,7 +188,7 @@ impl Engine {
 
     /// Attaches an opened drafter, calibrating costs first if they are unknown, with a planner for all its sequences in a
     /// pass; `explained`, also where all trees have one shape. `progress` is told the part that is measured; `false` ends
-    /// it. Returns the drafter's number, and where it is kept how often drafted tokens are accepted.
+    /// it. Returns the drafter's number.
     ///
     /// # Errors
     /// When a pass fails, the drafter asks for what this model does not have, or `progress` ended it.
@@ -194,13 +197,27 @@ impl Engine {
         mut opened: ConfiguredDrafter,
         explained: bool,
         progress: &mut dyn FnMut(f64) -> bool,
-    ) -> Result<(DrafterId, Option<Counts>)> {
+    ) -> Result<DrafterId> {
         let batch = self.slots.len();
         let planned = opened.planner(explained, batch, self.calibrator(progress))?;
         let id = self.add_drafter(opened.speculation(planned.is_some()))?;
+        self.plan_and_count(planned);
+        Ok(id)
+    }
+
+    /// Takes a planner, and where it is kept how often drafted tokens are accepted.
+    pub(super) fn plan_and_count(&mut self, planned: Option<(Planner, Counts)>) {
         let (planner, counts) = planned.unzip();
         self.plan(planner.unwrap_or_default());
-        Ok((id, counts))
+        self.counts = counts;
+    }
+
+    /// Keeps in the cache directory how often drafted tokens were accepted, which sizes the trees of the next start.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn save_acceptance(&self) -> std::io::Result<()> {
+        self.counts.as_ref().map_or(Ok(()), |counts| counts.save(self.planner.stats()))
     }
 
     /// What a drafter for the sequences is opened with; `path` is its file.

@@ -23,7 +23,7 @@ use crate::infer::Target;
 use crate::model::Model;
 use crate::planner::Planner;
 use crate::sample::Sampling;
-use crate::speculate::calibrate::{Calibrator, Counts};
+use crate::speculate::calibrate::Calibrator;
 use crate::speculate::{
     ConfiguredDrafter, Drafting, Generation, LiveStats, Piece, RoundStats, Speculation, Stats, Stop,
 };
@@ -78,7 +78,7 @@ impl Session {
 
     /// Attaches an opened drafter, calibrating costs first if they are unknown, with a planner for up to `batch`
     /// sequences in a pass; `explained`, also where all trees have one shape. `progress` is told the part that is
-    /// measured; `false` ends it. Returns where it is kept how often drafted tokens are accepted.
+    /// measured; `false` ends it.
     ///
     /// # Errors
     /// When a pass fails, the drafter asks for what this model does not have, or `progress` ended it; the drafter of before
@@ -89,7 +89,7 @@ impl Session {
         explained: bool,
         batch: usize,
         progress: &mut dyn FnMut(f64) -> bool,
-    ) -> Result<Option<Counts>> {
+    ) -> Result<()> {
         let mut ended = false;
         let mut progress = |part| {
             ended = !progress(part);
@@ -100,9 +100,26 @@ impl Session {
             return Err(Error::Cancelled("measuring"));
         }
         self.speculate(Some(opened.speculation(planned.is_some())))?;
-        let (planner, counts) = planned.unzip();
-        self.plan(planner.unwrap_or_default());
-        Ok(counts)
+        self.engine.plan_and_count(planned);
+        Ok(())
+    }
+
+    /// Lets nobody draft.
+    ///
+    /// # Errors
+    /// Never, at present: see [`speculate`](Self::speculate).
+    pub fn detach(&mut self) -> Result<()> {
+        self.speculate(None)?;
+        self.engine.plan_and_count(None);
+        Ok(())
+    }
+
+    /// See [`Engine::save_acceptance`].
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn save_acceptance(&self) -> std::io::Result<()> {
+        self.engine.save_acceptance()
     }
 
     /// Lets a planner choose how large trees are; [`Planner::default`] leaves them the shape that the speculation was

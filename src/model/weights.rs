@@ -1,6 +1,5 @@
 //! Matrices and norms, taken out of the file tensor by tensor.
 
-use super::Config;
 use super::block::{Block, Linear};
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, TensorView};
@@ -129,8 +128,8 @@ impl<'a> Source<'a> {
     }
 
     /// The head: its own matrix, or the embedding's where the file has none.
-    pub fn head(&mut self, config: &Config) -> Result<WeightMatrix> {
-        self.matrix(head_name(self.gguf), config.n_vocab, config.n_embd)
+    pub fn head(&mut self, n_vocab: usize, n_embd: usize) -> Result<WeightMatrix> {
+        self.matrix(head_name(self.gguf), n_vocab, n_embd)
     }
 
     /// Checks that the architecture has used every tensor: one it ignores would change the answer.

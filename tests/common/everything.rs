@@ -49,7 +49,7 @@ fn weights(c: &Config, source: &mut Source) -> Result<Weights> {
     let blocks = (0..c.n_layers).map(|i| block(i, c, &extras, source));
     let blocks = blocks.collect::<Result<_>>()?;
     let output_norm = source.vector("output_norm.weight", c.n_embd)?;
-    Ok(Weights { blocks, output_norm, output: source.head(c)? })
+    Ok(Weights { blocks, output_norm, output: source.head(c.n_vocab, c.n_embd)? })
 }
 
 fn block(i: usize, c: &Config, extras: &Extras, source: &mut Source) -> Result<Block> {

@@ -4,7 +4,7 @@
 //! and number of threads must give their bits. (That of one row of quantised weights by one of quantised
 //! activations is [`crate::quant::dot`].) Tests and benches compare with them; nothing else calls them.
 
-use super::attention::CHUNK;
+use super::attention::view::CHUNK;
 use super::lanes::sum_lanes;
 use super::rope::{Angles, RopeStyle};
 use crate::quant::{self, Kind, QuantizedRow, TypeInfo};

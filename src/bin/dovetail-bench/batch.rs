@@ -97,7 +97,7 @@ pub fn run(o: &Options) -> Result<()> {
     tasks.sort_by(|a, b| a.category.cmp(&b.category));
     let most = o.parallel.iter().copied().max().map_or(1, usize::from);
     let options = o.asking.common.options(o.asking.ctx_size, 512);
-    let mut engine = Engine::new(session.model().clone(), options, most)?;
+    let mut engine = options.engine(session.model().clone(), most, &mut ())?;
     drop(session);
     let mut opened = o.asking.guessing.asked().open(engine.setup(None))?;
     let mut about = "nobody guesses".to_owned();

@@ -9,7 +9,7 @@ use dovetail::planner::cost::{Costs, DraftCost, Table};
 use dovetail::printable::Printable;
 use dovetail::speculate::json::of_costs;
 use dovetail::speculate::{ConfiguredDrafter, SpecOptions, SpecSampling};
-use dovetail::{Engine, Error, Result};
+use dovetail::{Error, Result};
 use dovetail_kernels::cpu::Kernels;
 use serde_json::json;
 use std::path::PathBuf;
@@ -65,8 +65,7 @@ pub fn run(o: &Options) -> Result<()> {
 
 fn measure(o: &Options) -> Result<Measurement> {
     let batch = usize::from(o.parallel);
-    let options = o.common.options(o.ctx_size, 512);
-    let mut engine = Engine::new(o.common.model()?, options, batch)?;
+    let mut engine = o.common.engine(o.ctx_size, batch)?;
     // Whatever else is asked for, what a planner takes is measured.
     let (tree, sampling) = (Some(Policy::Cost), SpecSampling::Matching);
     let guessing = SpecOptions { tree, sampling, ..o.guessing.asked() };

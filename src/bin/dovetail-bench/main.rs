@@ -43,11 +43,12 @@ mod trees;
 mod words;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use dovetail::draft::SpecType;
 use dovetail::infer::{CacheType, CacheTypes};
-use dovetail::{LoadOptions, Model, Repack, Result, Session, SessionOptions};
+use dovetail::speculate::SpecOptions;
+use dovetail::{Engine, Level, Notice, Observer, Options, Repack, Result, Session, SessionOptions};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 /// How fast and how exact a model runs on this machine.
 #[derive(Parser)]
@@ -116,26 +117,40 @@ impl Common {
         self.threads.map_or_else(dovetail::machine::physical_cores, usize::from)
     }
 
-    fn model(&self) -> Result<Arc<Model>> {
-        let threads = self.threads();
-        let options = LoadOptions { threads, repack: self.repack, ..LoadOptions::default() };
-        let model = Model::load(&self.model, options)?;
-        if let Some(notice) = model.packing().notice(&words::Flags) {
-            eprintln!("{notice}");
+    /// What the model is opened with, without a drafter.
+    fn options(&self, n_ctx: usize, n_ubatch: usize) -> Options {
+        let (threads, cache) = (self.threads(), self.cache());
+        Options {
+            repack: self.repack,
+            session: SessionOptions { n_ctx, threads, n_ubatch, cache },
+            speculation: SpecOptions { kind: SpecType::None, ..SpecOptions::default() },
+            ..Options::default()
         }
-        Ok(model.into())
-    }
-
-    fn options(&self, n_ctx: usize, n_ubatch: usize) -> SessionOptions {
-        SessionOptions { n_ctx, threads: self.threads(), n_ubatch, cache: self.cache() }
-    }
-
-    fn session(&self, n_ctx: usize, n_ubatch: usize) -> Result<Session> {
-        Session::new(self.model()?, self.options(n_ctx, n_ubatch))
     }
 
     fn cache(&self) -> CacheTypes {
         CacheTypes { keys: self.cache_type_k, values: self.cache_type_v }
+    }
+
+    fn session(&self, n_ctx: usize, n_ubatch: usize) -> Result<Session> {
+        let options = self.options(n_ctx, n_ubatch);
+        options.session(options.model(&self.model, &mut Told)?, &mut Told)
+    }
+
+    fn engine(&self, n_ctx: usize, slots: usize) -> Result<Engine> {
+        let options = self.options(n_ctx, 512);
+        options.engine(options.model(&self.model, &mut Told)?, slots, &mut Told)
+    }
+}
+
+/// Shows what everybody should read.
+struct Told;
+
+impl Observer for Told {
+    fn notice(&mut self, notice: &Notice) {
+        if let (Level::Note, lines) = notice.lines(&words::Flags) {
+            eprintln!("{lines}");
+        }
     }
 }
 

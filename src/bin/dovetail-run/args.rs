@@ -14,6 +14,7 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 use dovetail::infer::{CacheType, CacheTypes, MAX_SEQUENCES};
 use dovetail::setting::Setting;
 use dovetail::{ChatTemplate, Error, Generation, Repack, Result, Sampling, file};
+use dovetail::{OpenOptions, Options, SessionOptions};
 use std::ffi::OsString;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::RangeInclusive;
@@ -327,24 +328,27 @@ impl Args {
         Ok(())
     }
 
-    /// Where weights are packed to.
-    pub fn repack(&self) -> Repack {
-        if self.no_repack { Repack::Off } else { self.repack }
-    }
-
     /// Threads at work.
-    pub fn threads(&self) -> usize {
+    fn threads(&self) -> usize {
         self.threads.unwrap_or_else(dovetail::machine::physical_cores)
     }
 
-    /// Most tokens of a pass.
-    pub fn n_ubatch(&self) -> usize {
-        self.ubatch_size.min(self.batch_size)
-    }
-
-    /// How keys and values are stored.
-    pub fn cache(&self) -> CacheTypes {
-        CacheTypes { keys: self.cache_type_k, values: self.cache_type_v }
+    /// What a model is opened with.
+    pub fn options(&self) -> Options {
+        let session = SessionOptions {
+            n_ctx: self.ctx_size,
+            threads: self.threads(),
+            n_ubatch: self.ubatch_size.min(self.batch_size),
+            cache: CacheTypes { keys: self.cache_type_k, values: self.cache_type_v },
+        };
+        Options {
+            open: OpenOptions { no_mmap: self.no_mmap, mlock: self.mlock },
+            repack: if self.no_repack { Repack::Off } else { self.repack },
+            session,
+            speculation: self.guessing.asked(),
+            explain: self.explain,
+            ..Options::default()
+        }
     }
 
     /// Most tokens of an answer.
@@ -546,9 +550,10 @@ mod tests {
             format!("{:?}", Sampling { seed: 0, ..ours }),
             format!("{:?}", Sampling { seed: 0, ..theirs })
         );
-        assert_eq!((args.n_predict(), args.n_ubatch(), model), (usize::MAX, 512, None));
-        assert_eq!(args.repack(), Repack::Auto);
-        assert_eq!(args.cache(), CacheTypes::default());
+        let SessionOptions { n_ubatch, cache, .. } = args.options().session;
+        assert_eq!((args.n_predict(), n_ubatch, model), (usize::MAX, 512, None));
+        assert_eq!(args.options().repack, Repack::Auto);
+        assert_eq!(cache, CacheTypes::default());
     }
 
     #[test]
@@ -558,14 +563,15 @@ mod tests {
         let typed: Vec<_> = typed.split_whitespace().collect();
         let (args, model) = run(&typed).unwrap();
         assert_eq!(model.unwrap(), Path::new("m.gguf"));
-        assert_eq!((args.threads(), args.ctx_size, args.n_predict()), (3, 64, 5));
-        assert_eq!((args.n_ubatch(), args.sampling().seed), (100, 7));
-        assert_eq!(args.cache(), CacheTypes { keys: CacheType::F16, values: CacheType::Q8_0 });
+        let SessionOptions { n_ctx, threads, n_ubatch, cache } = args.options().session;
+        assert_eq!((threads, n_ctx, args.n_predict()), (3, 64, 5));
+        assert_eq!((n_ubatch, args.sampling().seed), (100, 7));
+        assert_eq!(cache, CacheTypes { keys: CacheType::F16, values: CacheType::Q8_0 });
         assert_eq!(args.system_prompt.as_deref(), Some("a\tb"));
         assert_eq!(args.prompt.as_deref(), Some("-1"));
         assert_eq!(args.reverse_prompt, ["x", "y"]);
         assert!(args.single_turn && args.color && args.raw && args.verbose);
-        assert_eq!(args.repack(), Repack::Off);
+        assert_eq!(args.options().repack, Repack::Off);
     }
 
     #[test]
@@ -688,7 +694,7 @@ mod tests {
                     needed_bytes: 5 << 30,
                     free_bytes: Some(1 << 30),
                 },
-                "a context of 9 tokens for each sequence takes 5.4 GB and 1.1 GB are free; choose a smaller one \
+                "a context of 9 tokens for each sequence takes 5.37 GB and 1.07 GB are free; choose a smaller one \
                  with --ctx-size",
             ),
             (

@@ -3,7 +3,7 @@
 use crate::args::Args;
 use crate::interrupt::{EXIT_CODE, Interrupt};
 use crate::log::Log;
-use crate::open::{self, Loaded};
+use crate::open::{self, Loaded, Told};
 use crate::prompts::{self, Prompt};
 use crate::report::{self, Total};
 use crate::runner::{End, emit};
@@ -45,16 +45,17 @@ pub fn run(args: &Args, slots: usize, model: Option<&Path>, log: &Log) -> Result
     let slots = slots.min(prompts.len());
     let (template, interrupt) = (args.template()?, Interrupt::new()?);
     let path = open::choose(model, log)?;
-    let Some(loaded) = open::load(args, &path, template, slots, &interrupt, log)? else {
+    let Some(loaded) = open::load(args, &path, template, &interrupt, log)? else {
         return Ok(ExitCode::from(EXIT_CODE));
     };
-    let Loaded { model, template, options, sampling } = loaded;
+    let Loaded { model, template, options } = loaded;
+    let sampling = args.sampling();
     if template.is_none() && !args.raw {
         log.note("the model has no chat template: completing the prompts as they are");
     }
-    let mut engine = Engine::new(model, options, slots)?;
+    let engine = options.engine(model, slots, &mut Told::new(log, None))?;
+    log.detail(&format!("seed {}", sampling.seed));
     let mut requests = requests(args, &prompts, template.as_ref(), &sampling, &engine)?.into_iter();
-    let counts = open::drafter(args, &mut engine, log)?;
     let mut batch = Batch {
         log,
         prompts: &prompts,
@@ -70,7 +71,7 @@ pub fn run(args: &Args, slots: usize, model: Option<&Path>, log: &Log) -> Result
     batch.total.time = start.elapsed();
     batch.print(true)?;
     log.note(&batch.total.line());
-    report::learned(args.explain, batch.engine.planner(), counts.as_ref(), log);
+    report::learned(args.explain, batch.engine.planner(), batch.engine.save_acceptance(), log);
     if let Some(rounds) = batch.total.guesses() {
         log.detail(&report::guesses(rounds));
     }

@@ -70,9 +70,9 @@ impl Progress {
         Progress { label, shown: None, terminal: std::io::stderr().is_terminal() }
     }
 
-    /// `done` of `total`.
-    pub fn update(&mut self, done: u64, total: u64) {
-        let percent = (done.min(total) as f64 / total.max(1) as f64 * 100.0) as u64;
+    /// So much is done, from 0 to 1.
+    pub fn update(&mut self, part: f64) {
+        let percent = (part.clamp(0.0, 1.0) * 100.0) as u64;
         if self.terminal && self.shown != Some(percent) {
             self.shown = Some(percent);
             let _ = write!(std::io::stderr(), "\r{}: {percent} %", self.label);

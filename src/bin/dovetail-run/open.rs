@@ -4,14 +4,9 @@ use crate::args::Args;
 use crate::interrupt::Interrupt;
 use crate::log::{Log, Progress};
 use crate::runner::Runner;
-use crate::words::{self, Flags};
-use dovetail::infer::KvCache;
-use dovetail::printable::Printable;
-use dovetail::speculate::calibrate::Counts;
-use dovetail::speculate::{ConfiguredDrafter, SpecOptions};
-use dovetail::{ChatTemplate, Engine, Error, LoadOptions, Model, OpenOptions};
-use dovetail::{Result, Sampling, Session, SessionOptions, machine};
-use dovetail_kernels::cpu::Kernels;
+use crate::words::Flags;
+use dovetail::machine;
+use dovetail::{ChatTemplate, Error, Level, Model, Notice, Observer, Options, Result, Stage};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -43,19 +38,17 @@ pub fn choose(named: Option<&Path>, log: &Log) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// A model and how it is to be run.
+/// A model, its chat template, if there is one and `--raw` does not forbid it, and what it is opened with.
 pub struct Loaded {
     /// The model.
     pub model: Arc<Model>,
-    /// The chat template, if there is one and `--raw` does not forbid it.
+    /// The chat template.
     pub template: Option<ChatTemplate>,
-    /// Sizes, the context's among them.
-    pub options: SessionOptions,
-    /// How tokens are chosen.
-    pub sampling: Sampling,
+    /// What it is opened with.
+    pub options: Options,
 }
 
-/// Loads a model, for so many sequences at once; `None` if Ctrl-C came.
+/// Loads a model; `None` if Ctrl-C came.
 ///
 /// # Errors
 /// When the model cannot be loaded, or its chat template is broken.
@@ -63,68 +56,22 @@ pub fn load(
     args: &Args,
     path: &Path,
     template: Option<ChatTemplate>,
-    sequences: usize,
     interrupt: &Interrupt,
     log: &Log,
 ) -> Result<Option<Loaded>> {
-    let mut progress = Progress::new("loading");
+    let options = args.options();
     interrupt.defer();
-    let loaded = Model::load(
-        path,
-        LoadOptions {
-            open: OpenOptions { no_mmap: args.no_mmap, mlock: args.mlock },
-            repack: args.repack(),
-            cache: machine::cache_folder(),
-            threads: args.threads(),
-            progress: Box::new(|done, total| {
-                progress.update(done, total);
-                !interrupt.came()
-            }),
-        },
-    );
-    drop(progress);
+    let loaded = options.model(path, &mut Told::new(log, Some(interrupt)));
     if interrupt.came() {
         return Ok(None);
     }
     interrupt.end_program();
     let model = loaded?;
-    if let Some(notice) = model.packing().notice(&Flags) {
-        log.note(&notice);
-    }
     let template = match template {
         None if !args.raw => ChatTemplate::from_gguf(model.gguf().metadata())?,
         given => given,
     };
-    let (threads, n_ubatch, cache) = (args.threads(), args.n_ubatch(), args.cache());
-    let mut options = SessionOptions { n_ctx: args.ctx_size, threads, n_ubatch, cache };
-    options.n_ctx = context(&options, &model, sequences, log);
-    let sampling = args.sampling();
-    describe(&model, &options, &sampling, log)?;
-    Ok(Some(Loaded { model: model.into(), template, options, sampling }))
-}
-
-/// Says what was loaded, and how it is run.
-fn describe(model: &Model, options: &SessionOptions, sampling: &Sampling, log: &Log) -> Result<()> {
-    let (config, SessionOptions { n_ctx, threads, n_ubatch, cache }) = (model.config(), options);
-    log.detail(&format!(
-        "model {} ({}), {} layers, {} wide, vocabulary {}\n\
-         weights {}\n\
-         context {n_ctx} tokens, {:.1} MB when full (keys {}, values {})\n\
-         {threads} threads, instruction set {}, passes of {n_ubatch}\n\
-         seed {}",
-        Printable(&config.name),
-        Printable(&config.arch),
-        config.n_layers,
-        config.n_embd,
-        config.n_vocab,
-        model.packing(),
-        KvCache::bytes_for(config, *n_ctx, *cache) as f64 / 1e6,
-        cache.keys.name(),
-        cache.values.name(),
-        Kernels::choose().map_err(Error::Invalid)?.name,
-        sampling.seed,
-    ));
-    Ok(())
+    Ok(Some(Loaded { model, template, options }))
 }
 
 /// Loads a model and starts a session; `None` if Ctrl-C came.
@@ -139,103 +86,51 @@ pub fn open<'a>(
     log: &'a Log,
 ) -> Result<Option<Runner<'a>>> {
     let start = Instant::now();
-    let Some(loaded) = load(args, path, template, 1, interrupt, log)? else { return Ok(None) };
-    let Loaded { model, template, options, sampling } = loaded;
-    let mut session = Session::new(model, options)?;
-    let asked = args.guessing.asked();
-    let counts = unless_nobody_asked(&asked, log, || {
-        let opened = asked.open(session.setup(None))?;
-        say_who_guesses(&asked, opened.as_ref(), log);
-        let Some(opened) = opened else { return Ok(None) };
-        let counts = session.attach(opened, args.explain, 1, &mut measuring())?;
-        if let Some(notice) = session.take_drafter_notice() {
-            log.note(&notice);
-        }
-        Ok(counts)
-    })?;
+    let Some(loaded) = load(args, path, template, interrupt, log)? else { return Ok(None) };
+    let Loaded { model, template, options } = loaded;
+    let sampling = args.sampling();
+    let session = options.session(model, &mut Told::new(log, None))?;
+    log.detail(&format!("seed {}", sampling.seed));
     let (path, load_time) = (path.to_owned(), start.elapsed());
-    Ok(Some(Runner { args, path, session, counts, template, sampling, load_time, interrupt, log }))
+    Ok(Some(Runner { args, path, session, template, sampling, load_time, interrupt, log }))
 }
 
-/// Attaches a drafter to the engine, if there is one; where it is kept how often it is right.
-///
-/// # Errors
-/// Those of [`unless_nobody_asked`].
-pub fn drafter(args: &Args, engine: &mut Engine, log: &Log) -> Result<Option<Counts>> {
-    let asked = args.guessing.asked();
-    unless_nobody_asked(&asked, log, || {
-        let opened = asked.open(engine.setup(None))?;
-        say_who_guesses(&asked, opened.as_ref(), log);
-        let Some(opened) = opened else { return Ok(None) };
-        let (_, counts) = engine.attach(opened, args.explain, &mut measuring())?;
-        Ok(counts)
-    })
+/// Shows what is opened, and how far that is.
+pub struct Told<'a> {
+    log: &'a Log,
+    /// Ends it, if it does not end the program.
+    interrupt: Option<&'a Interrupt>,
+    progress: Option<(Stage, Progress)>,
 }
 
-/// Shows how far it is with measuring what passes cost. Ctrl-C ends the program meanwhile.
-fn measuring() -> impl FnMut(f64) -> bool {
-    let mut progress = Progress::new("measuring this machine, once");
-    move |part| {
-        progress.update((part * 100.0) as u64, 100);
-        true
+impl<'a> Told<'a> {
+    /// In these lines; an interrupt that does not end the program ends what is opened.
+    pub fn new(log: &'a Log, interrupt: Option<&'a Interrupt>) -> Told<'a> {
+        Told { log, interrupt, progress: None }
     }
 }
 
-/// What `open` gives, which deals with drafters.
-///
-/// # Errors
-/// When the drafter that was asked for cannot be opened, or is for another model. One that nobody asked
-/// for is left alone then, and a line says so.
-fn unless_nobody_asked<T: Default>(
-    guessing: &SpecOptions,
-    log: &Log,
-    open: impl FnOnce() -> Result<T>,
-) -> Result<T> {
-    match open() {
-        Err(error) if !guessing.is_asked() => {
-            log.note(&format!("going on without a drafter: {}", words::line(&error)));
-            Ok(T::default())
+impl Observer for Told<'_> {
+    fn progress(&mut self, stage: Stage, part: f64) -> bool {
+        if self.progress.as_ref().is_none_or(|(shown, _)| *shown != stage) {
+            let label = match stage {
+                Stage::Loading => "loading",
+                Stage::Measuring => "measuring this machine, once",
+            };
+            self.progress = Some((stage, Progress::new(label)));
         }
-        opened => opened,
+        if let Some((_, progress)) = &mut self.progress {
+            progress.update(part);
+        }
+        !self.interrupt.is_some_and(Interrupt::came)
     }
-}
 
-/// Says who guesses, if anyone does.
-fn say_who_guesses(guessing: &SpecOptions, opened: Option<&ConfiguredDrafter>, log: &Log) {
-    let device = guessing.device;
-    match opened {
-        None if device.is_gpu() => {
-            log.note(&format!("--draft-device {device} has no effect: nobody guesses"));
-        }
-        None => {}
-        Some(opened) => {
-            log.detail(&format!("drafter {}", opened.about()));
-            if let Some(why) = opened.drafter.why_there() {
-                log.detail(&format!("no GPU is used: {why}"));
-            }
+    fn notice(&mut self, notice: &Notice) {
+        // Lines take the place of the percentage.
+        self.progress = None;
+        match notice.lines(&Flags) {
+            (Level::Note, lines) => self.log.note(&lines),
+            (Level::Detail, lines) => self.log.detail(&lines),
         }
     }
-}
-
-/// The context that was asked for; else the model's, halved until memory holds it.
-fn context(options: &SessionOptions, model: &Model, sequences: usize, log: &Log) -> usize {
-    let config = model.config();
-    let asked = options.n_ctx;
-    if asked > config.n_ctx {
-        let made = config.n_ctx;
-        log.note(&format!(
-            "the model was made for {made} tokens; beyond, to {asked}, it may ramble"
-        ));
-    }
-    if asked > 0 {
-        return asked;
-    }
-    let n = options.largest_context(model, sequences);
-    if n < config.n_ctx {
-        log.note(&format!(
-            "memory holds {n} tokens of the model's {}; -c chooses another number",
-            config.n_ctx
-        ));
-    }
-    n
 }

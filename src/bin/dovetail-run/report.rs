@@ -5,7 +5,6 @@ use crate::log::Log;
 use dovetail::Stats;
 use dovetail::planner::Planner;
 use dovetail::speculate::RoundStats;
-use dovetail::speculate::calibrate::Counts;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -116,9 +115,9 @@ impl Total {
     }
 }
 
-/// Keeps what the planner has learned, and explains it.
-pub fn learned(explain: bool, planner: &Planner, counts: Option<&Counts>, log: &Log) {
-    if let Some(Err(error)) = counts.map(|counts| counts.save(planner.stats())) {
+/// Says whether what the planner has learned was saved, and explains it.
+pub fn learned(explain: bool, planner: &Planner, saved: std::io::Result<()>, log: &Log) {
+    if let Err(error) = saved {
         log.detail(&format!("how often guesses were right is not kept: {error}"));
     }
     if explain && planner.costs().is_some() {

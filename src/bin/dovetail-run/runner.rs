@@ -5,7 +5,6 @@ use crate::interrupt::Interrupt;
 use crate::log::{Log, Progress};
 use crate::{STDOUT, output, report, words};
 use dovetail::printable::for_terminal;
-use dovetail::speculate::calibrate::Counts;
 use dovetail::{ChatTemplate, Error, Message, Result, Sampling, Session, Stop};
 use serde_json::json;
 use std::io::{IsTerminal, Write};
@@ -20,8 +19,6 @@ pub struct Runner<'a> {
     pub path: PathBuf,
     /// The sequence.
     pub session: Session,
-    /// Where it is kept how often guesses are right.
-    pub counts: Option<Counts>,
     /// The chat template, if there is one and `--raw` does not forbid it.
     pub template: Option<ChatTemplate>,
     /// How tokens are chosen.
@@ -94,7 +91,7 @@ impl Runner<'_> {
             // A prompt of one pass has no progress to show.
             passes += usize::from(done < total);
             if passes > 0 {
-                progress.update(done as u64, total as u64);
+                progress.update(done as f64 / total.max(1) as f64);
             }
             !self.interrupt.came()
         })?;
@@ -140,7 +137,8 @@ impl Runner<'_> {
             let why = words::line(&error);
             self.log.note(&format!("the drafter failed, and the answer went on without it: {why}"));
         }
-        report::learned(self.args.explain, self.session.planner(), self.counts.as_ref(), self.log);
+        let saved = self.session.save_acceptance();
+        report::learned(self.args.explain, self.session.planner(), saved, self.log);
         let stats = self.session.stats().clone();
         let rounds = self.session.rounds().cloned();
         self.log.detail(&report::block(&stats, self.load_time));

@@ -1,49 +1,12 @@
 //! Growth of a tree, level by level.
 
+use super::state::TreeShapeState;
 use super::topk::Guesses;
-use super::{Buffer, Launch, MAX_ROWS, Rows, launch};
+use super::{Buffer, Launch, Rows, launch};
 use crate::ring::message::Proposals;
 use bytemuck::{Pod, Zeroable};
 
 const THREADS: u32 = 256;
-
-/// What the host says of a round: written by `receive`. Widths up to 63, up to 64 nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
-#[repr(C)]
-pub struct RoundParameters {
-    /// Guesses on a path at most.
-    pub depth: u32,
-    /// Guesses that go on from each level, and that each node proposes.
-    pub width: u32,
-    /// Nodes of the tree, the root included.
-    pub nodes: u32,
-    /// Logarithm of the least probability of a path.
-    pub floor: f32,
-    /// Tokens of the draft vocabulary.
-    pub n_draft: u32,
-    /// The root's token, as the target has it.
-    pub root_token: u32,
-    /// The root's slot in the cache, and its position.
-    pub root_slot: u32,
-    pub unused: u32,
-}
-
-/// What is kept between the launches of a round: see `Growth` of `grow.cu`. Only `round` is anybody else's.
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-#[repr(C)]
-pub struct TreeShapeState {
-    pub round: RoundParameters,
-    failed: u32,
-    n_frontier: u32,
-    n_best: u32,
-    unused: u32,
-    masks: [u64; MAX_ROWS],
-    paths: [f32; MAX_ROWS],
-    best_paths: [f32; MAX_ROWS],
-    best_tokens: [u32; MAX_ROWS],
-    best_parents: [u32; MAX_ROWS],
-    best_nodes: [u32; MAX_ROWS],
-}
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
@@ -120,6 +83,8 @@ mod tests {
     use super::super::testing::Random;
     use super::*;
     use crate::gpu::device::Device;
+    use crate::gpu::launch::MAX_ROWS;
+    use crate::gpu::launch::state::RoundParameters;
     use crate::gpu::tests::{devices, run};
     use crate::tree::{Candidate, GrowingTree, Tree, TreeShape};
     use std::ops::Range;

@@ -12,6 +12,7 @@ pub mod grow;
 pub mod matmul;
 pub mod receive;
 pub mod rope_kv;
+pub mod state;
 #[cfg(test)]
 mod testing;
 pub mod topk;

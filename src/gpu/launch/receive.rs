@@ -1,6 +1,6 @@
 //! The receiving end of the ring.
 
-use super::grow::TreeShapeState;
+use super::state::TreeShapeState;
 use super::{Buffer, Launch, MAX_ROWS, Rows, launch};
 use crate::gpu::launch::matmul::HalfRows;
 use bytemuck::{Pod, Zeroable};

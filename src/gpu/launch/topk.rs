@@ -1,6 +1,6 @@
 //! The likeliest tokens of each row.
 
-use super::grow::{RoundParameters, TreeShapeState};
+use super::state::{RoundParameters, TreeShapeState};
 use super::{Buffer, Launch, MAX_ROWS, Rows, launch};
 use crate::error::Result;
 use crate::gpu::device::Device;

@@ -28,7 +28,7 @@ pub(super) fn config(gguf: &Gguf, arch: &str) -> Result<Config> {
 pub(super) fn weights(c: &Config, source: &mut Source) -> Result<Weights> {
     let blocks = blocks(c, source, None)?;
     let output_norm = source.vector("output_norm.weight", c.n_embd)?;
-    Ok(Weights { blocks, output_norm, output: source.head(c)? })
+    Ok(Weights { blocks, output_norm, output: source.head(c.n_vocab, c.n_embd)? })
 }
 
 /// The decoder blocks, which the files of drafters name alike. `given` is the width of what the first

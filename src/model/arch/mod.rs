@@ -6,8 +6,8 @@
 
 pub(crate) mod llama;
 
-use super::weights::Source;
-use super::{Config, Weights};
+use super::config::Config;
+use super::weights::{Source, Weights};
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
 

@@ -21,7 +21,7 @@
 //!
 //! To add a type: an arm in each `match` here; the tests of attention walk [`CacheType::ALL`].
 
-use super::CHUNK;
+use super::view::CHUNK;
 use crate::cpu::lanes::{LANES, Lanes, lanes, nth};
 use crate::cpu::order;
 use half::f16;

@@ -36,19 +36,16 @@
 mod cache;
 mod plan;
 mod product;
-mod view;
+pub(super) mod view;
 
 pub use cache::{CacheType, Cells, Half};
 pub use plan::{MAX_SEQUENCES, Plan, Shape};
-pub use view::{MAX_TREE, View};
+pub use view::{CHUNK, MAX_TREE, View};
 
 use super::lanes::{LANES, Lanes, exp, lanes, max_lanes, nth, soft_cap, sum_lanes};
 use product::{MOST_ABREAST, TILE, Terms, abreast, multiply, tile};
 use std::ops::Range;
 use view::Seen;
-
-/// Positions that share one maximum, and the least that a thread takes.
-pub const CHUNK: usize = 256;
 
 /// Scores of a row: a chunk, and as far behind it as the nodes of a tree may lie.
 const SCORES: usize = CHUNK + MAX_TREE;

@@ -1,7 +1,9 @@
 //! What a row sees of the cache.
 
-use super::CHUNK;
 use std::ops::Range;
+
+/// Positions that share one maximum, and the least that a thread takes.
+pub const CHUNK: usize = 256;
 
 /// Most nodes of a tree: bits of a mask.
 pub const MAX_TREE: usize = 64;

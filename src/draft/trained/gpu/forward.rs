@@ -19,10 +19,11 @@ use crate::gpu::launch::attention_tree::{
     AttentionScratch, AttentionTree, attention_tree, splits_for,
 };
 use crate::gpu::launch::fuse::{Sources, fuse};
-use crate::gpu::launch::grow::{Grow, TreeShapeState, grow};
+use crate::gpu::launch::grow::{Grow, grow};
 use crate::gpu::launch::matmul::{Epilogue, HalfRows, Hidden, Squares, matmul};
 use crate::gpu::launch::receive::{Features, receive};
 use crate::gpu::launch::rope_kv::{RopeKv, rope_kv};
+use crate::gpu::launch::state::TreeShapeState;
 use crate::gpu::launch::topk::{Guesses, TopK, TopKScratch, topk};
 use crate::gpu::launch::{MAX_ROWS, Rows, Slots};
 use crate::gpu::weights::padded;

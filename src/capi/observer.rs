@@ -1,0 +1,38 @@
+//! Callbacks of C as observers of what is opened.
+
+use super::options::Callbacks;
+use super::options::dovetail_log_level::{DOVETAIL_LOG_DETAIL, DOVETAIL_LOG_NOTE};
+use super::options::dovetail_stage::{DOVETAIL_STAGE_LOADING, DOVETAIL_STAGE_MEASURING};
+use super::status::Fields;
+use crate::open::{Level, Notice, Observer, Stage};
+
+/// Tells C, and remembers which drafter was opened.
+pub(super) struct Told<'a> {
+    pub callbacks: &'a Callbacks,
+    /// Whether it is to end.
+    pub ends: &'a dyn Fn() -> bool,
+    /// What kind of drafter it is, and from which file.
+    pub drafter: Option<String>,
+}
+
+impl Observer for Told<'_> {
+    fn progress(&mut self, stage: Stage, part: f64) -> bool {
+        let stage = match stage {
+            Stage::Loading => DOVETAIL_STAGE_LOADING,
+            Stage::Measuring => DOVETAIL_STAGE_MEASURING,
+        };
+        self.callbacks.progress(stage, part) && !(self.ends)()
+    }
+
+    fn notice(&mut self, notice: &Notice) {
+        if let Notice::Drafter(drafter) = notice {
+            self.drafter = Some(drafter.kind());
+        }
+        let (level, lines) = notice.lines(&Fields);
+        let level = match level {
+            Level::Note => DOVETAIL_LOG_NOTE,
+            Level::Detail => DOVETAIL_LOG_DETAIL,
+        };
+        lines.lines().for_each(|line| self.callbacks.log(level, line));
+    }
+}
