@@ -1,7 +1,7 @@
 //! An NVIDIA GPU through the CUDA driver, which is looked for at run time: without it everything else works.
 
 use super::Found;
-use super::device::{Device, Launch};
+use super::device::{Buffer, Counted, Device, DeviceId, Doorbell, Launch, Memory, Shared};
 use super::ptx::PTX;
 use crate::error::{Error, Result};
 use crate::ring::{Region, pinned};
@@ -9,6 +9,7 @@ use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
 /// The first driver that reads our PTX, as `cuDriverGetVersion` counts: CUDA 12.1.
@@ -120,6 +121,7 @@ fn failed(error: DriverError) -> Error {
 
 /// A GPU. See the module.
 pub struct Cuda {
+    id: DeviceId,
     context: Arc<CudaContext>,
     /// Work in its order.
     stream: Arc<CudaStream>,
@@ -130,10 +132,35 @@ pub struct Cuda {
     overlaps: bool,
     modules: HashMap<&'static str, sys::CUmodule>,
     functions: HashMap<&'static str, sys::CUfunction>,
-    work: Vec<sys::CUgraphExec>,
-    memory: Vec<sys::CUdeviceptr>,
-    used_bytes: usize,
+    /// By number; none where it was forgotten.
+    work: Vec<Option<Recorded>>,
+    /// What the stream waits for or rings.
+    doorbells: Vec<Doorbell>,
+    used_bytes: Arc<AtomicUsize>,
     limit_bytes: usize,
+}
+
+/// A piece of work, and the memory that it uses.
+struct Recorded {
+    exec: sys::CUgraphExec,
+    _memory: Vec<Memory>,
+}
+
+/// Memory of the GPU, freed when this is dropped.
+struct Allocated {
+    context: Arc<CudaContext>,
+    address: sys::CUdeviceptr,
+    _counted: Counted,
+}
+
+impl Drop for Allocated {
+    fn drop(&mut self) {
+        let freed = self.context.bind_to_thread();
+        // SAFETY: `alloc` got it from `malloc_sync`, and whoever used it is gone: work keeps what it uses until
+        // the stream is done with it.
+        let freed = freed.and_then(|()| unsafe { result::free_sync(self.address) });
+        self.context.record_err(freed);
+    }
 }
 
 // SAFETY: the driver's handles may be used on any thread to which the context was bound, which every call
@@ -152,6 +179,7 @@ impl Cuda {
         let overlaps = driver_version().map_err(failed)? >= DRIVER_OVERLAPS
             && capability >= CAPABILITY_OVERLAPS;
         Ok(Cuda {
+            id: DeviceId::new(),
             overlaps,
             stream: context.new_stream().map_err(failed)?,
             copies: context.new_stream().map_err(failed)?,
@@ -160,26 +188,21 @@ impl Cuda {
             modules: HashMap::new(),
             functions: HashMap::new(),
             work: Vec::new(),
-            memory: Vec::new(),
-            used_bytes: 0,
+            doorbells: Vec::new(),
+            used_bytes: Arc::default(),
             limit_bytes,
         })
     }
 
-    /// Frees all memory and work, of which nothing may be used any more.
-    pub(super) fn forget(&mut self) {
-        let context = self.context.clone();
+    /// Forgets all recorded work, whose numbers are none any more, once what is queued is done.
+    pub(super) fn forget_work(&mut self) {
+        let context = &self.context;
         context.record_err(context.bind_to_thread());
         context.record_err(self.stream.synchronize());
-        for work in self.work.drain(..) {
+        for work in self.work.iter_mut().filter_map(Option::take) {
             // SAFETY: made by this, and done.
-            context.record_err(unsafe { result::graph::exec_destroy(work) });
+            context.record_err(unsafe { result::graph::exec_destroy(work.exec) });
         }
-        for address in self.memory.drain(..) {
-            // SAFETY: allocated by this, and no work is left that uses it.
-            context.record_err(unsafe { result::free_sync(address) });
-        }
-        self.used_bytes = 0;
     }
 
     /// Bytes that a copy inside the GPU's memory reads and writes a second.
@@ -189,26 +212,36 @@ impl Cuda {
     pub fn copy_rate(&mut self) -> Result<f64> {
         const BYTES: usize = 1 << 30;
         const TIMES: usize = 8;
-        let (from, to) = (self.alloc(BYTES)?, self.alloc(BYTES)?);
+        let from: Buffer<u8> = Buffer::new(self, BYTES)?;
+        let to: Buffer<u8> = Buffer::new(self, BYTES)?;
+        let [from_at, to_at] = [&from, &to].map(|buffer| buffer.memory().address_on(self.id));
         let mut best = 0.0f64;
         for _ in 0..5 {
             self.copies.synchronize().map_err(failed)?;
             let start = Instant::now();
-            for _ in 0..TIMES {
-                // SAFETY: both were allocated above.
-                unsafe { result::memcpy_dtod_async(to, from, BYTES, self.copies.cu_stream()) }
-                    .map_err(failed)?;
-            }
-            self.copies.synchronize().map_err(failed)?;
+            let queued = (0..TIMES).try_for_each(|_| {
+                // SAFETY: both are as long, and live until the copies are waited for below.
+                unsafe { result::memcpy_dtod_async(to_at, from_at, BYTES, self.copies.cu_stream()) }
+            });
+            let done = self.copies.synchronize();
+            queued.and(done).map_err(failed)?;
             let rate = (2 * TIMES * BYTES) as f64 / start.elapsed().as_secs_f64();
             best = best.max(rate);
         }
-        self.forget();
         Ok(best)
     }
 
     fn bind(&self) -> Result<()> {
         self.context.bind_to_thread().map_err(failed)
+    }
+
+    /// Keeps the memory of a doorbell as long as the stream; returns where it is.
+    fn keep(&mut self, doorbell: &Doorbell) -> u64 {
+        let address = doorbell.address_on(self.id);
+        if !self.doorbells.iter().any(|kept| kept.address_on(self.id) == address) {
+            self.doorbells.push(doorbell.clone());
+        }
+        address
     }
 
     /// The kernel `name`, from the newest PTX that this GPU can run.
@@ -245,13 +278,13 @@ impl Cuda {
         before: Option<sys::CUgraphNode>,
         launch: &Launch,
     ) -> std::result::Result<sys::CUgraphNode, DriverError> {
-        let mut args: *mut c_void = launch.args.as_ptr().cast_mut().cast();
+        let mut args: *mut c_void = launch.args().as_ptr().cast_mut().cast();
         let params = sys::CUDA_KERNEL_NODE_PARAMS_v3 {
-            func: self.functions[launch.kernel],
-            gridDimX: launch.grid[0],
-            gridDimY: launch.grid[1],
+            func: self.functions[launch.kernel()],
+            gridDimX: launch.grid()[0],
+            gridDimY: launch.grid()[1],
             gridDimZ: 1,
-            blockDimX: launch.threads,
+            blockDimX: launch.threads(),
             blockDimY: 1,
             blockDimZ: 1,
             sharedMemBytes: 0,
@@ -262,8 +295,8 @@ impl Cuda {
         };
         let mut node = std::ptr::null_mut();
         let before = before.as_slice();
-        // SAFETY: `launch/` checked that the argument is the kernel's and that what it points to is as long as
-        // the kernel reads and writes; the driver copies the argument before it returns. Parameters of the two
+        // SAFETY: the argument is the kernel's and what it points to is as long as the kernel reads and writes, as
+        // `Launch::new` was promised; the driver copies the argument before it returns. Parameters of the two
         // versions begin alike, and fields that are not set are 0. Kernels that overlap wait for the one before
         // themselves, `after_previous` in common.cuh.
         unsafe {
@@ -331,77 +364,92 @@ impl Device for Cuda {
         self.context.attribute(attribute).map_or(1, |n| n as usize)
     }
 
-    fn alloc(&mut self, bytes: usize) -> Result<u64> {
+    fn alloc(&mut self, bytes: usize) -> Result<Memory> {
         self.bind()?;
-        let bytes = bytes.next_multiple_of(256).max(256);
-        let (used, limit) = (self.used_bytes + bytes, self.limit_bytes);
-        if used > limit {
+        let (padded, used, limit) =
+            (bytes.next_multiple_of(256).max(256), self.used_bytes(), self.limit_bytes);
+        if used + padded > limit {
             return Err(Error::DeviceMemory { limit_bytes: limit });
         }
-        // SAFETY: freed when this is dropped, once.
-        let address = unsafe { result::malloc_sync(bytes) }.map_err(|error| match error.0 {
+        // SAFETY: freed by its owner, once.
+        let address = unsafe { result::malloc_sync(padded) }.map_err(|error| match error.0 {
             sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => Error::Device(format!(
                 "the GPU's memory is full with {} MiB of the drafter; nvidia-smi shows what else is there",
-                self.used_bytes >> 20
+                used >> 20
             )),
             _ => failed(error),
         })?;
-        self.memory.push(address);
-        self.used_bytes = used;
-        // SAFETY: as long as the memory is.
-        unsafe { result::memset_d8_async(address, 0, bytes, self.copies.cu_stream()) }
+        let (context, counted) = (self.context.clone(), Counted::new(padded, &self.used_bytes));
+        let owner = Allocated { context, address, _counted: counted };
+        // SAFETY: it was allocated above, and is waited for.
+        unsafe { result::memset_d8_async(address, 0, padded, self.copies.cu_stream()) }
             .map_err(failed)?;
-        Ok(address)
+        self.copies.synchronize().map_err(failed)?;
+        // SAFETY: zeros of this context, freed with `owner`.
+        Ok(unsafe { Memory::new(self.id, address, bytes, owner) })
     }
 
     fn used_bytes(&self) -> usize {
-        self.used_bytes
+        self.used_bytes.load(Relaxed)
     }
 
-    fn write(&mut self, to: u64, bytes: &[u8]) -> Result<()> {
+    fn write(&mut self, to: &Memory, bytes: &[u8]) -> Result<()> {
+        assert_eq!(to.bytes(), bytes.len(), "memory as long as what is written");
         self.bind()?;
-        // SAFETY: `Buffer` checked that this is inside memory of the device.
+        let to = to.address_on(self.id);
+        // SAFETY: so much memory is there, and it is held until the copy is done.
         unsafe { result::memcpy_htod_async(to, bytes, self.copies.cu_stream()) }.map_err(failed)?;
         self.copies.synchronize().map_err(failed)
     }
 
-    fn read(&mut self, from: u64, bytes: &mut [u8]) -> Result<()> {
-        self.bind()?;
-        self.stream.synchronize().map_err(failed)?;
-        // SAFETY: `Buffer` checked that this is inside memory of the device.
-        unsafe { result::memcpy_dtoh_sync(bytes, from) }.map_err(failed)
+    fn read(&mut self, from: &Memory, bytes: &mut [u8]) -> Result<()> {
+        assert_eq!(from.bytes(), bytes.len(), "memory as long as what is read");
+        self.finish()?;
+        // SAFETY: so much memory is there.
+        unsafe { result::memcpy_dtoh_sync(bytes, from.address_on(self.id)) }.map_err(failed)
     }
 
-    fn share(&mut self, bytes: usize) -> Result<(Region, u64)> {
-        pinned::region(&self.context, bytes)
+    fn finish(&mut self) -> Result<()> {
+        self.bind()?;
+        self.stream.synchronize().map_err(failed)
+    }
+
+    fn share(&mut self, bytes: usize) -> Result<(Region, Shared)> {
+        let (region, pinned) = pinned::region(&self.context, bytes)?;
+        let address = pinned.device_address();
+        // SAFETY: this device sees the region's bytes there, which live as long as the longest of their owners.
+        Ok((region, unsafe { Shared::new(Memory::new(self.id, address, bytes, pinned)) }))
     }
 
     fn record(&mut self, launches: &[Launch]) -> Result<usize> {
         self.bind()?;
-        // What was cleared or written on the way here is there before the work runs.
-        self.copies.synchronize().map_err(failed)?;
+        let mut memory = Vec::new();
         for launch in launches {
-            self.function(launch.kernel)?;
+            memory.extend_from_slice(launch.uses_on(self.id));
+            self.function(launch.kernel())?;
         }
-        let work = self.instantiate(launches).map_err(failed)?;
-        self.work.push(work);
+        let exec = self.instantiate(launches).map_err(failed)?;
+        self.work.push(Some(Recorded { exec, _memory: memory }));
         Ok(self.work.len() - 1)
     }
 
     fn run(&mut self, work: usize) -> Result<()> {
         self.bind()?;
-        // SAFETY: the work is this device's.
-        unsafe { result::graph::launch(self.work[work], self.stream.cu_stream()) }.map_err(failed)
+        let work = self.work[work].as_ref().expect("work that was not forgotten");
+        // SAFETY: the work is this device's, and its memory is held until the stream is done with it.
+        unsafe { result::graph::launch(work.exec, self.stream.cu_stream()) }.map_err(failed)
     }
 
-    fn wait(&mut self, doorbell: u64, value: u32) -> Result<()> {
-        // SAFETY: the doorbell is one of a ring that the drafter keeps as long as work is queued.
-        unsafe { pinned::wait(&self.stream, doorbell, value) }.map_err(failed)
+    fn wait(&mut self, doorbell: &Doorbell, value: u32) -> Result<()> {
+        let address = self.keep(doorbell);
+        // SAFETY: a word of a region of this context, which is kept as long as the stream.
+        unsafe { pinned::wait(&self.stream, address, value) }.map_err(failed)
     }
 
-    fn ring(&mut self, doorbell: u64, value: u32) -> Result<()> {
+    fn ring(&mut self, doorbell: &Doorbell, value: u32) -> Result<()> {
+        let address = self.keep(doorbell);
         // SAFETY: as for `wait`.
-        unsafe { pinned::ring(&self.stream, doorbell, value) }.map_err(failed)
+        unsafe { pinned::ring(&self.stream, address, value) }.map_err(failed)
     }
 
     fn check(&mut self) -> Result<()> {
@@ -416,7 +464,7 @@ impl Device for Cuda {
 
 impl Drop for Cuda {
     fn drop(&mut self) {
-        self.forget();
+        self.forget_work();
         for module in self.modules.values() {
             // SAFETY: loaded by this, and its functions are used no more.
             self.context.record_err(unsafe { result::module::unload(*module) });

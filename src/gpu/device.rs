@@ -1,48 +1,69 @@
-//! What a drafter needs of a GPU: memory, kernels in a fixed order, doorbells.
+//! What is needed of a GPU: memory, kernels in a fixed order, doorbells.
 //!
 //! Work is queued and runs in the order of queueing, beside the caller. `cuda.rs` is the real one; tests
 //! have another, which runs the same kernels on the CPU.
+//!
+//! Memory is freed when the last that uses it is dropped: a [`Buffer`], a part of one, or recorded work. It
+//! knows its length and its device, and another device refuses it.
 
 use crate::error::Result;
-use crate::ring::Region;
+use crate::ring::{DOORBELLS_AT, Region};
 use bytemuck::{AnyBitPattern, NoUninit};
 use std::marker::PhantomData;
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// A GPU, and one queue of work on it.
+///
+/// # Panics
+/// Functions that take memory, or launches that use it, panic where it is another device's.
 pub trait Device: Send {
     /// How many blocks run side by side, at least.
     fn multiprocessors(&self) -> usize;
 
-    /// Bytes of its memory, all zero, as long as the device lives.
+    /// Bytes of its memory, all zero.
     ///
     /// # Errors
     /// When it has not as many left.
-    fn alloc(&mut self, bytes: usize) -> Result<u64>;
+    fn alloc(&mut self, bytes: usize) -> Result<Memory>;
 
-    /// Bytes of its memory that were allocated.
+    /// Bytes of its memory that are allocated.
     fn used_bytes(&self) -> usize;
 
-    /// Copies `bytes` to its memory at `to`, at once: nothing that runs now may use that memory, though what is
-    /// queued and waits for the host may.
+    /// Copies `bytes` to its memory, at once: nothing that runs now may use that memory, though what is queued and
+    /// waits for the host may.
     ///
     /// # Errors
     /// When the device fails.
-    fn write(&mut self, to: u64, bytes: &[u8]) -> Result<()>;
+    ///
+    /// # Panics
+    /// Where the memory is not as long.
+    fn write(&mut self, to: &Memory, bytes: &[u8]) -> Result<()>;
 
-    /// Waits for all that was queued, then copies its memory at `from`.
+    /// Waits for all that was queued, then copies its memory.
     ///
     /// # Errors
     /// When the device fails, or has failed at something queued before.
-    fn read(&mut self, from: u64, bytes: &mut [u8]) -> Result<()>;
+    ///
+    /// # Panics
+    /// Where the memory is not as long.
+    fn read(&mut self, from: &Memory, bytes: &mut [u8]) -> Result<()>;
 
-    /// Memory of the host that the device sees too, all zero, and where the device sees it.
+    /// Waits for all that was queued.
+    ///
+    /// # Errors
+    /// When the device fails, or has failed at something queued before.
+    fn finish(&mut self) -> Result<()>;
+
+    /// Memory of the host that the device sees too, all zero, for a ring: its end on the host, and what the device
+    /// sees.
     ///
     /// # Errors
     /// When the device fails.
-    fn share(&mut self, bytes: usize) -> Result<(Region, u64)>;
+    fn share(&mut self, bytes: usize) -> Result<(Region, Shared)>;
 
-    /// Makes one piece of work of these launches; returns its number.
+    /// Makes one piece of work of these launches; returns its number. It keeps the memory that they use.
     ///
     /// # Errors
     /// When there is no such kernel, or the device fails.
@@ -54,18 +75,17 @@ pub trait Device: Send {
     /// When the device fails.
     fn run(&mut self, work: usize) -> Result<()>;
 
-    /// Queues a wait until the shared word at `doorbell` is `value` or has passed it.
+    /// Queues a wait until the word at `doorbell` is `value` or has passed it.
     ///
     /// # Errors
     /// When the device fails.
-    fn wait(&mut self, doorbell: u64, value: u32) -> Result<()>;
+    fn wait(&mut self, doorbell: &Doorbell, value: u32) -> Result<()>;
 
-    /// Queues a write of `value` to the shared word at `doorbell`; what was queued before is seen by whoever
-    /// sees it.
+    /// Queues a write of `value` to the word at `doorbell`; what was queued before is seen by whoever sees it.
     ///
     /// # Errors
     /// When the device fails.
-    fn ring(&mut self, doorbell: u64, value: u32) -> Result<()>;
+    fn ring(&mut self, doorbell: &Doorbell, value: u32) -> Result<()>;
 
     /// Whether all went well so far; does not wait.
     ///
@@ -74,38 +94,109 @@ pub trait Device: Send {
     fn check(&mut self) -> Result<()>;
 }
 
-/// One launch of a kernel.
-pub struct Launch {
-    /// Its name in `kernels/cuda`.
-    pub kernel: &'static str,
-    /// Blocks in x and y.
-    pub grid: [u32; 2],
-    /// Threads of a block.
-    pub threads: u32,
-    /// The bytes of its argument, a structure.
-    pub args: Vec<u8>,
+/// Tells the devices of this process apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceId(u64);
+
+impl DeviceId {
+    /// That of a new device.
+    pub fn new() -> DeviceId {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        DeviceId(NEXT.fetch_add(1, Relaxed))
+    }
 }
 
-/// Memory of a device that holds `len` of `T`.
-pub struct Buffer<T> {
+/// A part of a device's memory, or all of an allocation.
+#[derive(Clone)]
+pub struct Memory {
+    of: Arc<Allocation>,
+    /// First byte in the allocation.
+    first: usize,
+    bytes: usize,
+}
+
+struct Allocation {
+    device: DeviceId,
     address: u64,
-    len: usize,
+    _owner: Box<dyn Send + Sync>,
+}
+
+impl Memory {
+    /// The `bytes` bytes at this address, as `device` counts.
+    ///
+    /// # Safety
+    /// They are valid for that device until `owner` is dropped, initialised, and belong to nobody else.
+    pub unsafe fn new(
+        device: DeviceId,
+        address: u64,
+        bytes: usize,
+        owner: impl Send + Sync + 'static,
+    ) -> Memory {
+        let of = Allocation { device, address, _owner: Box::new(owner) };
+        Memory { of: Arc::new(of), first: 0, bytes }
+    }
+
+    /// How many bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Where they are, for this device.
+    ///
+    /// # Panics
+    /// Where they are another device's.
+    pub fn address_on(&self, device: DeviceId) -> u64 {
+        assert!(self.of.device == device, "memory of another device");
+        self.address()
+    }
+
+    fn address(&self) -> u64 {
+        self.of.address + self.first as u64
+    }
+
+    fn part(&self, range: Range<usize>) -> Memory {
+        assert!(range.start <= range.end && range.end <= self.bytes, "a part is inside");
+        Memory { of: self.of.clone(), first: self.first + range.start, bytes: range.len() }
+    }
+}
+
+/// Bytes that count as used until this is dropped.
+pub struct Counted {
+    bytes: usize,
+    used: Arc<AtomicUsize>,
+}
+
+impl Counted {
+    /// So many more.
+    pub fn new(bytes: usize, used: &Arc<AtomicUsize>) -> Counted {
+        used.fetch_add(bytes, Relaxed);
+        Counted { bytes, used: used.clone() }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.used.fetch_sub(self.bytes, Relaxed);
+    }
+}
+
+/// Memory of a device that holds some of `T`. Clones are the same memory.
+pub struct Buffer<T> {
+    memory: Memory,
     of: PhantomData<T>,
 }
 
 impl<T> Clone for Buffer<T> {
     fn clone(&self) -> Self {
-        *self
+        Buffer { memory: self.memory.clone(), of: PhantomData }
     }
 }
-
-impl<T> Copy for Buffer<T> {}
 
 impl<T: NoUninit + AnyBitPattern> Buffer<T> {
     /// `len` zeros on the device.
     pub fn new(device: &mut dyn Device, len: usize) -> Result<Buffer<T>> {
-        let address = device.alloc(len * size_of::<T>())?;
-        Ok(Buffer { address, len, of: PhantomData })
+        let memory = device.alloc(len * size_of::<T>())?;
+        Ok(Buffer { memory, of: PhantomData })
     }
 
     /// These on the device.
@@ -115,20 +206,19 @@ impl<T: NoUninit + AnyBitPattern> Buffer<T> {
         Ok(buffer)
     }
 
-    /// Where it is.
-    pub fn address(&self) -> u64 {
-        self.address
-    }
-
     /// How many.
     pub fn len(&self) -> usize {
-        self.len
+        self.memory.bytes / size_of::<T>()
+    }
+
+    /// The bytes.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     /// The same as words.
     pub fn as_words(&self) -> Buffer<u32> {
-        let len = self.len * size_of::<T>() / size_of::<u32>();
-        Buffer { address: self.address, len, of: PhantomData }
+        Buffer { memory: self.memory.clone(), of: PhantomData }
     }
 
     /// A part of it.
@@ -136,21 +226,149 @@ impl<T: NoUninit + AnyBitPattern> Buffer<T> {
     /// # Panics
     /// Where it is not inside.
     pub fn part(&self, range: Range<usize>) -> Buffer<T> {
-        assert!(range.start <= range.end && range.end <= self.len, "a part is inside");
-        let address = self.address + (range.start * size_of::<T>()) as u64;
-        Buffer { address, len: range.len(), of: PhantomData }
+        let bytes = range.start * size_of::<T>()..range.end * size_of::<T>();
+        Buffer { memory: self.memory.part(bytes), of: PhantomData }
     }
 
     /// Copies `data` to place `first` and those after it.
     pub fn write(&self, device: &mut dyn Device, first: usize, data: &[T]) -> Result<()> {
         let part = self.part(first..first + data.len());
-        device.write(part.address, bytemuck::cast_slice(data))
+        device.write(&part.memory, bytemuck::cast_slice(data))
     }
 
     /// All of it, once what was queued is done.
     pub fn read(&self, device: &mut dyn Device) -> Result<Vec<T>> {
-        let mut data = vec![T::zeroed(); self.len];
-        device.read(self.address, bytemuck::cast_slice_mut(&mut data))?;
+        let mut data = vec![T::zeroed(); self.len()];
+        device.read(&self.memory, bytemuck::cast_slice_mut(&mut data))?;
         Ok(data)
+    }
+}
+
+/// Memory of the host as a device sees it: that of a ring, one end of which is a [`Region`]. Kernels use it, in
+/// work that is queued between the ring's doorbells, and nothing else. Clones are the same memory.
+#[derive(Clone)]
+pub struct Shared(Memory);
+
+impl Shared {
+    /// # Safety
+    /// It is the memory of a [`Region`].
+    pub unsafe fn new(memory: Memory) -> Shared {
+        Shared(memory)
+    }
+
+    /// How many bytes.
+    pub fn bytes(&self) -> usize {
+        self.0.bytes
+    }
+
+    /// The word at `at`: [`Layout::head_at`](crate::ring::Layout::head_at) or
+    /// [`Layout::tail_at`](crate::ring::Layout::tail_at).
+    ///
+    /// # Panics
+    /// Where there is none.
+    pub fn doorbell(&self, at: usize) -> Doorbell {
+        assert!(DOORBELLS_AT.contains(&at), "there is a doorbell");
+        Doorbell(self.0.part(at..at + size_of::<u32>()))
+    }
+}
+
+/// A word of a ring that both sides see. Clones are the same word.
+#[derive(Clone)]
+pub struct Doorbell(Memory);
+
+impl Doorbell {
+    /// Where it is, for this device.
+    ///
+    /// # Panics
+    /// Where it is another device's.
+    pub fn address_on(&self, device: DeviceId) -> u64 {
+        self.0.address_on(device)
+    }
+}
+
+/// The memory that a launch uses, put together while the addresses are written to its argument.
+#[derive(Default)]
+pub struct Uses(Vec<Memory>);
+
+impl Uses {
+    /// Uses a buffer; returns where it is.
+    pub fn buffer<T>(&mut self, buffer: &Buffer<T>) -> u64 {
+        self.memory(&buffer.memory)
+    }
+
+    /// The same of one that may be missing: then it is nowhere.
+    pub fn optional<T>(&mut self, buffer: Option<&Buffer<T>>) -> u64 {
+        buffer.map_or(0, |buffer| self.buffer(buffer))
+    }
+
+    /// The same of shared memory.
+    pub fn shared(&mut self, shared: &Shared) -> u64 {
+        self.memory(&shared.0)
+    }
+
+    /// The same of a doorbell.
+    pub fn doorbell(&mut self, doorbell: &Doorbell) -> u64 {
+        self.memory(&doorbell.0)
+    }
+
+    fn memory(&mut self, memory: &Memory) -> u64 {
+        self.0.push(memory.clone());
+        memory.address()
+    }
+}
+
+/// One launch of a kernel.
+#[derive(Clone)]
+pub struct Launch {
+    kernel: &'static str,
+    grid: [u32; 2],
+    threads: u32,
+    args: Vec<u8>,
+    uses: Vec<Memory>,
+}
+
+impl Launch {
+    /// A launch of the kernel of this name in `kernels/cuda`, in `grid` blocks (x and y) of `threads` threads.
+    ///
+    /// # Safety
+    /// `args` is the structure that the kernel takes. Whatever it points to is in `uses`, and as long as what the
+    /// kernel reads and writes there.
+    pub unsafe fn new(
+        kernel: &'static str,
+        grid: [u32; 2],
+        threads: u32,
+        args: &impl NoUninit,
+        uses: Uses,
+    ) -> Launch {
+        Launch { kernel, grid, threads, args: bytemuck::bytes_of(args).to_vec(), uses: uses.0 }
+    }
+
+    /// The kernel's name.
+    pub fn kernel(&self) -> &'static str {
+        self.kernel
+    }
+
+    /// Blocks in x and y.
+    pub fn grid(&self) -> [u32; 2] {
+        self.grid
+    }
+
+    /// Threads of a block.
+    pub fn threads(&self) -> u32 {
+        self.threads
+    }
+
+    /// The bytes of its argument.
+    pub fn args(&self) -> &[u8] {
+        &self.args
+    }
+
+    /// The memory that it uses.
+    ///
+    /// # Panics
+    /// Where it is not of this device.
+    pub fn uses_on(&self, device: DeviceId) -> &[Memory] {
+        self.uses.iter().for_each(|memory| _ = memory.address_on(device));
+        &self.uses
     }
 }

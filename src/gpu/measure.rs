@@ -44,10 +44,10 @@ pub struct RingLatency {
 fn time(device: &mut dyn Device, work: usize, repeats: usize) -> Result<Duration> {
     let mut times = Vec::new();
     for _ in 0..7 {
-        device.read(0, &mut [])?;
+        device.finish()?;
         let start = Instant::now();
         device.run(work)?;
-        device.read(0, &mut [])?;
+        device.finish()?;
         times.push(start.elapsed() / repeats as u32);
     }
     Ok(median(times))
@@ -76,15 +76,16 @@ pub fn products(cuda: &mut Cuda, width: usize, n_ff: usize) -> Result<Vec<Produc
             let out = Buffer::new(cuda, MAX_ROWS * rows)?;
             for n in [1, 8, 16, 32] {
                 let count = Buffer::of(cuda, &[n as u32])?;
-                let launch =
-                    |matrix| matmul(n, count, &[(matrix, input)], None, None, Epilogue::Store(out));
+                let launch = |matrix| {
+                    matmul(n, &count, &[(matrix, &input)], None, None, Epilogue::Store(&out))
+                };
                 let launches: Vec<Launch> = matrices.iter().map(launch).collect();
                 let work = cuda.record(&launches)?;
                 let time = time(cuda, work, copies)?;
                 let bytes = matrices[0].bytes();
                 rates.push(ProductRate { store: store.name(), rows, columns, n, time, bytes });
             }
-            cuda.forget();
+            cuda.forget_work();
         }
     }
     Ok(rates)
@@ -97,12 +98,12 @@ pub fn products(cuda: &mut Cuda, width: usize, n_ff: usize) -> Result<Vec<Produc
 pub fn ring_latency(cuda: &mut Cuda) -> Result<RingLatency> {
     const TIMES: u32 = 2000;
     let layout = Layout::new(4, 128);
-    let (there, there_at) = cuda.share(layout.bytes())?;
-    let (back, back_at) = cuda.share(layout.bytes())?;
+    let (there, to_it) = cuda.share(layout.bytes())?;
+    let (back, from_it) = cuda.share(layout.bytes())?;
     let words = Words {
-        call: there_at + layout.head_at() as u64,
-        taken: there_at + layout.tail_at() as u64,
-        answer: back_at + layout.head_at() as u64,
+        call: to_it.doorbell(layout.head_at()),
+        taken: to_it.doorbell(layout.tail_at()),
+        answer: from_it.doorbell(layout.head_at()),
     };
     let (mut sender, mut receiver) = (Sender::new(there, layout), Receiver::new(back, layout));
     let mut trip = |cuda: &mut Cuda| -> Result<Duration> {
@@ -119,18 +120,18 @@ pub fn ring_latency(cuda: &mut Cuda) -> Result<RingLatency> {
         receiver.release();
         Ok(start.elapsed())
     };
-    let empty = cuda.record(&[echo(words, 0, 0, 1)])?;
+    let empty = cuda.record(&[echo(&words, 0, 0, 1)])?;
     let mut sequence = 0;
     let mut doorbells = [Vec::new(), Vec::new()];
     for (times, work) in doorbells.iter_mut().zip([None, Some(empty)]) {
         for _ in 0..TIMES {
             sequence += 1;
-            cuda.wait(words.call, sequence)?;
+            cuda.wait(&words.call, sequence)?;
             if let Some(work) = work {
                 cuda.run(work)?;
             }
-            cuda.ring(words.taken, sequence)?;
-            cuda.ring(words.answer, sequence)?;
+            cuda.ring(&words.taken, sequence)?;
+            cuda.ring(&words.answer, sequence)?;
             // The queue stands at the wait.
             std::thread::sleep(Duration::from_micros(20));
             times.push(trip(cuda)?);
@@ -140,13 +141,13 @@ pub fn ring_latency(cuda: &mut Cuda) -> Result<RingLatency> {
     for _ in 0..TIMES {
         let start = Instant::now();
         cuda.run(empty)?;
-        cuda.read(0, &mut [])?;
+        cuda.finish()?;
         launched.push(start.elapsed());
     }
-    let spins = cuda.record(&[echo(words, sequence, TIMES, u32::MAX)])?;
+    let spins = cuda.record(&[echo(&words, sequence, TIMES, u32::MAX)])?;
     cuda.run(spins)?;
     let polled = (0..TIMES).map(|_| trip(cuda)).collect::<Result<Vec<_>>>()?;
-    cuda.read(0, &mut [])?;
+    cuda.finish()?;
     let [doorbells, kernel] = doorbells.map(median);
     Ok(RingLatency { polling: median(polled), doorbells, kernel, launch: median(launched) })
 }

@@ -57,6 +57,9 @@ use shared::{HEAD_AT, LINE, SLOTS_AT, Shared, TAIL_AT};
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
+/// Where a device finds the words `head` and `tail` in a ring's memory: the doorbells that it waits for and rings.
+pub const DOORBELLS_AT: [usize; 2] = [HEAD_AT, TAIL_AT];
+
 /// Where everything is in a ring's memory: see the module's byte map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
@@ -107,7 +110,8 @@ impl Layout {
         SLOTS_AT + (sequence % self.slots) as usize * self.stride()
     }
 
-    const fn stride(&self) -> usize {
+    /// Bytes from one slot to the next.
+    pub const fn stride(&self) -> usize {
         self.slot_bytes.next_multiple_of(LINE)
     }
 }

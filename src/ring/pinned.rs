@@ -11,14 +11,24 @@ use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-/// Pinned memory of one context.
-struct Pinned {
+/// Pinned memory of one context, freed when this is dropped.
+pub struct Pinned {
     start: *mut c_void,
+    address: u64,
     context: Arc<CudaContext>,
 }
 
-// SAFETY: the driver frees memory on any thread.
+// SAFETY: it is only an address; the driver frees memory on any thread.
 unsafe impl Send for Pinned {}
+// SAFETY: as above.
+unsafe impl Sync for Pinned {}
+
+impl Pinned {
+    /// Where the GPU sees it.
+    pub fn device_address(&self) -> u64 {
+        self.address
+    }
+}
 
 impl Drop for Pinned {
     fn drop(&mut self) {
@@ -33,27 +43,29 @@ fn failed(error: DriverError) -> Error {
     Error::Device(format!("the GPU has no memory to share: {error}"))
 }
 
-/// `bytes` zeros that CPU and GPU see, and where the GPU sees them.
+/// `bytes` zeros that CPU and GPU see; the region keeps them too.
 ///
 /// # Errors
 /// When the system has not so much memory that does not move.
-pub fn region(context: &Arc<CudaContext>, bytes: usize) -> Result<(Region, u64)> {
+pub fn region(context: &Arc<CudaContext>, bytes: usize) -> Result<(Region, Arc<Pinned>)> {
     context.bind_to_thread().map_err(failed)?;
     let bytes = bytes.max(1);
     // Not write-combined: the CPU reads what the GPU writes. The driver's pages are aligned to 4096.
     // SAFETY: the memory is freed by its owner, once.
     let start = unsafe { result::malloc_host(bytes, sys::CU_MEMHOSTALLOC_DEVICEMAP) };
     let start = start.map_err(failed)?;
-    let owner = Pinned { start, context: context.clone() };
-    let mut address = 0;
+    let mut pinned = Pinned { start, address: 0, context: context.clone() };
     // SAFETY: `start` is pinned and mapped memory of this context.
     unsafe {
         start.cast::<u8>().write_bytes(0, bytes);
-        sys::cuMemHostGetDevicePointer_v2(&mut address, start, 0).result().map_err(failed)?;
+        sys::cuMemHostGetDevicePointer_v2(&mut pinned.address, start, 0)
+            .result()
+            .map_err(failed)?;
     }
+    let pinned = Arc::new(pinned);
     let start = NonNull::new(start.cast()).expect("the driver gave memory");
-    // SAFETY: zeroed above, aligned to a page, valid until `owner` is dropped, used by the ring's sides alone.
-    Ok((unsafe { Region::new(start, bytes, Box::new(owner)) }, address))
+    // SAFETY: zeroed above, aligned to a page, valid until `pinned` is dropped, used by the ring's sides alone.
+    Ok((unsafe { Region::new(start, bytes, Box::new(pinned.clone())) }, pinned))
 }
 
 /// Lets what is queued on `stream` after this wait until the word at `doorbell` is `value` or past it.

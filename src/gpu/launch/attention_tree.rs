@@ -1,7 +1,7 @@
 //! Attention over the cache and the tree in it.
 
 use super::matmul::HalfRows;
-use super::{Buffer, Launch, MAX_ROWS, Rows, launch};
+use super::{Buffer, Launch, MAX_ROWS, Rows, Uses};
 use crate::error::Result;
 use crate::gpu::device::Device;
 use bytemuck::{Pod, Zeroable};
@@ -37,28 +37,26 @@ struct Args {
 }
 
 /// Attention of a pass. See `attention_tree.cu`.
-#[derive(Clone, Copy)]
-pub struct AttentionTree {
+pub struct AttentionTree<'a> {
     pub shape: Shape,
     /// Most rows of the pass.
     pub max_rows: usize,
     /// Parts at most that the context is cut into, see [`splits_for`].
     pub splits: usize,
     /// (max_rows, heads, head_dim), scaled.
-    pub queries: Buffer<f16>,
+    pub queries: &'a Buffer<f16>,
     /// (kv_heads, slots, head_dim), slots a multiple of 16 that no row sees beyond.
-    pub keys: Buffer<f16>,
+    pub keys: &'a Buffer<f16>,
     /// (kv_heads, slots, head_dim).
-    pub values: Buffer<f16>,
+    pub values: &'a Buffer<f16>,
     /// One.
-    pub rows: Buffer<Rows>,
+    pub rows: &'a Buffer<Rows>,
     /// (max_rows, heads · head_dim).
-    pub out: HalfRows,
-    pub scratch: AttentionScratch,
+    pub out: &'a HalfRows,
+    pub scratch: &'a AttentionScratch,
 }
 
 /// Room for what the splits find; passes one after the other may share it.
-#[derive(Clone, Copy)]
 pub struct AttentionScratch {
     parts: Buffer<f32>,
     arrived: Buffer<u32>,
@@ -116,14 +114,15 @@ pub fn attention_tree(a: &AttentionTree) -> Launch {
     let parts = kv_heads * tiles * a.splits * part_len(a.shape);
     assert!(a.scratch.parts.len() >= parts, "room for all splits");
     assert!(a.scratch.arrived.len() >= kv_heads * tiles, "a counter for each tile");
+    let mut uses = Uses::default();
     let args = Args {
-        queries: a.queries.address(),
-        keys: a.keys.address(),
-        values: a.values.address(),
-        rows: a.rows.address(),
-        out: a.out.buffer.address(),
-        parts: a.scratch.parts.address(),
-        arrived: a.scratch.arrived.address(),
+        queries: uses.buffer(a.queries),
+        keys: uses.buffer(a.keys),
+        values: uses.buffer(a.values),
+        rows: uses.buffer(a.rows),
+        out: uses.buffer(&a.out.buffer),
+        parts: uses.buffer(&a.scratch.parts),
+        arrived: uses.buffer(&a.scratch.arrived),
         kv_heads: kv_heads as u32,
         group: group as u32,
         head_dim: head_dim as u32,
@@ -140,7 +139,9 @@ pub fn attention_tree(a: &AttentionTree) -> Launch {
     };
     // No more blocks than there are keys for.
     let splits = a.splits.min(slots.div_ceil(BLOCK_KEYS));
-    launch(kernel, [(kv_heads * tiles) as u32, splits as u32], THREADS, args)
+    let grid = [(kv_heads * tiles) as u32, splits as u32];
+    // SAFETY: lengths were checked above.
+    unsafe { Launch::new(kernel, grid, THREADS, &args, uses) }
 }
 
 #[cfg(test)]
@@ -240,24 +241,29 @@ mod tests {
             let mut queries = self.queries.clone();
             queries.resize(max_rows * kv_heads * group * head_dim, f16::NAN);
             let scratch = AttentionScratch::new(device, self.shape, max_rows, self.splits).unwrap();
-            let out = vec![f16::from_f32(77.0); all_rows * out_stride];
+            let untouched = vec![f16::from_f32(77.0); all_rows * out_stride];
+            let [queries, keys, values] = [&queries, &self.keys, &self.values]
+                .map(|halves| Buffer::of(device, halves).unwrap());
+            let rows = Buffer::of(device, &[self.rows]).unwrap();
+            let buffer = Buffer::of(device, &untouched).unwrap();
+            let out = HalfRows { buffer, stride: out_stride };
             let a = AttentionTree {
                 shape: self.shape,
                 max_rows,
                 splits: self.splits,
-                queries: Buffer::of(device, &queries).unwrap(),
-                keys: Buffer::of(device, &self.keys).unwrap(),
-                values: Buffer::of(device, &self.values).unwrap(),
-                rows: Buffer::of(device, &[self.rows]).unwrap(),
-                out: HalfRows { buffer: Buffer::of(device, &out).unwrap(), stride: out_stride },
-                scratch,
+                queries: &queries,
+                keys: &keys,
+                values: &values,
+                rows: &rows,
+                out: &out,
+                scratch: &scratch,
             };
             // A second time, with what the first one left in the counters.
             run(device, &[attention_tree(&a)]);
-            a.out.buffer.write(device, 0, &out).unwrap();
+            out.buffer.write(device, 0, &untouched).unwrap();
             run(device, &[attention_tree(&a)]);
-            let found = a.out.buffer.read(device).unwrap();
-            let rows = (0..all_rows).flat_map(|r| a.out.row(&found, r, out_stride));
+            let found = out.buffer.read(device).unwrap();
+            let rows = (0..all_rows).flat_map(|r| out.row(&found, r, out_stride));
             (rows.collect(), out_stride)
         }
 

@@ -1,6 +1,7 @@
 //! An answer to every message, for measuring.
 
-use super::{Launch, launch};
+use super::{Launch, Uses};
+use crate::gpu::device::Doorbell;
 use bytemuck::{Pod, Zeroable};
 
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -15,19 +16,21 @@ struct Args {
     unused: u32,
 }
 
-/// Words of two rings in the device's addresses: the head of the one to it and its tail, and the head of the
-/// one back.
-#[derive(Clone, Copy)]
+/// Words of two rings: the head of the one to the device and its tail, and the head of the one back.
 pub struct Words {
-    pub call: u64,
-    pub taken: u64,
-    pub answer: u64,
+    pub call: Doorbell,
+    pub taken: Doorbell,
+    pub answer: Doorbell,
 }
 
 /// Answers the `times` messages after number `first`, looking at most `patience` times for each.
-pub fn echo(words: Words, first: u32, times: u32, patience: u32) -> Launch {
+pub fn echo(words: &Words, first: u32, times: u32, patience: u32) -> Launch {
+    let mut uses = Uses::default();
     let Words { call, taken, answer } = words;
-    launch("echo", [1, 1], 32, Args { call, taken, answer, first, times, patience, unused: 0 })
+    let [call, taken, answer] = [call, taken, answer].map(|word| uses.doorbell(word));
+    let args = Args { call, taken, answer, first, times, patience, unused: 0 };
+    // SAFETY: the kernel uses the three words, as a ring's other side does.
+    unsafe { Launch::new("echo", [1, 1], 32, &args, uses) }
 }
 
 #[cfg(test)]
@@ -41,16 +44,16 @@ mod tests {
     fn every_message_is_answered() {
         for mut device in devices() {
             let layout = Layout::new(4, 128);
-            let (there, at) = device.share(layout.bytes()).unwrap();
-            let (back, back_at) = device.share(layout.bytes()).unwrap();
+            let (there, to_it) = device.share(layout.bytes()).unwrap();
+            let (back, from_it) = device.share(layout.bytes()).unwrap();
             let words = Words {
-                call: at + layout.head_at() as u64,
-                taken: at + layout.tail_at() as u64,
-                answer: back_at + layout.head_at() as u64,
+                call: to_it.doorbell(layout.head_at()),
+                taken: to_it.doorbell(layout.tail_at()),
+                answer: from_it.doorbell(layout.head_at()),
             };
             let (mut sender, mut receiver) =
                 (Sender::new(there, layout), Receiver::new(back, layout));
-            let work = device.record(&[echo(words, 0, 100, 1 << 28)]).unwrap();
+            let work = device.record(&[echo(&words, 0, 100, 1 << 28)]).unwrap();
             device.run(work).unwrap();
             let start = Instant::now();
             let wait = || {
@@ -67,7 +70,7 @@ mod tests {
                 }
                 receiver.release();
             }
-            device.read(0, &mut []).unwrap();
+            device.finish().unwrap();
         }
     }
 }

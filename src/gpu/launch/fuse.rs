@@ -1,6 +1,6 @@
 //! What enters the fusion: embeddings and features, normed.
 
-use super::{Buffer, Launch, MAX_ROWS, Rows, launch};
+use super::{Buffer, Launch, MAX_ROWS, Rows, Uses};
 use crate::gpu::launch::matmul::HalfRows;
 use bytemuck::{Pod, Zeroable};
 use half::f16;
@@ -24,18 +24,17 @@ struct Args {
 }
 
 /// Where embeddings and features come from.
-#[derive(Clone, Copy)]
-pub struct Sources {
+pub struct Sources<'a> {
     /// Embeddings of the draft vocabulary: (draft tokens, width), half floats.
-    pub table: Buffer<f16>,
+    pub table: &'a Buffer<f16>,
     /// Embeddings of entries: (MAX_ROWS, width), half floats.
-    pub sent: Buffer<f16>,
+    pub sent: &'a Buffer<f16>,
     /// Features of entries: (MAX_ROWS, width).
-    pub feature: Buffer<f32>,
+    pub feature: &'a Buffer<f32>,
     /// Hidden states that the last pass left: (MAX_ROWS, width).
-    pub hidden: Buffer<f32>,
+    pub hidden: &'a Buffer<f32>,
     /// RMSNorm of feature and embedding, if they are normed: (width) each.
-    pub norms: Option<[Buffer<f32>; 2]>,
+    pub norms: Option<&'a [Buffer<f32>; 2]>,
     pub width: usize,
     pub eps: f32,
 }
@@ -46,9 +45,9 @@ pub struct Sources {
 /// Where lengths do not fit each other.
 pub fn fuse(
     max_rows: usize,
-    rows: Buffer<Rows>,
+    rows: &Buffer<Rows>,
     from: Sources,
-    out: HalfRows,
+    out: &HalfRows,
     feature_at: usize,
 ) -> Launch {
     let Sources { table, sent, feature, hidden, norms, width, eps } = from;
@@ -61,23 +60,25 @@ pub fn fuse(
     );
     assert!(out.buffer.len() >= max_rows * out.stride, "rows");
     assert!(norms.is_none_or(|norms| norms.iter().all(|norm| norm.len() == width)), "norms");
-    let [feature_norm, token_norm] = norms.map_or([0, 0], |norms| norms.map(|n| n.address()));
+    let mut uses = Uses::default();
+    let [feature_norm, token_norm] = [0, 1].map(|i| uses.optional(norms.map(|norms| &norms[i])));
     let args = Args {
-        rows: rows.address(),
-        table: table.address(),
-        sent: sent.address(),
-        feature: feature.address(),
-        hidden: hidden.address(),
+        rows: uses.buffer(rows),
+        table: uses.buffer(table),
+        sent: uses.buffer(sent),
+        feature: uses.buffer(feature),
+        hidden: uses.buffer(hidden),
         token_norm,
         feature_norm,
-        out_token: out.buffer.address(),
-        out_feature: out.columns(feature_at).buffer.address(),
+        out_token: uses.buffer(&out.buffer),
+        out_feature: uses.buffer(&out.columns(feature_at).buffer),
         width: width as u32,
         stride: out.stride as u32,
         eps,
         unused: 0,
     };
-    launch("fuse", [max_rows as u32, 1], 256, args)
+    // SAFETY: lengths were checked above.
+    unsafe { Launch::new("fuse", [max_rows as u32, 1], 256, &args, uses) }
 }
 
 #[cfg(test)]
@@ -134,17 +135,18 @@ mod tests {
         let out = HalfRows { buffer: Buffer::of(device, &untouched).unwrap(), stride };
         let [feature_norm, token_norm] = &norms;
         let on = |device: &mut dyn crate::gpu::Device, x: &[f32]| Buffer::of(device, x).unwrap();
+        let norms_on = normed.then(|| [on(device, feature_norm), on(device, token_norm)]);
         let from = Sources {
-            table: Buffer::of(device, &table).unwrap(),
-            sent: Buffer::of(device, &sent).unwrap(),
-            feature: on(device, &feature),
-            hidden: on(device, &hidden),
-            norms: normed.then(|| [on(device, feature_norm), on(device, token_norm)]),
+            table: &Buffer::of(device, &table).unwrap(),
+            sent: &Buffer::of(device, &sent).unwrap(),
+            feature: &on(device, &feature),
+            hidden: &on(device, &hidden),
+            norms: norms_on.as_ref(),
             width,
             eps: EPS,
         };
         let rows_on = Buffer::of(device, &[rows]).unwrap();
-        run(device, &[fuse(MAX_ROWS, rows_on, from, out, feature_at)]);
+        run(device, &[fuse(MAX_ROWS, &rows_on, from, &out, feature_at)]);
         let found = out.buffer.read(device).unwrap();
         for r in 0..n {
             let row = |of: &[f16], at: usize| -> Vec<f32> {

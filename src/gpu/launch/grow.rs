@@ -2,7 +2,7 @@
 
 use super::state::TreeShapeState;
 use super::topk::Guesses;
-use super::{Buffer, Launch, Rows, launch};
+use super::{Buffer, Launch, Rows, Slots, Uses};
 use crate::ring::message::Proposals;
 use bytemuck::{Pod, Zeroable};
 
@@ -26,28 +26,23 @@ struct Args {
 }
 
 /// Growth by one level. See `grow.cu`.
-#[derive(Clone, Copy)]
-pub struct Grow {
+pub struct Grow<'a> {
     /// Passes before this one: that of the entries, whose row 0 is the root, is followed by level 0.
     pub level: usize,
     /// Whether no pass follows, so that the tree is written.
     pub last: bool,
     /// One.
-    pub growth: Buffer<TreeShapeState>,
+    pub growth: &'a Buffer<TreeShapeState>,
     /// One, of the pass before; becomes that of the next.
-    pub rows: Buffer<Rows>,
+    pub rows: &'a Buffer<Rows>,
     /// What its rows propose.
-    pub guesses: Guesses,
+    pub guesses: &'a Guesses,
     /// The target's token of each of the draft vocabulary; none where they are the same.
-    pub target_tokens: Option<Buffer<u32>>,
+    pub target_tokens: Option<&'a Buffer<u32>>,
     /// One: trees that were written before.
-    pub sequence: Buffer<u32>,
-    /// Where the host finds the trees: address of the first slot, a multiple of 8.
-    pub proposals: u64,
-    /// Their number, a power of two.
-    pub proposal_slots: usize,
-    /// From one to the next, a multiple of 8.
-    pub slot_bytes: usize,
+    pub sequence: &'a Buffer<u32>,
+    /// Where the host finds the trees.
+    pub proposals: &'a Slots,
 }
 
 /// Takes in what the last pass proposed, and sets up the next pass or writes the tree.
@@ -56,25 +51,25 @@ pub struct Grow {
 /// Where lengths do not fit.
 pub fn grow(a: &Grow) -> Launch {
     assert!(a.growth.len() == 1 && a.rows.len() == 1 && a.sequence.len() == 1);
-    assert!(a.proposals.is_multiple_of(8) && a.slot_bytes.is_multiple_of(8));
-    assert!(a.slot_bytes >= size_of::<Proposals>(), "a slot holds a tree");
-    assert!(a.proposal_slots.is_power_of_two(), "the sequence goes around evenly");
+    assert!(a.proposals.slot_bytes() >= size_of::<Proposals>(), "a slot holds a tree");
     a.guesses.check();
+    let mut uses = Uses::default();
     let args = Args {
-        growth: a.growth.address(),
-        rows: a.rows.address(),
-        counts: a.guesses.counts.address(),
-        tokens: a.guesses.tokens.address(),
-        log_probs: a.guesses.log_probs.address(),
-        target_tokens: a.target_tokens.map_or(0, |tokens| tokens.address()),
-        sequence: a.sequence.address(),
-        proposals: a.proposals,
-        proposal_slots: a.proposal_slots as u32,
-        slot_bytes: a.slot_bytes as u32,
+        growth: uses.buffer(a.growth),
+        rows: uses.buffer(a.rows),
+        counts: uses.buffer(&a.guesses.counts),
+        tokens: uses.buffer(&a.guesses.tokens),
+        log_probs: uses.buffer(&a.guesses.log_probs),
+        target_tokens: uses.optional(a.target_tokens),
+        sequence: uses.buffer(a.sequence),
+        proposals: a.proposals.address(&mut uses),
+        proposal_slots: a.proposals.n_slots() as u32,
+        slot_bytes: a.proposals.slot_bytes() as u32,
         level: a.level as u32,
         last: a.last.into(),
     };
-    launch("grow", [1, 1], THREADS, args)
+    // SAFETY: lengths were checked above.
+    unsafe { Launch::new("grow", [1, 1], THREADS, &args, uses) }
 }
 
 #[cfg(test)]
@@ -82,15 +77,15 @@ mod tests {
     use super::super::NONE;
     use super::super::testing::Random;
     use super::*;
-    use crate::gpu::device::Device;
+    use crate::gpu::device::{Device, Doorbell};
     use crate::gpu::launch::MAX_ROWS;
     use crate::gpu::launch::state::RoundParameters;
     use crate::gpu::tests::{devices, run};
+    use crate::ring::{DOORBELLS_AT, Layout, Receiver};
     use crate::tree::{Candidate, GrowingTree, Tree, TreeShape};
     use std::ops::Range;
 
-    const SLOTS: usize = 4;
-    const SLOT_BYTES: usize = size_of::<Proposals>() + 56;
+    const LAYOUT: Layout = Layout::new(4, Proposals::SLOT_BYTES);
     const N_DRAFT: usize = 300;
 
     /// The target's token of one of the draft vocabulary.
@@ -169,15 +164,23 @@ mod tests {
         guesses: Guesses,
         target_tokens: Buffer<u32>,
         sequence: Buffer<u32>,
-        slots: Buffer<u8>,
-        written: u32,
+        slots: Slots,
+        /// Rung when a tree was written.
+        doorbell: Doorbell,
+        receiver: Receiver,
     }
 
     impl Setup {
         fn new(mut device: Box<dyn Device>, passes: usize) -> Setup {
             let d = &mut *device;
             let tokens: Vec<u32> = (0..N_DRAFT as u32).map(|i| target_token(i, true)).collect();
+            // Around the end of the numbers.
             let written = u32::MAX - 2;
+            let (region, shared) = d.share(LAYOUT.bytes()).unwrap();
+            for at in DOORBELLS_AT {
+                d.ring(&shared.doorbell(at), written).unwrap();
+            }
+            d.finish().unwrap();
             Setup {
                 passes,
                 growth: Buffer::new(d, 1).unwrap(),
@@ -185,8 +188,9 @@ mod tests {
                 guesses: Guesses::new(d).unwrap(),
                 target_tokens: Buffer::of(d, &tokens).unwrap(),
                 sequence: Buffer::of(d, &[written]).unwrap(),
-                slots: Buffer::new(d, SLOTS * SLOT_BYTES).unwrap(),
-                written,
+                slots: Slots::new(&shared, LAYOUT),
+                doorbell: shared.doorbell(LAYOUT.head_at()),
+                receiver: Receiver::new(region, LAYOUT),
                 device,
             }
         }
@@ -195,14 +199,12 @@ mod tests {
             grow(&Grow {
                 level,
                 last: level + 1 == self.passes,
-                growth: self.growth,
-                rows: self.rows,
-                guesses: self.guesses,
-                target_tokens: mapped.then_some(self.target_tokens),
-                sequence: self.sequence,
-                proposals: self.slots.address(),
-                proposal_slots: SLOTS,
-                slot_bytes: SLOT_BYTES,
+                growth: &self.growth,
+                rows: &self.rows,
+                guesses: &self.guesses,
+                target_tokens: mapped.then_some(&self.target_tokens),
+                sequence: &self.sequence,
+                proposals: &self.slots,
             })
         }
 
@@ -210,8 +212,9 @@ mod tests {
         /// each next pass and the tree.
         fn round(&mut self, round: &Round) -> (Vec<Rows>, Proposals) {
             // Of the state only the parameters are told; what was there before must not matter.
-            let bytes = bytemuck::bytes_of(&round.parameters()).to_vec();
-            self.device.write(self.growth.address(), &bytes).unwrap();
+            let parameters = round.parameters();
+            let words = bytemuck::cast_slice(std::slice::from_ref(&parameters));
+            self.growth.as_words().write(&mut *self.device, 0, words).unwrap();
             let entries = Rows { n: 5, ..Rows::zeroed() };
             self.rows.write(&mut *self.device, 0, &[entries]).unwrap();
             let mut passes = Vec::new();
@@ -219,7 +222,7 @@ mod tests {
                 let (device, of_level) = (&mut *self.device, round.levels.get(level));
                 for (r, row) in of_level.iter().flat_map(|level| &level.rows).enumerate() {
                     let (tokens, log_probs): (Vec<u32>, Vec<f32>) = row.iter().copied().unzip();
-                    let Guesses { counts, tokens: t, log_probs: l } = self.guesses;
+                    let Guesses { counts, tokens: t, log_probs: l } = &self.guesses;
                     let failed = of_level.is_some_and(|level| level.failed == Some(r));
                     let count = if failed { NONE } else { row.len() as u32 };
                     counts.write(device, r, &[count]).unwrap();
@@ -235,12 +238,13 @@ mod tests {
 
         /// The tree that was written last.
         fn proposals(&mut self) -> Proposals {
-            let device = &mut *self.device;
-            assert_eq!(self.sequence.read(device).unwrap(), [self.written.wrapping_add(1)]);
-            let slot = self.written as usize % SLOTS * SLOT_BYTES;
-            self.written = self.written.wrapping_add(1);
-            let bytes = self.slots.read(device).unwrap();
-            bytemuck::pod_read_unaligned(&bytes[slot..][..size_of::<Proposals>()])
+            let (device, written) = (&mut *self.device, self.receiver.sequence().wrapping_add(1));
+            assert_eq!(self.sequence.read(device).unwrap(), [written]);
+            device.ring(&self.doorbell, written).unwrap();
+            device.finish().unwrap();
+            let found = *Proposals::of(self.receiver.receive().unwrap());
+            self.receiver.release();
+            found
         }
 
         #[track_caller]

@@ -1,6 +1,6 @@
 //! Products of a matrix with up to 64 rows.
 
-use super::{Buffer, Launch, MAX_ROWS, launch};
+use super::{Buffer, Launch, MAX_ROWS, Uses};
 use crate::gpu::weights::{Matrix, TILE_ROWS, padded};
 use bytemuck::{Pod, Zeroable};
 use half::f16;
@@ -41,7 +41,6 @@ struct Args {
 }
 
 /// Rows of half floats in panels, as `common.cuh` has them, with zeros behind the columns that count.
-#[derive(Clone, Copy)]
 pub struct HalfRows {
     /// (MAX_ROWS, stride)
     pub buffer: Buffer<f16>,
@@ -71,9 +70,9 @@ pub fn panel(r: usize, c: usize, stride: usize) -> usize {
 
 /// Rows whose RMSNorm is not finished: a product with them is multiplied by 1 / sqrt(mean of squares + eps).
 #[derive(Clone, Copy)]
-pub struct Squares {
+pub struct Squares<'a> {
     /// Sums of squares: (MAX_ROWS, parts)
-    pub sums: Buffer<f32>,
+    pub sums: &'a Buffer<f32>,
     pub parts: usize,
     /// Width of the rows.
     pub width: usize,
@@ -81,7 +80,6 @@ pub struct Squares {
 }
 
 /// The hidden states, and the same ready for the next product.
-#[derive(Clone, Copy)]
 pub struct Hidden {
     /// (MAX_ROWS, width)
     pub states: Buffer<f32>,
@@ -92,26 +90,26 @@ pub struct Hidden {
 
 impl Hidden {
     /// What the next product needs to know.
-    pub fn squares(&self, width: usize, eps: f32) -> Squares {
-        Squares { sums: self.squares, parts: width.div_ceil(TILE_ROWS), width, eps }
+    pub fn squares(&self, width: usize, eps: f32) -> Squares<'_> {
+        Squares { sums: &self.squares, parts: width.div_ceil(TILE_ROWS), width, eps }
     }
 }
 
 /// What becomes of a product `y`.
 #[derive(Clone, Copy)]
-pub enum Epilogue {
+pub enum Epilogue<'a> {
     /// Rows of floats, as wide as the matrix has rows.
-    Store(Buffer<f32>),
+    Store(&'a Buffer<f32>),
     /// y of one matrix and SiLU(y) of another one side by side, each product with rows of its own.
-    Pair(HalfRows),
+    Pair(&'a HalfRows),
     /// SiLU(y) of the even tiles times y of the odd ones.
-    SwiGlu(HalfRows),
+    SwiGlu(&'a HalfRows),
     /// The hidden states, and the weights of the norm after them; the bias may be missing.
-    Set { hidden: Hidden, norm: Buffer<f32>, bias: Option<Buffer<f32>> },
+    Set { hidden: &'a Hidden, norm: &'a Buffer<f32>, bias: Option<&'a Buffer<f32>> },
     /// The same, z·a + (1 − z)·b of a pair (a, b) and z = sigmoid(y).
-    Gate { hidden: Hidden, norm: Buffer<f32>, pair: HalfRows },
+    Gate { hidden: &'a Hidden, norm: &'a Buffer<f32>, pair: &'a HalfRows },
     /// The same, added to what they are.
-    Add { hidden: Hidden, norm: Buffer<f32> },
+    Add { hidden: &'a Hidden, norm: &'a Buffer<f32> },
 }
 
 /// Multiplies the first `n` rows of `input`, at most `max_rows`; a second matrix and its rows are for
@@ -121,10 +119,10 @@ pub enum Epilogue {
 /// Where lengths do not fit each other.
 pub fn matmul(
     max_rows: usize,
-    n: Buffer<u32>,
-    jobs: &[(&Matrix, HalfRows)],
+    n: &Buffer<u32>,
+    jobs: &[(&Matrix, &HalfRows)],
     squares: Option<Squares>,
-    n_out: Option<Buffer<u32>>,
+    n_out: Option<&Buffer<u32>>,
     epilogue: Epilogue,
 ) -> Launch {
     let (matrix, _) = jobs[0];
@@ -134,7 +132,7 @@ pub fn matmul(
     let groups = max_rows.div_ceil(block_n);
     let rows = groups * block_n;
     assert!(max_rows <= MAX_ROWS && rows <= MAX_ROWS && n.len() > 0, "rows");
-    let mut args = Args::zeroed();
+    let (mut args, mut uses) = (Args::zeroed(), Uses::default());
     for (job, (of, input)) in args.jobs.iter_mut().zip(jobs) {
         let same = (of.store, of.rows, of.columns) == (matrix.store, matrix.rows, matrix.columns);
         let width = padded(matrix.columns);
@@ -142,9 +140,9 @@ pub fn matmul(
         let last = (rows - 8) * input.stride + 8 * width;
         assert!(input.buffer.len() >= last, "rows of activations");
         *job = Job {
-            weights: of.weights.address(),
-            scales: of.scales.address(),
-            input: input.buffer.address(),
+            weights: uses.buffer(&of.weights),
+            scales: uses.buffer(&of.scales),
+            input: uses.buffer(&input.buffer),
             stride: input.stride as u64,
         };
     }
@@ -158,63 +156,65 @@ pub fn matmul(
         matrix.weights.len() >= blocks * block_m / TILE_ROWS * matrix.column_tiles() * 1024,
         "whole blocks of tiles"
     );
-    args.n = n.address();
+    args.n = uses.buffer(n);
     args.out_rows = matrix.rows as u32;
     args.column_tiles = matrix.column_tiles() as u32;
     args.groups = groups as u32;
-    args.n_out = n_out.map_or(0, |n| n.address());
+    args.n_out = uses.optional(n_out);
     if let Some(Squares { sums, parts, width, eps }) = squares {
         assert!(sums.len() >= rows * parts, "sums of squares");
-        (args.sums, args.parts) = (sums.address(), parts as u32);
+        (args.sums, args.parts) = (uses.buffer(sums), parts as u32);
         (args.width, args.eps) = (width as f32, eps);
     }
-    let half_rows = |to: HalfRows, width: usize| {
+    let half_rows = |uses: &mut Uses, to: &HalfRows, width: usize| {
         assert!(to.stride >= width && to.buffer.len() >= rows * to.stride, "rows of the product");
-        (to.buffer.address(), to.stride as u32)
+        (uses.buffer(&to.buffer), to.stride as u32)
     };
-    let mut hidden = |to: Hidden, norm: Buffer<f32>| {
+    let mut hidden = |uses: &mut Uses, to: &Hidden, norm: &Buffer<f32>| {
         assert!(
             to.states.len() >= rows * matrix.rows && norm.len() == matrix.rows,
             "hidden states"
         );
         assert!(to.squares.len() >= rows * blocks, "sums of squares");
-        (args.out16, args.out_stride) = half_rows(to.normed, matrix.rows);
-        args.hidden = to.states.address();
-        args.norm = norm.address();
-        args.sums_out = to.squares.address();
+        (args.out16, args.out_stride) = half_rows(uses, &to.normed, matrix.rows);
+        args.hidden = uses.buffer(&to.states);
+        args.norm = uses.buffer(norm);
+        args.sums_out = uses.buffer(&to.squares);
     };
     args.epilogue = match epilogue {
         Epilogue::Store(out) => {
             assert!(out.len() >= rows * matrix.rows, "rows of the product");
-            args.out32 = out.address();
+            args.out32 = uses.buffer(out);
             0
         }
         Epilogue::Pair(out) => {
-            (args.out16, args.out_stride) = half_rows(out, 2 * matrix.rows);
+            (args.out16, args.out_stride) = half_rows(&mut uses, out, 2 * matrix.rows);
             1
         }
         Epilogue::SwiGlu(out) => {
-            (args.out16, args.out_stride) = half_rows(out, matrix.rows);
+            (args.out16, args.out_stride) = half_rows(&mut uses, out, matrix.rows);
             2
         }
         Epilogue::Set { hidden: to, norm, bias } => {
-            hidden(to, norm);
+            hidden(&mut uses, to, norm);
             assert!(bias.is_none_or(|bias| bias.len() == matrix.rows), "bias");
-            args.bias = bias.map_or(0, |bias| bias.address());
+            args.bias = uses.optional(bias);
             3
         }
         Epilogue::Gate { hidden: to, norm, pair } => {
-            hidden(to, norm);
-            (args.pair, args.pair_stride) = half_rows(pair, 2 * matrix.rows);
+            hidden(&mut uses, to, norm);
+            (args.pair, args.pair_stride) = half_rows(&mut uses, pair, 2 * matrix.rows);
             4
         }
         Epilogue::Add { hidden: to, norm } => {
-            hidden(to, norm);
+            hidden(&mut uses, to, norm);
             5
         }
     };
     let kernel = kernel(matrix, block_n, block_m);
-    launch(kernel, [blocks as u32, (groups * jobs.len()) as u32], 256, args)
+    let grid = [blocks as u32, (groups * jobs.len()) as u32];
+    // SAFETY: lengths were checked above.
+    unsafe { Launch::new(kernel, grid, 256, &args, uses) }
 }
 
 fn kernel(matrix: &Matrix, n: usize, m: usize) -> &'static str {
@@ -315,8 +315,8 @@ mod tests {
         let (input, x) = half_rows(device, n, columns, 3);
         let out = Buffer::of(device, &vec![f32::NAN; MAX_ROWS * rows]).unwrap();
         let count = Buffer::of(device, &[n as u32]).unwrap();
-        let store = Epilogue::Store(out);
-        run(device, &[matmul(max_rows, count, &[(matrix, input)], None, None, store)]);
+        let store = Epilogue::Store(&out);
+        run(device, &[matmul(max_rows, &count, &[(matrix, &input)], None, None, store)]);
         let found = out.read(device).unwrap();
         let expected = reference(w, &x, columns);
         for (i, (y, size)) in expected.iter().enumerate() {
@@ -339,8 +339,8 @@ mod tests {
             let one = Buffer::of(device, &[1u32]).unwrap();
             let n_out = Buffer::of(device, &[50u32]).unwrap();
             let out = Buffer::of(device, &vec![f32::NAN; 8 * 96]).unwrap();
-            let store = Epilogue::Store(out);
-            run(device, &[matmul(1, one, &[(&matrix, input)], None, Some(n_out), store)]);
+            let store = Epilogue::Store(&out);
+            run(device, &[matmul(1, &one, &[(&matrix, &input)], None, Some(&n_out), store)]);
             let found = out.read(device).unwrap();
             assert!(
                 found[..50].iter().all(|y| !y.is_nan()) && found[50..].iter().all(|y| y.is_nan())
@@ -382,26 +382,33 @@ mod tests {
                 let inner = half(device, h);
                 let eps = 1e-5;
                 let launches = [
-                    matmul(8, count, &[(&m[0], xa), (&m[1], xb)], None, None, Epilogue::Pair(pair)),
                     matmul(
                         8,
-                        count,
-                        &[(&gate, pair)],
+                        &count,
+                        &[(&m[0], &xa), (&m[1], &xb)],
                         None,
                         None,
-                        Epilogue::Gate { hidden, norm: norm_on, pair },
+                        Epilogue::Pair(&pair),
                     ),
                     matmul(
                         8,
-                        count,
-                        &[(&both, hidden.normed)],
+                        &count,
+                        &[(&gate, &pair)],
+                        None,
+                        None,
+                        Epilogue::Gate { hidden: &hidden, norm: &norm_on, pair: &pair },
+                    ),
+                    matmul(
+                        8,
+                        &count,
+                        &[(&both, &hidden.normed)],
                         Some(hidden.squares(h, eps)),
                         None,
-                        Epilogue::SwiGlu(inner),
+                        Epilogue::SwiGlu(&inner),
                     ),
                 ];
                 run(device, &launches);
-                let read = |device: &mut dyn Device, rows: HalfRows, width: usize| -> Vec<f64> {
+                let read = |device: &mut dyn Device, rows: &HalfRows, width: usize| -> Vec<f64> {
                     let all = rows.buffer.read(device).unwrap();
                     let rows = (0..n).flat_map(|r| rows.row(&all, r, width));
                     rows.map(f64::from).collect()
@@ -422,7 +429,7 @@ mod tests {
                 };
                 let floats = |x: &[f32]| x.iter().map(|x| f64::from(*x)).collect::<Vec<_>>();
                 // The pair, as it was stored.
-                let found = read(device, pair, 2 * h);
+                let found = read(device, &pair, 2 * h);
                 let left = product(&w[0], &floats(&a), h);
                 let right = product(&w[1], &floats(&b), h);
                 let expected: Vec<f64> = (0..n)
@@ -445,7 +452,7 @@ mod tests {
                 close("gate", &states, &expected);
                 let normed: Vec<f64> =
                     (0..n * h).map(|i| states[i] * f64::from(norm[i % h])).collect();
-                close("normed", &read(device, hidden.normed, h), &normed);
+                close("normed", &read(device, &hidden.normed, h), &normed);
                 // RMSNorm and SwiGLU.
                 let x: Vec<f64> = (0..n * h)
                     .map(|i| {
@@ -456,17 +463,17 @@ mod tests {
                     .collect();
                 let (g, u) = (product(&w[2], &x, h), product(&w[3], &x, h));
                 let expected: Vec<f64> = g.iter().zip(&u).map(|(g, u)| silu(*g) * u).collect();
-                close("swiglu", &read(device, inner, h), &expected);
+                close("swiglu", &read(device, &inner, h), &expected);
                 // The residual stream, with a bias and added to.
                 let bias: Vec<f32> = (0..h).map(|i| i as f32 / 100.0).collect();
                 let bias_on = Buffer::of(device, &bias).unwrap();
-                let set = Epilogue::Set { hidden, norm: norm_on, bias: Some(bias_on) };
-                let add = Epilogue::Add { hidden, norm: norm_on };
+                let set = Epilogue::Set { hidden: &hidden, norm: &norm_on, bias: Some(&bias_on) };
+                let add = Epilogue::Add { hidden: &hidden, norm: &norm_on };
                 run(
                     device,
                     &[
-                        matmul(8, count, &[(&m[0], xa)], None, None, set),
-                        matmul(8, count, &[(&m[1], xb)], None, None, add),
+                        matmul(8, &count, &[(&m[0], &xa)], None, None, set),
+                        matmul(8, &count, &[(&m[1], &xb)], None, None, add),
                     ],
                 );
                 let right = product(&w[1], &floats(&b), h);

@@ -1,5 +1,9 @@
 //! The only place that launches kernels: one function for each, which checks all lengths before.
 //!
+//! What it cannot check are indices that kernels find in memory: slots, positions, tokens and parents in [`Rows`],
+//! and what a message says. Kernels write the former out of the latter, and who sends messages keeps them
+//! inside the cache (`GpuDrafter::send`).
+//!
 //! To add a kernel: `kernels/cuda/NAME.cu`, and a file here with the twin of its argument, the function, and
 //! tests that compare it with a plain reference on every device there is. Blocks and threads of a launch
 //! are fixed when it is recorded; how many rows a pass has, only the device knows, and blocks without work
@@ -19,8 +23,8 @@ pub mod topk;
 
 pub use receive::Slots;
 
-use super::device::{Buffer, Launch};
-use bytemuck::{NoUninit, Pod, Zeroable};
+use super::device::{Buffer, Launch, Uses};
+use bytemuck::{Pod, Zeroable};
 
 /// Most rows of a pass.
 pub const MAX_ROWS: usize = 64;
@@ -40,8 +44,4 @@ pub struct Rows {
     pub token: [u32; MAX_ROWS],
     pub parent: [u32; MAX_ROWS],
     pub mask: [u64; MAX_ROWS],
-}
-
-fn launch<A: NoUninit>(kernel: &'static str, grid: [u32; 2], threads: u32, args: A) -> Launch {
-    Launch { kernel, grid, threads, args: bytemuck::bytes_of(&args).to_vec() }
 }

@@ -1,8 +1,11 @@
 //! The receiving end of the ring.
 
 use super::state::TreeShapeState;
-use super::{Buffer, Launch, MAX_ROWS, Rows, launch};
+use super::{Buffer, Launch, MAX_ROWS, Rows, Uses};
+use crate::gpu::device::Shared;
 use crate::gpu::launch::matmul::HalfRows;
+use crate::ring::Layout;
+use crate::ring::message::VerdictShape;
 use bytemuck::{Pod, Zeroable};
 use half::f16;
 
@@ -28,21 +31,44 @@ struct Args {
 }
 
 /// Slots of a ring as the device sees them.
-#[derive(Clone, Copy)]
 pub struct Slots {
-    pub address: u64,
-    /// A power of two.
-    pub slots: usize,
-    pub slot_bytes: usize,
+    shared: Shared,
+    layout: Layout,
+}
+
+impl Slots {
+    /// Those of a ring in this memory.
+    ///
+    /// # Panics
+    /// Where the memory is shorter than the layout.
+    pub fn new(shared: &Shared, layout: Layout) -> Slots {
+        assert!(shared.bytes() >= layout.bytes(), "a ring's memory");
+        Slots { shared: shared.clone(), layout }
+    }
+
+    /// How many, a power of two.
+    pub fn n_slots(&self) -> usize {
+        self.layout.slots() as usize
+    }
+
+    /// From one to the next, a multiple of 128.
+    pub fn slot_bytes(&self) -> usize {
+        self.layout.stride()
+    }
+
+    /// Where the first one is, for a launch that uses them.
+    pub fn address(&self, uses: &mut Uses) -> u64 {
+        uses.shared(&self.shared) + self.layout.slot_at(0) as u64
+    }
 }
 
 /// What becomes of the features.
 #[derive(Clone, Copy)]
-pub enum Features {
+pub enum Features<'a> {
     /// They enter a matrix, each tap normed before if there are norms: (taps · width).
-    Rows(HalfRows, Option<Buffer<f32>>),
+    Rows(&'a HalfRows, Option<&'a Buffer<f32>>),
     /// They are the features: (MAX_ROWS, width).
-    Plain(Buffer<f32>),
+    Plain(&'a Buffer<f32>),
 }
 
 /// Takes a message of at most `max_rows` rows: `width` features of `taps` hidden states, and an embedding of
@@ -53,30 +79,33 @@ pub enum Features {
 #[allow(clippy::too_many_arguments, reason = "of two kinds: where from and where to")]
 pub fn receive(
     max_rows: usize,
-    slots: Slots,
-    sequence: Buffer<u32>,
+    slots: &Slots,
+    sequence: &Buffer<u32>,
     [width, taps, embedding]: [usize; 3],
     eps: f32,
-    rows: Buffer<Rows>,
-    growth: Buffer<TreeShapeState>,
-    sent: Buffer<f16>,
+    rows: &Buffer<Rows>,
+    growth: &Buffer<TreeShapeState>,
+    sent: &Buffer<f16>,
     features: Features,
 ) -> Launch {
     assert!(max_rows <= MAX_ROWS && rows.len() == 1 && growth.len() == 1, "rows");
-    assert!(slots.slots.is_power_of_two() && sequence.len() == 2, "a ring");
+    let message = VerdictShape::new(width, embedding).map(|shape| shape.slot_bytes());
+    assert!(message.is_some_and(|bytes| slots.slot_bytes() >= bytes), "a slot holds a message");
+    assert!(sequence.len() == 2, "two counters");
     assert!(width.is_multiple_of(8 * taps) && embedding.is_multiple_of(8), "whole words");
     assert!(sent.len() >= max_rows * embedding, "embeddings");
+    let mut uses = Uses::default();
     let mut args = Args {
-        slots: slots.address,
-        sequence: sequence.address(),
-        rows: rows.address(),
-        growth: growth.address(),
-        sent: sent.address(),
+        slots: slots.address(&mut uses),
+        sequence: uses.buffer(sequence),
+        rows: uses.buffer(rows),
+        growth: uses.buffer(growth),
+        sent: uses.buffer(sent),
         x: 0,
         feature: 0,
         norms: 0,
-        slot_bytes: slots.slot_bytes as u32,
-        slots_mask: slots.slots as u32 - 1,
+        slot_bytes: slots.slot_bytes() as u32,
+        slots_mask: slots.n_slots() as u32 - 1,
         width: width as u32,
         tap_width: (width / taps) as u32,
         embedding: embedding as u32,
@@ -88,15 +117,16 @@ pub fn receive(
         Features::Rows(x, norms) => {
             assert!(x.stride >= width && x.buffer.len() >= max_rows * x.stride, "features");
             assert!(norms.is_none_or(|norms| norms.len() == width), "norms");
-            (args.x, args.stride) = (x.buffer.address(), x.stride as u32);
-            args.norms = norms.map_or(0, |norms| norms.address());
+            (args.x, args.stride) = (uses.buffer(&x.buffer), x.stride as u32);
+            args.norms = uses.optional(norms);
         }
         Features::Plain(feature) => {
             assert!(feature.len() >= max_rows * width, "features");
-            args.feature = feature.address();
+            args.feature = uses.buffer(feature);
         }
     }
-    launch("receive", [max_rows as u32, 1], 256, args)
+    // SAFETY: lengths were checked above; the kernel takes no more rows than a message can have.
+    unsafe { Launch::new("receive", [max_rows as u32, 1], 256, &args, uses) }
 }
 
 #[cfg(test)]
@@ -105,8 +135,8 @@ mod tests {
     use crate::gpu::Device;
     use crate::gpu::launch::NONE;
     use crate::gpu::tests::{devices, noise, run};
-    use crate::ring::message::{Verdict, VerdictShape, write_halves};
-    use crate::ring::{Layout, Sender};
+    use crate::ring::Sender;
+    use crate::ring::message::{Verdict, write_halves};
 
     const EPS: f32 = 1e-5;
 
@@ -129,13 +159,9 @@ mod tests {
         let (width, mut draw) = (taps * tap_width, noise(4));
         let shape = VerdictShape::new(width, embedding).unwrap();
         let layout = Layout::new(2, shape.slot_bytes());
-        let (region, at) = device.share(layout.bytes()).unwrap();
+        let (region, shared) = device.share(layout.bytes()).unwrap();
         let mut sender = Sender::new(region, layout);
-        let slots = Slots {
-            address: at + layout.slot_at(0) as u64,
-            slots: 2,
-            slot_bytes: layout.slot_at(1) - layout.slot_at(0),
-        };
+        let (slots, taken) = (Slots::new(&shared, layout), shared.doorbell(layout.tail_at()));
         let norms: Vec<f32> = (0..width).map(|_| draw()).collect();
         let norms_on = Buffer::of(device, &norms).unwrap();
         let stride = width.next_multiple_of(128);
@@ -146,12 +172,13 @@ mod tests {
         let growth = Buffer::new(device, 1).unwrap();
         let sent = Buffer::new(device, MAX_ROWS * embedding).unwrap();
         let features = match how {
-            "plain" => Features::Plain(plain),
-            "rows" => Features::Rows(x, None),
-            _ => Features::Rows(x, Some(norms_on)),
+            "plain" => Features::Plain(&plain),
+            "rows" => Features::Rows(&x, None),
+            _ => Features::Rows(&x, Some(&norms_on)),
         };
         let sizes = [width, taps, embedding];
-        let launch = || receive(MOST, slots, sequence, sizes, EPS, rows, growth, sent, features);
+        let launch =
+            || receive(MOST, &slots, &sequence, sizes, EPS, &rows, &growth, &sent, features);
         for (i, n) in [1, 8, 0, MOST, 2].into_iter().enumerate() {
             let slot = sender.claim().unwrap();
             let mut header: Verdict = Zeroable::zeroed();
@@ -171,7 +198,7 @@ mod tests {
             }
             sender.publish();
             run(device, &[launch()]);
-            device.ring(at + layout.tail_at() as u64, i as u32 + 1).unwrap();
+            device.ring(&taken, i as u32 + 1).unwrap();
             assert_eq!(sequence.read(device).unwrap(), [i as u32 + 1, 0]);
             let round = growth.read(device).unwrap()[0].round;
             assert_eq!((round.depth, round.width, round.nodes), (5, 6, 7 + i as u32));

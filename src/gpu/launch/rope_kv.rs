@@ -1,6 +1,6 @@
 //! Rotation of queries and keys, and the cache.
 
-use super::{Buffer, Launch, MAX_ROWS, Rows, launch};
+use super::{Buffer, Launch, MAX_ROWS, Rows, Uses};
 use bytemuck::{Pod, Zeroable};
 use dovetail_kernels::cpu::attention::Shape;
 use half::f16;
@@ -25,25 +25,24 @@ struct Args {
 }
 
 /// Queries, keys and values of a pass on their way to attention. See `rope_kv.cu`.
-#[derive(Clone, Copy)]
-pub struct RopeKv {
+pub struct RopeKv<'a> {
     pub shape: Shape,
     /// Most rows of the pass.
     pub max_rows: usize,
     /// (max_rows, (heads + 2 · kv_heads) · head_dim).
-    pub qkv: Buffer<f32>,
+    pub qkv: &'a Buffer<f32>,
     /// cos and sin of each pair that turns: (positions, pairs).
-    pub turns: Buffer<[f32; 2]>,
+    pub turns: &'a Buffer<[f32; 2]>,
     /// Pairs of a head that turn.
     pub pairs: usize,
     /// One.
-    pub rows: Buffer<Rows>,
+    pub rows: &'a Buffer<Rows>,
     /// (max_rows, heads, head_dim).
-    pub queries: Buffer<f16>,
+    pub queries: &'a Buffer<f16>,
     /// (kv_heads, slots, head_dim).
-    pub keys: Buffer<f16>,
+    pub keys: &'a Buffer<f16>,
     /// (kv_heads, slots, head_dim).
-    pub values: Buffer<f16>,
+    pub values: &'a Buffer<f16>,
 }
 
 /// Rotates queries and keys, scales queries, stores keys and values.
@@ -62,13 +61,14 @@ pub fn rope_kv(a: &RopeKv) -> Launch {
     assert_eq!(a.keys.len(), kv_heads * slots * head_dim, "whole slots");
     assert_eq!(a.values.len(), a.keys.len(), "a value for each key");
     assert!(a.pairs == 0 || a.turns.len().is_multiple_of(a.pairs), "whole positions");
+    let mut uses = Uses::default();
     let args = Args {
-        qkv: a.qkv.address(),
-        turns: a.turns.address(),
-        rows: a.rows.address(),
-        queries: a.queries.address(),
-        keys: a.keys.address(),
-        values: a.values.address(),
+        qkv: uses.buffer(a.qkv),
+        turns: uses.buffer(a.turns),
+        rows: uses.buffer(a.rows),
+        queries: uses.buffer(a.queries),
+        keys: uses.buffer(a.keys),
+        values: uses.buffer(a.values),
         heads: heads as u32,
         kv_heads: kv_heads as u32,
         head_dim: head_dim as u32,
@@ -76,7 +76,9 @@ pub fn rope_kv(a: &RopeKv) -> Launch {
         slots: slots as u32,
         scale: 1.0 / (head_dim as f32).sqrt(),
     };
-    launch("rope_kv", [a.max_rows as u32, (width as u32).div_ceil(4 * THREADS)], THREADS, args)
+    let grid = [a.max_rows as u32, (width as u32).div_ceil(4 * THREADS)];
+    // SAFETY: lengths were checked above.
+    unsafe { Launch::new("rope_kv", grid, THREADS, &args, uses) }
 }
 
 #[cfg(test)]
@@ -138,13 +140,14 @@ mod tests {
             let a = RopeKv {
                 shape,
                 max_rows,
-                qkv: Buffer::of(device, &qkv).unwrap(),
-                turns: Buffer::of(device, &turns).unwrap(),
+                qkv: &Buffer::of(device, &qkv).unwrap(),
+                turns: &Buffer::of(device, &turns).unwrap(),
                 pairs,
-                rows: Buffer::of(device, &[rows]).unwrap(),
-                queries: Buffer::of(device, &vec![untouched; max_rows * heads * head_dim]).unwrap(),
-                keys: Buffer::of(device, &cells).unwrap(),
-                values: Buffer::of(device, &cells).unwrap(),
+                rows: &Buffer::of(device, &[rows]).unwrap(),
+                queries: &Buffer::of(device, &vec![untouched; max_rows * heads * head_dim])
+                    .unwrap(),
+                keys: &Buffer::of(device, &cells).unwrap(),
+                values: &Buffer::of(device, &cells).unwrap(),
             };
             run(device, &[rope_kv(&a)]);
             let queries = a.queries.read(device).unwrap();
@@ -182,13 +185,13 @@ mod tests {
             let a = RopeKv {
                 shape: Shape { kv_heads: 1, group: 1, head_dim: 4 },
                 max_rows: 1,
-                qkv: Buffer::of(device, &qkv).unwrap(),
-                turns: Buffer::of(device, &[[1.0, 0.0]]).unwrap(),
+                qkv: &Buffer::of(device, &qkv).unwrap(),
+                turns: &Buffer::of(device, &[[1.0, 0.0]]).unwrap(),
                 pairs: 1,
-                rows: Buffer::of(device, &[Rows { n: 1, ..Rows::zeroed() }]).unwrap(),
-                queries: Buffer::new(device, 4).unwrap(),
-                keys: Buffer::new(device, 4).unwrap(),
-                values: Buffer::new(device, 4).unwrap(),
+                rows: &Buffer::of(device, &[Rows { n: 1, ..Rows::zeroed() }]).unwrap(),
+                queries: &Buffer::new(device, 4).unwrap(),
+                keys: &Buffer::new(device, 4).unwrap(),
+                values: &Buffer::new(device, 4).unwrap(),
             };
             run(device, &[rope_kv(&a)]);
             for cells in [a.queries, a.keys, a.values] {

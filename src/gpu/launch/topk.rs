@@ -1,7 +1,7 @@
 //! The likeliest tokens of each row.
 
 use super::state::{RoundParameters, TreeShapeState};
-use super::{Buffer, Launch, MAX_ROWS, Rows, launch};
+use super::{Buffer, Launch, MAX_ROWS, Rows, Uses};
 use crate::error::Result;
 use crate::gpu::device::Device;
 use bytemuck::{Pod, Zeroable};
@@ -33,7 +33,6 @@ struct Args {
 }
 
 /// What rows propose, likeliest first.
-#[derive(Clone, Copy)]
 pub struct Guesses {
     /// How many there are of each row, or [`NONE`](super::NONE) where its probabilities are no numbers: (MAX_ROWS).
     pub counts: Buffer<u32>,
@@ -61,27 +60,25 @@ impl Guesses {
 }
 
 /// The search for the likeliest tokens. See `topk.cu`.
-#[derive(Clone, Copy)]
-pub struct TopK {
+pub struct TopK<'a> {
     /// Most rows that are looked at.
     pub max_rows: usize,
     /// Whether the first row alone is.
     pub first_row_only: bool,
     /// (max_rows, stride).
-    pub logits: Buffer<f32>,
+    pub logits: &'a Buffer<f32>,
     /// From one row of the logits to the next, at least the draft vocabulary.
     pub stride: usize,
     /// One.
-    pub rows: Buffer<Rows>,
+    pub rows: &'a Buffer<Rows>,
     /// One, whose `width` and `n_draft` count.
-    pub growth: Buffer<TreeShapeState>,
+    pub growth: &'a Buffer<TreeShapeState>,
     /// What becomes of it.
-    pub guesses: Guesses,
-    pub scratch: TopKScratch,
+    pub guesses: &'a Guesses,
+    pub scratch: &'a TopKScratch,
 }
 
 /// Room for what parts of a row hold; passes one after the other may share it.
-#[derive(Clone, Copy)]
 pub struct TopKScratch {
     keys: Buffer<u64>,
     sums: Buffer<[f32; 2]>,
@@ -112,25 +109,28 @@ pub fn topk(a: &TopK) -> Launch {
     assert!(a.stride.is_multiple_of(4), "logits are read in fours");
     assert!(a.logits.len() >= max_rows * a.stride, "logits of all rows");
     assert!(a.scratch.arrived.len() >= max_rows && a.scratch.sums.len() >= max_rows * splits);
+    assert!(a.scratch.keys.len() >= max_rows * splits * MAX_ROWS, "room for each split's best");
     a.guesses.check();
-    let parameter = |offset: usize| a.growth.address() + offset as u64;
+    let mut uses = Uses::default();
+    let growth = uses.buffer(a.growth);
     let args = Args {
-        logits: a.logits.address(),
-        rows: a.rows.address(),
-        n_draft: parameter(offset_of!(RoundParameters, n_draft)),
-        width: parameter(offset_of!(RoundParameters, width)),
-        counts: a.guesses.counts.address(),
-        tokens: a.guesses.tokens.address(),
-        log_probs: a.guesses.log_probs.address(),
-        keys: a.scratch.keys.address(),
-        sums: a.scratch.sums.address(),
-        arrived: a.scratch.arrived.address(),
+        logits: uses.buffer(a.logits),
+        rows: uses.buffer(a.rows),
+        n_draft: growth + offset_of!(RoundParameters, n_draft) as u64,
+        width: growth + offset_of!(RoundParameters, width) as u64,
+        counts: uses.buffer(&a.guesses.counts),
+        tokens: uses.buffer(&a.guesses.tokens),
+        log_probs: uses.buffer(&a.guesses.log_probs),
+        keys: uses.buffer(&a.scratch.keys),
+        sums: uses.buffer(&a.scratch.sums),
+        arrived: uses.buffer(&a.scratch.arrived),
         stride: a.stride as u32,
         splits: splits as u32,
         first_row_only: a.first_row_only.into(),
         unused: 0,
     };
-    launch("topk", [max_rows as u32, splits as u32], THREADS, args)
+    // SAFETY: lengths were checked above; the parameters begin the state.
+    unsafe { Launch::new("topk", [max_rows as u32, splits as u32], THREADS, &args, uses) }
 }
 
 #[cfg(test)]
@@ -159,22 +159,24 @@ mod tests {
         (growth.round.width, growth.round.n_draft) = (width as u32, n_draft as u32);
         let max_rows = logits.len().next_power_of_two();
         padded.resize(max_rows * stride, f32::NAN);
+        let guesses = Guesses::new(device).unwrap();
         let a = TopK {
             max_rows,
             first_row_only,
-            logits: Buffer::of(device, &padded).unwrap(),
+            logits: &Buffer::of(device, &padded).unwrap(),
             stride,
-            rows: Buffer::of(device, &[Rows { n: logits.len() as u32, ..Rows::zeroed() }]).unwrap(),
-            growth: Buffer::of(device, &[growth]).unwrap(),
-            guesses: Guesses::new(device).unwrap(),
-            scratch: TopKScratch::new(device, max_rows, stride).unwrap(),
+            rows: &Buffer::of(device, &[Rows { n: logits.len() as u32, ..Rows::zeroed() }])
+                .unwrap(),
+            growth: &Buffer::of(device, &[growth]).unwrap(),
+            guesses: &guesses,
+            scratch: &TopKScratch::new(device, max_rows, stride).unwrap(),
         };
         // A second time, with what the first one left in the counters.
         for _ in 0..2 {
-            a.guesses.counts.write(device, 0, &[777; MAX_ROWS]).unwrap();
+            guesses.counts.write(device, 0, &[777; MAX_ROWS]).unwrap();
             run(device, &[topk(&a)]);
         }
-        let Guesses { counts, tokens, log_probs } = a.guesses;
+        let Guesses { counts, tokens, log_probs } = guesses;
         let log_probs = log_probs.read(device).unwrap();
         (counts.read(device).unwrap(), tokens.read(device).unwrap(), log_probs)
     }

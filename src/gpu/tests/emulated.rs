@@ -3,18 +3,17 @@
 //! A thread does what was queued, in order, beside the caller, as a GPU would.
 
 use crate::error::{Error, Result};
-use crate::gpu::device::{Device, Launch};
+use crate::gpu::device::{Counted, Device, DeviceId, Doorbell, Launch, Memory, Shared};
 use crate::ring::Region;
-use cuda_emulator::Memory;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 
 /// Kernels on the CPU, and a thread that runs them.
 pub struct Emulated {
-    memory: Vec<Arc<Memory>>,
-    used_bytes: usize,
+    id: DeviceId,
+    used_bytes: Arc<AtomicUsize>,
     limit_bytes: usize,
     works: Vec<Arc<[Launch]>>,
     state: Arc<State>,
@@ -30,12 +29,14 @@ struct State {
     ends: AtomicBool,
     /// The first failure. As on a GPU, nothing is done after it.
     failure: OnceLock<String>,
+    /// Held by who touches memory: a launch, or the caller.
+    memory: Mutex<()>,
 }
 
 enum Item {
     Run(Arc<[Launch]>),
-    Wait { doorbell: u64, value: u32 },
-    Ring { doorbell: u64, value: u32 },
+    Wait { doorbell: Doorbell, value: u32 },
+    Ring { doorbell: Doorbell, value: u32 },
     FailAfter(u32),
     Done(Sender<()>),
 }
@@ -45,11 +46,12 @@ impl Emulated {
     pub fn new(order: u32) -> Emulated {
         let (queue, items) = channel();
         let state = Arc::new(State::default());
-        let mut worker = Worker { state: state.clone(), order, launches_left: u32::MAX };
+        let id = DeviceId::new();
+        let mut worker = Worker { id, state: state.clone(), order, launches_left: u32::MAX };
         let thread = Some(thread::spawn(move || worker.work(&items)));
         Emulated {
-            memory: Vec::new(),
-            used_bytes: 0,
+            id,
+            used_bytes: Arc::default(),
             limit_bytes: usize::MAX,
             works: Vec::new(),
             state,
@@ -78,12 +80,6 @@ impl Emulated {
         self.push(item);
         Ok(())
     }
-
-    fn zeros(&mut self, bytes: usize) -> Arc<Memory> {
-        let memory = Arc::new(Memory::new(bytes));
-        self.memory.push(memory.clone());
-        memory
-    }
 }
 
 impl Device for Emulated {
@@ -92,52 +88,66 @@ impl Device for Emulated {
         8
     }
 
-    fn alloc(&mut self, bytes: usize) -> Result<u64> {
-        if self.used_bytes + bytes > self.limit_bytes {
+    fn alloc(&mut self, bytes: usize) -> Result<Memory> {
+        if self.used_bytes() + bytes > self.limit_bytes {
             return Err(Error::Device("there is no room".into()));
         }
-        self.used_bytes += bytes;
-        Ok(self.zeros(bytes).address())
+        let memory = cuda_emulator::Memory::new(bytes);
+        let address = memory.address();
+        let owner = (memory, Counted::new(bytes, &self.used_bytes));
+        // SAFETY: zeros, which nobody else has.
+        Ok(unsafe { Memory::new(self.id, address, bytes, owner) })
     }
 
     fn used_bytes(&self) -> usize {
-        self.used_bytes
+        self.used_bytes.load(Ordering::Relaxed)
     }
 
-    fn write(&mut self, to: u64, bytes: &[u8]) -> Result<()> {
+    fn write(&mut self, to: &Memory, bytes: &[u8]) -> Result<()> {
+        assert_eq!(to.bytes(), bytes.len(), "memory as long as what is written");
         self.check()?;
-        let to = to as *mut u8;
-        // SAFETY: an address is in memory of this device, which nothing that runs now uses.
+        let to = to.address_on(self.id) as *mut u8;
+        let _alone = self.state.memory.lock().expect("no launch panics");
+        // SAFETY: so many bytes are there, and no launch runs meanwhile.
         unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
         Ok(())
     }
 
-    fn read(&mut self, from: u64, bytes: &mut [u8]) -> Result<()> {
-        let (done, all) = channel();
-        self.push(Item::Done(done));
-        all.recv().expect("the thread answers");
-        self.check()?;
-        let from = from as *const u8;
-        // SAFETY: an address is in memory of this device, with which its thread has nothing to do now.
+    fn read(&mut self, from: &Memory, bytes: &mut [u8]) -> Result<()> {
+        assert_eq!(from.bytes(), bytes.len(), "memory as long as what is read");
+        self.finish()?;
+        let from = from.address_on(self.id) as *const u8;
+        let _alone = self.state.memory.lock().expect("no launch panics");
+        // SAFETY: so many bytes are there, and no launch runs meanwhile.
         unsafe { from.copy_to_nonoverlapping(bytes.as_mut_ptr(), bytes.len()) };
         Ok(())
     }
 
-    fn share(&mut self, bytes: usize) -> Result<(Region, u64)> {
-        let memory = self.zeros(bytes);
-        let (start, address) = (memory.start(), memory.address());
+    fn finish(&mut self) -> Result<()> {
+        let (done, all) = channel();
+        self.push(Item::Done(done));
+        all.recv().expect("the thread answers");
+        self.check()
+    }
+
+    fn share(&mut self, bytes: usize) -> Result<(Region, Shared)> {
+        let memory = Arc::new(cuda_emulator::Memory::new(bytes));
+        let (start, address, owner) = (memory.start(), memory.address(), memory.clone());
         // SAFETY: zeros, aligned to more than 128, which live as long as the longest of their owners.
-        Ok((unsafe { Region::new(start, bytes, Box::new(memory)) }, address))
+        unsafe {
+            let region = Region::new(start, bytes, Box::new(memory));
+            Ok((region, Shared::new(Memory::new(self.id, address, bytes, owner))))
+        }
     }
 
     fn record(&mut self, launches: &[Launch]) -> Result<usize> {
         for launch in launches {
-            let Launch { kernel, grid, threads, args } = launch;
-            cuda_emulator::check(kernel, *grid, *threads, args.len())
+            launch.uses_on(self.id);
+            let (kernel, args) = (launch.kernel(), launch.args());
+            cuda_emulator::check(kernel, launch.grid(), launch.threads(), args.len())
                 .map_err(Error::Unsupported)?;
         }
-        let copy = |of: &Launch| Launch { args: of.args.clone(), ..*of };
-        self.works.push(launches.iter().map(copy).collect());
+        self.works.push(launches.into());
         Ok(self.works.len() - 1)
     }
 
@@ -146,12 +156,14 @@ impl Device for Emulated {
         self.push_checked(Item::Run(launches))
     }
 
-    fn wait(&mut self, doorbell: u64, value: u32) -> Result<()> {
-        self.push_checked(Item::Wait { doorbell, value })
+    fn wait(&mut self, doorbell: &Doorbell, value: u32) -> Result<()> {
+        doorbell.address_on(self.id);
+        self.push_checked(Item::Wait { doorbell: doorbell.clone(), value })
     }
 
-    fn ring(&mut self, doorbell: u64, value: u32) -> Result<()> {
-        self.push_checked(Item::Ring { doorbell, value })
+    fn ring(&mut self, doorbell: &Doorbell, value: u32) -> Result<()> {
+        doorbell.address_on(self.id);
+        self.push_checked(Item::Ring { doorbell: doorbell.clone(), value })
     }
 
     fn check(&mut self) -> Result<()> {
@@ -173,6 +185,7 @@ impl Drop for Emulated {
 
 /// Takes what was queued.
 struct Worker {
+    id: DeviceId,
     state: Arc<State>,
     order: u32,
     launches_left: u32,
@@ -198,14 +211,17 @@ impl Worker {
                 return launches.iter().try_for_each(|launch| self.launch(launch));
             }
             Item::Wait { doorbell, value } => {
-                while (word(*doorbell).load(Ordering::Acquire).wrapping_sub(*value) as i32) < 0 {
+                let word = word(doorbell, self.id);
+                while (word.load(Ordering::Acquire).wrapping_sub(*value) as i32) < 0 {
                     if self.state.ends.load(Ordering::Acquire) {
                         return Err("the device ended while it waited".into());
                     }
                     thread::yield_now();
                 }
             }
-            Item::Ring { doorbell, value } => word(*doorbell).store(*value, Ordering::Release),
+            Item::Ring { doorbell, value } => {
+                word(doorbell, self.id).store(*value, Ordering::Release);
+            }
             Item::FailAfter(n_launches) => self.launches_left = *n_launches,
             Item::Done(_) => {}
         }
@@ -213,29 +229,30 @@ impl Worker {
     }
 
     fn launch(&mut self, launch: &Launch) -> std::result::Result<(), String> {
-        let Launch { kernel, grid, threads, args } = launch;
         if self.launches_left == 0 {
-            return Err(format!("{kernel}: failed as a test asked"));
+            return Err(format!("{}: failed as a test asked", launch.kernel()));
         }
         if self.launches_left < u32::MAX {
             self.launches_left -= 1;
         }
-        // SAFETY: the pointers of a launch are to memory of this device, which lives until the thread has ended.
-        unsafe { cuda_emulator::launch_in_order(kernel, *grid, *threads, args, self.order) }
+        let (kernel, grid, threads) = (launch.kernel(), launch.grid(), launch.threads());
+        let _alone = self.state.memory.lock().expect("nobody panics with it");
+        // SAFETY: the pointers of a launch are good, as `Launch::new` was promised, and it holds their memory.
+        unsafe { cuda_emulator::launch_in_order(kernel, grid, threads, launch.args(), self.order) }
     }
 }
 
 /// A word that both sides see.
-fn word<'a>(address: u64) -> &'a AtomicU32 {
-    // SAFETY: a doorbell is an aligned word of memory that lives longer than what is queued, and both sides
-    // use it as an atomic.
-    unsafe { AtomicU32::from_ptr(address as *mut u32) }
+fn word(doorbell: &Doorbell, device: DeviceId) -> &AtomicU32 {
+    // SAFETY: an aligned word of memory that the doorbell keeps, and both sides use it as an atomic.
+    unsafe { AtomicU32::from_ptr(doorbell.address_on(device) as *mut u32) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::device::Buffer;
+    use crate::gpu::device::{Buffer, Uses};
+    use crate::ring::DOORBELLS_AT;
 
     #[derive(Clone, Copy, bytemuck::NoUninit)]
     #[repr(C)]
@@ -248,11 +265,13 @@ mod tests {
     }
 
     /// The emulator's own kernel: `sum` = `x` + `y`.
-    fn add(x: Buffer<f32>, y: Buffer<f32>, sum: Buffer<f32>) -> Launch {
-        let n = x.len() as u32;
-        let args = Add { x: x.address(), y: y.address(), sum: sum.address(), n, unused: 0 };
-        let args = bytemuck::bytes_of(&args).to_vec();
-        Launch { kernel: "test_add", grid: [n.div_ceil(64), 1], threads: 64, args }
+    fn add(x: &Buffer<f32>, y: &Buffer<f32>, sum: &Buffer<f32>) -> Launch {
+        assert!(x.len() == y.len() && x.len() == sum.len());
+        let (n, mut uses) = (x.len() as u32, Uses::default());
+        let [x, y, sum] = [x, y, sum].map(|buffer| uses.buffer(buffer));
+        let args = Add { x, y, sum, n, unused: 0 };
+        // SAFETY: the kernel reads and writes `n` floats.
+        unsafe { Launch::new("test_add", [n.div_ceil(64), 1], 64, &args, uses) }
     }
 
     #[test]
@@ -260,8 +279,8 @@ mod tests {
         let mut device = Emulated::new(1);
         let x = Buffer::of(&mut device, &[1.0f32; 100]).unwrap();
         let y = Buffer::new(&mut device, 100).unwrap();
-        assert_eq!(x.address() % 256, 0);
-        let work = device.record(&[add(x, y, y), add(y, y, y)]).unwrap();
+        assert_eq!(x.memory().address_on(device.id) % 256, 0);
+        let work = device.record(&[add(&x, &y, &y), add(&y, &y, &y)]).unwrap();
         device.run(work).unwrap();
         assert_eq!(y.read(&mut device).unwrap(), [2.0; 100]);
         y.write(&mut device, 0, &[8.0f32; 50]).unwrap();
@@ -273,26 +292,29 @@ mod tests {
     #[test]
     fn waits_for_a_doorbell_and_rings_one() {
         let mut device = Emulated::new(0);
-        let (region, start) = device.share(256).unwrap();
+        let (region, shared) = device.share(256).unwrap();
         assert_eq!(region.len(), 256);
-        device.wait(start, u32::MAX).unwrap();
-        device.ring(start + 128, 7).unwrap();
-        word(start).store(u32::MAX - 1, Ordering::Release);
+        let [there, back] = DOORBELLS_AT.map(|at| shared.doorbell(at));
+        let [heard, answer] = [&there, &back].map(|doorbell| word(doorbell, device.id));
+        device.wait(&there, u32::MAX).unwrap();
+        device.ring(&back, 7).unwrap();
+        heard.store(u32::MAX - 1, Ordering::Release);
         thread::sleep(std::time::Duration::from_millis(5));
-        assert_eq!(word(start + 128).load(Ordering::Acquire), 0, "it has not come");
-        word(start).store(3, Ordering::Release); // has passed it, around the end of the numbers
-        while word(start + 128).load(Ordering::Acquire) != 7 {
+        assert_eq!(answer.load(Ordering::Acquire), 0, "it has not come");
+        heard.store(3, Ordering::Release); // has passed it, around the end of the numbers
+        while answer.load(Ordering::Acquire) != 7 {
             thread::yield_now();
         }
-        drop(device);
         drop(region);
+        drop(device);
     }
 
     #[test]
     fn ends_while_it_waits() {
         let mut device = Emulated::new(0);
-        let (_region, start) = device.share(128).unwrap();
-        device.wait(start, 1).unwrap();
+        let (region, shared) = device.share(128).unwrap();
+        device.wait(&shared.doorbell(0), 1).unwrap();
+        drop((region, shared));
         drop(device);
     }
 
@@ -300,28 +322,34 @@ mod tests {
     fn a_failure_is_told_and_nothing_is_done_after_it() {
         let mut device = Emulated::new(0);
         let x = Buffer::of(&mut device, &[1.0f32; 64]).unwrap();
-        let (_region, start) = device.share(128).unwrap();
-        let work = device.record(&[add(x, x, x)]).unwrap();
+        let (_region, shared) = device.share(128).unwrap();
+        let doorbell = shared.doorbell(0);
+        let work = device.record(&[add(&x, &x, &x)]).unwrap();
         device.fail_after(1);
         device.run(work).unwrap();
         assert_eq!(x.read(&mut device).unwrap(), [2.0; 64]);
         device.run(work).unwrap();
-        let _ = device.ring(start, 1);
+        let _ = device.ring(&doorbell, 1);
         assert!(x.read(&mut device).unwrap_err().to_string().contains("as a test asked"));
         assert!(device.check().is_err() && device.run(work).is_err());
-        assert_eq!(word(start).load(Ordering::Acquire), 0);
+        assert_eq!(word(&doorbell, device.id).load(Ordering::Acquire), 0);
     }
 
     #[test]
     fn a_wrong_launch_is_not_recorded() {
+        const BYTES: usize = size_of::<Add>();
         let mut device = Emulated::new(0);
-        let x = Buffer::of(&mut device, &[1.0f32; 64]).unwrap();
-        let good = add(x, x, x);
-        for wrong in [
-            Launch { kernel: "nothing", args: good.args.clone(), ..good },
-            Launch { threads: 65, args: good.args.clone(), ..good },
-            Launch { args: good.args[1..].to_vec(), ..good },
-        ] {
+        // SAFETY: none of them is run.
+        let [good, wrong @ ..] = unsafe {
+            [
+                Launch::new("test_add", [1, 1], 64, &[0u8; BYTES], Uses::default()),
+                Launch::new("nothing", [1, 1], 64, &[0u8; BYTES], Uses::default()),
+                Launch::new("test_add", [1, 1], 65, &[0u8; BYTES], Uses::default()),
+                Launch::new("test_add", [1, 1], 64, &[0u8; BYTES - 1], Uses::default()),
+            ]
+        };
+        assert!(device.record(&[good]).is_ok());
+        for wrong in wrong {
             assert!(device.record(&[wrong]).is_err());
         }
     }

@@ -10,26 +10,22 @@
 //! Hidden states are normed by the products around them: the one that writes them multiplies by the norm's
 //! weights, the one that reads them divides by their length.
 
+use super::buffers::{Buffers, shape};
 use super::network::{self, Fused, Network, Vocabulary};
 use crate::draft::DrafterContext;
 use crate::draft::trained::file::File;
 use crate::error::Result;
 use crate::gpu::device::{Buffer, Device, Launch};
-use crate::gpu::launch::attention_tree::{
-    AttentionScratch, AttentionTree, attention_tree, splits_for,
-};
+use crate::gpu::launch::attention_tree::{AttentionTree, attention_tree, splits_for};
 use crate::gpu::launch::fuse::{Sources, fuse};
 use crate::gpu::launch::grow::{Grow, grow};
-use crate::gpu::launch::matmul::{Epilogue, HalfRows, Hidden, Squares, matmul};
+use crate::gpu::launch::matmul::{Epilogue, Squares, matmul};
 use crate::gpu::launch::receive::{Features, receive};
 use crate::gpu::launch::rope_kv::{RopeKv, rope_kv};
-use crate::gpu::launch::state::TreeShapeState;
-use crate::gpu::launch::topk::{Guesses, TopK, TopKScratch, topk};
-use crate::gpu::launch::{MAX_ROWS, Rows, Slots};
-use crate::gpu::weights::padded;
-use crate::model::{Config, Rope};
+use crate::gpu::launch::topk::{TopK, topk};
+use crate::gpu::launch::{MAX_ROWS, Slots};
+use crate::model::Config;
 use crate::tree::{MAX_NODES, TreeShape};
-use dovetail_kernels::cpu::attention::Shape;
 use half::f16;
 
 /// Rows that are taken in at once when no tree is grown behind them.
@@ -58,34 +54,6 @@ pub struct Forward {
     multiprocessors: usize,
     recorded: Vec<Work>,
     b: Buffers,
-}
-
-/// What lives in the device's memory between kernels; rows are those of a pass, [`MAX_ROWS`] at most.
-struct Buffers {
-    rows: Buffer<Rows>,
-    growth: Buffer<TreeShapeState>,
-    /// Messages taken, and blocks that have arrived.
-    taken: Buffer<u32>,
-    /// Trees written.
-    written: Buffer<u32>,
-    one: Buffer<u32>,
-    states: Option<HalfRows>, // (rows, taps · width), before the matrix that makes them features
-    feature: Buffer<f32>,     // (rows, H)
-    sent: Buffer<f16>,        // (rows, H)
-    fused: HalfRows,          // (rows, 2 H), embedding and feature
-    feature_at: usize,
-    pair: HalfRows, // (rows, 2 H)
-    hidden: Hidden, // (rows, H)
-    qkv: Buffer<f32>,
-    turns: Buffer<[f32; 2]>, // (slots, pairs)
-    queries: Buffer<f16>,
-    heads: HalfRows, // (rows, heads · head_dim)
-    attention: AttentionScratch,
-    inner: HalfRows, // (rows, n_ff)
-    logits: Buffer<f32>,
-    topk: TopKScratch,
-    guesses: Guesses,
-    caches: Vec<[Buffer<f16>; 2]>, // (kv heads, slots, head_dim): keys and values of each block
 }
 
 /// Which rows a pass has.
@@ -176,7 +144,7 @@ impl Forward {
         let (c, slots) = (&self.config, self.slots());
         let head = |cache: &[Buffer<f16>; 2], head: usize| {
             let first = head * slots * c.head_dim;
-            cache.map(|half| half.part(first..first + n * c.head_dim))
+            cache.each_ref().map(|half| half.part(first..first + n * c.head_dim))
         };
         let heads = self.b.caches.iter();
         heads.flat_map(|cache| (0..c.n_kv_heads).map(move |i| head(cache, i))).collect()
@@ -245,7 +213,7 @@ impl Forward {
         let Forward { network, config: c, b, .. } = self;
         let (h, eps) = (c.n_embd, c.rms_eps);
         // The count of rows is the first number of `Rows`.
-        let n = b.rows.as_words();
+        let n = &b.rows.as_words();
         if let Of::Entries { .. } = of {
             self.receive(out, rows, n);
         }
@@ -255,20 +223,20 @@ impl Forward {
             let product = |matrix, input, squares: Option<Squares>, epilogue| {
                 matmul(rows, n, &[(matrix, input)], squares, None, epilogue)
             };
-            let qkv = Epilogue::Store(b.qkv);
-            out.push(product(&block.qkv, b.hidden.normed, normed(block.normed), qkv));
-            self.attention(out, rows, b.caches[i]);
-            let add = Epilogue::Add { hidden: b.hidden, norm: block.ffn_norm };
-            out.push(product(&block.attn_output, b.heads, None, add));
-            let swiglu = Epilogue::SwiGlu(b.inner);
-            out.push(product(&block.gate_up, b.hidden.normed, normed(true), swiglu));
-            let add = Epilogue::Add { hidden: b.hidden, norm: network.norm_before(i + 1) };
-            out.push(product(&block.down, b.inner, None, add));
+            let qkv = Epilogue::Store(&b.qkv);
+            out.push(product(&block.qkv, &b.hidden.normed, normed(block.normed), qkv));
+            self.attention(out, rows, &b.caches[i]);
+            let add = Epilogue::Add { hidden: &b.hidden, norm: &block.ffn_norm };
+            out.push(product(&block.attn_output, &b.heads, None, add));
+            let swiglu = Epilogue::SwiGlu(&b.inner);
+            out.push(product(&block.gate_up, &b.hidden.normed, normed(true), swiglu));
+            let add = Epilogue::Add { hidden: &b.hidden, norm: network.norm_before(i + 1) };
+            out.push(product(&block.down, &b.inner, None, add));
         }
         let (rows, n, first_row_only) = match of {
             Of::Entries { grows: false } => return,
             // Row 0 is the root.
-            Of::Entries { grows: true } => (1, b.one, true),
+            Of::Entries { grows: true } => (1, &b.one, true),
             Of::Level { .. } => (rows, n, false),
         };
         let head = &network.vocabulary.head;
@@ -276,75 +244,75 @@ impl Forward {
         out.push(matmul(
             rows,
             n,
-            &[(head, b.hidden.normed)],
+            &[(head, &b.hidden.normed)],
             normed(network.output_normed),
-            Some(n_draft),
-            Epilogue::Store(b.logits),
+            Some(&n_draft),
+            Epilogue::Store(&b.logits),
         ));
         out.push(topk(&TopK {
             max_rows: rows,
             first_row_only,
-            logits: b.logits,
+            logits: &b.logits,
             stride: head.rows,
-            rows: b.rows,
-            growth: b.growth,
-            guesses: b.guesses,
-            scratch: b.topk,
+            rows: &b.rows,
+            growth: &b.growth,
+            guesses: &b.guesses,
+            scratch: &b.topk,
         }));
     }
 
     /// Takes the message, and makes features of its rows.
-    fn receive(&self, out: &mut Vec<Launch>, rows: usize, n: Buffer<u32>) {
+    fn receive(&self, out: &mut Vec<Launch>, rows: usize, n: &Buffer<u32>) {
         let Forward { network, config: c, b, taps, verdicts, .. } = self;
-        let (features, width) = match (&network.features, b.states) {
+        let (features, width) = match (&network.features, &b.states) {
             (Some((matrix, norms)), Some(states)) => {
-                (Features::Rows(states, *norms), matrix.columns)
+                (Features::Rows(states, norms.as_ref()), matrix.columns)
             }
-            _ => (Features::Plain(b.feature), c.n_embd),
+            _ => (Features::Plain(&b.feature), c.n_embd),
         };
         let sizes = [width, *taps, c.n_embd];
         out.push(receive(
-            rows, *verdicts, b.taken, sizes, c.rms_eps, b.rows, b.growth, b.sent, features,
+            rows, verdicts, &b.taken, sizes, c.rms_eps, &b.rows, &b.growth, &b.sent, features,
         ));
-        if let (Some((matrix, _)), Some(states)) = (&network.features, b.states) {
-            let store = Epilogue::Store(b.feature);
+        if let (Some((matrix, _)), Some(states)) = (&network.features, &b.states) {
+            let store = Epilogue::Store(&b.feature);
             out.push(matmul(rows, n, &[(matrix, states)], None, None, store));
         }
     }
 
     /// Makes hidden states of embeddings and features.
-    fn fuse(&self, out: &mut Vec<Launch>, rows: usize, n: Buffer<u32>) {
+    fn fuse(&self, out: &mut Vec<Launch>, rows: usize, n: &Buffer<u32>) {
         let Forward { network, config: c, b, .. } = self;
         let sources = Sources {
-            table: network.vocabulary.table,
-            sent: b.sent,
-            feature: b.feature,
-            hidden: b.hidden.states,
-            norms: network.norms,
+            table: &network.vocabulary.table,
+            sent: &b.sent,
+            feature: &b.feature,
+            hidden: &b.hidden.states,
+            norms: network.norms.as_ref(),
             width: c.n_embd,
             eps: c.rms_eps,
         };
-        out.push(fuse(rows, b.rows, sources, b.fused, b.feature_at));
-        let (hidden, norm) = (b.hidden, network.norm_before(0));
+        out.push(fuse(rows, &b.rows, sources, &b.fused, b.feature_at));
+        let (hidden, norm) = (&b.hidden, network.norm_before(0));
         match &network.fusion {
             Fused::CpuDrafter { feature, token, gate } => {
                 let features = b.fused.columns(b.feature_at);
-                let jobs = [(feature, features), (token, b.fused)];
-                out.push(matmul(rows, n, &jobs, None, None, Epilogue::Pair(b.pair)));
-                let fused = Epilogue::Gate { hidden, norm, pair: b.pair };
-                out.push(matmul(rows, n, &[(gate, b.pair)], None, None, fused));
+                let jobs = [(feature, &features), (token, &b.fused)];
+                out.push(matmul(rows, n, &jobs, None, None, Epilogue::Pair(&b.pair)));
+                let fused = Epilogue::Gate { hidden, norm, pair: &b.pair };
+                out.push(matmul(rows, n, &[(gate, &b.pair)], None, None, fused));
             }
             Fused::Fc { matrix, bias } => {
-                let fused = Epilogue::Set { hidden, norm, bias: *bias };
-                out.push(matmul(rows, n, &[(matrix, b.fused)], None, None, fused));
+                let fused = Epilogue::Set { hidden, norm, bias: bias.as_ref() };
+                out.push(matmul(rows, n, &[(matrix, &b.fused)], None, None, fused));
             }
         }
     }
 
-    fn attention(&self, out: &mut Vec<Launch>, max_rows: usize, [keys, values]: [Buffer<f16>; 2]) {
+    fn attention(&self, out: &mut Vec<Launch>, max_rows: usize, [keys, values]: &[Buffer<f16>; 2]) {
         let Forward { config: c, pairs, b, multiprocessors, .. } = self;
         let (shape, pairs) = (shape(c), *pairs);
-        let Buffers { qkv, turns, rows, queries, .. } = *b;
+        let Buffers { qkv, turns, rows, queries, .. } = b;
         out.push(rope_kv(&RopeKv {
             shape,
             max_rows,
@@ -364,8 +332,8 @@ impl Forward {
             keys,
             values,
             rows,
-            out: b.heads,
-            scratch: b.attention,
+            out: &b.heads,
+            scratch: &b.attention,
         }));
     }
 
@@ -374,88 +342,12 @@ impl Forward {
         out.push(grow(&Grow {
             level,
             last,
-            growth: b.growth,
-            rows: b.rows,
-            guesses: b.guesses,
-            target_tokens: Some(network.vocabulary.tokens),
-            sequence: b.written,
-            proposals: proposals.address,
-            proposal_slots: proposals.slots,
-            slot_bytes: proposals.slot_bytes,
+            growth: &b.growth,
+            rows: &b.rows,
+            guesses: &b.guesses,
+            target_tokens: Some(&network.vocabulary.tokens),
+            sequence: &b.written,
+            proposals,
         }));
-    }
-}
-
-fn shape(c: &Config) -> Shape {
-    Shape { kv_heads: c.n_kv_heads, group: c.n_heads / c.n_kv_heads, head_dim: c.head_dim }
-}
-
-impl Buffers {
-    fn new(
-        device: &mut dyn Device,
-        file: &File,
-        network: &Network,
-        slots: usize,
-    ) -> Result<Buffers> {
-        let (c, multiprocessors) = (&file.config, device.multiprocessors());
-        let (h, shape) = (c.n_embd, shape(c));
-        let (q_width, kv_width) = (c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim);
-        let floats = |device: &mut dyn Device, width: usize| Buffer::new(device, MAX_ROWS * width);
-        let halves = |device: &mut dyn Device, stride: usize| -> Result<HalfRows> {
-            Ok(HalfRows { buffer: Buffer::new(device, MAX_ROWS * stride)?, stride })
-        };
-        // Each of two inputs is padded, or both side by side are.
-        let (feature_at, fused) = match &network.fusion {
-            Fused::CpuDrafter { .. } => (padded(h), 2 * padded(h)),
-            Fused::Fc { .. } => (h, padded(2 * h)),
-        };
-        let states = match &network.features {
-            Some((matrix, _)) => Some(halves(device, padded(matrix.columns))?),
-            None => None,
-        };
-        let Rope { frequencies, factor, .. } = network::rope(c)?;
-        let turns: Vec<[f32; 2]> = (0..slots)
-            .flat_map(|position| {
-                frequencies.iter().map(move |frequency| {
-                    let (sin, cos) = libm::sincos(position as f64 * frequency);
-                    [(cos * factor) as f32, (sin * factor) as f32]
-                })
-            })
-            .collect();
-        let most_splits = |rows: usize| splits_for(shape, rows, multiprocessors);
-        let splits = [1, 8, 16, 32, MAX_ROWS].map(most_splits).into_iter().max().unwrap_or(1);
-        let stride = network.vocabulary.head.rows;
-        let cache = |device: &mut dyn Device| -> Result<[Buffer<f16>; 2]> {
-            let len = slots * kv_width;
-            Ok([Buffer::new(device, len)?, Buffer::new(device, len)?])
-        };
-        Ok(Buffers {
-            rows: Buffer::new(device, 1)?,
-            growth: Buffer::new(device, 1)?,
-            taken: Buffer::new(device, 2)?,
-            written: Buffer::new(device, 1)?,
-            one: Buffer::of(device, &[1])?,
-            states,
-            feature: floats(device, h)?,
-            sent: Buffer::new(device, MAX_ROWS * h)?,
-            fused: halves(device, fused)?,
-            feature_at,
-            pair: halves(device, padded(2 * h))?,
-            hidden: Hidden {
-                states: floats(device, h)?,
-                normed: halves(device, padded(h))?,
-                squares: floats(device, h.div_ceil(16))?,
-            },
-            qkv: floats(device, q_width + 2 * kv_width)?,
-            turns: Buffer::of(device, &turns)?,
-            queries: Buffer::new(device, MAX_ROWS * q_width)?,
-            heads: halves(device, padded(q_width))?,
-            attention: AttentionScratch::new(device, shape, MAX_ROWS, splits)?,
-            inner: halves(device, padded(c.n_ff))?,
-            logits: floats(device, stride)?,
-            topk: TopKScratch::new(device, MAX_ROWS, stride)?,
-            guesses: Guesses::new(device)?,
-            caches: (0..c.n_layers).map(|_| cache(device)).collect::<Result<_>>()?,
-        })
     }
 }

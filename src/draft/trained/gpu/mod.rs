@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! network.rs  a drafter's weights on a device
+//! buffers.rs  what its passes work on
 //! forward.rs  a round as a list of launches
 //! ```
 //!
@@ -16,6 +17,7 @@
 //!
 //! Any failure ends the drafter, never the text.
 
+mod buffers;
 mod forward;
 mod network;
 #[cfg(test)]
@@ -27,6 +29,7 @@ use super::file::File;
 use crate::draft::DrafterContext;
 use crate::error::{Error, Result};
 use crate::gpu::Device;
+use crate::gpu::device::Doorbell;
 use crate::gpu::launch::Slots;
 use crate::model::Model;
 use crate::ring::message::{MAX_ROWS, Proposals, VerdictShape, write_halves};
@@ -58,12 +61,10 @@ pub struct GpuDrafter {
     fingerprint: u64,
     /// Whether a round may wait on the device for the next message: see [`Placement::alone`](super::Placement).
     alone: bool,
-    // Dropped before the rings, whose memory its work uses.
     device: Box<dyn Device>,
     forward: Forward,
     verdicts: Sender,
     proposals: Receiver,
-    /// Where the device sees the words of the rings.
     doorbells: Doorbells,
     shape: VerdictShape,
     entries: Entries,
@@ -74,11 +75,11 @@ pub struct GpuDrafter {
     embedding: Vec<f32>, // one row
 }
 
-/// Words that both sides see, in the device's addresses.
+/// Words of the rings, which both sides see.
 struct Doorbells {
-    verdict_head: u64,
-    verdict_tail: u64,
-    proposals_head: u64,
+    verdict_head: Doorbell,
+    verdict_tail: Doorbell,
+    proposals_head: Doorbell,
 }
 
 impl GpuDrafter {
@@ -97,14 +98,14 @@ impl GpuDrafter {
         })?;
         let verdicts = Layout::new(SLOTS, shape.slot_bytes());
         let proposals = Layout::new(SLOTS, Proposals::SLOT_BYTES);
-        let (verdict_region, verdict_at) = device.share(verdicts.bytes())?;
-        let (proposals_region, proposals_at) = device.share(proposals.bytes())?;
+        let (verdict_region, verdict_memory) = device.share(verdicts.bytes())?;
+        let (proposals_region, proposals_memory) = device.share(proposals.bytes())?;
         let forward = Forward::new(
             &mut *device,
             &file,
             setup,
-            slots(verdict_at, verdicts),
-            slots(proposals_at, proposals),
+            Slots::new(&verdict_memory, verdicts),
+            Slots::new(&proposals_memory, proposals),
         )?;
         let mut drafter = GpuDrafter {
             target: setup.target.clone(),
@@ -116,9 +117,9 @@ impl GpuDrafter {
             verdicts: Sender::new(verdict_region, verdicts),
             proposals: Receiver::new(proposals_region, proposals),
             doorbells: Doorbells {
-                verdict_head: verdict_at + verdicts.head_at() as u64,
-                verdict_tail: verdict_at + verdicts.tail_at() as u64,
-                proposals_head: proposals_at + proposals.head_at() as u64,
+                verdict_head: verdict_memory.doorbell(verdicts.head_at()),
+                verdict_tail: verdict_memory.doorbell(verdicts.tail_at()),
+                proposals_head: proposals_memory.doorbell(proposals.head_at()),
             },
             shape,
             entries: Entries::new(file.width, file.spoken(setup.target)),
@@ -148,13 +149,13 @@ impl GpuDrafter {
     /// Queues work behind the message of this number. It should have been sent where there are other drafters: in the
     /// middle of this, a thread may come to wait for all that is queued on the GPU, and others then for this thread.
     fn queue(&mut self, work: Work, message: u32) -> Result<()> {
-        self.device.wait(self.doorbells.verdict_head, message)?;
+        self.device.wait(&self.doorbells.verdict_head, message)?;
         self.device.run(work.number)?;
-        self.device.ring(self.doorbells.verdict_tail, message)?;
+        self.device.ring(&self.doorbells.verdict_tail, message)?;
         if work.grows.is_some() {
             // There is room: the host takes each tree before it asks for the next one.
             let next = self.proposals.sequence().wrapping_add(1);
-            self.device.ring(self.doorbells.proposals_head, next)?;
+            self.device.ring(&self.doorbells.proposals_head, next)?;
             self.queued = Some(work);
         }
         Ok(())
@@ -162,6 +163,11 @@ impl GpuDrafter {
 
     /// Sends the next `n` rows, `last` being the token after all that wait, and what tree to grow.
     fn send(&mut self, n: usize, last: Option<u32>, growth: TreeShape, floor: f32) -> Result<()> {
+        let (needed, available) = (self.entries.filled() + n, self.forward.slots() - MAX_NODES);
+        if needed > available {
+            // Kernels write to the slots that a message names.
+            return Err(Error::Context { needed, available });
+        }
         let start = Instant::now();
         while self.verdicts.claim().is_none() {
             patient(start, &mut *self.device)?;
@@ -322,15 +328,6 @@ impl Drop for GpuDrafter {
         let _ = self.flush();
         let _ = self.send(0, None, NO_TREE, 0.0);
         AT_WORK.fetch_sub(1, Relaxed);
-    }
-}
-
-/// A ring's slots as the device sees them.
-fn slots(region: u64, layout: Layout) -> Slots {
-    Slots {
-        address: region + layout.slot_at(0) as u64,
-        slots: layout.slots() as usize,
-        slot_bytes: layout.slot_at(1) - layout.slot_at(0),
     }
 }
 

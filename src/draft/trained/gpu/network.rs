@@ -114,8 +114,8 @@ impl Network {
     }
 
     /// The norm before block `i`, or before the head.
-    pub fn norm_before(&self, i: usize) -> Buffer<f32> {
-        self.blocks.get(i).map_or(self.output_norm, |block| block.attn_norm)
+    pub fn norm_before(&self, i: usize) -> &Buffer<f32> {
+        self.blocks.get(i).map_or(&self.output_norm, |block| &block.attn_norm)
     }
 }
 
