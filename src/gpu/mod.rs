@@ -1,7 +1,7 @@
 //! A GPU: its driver, weights in its memory, and one function for each kernel.
 //!
 //! ```text
-//! device.rs   what is needed of a GPU          cuda.rs     NVIDIA's driver
+//! device.rs   what is needed of a GPU          cuda.rs     NVIDIA's driver; list.rs: which GPUs it knows
 //! weights.rs  matrices as the kernels read them
 //! launch/     one kernel a file: the only place that launches
 //! ptx.rs      the kernels, embedded            measure.rs  what a GPU can do
@@ -18,6 +18,8 @@ mod cuda;
 pub(crate) mod device;
 pub(crate) mod launch;
 #[cfg(feature = "gpu")]
+mod list;
+#[cfg(feature = "gpu")]
 pub mod measure;
 #[cfg(feature = "gpu")]
 mod ptx;
@@ -30,10 +32,12 @@ pub use absent::list;
 #[cfg(not(feature = "gpu"))]
 pub(crate) use absent::open;
 #[cfg(feature = "gpu")]
-pub(crate) use cuda::open;
+pub use cuda::Cuda;
 #[cfg(feature = "gpu")]
-pub use cuda::{Cuda, list};
+pub(crate) use cuda::open;
 pub(crate) use device::Device;
+#[cfg(feature = "gpu")]
+pub use list::list;
 
 /// What was found at one place.
 #[derive(Clone, Debug)]
