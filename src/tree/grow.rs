@@ -1,8 +1,8 @@
-//! How a tree grows: level by level, the likeliest candidates going on.
+//! Growing a tree: level by level, from the likeliest candidates.
 //!
-//! The nodes that a drafter has run are a [`Tree`] themselves, the *frontier's*, whose masks say what each row
-//! of the drafter sees. Their candidates are pooled, and the likeliest of the pool become the tree that
-//! is verified: no path is likelier than one that it continues, so the best are a tree.
+//! The nodes that a drafter has run form a [`Tree`] of their own, the *frontier*; its masks say which rows each row of
+//! the drafter sees. The candidates of all levels are pooled, and the likeliest of the pool form the tree that is
+//! verified. No path is likelier than its prefix, so the likeliest candidates always form a tree.
 //!
 //! # Source
 //! EAGLE-2, arXiv 2406.16858, sections 4.1 (expansion) and 4.2 (reranking).
@@ -11,44 +11,44 @@ use super::{MAX_NODES, Tree, TreeShape};
 use std::cmp::Ordering;
 use std::ops::Range;
 
-/// A candidate for what follows a node of the frontier.
+/// A candidate for the token after a node of the frontier.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
-    /// The node of the frontier.
+    /// The frontier's node that it follows.
     pub parent: usize,
     /// The token.
     pub token: u32,
-    /// Its logarithmic probability after the parent.
+    /// Natural logarithm of its probability after the parent.
     pub log_prob: f32,
 }
 
-/// A tree while it grows: what a drafter is to run next, what it proposed, and what became of that.
+/// A tree while it grows: the nodes that the drafter must run next, and the candidates proposed so far.
 ///
-/// One level at a time: [`start`](GrowingTree::start), then while the [`level`](GrowingTree::level) has nodes these are
-/// run, what may follow them is [proposed](GrowingTree::propose) and [pooled](GrowingTree::pool_candidates), a
-/// [width](GrowingTree::set_width) is chosen, and the tree [goes on](GrowingTree::go_on). So several trees grow side by
-/// side. A drafter that proposes whole trees writes to [`tree_mut`](GrowingTree::tree_mut) instead.
+/// A drafter calls [`start`](GrowingTree::start). While the [`level`](GrowingTree::level) has nodes, it runs them,
+/// [proposes](GrowingTree::propose) candidates after them and [pools](GrowingTree::pool_candidates) these; the planner
+/// sets a [width](GrowingTree::set_width), and the tree [goes on](GrowingTree::go_on). Several trees can grow side by
+/// side in this way. A drafter that proposes whole trees writes to [`tree_mut`](GrowingTree::tree_mut) instead.
 #[derive(Debug)]
 pub struct GrowingTree {
     tree: Tree,
     shape: TreeShape,
-    /// Logarithm of the least probability of a path.
+    /// Log probability below which no path is kept.
     floor: f32,
     whole: bool,
     frontier: Tree,
-    /// Nodes of the frontier that are to be run; none when the tree has grown.
+    /// Nodes of the frontier that the drafter must run; empty once the tree has grown.
     level: Range<usize>,
     depth: usize,
-    /// Candidates of the last level that go on.
+    /// Number of candidates of the last level that are expanded.
     width: usize,
-    /// Where each node of the frontier stands in the tree.
+    /// The tree's node for each node of the frontier, where there is one.
     place: [Option<usize>; MAX_NODES],
-    /// Candidates with the probability of their whole path: those of all levels, or of a tree that is grown whole the
-    /// last one's. Those of the last level are from `new` on, the likeliest first.
+    /// Candidates with the log probability of their whole path: of all levels, or in `whole` mode of the last level
+    /// only. Those of the last level start at `new`, the likeliest first.
     pool: Vec<Candidate>,
     new: usize,
     proposed: Vec<Candidate>,
-    /// Its place among the trees of a round.
+    /// Index among the trees of a round.
     number: usize,
 }
 
@@ -59,7 +59,7 @@ impl Default for GrowingTree {
 }
 
 impl GrowingTree {
-    /// Of nothing but a root, which stays alone.
+    /// A tree of the root alone, which does not grow.
     pub fn new(root: u32) -> GrowingTree {
         GrowingTree {
             tree: Tree::new(root),
@@ -78,10 +78,11 @@ impl GrowingTree {
         }
     }
 
-    /// Starts to grow a tree of up to this shape behind `root`, from the likeliest candidates; none of a path whose
-    /// logarithmic probability is below `floor`.
+    /// Starts to grow a tree of at most `shape` behind `root` from the likeliest candidates. Paths whose log
+    /// probability is below `floor` are dropped.
     ///
-    /// In a `whole` tree a node is run only if all its candidates fit; none is dropped later. They keep their order.
+    /// In `whole` mode a node is expanded only if all its candidates fit, none is dropped later, and they keep their
+    /// order.
     pub fn start(&mut self, root: u32, shape: TreeShape, floor: f32, whole: bool) {
         self.tree.reset(root);
         self.frontier.reset(root);
@@ -97,72 +98,72 @@ impl GrowingTree {
         self.proposed.clear();
     }
 
-    /// Starts it anew, as it was started last.
+    /// Starts the tree anew with the arguments of the last [`start`](GrowingTree::start).
     pub fn restart(&mut self) {
         self.start(self.tree.tokens()[0], self.shape, self.floor, self.whole);
     }
 
-    /// The tree so far: with candidates in it once it has grown.
+    /// The tree so far. Candidates enter it when the growth ends.
     pub fn tree(&self) -> &Tree {
         &self.tree
     }
 
-    /// The tree, to write to it directly, or to cut it.
+    /// The tree, for drafters that write to it directly and for planners that prune it.
     pub fn tree_mut(&mut self) -> &mut Tree {
         &mut self.tree
     }
 
-    /// Its place among the trees of a round.
+    /// Index among the trees of a round.
     pub fn number(&self) -> usize {
         self.number
     }
 
-    /// Gives it its place among the trees of a round.
+    /// Sets the index among the trees of a round.
     pub fn set_number(&mut self, number: usize) {
         self.number = number;
     }
 
-    /// How large it may grow.
+    /// The largest shape that the tree may reach.
     pub fn shape(&self) -> TreeShape {
         self.shape
     }
 
-    /// Logarithm of the least probability of a path.
+    /// Log probability below which no path is kept.
     pub fn floor(&self) -> f32 {
         self.floor
     }
 
-    /// Whether it stands or falls as a whole: none of its candidates may be cut.
+    /// Whether none of its candidates may be dropped.
     pub fn is_whole(&self) -> bool {
         self.whole
     }
 
-    /// Whether another level is to be run.
+    /// Whether the drafter must run another level.
     pub fn is_growing(&self) -> bool {
         !self.level.is_empty()
     }
 
-    /// Nodes of the frontier that are to be run; all earlier ones were.
+    /// Nodes of the frontier that the drafter must run; all earlier ones were run.
     pub fn level(&self) -> Range<usize> {
         self.level.clone()
     }
 
-    /// The nodes that were run or are to be run.
+    /// The nodes that the drafter has run or must run.
     pub fn frontier(&self) -> &Tree {
         &self.frontier
     }
 
-    /// Guesses between the root and the candidates of this level, these included: 1 for the first level.
+    /// Depth of this level's candidates: 1 for the first level.
     pub fn depth(&self) -> usize {
         self.depth
     }
 
-    /// Proposes a candidate after a node of the level: up to the shape's width for each, of different tokens.
+    /// Proposes a candidate after a node of the level: at most `shape().width` for each node, all of different tokens.
     pub fn propose(&mut self, candidate: Candidate) {
         self.proposed.push(candidate);
     }
 
-    /// Takes the candidates that were proposed after the level.
+    /// Moves the proposed candidates of the level to the pool.
     pub fn pool_candidates(&mut self) {
         if self.whole {
             self.pool.clear();
@@ -182,13 +183,12 @@ impl GrowingTree {
         self.width = 0;
     }
 
-    /// The candidates that were pooled last, with the logarithmic probability of their whole path, the likeliest
-    /// first.
+    /// The candidates pooled last, with the log probability of their whole path, the likeliest first.
     pub fn candidates(&self) -> &[Candidate] {
         &self.pool[self.new..]
     }
 
-    /// Of these candidates as many may go on.
+    /// The largest number of these candidates that may be expanded.
     pub fn most_that_go_on(&self) -> usize {
         if self.depth < self.shape.depth {
             self.shape.width.min(self.candidates().len())
@@ -197,17 +197,17 @@ impl GrowingTree {
         }
     }
 
-    /// Chooses how many candidates go on, the likeliest ones.
+    /// Sets how many candidates are expanded, the likeliest first.
     pub fn set_width(&mut self, width: usize) {
         self.width = width;
     }
 
-    /// How many candidates go on.
+    /// Number of candidates that are expanded.
     pub fn width(&self) -> usize {
         self.width
     }
 
-    /// Lets the candidates that were chosen go on, or ends the tree.
+    /// Makes the chosen candidates the next level, or ends the growth if there is none.
     pub fn go_on(&mut self) {
         let first = self.frontier.len();
         if self.depth < self.shape.depth {
@@ -237,21 +237,22 @@ impl GrowingTree {
         self.level = 0..0;
     }
 
-    /// Ends the tree with nothing but its root.
+    /// Ends the growth and leaves the root alone.
     pub fn stop(&mut self) {
         self.tree.reset(self.tree.tokens()[0]);
         self.close();
     }
 
-    /// Ends the growth of a tree that was written directly: keeps what its shape and floor allow.
+    /// Ends the growth of a tree that was written directly: keeps the nodes that its shape and floor allow.
     pub fn prune(&mut self) {
         self.tree.prune(self.shape.nodes, self.floor);
         self.close();
     }
 
-    /// Makes the tree of the likeliest candidates.
+    /// Builds the tree from the likeliest candidates of the pool.
     fn finish(&mut self) {
-        // Stable: of equally likely candidates those of earlier levels come first, parents before children.
+        // The sort is stable: of equally likely candidates those of earlier levels come first, hence parents before
+        // children.
         self.pool.sort_by(by_likelihood);
         self.new = self.pool.len();
         for candidate in &self.pool {
@@ -266,7 +267,7 @@ impl GrowingTree {
         }
     }
 
-    /// Which node of the frontier, of those that were run, `node` of the tree was.
+    /// The frontier's node for `node` of the tree, if the drafter ran it.
     pub fn frontier_of(&self, node: usize) -> Option<usize> {
         self.place[..self.frontier.len()].iter().position(|place| *place == Some(node))
     }
@@ -281,7 +282,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A drafter's distribution after a path, some function of its tokens: log probabilities of 6 tokens.
+    /// A drafter's distribution after a path, a fixed function of its tokens: log probabilities of 6 tokens.
     fn after(path: &[u32]) -> Vec<(u32, f32)> {
         let mut state =
             path.iter().fold(17u64, |s, t| (s ^ u64::from(*t)).wrapping_mul(0x9e37_79b9));
@@ -303,7 +304,7 @@ mod tests {
         path
     }
 
-    /// Grows a tree of this shape as wide as it may be; returns how often a level was run too.
+    /// Grows a tree of this shape with the largest widths; also returns how many levels were run.
     fn grow_by(
         shape: TreeShape,
         propose: impl Fn(&Tree, usize) -> Vec<(u32, f32)>,
@@ -369,7 +370,7 @@ mod tests {
                 (1..tree.len()).map(|n| (tokens_to(&tree, n), tree.log_probs()[n])).collect();
             found.sort_by(|a, b| a.0.cmp(&b.0));
             let expected = by_hand(shape);
-            // Equally likely guesses may stand for each other: what counts is the likelihood won.
+            // Equally likely candidates are interchangeable, so the test compares the total likelihood.
             prop_assert_eq!(found.len(), expected.len());
             let sum = |paths: &[(Vec<u32>, f32)]| paths.iter().map(|p| p.1.exp()).sum::<f32>();
             prop_assert!((sum(&found) - sum(&expected)).abs() < 1e-4);
@@ -390,7 +391,7 @@ mod tests {
 
     #[test]
     fn certain_guesses_come_after_their_parents() {
-        // Sums of logarithms round: a child that is certain must not pass its parent.
+        // Sums of logarithms are rounded: a child of probability 1 must not become likelier than its parent.
         let (tree, _) = grow_by("beam:6,2,13".parse().unwrap(), |_, parent| {
             vec![(1, if parent % 2 == 0 { -0.1 } else { 0.0 }), (2, f32::NAN)]
         });

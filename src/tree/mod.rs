@@ -1,10 +1,9 @@
-//! A tree of guesses: what may follow a sequence, token by token.
+//! A tree of drafted tokens: possible continuations of a sequence.
 //!
-//! Node 0, the root, is the sequence's last token, which the target has not run yet; every other node is
-//! a guess at what follows its parent. Parents come before children, and no node has two children with
-//! the same token, so a path is named by its tokens. What lies in arrays here is what crosses the border
-//! to the target: tokens, and for each node the bits of the nodes it sees (arXiv 2412.18934, tree
-//! attention).
+//! Node 0, the root, is the sequence's last token, which the target has not run yet. Every other node is a drafted
+//! token that follows its parent. Parents come before children, and no node has two children with the same token, so
+//! the tokens of a path identify it. The target gets the arrays stored here: tokens, and for each node a bit mask of
+//! the nodes it sees (tree attention, arXiv 2412.18934).
 //!
 //! ```text
 //!            ┌─ 1 ── 3          tokens     of each node
@@ -20,10 +19,10 @@ pub use shape::TreeShape;
 
 use dovetail_kernels::cpu::attention::MAX_TREE;
 
-/// Most nodes of a tree, the root included: bits of a mask.
+/// Largest number of nodes, the root included: one bit of a mask for each.
 pub const MAX_NODES: usize = MAX_TREE;
 
-/// Tokens that may follow a sequence. See the module.
+/// Possible continuations of a sequence. See the module.
 #[derive(Clone, Copy, Debug)]
 pub struct Tree {
     len: usize,
@@ -34,7 +33,7 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// A tree of nothing but the sequence's last token.
+    /// A tree of the root alone.
     pub fn new(root: u32) -> Tree {
         let mut tree = Tree {
             len: 0,
@@ -47,29 +46,30 @@ impl Tree {
         tree
     }
 
-    /// Makes this a tree of nothing but `root` again.
+    /// Removes all nodes but the root, which becomes `root`.
     pub fn reset(&mut self, root: u32) {
         self.len = 0;
         self.add(None, root, 0.0);
     }
 
-    /// Adds a guess: `token` follows node `parent` with the logarithmic probability `log_prob`, at most 0,
-    /// according to its drafter. Returns its number, which is the old one if the guess is there already,
-    /// its probability being the larger one then; none if the tree is full.
+    /// Adds a drafted token: `token` follows node `parent` with log probability `log_prob`, which is capped at 0.
+    /// Returns its node; the existing one, with the larger of both probabilities, if `parent` already has a child
+    /// `token`; `None` if the tree is full.
     ///
-    /// Panics where there is no such parent.
+    /// # Panics
+    /// If there is no node `parent`.
     pub fn push(&mut self, parent: usize, token: u32, log_prob: f32) -> Option<usize> {
         self.push_path(parent, token, self.path_with(parent, log_prob))
     }
 
-    /// The logarithmic probability of the path to a guess after `parent`.
+    /// The log probability of the path to a child of `parent`.
     fn path_with(&self, parent: usize, log_prob: f32) -> f32 {
-        // What is no number is no guess worth anything.
+        // A drafter that gives NaN gives no usable probability.
         let step = if log_prob.is_nan() { f32::NEG_INFINITY } else { log_prob.min(0.0) };
         self.log_probs()[parent] + step
     }
 
-    /// [`Tree::push`] with the logarithmic probability of the whole path, at most its parent's.
+    /// [`Tree::push`] with the log probability of the whole path, which is at most its parent's.
     pub(crate) fn push_path(&mut self, parent: usize, token: u32, path: f32) -> Option<usize> {
         if let Some(node) = self.child(parent, token) {
             self.log_probs[node] = self.log_probs[node].max(path);
@@ -94,42 +94,42 @@ impl Tree {
         self.len
     }
 
-    /// Tokens of the nodes: (nodes).
+    /// Token of each node: (nodes).
     pub fn tokens(&self) -> &[u32] {
         &self.tokens[..self.len]
     }
 
-    /// What each node sees: itself and its ancestors, bit `j` being node `j`. (nodes)
+    /// The nodes that each node sees, itself and its ancestors; bit `j` stands for node `j`: (nodes).
     pub fn masks(&self) -> &[u64] {
         &self.masks[..self.len]
     }
 
-    /// Logarithm of the probability that the drafter gives to the path to each node: (nodes).
+    /// Log probability, by the drafter, of the path to each node: (nodes).
     pub fn log_probs(&self) -> &[f32] {
         &self.log_probs[..self.len]
     }
 
-    /// The node that `node` follows; none for the root.
+    /// The parent of `node`; `None` for the root.
     pub fn parent(&self, node: usize) -> Option<usize> {
         (node > 0).then(|| self.parents[node] as usize)
     }
 
-    /// Guesses between the root and `node`, this one included.
+    /// Number of drafted tokens on the path to `node`, its own included.
     pub fn depth(&self, node: usize) -> usize {
         self.masks()[node].count_ones() as usize - 1
     }
 
-    /// The child of `node` that guesses `token`.
+    /// The child of `node` with this token.
     pub fn child(&self, node: usize, token: u32) -> Option<usize> {
         self.children(node).find(|child| self.tokens[*child] == token)
     }
 
-    /// The children of `node`, in order.
+    /// The children of `node`, in ascending order.
     pub fn children(&self, node: usize) -> impl Iterator<Item = usize> {
         (node + 1..self.len).filter(move |child| self.parents[*child] as usize == node)
     }
 
-    /// Whether `path` begins with the root and goes on with a child of each node before.
+    /// Whether `path` starts at the root and each further node is a child of the one before.
     pub fn is_path(&self, path: &[usize]) -> bool {
         let steps = path.windows(2);
         path.first() == Some(&0)
@@ -137,17 +137,16 @@ impl Tree {
             && steps.into_iter().all(|pair| self.parent(pair[1]) == Some(pair[0]))
     }
 
-    /// Keeps the nodes of the `n` most likely paths, the root at least; of equal ones those that came
-    /// first; none whose logarithmic probability is below `floor`. What is left is a tree, since no path is
-    /// likelier than one it continues.
+    /// Keeps the `n` likeliest nodes, at least the root; of equally likely ones the first; none whose path has a log
+    /// probability below `floor`. The remainder is a tree, since no path is likelier than its prefix.
     pub fn prune(&mut self, n: usize, floor: f32) {
         let log_probs = self.log_probs;
         let likely = self.log_probs().iter().filter(|log_prob| **log_prob >= floor).count();
         self.prune_by(n.min(likely), &log_probs[..self.len]);
     }
 
-    /// Keeps the `n` best nodes by `value`, the root at least; of equal ones those that came first. No node may be
-    /// worth more than its parent: (nodes).
+    /// Keeps the `n` nodes with the largest `value`, at least the root; of equal ones the first. `value`: (nodes), in
+    /// which no node exceeds its parent.
     pub fn prune_by(&mut self, n: usize, value: &[f32]) {
         let old = *self;
         let mut best: [usize; MAX_NODES] = std::array::from_fn(|node| node);
@@ -163,7 +162,7 @@ impl Tree {
         }
     }
 
-    /// Adds the guesses of another drafter for the same sequence, as many as there is room for.
+    /// Adds the nodes of another tree for the same sequence, as many as fit.
     pub fn merge(&mut self, other: &Tree) {
         debug_assert_eq!(self.tokens[0], other.tokens[0], "trees of the same sequence");
         let mut place = [Some(0); MAX_NODES];
@@ -177,7 +176,7 @@ impl Tree {
 }
 
 impl PartialEq for Tree {
-    /// Equal masks mean equal parents.
+    /// Compares masks in place of parents: equal masks mean equal parents.
     fn eq(&self, other: &Tree) -> bool {
         (self.tokens(), self.masks(), self.log_probs())
             == (other.tokens(), other.masks(), other.log_probs())
@@ -189,7 +188,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The paths of a tree, each as its tokens after the root: the specification of a tree is this set.
+    /// The paths of a tree, each as its tokens after the root. This set is the specification of a tree.
     fn paths(tree: &Tree) -> Vec<Vec<u32>> {
         let path = |mut node: usize| {
             let mut tokens = Vec::new();
@@ -202,7 +201,7 @@ mod tests {
         (0..tree.len()).map(path).collect()
     }
 
-    /// A tree of guesses: (any earlier node, token, log probability) each.
+    /// A random tree, made of triples (any earlier node, token, log probability).
     fn any_tree() -> impl Strategy<Value = Tree> {
         prop::collection::vec((any::<usize>(), 0u32..4, -3i32..=0), 0..100).prop_map(|guesses| {
             let mut tree = Tree::new(7);

@@ -1,17 +1,17 @@
-//! How large a tree may grow.
+//! Limits of a tree's size.
 
 use super::MAX_NODES;
 use std::fmt;
 use std::str::FromStr;
 
-/// How large a tree may grow.
+/// Limits of a tree's size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TreeShape {
-    /// Drafted tokens on a path at most.
+    /// Largest number of drafted tokens on a path.
     pub depth: usize,
-    /// Candidates that go on from each level, and that each node proposes.
+    /// Number of candidates that are expanded at each level, and that each node proposes.
     pub width: usize,
-    /// Nodes that are verified, the root included.
+    /// Largest number of verified nodes, the root included.
     pub nodes: usize,
 }
 
@@ -19,21 +19,21 @@ impl TreeShape {
     /// The root alone.
     pub const ROOT: TreeShape = TreeShape { depth: 0, width: 0, nodes: 1 };
 
-    /// Whatever fits a tree.
+    /// The largest shape that a tree can hold.
     pub const ANY: TreeShape =
         TreeShape { depth: MAX_NODES - 1, width: MAX_NODES - 1, nodes: MAX_NODES };
 
-    /// The same, but no deeper and with no more nodes than there is room for.
+    /// The same with at most this depth and number of nodes.
     pub fn within(self, depth: usize, nodes: usize) -> TreeShape {
         TreeShape { depth: self.depth.min(depth), nodes: self.nodes.min(nodes), ..self }
     }
 
-    /// What is allowed by both.
+    /// The smaller of both in each dimension.
     pub fn and(self, other: TreeShape) -> TreeShape {
         TreeShape { width: self.width.min(other.width), ..self.within(other.depth, other.nodes) }
     }
 
-    /// The same with paths of up to `depth` drafted tokens, and room for one of them at least.
+    /// The same with paths of up to `depth` drafted tokens, at least one, and enough nodes for one such path.
     pub fn with_depth(self, depth: usize) -> TreeShape {
         let depth = depth.clamp(1, MAX_NODES - 1);
         let width = self.width.min((MAX_NODES - 1) / depth.saturating_sub(1).max(1));
@@ -41,7 +41,7 @@ impl TreeShape {
         TreeShape { depth, width, nodes }
     }
 
-    /// Whether only the root remains.
+    /// Whether it allows the root alone.
     pub fn is_root(self) -> bool {
         self.depth == 0 || self.width == 0 || self.nodes <= 1
     }
