@@ -1,47 +1,46 @@
-//! How often a guess is right that its drafter is so sure of.
+//! Acceptance rates of drafted tokens, by depth and by the drafter's confidence.
 //!
-//! A drafter's probabilities are what it was trained to say, not how often it is right: that depends on the
-//! text, on how deep its own guesses lie behind the guess, and on the temperature. So guesses are counted,
-//! by depth and by what the drafter said; of those that were tested: a node of a tree says nothing about a
-//! drafter unless its parent was accepted.
+//! A drafter's probabilities are not its acceptance rates: those depend on the text, on the token's depth in the tree,
+//! and on the temperature. So accepted tokens are counted by depth and by the drafter's probability. Only tested tokens
+//! count: a node says something about a drafter only if its parent was accepted.
 
 use crate::tree::{MAX_NODES, Tree};
 
-/// Depths that are told apart; deeper ones count with the last.
+/// Number of distinct depths; deeper tokens count with the last.
 pub const DEPTHS: usize = 8;
-/// Classes of confidence, evenly spaced in its log odds.
+/// Number of classes of confidence, evenly spaced in log odds.
 pub const CLASSES: usize = 24;
 
-/// Log odds of the first and the last class.
+/// Log odds of the first and of the last class.
 const FIRST: f32 = -5.0;
 const LAST: f32 = 6.5;
-/// What a prior counts for: so many tested guesses in each cell.
+/// Weight of the prior, in tested tokens for each cell.
 const PRIOR: f32 = 3.0;
-/// More tested guesses than this make a cell forget half of them.
+/// Number of tested tokens above which a cell halves its counts.
 const MEMORY: f32 = 200.0;
 
-/// Guesses that were tested, and those that were accepted.
+/// Numbers of tested and of accepted tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Cell {
-    /// Guesses whose parent was accepted.
+    /// Drafted tokens whose parent was accepted.
     pub tested: f32,
-    /// Of these, accepted ones.
+    /// Tested tokens that were accepted.
     pub accepted: f32,
 }
 
-/// Counts by depth, the first being that of guesses right after the root, and class.
+/// Counts by depth and class; the first depth is that of the root's children: (depths, classes).
 pub type Cells = [[Cell; CLASSES]; DEPTHS];
 
-/// Accepted guesses by depth and confidence. See the module.
+/// Acceptance rates by depth and confidence. See the module.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AcceptanceStats {
     cells: Cells,
-    /// The share of each class that is expected of a drafter that nobody has seen at work.
+    /// The acceptance rate assumed for each class of an unobserved drafter.
     prior: [f32; CLASSES],
 }
 
 impl Default for AcceptanceStats {
-    /// Of a drafter that nobody has seen at work: it is a little less sure than it says.
+    /// The prior for an unobserved drafter: acceptance rates a little below its probabilities.
     fn default() -> AcceptanceStats {
         let class = |class: usize| {
             let odds = FIRST + (LAST - FIRST) * class as f32 / (CLASSES - 1) as f32;
@@ -52,17 +51,17 @@ impl Default for AcceptanceStats {
     }
 }
 
-/// Temperatures that are told apart: up to each of these, and above.
+/// Upper ends of the temperature ranges, in ascending order; one more range lies above the last.
 const TEMPERATURES: [f32; 5] = [0.0, 0.35, 0.7, 0.9, 1.1];
 
-/// Statistics for each temperature: the hotter, the less often a guess is what is drawn.
+/// Acceptance rates for each range of temperatures. At higher temperatures fewer drafted tokens are accepted.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ByTemperature {
     all: [AcceptanceStats; TEMPERATURES.len() + 1],
 }
 
 impl ByTemperature {
-    /// With these counts, those of the lowest temperature first; missing ones are zero.
+    /// Statistics with these counts, in ascending order of temperature; missing ones are zero.
     pub fn of(counts: &[Cells]) -> ByTemperature {
         let mut new = ByTemperature::default();
         for (confidences, cells) in new.all.iter_mut().zip(counts) {
@@ -71,17 +70,17 @@ impl ByTemperature {
         new
     }
 
-    /// All counts, those of the lowest temperature first.
+    /// All counts, in ascending order of temperature.
     pub fn counts(&self) -> impl Iterator<Item = &Cells> {
         self.all.iter().map(AcceptanceStats::cells)
     }
 
-    /// Those of this temperature.
+    /// The statistics for this temperature.
     pub fn at(&self, temperature: f32) -> &AcceptanceStats {
         &self.all[place(temperature)]
     }
 
-    /// The same.
+    /// Mutable access to the statistics for this temperature.
     pub fn at_mut(&mut self, temperature: f32) -> &mut AcceptanceStats {
         &mut self.all[place(temperature)]
     }
@@ -92,13 +91,13 @@ fn place(temperature: f32) -> usize {
 }
 
 impl AcceptanceStats {
-    /// What was counted.
+    /// The counts.
     pub fn cells(&self) -> &Cells {
         &self.cells
     }
 
-    /// The probability that a guess at this depth, from 1 on, is accepted if its parent is; its drafter
-    /// gives it the logarithmic probability `log_prob` after the parent.
+    /// The probability that a drafted token at `depth`, from 1 on, is accepted if its parent is. `log_prob` is the
+    /// drafter's log probability of the token after its parent.
     pub fn accepted(&self, depth: usize, log_prob: f32) -> f32 {
         classes(log_prob).map(|(class, part)| part * self.share(depth, class)).iter().sum()
     }
@@ -109,7 +108,7 @@ impl AcceptanceStats {
         (accepted + PRIOR * self.prior[class]) / (tested + PRIOR)
     }
 
-    /// The probability that each node is accepted, the root's being 1: (nodes).
+    /// Writes the probability that each node is accepted, 1 for the root: (nodes).
     pub fn expect(&self, tree: &Tree, out: &mut [f32; MAX_NODES]) {
         out[0] = 1.0;
         for node in 1..tree.len() {
@@ -119,7 +118,7 @@ impl AcceptanceStats {
         }
     }
 
-    /// Counts the guesses of a tree of which `path` was accepted, each so many times.
+    /// Counts the tested nodes of a tree of which `path` was accepted, with weight `times`.
     pub fn count(&mut self, tree: &Tree, path: &[usize], times: f32) {
         for (depth, &parent) in path.iter().enumerate() {
             for child in tree.children(parent) {
@@ -143,9 +142,9 @@ fn forget(cell: &mut Cell) {
     }
 }
 
-/// The two classes that a logarithmic probability lies between, and how much it is of each.
+/// The two classes between which a log probability lies, and the weight of each.
 fn classes(log_prob: f32) -> [(usize, f32); 2] {
-    // ln(q / (1 − q)); of a guess that is certain it is infinite.
+    // ln(q / (1 − q)), which is infinite for q = 1.
     let odds = log_prob - libm::logf(-libm::expm1f(log_prob));
     let odds = if odds.is_nan() { FIRST } else { odds.clamp(FIRST, LAST) };
     let place = (odds - FIRST) / (LAST - FIRST) * (CLASSES - 1) as f32;
@@ -194,14 +193,14 @@ mod tests {
 
     #[test]
     fn counted_shares_are_believed() {
-        // Right half as often as it says, and never at depth 2.
+        // Tokens are accepted half as often as the drafter says, and never at depth 2.
         let mut confidences = AcceptanceStats::default();
         for i in 0..4000 {
             let log_prob = [-0.1f32, -0.7, -2.0][i % 3];
             let mut tree = Tree::new(0);
             let node = tree.push(0, 1, log_prob).unwrap();
             tree.push(node, 1, log_prob);
-            // Even shares, in no order.
+            // A low-discrepancy sequence in place of random numbers.
             let draw = (i as f32 * 0.618_034).fract();
             let right = draw < libm::expf(log_prob) / 2.0;
             confidences.count(&tree, if right { &[0, 1] } else { &[0] }, 1.0);

@@ -1,31 +1,31 @@
-//! CAST's three decisions, each a threshold on guesses per cost.
+//! CAST's three decisions, each by a threshold on expected tokens per cost.
 //!
-//! A guess counts with the probability that its drafter gives to its path; costs are those of passes, in times of a
-//! plain one. Cost and guesses are compared with what was taken last, so that a step of the curve is crossed where
-//! enough guesses lie behind it.
+//! A drafted token counts with the probability that its drafter gives to its path. Costs are those of passes, in units
+//! of a plain one. Each number of tokens is compared with the last one that was taken, so that a step of the curve is
+//! crossed where enough tokens lie behind it.
 //!
 //! # Source
 //! arXiv 2510.26577.
 
-/// Guesses that are to be accepted for the time of a plain pass: the paper's C1, C2 and C3.
+/// Tokens that must be expected for the time of one plain pass: the paper's C1, C2 and C3.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Thresholds {
-    /// For one more guess of a level.
+    /// For each further node of a level.
     pub breadth: f64,
-    /// For one more level.
+    /// For each further level.
     pub depth: f64,
-    /// For one more verified node.
+    /// For each further verified node.
     pub nodes: f64,
 }
 
 impl Thresholds {
-    /// Those of the paper.
+    /// The paper's values.
     pub const PAPER: Thresholds = Thresholds { breadth: 4.0, depth: 3.0, nodes: 2.5 };
 }
 
-/// The largest number of probabilities, the likeliest first, such that those since the last such number are
-/// worth more than `threshold` times what they cost more; `first` are taken in any case. Returns it and the sum of
-/// what was taken beyond `first`.
+/// Greedy cut: takes the `first` likeliest in any case, then extends the prefix whenever the probability added since
+/// the last cut exceeds `threshold` × the added cost. Returns the length of the prefix and the sum of what it takes
+/// beyond `first`.
 pub(super) fn most_that_pay(
     probabilities: impl Iterator<Item = f64>,
     first: usize,
@@ -43,10 +43,10 @@ pub(super) fn most_that_pay(
     (taken, worth)
 }
 
-/// How the sum of a level's probabilities goes down from level to level.
+/// How the sum of a level's probabilities declines from level to level.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Decline {
-    /// Ratio of successive levels, on average.
+    /// Mean ratio of successive levels.
     ratio: f64,
 }
 
@@ -55,7 +55,7 @@ impl Decline {
         Decline { ratio: 0.8 }
     }
 
-    /// Takes note of a level's sum, `last` being that of the level before or 0, and says what the next one's will be.
+    /// Records a level's sum, where `last` is the sum of the level before or 0, and predicts the sum of the next level.
     pub fn next(&mut self, last: &mut f64, utility: f64) -> f64 {
         if *last > 0.0 {
             self.ratio += 0.05 * (utility / *last - self.ratio);
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_step_is_crossed_if_enough_lies_behind_it() {
-        // The second costs 1, the third and fourth nothing more.
+        // The second element costs 1; the third and fourth cost nothing more.
         let cost = |n: usize| if n < 2 { 1.0 } else { 2.0 };
         let most = |probabilities: &[f64], threshold| {
             most_that_pay(probabilities.iter().copied(), 1, threshold, cost)

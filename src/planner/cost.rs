@@ -1,13 +1,13 @@
-//! What passes cost, in seconds, as they were measured and as they turn out.
+//! Costs of passes in seconds, as measured, and their corrections at run time.
 //!
-//! A pass over n rows costs what the machine makes of it: kernels take rows in steps, memory runs dry, a
-//! curve has inversions. So nothing is fitted; times stand in tables, and between measured places lie
-//! straight lines.
+//! The time of a pass is no simple function of its rows: kernels process rows in blocks, memory bandwidth saturates,
+//! and a curve may even fall. So no formula is fitted: times stand in tables, with linear interpolation between
+//! measured numbers of rows.
 //!
 //! # Source
 //! CAST, arXiv 2510.26577: one table for the target and one for the drafter, by batch, context and tokens.
 
-/// Most sequences that are verified together.
+/// Largest number of sequences that are verified together.
 pub const MAX_BATCH: usize = 16;
 
 /// Seconds of a pass by its number of rows.
@@ -15,14 +15,14 @@ pub const MAX_BATCH: usize = 16;
 pub struct Curve {
     rows: Vec<usize>,  // measured, ascending
     seconds: Vec<f64>, // (rows)
-    dense: Vec<f64>,   // of 0, 1, … rows up to the last measured; few take as long as the first
+    dense: Vec<f64>,   // of 0, 1, … rows up to the last measured; a few rows take as long as one
 }
 
 impl Curve {
-    /// Of measured times: (rows, seconds) each, in ascending order.
+    /// A curve of measured points (rows, seconds), in ascending order of rows.
     ///
     /// # Errors
-    /// When that is not so, or a time is no positive number.
+    /// If the order is wrong, or a time is not a positive number.
     pub fn new(measured: &[(usize, f64)]) -> Result<Curve, String> {
         let ascending = measured.windows(2).all(|pair| pair[0].0 < pair[1].0);
         if measured.first().is_none_or(|(rows, _)| *rows == 0) || !ascending {
@@ -41,13 +41,13 @@ impl Curve {
         Ok(Curve { rows, seconds, dense })
     }
 
-    /// What was measured: (rows, seconds) each.
+    /// The measured points: (rows, seconds) each.
     pub fn measured(&self) -> impl Iterator<Item = (usize, f64)> {
         self.rows.iter().copied().zip(self.seconds.iter().copied())
     }
 
-    /// Seconds of a pass over `n` rows. Beyond what was measured a row costs what it cost on average
-    /// there, which no pass exceeds in the long run.
+    /// Seconds of a pass over `n` rows. Beyond the last measured point each row costs the average of that point, which
+    /// no pass exceeds in the long run.
     pub fn seconds(&self, n: usize) -> f64 {
         let last = self.dense.len() - 1;
         match self.dense.get(n) {
@@ -57,28 +57,28 @@ impl Curve {
     }
 }
 
-/// Seconds of the target's passes by batch, context and rows: T_V.
+/// Seconds of the target's passes by batch, context and rows: T_V(n).
 #[derive(Clone, Debug, PartialEq)]
 pub struct VerifyCost {
     tables: Vec<Table>, // by batch, then context
 }
 
-/// What was measured with so many sequences in a pass, each behind a context of this length.
+/// Costs measured with `batch` sequences in a pass, each with `context` tokens in the cache.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {
-    /// Sequences.
+    /// Number of sequences.
     pub batch: usize,
-    /// Tokens in the cache of each.
+    /// Tokens in the cache of each sequence.
     pub context: usize,
     /// Seconds by the rows of all sequences together.
     pub curve: Curve,
 }
 
 impl VerifyCost {
-    /// Of tables, of which there is one at least.
+    /// Costs from these tables, of which there must be at least one.
     ///
     /// # Errors
-    /// When there is none.
+    /// If there is none.
     pub fn new(mut tables: Vec<Table>) -> Result<VerifyCost, String> {
         tables.sort_by_key(|table| (table.batch, table.context));
         if tables.is_empty() {
@@ -93,7 +93,7 @@ impl VerifyCost {
         &self.tables
     }
 
-    /// The tables of the next smaller batch that was measured, by context; of the smallest if there is none.
+    /// The tables of the largest measured batch up to `batch`, by context; of the smallest batch if there is none.
     fn of_batch(&self, batch: usize) -> &[Table] {
         let up_to =
             self.tables.partition_point(|table| table.batch <= batch.max(self.tables[0].batch));
@@ -101,9 +101,9 @@ impl VerifyCost {
         &self.tables[self.tables.partition_point(|table| table.batch < nearest)..up_to]
     }
 
-    /// Seconds of a pass over `n` rows of `batch` sequences, each behind `context` tokens on average. The
-    /// tables of the next smaller batch are taken; between contexts, and beyond the last, times lie on a
-    /// straight line, as attention does.
+    /// Seconds of a pass over `n` rows of `batch` sequences, each behind `context` tokens on average. Uses the tables
+    /// of the largest measured batch up to `batch`; between contexts, and beyond the last, times are linear in the
+    /// context, as attention is.
     pub fn seconds(&self, batch: usize, context: usize, n: usize) -> f64 {
         let [low, high, more @ ..] = self.of_batch(batch) else {
             return self.of_batch(batch)[0].curve.seconds(n);
@@ -117,84 +117,83 @@ impl VerifyCost {
         let [a, b] = [low, high].map(|table| table.curve.seconds(n));
         let at = context.max(low.context) - low.context;
         let part = at as f64 / (high.context - low.context) as f64;
-        // Noise may make a longer context cheaper, but not ever cheaper.
+        // Noise may make a longer context look cheaper; extrapolation must not continue that.
         a + (b - a).max(0.0) * part
     }
 }
 
-/// Seconds of a drafter's work: T_D. Whose rows a pass has matters little, as its caches are small; so it is measured
-/// with one sequence.
+/// Seconds of drafting: T_D. It is measured with one sequence, since a drafter's caches are small and it matters little
+/// which sequences the rows of a pass belong to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DraftCost {
-    /// Of taking in what the target accepted and guessing what follows it: a tree of depth 1.
+    /// Seconds of the first level: running the newly accepted tokens and proposing what follows them.
     pub first: f64,
-    /// Of each further level, by the guesses that go on.
+    /// Seconds of each further level, by the number of nodes that are run.
     pub level: Curve,
 }
 
-/// Tokens of a sequence that a drafter takes in when it begins a tree.
+/// Assumed number of accepted tokens that a drafter runs at the start of a tree.
 pub const TAKEN_IN: usize = 2;
 
 impl DraftCost {
-    /// Of a drafter that takes no time.
+    /// Costs of a drafter that takes no time.
     pub fn nothing() -> DraftCost {
         let level = Curve::new(&[(1, 1e-9)]).expect("it is one");
         DraftCost { first: 0.0, level }
     }
 
-    /// Seconds of the first level of the trees of several sequences.
+    /// Seconds of the first level of the trees of several sequences together.
     pub fn first_of(&self, sequences: usize) -> f64 {
         let rows = |sequences: usize| self.level.seconds(TAKEN_IN * sequences);
         self.first + (rows(sequences) - rows(1)).max(0.0)
     }
 }
 
-/// How times turn out against a table, in the long run of each entry and right now of all.
+/// Corrections of a table's times: one factor for the present load of the machine, and one for each number of rows.
 ///
-/// A machine that is slowed down by something else is slowed down for passes of all sizes. So what all
-/// entries have in common follows quickly, and a single entry only learns from two passes in succession,
-/// one of which has its number of rows: what slows both down cancels out. Either step is bounded, so that a
-/// single spike moves little.
+/// Load from other programs slows down passes of all sizes, so the common factor follows quickly. The factor of one
+/// number of rows learns only from two successive passes, one of which has that number: the common slowdown cancels.
+/// Both steps are bounded, so that one spike moves little.
 #[derive(Clone, Debug)]
 pub struct Correction {
-    now: f64,            // logarithm, of all entries
+    now: f64,            // logarithm of the common factor
     entries: Vec<Entry>, // by rows
     last: Option<(usize, f64)>,
 }
 
-/// What one number of rows has learned.
+/// Correction of one number of rows.
 #[derive(Clone, Copy, Debug, Default)]
 struct Entry {
-    off: f32, // logarithm
+    off: f32, // logarithm of the factor
     times: f32,
 }
 
 impl Entry {
-    /// Moves by a part of `step`: the first observations count for more than later ones.
+    /// Moves by a fraction of `step`, larger for the first observations.
     fn learn(&mut self, step: f64) {
         self.times += 1.0;
         self.off += (step * SLOWLY.max(0.5 / f64::from(1.0 + self.times))) as f32;
     }
 }
 
-/// Most that one observation counts for, as a logarithm.
+/// Largest logarithm that one observation counts for.
 const MOST: f64 = 0.3;
-/// Parts of an observation that what all have in common takes over, and at least an entry.
+/// Weight of an observation in the common factor, and the smallest in the factor of one number of rows.
 const QUICKLY: f64 = 0.1;
 const SLOWLY: f64 = 0.02;
 
 impl Correction {
-    /// None yet; for passes of up to `rows` rows.
+    /// No correction yet; for passes of up to `rows` rows.
     pub fn new(rows: usize) -> Correction {
         Correction { now: 0.0, entries: vec![Entry::default(); rows + 1], last: None }
     }
 
-    /// What to multiply the tables' time of a pass over `n` rows by.
+    /// The factor for the tables' time of a pass over `n` rows.
     pub fn factor(&self, n: usize) -> f64 {
         (self.now + self.entry(n)).exp()
     }
 
-    /// The part of the factor that all have in common: how much slower the machine is now.
+    /// The common factor: how much slower the machine is now.
     pub fn now(&self) -> f64 {
         self.now.exp()
     }
@@ -203,7 +202,7 @@ impl Correction {
         f64::from(self.entries[n.min(self.entries.len() - 1)].off)
     }
 
-    /// Takes note that a pass over `n` rows took `seconds` where the tables have `expected`.
+    /// Records that a pass over `n` rows took `seconds`, where the tables say `expected`.
     pub fn observe(&mut self, n: usize, expected: f64, seconds: f64) {
         let off = (seconds / expected).ln();
         if !off.is_finite() {
@@ -222,17 +221,17 @@ impl Correction {
     }
 }
 
-/// What was measured of a target and a drafter.
+/// Measured costs of a target and a drafter.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Costs {
-    /// Of the target's passes.
+    /// Costs of the target's passes.
     pub verify: VerifyCost,
-    /// Of the drafter's.
+    /// Costs of drafting.
     pub draft: DraftCost,
 }
 
 impl Costs {
-    /// A pass takes a second, whatever its rows, and drafting nothing: where costs do not matter.
+    /// One second for each pass, whatever its rows, and none for drafting: for planners that ignore costs.
     pub fn unit() -> Costs {
         let curve = Curve::new(&[(1, 1.0)]).expect("it is one");
         let verify = VerifyCost { tables: vec![Table { batch: 1, context: 0, curve }] };

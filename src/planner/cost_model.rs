@@ -1,68 +1,67 @@
-//! What rounds cost, as tables have it and as they turn out; and what they bring.
+//! Expected costs of rounds, corrected by measured times, and the tokens that rounds gain.
 
 use super::cost::{Correction, Costs, MAX_BATCH};
 use super::report::RoundTimes;
 use crate::tree::MAX_NODES;
 
-/// The part of a round that averages take over in the long run.
+/// Weight of a round in the averages in the long run.
 const RECENT: f64 = 1.0 / 32.0;
-/// Rounds that what averages begin with counts for.
+/// Weight of the averages' initial values, in rounds.
 const PRIOR: f64 = 8.0;
 
-/// The sequences of a round.
+/// Size of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Load {
-    /// How many there are.
+    /// Number of sequences.
     pub batch: usize,
-    /// Tokens that they have on average.
+    /// Tokens of a sequence on average.
     pub context: usize,
 }
 
-/// A round as it went.
+/// What was observed in a round.
 pub(super) struct Observed {
-    /// Whether drafting was left off, since it had not paid.
+    /// Whether the round did not draft because drafting had not paid.
     pub pauses: bool,
-    /// Seconds that drafting was expected to take.
+    /// Expected seconds of drafting.
     pub draft_seconds: f64,
-    /// Tokens that were expected and that came, and rows of the pass, of all sequences.
+    /// Tokens expected and tokens gained, and rows of the pass, of all sequences.
     pub expected: f64,
     pub tokens: usize,
     pub rows: usize,
 }
 
-/// Costs and their corrections, and averages of rounds.
+/// Costs, their corrections, and averages of rounds.
 #[derive(Clone, Debug)]
 pub(super) struct CostModel {
     costs: Costs,
     verify: Correction,
-    /// By the class of how many sequences there are.
+    /// By the class of the batch size.
     draft: [Correction; BATCH_CLASSES],
-    /// Seconds of a round beside its drafting and its pass, for each token that it brings: choosing it, telling the
-    /// drafter.
+    /// Seconds of a round besides drafting and pass, for each token gained: sampling it and notifying the drafter.
     rest: f64,
-    /// Of rounds with so many sequences, by their class.
+    /// Averages of rounds, by the class of the batch size.
     rounds: [Rounds; BATCH_CLASSES],
 }
 
-/// Classes of how many sequences are verified together: 1, 2, up to 4, up to 8, and more.
+/// Classes of the batch size: 1, 2, up to 4, up to 8, and more.
 pub(super) const BATCH_CLASSES: usize = 5;
 
-/// The class of so many.
+/// The class of a batch size.
 pub(super) fn batch_class(batch: usize) -> usize {
     batch.next_power_of_two().ilog2() as usize
 }
 
-/// What rounds brought lately.
+/// Averages of recent rounds.
 #[derive(Clone, Copy, Debug)]
 struct Rounds {
-    /// All, and those that guessed.
+    /// Of all rounds, and of rounds that drafted.
     all: Average,
     guessing: Average,
     /// Rows of a pass for each sequence.
     rows: f64,
 }
 
-/// Tokens of a sequence in a round, and its time in times of a plain one.
+/// Tokens of a sequence in a round, and the round's time relative to a plain one.
 #[derive(Clone, Copy, Debug)]
 struct Average {
     tokens: f64,
@@ -71,10 +70,10 @@ struct Average {
 }
 
 impl Average {
-    /// Where guessing pays at all is not known yet.
+    /// Where drafting pays is not known yet.
     const NEW: Average = Average { tokens: 1.2, time: 1.1, rounds: PRIOR };
 
-    /// Adds a round that stands for `weight` of them.
+    /// Adds a round with this weight.
     fn add(&mut self, tokens: f64, time: f64, weight: f64) {
         self.rounds += weight;
         let part = (weight * RECENT).max(weight / self.rounds);
@@ -82,16 +81,16 @@ impl Average {
         self.time += part * (time - self.time);
     }
 
-    /// How many times as fast as plain decoding.
+    /// Speed-up over plain decoding.
     fn speed_up(self) -> f64 {
         self.tokens / self.time
     }
 }
 
-/// A round as it was expected to be.
+/// What was expected of a round.
 pub(super) struct Expected {
     pub seconds: f64,
-    /// How many times as fast as plain decoding.
+    /// Speed-up over plain decoding.
     pub speed_up: f64,
 }
 
@@ -111,12 +110,12 @@ impl CostModel {
         &self.costs
     }
 
-    /// Rounds with as many sequences as this one.
+    /// Averages of rounds of this batch size.
     fn rounds(&self, load: Load) -> &Rounds {
         &self.rounds[batch_class(load.batch)]
     }
 
-    /// Rows of a pass that others than `these` sequences have.
+    /// Expected rows of the pass that belong to other sequences than `these`.
     pub fn rows_of_others(&self, load: Load, these: usize) -> usize {
         (self.rounds(load).rows * (load.batch - these) as f64).round() as usize
     }
@@ -126,12 +125,12 @@ impl CostModel {
         self.costs.verify.seconds(load.batch, load.context, n) * self.verify.factor(n)
     }
 
-    /// Seconds of a pass without a guess.
+    /// Seconds of a pass without drafted tokens.
     pub fn plain_seconds(&self, load: Load) -> f64 {
         self.verify_seconds(load, load.batch)
     }
 
-    /// Seconds of a round without a guess.
+    /// Seconds of a round without drafting.
     pub fn plain_round(&self, load: Load) -> f64 {
         self.plain_seconds(load) + self.rest * load.batch as f64
     }
@@ -141,24 +140,24 @@ impl CostModel {
         self.costs.draft.first_of(sequences) * self.draft[batch_class(load.batch)].now()
     }
 
-    /// Seconds of each further level of so many guesses, in one tree or in several.
+    /// Seconds of each further level that runs `width` nodes, in one tree or in several.
     pub fn level_seconds(&self, load: Load, width: usize) -> f64 {
         self.costs.draft.level.seconds(width) * self.draft[batch_class(load.batch)].now()
     }
 
-    /// What a second is worth in tokens of all sequences, the time being taken off that each token takes wherever it
-    /// comes from; plain decoding is there for the asking.
+    /// Value of a second in tokens of all sequences. The time that each token takes in any case is left out, and plain
+    /// decoding is a lower bound.
     pub fn price(&self, load: Load) -> f64 {
         let tokens = self.rounds(load).all.speed_up().max(1.0) * load.batch as f64;
         tokens / (self.plain_round(load) - tokens * self.rest).max(0.1 * self.plain_seconds(load))
     }
 
-    /// How many times as fast as plain decoding rounds are that guess.
+    /// Speed-up over plain decoding of rounds that draft.
     pub fn guessing(&self, load: Load) -> f64 {
         self.rounds(load).guessing.speed_up()
     }
 
-    /// Takes note of a round, which stands for `weight` of them if it guesses; returns what was expected of it.
+    /// Records a round, with this `weight` if it drafted; returns what was expected of it.
     pub fn observe(
         &mut self,
         load: Load,
@@ -182,7 +181,7 @@ impl CostModel {
             let draft = &mut self.draft[batch_class(load.batch)];
             draft.observe(0, round.draft_seconds / draft.now(), taken.draft);
         }
-        // One round that something came between is no reason to think all of them longer.
+        // A round that was interrupted by something else must not raise the average for good.
         let rest = (taken.whole - taken.draft - taken.verify).clamp(0.0, 0.1 * taken.verify);
         self.rest += RECENT * (rest / round.tokens.max(1) as f64 - self.rest);
         Expected { seconds, speed_up: tokens / time }

@@ -1,11 +1,11 @@
-//! How large trees pay: what passes cost, how often drafted tokens are accepted, and what follows from both.
+//! Chooses tree sizes from the cost of passes and the acceptance rate of drafted tokens.
 //!
 //! ```text
-//! cost.rs         tables of measured costs        acceptance.rs   counts of accepted tokens
-//! cost_model.rs   these tables, corrected by what rounds take
+//! cost.rs         tables of measured costs        acceptance.rs   acceptance rates
+//! cost_model.rs   the tables, corrected by the times of rounds
 //! round_state.rs  one round of all sequences      backoff.rs      rounds without drafting
-//! policy.rs       what decides, as users name it  cast.rs         the same by thresholds
-//! plan.rs         the planner                     report.rs       what it chose, and what came of it
+//! policy.rs       the policies users can name     cast.rs         the policy of thresholds
+//! plan.rs         the planner                     report.rs       chosen sizes and their results
 //! ```
 //!
 //! Pure: nothing here runs a model or reads a clock.

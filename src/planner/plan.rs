@@ -1,22 +1,22 @@
-//! How large trees pay: by what passes cost and how often guesses are right.
+//! The planner: chooses tree sizes by the cost of passes and the acceptance rates of drafted tokens.
 //!
-//! With S the verified tree, A(S) the sum of its guesses' probabilities of being accepted, D the time of
-//! drafting, T_V(n) that of a pass over n rows and X of all else for each token, what is sought is the tree with the
-//! most tokens per second, (1 + A(S)) / (D + T_V(|S|) + X · (1 + A(S))), in the long run: a round with many likely
-//! guesses must not be cut short because it is fast anyway, nor a poor one prolonged. So seconds are priced
-//! at λ, the tokens per second of the last rounds, and each round maximises (Dinkelbach, 1967)
+//! Let S be the verified tree, A(S) the sum of its drafted tokens' acceptance probabilities, D the time of drafting,
+//! T_V(n) the time of a pass over n rows, and X the remaining time for each token. The planner maximises the tokens per
+//! second in the long run, (1 + A(S)) / (D + T_V(|S|) + X · (1 + A(S))). A round must neither be cut short because it
+//! is fast anyway nor be prolonged because it is slow, so seconds are priced at λ, the tokens per second of recent
+//! rounds, and each round maximises (Dinkelbach, 1967)
 //!
 //! ```text
 //! 1 + A(S) − λ · (D + T_V(|S|) + X · (1 + A(S)))
 //! ```
 //!
-//! No guess is likelier than the one it follows, so the likeliest n are a tree, and only sizes matter: the
-//! largest value over all n, across steps and inversions of the curve. One more level is grown where
-//! the guesses that are to be expected there raise that value by more than their drafting costs. Rounds
-//! without a guess compete: where guessing has not paid lately it is tried ever more seldom.
+//! No token is likelier than its parent, so the likeliest n nodes are a tree, and only n must be chosen: the best over
+//! all n, across steps and inversions of the cost curve. One more level is grown if the tokens expected from it raise
+//! the value by more than its drafting costs. A round without drafting is one of the choices; while drafting does not
+//! pay it is tried ever more seldom.
 //!
-//! Sequences that are verified together compete for the rows of one pass: the likeliest guesses of all of
-//! them are taken. So they do for the rows of a drafter's pass where their trees grow side by side.
+//! Sequences that are verified together compete for the rows of one pass: the likeliest tokens of all of them are
+//! taken. Where their trees grow side by side they compete for the rows of the drafter's passes in the same way.
 //!
 //! # Source
 //! CAST, arXiv 2510.26577, makes the same three decisions (breadth, depth, verified nodes) by thresholds: `cast.rs`.
@@ -34,40 +34,40 @@ use crate::tree::{GrowingTree, MAX_NODES, TreeShape};
 /// The largest tree that is grown where costs decide.
 pub const LARGEST: TreeShape = TreeShape { depth: 7, width: 10, nodes: MAX_NODES };
 
-/// Sizes trees. See the module.
+/// Chooses tree sizes. See the module.
 #[derive(Clone, Debug)]
 pub struct Planner {
     policy: Policy,
     costs: CostModel,
-    /// Whether the costs were measured, not assumed.
+    /// Whether the costs were measured; otherwise they are assumed.
     measured: bool,
     stats: ByTemperature,
-    /// Most drafted tokens on a path.
+    /// Largest number of drafted tokens on a path.
     depth: usize,
     decline: Decline,
-    /// By the class of how many sequences there are.
+    /// By the class of the batch size.
     backoffs: [Backoff; BATCH_CLASSES],
     report: Report,
     round: RoundState,
 }
 
-/// What a sequence lets its tree become.
+/// A sequence's limits for its tree.
 #[derive(Clone, Copy, Debug)]
 pub struct TreeLimits {
-    /// The largest shape; [`TreeShape::ROOT`] where nothing is to be drafted.
+    /// The largest shape; [`TreeShape::ROOT`] if nothing may be drafted.
     pub shape: TreeShape,
-    /// Logarithm of the least probability of a path.
+    /// Log probability below which no path is kept.
     pub floor: f32,
-    /// Whether the tree stands or falls as a whole, since its candidates are drawn.
+    /// Whether no candidate may be dropped, because the candidates are sampled.
     pub whole: bool,
-    /// Whether to draft even where that has not paid lately.
+    /// Whether to draft even while drafting has not paid.
     pub always: bool,
     /// The sequence's temperature.
     pub temperature: f32,
 }
 
 impl TreeLimits {
-    /// Of a sequence at temperature 0 whose tree may be of this shape and be cut.
+    /// Limits of a sequence at temperature 0 whose tree may have this shape and be pruned.
     pub fn of(shape: TreeShape) -> TreeLimits {
         let floor = f32::NEG_INFINITY;
         TreeLimits { shape, floor, whole: false, always: false, temperature: 0.0 }
@@ -75,7 +75,7 @@ impl TreeLimits {
 }
 
 impl Default for Planner {
-    /// One that leaves each tree the shape that its sequence asks for.
+    /// A planner that leaves each tree the shape that its sequence allows.
     fn default() -> Planner {
         let policy = Policy::Fixed(TreeShape::ANY);
         let planner = Planner::new(policy, Costs::unit(), ByTemperature::default());
@@ -84,7 +84,7 @@ impl Default for Planner {
 }
 
 impl Planner {
-    /// For these costs, and a drafter whose tokens were accepted so often.
+    /// A planner with these costs and acceptance rates.
     pub fn new(policy: Policy, costs: Costs, stats: ByTemperature) -> Planner {
         Planner {
             policy,
@@ -99,7 +99,7 @@ impl Planner {
         }
     }
 
-    /// What decides.
+    /// The policy that decides sizes.
     pub fn policy(&self) -> Policy {
         self.policy
     }
@@ -109,51 +109,51 @@ impl Planner {
         Planner { depth, ..self }
     }
 
-    /// The largest tree that it may ask for.
+    /// The largest tree that the policy may choose.
     pub fn largest(&self) -> TreeShape {
         let largest = if let Policy::Fixed(shape) = self.policy { shape } else { LARGEST };
         largest.within(self.depth, MAX_NODES)
     }
 
-    /// How often drafted tokens were accepted.
+    /// Acceptance rates of drafted tokens.
     pub fn stats(&self) -> &ByTemperature {
         &self.stats
     }
 
-    /// What passes cost, if that was measured.
+    /// Costs of passes; `None` unless they were measured.
     pub fn costs(&self) -> Option<&Costs> {
         self.measured.then(|| self.costs.costs())
     }
 
-    /// What was chosen since the last [`Planner::reset_report`].
+    /// Sizes chosen since the last [`Planner::reset_report`].
     pub fn report(&self) -> &Report {
         &self.report
     }
 
-    /// Starts the report anew.
+    /// Clears the report.
     pub fn reset_report(&mut self) {
         self.report = Report::default();
     }
 
-    /// Starts a round of `batch` sequences, [`MAX_BATCH`](super::MAX_BATCH) at most, behind `context` tokens on
-    /// average; `drafts` says whether any of them has a drafter.
+    /// Starts a round of `batch` sequences, at most [`MAX_BATCH`](super::MAX_BATCH), with `context` tokens on average;
+    /// `drafts` says whether any of them has a drafter.
     pub fn begin(&mut self, batch: usize, context: usize, drafts: bool) {
         let backoff = &mut self.backoffs[batch_class(batch)];
         let pauses = drafts && self.policy == Policy::Cost && backoff.goes_on();
         self.round.begin(Load { batch, context }, drafts, pauses);
     }
 
-    /// Whether drafting is left off in this round, since it has not paid.
+    /// Whether this round does not draft because drafting has not paid.
     pub fn pauses(&self) -> bool {
         self.round.pauses
     }
 
-    /// Starts the tree of the round's next sequence, behind `root`. Every sequence has one.
+    /// Starts the tree of the round's next sequence, behind `root`. It must be called once for each sequence.
     pub fn start(&mut self, tree: &mut GrowingTree, root: u32, limits: &TreeLimits) {
         let TreeLimits { shape, floor, whole, always, temperature } = *limits;
         let shape = match self.round.pauses && !whole && !always {
             true => TreeShape::ROOT,
-            // Where candidates are drawn, the sequence alone says how many.
+            // Sampled candidates: the sequence alone decides how many there are.
             false if whole => shape,
             false => shape.and(self.largest()),
         };
@@ -161,8 +161,8 @@ impl Planner {
         self.round.start(tree, temperature);
     }
 
-    /// Decides how many candidates of a level go on, of trees that grow side by side: all have pooled the candidates of
-    /// the same depth.
+    /// Sets how many candidates of a level each tree expands. The trees grow side by side: all have pooled the
+    /// candidates of the same depth.
     pub fn next(&mut self, trees: &mut [&mut GrowingTree]) {
         let Planner { policy, costs, stats, decline, round: r, .. } = self;
         r.drafted(trees, costs);
@@ -188,7 +188,7 @@ impl Planner {
         r.goes_on(trees);
     }
 
-    /// Leaves of the trees of all sequences, which have grown, what pays: their roots at least.
+    /// Prunes the grown trees of all sequences to the nodes that pay; roots always remain.
     pub fn choose(&mut self, trees: &mut [&mut GrowingTree]) {
         let Planner { policy, costs, stats, round: r, .. } = self;
         for tree in trees.iter() {
@@ -227,7 +227,7 @@ impl Planner {
         }
     }
 
-    /// Takes note of what became of a tree: `path` was accepted.
+    /// Records that `path` of a tree was accepted.
     pub fn accepted(&mut self, tree: &GrowingTree, path: &[usize]) {
         if !self.round.drafts {
             return;
@@ -242,8 +242,8 @@ impl Planner {
         self.report.paused += usize::from(self.round.pauses);
     }
 
-    /// Ends the round, all trees having been [accepted](Planner::accepted); `times` says how long it took, if it did
-    /// nothing else.
+    /// Ends the round after [`Planner::accepted`] was called for each tree. `times` is `None` if the round's time does
+    /// not count, because the pass did other work too.
     pub fn end(&mut self, times: Option<RoundTimes>) {
         let Planner { policy, costs, backoffs, report, round: r, .. } = self;
         let Some(times) = times.filter(|_| r.drafts) else { return };
@@ -284,19 +284,19 @@ mod tests {
         Planner::new(Policy::Cost, costs(rows, first, level), ByTemperature::default())
     }
 
-    /// Limits of a tree of up to this depth and so many nodes.
+    /// Limits of a tree of up to this depth and number of nodes.
     fn limits(depth: usize, nodes: usize) -> TreeLimits {
         TreeLimits::of(TreeShape::ANY.within(depth, nodes))
     }
 
-    /// The round's next tree, of these limits.
+    /// The round's next tree, with these limits.
     fn start(planner: &mut Planner, limits: &TreeLimits) -> GrowingTree {
         let mut tree = GrowingTree::default();
         planner.start(&mut tree, 7, limits);
         tree
     }
 
-    /// A tree of guesses: (any earlier node, token, log probability) each.
+    /// A random tree, made of triples (any earlier node, token, log probability).
     fn any_tree() -> impl Strategy<Value = Tree> {
         prop::collection::vec((any::<usize>(), 0u32..9, -30i32..=0), 0..70).prop_map(|guesses| {
             let mut tree = Tree::new(7);
@@ -323,7 +323,7 @@ mod tests {
         #[test]
         fn of_all_sizes_the_best_one_is_chosen(trees in prop::collection::vec(any_tree(), 1..5), rows in any_curve()) {
             let mut planner = planner(&rows, 0.1, 0.1);
-            planner.backoffs[batch_class(trees.len())].since = 1; // not curious
+            planner.backoffs[batch_class(trees.len())].since = 1; // no additional node
             planner.begin(trees.len(), 0, true);
             let stats = planner.stats.clone();
             let mut growing: Vec<GrowingTree> =
@@ -332,7 +332,7 @@ mod tests {
             planner.choose(&mut growing.iter_mut().collect::<Vec<_>>());
             let chosen: Vec<Tree> = growing.iter().map(|growing| *growing.tree()).collect();
 
-            // Each tree's guesses are cut at some probability, the same in all of them.
+            // Each tree is pruned at the same probability.
             let expect = |tree: &Tree| {
                 let mut expected = [0.0; MAX_NODES];
                 stats.at(0.0).expect(tree, &mut expected);
@@ -345,7 +345,7 @@ mod tests {
             kept.sort_by(|a, b| b.total_cmp(a));
             prop_assert_eq!(&kept[..], &all[..n - trees.len()]);
 
-            // And no number of rows is worth more.
+            // No other number of rows is worth more.
             let (batch, costs) = (trees.len(), &planner.costs);
             let load = planner.round.load;
             let price = costs.price(load);
@@ -367,13 +367,13 @@ mod tests {
         }
     }
 
-    /// A drafter that goes on for ever with one token, sure of it by `log_prob`, and is right `share` of the time.
-    /// Runs rounds; returns those that guessed.
+    /// A drafter that drafts one token again and again with log probability `log_prob`, accepted with frequency
+    /// `share`. Runs rounds; returns how many drafted.
     fn run(planner: &mut Planner, rounds: usize, log_prob: f32, share: f64) -> usize {
         run_by_depth(planner, rounds, |_| (log_prob, share))
     }
 
-    /// The same with a probability and a share for each depth.
+    /// The same with a log probability and a frequency for each depth.
     fn run_by_depth(
         planner: &mut Planner,
         rounds: usize,
@@ -442,7 +442,7 @@ mod tests {
     #[test]
     fn second_levels_that_failed_in_one_text_are_grown_in_another() {
         let mut planner = planner(ROWS, 0.05, 0.1);
-        // Behind a first guess that is mostly right there are only bad ones.
+        // The first drafted token is mostly accepted, those behind it almost never.
         run_by_depth(
             &mut planner,
             400,

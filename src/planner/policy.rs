@@ -1,18 +1,18 @@
-//! What decides how large trees are, as users name it.
+//! Policies that decide tree sizes, as users name them.
 
 use super::cast::Thresholds;
 use crate::tree::{MAX_NODES, TreeShape};
 use std::fmt;
 use std::str::FromStr;
 
-/// What decides how large trees are.
+/// How tree sizes are decided.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Policy {
-    /// What passes cost and guesses are worth: see `plan.rs`.
+    /// By measured costs and acceptance rates: see `plan.rs`.
     Cost,
-    /// The same by thresholds: see `cast.rs`.
+    /// By CAST's thresholds: see `cast.rs`.
     Cast(Thresholds),
-    /// All are of this size.
+    /// All trees have this size.
     Fixed(TreeShape),
 }
 

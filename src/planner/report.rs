@@ -1,34 +1,34 @@
-//! What a planner chose and what came of it.
+//! Sizes that a planner chose, and the tokens and times that resulted.
 
 use crate::tree::MAX_NODES;
 
-/// What a round has taken, in seconds.
+/// Seconds of a round.
 #[derive(Clone, Copy, Debug)]
 pub struct RoundTimes {
     /// Drafting.
     pub draft: f64,
     /// The target's pass.
     pub verify: f64,
-    /// All of it.
+    /// The whole round.
     pub whole: f64,
 }
 
-/// What was chosen and what came of it.
+/// Sizes chosen and their results, summed over rounds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
-    /// Trees by their nodes, the root included: (nodes + 1).
+    /// Numbers of trees by their nodes, the root included: (nodes + 1).
     pub nodes: [usize; MAX_NODES + 1],
-    /// Of those with one node, how many were not grown since it had not paid.
+    /// How many of the trees with one node were not grown because drafting had not paid.
     pub paused: usize,
-    /// Tokens that were expected.
+    /// Expected tokens.
     pub expected_tokens: f64,
-    /// Tokens that came.
+    /// Tokens gained.
     pub tokens: usize,
-    /// Seconds that were expected.
+    /// Expected seconds.
     pub expected_seconds: f64,
-    /// Seconds that it took.
+    /// Measured seconds.
     pub seconds: f64,
-    /// Seconds that plain decoding would have taken for these tokens, as the tables have it.
+    /// Seconds that plain decoding would have taken for these tokens, by the tables.
     pub plain_seconds: f64,
 }
 
@@ -47,7 +47,7 @@ impl Default for Report {
 }
 
 impl Report {
-    /// Adds those of other rounds.
+    /// Adds the report of other rounds.
     pub fn add(&mut self, other: &Report) {
         for (sum, n) in self.nodes.iter_mut().zip(other.nodes) {
             *sum += n;

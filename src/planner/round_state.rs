@@ -1,4 +1,4 @@
-//! One round of all sequences in work: what grows, and what of it pays.
+//! State of one round over all its sequences: the growing trees, and the value of their nodes.
 
 use super::acceptance::{AcceptanceStats, ByTemperature};
 use super::cost::MAX_BATCH;
@@ -6,14 +6,14 @@ use super::cost_model::{CostModel, Load};
 use crate::tree::{GrowingTree, MAX_NODES};
 use std::cmp::Ordering;
 
-/// Guesses after one node of which an average is kept.
+/// Number of likeliest children of a node whose acceptance is averaged.
 const RANKS: usize = 3;
-/// Classes of how likely a guess is accepted, by which those behind it are foreseen.
+/// Classes of a node's acceptance probability, by which the acceptance of its children is predicted.
 const CLASSES: usize = 8;
-/// The part of an observation that averages of guesses take over.
+/// Weight of a new observation in these averages.
 const TYPICAL: f32 = 0.03;
 
-/// The probability that a guess is accepted: with all before it, and if its parent is.
+/// Probability that a drafted token is accepted: together with its whole path, and given that its parent is.
 #[derive(Clone, Copy, Debug)]
 struct Chance {
     path: f32,
@@ -32,20 +32,20 @@ impl Chance {
     }
 }
 
-/// What may become of a tree of this round, and how likely that is.
+/// Expected acceptance of one tree of this round.
 #[derive(Clone, Debug)]
 struct TreeEstimate {
     temperature: f32,
-    /// Levels that were decided on.
+    /// Number of levels decided on.
     levels: usize,
-    /// The sum of the probabilities of the last one, as CAST counts it.
+    /// Sum of the path probabilities of the last level (CAST's utility).
     utility: f64,
-    /// The chance of each node of the frontier, and of the candidates that were pooled last.
+    /// Chance of each node of the frontier, and of the candidates pooled last.
     frontier: [Chance; MAX_NODES],
     n_frontier: usize,
     new: [Chance; MAX_NODES],
     n_new: usize,
-    /// What the nodes of the grown tree are worth, none more than its parent.
+    /// Value of each node of the grown tree; no node exceeds its parent.
     values: [f32; MAX_NODES],
 }
 
@@ -64,7 +64,7 @@ impl TreeEstimate {
         }
     }
 
-    /// The chance of the candidate behind which another level could be grown, after `width` others of its own.
+    /// Chance of the candidate after which another level could be grown, if `width` others are expanded too.
     fn after(&self, tree: &GrowingTree, width: usize) -> Option<Chance> {
         let shape = tree.shape();
         let most = shape.width.min(MAX_NODES - self.n_frontier).min(self.n_new);
@@ -76,30 +76,31 @@ impl TreeEstimate {
 #[derive(Clone, Debug)]
 pub(super) struct RoundState {
     pub load: Load,
-    /// Whether any of the sequences has a drafter.
+    /// Whether any sequence has a drafter.
     pub drafts: bool,
-    /// Whether drafting is left off, since it has not paid.
+    /// Whether this round does not draft because drafting has not paid.
     pub pauses: bool,
-    /// Seconds of drafting, as they were measured.
+    /// Predicted seconds of drafting, from the measured costs.
     pub draft_seconds: f64,
-    /// Tokens that are expected and that came, and rows of the pass, of all sequences.
+    /// Tokens expected and tokens gained, and rows of the pass, of all sequences.
     pub expected: f64,
     pub tokens: usize,
     pub rows: usize,
-    /// Of the seconds of drafting those of trees that drafters grow as a whole, all at once.
+    /// The share of the drafting seconds that belongs to trees drafted in one go.
     at_once_seconds: f64,
-    /// Nodes of the last level of the trees that grow.
+    /// Nodes in the last level of all growing trees.
     width: usize,
-    /// Seconds by which so many drafted tokens in these trees make the pass longer.
+    /// Seconds that `n` drafted tokens of these trees add to the pass, at index `n`.
     seconds: Vec<f64>,
-    /// The chances of the likeliest candidates so far, and with those to be expected behind them.
+    /// Chances of the likeliest candidates so far; and these together with the candidates expected after them.
     pool: Likeliest,
     hoped: Likeliest,
-    /// By the number of each tree.
+    /// Estimates by the number of each tree.
     trees: Vec<TreeEstimate>,
-    /// What all nodes but roots and those of whole trees are worth, the best first, and their trees.
+    /// Values of all nodes that may be dropped (no roots, no whole trees) and their trees, the best first.
     order: Vec<(f32, usize)>,
-    /// The probability that the likeliest candidates after an accepted one are accepted, by its class: (classes, ranks).
+    /// Mean acceptance probability of the likeliest children of an accepted node, by the class of the node: (classes,
+    /// ranks).
     typical: [[f32; RANKS]; CLASSES],
 }
 
@@ -120,7 +121,7 @@ impl RoundState {
             hoped: Likeliest::default(),
             trees: Vec::with_capacity(MAX_BATCH),
             order: Vec::with_capacity(MAX_BATCH * MAX_NODES),
-            // Who was sure is likely to be sure again.
+            // The children of a likely token tend to be likely.
             typical: std::array::from_fn(|class| {
                 let likeliest = 0.4 + 0.5 * (class as f32 + 0.5) / CLASSES as f32;
                 [likeliest, 0.4 * (1.0 - likeliest), 0.2 * (1.0 - likeliest)]
@@ -135,7 +136,7 @@ impl RoundState {
         self.trees.clear();
     }
 
-    /// Starts a tree, the next one of the round.
+    /// Starts the round's next tree.
     pub fn start(&mut self, tree: &mut GrowingTree, temperature: f32) {
         tree.set_number(self.trees.len());
         self.trees.push(TreeEstimate::new(temperature));
@@ -146,12 +147,12 @@ impl RoundState {
         self.trees[tree.number()].temperature
     }
 
-    /// The sum of the probabilities of a tree's last level, as CAST counts it.
+    /// Sum of the path probabilities of a tree's last level (CAST's utility).
     pub fn utility_mut(&mut self, tree: &GrowingTree) -> &mut f64 {
         &mut self.trees[tree.number()].utility
     }
 
-    /// The drafter has run the level whose candidates these trees have pooled.
+    /// Accounts for the level whose candidates these trees have just pooled.
     pub fn drafted(&mut self, trees: &[&mut GrowingTree], costs: &CostModel) {
         let first = trees.first().is_some_and(|tree| tree.depth() == 1);
         self.draft_seconds += match first {
@@ -163,11 +164,11 @@ impl RoundState {
         }
     }
 
-    /// These trees have only roots yet.
+    /// Starts the estimates of trees that have only roots yet.
     fn expand_from_roots(&mut self, trees: &[&mut GrowingTree], costs: &CostModel) {
         let most = cuttable(trees).map(|tree| tree.shape().nodes - 1).sum();
         self.pool.clear(most);
-        // How many rows sequences beside these will have is not known: as many as they had.
+        // The rows of the other sequences are not known yet: their average of earlier rounds is taken.
         let rows = trees.len() + costs.rows_of_others(self.load, trees.len());
         let before = costs.verify_seconds(self.load, rows);
         self.seconds.clear();
@@ -177,13 +178,13 @@ impl RoundState {
         }
     }
 
-    /// How many candidates of each tree go on was decided.
+    /// Accounts for the widths that were chosen.
     pub fn goes_on(&mut self, trees: &[&mut GrowingTree]) {
         self.width = trees.iter().map(|tree| tree.width()).sum();
         trees.iter().for_each(|tree| self.trees[tree.number()].levels = tree.depth());
     }
 
-    /// Decides how many candidates another level is grown behind: where all trees together are worth more with it.
+    /// Chooses the widths of the next level: another level is grown where it raises the value of all trees together.
     pub fn widths_that_pay(
         &mut self,
         costs: &CostModel,
@@ -215,7 +216,7 @@ impl RoundState {
                 best = (width, value);
                 trees.iter_mut().zip(widths).for_each(|(tree, width)| tree.set_width(width));
             }
-            // Wider levels only add candidates that are less likely.
+            // Wider levels only add less likely candidates.
             if best.0 + trees.len() < width {
                 break;
             }
@@ -227,7 +228,7 @@ impl RoundState {
         }
     }
 
-    /// Finds the chances of a tree's candidates, the likeliest first as they are.
+    /// Computes the chances of a tree's candidates, which are sorted by likelihood.
     fn expect(&mut self, stats: &AcceptanceStats, tree: &GrowingTree) {
         let estimate = &mut self.trees[tree.number()];
         let (depth, frontier) = (tree.depth(), tree.frontier());
@@ -247,7 +248,7 @@ impl RoundState {
         }
     }
 
-    /// The best value of trees with some of these candidates.
+    /// The best value of trees that contain the likeliest of these candidates.
     fn best(&self, candidates: &Likeliest, price: f64) -> f64 {
         let (mut accepted, mut best) = (0.0, 0.0);
         for (candidate, seconds) in candidates.get().iter().zip(&self.seconds[1..]) {
@@ -257,8 +258,8 @@ impl RoundState {
         best
     }
 
-    /// Takes note of what the nodes of a grown tree are worth, as `write` says: no node more than its parent. A drafter
-    /// that asked for no level is charged for all.
+    /// Records the values of a grown tree's nodes, as `write` fills them in; each is capped at its parent's. A drafter
+    /// that asked for no level is charged for all levels at once.
     pub fn grown(
         &mut self,
         tree: &GrowingTree,
@@ -278,7 +279,7 @@ impl RoundState {
         }
     }
 
-    /// Sorts the nodes of all trees that may be cut by what they are worth.
+    /// Sorts the nodes of all trees that may be pruned, the most valuable first.
     pub fn sort(&mut self, trees: &[&mut GrowingTree]) {
         self.order.clear();
         for tree in cuttable(trees) {
@@ -289,12 +290,12 @@ impl RoundState {
         self.order.sort_by(|a, b| b.0.total_cmp(&a.0));
     }
 
-    /// What the nodes that may be cut are worth, the best first.
+    /// Values of the nodes that may be dropped, the best first.
     pub fn order(&self) -> impl Iterator<Item = f32> {
         self.order.iter().map(|(value, _)| *value)
     }
 
-    /// The number of rows with the best value, of which `least` are had in any case; values are probabilities.
+    /// The number of rows with the best value, at least `least`; node values are acceptance probabilities.
     pub fn rows_that_pay(&self, costs: &CostModel, least: usize) -> usize {
         let price = costs.price(self.load);
         let mut accepted = 0.0;
@@ -309,7 +310,7 @@ impl RoundState {
         best.0
     }
 
-    /// Keeps so many nodes of the trees that may be cut beside their roots, the best.
+    /// Keeps the `best` most valuable nodes of the trees that may be pruned, and their roots.
     pub fn keep(&self, best: usize, trees: &mut [&mut GrowingTree]) {
         let mut nodes = [1; MAX_BATCH];
         for (_, tree) in self.order.iter().take(best) {
@@ -322,20 +323,21 @@ impl RoundState {
         }
     }
 
-    /// A tree of so many nodes is verified, and so many tokens are expected of it.
+    /// Counts a tree of `nodes` nodes that is verified and is expected to bring `expected` tokens.
     pub fn choose(&mut self, nodes: usize, expected: f64) {
         self.rows += nodes;
         self.expected += expected;
     }
 }
 
-/// Those of the trees that may be cut.
+/// The trees that may be pruned.
 fn cuttable<'a>(trees: &'a [&mut GrowingTree]) -> impl Iterator<Item = &'a GrowingTree> {
     trees.iter().map(|tree| &**tree).filter(|tree| !tree.is_whole())
 }
 
-/// The largest of some probabilities in descending order, as many as the trees that grow may have guesses: kept so as
-/// they come, since sorting them for each width of each level would take as long as all else in a round.
+/// The largest of a set of probabilities in descending order, at most as many as the growing trees may have drafted
+/// tokens. It is kept sorted on insertion: sorting once for each width of each level would take as long as the rest of
+/// a round.
 #[derive(Clone, Debug, Default)]
 struct Likeliest {
     most: usize,
@@ -343,13 +345,13 @@ struct Likeliest {
 }
 
 impl Likeliest {
-    /// Forgets all; holds `most` from now on.
+    /// Removes all; holds at most `most` from now on.
     fn clear(&mut self, most: usize) {
         self.most = most;
         self.probabilities.clear();
     }
 
-    /// Becomes `other`.
+    /// Copies `other`.
     fn copy(&mut self, other: &Likeliest) {
         self.clear(other.most);
         self.probabilities.extend_from_slice(&other.probabilities);
@@ -359,7 +361,7 @@ impl Likeliest {
         &self.probabilities
     }
 
-    /// The least of them, if there is no room for another one.
+    /// The smallest probability, once the capacity is reached.
     fn least(&self) -> Option<f32> {
         self.probabilities.last().copied().filter(|_| self.probabilities.len() >= self.most)
     }
