@@ -1,14 +1,14 @@
-//! Keys and values of one sequence.
+//! The KV cache of one sequence.
 //!
-//! One buffer a layer; in it, one after the other for each KV head, pieces of keys and pieces of values
-//! as [`dovetail_kernels::cpu::attention`] reads them:
+//! One buffer for each layer. It holds, for each KV head in turn, blocks of keys and chunks of values in the layout
+//! that [`dovetail_kernels::cpu::attention`] reads:
 //!
 //! ```text
 //! (n_kv_heads) × [ keys (n_ctx / 16 blocks) | values (n_ctx / 256 chunks) ]
 //! ```
 //!
-//! Positions `0 … len` are the sequence. What lies behind is free: a pass writes there before it
-//! decides what becomes part of the sequence.
+//! Positions `0..len` are the sequence. The positions behind are free: a pass writes its rows there, and
+//! [`KvCache::keep`] or [`KvCache::grow`] makes them part of the sequence.
 
 use crate::error::{Error, Result};
 use crate::machine;
@@ -27,7 +27,7 @@ pub struct CacheTypes {
     pub values: CacheType,
 }
 
-/// The cache of one sequence; memory is taken from the system as positions are first written.
+/// The KV cache of one sequence. The system provides memory as positions are first written.
 pub struct KvCache {
     layers: Vec<Vec<u8>>,
     layout: Layout,
@@ -39,7 +39,7 @@ impl KvCache {
     /// An empty cache for `n_ctx` positions.
     ///
     /// # Errors
-    /// When heads of this length cannot be stored so, or memory does not suffice.
+    /// If the types do not fit heads of this length, or memory does not suffice.
     pub fn new(config: &Config, n_ctx: usize, types: CacheTypes) -> Result<KvCache> {
         let (layout, hd) = (Layout::new(config, n_ctx, types), config.head_dim);
         let both = [(Setting::CacheTypeK, types.keys), (Setting::CacheTypeV, types.values)];
@@ -52,7 +52,7 @@ impl KvCache {
             return Err(refusal.or(Advice::Do("use f16".into())).into());
         }
         let layer = layout.head_bytes() * config.n_kv_heads;
-        // The system need not have the memory yet, but must not refuse the addresses.
+        // The memory itself comes later, but the system must grant the address space now.
         let layers = (0..config.n_layers).map(|_| bytemuck::allocation::try_zeroed_vec(layer));
         let layers = layers.collect::<std::result::Result<_, _>>().map_err(|()| {
             let needed_bytes = KvCache::bytes_for(config, n_ctx, types);
@@ -67,10 +67,10 @@ impl KvCache {
         (head * config.n_kv_heads * config.n_layers) as u64
     }
 
-    /// Refuses caches of so many sequences for which there is no memory.
+    /// Checks that there is memory for the caches of `sequences` sequences.
     ///
     /// # Errors
-    /// When they would take more than is free.
+    /// If they need more than is free.
     pub fn check_memory(
         config: &Config,
         n_ctx: usize,
@@ -81,10 +81,10 @@ impl KvCache {
         KvCache::check_bytes(needed, n_ctx, sequences)
     }
 
-    /// Refuses a context of so many sequences that needs more bytes than are free.
+    /// Checks that `needed_bytes` are free for the context of `sequences` sequences.
     ///
     /// # Errors
-    /// When it does.
+    /// If they are not.
     pub(super) fn check_bytes(needed_bytes: u64, n_ctx: usize, sequences: usize) -> Result<()> {
         match machine::available_memory().filter(|free| needed_bytes > *free) {
             None => Ok(()),
@@ -92,12 +92,12 @@ impl KvCache {
         }
     }
 
-    /// Positions that fit.
+    /// Largest number of positions.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// Positions that are filled.
+    /// Number of filled positions.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -107,13 +107,13 @@ impl KvCache {
         self.len == 0
     }
 
-    /// Forgets all positions from `len` on.
+    /// Drops all positions from `len` on.
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
     }
 
-    /// Makes of it a sequence of `len` positions that say nothing: passes behind them take as long as behind others,
-    /// since the memory is there and not all of it the system's one empty page.
+    /// Fills `len` positions with meaningless values, to measure passes behind them. They are written, because memory
+    /// that was never written is the system's one zero page, which is faster to read.
     pub(super) fn pretend(&mut self, len: usize) {
         let (layout, heads) = (self.layout, self.layers.iter_mut());
         for head in heads.flat_map(|layer| layer.chunks_exact_mut(layout.head_bytes())) {
@@ -132,9 +132,9 @@ impl KvCache {
         self.len += n;
     }
 
-    /// Makes those of the positions behind the sequence that `path` names, counted from its end and
-    /// ascending, part of it, in this order. The bytes are far apart and no longer in any cache of the
-    /// CPU, so that the members of the thread pool wait for them side by side, a layer each.
+    /// Makes the positions that `path` names part of the sequence, in this order. `path` counts from the sequence's end
+    /// and is ascending. The bytes are far apart and no longer in any cache of the CPU, so each layer is one task of
+    /// the thread pool and the members wait for memory in parallel.
     pub(super) fn keep(&mut self, path: &[usize], pool: &mut ThreadPool) {
         let (layout, len) = (self.layout, self.len);
         let moves = || path.iter().enumerate().filter(|(depth, node)| depth != *node);
@@ -142,7 +142,7 @@ impl KvCache {
             let mut scratch = vec![(); pool.members()];
             pool.for_chunks(&mut self.layers, 1, &mut scratch, |_, layer, _| {
                 for head in layer[0].chunks_exact_mut(layout.head_bytes()) {
-                    // A node lies behind its place, so nothing is overwritten before it is read.
+                    // A node lies at or behind its destination, so nothing is overwritten before it is read.
                     for (depth, node) in moves() {
                         layout.copy(head, len + node, len + depth);
                     }
@@ -158,7 +158,7 @@ impl KvCache {
         heads / self.layout.head_bytes().max(1) * self.layout.row_bytes()
     }
 
-    /// Writes the first `n` positions as they are without their layout: (layers, n_kv_heads, n), of each the key and
+    /// Writes the first `n` positions independently of the cache's layout: (layers, n_kv_heads, n), each the key and
     /// the value as [`CacheType::read`](dovetail_kernels::cpu::CacheType::read) gives them.
     pub(crate) fn write_rows(&self, n: usize, out: &mut dyn Write) -> io::Result<()> {
         let mut row = vec![0; self.layout.row_bytes()];
@@ -171,7 +171,7 @@ impl KvCache {
         Ok(())
     }
 
-    /// Makes `n` positions that were written so all there are.
+    /// Replaces the sequence by `n` positions written by [`KvCache::write_rows`].
     pub(crate) fn read_rows(&mut self, n: usize, from: &mut dyn Read) -> io::Result<()> {
         assert!(n <= self.capacity, "the caller has looked");
         let layout = self.layout;
@@ -187,7 +187,7 @@ impl KvCache {
         Ok(())
     }
 
-    /// One layer's buffer and how to read it.
+    /// One layer's buffer and its layout.
     pub(super) fn layer_mut(&mut self, layer: usize) -> (&mut [u8], Layout) {
         (&mut self.layers[layer], self.layout)
     }
@@ -201,7 +201,7 @@ impl KvCache {
     }
 }
 
-/// What one head's part of a layer looks like.
+/// Layout of one head's part of a layer.
 #[derive(Clone, Copy)]
 pub(super) struct Layout {
     types: CacheTypes,
@@ -224,14 +224,14 @@ impl Layout {
         self.key_bytes + self.value_bytes
     }
 
-    /// Writes key and value of one position.
+    /// Writes the key and the value of one position.
     pub fn store(&self, head: &mut [u8], position: usize, key: &[f32], value: &[f32]) {
         let (keys, values) = head.split_at_mut(self.key_bytes);
         self.types.keys.store(Half::Keys, keys, position, key);
         self.types.values.store(Half::Values, values, position, value);
     }
 
-    /// Bytes of key and value of one position without their layout.
+    /// Bytes of one position's key and value, independent of the layout.
     fn row_bytes(&self) -> usize {
         self.types.keys.row_bytes(self.head_dim) + self.types.values.row_bytes(self.head_dim)
     }

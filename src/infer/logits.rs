@@ -1,8 +1,8 @@
 //! Logits of the rows of a pass, and the best of a row without sorting it.
 //!
-//! The head leaves a panel, `(⌈n_vocab / 16⌉, rows, 16)`, and beside it the peak of each group of 16
-//! tokens, `(⌈n_vocab / 16⌉, rows)`. Whoever looks for the best tokens reads the peaks, one number in
-//! seventeen, and then the few groups that can hold one.
+//! The head writes a panel, `(⌈n_vocab / 16⌉, rows, 16)`, and the maximum ("peak") of each group of 16 tokens,
+//! `(⌈n_vocab / 16⌉, rows)`. A search for the best tokens reads the peaks, one number in seventeen, and then only the
+//! few groups that can contain one.
 
 use dovetail_kernels::cpu::LANES;
 
@@ -15,7 +15,7 @@ pub struct TokenLogit {
     pub logit: f32,
 }
 
-/// Logits of some rows.
+/// Logits of the rows of a pass.
 pub(crate) struct LogitRows {
     panel: Vec<f32>, // (groups, rows, 16)
     peaks: Vec<f32>, // (groups, rows)
@@ -32,8 +32,7 @@ impl LogitRows {
         rows
     }
 
-    /// Sets the numbers of rows and of tokens; returns the panel and the peaks, to be written chunk by chunk with
-    /// [`peaks_of`].
+    /// Sets the numbers of rows and tokens. Returns the panel and the peaks, which [`find_peaks`] completes.
     pub(super) fn resize(&mut self, n_rows: usize, n_vocab: usize) -> (&mut [f32], &mut [f32]) {
         (self.n_rows, self.n_vocab) = (n_rows, n_vocab);
         self.reserve(n_rows, n_vocab);
@@ -41,8 +40,8 @@ impl LogitRows {
         (&mut self.panel[..len * LANES], &mut self.peaks[..len])
     }
 
-    /// Adds groups of tokens to those that are there, all −∞ yet; returns the number of rows, and the panel and
-    /// the peaks of these groups.
+    /// Adds groups of tokens behind the present ones, filled with −∞. Returns the number of rows, and the panel and the
+    /// peaks of the new groups.
     pub(super) fn append(&mut self, groups: usize) -> (usize, &mut [f32], &mut [f32]) {
         let (m, before) = (self.n_rows, self.n_vocab.div_ceil(LANES));
         if groups > 0 {
@@ -57,7 +56,7 @@ impl LogitRows {
         (m, panel, peaks)
     }
 
-    /// Room for so many rows of so many tokens.
+    /// Reserves memory for `n_rows` rows of `n_vocab` tokens.
     pub(super) fn reserve(&mut self, n_rows: usize, n_vocab: usize) {
         let len = n_vocab.div_ceil(LANES) * n_rows;
         if self.peaks.len() < len {
@@ -81,7 +80,7 @@ pub(crate) struct SavedLogits {
 }
 
 impl SavedLogits {
-    /// Keeps a copy of this row.
+    /// Stores a copy of this row.
     pub(crate) fn set(&mut self, logits: Logits) {
         let n_vocab = logits.n_vocab();
         let rows = self.rows.get_or_insert_with(|| LogitRows::new(n_vocab));
@@ -93,19 +92,19 @@ impl SavedLogits {
         self.is_set = true;
     }
 
-    /// The row, if one is kept.
+    /// The stored row, if there is one.
     pub(crate) fn get(&self) -> Option<Logits<'_>> {
         self.rows.as_ref().filter(|_| self.is_set).map(|rows| rows.row(0))
     }
 
-    /// Forgets it.
+    /// Drops the stored row.
     pub(crate) fn clear(&mut self) {
         self.is_set = false;
     }
 }
 
-/// Writes the peaks of some groups of `n_rows` rows, in whose first there are `n_tokens` more tokens to
-/// come; what fills up the last group becomes −∞.
+/// Writes the peaks of some groups of `n_rows` rows. `n_tokens` is the number of tokens from the first of these groups
+/// on; the padding behind them becomes −∞.
 pub(super) fn find_peaks(panel: &mut [f32], n_rows: usize, n_tokens: usize, peaks: &mut [f32]) {
     let groups = panel.chunks_exact_mut(LANES * n_rows).zip(peaks.chunks_exact_mut(n_rows));
     for (g, (tile, peaks)) in groups.enumerate() {
@@ -135,17 +134,17 @@ pub struct Logits<'a> {
 }
 
 impl Logits<'_> {
-    /// Tokens of the vocabulary.
+    /// Size of the vocabulary.
     pub fn n_vocab(&self) -> usize {
         self.rows.n_vocab
     }
 
-    /// The logit of `token`, which must be below the vocabulary's size.
+    /// The logit of `token`, which must be less than `n_vocab`.
     pub fn of(&self, token: u32) -> f32 {
         self.group(token as usize / LANES)[token as usize % LANES]
     }
 
-    /// All logits, in order of their tokens: (n_vocab).
+    /// Writes all logits to `out`, in order of their tokens: (n_vocab).
     pub fn copy_to(&self, out: &mut Vec<f32>) {
         out.clear();
         let groups = self.n_vocab().div_ceil(LANES);
@@ -153,7 +152,7 @@ impl Logits<'_> {
         out.truncate(self.n_vocab());
     }
 
-    /// The token with the largest logit, the first of several.
+    /// The token with the largest logit; the first of equal ones.
     pub fn best(&self) -> u32 {
         let mut best = 0;
         for g in 1..self.n_vocab().div_ceil(LANES) {
@@ -166,18 +165,19 @@ impl Logits<'_> {
         (best * LANES + lane.unwrap_or(0)) as u32
     }
 
-    /// Candidates that [`Logits::top`] holds at most on its way to the best `k`.
+    /// The capacity that [`Logits::top`] needs for the best `k`, so that it does not allocate.
     pub fn room_for_top(k: usize) -> usize {
         2 * k + LANES
     }
 
-    /// The `k` tokens with the largest logits, most likely first and, of equal ones, the first tokens.
+    /// Writes the `k` tokens with the largest logits to `out`, the largest first, and the smaller token first of equal
+    /// ones.
     pub fn top(&self, k: usize, out: &mut Vec<TokenLogit>) {
         out.clear();
         if k == 0 {
             return;
         }
-        // What has to be exceeded: a later token loses against an equal one.
+        // A candidate must exceed this: of equal logits the earlier token wins.
         let mut lowest = None;
         for g in 0..self.n_vocab().div_ceil(LANES) {
             if lowest.is_some_and(|lowest| self.peak(g) <= lowest) {
@@ -206,7 +206,7 @@ impl Logits<'_> {
     }
 }
 
-/// Drops all but the best `k`, of which the last becomes the one at `k − 1`.
+/// Drops all but the best `k`; the last of them is then at `k − 1`.
 fn keep(k: usize, candidates: &mut Vec<TokenLogit>) {
     if k < candidates.len() {
         candidates.select_nth_unstable_by(k - 1, by_logit);
@@ -214,7 +214,7 @@ fn keep(k: usize, candidates: &mut Vec<TokenLogit>) {
     }
 }
 
-/// Most likely first; a total order, so that not even NaN from a damaged model upsets a sort.
+/// Largest first. The order is total, so that NaN from a damaged model cannot upset a sort.
 pub(crate) fn by_logit(a: &TokenLogit, b: &TokenLogit) -> std::cmp::Ordering {
     b.logit.total_cmp(&a.logit).then(a.token.cmp(&b.token))
 }
@@ -224,7 +224,7 @@ pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Rows as the head leaves them.
+    /// Rows in the layout of the head.
     pub(crate) fn rows_of(rows: &[Vec<f32>]) -> LogitRows {
         let (n_rows, n_vocab) = (rows.len(), rows[0].len());
         let mut logits = LogitRows::new(n_vocab);
@@ -243,7 +243,7 @@ pub(crate) mod tests {
         fn the_best_are_those_of_a_sorted_row(
             row in prop::collection::vec(-4i32..4, 1..200), k in 0usize..60, other in -9.0f32..9.0,
         ) {
-            // Few values, so that many are equal; a second row must not be mistaken for the first.
+            // There are few distinct values, so that many are equal; a second row must not be mistaken for the first.
             let row: Vec<f32> = row.into_iter().map(|x| x as f32 / 2.0 - 9.0).collect();
             let rows = rows_of(&[vec![other; row.len()], row.clone()]);
             let logits = rows.row(1);

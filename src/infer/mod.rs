@@ -1,12 +1,12 @@
-//! The target: the model that decides, run on the CPU.
+//! The target: the model that verifies, run on the CPU.
 //!
 //! ```text
-//! kv.rs        keys and values of one sequence
-//! sequence.rs  one sequence: these, and the last tree behind it
+//! kv.rs        KV cache of one sequence
+//! sequence.rs  one sequence: its cache, and the last tree behind it
 //! pass/        n rows of some sequences in one pass over the weights
-//! work.rs      what a pass does for a sequence: a run of tokens, or a tree of guesses
-//! target.rs    the target: passes, and which guesses are kept
-//! logits.rs    what the head leaves, and the best of a row
+//! work.rs      work of a pass for a sequence: a run of tokens, or a tree
+//! target.rs    the target: passes, and the paths that are kept
+//! logits.rs    logits of a pass, and the best of a row
 //! ```
 
 mod kv;

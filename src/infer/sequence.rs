@@ -1,4 +1,4 @@
-//! One sequence: its tokens' keys and values, and the last tree of guesses behind them.
+//! One sequence: its KV cache, and the last tree behind it.
 
 use super::kv::{CacheTypes, KvCache};
 use super::pass::Span;
@@ -7,61 +7,61 @@ use crate::model::Model;
 use crate::tree::Tree;
 use std::sync::Arc;
 
-/// What a target knows of one sequence; made by [`super::Target::sequence`].
+/// A target's state of one sequence; made by [`super::Target::sequence`].
 pub struct Sequence {
     model: Arc<Model>,
     pub(super) kv: KvCache,
-    /// The last tree, and whether it is behind the sequence now.
+    /// The last tree, and whether it still lies behind the sequence.
     pub(super) tree: Tree,
     pub(super) has_tree: bool,
 }
 
 impl Sequence {
-    /// An empty one of up to `n_ctx` tokens.
+    /// An empty sequence of up to `n_ctx` tokens.
     pub(super) fn new(model: &Arc<Model>, n_ctx: usize, types: CacheTypes) -> Result<Sequence> {
         let kv = KvCache::new(model.config(), n_ctx, types)?;
         Ok(Sequence { model: model.clone(), kv, tree: Tree::new(0), has_tree: false })
     }
 
-    /// Tokens in it.
+    /// Number of tokens.
     pub fn len(&self) -> usize {
         self.kv.len()
     }
 
-    /// Whether there are none.
+    /// Whether there is no token.
     pub fn is_empty(&self) -> bool {
         self.kv.is_empty()
     }
 
-    /// Most tokens that fit.
+    /// Largest number of tokens.
     pub fn capacity(&self) -> usize {
         self.kv.capacity()
     }
 
-    /// Makes of it one of `len` tokens that say nothing, to measure passes behind them.
+    /// Fills `len` positions with meaningless values, to measure passes behind them.
     pub(crate) fn pretend(&mut self, len: usize) {
         self.kv.pretend(len.min(self.capacity()));
         self.has_tree = false;
     }
 
-    /// Forgets the tokens from position `len` on, and the last tree.
+    /// Drops the tokens from position `len` on, and the last tree.
     pub fn truncate(&mut self, len: usize) {
         self.kv.truncate(len);
         self.has_tree = false;
     }
 
-    /// Its keys and values.
+    /// Its KV cache.
     pub(crate) fn cache(&self) -> &KvCache {
         &self.kv
     }
 
-    /// The same, to fill it with what another one had.
+    /// Its KV cache, to be filled with saved rows; drops the last tree.
     pub(crate) fn cache_mut(&mut self) -> &mut KvCache {
         self.has_tree = false;
         &mut self.kv
     }
 
-    /// Whether `model` can run these tokens behind it, `n_ctx` being the longest sequence it has room for.
+    /// Checks that `model` can run these tokens behind the sequence; `n_ctx` is the target's limit.
     pub(super) fn check(&self, model: &Arc<Model>, n_ctx: usize, tokens: &[u32]) -> Result<()> {
         let (needed, available) = (self.len() + tokens.len(), self.capacity());
         if !Arc::ptr_eq(model, &self.model) || available > n_ctx {
@@ -74,7 +74,7 @@ impl Sequence {
         model.config().check_tokens(tokens)
     }
 
-    /// Whether the first `done` nodes of `tree` are the last tree.
+    /// Checks that the first `done` nodes of `tree` are the last tree.
     pub(super) fn check_done(&self, tree: &Tree, done: usize) -> Result<()> {
         let grown = done <= tree.len().min(self.tree.len())
             && self.has_tree
@@ -86,7 +86,7 @@ impl Sequence {
         Ok(())
     }
 
-    /// The next `n` rows of a pass, behind the sequence and `done` nodes of its tree.
+    /// The next `n` rows of a pass, behind the sequence and the first `done` nodes of its tree.
     pub(super) fn span(&mut self, done: usize, n: usize) -> Span<'_> {
         Span { first: self.kv.len() + done, n, kv: &mut self.kv }
     }

@@ -1,9 +1,9 @@
-//! The target: a model, and what it takes to run tokens of some sequences through it.
+//! The target: a model with the threads and buffers to run tokens of several sequences.
 //!
-//! A pass is given [`Work`] for each of up to [`MAX_SEQUENCES`] sequences: a run of tokens, which become part
-//! of a [`Sequence`], or a [`Tree`] of guesses. The rows of a tree are at position `len + depth` and lie in
-//! the cache behind the sequence, in the order of the nodes; [`Target::keep`] moves the accepted ones to
-//! their places. Every row has the bits that it has when its path is run as a plain sequence, alone.
+//! A pass is given [`Work`] for each of up to [`MAX_SEQUENCES`] sequences: a run of tokens, which become part of a
+//! [`Sequence`], or a [`Tree`]. The rows of a tree have position `len + depth` and lie in the cache behind the
+//! sequence, in the order of the nodes; [`Target::keep`] moves the accepted ones to their positions. Every row has the
+//! same bits as when its path is run alone as a plain sequence.
 
 use super::kv::{CacheTypes, KvCache};
 use super::logits::Logits;
@@ -19,12 +19,12 @@ use dovetail_kernels::cpu::{Kernels, ThreadPool};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
-/// Contexts are not shrunk below this for want of memory.
+/// [`Target::largest_context`] does not go below this number of tokens.
 const CONTEXT_MIN: usize = 512;
 
 /// A model with the threads and buffers to run it.
 ///
-/// A pass neither allocates nor locks, but for the first one of so many rows of logits.
+/// A pass neither allocates nor locks, except for the first pass with a larger number of logit rows.
 pub struct Target {
     model: Arc<Model>,
     kernels: &'static Kernels,
@@ -37,10 +37,10 @@ pub struct Target {
 }
 
 impl Target {
-    /// For sequences of up to `n_ctx` tokens, run `max_rows` at a time by `threads` threads.
+    /// A target for sequences of up to `n_ctx` tokens, and passes of up to `max_rows` rows on `threads` threads.
     ///
     /// # Errors
-    /// When `DOVETAIL_ISA` names what this CPU lacks.
+    /// If `DOVETAIL_ISA` names an instruction set that this CPU lacks.
     pub fn new(model: Arc<Model>, n_ctx: usize, threads: usize, max_rows: usize) -> Result<Target> {
         let kernels = Kernels::choose().map_err(Error::Invalid)?;
         let (max_rows, pool) = (max_rows.max(1), ThreadPool::new(threads));
@@ -51,15 +51,15 @@ impl Target {
         Ok(Target { model, kernels, pool, buffers, tokens, outputs, max_rows, n_ctx })
     }
 
-    /// The model's context, halved until memory holds so many sequences of it and passes of `max_rows` rows, though not
-    /// below 512.
+    /// The model's context, halved until memory holds so many sequences and passes of `max_rows` rows, but at least
+    /// 512.
     pub fn largest_context(
         model: &Model,
         types: CacheTypes,
         sequences: usize,
         max_rows: usize,
     ) -> usize {
-        // The answer needs memory besides.
+        // A tenth stays free for everything else.
         let free = machine::available_memory().unwrap_or(u64::MAX) / 10 * 9;
         let mut n = model.config().n_ctx;
         while n / 2 >= CONTEXT_MIN && bytes_for(model, n, types, sequences, max_rows) > free {
@@ -68,10 +68,10 @@ impl Target {
         n
     }
 
-    /// Refuses a context of so many sequences, and passes of `max_rows` rows, for which there is no memory.
+    /// Checks that there is memory for so many sequences of `n_ctx` tokens and for passes of `max_rows` rows.
     ///
     /// # Errors
-    /// When they would take more than is free.
+    /// If they need more than is free.
     pub fn check_memory(
         model: &Model,
         n_ctx: usize,
@@ -83,10 +83,10 @@ impl Target {
         KvCache::check_bytes(needed, n_ctx, sequences)
     }
 
-    /// An empty sequence, whose keys and values are stored as `types` says.
+    /// An empty sequence, whose cache has these types.
     ///
     /// # Errors
-    /// When the types do not fit the model's heads.
+    /// If the types do not fit the model's heads.
     pub fn sequence(&self, types: CacheTypes) -> Result<Sequence> {
         Sequence::new(&self.model, self.n_ctx, types)
     }
@@ -101,33 +101,33 @@ impl Target {
         self.kernels.name
     }
 
-    /// Threads at work.
+    /// Number of threads.
     pub fn threads(&self) -> usize {
         self.pool.members()
     }
 
-    /// Most tokens of a sequence.
+    /// Largest number of tokens of a sequence.
     pub fn n_ctx(&self) -> usize {
         self.n_ctx
     }
 
-    /// Most rows of one pass.
+    /// Largest number of rows of a pass.
     pub fn max_rows(&self) -> usize {
         self.max_rows
     }
 
-    /// Takes the memory for so many rows of logits now, so that no pass has to.
+    /// Allocates memory for so many rows of logits, so that no pass has to.
     pub fn reserve(&mut self, rows: usize) {
         self.buffers.logits.reserve(rows, self.model.config().n_vocab);
     }
 
-    /// Does the work of up to [`MAX_SEQUENCES`] sequences in one pass over the weights; the result says where
-    /// the rows of each are. Work without rows leaves its sequence as it was.
+    /// Does the work of up to [`MAX_SEQUENCES`] sequences in one pass over the weights. The result says where the rows
+    /// of each are. Work without rows leaves its sequence as it was.
     ///
     /// # Errors
-    /// When a sequence has no room for its tokens or is another target's, a token is not in the vocabulary,
-    /// nodes that were run before are not the sequence's last tree, or all rows together are more than
-    /// [`Target::max_rows`]; all sequences and their last trees are then as they were.
+    /// If a sequence has no room for its tokens or belongs to another target, a token is not in the vocabulary, the
+    /// first `done` nodes are not the sequence's last tree, or all rows together exceed [`Target::max_rows`]. All
+    /// sequences and their last trees are then as they were.
     pub fn run(&mut self, batch: &mut [(&mut Sequence, Work)]) -> Result<Rows> {
         self.check(batch)?;
         let rows = self.lay_out(batch);
@@ -167,8 +167,8 @@ impl Target {
         self.run(&mut [(seq, Work::Run { tokens, outputs })]).map(drop)
     }
 
-    /// Runs a tree of guesses behind a sequence. Each node has a row of logits, in order; the sequence
-    /// stays as it is until [`Target::keep`].
+    /// Runs a tree behind a sequence. Each node has a row of logits, in order. The sequence stays as it is until
+    /// [`Target::keep`].
     ///
     /// # Errors
     /// Those of [`Target::run`].
@@ -176,7 +176,7 @@ impl Target {
         self.run(&mut [(seq, Work::Tree(tree))]).map(drop)
     }
 
-    /// The same for a tree whose first `done` nodes are the last tree: the others alone are run and have
+    /// Extends the last tree: the first `done` nodes of `tree` are the last tree, and only the others are run and have
     /// rows of logits.
     ///
     /// # Errors
@@ -185,9 +185,9 @@ impl Target {
         self.run(&mut [(seq, Work::More { tree, done })]).map(drop)
     }
 
-    /// Runs trees of up to [`MAX_SEQUENCES`] sequences in one pass: of each the nodes behind the first
-    /// `done`, which are its last tree. Rows of logits and of features stand in this order, one sequence's
-    /// nodes after the other's.
+    /// Runs trees of up to [`MAX_SEQUENCES`] sequences in one pass: (sequence, tree, number of its first nodes that are
+    /// the sequence's last tree and are not run again). Rows of logits and of features stand in this order, one
+    /// sequence after the other.
     ///
     /// # Errors
     /// Those of [`Target::run`].
@@ -199,11 +199,11 @@ impl Target {
         self.run(&mut works).map(drop)
     }
 
-    /// Makes a path of the sequence's last tree part of it: the root, one of its children, and so on; an
-    /// empty one drops the tree.
+    /// Appends a path of the sequence's last tree to the sequence: the root, one of its children, and so on. An empty
+    /// path drops the tree.
     ///
     /// # Errors
-    /// When there is no such path; sequence and tree are then as they were.
+    /// If there is no such path; sequence and tree are then as they were.
     pub fn keep(&mut self, seq: &mut Sequence, path: &[usize]) -> Result<()> {
         let is_path = seq.has_tree && seq.tree.is_path(path);
         if !(path.is_empty() || is_path) {
@@ -214,7 +214,7 @@ impl Target {
         Ok(())
     }
 
-    /// Refuses work that cannot be done.
+    /// Checks that the work can be done.
     fn check(&self, batch: &[(&mut Sequence, Work)]) -> Result<()> {
         if batch.len() > MAX_SEQUENCES {
             let n = batch.len();
@@ -237,7 +237,7 @@ impl Target {
         Ok(())
     }
 
-    /// Puts down the tokens of all rows, what each sees, and which have logits.
+    /// Fills in the tokens and views of all rows, and which have logits.
     fn lay_out(&mut self, batch: &[(&mut Sequence, Work)]) -> Rows {
         self.tokens.clear();
         self.outputs.clear();
@@ -261,11 +261,11 @@ impl Target {
         all
     }
 
-    /// Lets passes hand out hidden states: those that enter the given layers, counted from 0, and for the
-    /// number of layers what enters the head, after the last norm. Each set of layers is handed out by itself.
+    /// Sets which hidden states passes copy out: those that enter the given layers, counted from 0; the number of
+    /// layers stands for the input of the head, after the last norm. Each set of layers is stored separately.
     ///
     /// # Errors
-    /// When the model has not so many layers.
+    /// If the model has fewer layers.
     pub fn tap<'a>(
         &mut self,
         sets: impl IntoIterator<Item = &'a [usize], IntoIter: Clone>,
@@ -279,17 +279,17 @@ impl Target {
         Ok(())
     }
 
-    /// What [`Target::tap`] chose of the last pass.
+    /// Hidden states of the last pass that [`Target::tap`] chose.
     pub fn features(&self) -> &Features {
         &self.buffers.features
     }
 
-    /// The same and the thread pool, to be used between passes.
+    /// These hidden states and the thread pool, for use between passes.
     pub(crate) fn features_and_pool(&mut self) -> (&Features, &mut ThreadPool) {
         (&self.buffers.features, &mut self.pool)
     }
 
-    /// The thread pool, to be used between passes.
+    /// The thread pool, for use between passes.
     pub(crate) fn pool(&mut self) -> &mut ThreadPool {
         &mut self.pool
     }

@@ -1,11 +1,11 @@
-//! What a pass does for a sequence, and where its rows are afterwards.
+//! Work of a pass for a sequence, and the place of its rows afterwards.
 
 use crate::tree::Tree;
 use dovetail_kernels::cpu::attention::MAX_SEQUENCES;
 use smallvec::SmallVec;
 use std::ops::{Index, Range};
 
-/// Which rows of a run the head is computed for.
+/// Rows of a run that get logits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outputs {
     /// No row: the pass only fills the cache.
@@ -16,31 +16,31 @@ pub enum Outputs {
     All,
 }
 
-/// What a pass does for one sequence.
+/// Work of a pass for one sequence.
 #[derive(Clone, Copy, Debug)]
 pub enum Work<'a> {
-    /// Runs a tree of guesses behind the sequence, which stays as it is until
-    /// [`Target::keep`](super::Target::keep). Each node has a row of logits.
+    /// Runs a tree behind the sequence. The sequence stays as it is until [`Target::keep`](super::Target::keep). Each
+    /// node has a row of logits.
     Tree(&'a Tree),
-    /// The same for a tree whose first `done` nodes are the sequence's last tree: only the others are run
-    /// and have rows of logits.
+    /// Extends the sequence's last tree: the first `done` nodes of `tree` are the last tree, and only the others are
+    /// run and have rows of logits.
     More {
         /// All nodes.
         tree: &'a Tree,
-        /// How many of them were run before.
+        /// Number of nodes that were run before.
         done: usize,
     },
     /// Runs tokens that become part of the sequence.
     Run {
-        /// Part of a prompt, say.
+        /// The tokens, for example a part of a prompt.
         tokens: &'a [u32],
-        /// Which of them have rows of logits.
+        /// The rows that have logits.
         outputs: Outputs,
     },
 }
 
 impl<'a> Work<'a> {
-    /// Its tree, and how many nodes of that were run before.
+    /// The tree and the number of its nodes that were run before, if the work is a tree.
     pub(super) fn tree(&self) -> Option<(&'a Tree, usize)> {
         match *self {
             Work::Tree(tree) => Some((tree, 0)),
@@ -58,7 +58,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Which of its `n` rows have logits.
+    /// Those of its `n` rows that have logits.
     pub(super) fn outputs(&self, n: usize) -> Range<usize> {
         match self {
             Work::Tree(_) | Work::More { .. } => 0..n,
@@ -71,21 +71,21 @@ impl<'a> Work<'a> {
     }
 }
 
-/// Where the rows of each sequence's work are, in the order of the batch.
+/// The place of each sequence's rows in a pass, in the order of the batch.
 #[derive(Clone, Debug, Default)]
 pub struct Rows(pub(super) SmallVec<[WorkRows; MAX_SEQUENCES]>);
 
-/// Where the rows of one sequence's work are, until the next pass.
+/// The place of one sequence's rows, valid until the next pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkRows {
-    /// Its rows among all of the pass: those of the hidden states that were tapped.
+    /// Its rows among all rows of the pass; they index [`Features`](super::Features).
     pub rows: Range<usize>,
-    /// Its rows among those with logits: what [`Target::logits`](super::Target::logits) takes.
+    /// Its rows among those with logits; they index [`Target::logits`](super::Target::logits).
     pub outputs: Range<usize>,
 }
 
 impl Rows {
-    /// Rows of the whole pass.
+    /// Number of rows of the whole pass.
     #[allow(clippy::len_without_is_empty, reason = "a pass has rows")]
     pub fn len(&self) -> usize {
         self.0.last().map_or(0, |last| last.rows.end)

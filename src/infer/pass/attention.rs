@@ -1,4 +1,4 @@
-//! Attention of a block: products · rotate and store · attend · combine and quantise · output.
+//! Attention of a block: projections · rotate and store · attend · combine and quantise · output projection.
 
 use super::buffers::{CpuBuffers, shape};
 use super::cpu::{Cpu, product};
@@ -12,7 +12,7 @@ use dovetail_kernels::cpu::{
 use smallvec::SmallVec;
 
 impl Cpu<'_> {
-    /// Attention of block `i`, added to the hidden state.
+    /// Computes attention of block `i` and adds it to the hidden state.
     pub fn mix(
         &mut self,
         i: usize,
@@ -21,7 +21,7 @@ impl Cpu<'_> {
         rows: &mut PassRows,
     ) {
         let Branch { norm, layer: Mixer::Attention(a), post_norm, scale: branch_scale } = mixer;
-        // A new member has no phase yet: the compiler asks for it here.
+        // Exhaustive destructuring: a new field of `Attention` must be handled here.
         let Attention {
             qkv,
             gate: _,
@@ -47,7 +47,7 @@ impl Cpu<'_> {
         self.add(output, post_norm.as_deref(), *branch_scale, hidden);
     }
 
-    /// Queries, keys, values and the gate of `n` rows.
+    /// Computes queries, keys, values and the gate of `n` rows.
     fn project(&mut self, a: &Attention, n: usize) {
         let kernels = self.kernels;
         let CpuBuffers { activations, qkv, scratch, .. } = &mut *self.b;
@@ -59,7 +59,7 @@ impl Cpu<'_> {
         });
     }
 
-    /// Norms and rotates queries and keys; keys and values go to layer `i` of the caches.
+    /// Norms and rotates queries and keys, and stores keys and values in layer `i` of the caches.
     fn rotate_and_store(&mut self, i: usize, a: &Attention, rows: &mut PassRows) {
         let Attention { kind, head_norms: [q_norm, k_norm, v_norm], scale, .. } = a;
         let (c, kernels, n) = (self.c, self.kernels, self.b.qkv.n_rows());
@@ -69,7 +69,7 @@ impl Cpu<'_> {
         let angles = &rows.kinds[*kind].angles[..n];
         let CpuBuffers { qkv, queries, scratch, .. } = &mut *self.b;
         let qkv = &*qkv;
-        // A head of a row, normed if there are weights.
+        // Reads one head of a row, normed if there are weights.
         let head =
             |r: usize, from: usize, norm: &Option<Vec<f32>>, raw: &mut [f32], out: &mut [f32]| {
                 let Some(norm) = norm else { return qkv.row(r, from, out) };
@@ -105,8 +105,8 @@ impl Cpu<'_> {
         });
     }
 
-    /// Attention of as many rows from `from` on as there is room for, quantised into `activations`; returns how
-    /// many.
+    /// Computes attention of as many rows from `from` on as the buffer holds, quantised into `activations`; returns
+    /// their number.
     fn attend(&mut self, i: usize, a: &Attention, rows: &PassRows, from: usize) -> usize {
         let Attention { kind, soft_cap, sinks, gate, output, .. } = a;
         let (c, kernels) = (self.c, self.kernels);
@@ -141,7 +141,7 @@ impl Cpu<'_> {
     }
 }
 
-/// Multiplies groups `first..` of several matrices stacked on each other.
+/// Multiplies groups `first..` of several stacked matrices.
 fn stacked_product<'a>(
     kernels: &Kernels,
     stack: impl Iterator<Item = &'a Linear>,

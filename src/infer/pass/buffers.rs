@@ -1,4 +1,4 @@
-//! What lives between the phases of a pass. It is taken before the first one.
+//! Buffers that phases of a pass share. They are allocated before the first pass.
 
 use super::panel::Panel;
 use super::rows::{KindRows, Row};
@@ -8,63 +8,63 @@ use crate::model::block::{Attention, Block, Branch, Dense, FeedForward, Mixer};
 use dovetail_kernels::cpu::attention::{Scratch as AttentionScratch, Shape};
 use dovetail_kernels::cpu::{Activations, ProductScratch, chunk_len};
 
-/// What passes work on.
+/// Buffers of a pass.
 pub(crate) struct Buffers {
     /// The rows of the next pass, or of the last one.
     pub rows: Vec<Row>,
-    /// What the head left of the last pass.
+    /// Logits of the last pass.
     pub logits: LogitRows,
-    /// What the last pass handed out of its hidden states.
+    /// Hidden states of the last pass that drafters asked for.
     pub features: Features,
     pub(super) kinds: Vec<KindRows>, // (kinds of layers)
     pub(super) hidden: Panel,        // (n_embd)
-    pub(super) more: Vec<f32>,       // (groups, rows, 16): logits on their way
+    pub(super) more: Vec<f32>,       // (groups, rows, 16): logits before they are appended
     pub(super) more_peaks: Vec<f32>, // (groups, rows)
     pub(super) cpu: CpuBuffers,
 }
 
-/// What the CPU's phases work on.
+/// Buffers of the phases on the CPU.
 pub(super) struct CpuBuffers {
     pub qkv: Panel, // ((n_heads + 2 n_kv_heads) · head_dim, and the gate's n_heads · head_dim)
     pub queries: Vec<f32>, // (n_kv_heads, rows, group, head_dim), rotated and scaled
-    pub parts: Vec<f32>, // as `Plan` has it
+    pub parts: Vec<f32>, // partial results of attention, see `Plan`
     pub inner: Panel, // (n_ff or n_embd)
-    pub normed: Vec<f32>, // (rows, n_embd) on their way into the hidden state, if any are normed there
+    pub normed: Vec<f32>, // (rows, n_embd) to be normed and added to the hidden state, if any block has a post-norm
     pub activations: Activations, // (rows)
     pub scratch: Vec<Scratch>,
 }
 
-/// What one member of the thread pool needs for itself.
+/// Buffers of one member of the thread pool.
 pub(super) struct Scratch {
     pub row: Vec<f32>,
     pub normed: Vec<f32>,
     pub up: Vec<f32>,
-    /// A row of the gate, and one of zeros, if any block has one: (n_heads · head_dim) each.
+    /// A row of the gate and a row of zeros, if any block has a gate: (n_heads · head_dim) each.
     pub gate: [Vec<f32>; 2],
     pub attention: AttentionScratch,
     pub products: ProductScratch,
 }
 
-/// Hidden states that passes hand out beside the logits, for drafters that learn from them.
+/// Hidden states that passes copy out for drafters that read them.
 #[derive(Default)]
 pub struct Features {
     pub(super) sets: Vec<TapSet>,
 }
 
-/// Hidden states of some layers.
+/// Hidden states that enter a set of layers.
 pub(super) struct TapSet {
-    /// Which: those that enter these layers, one past the last layer being what enters the head.
+    /// These layers; the number of layers stands for the input of the head.
     pub taps: Vec<usize>,
     pub rows: Vec<f32>, // (rows, taps, n_embd)
     pub width: usize,   // taps · n_embd
 }
 
 impl Features {
-    /// Row `r` of the last pass, of the hidden states that were [tapped](crate::infer::Target::tap) as `taps`:
-    /// (taps, n_embd).
+    /// Hidden states of row `r` of the last pass, which were [tapped](crate::infer::Target::tap) as `taps`: (taps,
+    /// n_embd).
     ///
     /// # Panics
-    /// When they were not tapped.
+    /// If they were not tapped.
     pub fn row(&self, taps: &[usize], r: usize) -> &[f32] {
         if taps.is_empty() {
             return &[];
@@ -73,29 +73,29 @@ impl Features {
         &set.rows[r * set.width..][..set.width]
     }
 
-    /// The first layer behind `layer` whose input is asked for.
+    /// The first tapped layer after `layer`.
     pub(super) fn next_tap(&self, layer: usize) -> Option<usize> {
         let taps = self.sets.iter().flat_map(|set| &set.taps).copied();
         taps.filter(|tap| *tap > layer).min()
     }
 }
 
-/// Room for passes.
+/// Sizes that buffers are allocated for.
 pub(crate) struct Room {
-    /// Most rows of a pass.
+    /// Largest number of rows of a pass.
     pub rows: usize,
-    /// Most positions that a row sees.
+    /// Largest number of positions that a row sees.
     pub positions: usize,
-    /// Members of the thread pool.
+    /// Number of members of the thread pool.
     pub members: usize,
-    /// Longest row that is multiplied, if that is none of a decoder block's.
+    /// Length of the longest input row of a product outside the decoder blocks.
     pub width: usize,
 }
 
-/// What blocks need room for beside what every model does.
+/// Sizes that only some blocks need.
 #[derive(Default)]
 struct Needs {
-    /// Widest part between two products of a feed-forward layer.
+    /// Largest inner width of a feed-forward layer.
     n_ff: usize,
     gate: bool,
     post_norm: bool,
@@ -128,7 +128,7 @@ impl Needs {
 }
 
 impl Buffers {
-    /// For passes through these decoder blocks, which with their head need `products`.
+    /// Buffers for passes through these decoder blocks; `products` are the matrices of the blocks and the head.
     pub fn new(
         c: &Config,
         blocks: &[Block],
@@ -168,8 +168,8 @@ impl Buffers {
         }
     }
 
-    /// Bytes that passes of `rows` rows, of which `logit_rows` are multiplied by the head, take over `positions` positions:
-    /// most of them.
+    /// Approximate bytes of buffers for passes of `rows` rows, of which `logit_rows` have logits, over `positions`
+    /// positions.
     pub fn bytes_for(
         c: &Config,
         blocks: &[Block],
@@ -179,7 +179,7 @@ impl Buffers {
     ) -> u64 {
         let (q_width, kv_width) = (c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim);
         let inner = Needs::of(blocks).n_ff.max(c.n_embd);
-        // Activations are kept as floats and in two forms of integers.
+        // Activations are stored as floats and in two quantised formats.
         let activations = 2 * inner.max(q_width);
         let row = c.n_embd + 2 * (q_width + kv_width) + inner + activations;
         let floats = row as u64 * rows as u64
@@ -193,7 +193,7 @@ impl Buffers {
         self.hidden.row(r, 0, out);
     }
 
-    /// Chooses which hidden states are handed out: see [`Features`].
+    /// Sets which hidden states are copied out: see [`Features`].
     pub fn tap<'a>(&mut self, all: impl Iterator<Item = &'a [usize]> + Clone, n_embd: usize) {
         self.features.sets.retain(|set| all.clone().any(|taps| taps == set.taps));
         for taps in all.filter(|taps| !taps.is_empty()) {

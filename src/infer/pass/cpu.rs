@@ -1,4 +1,4 @@
-//! What the CPU does to rows: phases shared out over the thread pool.
+//! Phases on the CPU, divided over the thread pool.
 
 use super::buffers::CpuBuffers;
 use super::panel::Panel;
@@ -9,7 +9,7 @@ use dovetail_kernels::cpu::{
     groups_per_chunk,
 };
 
-/// The CPU, and what it works on.
+/// The CPU's kernels, threads and buffers.
 pub(super) struct Cpu<'a> {
     pub c: &'a Config,
     pub kernels: &'static Kernels,
@@ -18,8 +18,8 @@ pub(super) struct Cpu<'a> {
 }
 
 impl Cpu<'_> {
-    /// Normalises the hidden states of `m` rows, the `i`-th of which is `row(i)`, if there are weights for that,
-    /// and quantises them into the first `activations`.
+    /// Quantises the hidden states of `m` rows into the first `activations`, normed if there are weights. The `i`-th is
+    /// `row(i)`.
     pub fn norm(
         &mut self,
         hidden: &Panel,
@@ -45,7 +45,7 @@ impl Cpu<'_> {
         });
     }
 
-    /// Quantises `n` rows that are no hidden states into the `activations`.
+    /// Quantises `n` rows that are not hidden states into `activations`.
     pub fn quantize<'r>(
         &mut self,
         n: usize,
@@ -96,7 +96,7 @@ impl Cpu<'_> {
         });
     }
 
-    /// The same with a norm, for which a row has to be there as a whole.
+    /// [`Cpu::add`] with a post-norm, which needs whole rows.
     fn add_normed(&mut self, w: &Linear, post_norm: &[f32], scale: f32, hidden: &mut Panel) {
         let (c, n, kernels) = (self.c, hidden.n_rows(), self.kernels);
         let n_embd = c.n_embd;

@@ -7,7 +7,7 @@ use crate::model::block::{Activation, Branch, Dense, FeedForward, formats};
 use dovetail_kernels::cpu::{LANES, groups_per_chunk};
 
 impl Cpu<'_> {
-    /// The feed-forward layer, added to the hidden state.
+    /// Computes the feed-forward layer and adds it to the hidden state.
     pub fn feed_forward(&mut self, ffn: &Branch<FeedForward>, hidden: &mut Panel) {
         let Branch { norm, layer: FeedForward::Dense(dense), post_norm, scale } = ffn;
         let Dense { activation, gate, up, down } = dense;

@@ -11,7 +11,8 @@ use dovetail_kernels::cpu::{
 use std::ops::Range;
 
 impl Pass<'_, '_> {
-    /// Computes the logits of `m` rows, the `i`-th of which is `row(i)`; their hidden states may be normed before.
+    /// Computes the logits of `m` rows. The `i`-th is `row(i)`; its hidden state is normed first if the model has a
+    /// last norm.
     pub fn head(
         &mut self,
         norm: Option<&[f32]>,
@@ -31,8 +32,8 @@ impl Pass<'_, '_> {
         head.multiply(output, activations.rows(m, c.n_embd), out);
     }
 
-    /// Appends logits of more tokens, (rows of the logits, matrix) each, whose numbers begin behind those of
-    /// the head, at the next multiple of [`LANES`]. What a row has none of is −∞ there.
+    /// Appends logits of more tokens: for each (rows of the logits, matrix). Their numbers start at the next multiple
+    /// of [`LANES`] behind those of the head. Rows outside a range get −∞.
     pub fn more_logits(&mut self, more: &[(Range<usize>, &WeightMatrix)]) {
         let Pass { c, kernels, pool, b, .. } = self;
         let Buffers { logits, cpu, more: panel, more_peaks, .. } = &mut **b;
@@ -56,7 +57,7 @@ impl Pass<'_, '_> {
     }
 }
 
-/// What it takes to multiply by a head.
+/// Parameters of a product with a head.
 struct Head<'a> {
     c: &'a Config,
     kernels: &'static Kernels,
@@ -65,7 +66,7 @@ struct Head<'a> {
 }
 
 impl Head<'_> {
-    /// Computes the panel of the logits of these rows, scaled and capped, and its peaks.
+    /// Computes the panel of these rows' logits, scaled and capped, and its peaks.
     fn multiply(
         &mut self,
         head: &WeightMatrix,

@@ -1,24 +1,24 @@
-//! One pass over the weights serves all rows.
+//! One pass over the weights for all rows.
 //!
 //! ```text
-//! rows.rs          where each row stands and what it sees
-//! panel.rs         numbers between phases
-//! buffers.rs       all that lives between them
-//! runner.rs        who runs decoder blocks: the CPU, and later others
+//! rows.rs          position and view of each row
+//! panel.rs         matrices of activations between phases
+//! buffers.rs       all buffers that phases share
+//! runner.rs        the interface between a pass and the place where decoder blocks run
 //! cpu.rs           phases that blocks and the head share
 //! attention.rs     a block's attention
 //! feed_forward.rs  a block's feed-forward layer
 //! head.rs          from hidden states to logits
 //! ```
 //!
-//! A block is data ([`crate::model::block`]). Per layer: norm and quantise · queries, keys and values · rotate and
+//! A block is data ([`crate::model::block`]). Its phases are: norm and quantise · queries, keys and values · rotate and
 //! store · attention · combine and quantise · output projection · norm and quantise · gate, up and activation ·
-//! quantise · down. Each is one phase shared out over the thread pool; the two of attention are taken again
-//! where their buffer does not hold all rows. What a model adds (biases, caps, scales, norms of heads) is
-//! part of these phases; only a norm behind a branch takes two more, since it needs whole rows.
+//! quantise · down. The thread pool divides each phase. The two phases of attention are repeated if their buffer does
+//! not hold all rows. Biases, caps, scales and norms of heads are part of these phases; only a post-norm takes two
+//! more, since it needs whole rows.
 //!
-//! A row has a position, and a path through the cache of its sequence, of which a pass has a [`Span`] of rows
-//! each. What it sees of the path, and the angles of its position, are worked out once for each *kind* of layer
+//! A row has a position and a path through its sequence's cache; each sequence has a [`Span`] of a pass's rows. The
+//! view along the path and the angles of the position are computed once for each *kind* of layer
 //! ([`crate::model::LayerKind`]).
 
 mod attention;
@@ -42,7 +42,7 @@ use dovetail_kernels::cpu::{Kernels, ThreadPool, WeightMatrix};
 use rows::{KindRows, PassRows};
 use runner::{BlockRunner, CpuBlocks};
 
-/// One pass over the rows that stand in the buffers, those of all spans.
+/// One pass over the rows of all spans, which stand in the buffers.
 pub(crate) struct Pass<'a, 's> {
     pub c: &'a Config,
     pub kernels: &'static Kernels,
@@ -52,7 +52,7 @@ pub(crate) struct Pass<'a, 's> {
 }
 
 impl<'a, 's> Pass<'a, 's> {
-    /// Begins a pass.
+    /// Starts a pass.
     pub fn new(
         c: &'a Config,
         kernels: &'static Kernels,
@@ -67,12 +67,12 @@ impl<'a, 's> Pass<'a, 's> {
         Pass { c, kernels, pool, b, spans }
     }
 
-    /// How many rows it has.
+    /// Number of rows.
     pub fn n_rows(&self) -> usize {
         self.b.rows.len()
     }
 
-    /// Runs `tokens` and computes the head for these rows of them.
+    /// Runs `tokens`, one for each row, and computes logits for the rows `outputs`.
     pub fn run(&mut self, model: &Model, tokens: &[u32], outputs: &[usize]) {
         let weights = model.weights();
         let mut row = std::mem::take(&mut self.b.cpu.scratch[0].row);
@@ -87,13 +87,13 @@ impl<'a, 's> Pass<'a, 's> {
         self.head(Some(&weights.output_norm), &weights.output, outputs.len(), |i| outputs[i]);
     }
 
-    /// Makes `x` the hidden state of row `r`: (n_embd).
+    /// Sets the hidden state of row `r` to `x`: (n_embd).
     pub fn set_hidden(&mut self, r: usize, x: &[f32]) {
         self.b.hidden.set_row(r, x);
     }
 
-    /// Takes the hidden states through decoder blocks; attention of the first one may read what is `given` in
-    /// their place: (rows, as wide as its matrices).
+    /// Runs decoder blocks on the hidden states. If there is `given`, attention of the first block reads it in place of
+    /// the hidden state: (rows, input width of its matrices).
     pub fn blocks(&mut self, blocks: &[Block], given: Option<&[f32]>) {
         KindRows::set_all(&mut self.b.kinds, self.c, &self.b.rows);
         let mut next = 0;
@@ -109,7 +109,7 @@ impl<'a, 's> Pass<'a, 's> {
         }
     }
 
-    /// Copies the hidden states that enter `layer` to where drafters find them, if any asked for them.
+    /// Copies the hidden states that enter `layer` to [`Features`], if they are tapped.
     fn hand_out(&mut self, layer: usize, norm: Option<&[f32]>) {
         let (c, n, kernels) = (self.c, self.n_rows(), self.kernels);
         let b = &mut *self.b;
@@ -128,7 +128,7 @@ impl<'a, 's> Pass<'a, 's> {
         }
     }
 
-    /// Multiplies rows that are no hidden states: `row` gives each, (n_in); `out` becomes (rows, n_out).
+    /// Multiplies rows that are not hidden states. `row` gives each input, (n_in); `out` becomes (rows, n_out).
     pub fn multiply<'r>(
         &mut self,
         w: &WeightMatrix,

@@ -1,43 +1,43 @@
-//! Numbers between phases, as products leave the kernels.
+//! Matrices of activations between phases, in the layout that products write.
 
 use dovetail_kernels::cpu::LANES;
 
-/// Rows of up to `width` numbers: (width / 16, rows, 16), sixteen numbers of one row side by side, so that
-/// whoever takes consecutive groups of outputs writes consecutive memory.
+/// Rows of up to `width` numbers: (width / 16, rows, 16). Sixteen numbers of a row are adjacent, so a chunk of
+/// consecutive groups of outputs is consecutive memory.
 pub(crate) struct Panel {
     numbers: Vec<f32>,
     n_rows: usize,
 }
 
 impl Panel {
-    /// Room for `rows` rows of `width` numbers; there are no rows yet.
+    /// Memory for `rows` rows of `width` numbers; the number of rows is 0.
     pub fn new(width: usize, rows: usize) -> Panel {
         Panel { numbers: vec![0.0; width.next_multiple_of(LANES) * rows], n_rows: 0 }
     }
 
-    /// Sets the number of rows. What they hold is undefined.
+    /// Sets the number of rows. Their content is unspecified.
     pub fn set_rows(&mut self, n: usize) {
         self.n_rows = n;
     }
 
-    /// How many rows there are.
+    /// Number of rows.
     pub fn n_rows(&self) -> usize {
         self.n_rows
     }
 
-    /// The first groups of all rows, as many as `width` numbers take: (groups, rows, 16).
+    /// The first `width` numbers of all rows, rounded up to whole groups: (groups, rows, 16).
     pub fn groups_mut(&mut self, width: usize) -> &mut [f32] {
         &mut self.numbers[..width.next_multiple_of(LANES) * self.n_rows]
     }
 
-    /// Makes `x` the first numbers of row `r`; whole groups.
+    /// Sets the first numbers of row `r` to `x`, whose length is a multiple of 16.
     pub fn set_row(&mut self, r: usize, x: &[f32]) {
         for (g, lanes) in x.chunks_exact(LANES).enumerate() {
             self.numbers[(g * self.n_rows + r) * LANES..][..LANES].copy_from_slice(lanes);
         }
     }
 
-    /// Copies the numbers of row `r` from `from` on.
+    /// Copies numbers of row `r` from `from` on to `out`.
     pub fn row(&self, r: usize, from: usize, out: &mut [f32]) {
         if self.n_rows == 1 {
             return out.copy_from_slice(&self.numbers[from..][..out.len()]);

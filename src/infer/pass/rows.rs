@@ -1,16 +1,16 @@
-//! The rows of a pass: where each stands and what it sees.
+//! The rows of a pass: the position of each and the positions it sees.
 
 use crate::infer::kv::KvCache;
 use crate::model::{Config, LayerKind};
 use dovetail_kernels::cpu::Angles;
 use dovetail_kernels::cpu::attention::View;
 
-/// One row.
+/// One row of a pass.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row {
-    /// Where it stands in its sequence.
+    /// Its position in the sequence.
     pub position: usize,
-    /// What it follows and itself, in the cache of its sequence; a window may hide the first of it.
+    /// The positions of its sequence's cache that lead to it, its own included; a window may hide the first of them.
     pub path: View,
 }
 
@@ -20,33 +20,33 @@ impl Row {
         Row { position, path: View::plain(position + 1) }
     }
 
-    /// A node of the tree behind a sequence of `len` tokens: `mask` names its ancestors and itself.
+    /// A node of the tree behind a sequence of `len` tokens; `mask` has a bit for it and for each ancestor.
     pub fn node(len: usize, mask: u64) -> Row {
         let path = View::tree(len, mask);
         Row { position: path.len() - 1, path }
     }
 }
 
-/// Successive rows that belong to one sequence: `n` of them, written to its cache from `first` on.
+/// Successive rows of one sequence: `n` rows, written to its cache from position `first` on.
 pub(crate) struct Span<'a> {
     pub kv: &'a mut KvCache,
     pub first: usize,
     pub n: usize,
 }
 
-/// What all layers of a kind share: (rows) each.
+/// Views and angles of the rows in all layers of one kind: (rows) each.
 pub(crate) struct KindRows {
     pub views: Vec<View>,
     pub angles: Vec<Angles>,
 }
 
 impl KindRows {
-    /// Room for so many rows.
+    /// With memory for `rows` rows.
     pub fn with_capacity(rows: usize) -> KindRows {
         KindRows { views: Vec::with_capacity(rows), angles: vec![Angles::default(); rows] }
     }
 
-    /// Works out what the rows see in layers of each kind, and by how much they turn.
+    /// Computes views and angles of the rows for each kind of layer.
     pub fn set_all(kinds: &mut [KindRows], c: &Config, rows: &[Row]) {
         for (KindRows { views, angles }, LayerKind { window, rope }) in
             kinds.iter_mut().zip(&c.kinds)
@@ -60,12 +60,12 @@ impl KindRows {
     }
 }
 
-/// The rows of a pass as blocks are given them.
+/// The rows of a pass, as blocks read them.
 pub(crate) struct PassRows<'a, 's> {
-    /// Of each of [`Config::kinds`].
+    /// One for each of [`Config::kinds`].
     pub kinds: &'a [KindRows],
     /// The rows of each sequence, in order.
     pub spans: &'a mut [Span<'s>],
-    /// What attention of block 0 reads in place of the hidden state: (rows, as wide as its matrices).
+    /// Input of attention in block 0 in place of the hidden state: (rows, input width of its matrices).
     pub given: Option<&'a [f32]>,
 }

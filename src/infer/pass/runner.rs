@@ -1,4 +1,4 @@
-//! Who runs decoder blocks: the seam at which blocks may lie elsewhere than on the CPU.
+//! The interface between a pass and the place where decoder blocks run.
 
 use super::cpu::Cpu;
 use super::panel::Panel;
@@ -6,14 +6,14 @@ use super::rows::PassRows;
 use crate::model::block::Block;
 use std::ops::Range;
 
-/// Runs decoder blocks where their weights are. Wherever that is, a row has the same bits.
+/// Runs decoder blocks where their weights are. The bits of a row do not depend on the place.
 pub(super) trait BlockRunner {
-    /// Takes the hidden states of the rows, (n_embd), through these blocks. Their keys and values are in
-    /// the caches of the rows' spans afterwards.
+    /// Runs these blocks on the hidden states, (n_embd) for each row, and writes their keys and values to the caches of
+    /// the rows' spans.
     fn run(&mut self, blocks: Range<usize>, hidden: &mut Panel, rows: &mut PassRows);
 }
 
-/// The CPU, which has the weights of all blocks.
+/// Runs all blocks on the CPU.
 pub(super) struct CpuBlocks<'a> {
     pub cpu: Cpu<'a>,
     pub blocks: &'a [Block],
