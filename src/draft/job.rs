@@ -1,4 +1,4 @@
-//! One sequence's part in the drafting of a round.
+//! The job of growing one sequence's tree in a round.
 
 use super::CandidateSelector;
 use crate::error::{Error, Result};
@@ -9,38 +9,38 @@ use dovetail_kernels::cpu::{Kernels, ThreadPool};
 use smallvec::SmallVec;
 use std::any::Any;
 
-/// What a drafter knows of one sequence.
+/// A drafter's state for one sequence.
 pub struct DraftState(Box<dyn Any + Send>);
 
 impl DraftState {
-    /// Of a drafter that knows sequences by a `T`.
+    /// Wraps the state of a drafter.
     pub fn new<T: Any + Send>(state: T) -> DraftState {
         DraftState(Box::new(state))
     }
 
-    /// The `T`.
+    /// The drafter's state.
     ///
     /// # Panics
-    /// When a drafter of another kind made it.
+    /// If a drafter with another type of state made it.
     pub fn get<T: Any + Send>(&mut self) -> &mut T {
         self.0.downcast_mut().expect("a state goes to drafters of the family that made it")
     }
 }
 
-/// What a drafter is given to grow the tree of one sequence; `S` is what it knows of the sequence.
+/// The job of growing the tree of one sequence; `S` is the drafter's state for it.
 pub struct DraftJob<'a, S = DraftState> {
     /// The whole sequence; its last token is the tree's root, and all others have been committed.
     pub tokens: &'a [u32],
-    /// What the drafter knows of it.
+    /// The drafter's state for the sequence.
     pub state: &'a mut S,
-    /// The tree, which is its root yet.
+    /// The tree, which has only its root at first.
     pub tree: &'a mut GrowingTree,
     pub(super) selector: &'a mut CandidateSelector,
     pub(super) failure: &'a mut Option<Error>,
 }
 
 impl<'a, S> DraftJob<'a, S> {
-    /// For a tree that was started; `failure` becomes why it could not grow, if so.
+    /// A job for a tree that was started; [`DraftJob::fail`] writes to `failure`.
     pub fn new(
         tokens: &'a [u32],
         state: &'a mut S,
@@ -51,7 +51,7 @@ impl<'a, S> DraftJob<'a, S> {
         DraftJob { tokens, state, tree, selector, failure }
     }
 
-    /// The same job with a part of its state, if the state has that.
+    /// The same job with a part of its state; `None` if the state has no such part.
     pub fn with_state<T>(
         &mut self,
         part: impl FnOnce(&mut S) -> Option<&mut T>,
@@ -63,7 +63,7 @@ impl<'a, S> DraftJob<'a, S> {
     /// Proposes candidates from the logits of the frontier's node `parent`: see [`CandidateSelector::propose`].
     ///
     /// # Errors
-    /// When the logits are no numbers.
+    /// If the logits are not numbers.
     pub fn propose(
         &mut self,
         kernels: &Kernels,
@@ -74,23 +74,23 @@ impl<'a, S> DraftJob<'a, S> {
         self.selector.propose(self.tree, kernels, parent, logits, token)
     }
 
-    /// Ends the tree with its root alone; the sequence goes on without its drafter.
+    /// Ends the tree with its root alone. The sequence goes on without its drafter.
     pub fn fail(&mut self, error: Error) {
         self.tree.stop();
         *self.failure = Some(error);
     }
 }
 
-/// What drafters of a round work with.
+/// Shared resources of the drafters in a round.
 pub struct RoundContext<'a> {
-    /// Decides how large trees grow.
+    /// Decides how large the trees grow.
     pub planner: &'a mut Planner,
-    /// Does the work.
+    /// Runs parallel work.
     pub pool: &'a mut ThreadPool,
 }
 
 impl RoundContext<'_> {
-    /// Lets trees whose level was run grow by another one, as wide as pays. Returns whether any still grows.
+    /// Lets the planner choose the next level of trees whose level was run. Returns whether any still grows.
     pub fn next_level<S>(&mut self, jobs: &mut [DraftJob<S>]) -> bool {
         let growing = jobs.iter_mut().map(|job| &mut *job.tree).filter(|tree| tree.is_growing());
         let mut trees: SmallVec<[&mut GrowingTree; MAX_SEQUENCES]> = growing.collect();

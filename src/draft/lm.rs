@@ -1,4 +1,4 @@
-//! A small language model with the target's vocabulary: it guesses what it would say itself.
+//! A small language model with the target's vocabulary as the drafter.
 //!
 //! It runs as a second target, with a cache of its own, on the same threads.
 
@@ -19,14 +19,14 @@ pub(super) const KIND: DrafterKind = DrafterKind {
     open: |setup| Ok(Box::new(Lm::open(setup)?)),
 };
 
-/// Most tokens of one pass over what it has missed.
+/// Largest number of rows of a pass that catches up.
 const ROWS: usize = 512;
 
 /// The drafter. See the module.
 pub struct Lm {
     small: Target,
     kernels: &'static Kernels,
-    /// Tokens that target and drafter both have.
+    /// Number of tokens that target and drafter share.
     n_shared: usize,
 }
 
@@ -49,7 +49,7 @@ impl Lm {
         Ok(Lm { small, kernels, n_shared })
     }
 
-    /// Works with this pool instead of its own: two would spin against each other.
+    /// Works with this pool instead of its own: the threads of two pools would spin against each other.
     fn with<T>(&mut self, pool: &mut ThreadPool, work: impl FnOnce(&mut Lm) -> T) -> T {
         std::mem::swap(pool, self.small.pool());
         let done = work(self);
@@ -57,7 +57,7 @@ impl Lm {
         done
     }
 
-    /// Runs tokens at positions `first..`, behind which there is nothing then.
+    /// Runs tokens at positions `first..`; later positions are dropped.
     fn run(&mut self, cached: &mut Cached, first: usize, tokens: &[u32]) -> Result<()> {
         cached.seq.truncate(first);
         cached.tokens.truncate(first);
@@ -68,7 +68,7 @@ impl Lm {
         Ok(())
     }
 
-    /// Runs the level of a tree, and proposes what follows its nodes.
+    /// Runs the level of a tree, and proposes candidates after its nodes.
     fn run_level(&mut self, job: &mut DraftJob) -> Result<()> {
         let (level, n_shared) = (job.tree.level(), self.n_shared as u32);
         let seq = &mut job.state.get::<Cached>().seq;
@@ -100,7 +100,7 @@ impl Drafter for Lm {
         let cached = state.get::<Cached>();
         let known = tokens.iter().all(|token| (*token as usize) < self.n_shared);
         if !known || first > cached.tokens.len() {
-            return Ok(()); // `expand` will catch up, or say nothing
+            return Ok(()); // `expand` will catch up, or draft nothing
         }
         self.with(pool, |lm| lm.run(cached, first, tokens))
     }
@@ -137,7 +137,7 @@ impl Drafter for Lm {
     fn expand_one(&mut self, job: &mut DraftJob, round: &mut RoundContext) -> Result<()> {
         let (_, seen) = job.tokens.split_last().expect("a sequence is not empty");
         if job.tokens.iter().any(|token| *token as usize >= self.n_shared) {
-            return Ok(()); // a token at the end of the target's table: nothing to say after that
+            return Ok(()); // a token at the end of the target's table, which the drafter lacks
         }
         let cached = job.state.get::<Cached>();
         let same = cached.tokens.iter().zip(seen).take_while(|(a, b)| a == b).count();
@@ -150,7 +150,7 @@ impl Drafter for Lm {
     }
 }
 
-/// How many tokens the two have in common, from the first on: tables may be padded at the end.
+/// Number of tokens that both share, from the first on; tables may be padded at the end.
 fn shared_tokens(target: &Tokenizer, small: &Tokenizer) -> std::result::Result<usize, String> {
     let n = target.n_vocab().min(small.n_vocab());
     for id in 0..n as u32 {

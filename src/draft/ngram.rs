@@ -1,9 +1,9 @@
-//! What followed the last tokens the last time they occurred: prompt look-up.
+//! Prompt look-up: drafts what followed the last tokens when they occurred before.
 //!
-//! Positions with the same two last tokens are chained, latest first, as LZ77 coders find their matches.
-//! Of the earlier places the ones that agree with the end of the sequence over the most tokens are
-//! copied from; several places make a tree. It costs next to nothing and guesses well where a text
-//! repeats itself: summaries, code, answers from a document.
+//! Positions with the same two last tokens are chained, latest first, as LZ77 coders find their matches. The drafter
+//! copies from the earlier places that agree with the end of the sequence over the most tokens; several places make a
+//! tree. It costs almost nothing and is accepted often where a text repeats itself: summaries, code, answers from a
+//! document.
 //!
 //! # Source
 //! Saxena, "Prompt lookup decoding", 2023.
@@ -21,9 +21,9 @@ pub(super) const KIND: DrafterKind = DrafterKind {
     open: |_| Ok(Box::new(NGram)),
 };
 
-/// Tokens that are looked up.
+/// Number of last tokens that are looked up.
 const KEY: usize = 2;
-/// Earlier places that are looked at, and tokens that are compared.
+/// Largest number of earlier places, and of tokens that are compared at each.
 const PLACES: usize = 64;
 const LONGEST: usize = 16;
 
@@ -31,11 +31,11 @@ const LONGEST: usize = 16;
 #[derive(Default)]
 pub struct NGram;
 
-/// A sequence, and where its tokens occurred before.
+/// A sequence and the earlier places of its tokens.
 #[derive(Default)]
 struct History {
     tokens: Vec<u32>,
-    /// For each position the one before it with the same last tokens; itself if there is none.
+    /// For each position the previous one with the same last tokens; the position itself if there is none.
     earlier: Vec<u32>,
     /// The last position with these last tokens.
     latest: HashMap<[u32; KEY], u32>,
@@ -44,7 +44,7 @@ struct History {
 }
 
 impl History {
-    /// Makes `tokens` the sequence.
+    /// Updates the history to the sequence `tokens`.
     fn follow(&mut self, tokens: &[u32]) {
         let same = self.tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count();
         while self.tokens.len() > same {
@@ -69,8 +69,8 @@ impl History {
         }
     }
 
-    /// Finds the places that agree with the end of the sequence: (tokens that agree, position of the last
-    /// of them), the longest first and of equal ones the latest.
+    /// Finds the places that agree with the end of the sequence: (number of tokens that agree, position of the last of
+    /// them), the longest first, and of equal ones the latest.
     fn find(&mut self) {
         self.places.clear();
         let tokens = &self.tokens[..];
@@ -86,7 +86,7 @@ impl History {
             let agree = ends.take(LONGEST).take_while(|(a, b)| a == b).count();
             self.places.push((agree, position));
         }
-        // Stable, and they are in the order of their age.
+        // The sort is stable, and the places are in order of age.
         self.places.sort_by_key(|(agree, _)| std::cmp::Reverse(*agree));
     }
 }
@@ -105,15 +105,15 @@ impl Drafter for NGram {
             let mut node = 0;
             history.copied.clear();
             for i in 0..shape.depth {
-                // A copy that comes to the end of the text goes on with what was copied, as in LZ77.
+                // A copy that reaches the end of the text continues with what it copied, as in LZ77.
                 let at = position + 1 + i;
                 let token = match at.checked_sub(history.tokens.len()) {
                     None => history.tokens[at],
                     Some(copied) => history.copied[copied],
                 };
                 history.copied.push(token);
-                // The longer two places agree, the likelier the next token is the same too: about half
-                // the time after two tokens, nine times in ten after sixteen.
+                // The more tokens agree, the likelier the next one agrees too: about half the time after two tokens,
+                // nine times in ten after sixteen.
                 let agree = (agree + i) as f32;
                 let Some(child) = tree.push(node, token, -(1.0 / (agree + 0.5)).ln_1p()) else {
                     break;
@@ -183,7 +183,7 @@ mod tests {
     }
 
     proptest! {
-        /// What it guesses after a sequence does not depend on the sequences it has seen before.
+        /// The draft after a sequence does not depend on sequences seen before.
         #[test]
         fn a_sequence_that_changed_leaves_no_trace(
             texts in prop::collection::vec((0usize..40, prop::collection::vec(0u32..4, 1..40)), 1..6),

@@ -1,4 +1,4 @@
-//! A drafter with one sequence, without a target: for measuring it and testing it.
+//! A drafter with one sequence and no target, for measurements and tests.
 
 use super::{CandidateSelector, DraftJob, DraftState, Drafter, RoundContext};
 use crate::error::Result;
@@ -6,7 +6,7 @@ use crate::planner::{Planner, TreeLimits};
 use crate::tree::{GrowingTree, Tree, TreeShape};
 use dovetail_kernels::cpu::ThreadPool;
 
-/// What a drafter knows of one sequence, and what its trees grow in.
+/// A drafter's state for one sequence, and a tree.
 pub struct SoloDraft {
     state: DraftState,
     tree: GrowingTree,
@@ -15,7 +15,7 @@ pub struct SoloDraft {
 }
 
 impl SoloDraft {
-    /// For a sequence of which the drafter has seen nothing.
+    /// With a new state of this drafter.
     ///
     /// # Errors
     /// Those of [`Drafter::state`].
@@ -24,7 +24,7 @@ impl SoloDraft {
         Ok(SoloDraft { state: drafter.state()?, tree, selector, planner: Planner::default() })
     }
 
-    /// What the drafter knows.
+    /// The drafter's state.
     pub fn state(&mut self) -> &mut DraftState {
         &mut self.state
     }
@@ -44,7 +44,7 @@ impl SoloDraft {
         drafter.commit(&mut self.state, first, tokens, &mut features, pool)
     }
 
-    /// Grows a tree of up to this shape behind `tokens`, all but the last of which were committed.
+    /// Grows a tree of up to this shape behind `tokens`; all but the last of them were committed.
     ///
     /// # Errors
     /// Those of the drafter.

@@ -1,6 +1,6 @@
-//! Probabilities of some tokens.
+//! Sparse probability distributions over tokens.
 
-/// Some tokens and the probability of each; what is not named has none.
+/// The probabilities of some tokens; all other tokens have probability 0.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Distribution {
     tokens: Vec<u32>, // ascending
@@ -8,7 +8,7 @@ pub struct Distribution {
 }
 
 impl Distribution {
-    /// In proportion to these weights, of which none is negative; a token is named once.
+    /// A distribution in proportion to these weights, none of them negative; each token occurs once.
     pub fn new(weights: impl IntoIterator<Item = (u32, f64)>) -> Distribution {
         let mut pairs: Vec<(u32, f64)> = weights.into_iter().collect();
         pairs.sort_unstable_by_key(|(token, _)| *token);
@@ -18,7 +18,7 @@ impl Distribution {
         distribution
     }
 
-    /// The same of other tokens, `token` saying which each becomes, if any; no two the same.
+    /// The distribution with each token replaced by `token`, or dropped for `None`; no two results are equal.
     pub fn map(&self, token: impl Fn(u32) -> Option<u32>) -> Distribution {
         let pairs = self.tokens.iter().zip(&self.probabilities);
         Distribution::new(pairs.filter_map(|(old, p)| token(*old).map(|new| (new, *p))))
@@ -29,8 +29,7 @@ impl Distribution {
         self.tokens.binary_search(&token).map_or(0.0, |i| self.probabilities[i])
     }
 
-    /// The token at `draw`, a number in [0, 1), of the cumulative distribution; none if no token has any
-    /// probability.
+    /// The token at `draw`, a number in [0, 1), of the cumulative distribution; `None` if all probabilities are 0.
     pub fn at(&self, draw: f64) -> Option<u32> {
         let mut left = draw;
         let possible = |(_, p): &(&u32, &f64)| **p > 0.0;
@@ -45,7 +44,7 @@ impl Distribution {
         last
     }
 
-    /// Takes `token` out: what remains is the distribution of the others.
+    /// Removes `token` and normalises the rest.
     pub fn remove(&mut self, token: u32) {
         if let Ok(i) = self.tokens.binary_search(&token) {
             self.probabilities[i] = 0.0;
@@ -53,7 +52,7 @@ impl Distribution {
         }
     }
 
-    /// Becomes (p − q)⁺, normalised; stays as it is where nothing would be left.
+    /// Replaces p by (p − q)⁺, normalised, where q is `other`; leaves p as it is if nothing would remain.
     pub fn subtract(&mut self, other: &Distribution) {
         let mut rest = self.clone();
         for (token, p) in rest.tokens.iter().zip(&mut rest.probabilities) {
@@ -65,7 +64,7 @@ impl Distribution {
         }
     }
 
-    /// Divides by the sum; where that is 0, there is nothing to divide.
+    /// Divides by the sum, unless it is 0.
     fn normalise(&mut self) {
         let sum: f64 = self.probabilities.iter().sum();
         if sum > 0.0 {

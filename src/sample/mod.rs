@@ -1,9 +1,8 @@
-//! The target's distribution over the next token, and the draw from it.
+//! The target's distribution over the next token, and drawing a token from it.
 //!
-//! The draw is keyed by (seed, absolute position), not taken from a stream: the token at a position
-//! depends on the seed, the position and the distribution there alone, however many tokens were
-//! tried on the way. Order of operations, as llama.cpp has it: penalties, top-k, top-p, min-p,
-//! temperature.
+//! A draw is keyed by (seed, absolute position) instead of taken from a stream of random numbers. So the token at a
+//! position depends only on the seed, the position and the distribution there, however many drafted tokens were tried
+//! before. The order of operations is llama.cpp's: penalties, top-k, top-p, min-p, temperature.
 
 mod distribution;
 
@@ -13,28 +12,28 @@ use crate::error::{Error, Result};
 use crate::infer::{Logits, TokenLogit, by_logit};
 use crate::setting::Setting;
 
-/// How tokens are chosen. The defaults are llama.cpp's.
+/// How tokens are sampled. The defaults are llama.cpp's.
 #[derive(Clone, Debug)]
 pub struct Sampling {
-    /// Divides the logits; 0 takes the most likely token.
+    /// Divides the logits; 0 always takes the likeliest token.
     pub temperature: f32,
-    /// Keeps the so many most likely tokens; 0 keeps all.
+    /// Keeps this many of the likeliest tokens; 0 keeps all.
     pub top_k: usize,
-    /// Keeps the most likely tokens that together have this probability; 1 keeps all.
+    /// Keeps the likeliest tokens that together reach this probability; 1 keeps all.
     pub top_p: f32,
-    /// Drops tokens less likely than this part of the most likely one; 0 keeps all.
+    /// Drops tokens whose probability is below this fraction of the likeliest one's; 0 keeps all.
     pub min_p: f32,
-    /// Divides positive and multiplies negative logits of recent tokens; 1 leaves them.
+    /// Divides the positive and multiplies the negative logits of recent tokens; 1 has no effect.
     pub repeat_penalty: f32,
-    /// How many tokens back a token is recent; −1 for the whole context.
+    /// How many of the last tokens count as recent; −1 for the whole context.
     pub repeat_last_n: i32,
     /// Subtracted from the logits of recent tokens.
     pub presence_penalty: f32,
     /// Subtracted from the logits of recent tokens, once for each time they occur.
     pub frequency_penalty: f32,
-    /// Added to the logits of these tokens before all else; −∞ forbids one.
+    /// Added to the logits of these tokens first; −∞ forbids a token.
     pub logit_bias: Vec<(u32, f32)>,
-    /// Selects one of all possible texts.
+    /// Seed of all draws.
     pub seed: u64,
 }
 
@@ -56,10 +55,10 @@ impl Default for Sampling {
 }
 
 impl Sampling {
-    /// Whether all numbers are in range.
+    /// Checks that all numbers are in range.
     ///
     /// # Errors
-    /// The first one that is not.
+    /// If one is not; the error names the first.
     pub fn check(&self) -> Result<()> {
         for (setting, value) in [
             (Setting::Temperature, self.temperature),
@@ -80,18 +79,18 @@ impl Sampling {
     }
 }
 
-/// A token and its weight, in proportion to its probability.
+/// A token and its weight, which is proportional to its probability.
 #[derive(Clone, Copy, Debug)]
 struct Weighted {
     token: u32,
     weight: f64,
 }
 
-/// Chooses tokens; holds buffers only, no state from one token to the next.
+/// Samples tokens. It holds only buffers, no state from one token to the next.
 pub struct Sampler {
     sampling: Sampling,
     best: Vec<TokenLogit>,
-    /// Tokens whose logits bias and penalties have changed, in order.
+    /// Tokens whose logits the bias and penalties have changed, in ascending order.
     changed: Vec<TokenLogit>,
     weighted: Vec<Weighted>,
     recent: Vec<u32>,
@@ -102,7 +101,7 @@ impl Sampler {
     pub fn new(mut sampling: Sampling) -> Sampler {
         sampling.logit_bias.sort_by_key(|(token, _)| *token);
         sampling.logit_bias.dedup_by_key(|(token, _)| *token);
-        // Grows no more while text is made, unless settings ask for more than anyone does.
+        // These capacities suffice for all but extreme settings, so that generation does not allocate.
         let recent = sampling.repeat_last_n.clamp(0, 4096) as usize;
         let (top_k, biased) = (sampling.top_k.clamp(1, 4096), sampling.logit_bias.len());
         Sampler {
@@ -119,8 +118,7 @@ impl Sampler {
         &self.sampling
     }
 
-    /// The token after `history`, whose logits are `logits`. The absolute position of the token is
-    /// `history.len()`.
+    /// Samples the token after `history` from `logits`. Its absolute position is `history.len()`.
     pub fn sample(&mut self, logits: Logits, history: &[u32]) -> u32 {
         self.penalise(logits, history);
         if self.sampling.temperature <= 0.0 {
@@ -143,7 +141,7 @@ impl Sampler {
         self.weighted.last().map_or(0, |c| c.token)
     }
 
-    /// What [`Sampler::sample`] draws from.
+    /// The distribution from which [`Sampler::sample`] draws.
     pub fn distribution(&mut self, logits: Logits, history: &[u32]) -> Distribution {
         self.penalise(logits, history);
         if self.sampling.temperature <= 0.0 {
@@ -157,14 +155,14 @@ impl Sampler {
         Distribution::new(self.weighted.iter().map(|c| (c.token, c.weight)))
     }
 
-    /// Leaves the tokens that can be drawn, weighed.
+    /// Fills `weighted` with the tokens that can be drawn.
     fn take_possible(&mut self, logits: Logits) {
         let top_k = if self.sampling.top_k == 0 { logits.n_vocab() } else { self.sampling.top_k };
         self.take_best(logits, top_k);
         self.weigh();
     }
 
-    /// Finds the tokens that bias and penalties change, and their new logits.
+    /// Fills `changed` with the tokens that bias and penalties change, and their new logits.
     fn penalise(&mut self, logits: Logits, history: &[u32]) {
         self.changed.clear();
         let s = &self.sampling;
@@ -203,9 +201,9 @@ impl Sampler {
         }
     }
 
-    /// Leaves the best `k` tokens after penalties, most likely first.
+    /// Fills `best` with the best `k` tokens after penalties, the likeliest first.
     fn take_best(&mut self, logits: Logits, k: usize) {
-        // At most all changed ones fall out of the best.
+        // At worst, all changed tokens drop out of the best.
         logits.top(k.saturating_add(self.changed.len()), &mut self.best);
         if !self.changed.is_empty() {
             let changed = &self.changed;
@@ -216,8 +214,7 @@ impl Sampler {
         self.best.truncate(k);
     }
 
-    /// Weighs the best tokens that survive top-p and min-p, in proportion to their probabilities at
-    /// the temperature.
+    /// Weighs the best tokens that pass top-p and min-p in proportion to their probabilities at the temperature.
     fn weigh(&mut self) {
         let s = &self.sampling;
         let top = self.best[0].logit as f64;
@@ -246,22 +243,22 @@ impl Sampler {
     }
 }
 
-/// What a number is drawn for: those of different purposes have nothing to do with each other.
+/// The purpose of a random number; numbers of different purposes are independent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Purpose {
     /// The token at position `n`.
     Token,
-    /// A guess of a drafter.
+    /// A token that a drafter samples.
     Guess,
-    /// Whether a guess is accepted.
+    /// Whether a drafted token is accepted.
     Accept,
 }
 
-/// A number in [0, 1) for each seed, purpose and `n`.
+/// A uniform number in [0, 1), fixed by seed, purpose and `n`.
 ///
 /// # Source
-/// The finaliser of SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators",
-/// 2014), applied to seed and purpose and to `n` on top of them.
+/// The finaliser of SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014), applied to
+/// seed and purpose, and then together with `n`.
 pub(crate) fn uniform(seed: u64, purpose: Purpose, n: u64) -> f64 {
     const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
     fn mix(mut x: u64) -> u64 {
@@ -284,7 +281,7 @@ mod tests {
     use crate::infer::rows_of;
     use std::f32::consts::LN_2;
 
-    /// The token that `sampler` chooses after `history`.
+    /// The token that `sampler` samples after `history`.
     fn sample(sampler: &mut Sampler, logits: &[f32], history: &[u32]) -> u32 {
         sampler.sample(rows_of(&[logits.to_vec()]).row(0), history)
     }

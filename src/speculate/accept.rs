@@ -1,27 +1,26 @@
-//! Which branch of a tree the target agrees with.
+//! Acceptance: the branch of a tree that the target agrees with.
 //!
-//! *Rule A* ([`accept_matching`]) lets the target draw its token at a node, as plain decoding would, and
-//! goes down if a guess is that token. It is exact for any tree that stood before the draws, whatever
-//! grew, cut or merged it; and as a draw depends on seed, position and distribution alone, the text is
-//! that of plain decoding to the letter.
+//! *Rule A* ([`accept_matching`]) samples the target's token at a node, as plain decoding would, and goes on to the
+//! child with that token. It is exact for any tree that was fixed before the draws, however it was grown, pruned or
+//! merged. Since a draw depends only on seed, position and distribution, the text is that of plain decoding to the
+//! letter.
 //!
-//! *Rule B* ([`accept_rejecting`], [`Rejection`]) takes guesses that were drawn from the drafter's
-//! distribution, without replacement, and accepts each with the probability that leaves the target's
-//! distribution whole. It accepts more at high temperatures, and keeps the distribution but not the text.
-//! A tree for it must not be cut after its guesses were drawn. A guess that was not drawn counts as one
-//! that could not have been another.
+//! *Rule B* ([`accept_rejecting`], [`Rejection`]) takes drafted tokens that were sampled from the drafter's
+//! distribution without replacement, and accepts each with the probability that preserves the target's distribution. It
+//! accepts more at high temperatures, and keeps the distribution but not the text. A tree must not be pruned after its
+//! tokens were sampled. A drafted token that was not sampled counts as sampled from a distribution with that token
+//! alone.
 //!
 //! # Source
-//! Leviathan et al., arXiv 2211.17192 (one guess); Jeon et al., arXiv 2402.14160 (several without
-//! replacement); Miao et al., arXiv 2305.09781 (trees).
+//! Leviathan et al., arXiv 2211.17192 (one drafted token); Jeon et al., arXiv 2402.14160 (several without replacement);
+//! Miao et al., arXiv 2305.09781 (trees).
 
 use crate::sample::Distribution;
 use crate::tree::Tree;
 
-/// Goes down `tree` from its root: `choose(node, history)` is the target's token after `node`, `history`
-/// being all tokens before it; one that `ends` the text is the last. Appends the accepted guesses and the
-/// token after them to `history`, whose last token is the root's, and writes the nodes passed, the root
-/// first, to `path`.
+/// Rule A along `tree` from its root. `choose(node, history)` is the target's token after `node`, and `history` all
+/// tokens before it; a token that `ends` the text is the last. Appends the accepted tokens and the token after them to
+/// `history`, whose last token is the root's. Writes the accepted nodes, the root first, to `path`.
 pub fn accept_matching(
     tree: &Tree,
     history: &mut Vec<u32>,
@@ -36,11 +35,11 @@ pub fn accept_matching(
     descend(tree, history, path, step, ends);
 }
 
-/// Goes down `tree` by rule B: `target(node, history)` is the target's distribution after `node`,
-/// `draft(node)` what the guesses after it were drawn from in the order of their numbers, if they were
-/// drawn. `draw(position, nth)` is a number in [0, 1) for the nth guess at a position, and with none for
-/// the token there if all are rejected; they are independent of one another and of the guesses. All else
-/// as [`accept_matching`].
+/// Rule B along `tree` from its root. `target(node, history)` is the target's distribution after `node`; `draft(node)`
+/// is the distribution from which its children were sampled in their order, if they were sampled. `draw(position,
+/// Some(n))` is a number in [0, 1) for the n-th drafted token at a position, and `draw(position, None)` one for the
+/// token there if all are rejected. All draws must be independent of each other and of the drafted tokens. Other
+/// arguments are those of [`accept_matching`].
 pub fn accept_rejecting<'a>(
     tree: &Tree,
     history: &mut Vec<u32>,
@@ -65,7 +64,7 @@ pub fn accept_rejecting<'a>(
     descend(tree, history, path, step, ends);
 }
 
-/// Goes down as long as `step` names a child: it says the token after a node, and which child that is.
+/// Descends while `step` gives a child: it returns the token after a node, and the child with that token.
 fn descend(
     tree: &Tree,
     history: &mut Vec<u32>,
@@ -84,7 +83,7 @@ fn descend(
     }
 }
 
-/// Rule B at one node: the guesses are offered in the order in which they were drawn.
+/// Rule B at one node: drafted tokens are tested in the order in which they were sampled.
 #[derive(Clone, Debug)]
 pub struct Rejection {
     target: Distribution,
@@ -92,35 +91,35 @@ pub struct Rejection {
 }
 
 impl Rejection {
-    /// At a node where the target has the distribution `target`, and the guesses were drawn from `draft`
-    /// without replacement, if they were drawn.
+    /// At a node with the target's distribution `target`, whose children were sampled from `draft` without replacement;
+    /// `None` if they were not sampled.
     pub fn new(target: Distribution, draft: Option<Distribution>) -> Rejection {
         Rejection { target, draft }
     }
 
-    /// The probability with which the next guess is accepted, if it is `token`: min(1, p / q).
+    /// The probability with which the next drafted token, `token`, is accepted: min(1, p / q).
     pub fn accept_probability(&self, token: u32) -> f64 {
         let (p, q) =
             (self.target.of(token), self.draft.as_ref().map_or(1.0, |draft| draft.of(token)));
         if p > 0.0 { (p / q).min(1.0) } else { 0.0 }
     }
 
-    /// Goes on after `token` was rejected: the target's distribution becomes (p − q)⁺, normalised, the
-    /// drafter's that of the others.
+    /// Accounts for the rejection of `token`: the target's distribution becomes (p − q)⁺, normalised, and the drafter's
+    /// becomes that of the other tokens.
     pub fn reject(&mut self, token: u32) {
         let Some(draft) = &mut self.draft else {
-            // p stays where the token was certain: then it was not rejected.
+            // p stays if it was 1, since then the token cannot have been rejected.
             if self.target.of(token) < 1.0 {
                 self.target.remove(token);
             }
             return;
         };
-        // Where p = q but for rounding, a rejection had no probability, and p stays.
+        // If p = q up to rounding, the rejection had probability 0, and p stays.
         self.target.subtract(draft);
         draft.remove(token);
     }
 
-    /// What the target's token is drawn from when all guesses are rejected.
+    /// The distribution of the target's token if all drafted tokens are rejected.
     pub fn rest(&self) -> &Distribution {
         &self.target
     }
@@ -132,7 +131,7 @@ mod tests {
 
     const V: usize = 5;
 
-    /// A generator of distributions over `V` tokens, some of them sharp, some with tokens left out.
+    /// A generator of distributions over `V` tokens, some of them peaked, some without certain tokens.
     struct Cases(u64);
 
     impl Cases {
@@ -155,12 +154,12 @@ mod tests {
         std::array::from_fn(|token| d.of(token as u32))
     }
 
-    /// Half the sum of the differences.
+    /// Half the sum of the absolute differences.
     fn total_variation(a: [f64; V], b: [f64; V]) -> f64 {
         a.iter().zip(b).map(|(a, b)| (a - b).abs()).sum::<f64>() / 2.0
     }
 
-    /// Calls `visit(guesses, probability)` for all ways to draw `k` guesses without replacement.
+    /// Calls `visit(tokens, probability)` for all ways to sample `k` tokens without replacement.
     fn draws(draft: &Distribution, k: usize, visit: &mut impl FnMut(&[u32], f64)) {
         fn go(
             left: Distribution,
@@ -184,8 +183,8 @@ mod tests {
         go(draft.clone(), k, &mut Vec::new(), 1.0, visit);
     }
 
-    /// What comes out when each guess in turn is accepted with `accept(rule, guess)` and followed by
-    /// `reject(rule, guess)` if not: the exact distribution over the first token.
+    /// The exact distribution of the first token if each drafted token in turn is tested with `accept(rule, token)`
+    /// and, after a rejection, followed by `reject(rule, token)`.
     fn outcome(
         target: &Distribution,
         draft: &Distribution,
@@ -223,7 +222,7 @@ mod tests {
         }
     }
 
-    /// A guess that was not drawn is accepted with the probability that the target gives it.
+    /// A drafted token that was not sampled is accepted with the probability that the target gives it.
     #[test]
     fn guesses_that_were_not_drawn_leave_it_too() {
         let mut cases = Cases(5);
@@ -246,8 +245,8 @@ mod tests {
         }
     }
 
-    /// Rounds over trees of drawn guesses, a target distribution at each node: the pairs of tokens that
-    /// come first have the probabilities of plain decoding.
+    /// Rounds over trees of sampled tokens, with a target distribution at each node: the first two tokens have the
+    /// joint distribution of plain decoding.
     #[test]
     fn whole_trees_leave_the_texts_distribution() {
         const ROUNDS: usize = 200_000;
@@ -260,7 +259,7 @@ mod tests {
         let mut counts = [[0.0; V]; V];
         let (mut history, mut path) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
-            // Three guesses after the root, two after the likeliest of them, none after the others.
+            // Three children of the root, two of the likeliest of them, none of the others.
             let mut tree = Tree::new(0);
             let mut drawn = vec![draft(&[0])];
             let guess = |draws: &mut Cases, tree: &mut Tree, parent, from: &Distribution, n| {
@@ -311,7 +310,7 @@ mod tests {
         }
     }
 
-    /// The enumeration sees what is wrong with rules that people have used.
+    /// The enumeration detects wrong rules that have been used in practice.
     #[test]
     fn wrong_rules_do_not_leave_it() {
         let mut cases = Cases(2);
@@ -319,15 +318,15 @@ mod tests {
         for _ in 0..60 {
             let (target, draft) = (cases.distribution(), cases.distribution());
             let exact = dense(&target);
-            // The likeliest guesses are taken, and judged as if they had been drawn.
+            // The likeliest tokens are taken, and tested as if they had been sampled.
             let mut best: Vec<u32> = (0..V as u32).collect();
             best.sort_by(|a, b| draft.of(*b).total_cmp(&draft.of(*a)));
             let likeliest = |_: &[u32]| best[..2].to_vec();
-            // Guesses are dropped after the draw.
+            // Drafted tokens are dropped after they were sampled.
             let cut = |guesses: &[u32]| {
                 guesses.iter().copied().filter(|token| draft.of(*token) > 0.15).collect()
             };
-            // The drafter's distribution stays as it was after a rejection.
+            // The drafter's distribution is not updated after a rejection.
             let no_removal = |rule: &mut Rejection, token| {
                 let draft = rule.draft.clone();
                 rule.reject(token);
@@ -345,12 +344,12 @@ mod tests {
         assert!(largest.iter().all(|error| *error > 0.02), "{largest:?}");
     }
 
-    /// A tree of fixed guesses, each node with a target distribution of its own: the text of four tokens
-    /// has the probability that plain decoding gives it, whatever was guessed.
+    /// A tree of fixed tokens, with a target distribution at each node: a text of four tokens has the probability that
+    /// plain decoding gives it, whatever was drafted.
     #[test]
     fn matching_leaves_every_texts_probability() {
         const LENGTH: usize = 3;
-        // The target's distribution after a history, some function of it.
+        // The target's distribution after a history, a fixed function of it.
         let after = |history: &[u32]| {
             let seed = history.iter().fold(7u64, |seed, token| seed * 31 + u64::from(*token));
             Cases(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)).distribution()
@@ -379,8 +378,8 @@ mod tests {
         for tree in &trees {
             let mut sum = 0.0;
             for text in (0..texts).map(text) {
-                // The draws at the positions of this text are what makes it; a round that ends early is
-                // followed by plain decoding. Its probability is the product of those draws'.
+                // The draws at its positions determine this text; plain decoding continues a round that ends early. Its
+                // probability is the product of those of the draws.
                 let mut whole = vec![0];
                 whole.extend_from_slice(&text);
                 let plain: f64 = (1..=LENGTH).map(|n| after(&whole[..n]).of(whole[n])).product();
@@ -390,7 +389,7 @@ mod tests {
                     &mut history,
                     &mut path,
                     |_, history| {
-                        // Beyond the text any token will do.
+                        // Any token will do behind the text.
                         let Some(token) = whole.get(history.len()) else { return V as u32 };
                         speculative *= after(history).of(*token);
                         *token
@@ -420,7 +419,7 @@ mod tests {
             tree.push(parent, token, 0.0);
         }
         for (target, expected, nodes) in [
-            // A token that ends the text is the last, though it was guessed.
+            // A token that ends the text is the last, even if it was drafted.
             (&[1, 2, 3, 9][..], &[5, 7, 1, 2, 3][..], &[0, 1, 2][..]),
             (&[1, 2, 8], &[5, 7, 1, 2, 8], &[0, 1, 2]),
             (&[4, 1], &[5, 7, 4, 1], &[0, 4]),

@@ -1,4 +1,4 @@
-//! What is generated, and how its tokens become pieces of text.
+//! Limits of a generation, and how its tokens become pieces of text.
 
 use super::speculation::Drafting;
 use crate::error::Result;
@@ -7,35 +7,35 @@ use crate::sample::Sampling;
 use crate::text::{Stops, Tokenizer, Utf8Stream};
 use std::collections::VecDeque;
 
-/// What is generated behind a prompt.
+/// A generation behind a prompt.
 #[derive(Clone, Debug, Default)]
 pub struct Generation {
-    /// How tokens are chosen.
+    /// How tokens are sampled.
     pub sampling: Sampling,
-    /// Most tokens.
+    /// Largest number of tokens.
     pub n_predict: usize,
-    /// Whether to go on past end tokens, which then become pieces without text.
+    /// Whether to continue past end tokens, which then become pieces without text.
     pub ignore_end: bool,
-    /// Texts that end the answer and are not part of it, across tokens. One that is the text of a control token ends it
-    /// at that token.
+    /// Texts that end the answer and are not part of it; they may span tokens. One that is the text of a control token
+    /// ends the answer at that token.
     pub stop: Vec<String>,
-    /// Whether pieces say how likely their tokens are, and how many of the likeliest others.
+    /// Number of the likeliest tokens in [`Piece::logprobs`]; `None` if pieces have none.
     pub logprobs: Option<usize>,
     /// When the drafter is used.
     pub drafting: Drafting,
 }
 
-/// How likely the target holds a token to be, before anything is done to its logits.
+/// The target's log probabilities at a token, before penalties and sampling change the logits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Logprobs {
-    /// The logarithm of the token's probability.
+    /// The natural logarithm of the token's probability.
     pub logprob: f32,
-    /// The likeliest tokens with theirs, the likeliest first.
+    /// The likeliest tokens with their log probabilities, the likeliest first.
     pub top: Vec<(u32, f32)>,
 }
 
 impl Logprobs {
-    /// Of `token`, with the `n` likeliest.
+    /// Log probabilities of `token` and of the `n` likeliest tokens.
     fn of(logits: Logits, token: u32, n: usize) -> Logprobs {
         let (mut row, mut top) = (Vec::new(), Vec::new());
         logits.copy_to(&mut row);
@@ -52,14 +52,14 @@ impl Logprobs {
 /// A piece of generated text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Piece {
-    /// The token; `None` where a character cut off at the very end becomes U+FFFD, or text that could have been a stop
-    /// string was held back.
+    /// The token; `None` for the U+FFFD of a character cut off at the end, and for text that was held back because it
+    /// could have begun a stop string.
     pub token: Option<u32>,
-    /// What it adds to the text: empty while a character is incomplete or could begin a stop string.
+    /// The text that it adds; empty while a character is incomplete or could begin a stop string.
     pub text: String,
-    /// Whether a drafter had proposed it.
+    /// Whether it was an accepted drafted token.
     pub guessed: bool,
-    /// How likely the token was, if that was asked for.
+    /// Log probabilities, if the generation asked for them.
     pub logprobs: Option<Logprobs>,
 }
 
@@ -68,15 +68,15 @@ pub struct Piece {
 pub enum Stop {
     /// The model ended its answer with this token, which is not part of the text.
     End(u32),
-    /// As many tokens as were asked for.
+    /// The requested number of tokens was generated.
     Length,
     /// The context is full.
     Context,
-    /// A stop string came, which is not part of the text.
+    /// A stop string was generated; it is not part of the text.
     Text,
 }
 
-/// Turns tokens into pieces, and finds the end.
+/// Turns tokens into pieces, and finds the end of the text.
 pub(super) struct Output {
     utf8: Utf8Stream,
     stops: Stops,
@@ -84,12 +84,12 @@ pub(super) struct Output {
     stop_tokens: Vec<u32>,
     ignore_end: bool,
     logprobs: Option<usize>,
-    /// Of the tokens that nobody has taken yet.
+    /// Log probabilities of the tokens that have not been taken yet.
     waiting: VecDeque<Logprobs>,
 }
 
 impl Output {
-    /// Of nothing yet.
+    /// Without a generation.
     pub fn new() -> Output {
         Output {
             utf8: Utf8Stream::new(),
@@ -101,7 +101,7 @@ impl Output {
         }
     }
 
-    /// Of what is generated now.
+    /// Starts a generation.
     ///
     /// # Errors
     /// Those of the tokenizer.
@@ -119,12 +119,12 @@ impl Output {
         Ok(())
     }
 
-    /// Goes on past end tokens, or not.
+    /// Sets whether to continue past end tokens.
     pub fn ignore_end(&mut self, ignore: bool) {
         self.ignore_end = ignore;
     }
 
-    /// Why the answer ends at this token, if it does.
+    /// The reason if the answer ends at this token.
     pub fn ends(&self, tokenizer: &Tokenizer, token: u32) -> Option<Stop> {
         if self.stop_tokens.contains(&token) {
             return Some(Stop::Text);
@@ -133,14 +133,14 @@ impl Output {
         ends.then_some(Stop::End(token))
     }
 
-    /// Takes note of how likely a token was that was chosen, if that was asked for.
+    /// Records the log probabilities of a sampled token, if the generation asked for them.
     pub fn chosen(&mut self, token: u32, logits: Logits) {
         if let Some(n) = self.logprobs {
             self.waiting.push_back(Logprobs::of(logits, token, n));
         }
     }
 
-    /// The piece of a token, and whether a stop string follows it.
+    /// The piece of a token, and whether a stop string is complete.
     pub fn piece(&mut self, tokenizer: &Tokenizer, token: u32, guessed: bool) -> (Piece, bool) {
         let mut text = String::new();
         self.utf8.push(tokenizer.piece_bytes(token), &mut text);
@@ -149,7 +149,7 @@ impl Output {
         (Piece { token: Some(token), text, guessed, logprobs }, stopped)
     }
 
-    /// What is left when the text ends: text that was held back, and a character cut off, which becomes U+FFFD.
+    /// The rest when the text ends: text that was held back, and U+FFFD for a character cut off.
     pub fn rest(&mut self) -> Option<Piece> {
         let mut text = String::new();
         self.utf8.finish(&mut text);

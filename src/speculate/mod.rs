@@ -1,14 +1,14 @@
-//! Several tokens at a time: which of the drafted ones stay.
+//! Speculative decoding: which of the drafted tokens are accepted.
 //!
 //! ```text
 //! round.rs        one round: trees grow, the target verifies them, each sequence keeps a branch
-//! accept.rs       which branch of a tree the target agrees with
+//! accept.rs       the branch of a tree that the target agrees with
 //! stream.rs       one sequence being written
-//! generation.rs   what is generated, and how tokens become pieces of text
-//! speculation.rs  a drafter and how it is used, and its part in one sequence
-//! options.rs      from what is asked of drafting to a drafter at work
-//! calibrate.rs    what passes cost here             measure.rs  timing them
-//! store.rs        what was measured, in files       json.rs     as which it lies there
+//! generation.rs   limits of a generation, and how tokens become pieces of text
+//! speculation.rs  a drafter and its options, and its state for one sequence
+//! options.rs      from the user's options to a configured drafter
+//! calibrate.rs    measures what passes cost         measure.rs  times passes
+//! store.rs        stores these costs in files       json.rs     their format
 //! stats.rs        counts and times of rounds
 //! ```
 

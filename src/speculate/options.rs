@@ -1,4 +1,4 @@
-//! From what is asked of guessing to a drafter at work, with a planner or without.
+//! From the user's options to a configured drafter, with a planner or without.
 
 use super::calibrate::{Calibrator, Counts, about_drafter};
 use super::speculation::{SpecSampling, Speculation};
@@ -11,31 +11,31 @@ use crate::setting::{Advice, Choice, Setting};
 use crate::tree::{MAX_NODES, TreeShape};
 use std::path::PathBuf;
 
-/// What is asked of guessing.
+/// The user's options of speculative decoding.
 #[derive(Clone, Debug)]
 pub struct SpecOptions {
-    /// Who guesses.
+    /// The kind of drafter.
     pub kind: SpecType,
     /// The drafter's file.
     pub file: Option<PathBuf>,
-    /// How large trees are; if nobody says, as large as pays, by rejection the drafter's.
+    /// How tree sizes are decided; by default by cost, or with rejection sampling the drafter's own shape.
     pub tree: Option<Policy>,
-    /// Guesses on a path at most, in place of the tree's depth; 0 for none.
+    /// Largest number of drafted tokens on a path, in place of the tree's depth; 0 for none.
     pub depth: Option<usize>,
-    /// The least probability of a path, in place of the drafter's.
+    /// Smallest probability of a path, in place of the drafter's default.
     pub p_min: Option<f32>,
-    /// Which guesses are accepted.
+    /// The acceptance rule.
     pub sampling: SpecSampling,
     /// Where the drafter runs.
     pub device: DraftDevice,
-    /// Bytes of a GPU's memory that it may take, if not all.
+    /// Largest number of bytes of GPU memory that the drafter may take; `None` for no limit.
     pub vram_limit: Option<usize>,
-    /// Whether no other drafter is opened on that GPU while it lives: see [`Placement::alone`].
+    /// Whether no other drafter is opened on that GPU meanwhile: see [`Placement::alone`].
     pub alone: bool,
 }
 
 impl Default for SpecOptions {
-    /// The drafter that lies ready, if there is one, where it runs fastest, with trees as large as pays.
+    /// The drafter that is installed, if there is one, on the fastest device, with trees sized by cost.
     fn default() -> SpecOptions {
         SpecOptions {
             kind: SpecType::Auto,
@@ -52,15 +52,15 @@ impl Default for SpecOptions {
 }
 
 impl SpecOptions {
-    /// Whether somebody asked for a drafter: then it is an error if there is none.
+    /// Whether a drafter was asked for explicitly, so that its absence is an error.
     pub fn is_asked(&self) -> bool {
         !matches!(self.kind, SpecType::Auto) || self.file.is_some() || self.device.is_gpu()
     }
 
-    /// Whether all numbers are in range, nothing that is asked for excludes another, and the GPU is there that is.
+    /// Checks that all numbers are in range, that no options conflict, and that a requested GPU is there.
     ///
     /// # Errors
-    /// When that is not so.
+    /// If one of these does not hold.
     pub fn check(&self) -> Result<()> {
         let device = self.device;
         if let SpecType::Kind(row) = self.kind {
@@ -84,10 +84,10 @@ impl SpecOptions {
         Ok(self.p_min.map_or(Ok(()), |p_min| Setting::DraftPMin.check(p_min))?)
     }
 
-    /// Whether trees may be sized so.
+    /// Checks that trees may be sized by `policy`.
     ///
     /// # Errors
-    /// When guesses are drawn, and the policy cuts trees.
+    /// If drafted tokens are sampled and the policy prunes trees.
     pub fn check_policy(&self, policy: Policy) -> Result<()> {
         match (policy, self.sampling) {
             (Policy::Cost | Policy::Cast(_), SpecSampling::Rejection) => {
@@ -112,10 +112,10 @@ impl SpecOptions {
         Ok(())
     }
 
-    /// The drafter that is opened with this, if there is one.
+    /// Opens the drafter, if there is one.
     ///
     /// # Errors
-    /// When it cannot be opened, or is for another model.
+    /// If it cannot be opened, or is for another model.
     pub fn open(&self, setup: DrafterContext) -> Result<Option<ConfiguredDrafter>> {
         self.check_numbers()?;
         let chosen = draft::choose(self.kind, self.file.as_deref(), setup.target)?;
@@ -150,20 +150,20 @@ impl SpecOptions {
     }
 }
 
-/// The rule that draws guesses.
+/// The option of the rule that samples drafted tokens.
 fn rejection() -> Choice {
     Setting::SpecSampling.with("rejection")
 }
 
-/// A drafter, and what was asked of it.
+/// An opened drafter and the options for it.
 pub struct ConfiguredDrafter {
     /// The drafter.
     pub drafter: Box<dyn Drafter>,
-    /// What decides how large trees are.
+    /// How tree sizes are decided.
     pub policy: Policy,
     row: &'static DrafterKind,
     path: Option<PathBuf>,
-    /// Whether nobody asked for a policy.
+    /// Whether the policy is the default.
     usual: bool,
     depth: Option<usize>,
     p_min: Option<f32>,
@@ -171,16 +171,16 @@ pub struct ConfiguredDrafter {
 }
 
 impl ConfiguredDrafter {
-    /// At work, with a planner or without.
+    /// The speculation, for use with a planner or without.
     pub fn speculation(self, planned: bool) -> Speculation {
         let (growth, p_min) = self.limits(planned);
         Speculation::new(self.drafter, growth).with_p_min(p_min).with_sampling(self.sampling)
     }
 
-    /// The largest tree without a planner, and the least probability of a path.
+    /// The largest tree without a planner, and the smallest probability of a path.
     fn limits(&self, planned: bool) -> (TreeShape, f32) {
         let (growth, p_min) = match self.policy {
-            // A shape that is asked for is had.
+            // An explicitly requested shape is not reduced by a probability.
             Policy::Fixed(growth) => (growth, if self.usual { self.row.p_min } else { 0.0 }),
             _ if planned => (LARGEST, 0.0),
             _ => (self.row.growth, self.row.p_min),
@@ -189,12 +189,12 @@ impl ConfiguredDrafter {
         (growth, self.p_min.unwrap_or(p_min))
     }
 
-    /// What chooses how large trees are, for up to `batch` sequences, and where it is kept how often guesses are
-    /// right; what passes cost is measured first, unless that is known. None where trees have one size, if not `even
-    /// then`, or the end came before.
+    /// A planner for up to `batch` sequences, and the place where acceptance rates are kept. Measures the costs of
+    /// passes first if they are unknown. `None` if trees have a fixed size, unless `even_then`, or if the calibration
+    /// was ended.
     ///
     /// # Errors
-    /// When a pass fails.
+    /// If a pass fails.
     pub fn planner(
         &mut self,
         even_then: bool,
@@ -214,32 +214,32 @@ impl ConfiguredDrafter {
         }))
     }
 
-    /// What passes of up to `batch` sequences and the drafter's cost; none if the end came before.
+    /// Costs of passes of up to `batch` sequences and of the drafter; `None` if the calibration was ended.
     ///
     /// # Errors
-    /// When a pass fails.
+    /// If a pass fails.
     pub fn costs(&mut self, batch: usize, calibrator: &mut Calibrator) -> Result<Option<Costs>> {
         let name = self.name()?;
         calibrator.costs(batch, &mut *self.drafter, &name)
     }
 
-    /// What tells it from other drafters.
+    /// The name under which its costs are stored.
     fn name(&self) -> Result<String> {
         about_drafter(self.row.name, self.path.as_deref())
     }
 
-    /// What kind of drafter it is, and from which file.
+    /// The kind of drafter and its file.
     pub fn kind(&self) -> String {
         let from = self.path.iter().map(|path| format!(" from {}", path.display()));
         format!("{}{}", self.row.name, from.collect::<String>())
     }
 
-    /// Who guesses, and where.
+    /// The drafter's kind and place.
     pub fn who(&self) -> String {
         format!("{} {}", self.kind(), self.drafter.place())
     }
 
-    /// A line about it.
+    /// A line that describes it.
     pub fn about(&self) -> String {
         let p_min = self.limits(true).1;
         let p_min = if p_min > 0.0 { format!(", p-min {p_min}") } else { String::new() };

@@ -56,7 +56,7 @@ fn writing<'a>(streams: &'a mut [&mut Stream]) -> impl Iterator<Item = &'a mut S
     streams.iter_mut().map(|stream| &mut **stream).filter(|stream| !stream.is_reading())
 }
 
-/// Lets the drafters grow the trees.
+/// Lets the drafters expand the trees.
 fn expand(
     target: &mut Target,
     drafters: &mut [&mut Speculation],
@@ -85,19 +85,19 @@ fn trees<'a>(streams: &'a mut [&mut Stream]) -> SmallVec<[&'a mut GrowingTree; M
     writing(streams).map(|stream| stream.tree_mut()).collect()
 }
 
-/// What the target is to run.
+/// The target's work for each stream.
 fn work<'a>(
     streams: &'a mut [&mut Stream],
 ) -> SmallVec<[(&'a mut Sequence, Work<'a>); MAX_SEQUENCES]> {
     streams.iter_mut().map(|stream| stream.work()).collect()
 }
 
-/// Times a round.
+/// Measures the times of a round.
 struct Clock {
     start: Instant,
     draft: Duration,
     verify: Duration,
-    /// Of the pass.
+    /// Rows of the pass.
     rows: usize,
 }
 
@@ -106,22 +106,22 @@ impl Clock {
         Clock { start: Instant::now(), draft: Duration::ZERO, verify: Duration::ZERO, rows: 1 }
     }
 
-    /// Drafting has ended.
+    /// Records the end of drafting.
     fn drafted(&mut self) {
         self.draft = self.start.elapsed();
     }
 
-    /// The target's pass over so many rows has ended.
+    /// Records the end of the target's pass over `rows` rows.
     fn verified(&mut self, rows: usize) {
         (self.verify, self.rows) = (self.start.elapsed() - self.draft, rows);
     }
 
-    /// The part of the pass's time that these rows took.
+    /// The share of the pass's time that belongs to these rows.
     fn share(&self, rows: &WorkRows) -> Duration {
         self.verify.mul_f64(rows.rows.len() as f64 / self.rows as f64)
     }
 
-    /// Of the whole round, up to now.
+    /// Times of the whole round up to now.
     fn times(&self) -> RoundTimes {
         let [draft, verify, whole] = [self.draft, self.verify, self.start.elapsed()];
         let [draft, verify, whole] = [draft, verify, whole].map(|time| time.as_secs_f64());

@@ -1,4 +1,4 @@
-//! A drafter and how it is used, and its part in one sequence.
+//! A drafter and its options, and its state for one sequence.
 
 use super::stats::RoundStats;
 use crate::draft::{CandidateSelector, DraftState, Drafter};
@@ -7,13 +7,13 @@ use crate::tree::{MAX_NODES, TreeShape};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// Which drafted tokens are accepted: see `accept.rs`.
+/// The acceptance rule: see `accept.rs`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SpecSampling {
-    /// Those that are the token which plain decoding draws: rule A.
+    /// Rule A: accepts a drafted token that equals the token plain decoding samples.
     #[default]
     Matching,
-    /// As many as leave the distribution of the text what it is, of tokens that are drawn: rule B.
+    /// Rule B: accepts sampled tokens so often that the distribution of the text is preserved.
     Rejection,
 }
 
@@ -29,7 +29,7 @@ impl FromStr for SpecSampling {
     }
 }
 
-/// When a sequence that has a drafter uses it. The text does not show it.
+/// When a sequence uses its drafter. The text does not depend on it under [`SpecSampling::Matching`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Drafting {
     /// Never.
@@ -41,7 +41,7 @@ pub enum Drafting {
     On,
 }
 
-/// A drafter, and how large its trees may be and what is accepted of them.
+/// A drafter, the limits of its trees, and the acceptance rule.
 pub struct Speculation {
     drafter: Box<dyn Drafter>,
     shape: TreeShape,
@@ -50,7 +50,7 @@ pub struct Speculation {
     tag: Tag,
 }
 
-/// Tells which drafters a state may be given to.
+/// Identifies a drafter and the drafters that accept its states.
 #[derive(Clone, Copy)]
 struct Tag {
     drafter: usize,
@@ -58,7 +58,7 @@ struct Tag {
 }
 
 impl Speculation {
-    /// With trees of up to this shape, and tokens accepted where they match.
+    /// With trees of up to this shape, and [`SpecSampling::Matching`].
     pub fn new(drafter: Box<dyn Drafter>, shape: TreeShape) -> Speculation {
         static DRAFTERS: AtomicUsize = AtomicUsize::new(0);
         let tag = Tag { drafter: DRAFTERS.fetch_add(1, Relaxed), family: None };
@@ -66,12 +66,12 @@ impl Speculation {
         Speculation { drafter, shape, p_min: 0.0, sampling, tag }
     }
 
-    /// Leaves out tokens whose path has a lower probability than this, as the drafter sees it.
+    /// Drops drafted tokens whose path has a lower probability than `p_min`, by the drafter.
     pub fn with_p_min(self, p_min: f32) -> Speculation {
         Speculation { p_min, ..self }
     }
 
-    /// Accepts drafted tokens by this rule.
+    /// Sets the acceptance rule.
     pub fn with_sampling(self, sampling: SpecSampling) -> Speculation {
         Speculation { sampling, ..self }
     }
@@ -81,25 +81,25 @@ impl Speculation {
         &*self.drafter
     }
 
-    /// The drafter, to work with it.
+    /// The drafter, for work with it.
     pub(crate) fn drafter_mut(&mut self) -> &mut dyn Drafter {
         &mut *self.drafter
     }
 
-    /// What people should know of something that the drafter could help itself out of, once.
+    /// A notice for users about a fault that the drafter recovered from; returned once.
     pub fn take_notice(&mut self) -> Option<String> {
         self.drafter.take_notice()
     }
 
-    /// Nodes of the largest tree.
+    /// Number of nodes of the largest tree.
     pub(crate) fn most_nodes(&self) -> usize {
         self.shape.nodes.clamp(1, MAX_NODES)
     }
 
-    /// Its part in a sequence, of which it has seen nothing.
+    /// The drafter's state for a sequence, which must be notified of all its tokens.
     ///
     /// # Errors
-    /// When there is no memory for it.
+    /// If there is no memory for it.
     pub(crate) fn join(&mut self) -> Result<Draft> {
         let state = self.drafter.state()?;
         let tag = Tag { family: self.drafter.family(), ..self.tag };
@@ -120,41 +120,41 @@ impl Speculation {
         })
     }
 
-    /// Whether this made the part.
+    /// Whether this speculation made `draft`.
     pub(super) fn made(&self, draft: &Draft) -> bool {
         self.tag.drafter == draft.tag.drafter
     }
 
-    /// Whether the state of this part may be given to the drafter.
+    /// Whether its drafter accepts the state of `draft`.
     pub(super) fn serves(&self, draft: &Draft) -> bool {
         let family = self.drafter.family();
         self.made(draft) || family.is_some() && family == draft.tag.family
     }
 }
 
-/// A drafter's part in one sequence.
+/// A drafter's state for one sequence.
 pub(crate) struct Draft {
     tag: Tag,
     pub state: DraftState,
-    /// Hidden states that the drafter learns from.
+    /// Layers whose input hidden states the drafter reads.
     pub taps: Vec<usize>,
     pub selector: CandidateSelector,
     /// The largest shape of a tree.
     pub shape: TreeShape,
-    /// Logarithm of the least probability of a path.
+    /// Log probability below which no path is kept.
     pub floor: f32,
     pub sampling: SpecSampling,
-    /// Length of the sequence that the drafter was told of.
+    /// Length of the part of the sequence that the drafter was notified of.
     pub len: usize,
-    /// The last rounds in which drafting was left off, since it had not paid.
+    /// Number of last rounds in which the planner paused drafting.
     pub paused: usize,
-    /// Whether the drafter may drop what it has not taken in yet.
+    /// Whether the drafter may drop pending positions.
     pub skips: bool,
     pub failure: Option<Error>,
     pub stats: RoundStats,
 }
 
-/// The drafter among these that a part's state may be given to.
+/// The drafter among these that accepts the state of `draft`.
 pub(super) fn drafter_of<'a>(
     drafters: &'a mut [&mut Speculation],
     draft: &Draft,

@@ -8,23 +8,23 @@ use std::time::Duration;
 /// Counts and times of one prompt and its answer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Stats {
-    /// Prompt tokens that were run; those still in the cache were not.
+    /// Prompt tokens that were run; those found in the cache are not counted.
     pub prompt_n: usize,
-    /// Time for them.
+    /// Time to run them.
     pub prompt_time: Duration,
     /// Prompt tokens found in the cache.
     pub cached_n: usize,
-    /// Tokens generated, the end token not counted.
+    /// Tokens generated, without the end token.
     pub predicted_n: usize,
-    /// Time for them, in which other sequences may have got theirs.
+    /// Time to generate them; other sequences may have run in the same passes.
     pub predicted_time: Duration,
 }
 
-/// Counts of a sequence, to be read on other threads while it is written: after each chunk of its prompt and each round.
+/// Counts of a sequence for other threads, updated after each chunk of its prompt and each round.
 #[derive(Clone, Debug, Default)]
 pub struct LiveStats(Arc<Counts>);
 
-/// Those of [`Stats`], times in nanoseconds, and of [`RoundStats`].
+/// The fields of [`Stats`], with times in nanoseconds, and of [`RoundStats`].
 #[derive(Debug, Default)]
 struct Counts {
     prompt: [AtomicU64; 3],
@@ -33,7 +33,7 @@ struct Counts {
 }
 
 impl LiveStats {
-    /// What is counted so far. Counts that change together may be read apart.
+    /// The counts so far. Counts that change together may be read apart.
     pub fn read(&self) -> (Stats, RoundStats) {
         let Counts { prompt, predicted, rounds } = &*self.0;
         let [prompt_n, prompt_ns, cached_n] = [0, 1, 2].map(|i| prompt[i].load(Relaxed));
@@ -49,7 +49,7 @@ impl LiveStats {
         (stats, RoundStats { rounds, drafted, accepted, ..RoundStats::default() })
     }
 
-    /// Makes these the counts.
+    /// Stores these counts.
     pub(super) fn set(&self, stats: &Stats, rounds: Option<&RoundStats>) {
         let store = |places: &[AtomicU64], values: &[u64]| {
             places.iter().zip(values).for_each(|(place, value)| place.store(*value, Relaxed));
@@ -67,37 +67,37 @@ impl LiveStats {
 /// Counts and times of rounds.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RoundStats {
-    /// Rounds, those without a drafted token included.
+    /// Rounds, including those without drafted tokens.
     pub rounds: usize,
     /// Drafted tokens that were verified.
     pub drafted: usize,
     /// Drafted tokens that were accepted.
     pub accepted: usize,
-    /// For each depth from 1 on: rounds with a drafted token at it whose parent was accepted, and those in which one
-    /// was accepted.
+    /// For each depth from 1 on: rounds with a drafted token there whose parent was accepted, and those in which such a
+    /// token was accepted.
     pub depths: Vec<(usize, usize)>,
     /// Accepted tokens that were not the likeliest one after their parent.
     pub second_choices: usize,
     /// Time of drafting.
     pub draft_time: Duration,
-    /// Time of the target's passes, of choosing tokens at their nodes, and of keeping the accepted ones.
+    /// Time of the target's passes, of sampling at the nodes, and of keeping accepted rows in the cache.
     pub verify_time: Duration,
 }
 
 impl RoundStats {
-    /// Tokens a round: accepted ones and the one that the target adds.
+    /// Tokens per round: the accepted ones and the one that the target adds.
     pub fn mean_acceptance_length(&self) -> f64 {
         1.0 + self.accepted as f64 / self.rounds.max(1) as f64
     }
 
-    /// Starts anew; keeps its memory.
+    /// Sets all counts to zero, without freeing memory.
     pub(super) fn reset(&mut self) {
         let mut depths = std::mem::take(&mut self.depths);
         depths.clear();
         *self = RoundStats { depths, ..RoundStats::default() };
     }
 
-    /// Adds those of other rounds.
+    /// Adds the counts of other rounds.
     pub fn add(&mut self, other: &RoundStats) {
         self.rounds += other.rounds;
         self.drafted += other.drafted;

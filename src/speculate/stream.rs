@@ -1,4 +1,4 @@
-//! One sequence being written: its tokens, what a drafter knows of it, and what was handed out of it.
+//! One sequence being written: its tokens, its drafter's state, and the tokens taken so far.
 
 use super::accept::{accept_matching, accept_rejecting};
 use super::generation::{Generation, Output, Piece, Stop};
@@ -13,44 +13,44 @@ use crate::text::Tokenizer;
 use crate::tree::{GrowingTree, MAX_NODES, TreeShape};
 use std::time::{Duration, Instant};
 
-/// Pending positions that a drafter keeps after drafting was left off for a while.
+/// Pending positions that a drafter keeps after a pause.
 const KEPT: usize = 16;
 
-/// What is kept of a stream: `S` is its sequence.
+/// The saved parts of a stream; `S` is its sequence.
 pub(crate) struct SavedStream<S> {
     pub tokens: Vec<u32>,
     pub sequence: S,
-    /// Positions of the sequence that count.
+    /// Valid positions of the sequence.
     pub cached: usize,
-    /// Positions that the drafter was told of and that count.
+    /// Valid positions that the drafter was notified of.
     pub draft_len: usize,
-    /// What the drafter knows.
+    /// The drafter's saved state.
     pub draft: Vec<u8>,
 }
 
 /// One sequence of a target. See the module.
 pub(crate) struct Stream {
     seq: Sequence,
-    /// The sequence, and behind it what the target has chosen and nobody has taken yet.
+    /// The sequence, followed by tokens that the target has chosen but that were not taken yet.
     tokens: Vec<u32>,
-    /// Length of the sequence.
+    /// Length of the sequence: the tokens taken so far.
     taken: usize,
-    /// The prompt that is being read; empty when it was.
+    /// The prompt that is being read; empty once it was read.
     prompt: Vec<u32>,
-    /// Tokens of it that this round reads.
+    /// Number of its tokens that this round reads.
     chunk: usize,
-    /// Logits of what follows a prompt that was read.
+    /// Logits of the token after a prompt that was read.
     pending: SavedLogits,
-    /// What is verified in a round.
+    /// The tree of this round, and its accepted path.
     tree: GrowingTree,
     path: Vec<usize>,
     draft: Option<Draft>,
     drafting: Drafting,
-    /// The drafter that failed since the last prompt, and why.
+    /// Statistics of a drafter that failed since the last prompt, and its error until it is taken.
     given_up: Option<(RoundStats, Option<Error>)>,
     sampler: Sampler,
     output: Output,
-    /// Tokens that are still wanted.
+    /// Number of tokens still to be generated.
     left: usize,
     stats: Stats,
     live: LiveStats,
@@ -58,10 +58,10 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// An empty one.
+    /// An empty stream.
     ///
     /// # Errors
-    /// When the types of the cache do not fit the model.
+    /// If the types of the cache do not fit the model.
     pub fn new(target: &Target, types: CacheTypes) -> Result<Stream> {
         Ok(Stream {
             seq: target.sequence(types)?,
@@ -84,27 +84,27 @@ impl Stream {
         })
     }
 
-    /// Gives a drafter its part in the sequence, or nobody.
+    /// Sets or removes the drafter's state for the sequence.
     pub fn set_draft(&mut self, draft: Option<Draft>) {
         (self.draft, self.given_up) = (draft, None);
     }
 
-    /// Whether a drafter has its part in the sequence.
+    /// Whether a drafter has state for the sequence.
     pub fn has_draft(&self) -> bool {
         self.draft.is_some()
     }
 
-    /// Whether this drafter has its part in the sequence.
+    /// Whether this drafter has state for the sequence.
     pub fn is_drafted_by(&self, speculation: &Speculation) -> bool {
         self.draft.as_ref().is_some_and(|draft| speculation.made(draft))
     }
 
-    /// When the drafter is used.
+    /// Sets when the drafter is used.
     pub fn set_drafting(&mut self, drafting: Drafting) {
         self.drafting = drafting;
     }
 
-    /// The drafter's part, if it is used.
+    /// The drafter's state, if the drafter is used.
     fn active(&self) -> Option<&Draft> {
         self.draft.as_ref().filter(|_| self.drafting != Drafting::Off)
     }
@@ -115,7 +115,7 @@ impl Stream {
         self.draft.as_ref().map(|draft| &draft.stats).or(given_up)
     }
 
-    /// Why the drafter failed, once.
+    /// The error of a failed drafter; returned once.
     pub fn take_drafter_error(&mut self) -> Option<Error> {
         self.given_up.as_mut().and_then(|(_, error)| error.take())
     }
@@ -130,23 +130,23 @@ impl Stream {
         &self.stats
     }
 
-    /// The same for other threads.
+    /// Counts and times for other threads.
     pub fn live_stats(&self) -> &LiveStats {
         &self.live
     }
 
-    /// Shows other threads what is counted.
+    /// Publishes the counts for other threads.
     fn show_stats(&self) {
         self.live.set(&self.stats, self.rounds());
     }
 
-    /// Counts time of the answer.
+    /// Adds to the time of the answer.
     pub fn spent(&mut self, time: Duration) {
         self.stats.predicted_time += time;
         self.show_stats();
     }
 
-    /// Why the last generation ended.
+    /// The reason why the last generation ended.
     pub fn stop(&self) -> Option<Stop> {
         self.stop
     }
@@ -156,10 +156,10 @@ impl Stream {
         self.stop = Some(stop);
     }
 
-    /// Whether a prompt of so many tokens fits.
+    /// Checks that a prompt fits.
     ///
     /// # Errors
-    /// When there are none, or they leave no room in the context.
+    /// If it is empty or leaves no room in the context.
     pub fn check_prompt(&self, prompt: &[u32]) -> Result<()> {
         if prompt.is_empty() {
             return Err(Error::Prompt("the prompt is empty; give some text".into()));
@@ -171,21 +171,21 @@ impl Stream {
         Ok(())
     }
 
-    /// Tokens that the sequence has in common with a prompt.
+    /// Length of the common prefix of the sequence and a prompt.
     pub fn common_with(&self, prompt: &[u32]) -> usize {
         self.tokens().iter().zip(prompt).take_while(|(a, b)| a == b).count()
     }
 
-    /// Makes `prompt`, which was [checked](Stream::check_prompt), what is to be read. All but what it has in common with
-    /// the sequence is forgotten, and what was counted.
+    /// Starts to read `prompt`, which was [checked](Stream::check_prompt). Keeps the common prefix of the sequence and
+    /// drops the rest, and resets the counts.
     pub fn start_prompt(&mut self, prompt: &[u32]) {
         let same = self.common_with(prompt);
-        // The last token is always run: its logits begin the answer.
+        // The last token is always run, since the answer starts from its logits.
         let mut kept = same.min(self.seq.len()).min(prompt.len() - 1);
         if let Some(draft) = self.active()
             && !draft.taps.is_empty()
         {
-            // What it learns from the target is not kept anywhere else.
+            // Hidden states of the target are not stored, so a drafter that reads them must see the rows again.
             kept = kept.min(draft.len);
         }
         self.truncate(kept);
@@ -203,23 +203,23 @@ impl Stream {
         self.show_stats();
     }
 
-    /// Tokens of the prompt that are still to be read.
+    /// Number of prompt tokens still to be read.
     pub fn unread(&self) -> usize {
         self.prompt.len().saturating_sub(self.tokens.len())
     }
 
-    /// Gives up reading: the tokens read so far are the sequence.
+    /// Stops reading: the tokens read so far become the sequence.
     pub fn stop_reading(&mut self) {
         self.chunk = 0;
         self.prompt.clear();
     }
 
-    /// Lets the next round read so many tokens of the prompt.
+    /// Lets the next round read `n` tokens of the prompt.
     pub fn set_chunk(&mut self, n: usize) {
         self.chunk = n;
     }
 
-    /// Tokens of the prompt that this round reads.
+    /// Number of prompt tokens that this round reads.
     pub fn chunk(&self) -> usize {
         self.chunk
     }
@@ -235,7 +235,7 @@ impl Stream {
         self.show_stats();
     }
 
-    /// What is kept of it, but for what nobody has taken yet.
+    /// The parts to be saved, without tokens that were not taken.
     pub fn saved(&mut self, drafters: &mut [&mut Speculation]) -> SavedStream<&Sequence> {
         let tokens = self.tokens().to_vec();
         let cached = self.seq.len().min(tokens.len());
@@ -243,7 +243,7 @@ impl Stream {
         if let Some(drafted) = &mut self.draft
             && let Some(drafter) = drafter_of(drafters, drafted)
         {
-            // A drafter that fails will be told everything again.
+            // A drafter that fails to save is notified of everything again after loading.
             match drafter.save(&mut drafted.state, &mut draft) {
                 Ok(()) => draft_len = drafted.len.min(cached),
                 Err(_) => draft.clear(),
@@ -252,7 +252,7 @@ impl Stream {
         SavedStream { tokens, sequence: &self.seq, cached, draft_len, draft }
     }
 
-    /// Becomes what was kept. A drafter that did not save it has seen nothing of it.
+    /// Restores what was saved. A drafter that did not save its state is notified of everything again.
     pub fn load(&mut self, kept: SavedStream<Sequence>, drafters: &mut [&mut Speculation]) {
         let SavedStream { tokens, sequence, draft_len, draft: saved, .. } = kept;
         (self.seq, self.tokens) = (sequence, tokens);
@@ -273,10 +273,10 @@ impl Stream {
         }
     }
 
-    /// Starts to generate.
+    /// Starts a generation.
     ///
     /// # Errors
-    /// When a number of the sampling is out of range, or a stop string cannot be read.
+    /// If a number of the sampling is out of range, or a stop string cannot be tokenized.
     pub fn generate(&mut self, what: &Generation, tokenizer: &Tokenizer) -> Result<()> {
         what.sampling.check()?;
         self.output.begin(what, tokenizer)?;
@@ -287,12 +287,12 @@ impl Stream {
         Ok(())
     }
 
-    /// Goes on past end tokens, or not.
+    /// Sets whether to continue past end tokens.
     pub fn ignore_end(&mut self, ignore: bool) {
         self.output.ignore_end(ignore);
     }
 
-    /// The next piece. `None` where it takes a round, or the text has ended: [`Stream::stop`] says why then.
+    /// The next piece. `None` if it needs a round, or if the text has ended; then [`Stream::stop`] gives the reason.
     pub fn take(&mut self, tokenizer: &Tokenizer) -> Option<Piece> {
         if self.stop.is_some() {
             return None;
@@ -311,7 +311,7 @@ impl Stream {
         self.taken += 1;
         self.left -= 1;
         self.stats.predicted_n += 1;
-        // The last token of a round is the target's own.
+        // The last token of a round is the target's own, not a drafted one.
         let guessed = self.taken < self.tokens.len();
         self.show_stats();
         let (piece, stopped) = self.output.piece(tokenizer, token, guessed);
@@ -319,7 +319,7 @@ impl Stream {
         Some(piece)
     }
 
-    /// Whether it takes a round to get the next piece.
+    /// Whether the next piece needs a round.
     pub fn needs_round(&self) -> bool {
         self.left > 0
             && self.stop.is_none()
@@ -327,7 +327,7 @@ impl Stream {
             && self.unread() == 0
     }
 
-    /// Chooses the first token behind a prompt that was read, whose logits are there already.
+    /// Samples the first token behind a prompt that was read; its logits are there already.
     pub fn sample_pending(&mut self) {
         if self.needs_round()
             && let Some(logits) = self.pending.get()
@@ -339,7 +339,7 @@ impl Stream {
         }
     }
 
-    /// Forgets what was run from position `len` on.
+    /// Drops positions from `len` on.
     fn truncate(&mut self, len: usize) {
         self.seq.truncate(len);
         if let Some(draft) = &mut self.draft {
@@ -347,17 +347,17 @@ impl Stream {
         }
     }
 
-    /// Positions in the cache.
+    /// Number of positions in the cache.
     pub fn context(&self) -> usize {
         self.seq.len()
     }
 
-    /// Whether a drafter may draft for it.
+    /// Whether it has a drafter in use.
     pub fn is_drafted(&self) -> bool {
         self.active().is_some()
     }
 
-    /// Starts a round, in which its tree may have `most_rows` nodes.
+    /// Starts a round, whose tree may have `most_rows` nodes.
     pub fn start_round(&mut self, planner: &mut Planner, most_rows: usize) {
         let last = self.tokens.len() - 1;
         self.truncate(last);
@@ -384,12 +384,12 @@ impl Stream {
             }
         } else {
             draft.paused = if planner.pauses() { draft.paused + 1 } else { 0 };
-            // Before it has to take in what it will not need.
+            // In a long pause the drafter regularly drops positions that it would not need.
             draft.skips = draft.paused > 0 && draft.paused.is_multiple_of(KEPT);
         }
     }
 
-    /// Lets its drafter drop what it need not take in, if drafting was left off.
+    /// Lets its drafter drop pending positions that it need not run, if drafting was paused.
     pub fn skip(&mut self, drafters: &mut [&mut Speculation]) {
         if let Some(draft) = &mut self.draft
             && std::mem::take(&mut draft.skips)
@@ -399,7 +399,7 @@ impl Stream {
         }
     }
 
-    /// What its drafter is given, if a tree grows that this drafter can grow.
+    /// The job for this drafter, if the tree grows and the drafter accepts the state.
     pub fn job(&mut self, speculation: &Speculation) -> Option<DraftJob<'_>> {
         let Stream { tokens, tree, draft, .. } = self;
         let draft = draft.as_mut().filter(|draft| speculation.serves(draft))?;
@@ -407,7 +407,7 @@ impl Stream {
         tree.is_growing().then(|| DraftJob::new(tokens, state, tree, selector, failure))
     }
 
-    /// Its tree has grown, which took `time`; the target has `n_vocab` tokens.
+    /// Accounts for the grown tree, which took `time`; the target has `n_vocab` tokens.
     pub fn grown(&mut self, time: Duration, n_vocab: usize) {
         let Some(draft) = self.draft.as_mut().filter(|_| !self.tree.shape().is_root()) else {
             return;
@@ -428,12 +428,12 @@ impl Stream {
         &self.tree
     }
 
-    /// The same, to cut it.
+    /// The tree of this round, to be pruned.
     pub fn tree_mut(&mut self) -> &mut GrowingTree {
         &mut self.tree
     }
 
-    /// What the target is to run for it.
+    /// The work of the target's pass for this stream.
     pub fn work(&mut self) -> (&mut Sequence, Work<'_>) {
         let first = self.tokens.len();
         let work = match self.chunk {
@@ -446,9 +446,9 @@ impl Stream {
         (&mut self.seq, work)
     }
 
-    /// Appends the drafted tokens that the target agrees with, and one of its own: the tokens that plain decoding would
-    /// append, or by rule B tokens with the same distribution; none behind one that ends the text. Of a prompt, appends
-    /// the chunk. `rows` are those of the target's last pass.
+    /// Appends the drafted tokens that the target agrees with, and one of its own: by rule A the tokens of plain
+    /// decoding, by rule B tokens with the same distribution. Nothing follows a token that ends the text. If the round
+    /// reads the prompt, appends the chunk. `rows` are this stream's rows of the last pass.
     pub fn accept(&mut self, target: &Target, rows: &WorkRows) {
         if self.chunk > 0 {
             return self.append_chunk(target, rows);
@@ -474,7 +474,7 @@ impl Stream {
         }
     }
 
-    /// The chunk of the prompt is part of the sequence; what follows the last one is kept.
+    /// Appends the chunk of the prompt; saves the logits behind the last chunk.
     fn append_chunk(&mut self, target: &Target, rows: &WorkRows) {
         let first = self.tokens.len();
         self.tokens.extend_from_slice(&self.prompt[first..first + self.chunk]);
@@ -486,7 +486,7 @@ impl Stream {
         }
     }
 
-    /// Keeps what was accepted in the cache, and tells its drafter.
+    /// Keeps the accepted rows in the cache, and notifies the drafter.
     ///
     /// # Errors
     /// Those of the target.
@@ -518,7 +518,7 @@ impl Stream {
         &self.path
     }
 
-    /// Counts time of the target's pass.
+    /// Adds to the time of the target's passes.
     pub fn count_time(&mut self, time: Duration) {
         if self.chunk > 0 {
             self.stats.prompt_time += time;
@@ -527,7 +527,8 @@ impl Stream {
         }
     }
 
-    /// Tells its drafter, if it is used, what the target has run since position `first`: these rows of its last pass.
+    /// Notifies the drafter, if it is used, of the tokens run from position `first` on; `rows` are their rows of the
+    /// last pass.
     fn commit(
         &mut self,
         target: &mut Target,
@@ -561,7 +562,7 @@ impl Stream {
     }
 }
 
-/// Goes down a tree whose candidates were drawn, by rule B: see [`accept_rejecting`].
+/// Rule B for a tree whose candidates were sampled: see [`accept_rejecting`].
 fn accept_drawn<'a>(
     (tree, selector): (&GrowingTree, &CandidateSelector),
     tokens: &mut Vec<u32>,
