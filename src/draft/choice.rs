@@ -1,4 +1,4 @@
-//! Who guesses, where the user may have named somebody, a file, both or neither.
+//! Chooses the drafter from the kind and file that the user gave, if any.
 
 use super::{DRAFTERS, DrafterKind, FileFrom, discover, kind, kind_of};
 use crate::error::Result;
@@ -7,14 +7,14 @@ use crate::setting::Setting;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// What `--spec-type` says.
+/// Value of `--spec-type`.
 #[derive(Clone, Copy, Debug)]
 pub enum SpecType {
-    /// Whatever the file is that is named, or the drafter that lies ready for the model.
+    /// The kind of the given file, or of the drafter found for the model.
     Auto,
-    /// Nobody.
+    /// No drafter.
     None,
-    /// A drafter of this kind.
+    /// This kind of drafter.
     Kind(&'static DrafterKind),
 }
 
@@ -35,11 +35,11 @@ impl FromStr for SpecType {
     }
 }
 
-/// The kind of drafter for `target`, and its file if it has one; none if nobody is to guess, or nobody
-/// was named and none lies ready.
+/// The kind of drafter for `target`, and its file if it has one; `None` if no drafter is wanted, or none was named and
+/// none is found.
 ///
 /// # Errors
-/// When the file cannot be read, or is of no use to the kind that was named.
+/// If the file cannot be read, or does not fit the named kind.
 pub fn choose(
     asked: SpecType,
     file: Option<&Path>,

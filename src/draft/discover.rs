@@ -1,4 +1,4 @@
-//! Drafters that lie ready: which one was trained for a model.
+//! Finds the drafter that was trained for a model.
 
 use super::trained;
 use crate::error::Result;
@@ -10,14 +10,14 @@ use std::path::PathBuf;
 /// The folder of drafters in the cache directory.
 const FOLDER: &str = "drafters";
 
-/// What the names of drafters end in.
+/// Ending of the names of drafters' files.
 const ENDING: &str = "dgf.gguf";
 
-/// The drafter for this model: of those beside its file, whose names end in `dgf.gguf`, or else of those in
-/// `drafters` of the cache directory, the smallest: its time beside the target's is the least.
+/// The drafter for this model. Looks for files with names in `dgf.gguf` beside the model's file, then in `drafters` of
+/// the cache directory; takes the smallest, which needs the least time beside the target.
 ///
 /// # Errors
-/// When there is none, and a file cannot be read that may have been it.
+/// If there is none, and a file that may have been one cannot be read.
 pub fn find(model: &Model) -> Result<Option<PathBuf>> {
     let beside = model.gguf().path().parent().map(|folder| match folder.as_os_str().is_empty() {
         true => PathBuf::from("."),
@@ -40,7 +40,7 @@ fn first_of(folders: impl Iterator<Item = PathBuf>, fingerprint: &str) -> Result
     unreadable
 }
 
-/// Files of a folder with the ending, the smallest first.
+/// Files of a folder with this ending, the smallest first.
 fn drafters_in(folder: PathBuf) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();

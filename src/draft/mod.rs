@@ -1,18 +1,18 @@
-//! Drafters: what drafts the next tokens.
+//! Drafters: they draft the next tokens.
 //!
 //! ```text
-//! job.rs       one sequence's part in the drafting of a round
+//! job.rs       the job of growing one sequence's tree in a round
 //! selector.rs  from a drafter's logits to the candidates of a tree
-//! ngram.rs     what followed the last tokens the last time
+//! ngram.rs     prompt look-up
 //! lm.rs        a small model with the same vocabulary
 //! trained/     a drafter trained for the target, from a file: on the CPU or a GPU
-//! choice.rs    which kind drafts             discover.rs  which file that is, where none is named
-//! shared.rs    weights that several drafters of this process read
+//! choice.rs    chooses the kind of drafter        discover.rs  finds its file if none is named
+//! shared.rs    weights that several drafters of this process share
 //! solo.rs      a drafter with one sequence, without a target
 //! ```
 //!
-//! A drafter only proposes. Whatever it says, fails at or forgets, the text is the target's own; a wrong
-//! token costs time alone. To add one: a file with an `impl Drafter`, and a row in [`DRAFTERS`].
+//! A drafter only proposes. Whatever it drafts and however it fails, the text is the target's; a rejected token costs
+//! only time. To add a drafter: write a file with an `impl Drafter`, and add a row to [`DRAFTERS`].
 
 mod choice;
 mod discover;
@@ -41,35 +41,35 @@ use dovetail_kernels::cpu::ThreadPool;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Drafts what follows sequences: its weights are there once, and what it knows of a sequence is a [`DraftState`].
+/// Drafts what follows sequences. A drafter holds its weights once, and a [`DraftState`] for each sequence.
 ///
-/// A state is told the sequence as the target runs it, and asked for a tree with all of it. One that has missed
-/// something compares, and catches up or drafts nothing.
+/// A state is notified of the sequence as the target runs it, and then expands a tree behind all of it. A state that
+/// has missed tokens notices that, and catches up or drafts nothing.
 pub trait Drafter: Send {
-    /// The target's hidden states that it learns from: see [`crate::infer::Target::tap`].
+    /// Layers of the target whose input hidden states it reads: see [`crate::infer::Target::tap`].
     fn taps(&self) -> &[usize] {
         &[]
     }
 
-    /// A state that has seen nothing of its sequence yet.
+    /// A state for a sequence of which nothing was committed yet.
     ///
     /// # Errors
-    /// When there is no memory for it.
+    /// If there is no memory for it.
     fn state(&mut self) -> Result<DraftState> {
         Ok(DraftState::new(()))
     }
 
-    /// What drafters have in common that can expand each other's states, as those can that share weights; `None` for
-    /// one that knows its own alone.
+    /// A number that drafters have in common if they can expand each other's states, because they share weights; `None`
+    /// if this one can expand only its own.
     fn family(&self) -> Option<u64> {
         None
     }
 
-    /// The target has run `tokens` at positions `first..`, with these hidden states, (taps, n_embd) each. What the state
-    /// was told of these positions and of later ones is void.
+    /// Notifies a state that the target has run `tokens` at positions `first..`, with these hidden states: (taps,
+    /// n_embd) each. They replace whatever was committed at these and later positions.
     ///
     /// # Errors
-    /// When it cannot draft for this sequence any more; the sequence then goes on without it.
+    /// If it can no longer draft for this sequence, which then goes on without it.
     fn commit(
         &mut self,
         state: &mut DraftState,
@@ -82,14 +82,14 @@ pub trait Drafter: Send {
         Ok(())
     }
 
-    /// Drafting was left off for a while. The state may drop all pending positions but the last `n` if catching up would
-    /// cost more than a tree.
+    /// Drafting was paused. The state may drop all pending positions but the last `n` if catching up would cost more
+    /// than a tree.
     fn skip_to_last(&mut self, state: &mut DraftState, n: usize) {
         let _ = (state, n);
     }
 
-    /// Grows the trees of some sequences, side by side if it can. One whose tree cannot be grown has
-    /// [failed](DraftJob::fail).
+    /// Grows the trees of some sequences, side by side if it can. A job whose tree cannot be grown
+    /// [fails](DraftJob::fail).
     fn expand(&mut self, jobs: &mut [DraftJob], round: &mut RoundContext) {
         for job in jobs {
             if let Err(error) = self.expand_one(job, round) {
@@ -98,51 +98,50 @@ pub trait Drafter: Send {
         }
     }
 
-    /// Grows the tree of one sequence: for drafters that do not grow several side by side.
+    /// Grows the tree of one sequence; for drafters that do not grow several side by side.
     ///
     /// # Errors
-    /// When it cannot draft for this sequence any more; the sequence then goes on without it.
+    /// If it can no longer draft for this sequence, which then goes on without it.
     fn expand_one(&mut self, job: &mut DraftJob, round: &mut RoundContext) -> Result<()> {
         let _ = (job, round);
         Ok(())
     }
 
-    /// Appends what a state knows, as [`Drafter::restore`] takes it on any device; nothing if there is
-    /// nothing that it would have to be told.
+    /// Appends the state in the form that [`Drafter::restore`] reads on any device; nothing if the drafter has no state
+    /// worth saving.
     ///
     /// # Errors
-    /// When a device fails.
+    /// If a device fails.
     fn save(&mut self, state: &mut DraftState, out: &mut Vec<u8>) -> Result<()> {
         let _ = (state, out);
         Ok(())
     }
 
-    /// Restores what was saved for these tokens, in place of what the state knows. Returns `false` if another drafter
-    /// saved it.
+    /// Restores saved state for these tokens, replacing the current state. Returns `false` if another drafter saved it.
     ///
     /// # Errors
-    /// When a device fails.
+    /// If a device fails.
     fn restore(&mut self, state: &mut DraftState, tokens: &[u32], saved: &[u8]) -> Result<bool> {
         let _ = (state, tokens, saved);
         Ok(false)
     }
 
-    /// Whether a level of several trees is one pass of it.
+    /// Whether it runs one level of several trees in one pass.
     fn is_side_by_side(&self) -> bool {
         false
     }
 
-    /// Where it runs, for people.
+    /// The place where it runs, for users.
     fn place(&self) -> &str {
         "on the CPU"
     }
 
-    /// Why it does not run where it runs fastest, for those who wonder.
+    /// The reason why it does not run on the fastest device, for users.
     fn why_there(&self) -> Option<&str> {
         None
     }
 
-    /// What people should know of something that it could help itself out of, once.
+    /// A notice for users about a fault that it recovered from; returned once.
     fn take_notice(&mut self) -> Option<String> {
         None
     }
@@ -151,20 +150,20 @@ pub trait Drafter: Send {
 /// A kind of drafter.
 #[derive(Debug)]
 pub struct DrafterKind {
-    /// What `--spec-type` calls it.
+    /// Name in `--spec-type`.
     pub name: &'static str,
-    /// The tree it grows where nothing else is asked for.
+    /// Default shape of its trees.
     pub growth: TreeShape,
-    /// The least probability of a path that it follows there.
+    /// Default of the smallest probability of a path.
     pub p_min: f32,
     /// Where its file comes from.
     pub file: FileFrom,
-    /// One that has seen nothing yet.
+    /// Opens the drafter.
     pub open: fn(&DrafterContext) -> Result<Box<dyn Drafter>>,
 }
 
 impl DrafterKind {
-    /// Whether a GPU may run it.
+    /// Whether it can run on a GPU.
     pub fn is_for_gpu(&self) -> bool {
         self.file == FileFrom::Shelf
     }
@@ -173,30 +172,30 @@ impl DrafterKind {
 /// Where a drafter's file comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileFrom {
-    /// It has none.
+    /// There is no file.
     Nowhere,
-    /// It is named.
+    /// The user names it.
     User,
-    /// It is named, or found: see `discover.rs`.
+    /// The user names it, or it is found: see `discover.rs`.
     Shelf,
 }
 
-/// What a drafter is made for: see [`crate::Session::setup`].
+/// The context in which a drafter is opened: see [`crate::Session::setup`].
 pub struct DrafterContext<'a> {
     /// The target.
     pub target: &'a Arc<Model>,
-    /// Most tokens of the sequence.
+    /// Largest number of tokens of a sequence.
     pub n_ctx: usize,
-    /// Members of the thread pool it will be given, at most.
+    /// Largest number of members of the thread pool.
     pub threads: usize,
     /// The drafter's file.
     pub path: Option<&'a Path>,
-    /// Where it is to run.
+    /// Where it runs.
     pub placement: Placement,
 }
 
 impl<'a> DrafterContext<'a> {
-    /// For this target, on whatever device is best; `path` is the drafter's file.
+    /// A context for this target on the best device; `path` is the drafter's file.
     pub fn new(target: &'a Target, path: Option<&'a Path>) -> DrafterContext<'a> {
         let (n_ctx, threads, placement) = (target.n_ctx(), target.threads(), Placement::default());
         DrafterContext { target: target.model(), n_ctx, threads, path, placement }
@@ -204,7 +203,7 @@ impl<'a> DrafterContext<'a> {
 }
 
 impl DrafterContext<'_> {
-    /// The file that a drafter of this kind cannot do without.
+    /// The file of a drafter of a kind that needs one.
     fn file(&self, name: &str) -> Result<&Path> {
         let missing = || Setting::SpecType.with(name).refuse("needs the drafter's file");
         self.path.ok_or_else(|| missing().or(Advice::Name(Setting::DraftModel)).into())
@@ -219,10 +218,10 @@ pub fn kind(name: &str) -> Option<&'static DrafterKind> {
     DRAFTERS.iter().find(|row| row.name == name)
 }
 
-/// The kind of drafter that a file is.
+/// The kind of drafter in a file.
 ///
 /// # Errors
-/// When it cannot be read.
+/// If the file cannot be read.
 pub fn kind_of(path: &Path) -> Result<&'static DrafterKind> {
     let gguf = Gguf::open_with(path, OpenOptions::default())?;
     let arch = gguf.metadata().get_str("general.architecture")?;

@@ -1,4 +1,4 @@
-//! From a drafter's logits to the candidates of a tree: the likeliest tokens, or drawn ones.
+//! From a drafter's logits to the candidates of a tree: the likeliest tokens, or sampled ones.
 
 use crate::error::{Error, Result};
 use crate::infer::{Logits, TokenLogit};
@@ -6,7 +6,7 @@ use crate::sample::{Distribution, Purpose, Sampler, Sampling, uniform};
 use crate::tree::{Candidate, GrowingTree, MAX_NODES};
 use dovetail_kernels::cpu::{Kernels, LANES};
 
-/// Selects candidates for one sequence; holds buffers, and what candidates were drawn from.
+/// Selects candidates for one sequence. Holds buffers, and the distributions that candidates were sampled from.
 #[derive(Default)]
 pub struct CandidateSelector {
     drawing: Option<Drawing>,
@@ -14,17 +14,17 @@ pub struct CandidateSelector {
     row: Vec<f32>,
 }
 
-/// What candidates are drawn from.
+/// State of a tree whose candidates are sampled.
 struct Drawing {
     sampler: Sampler,
-    /// Position of the root's successor.
+    /// Position of the root's children.
     position: usize,
-    /// Of each node that was run, by its number in the frontier.
+    /// The distribution after each node of the frontier that was run.
     distributions: Vec<Distribution>,
 }
 
 impl CandidateSelector {
-    /// Draws the candidates of the next tree, whose root is followed by `position`, as `sampling` has it.
+    /// Samples the candidates of the next tree with these settings; `position` is that of the root's children.
     pub fn draw(&mut self, sampling: &Sampling, position: usize) {
         let distributions = self.drawing.take().map(|drawing| drawing.distributions);
         let mut distributions = distributions.unwrap_or_default();
@@ -33,16 +33,16 @@ impl CandidateSelector {
         self.drawing = Some(Drawing { sampler, position, distributions });
     }
 
-    /// What the candidates after this node of the tree were drawn from; `None` if they were not.
+    /// The distribution from which the children of this node were sampled; `None` if they were not sampled.
     pub(crate) fn drawn_from(&self, tree: &GrowingTree, node: usize) -> Option<&Distribution> {
         self.drawing.as_ref()?.distributions.get(tree.frontier_of(node)?)
     }
 
-    /// Proposes candidates from the logits of the frontier's node `parent`. `token` maps a token of the drafter to
-    /// one of the target, if there is one. The nodes of a level come in order.
+    /// Proposes candidates from the logits of the frontier's node `parent`. `token` maps a token of the drafter to one
+    /// of the target, if there is one. The nodes of a level must come in order.
     ///
     /// # Errors
-    /// When the logits are no numbers.
+    /// If the logits are not numbers.
     pub fn propose(
         &mut self,
         tree: &mut GrowingTree,

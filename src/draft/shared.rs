@@ -1,14 +1,14 @@
-//! Weights that several drafters of this process read: a file that is open for a target is not loaded again for it.
+//! Weights that several drafters of this process share: a file that is open for a target is not loaded again for it.
 
 use crate::error::Result;
 use std::any::Any;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-/// What is open, by what tells it from others.
+/// Open weights by their keys.
 static OPEN: Mutex<Vec<(String, Weak<dyn Any + Send + Sync>)>> = Mutex::new(Vec::new());
 
-/// What `key` names: what is open already, or what `open` loads. `key` names the type too.
+/// The open weights with this key; loads them with `open` if there are none. `key` must determine the type too.
 ///
 /// # Errors
 /// Those of `open`.
@@ -16,7 +16,7 @@ pub fn shared<T: Any + Send + Sync>(
     key: String,
     open: impl FnOnce() -> Result<T>,
 ) -> Result<Arc<T>> {
-    // Held while it loads: who wants the same waits for it.
+    // The lock is held while weights load, so that others wait for them instead of loading them again.
     let mut all = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
     all.retain(|(_, weights)| weights.strong_count() > 0);
     let found = all.iter().find(|(known, _)| *known == key);
@@ -31,7 +31,7 @@ pub fn shared<T: Any + Send + Sync>(
     Ok(weights)
 }
 
-/// Tells a file, as it is now, from others.
+/// A key for a file in its present version.
 pub fn file_key(path: &Path) -> String {
     let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let metadata = std::fs::metadata(path).ok();

@@ -1,33 +1,33 @@
-//! Tokens of the sequence that are not in the draft vocabulary.
+//! Dynamic vocabulary: tokens of the sequence that are not in the draft vocabulary.
 //!
-//! A text repeats its own names and rare words. The head's rows are the target's, so a drafter can guess
-//! tokens that it was not trained to guess.
+//! A text repeats its own names and rare words. The draft head consists of the target's rows, so rows for these tokens
+//! can be added, and a drafter can draft tokens outside its trained vocabulary.
 
-/// Most tokens that are added to a draft vocabulary.
+/// Largest number of tokens added to a draft vocabulary.
 pub(in crate::draft) const MOST: usize = 2048;
 
-/// The tokens that a sequence adds to a draft vocabulary, in the order in which they first came.
+/// The tokens that a sequence adds to a draft vocabulary, in order of first occurrence.
 pub(in crate::draft) struct DynamicVocab {
     /// Whether a token is in the vocabulary or was added: (n_vocab).
     known: Vec<bool>,
-    /// Where each was first, ascending, and which it is.
+    /// First position and token, in ascending order.
     added: Vec<(usize, u32)>,
-    /// Whether a tree was grown since tokens were heard last, and whether some came without one: a prompt.
+    /// Whether a tree was grown since the last call of `hear`, and whether tokens came without one, as a prompt does.
     grown: bool,
     prompted: bool,
 }
 
 impl DynamicVocab {
-    /// To a vocabulary of these tokens of a target's `n_vocab`.
+    /// For a vocabulary of these tokens of the target's `n_vocab`.
     pub fn new(tokens: &[u32], n_vocab: usize) -> DynamicVocab {
         let mut known = vec![false; n_vocab];
         tokens.iter().for_each(|token| known[*token as usize] = true);
         DynamicVocab { known, added: Vec::with_capacity(MOST), grown: false, prompted: false }
     }
 
-    /// The sequence has these tokens at positions `first..`, and nothing behind them.
+    /// Notifies it of the sequence's tokens at positions `first..`; later positions are dropped.
     pub fn hear(&mut self, first: usize, tokens: &[u32]) {
-        // The last round of an answer may do without a tree, for one token.
+        // The last round of an answer may need no tree, for one token.
         self.prompted |= !std::mem::take(&mut self.grown) && tokens.len() > 1;
         while let Some((_, token)) = self.added.pop_if(|(position, _)| *position >= first) {
             self.known[token as usize] = false;
@@ -40,14 +40,14 @@ impl DynamicVocab {
         }
     }
 
-    /// Says that a tree is grown now, and asks whether it is the first behind a prompt: changing a vocabulary
-    /// in every round would cost more than it gains.
+    /// Must be called when a tree is grown. Returns whether the vocabulary should change now, before the first tree
+    /// behind a prompt: changing it in every round would cost more than it gains.
     pub fn is_due(&mut self) -> bool {
         self.grown = true;
         std::mem::take(&mut self.prompted)
     }
 
-    /// The tokens.
+    /// The added tokens.
     pub fn tokens(&self) -> impl Iterator<Item = u32> {
         self.added.iter().map(|(_, token)| *token)
     }

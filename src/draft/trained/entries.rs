@@ -1,14 +1,14 @@
-//! What a trained drafter was told of a sequence.
+//! Positions of a sequence that a trained drafter was notified of.
 //!
-//! Its cache has a row for each step: the *entry* of position `i` in slot `i`, counted from the first
-//! position it was told of. An entry waits until the token after it is known.
+//! The drafter's cache has a row for each step: the *entry* of a position, in a slot counted from the first position
+//! that was committed. An entry waits until the token after its position is known.
 
 use super::dynamic_vocab::DynamicVocab;
 
-/// Bytes of the numbers that a saved state begins with.
+/// Bytes of the numbers at the start of a saved state.
 const HEADER: usize = 4 * size_of::<u64>();
 
-/// Entries in a drafter's cache, and positions that wait to become some.
+/// Entries in a drafter's cache, and positions that wait to become entries.
 pub(in crate::draft) struct Entries {
     /// Position of slot 0.
     start: usize,
@@ -16,17 +16,17 @@ pub(in crate::draft) struct Entries {
     tokens: Vec<u32>,
     features: Vec<f32>, // (positions, width)
     width: usize,
-    /// What the sequence adds to the draft vocabulary, if it can be added to.
+    /// The sequence's dynamic vocabulary, if the draft vocabulary can grow.
     spoken: Option<DynamicVocab>,
 }
 
 impl Entries {
-    /// None yet; features are `width` long.
+    /// No entries yet; features have length `width`.
     pub fn new(width: usize, spoken: Option<DynamicVocab>) -> Entries {
         Entries { start: 0, filled: 0, tokens: Vec::new(), features: Vec::new(), width, spoken }
     }
 
-    /// Takes note of positions `first..`; what was known of these and of later ones is void.
+    /// Records positions `first..`; earlier records of these and of later positions are dropped.
     pub fn commit<'a>(
         &mut self,
         first: usize,
@@ -42,8 +42,8 @@ impl Entries {
         }
     }
 
-    /// [`Entries::commit`] without the vocabulary. Returns whether the drafter has not seen what comes before:
-    /// this is then the beginning of the sequence.
+    /// [`Entries::commit`] without the vocabulary. Returns whether positions before `first` are missing, so that the
+    /// drafter's sequence starts at `first`.
     fn append<'a>(
         &mut self,
         first: usize,
@@ -62,8 +62,8 @@ impl Entries {
         joins
     }
 
-    /// Forgets what it was told of position `first` and later ones. The last entry that stays keeps the
-    /// token that followed it then: where that has changed, guesses are a little worse.
+    /// Drops position `first` and later ones. The last entry that remains keeps the token that followed it; if that
+    /// token has changed, drafts are accepted a little less often.
     pub fn rewind(&mut self, first: usize) {
         let first = first.max(self.start);
         self.filled = self.filled.min(first - self.start);
@@ -72,7 +72,7 @@ impl Entries {
         self.features.truncate(kept * self.width);
     }
 
-    /// Forgets all but the last `n` positions if more wait: the sequence begins there then.
+    /// Drops all but the last `n` waiting positions, if more wait; the drafter's sequence then starts there.
     pub fn skip_to_last(&mut self, n: usize) {
         if let Some(more) = self.waiting().checked_sub(n).filter(|more| *more > 0) {
             self.start = self.end() - n;
@@ -82,7 +82,7 @@ impl Entries {
         }
     }
 
-    /// Forgets everything.
+    /// Drops everything.
     pub fn forget(&mut self) {
         if let Some(spoken) = &mut self.spoken {
             spoken.hear(0, &[]);
@@ -90,51 +90,51 @@ impl Entries {
         *self = Entries::new(self.width, self.spoken.take());
     }
 
-    /// Says that a tree is grown now; the tokens that are to join the draft vocabulary before.
+    /// Must be called when a tree is grown. Returns the tokens that must be added to the draft vocabulary first.
     pub fn due(&mut self) -> Option<impl Iterator<Item = u32>> {
         let spoken = self.spoken.as_mut()?;
         spoken.is_due().then_some(spoken.tokens())
     }
 
-    /// Whether positions wait, up to the one before `last`, where a tree is to be grown; what it was told of
-    /// `last` and later ones is forgotten. If not, it joins in the middle, or the sequence was cut: the next
-    /// round tells it more.
+    /// Drops `last` and later positions. Returns whether positions up to the one before `last` wait, so that a tree can
+    /// be grown there. If not, the drafter joins in the middle, or the sequence was cut, and the next round notifies it
+    /// of more.
     pub fn reach(&mut self, last: usize) -> bool {
         self.rewind(last);
         self.waiting() > 0 && self.end() == last
     }
 
-    /// The position behind all it was told of.
+    /// The position behind all recorded ones.
     pub fn end(&self) -> usize {
         self.start + self.filled + self.tokens.len()
     }
 
-    /// Slots that are filled.
+    /// Number of filled slots.
     pub fn filled(&self) -> usize {
         self.filled
     }
 
-    /// Positions that wait.
+    /// Number of waiting positions.
     pub fn waiting(&self) -> usize {
         self.tokens.len()
     }
 
-    /// Features of the first `n` positions that wait, (n, width), and the tokens after them, `last` being the
-    /// one after all.
+    /// Features of the first `n` waiting positions, (n, width), and the tokens after them; `last` is the token after
+    /// all recorded ones.
     pub fn first(&self, n: usize, last: Option<u32>) -> (&[f32], impl Iterator<Item = u32>) {
         let tokens = self.tokens[1..].iter().copied().chain(last).take(n);
         (&self.features[..n * self.width], tokens)
     }
 
-    /// The first position that waits, the tokens from there on, and their features.
+    /// The first waiting position, and the tokens and features of all waiting ones.
     pub fn rest(&self) -> (usize, &[u32], impl Iterator<Item = &[f32]>) {
         (self.start + self.filled, &self.tokens, self.features.chunks_exact(self.width))
     }
 
-    /// Appends, all little-endian: the `fingerprint` of the drafter's file, the position of slot 0, the slots that are
-    /// filled, the positions that wait, u64 each; these positions' tokens, u32, and features, f32. The rows of the
-    /// slots follow, as [`KvCache::write_rows`](crate::infer::KvCache) has them, in half floats. The vocabulary
-    /// that the sequence adds follows from its tokens.
+    /// Appends, all little-endian: the `fingerprint` of the drafter's file, the position of slot 0, the number of
+    /// filled slots, and that of waiting positions, u64 each; then the tokens, u32, and features, f32, of the waiting
+    /// positions. The caller appends the rows of the slots, as [`KvCache::write_rows`](crate::infer::KvCache) writes
+    /// them, in half floats. The dynamic vocabulary follows from the tokens of the sequence.
     pub fn save(&self, fingerprint: u64, out: &mut Vec<u8>) {
         let numbers = [self.start, self.filled, self.tokens.len()].map(|n| n as u64);
         out.extend([fingerprint].iter().chain(&numbers).flat_map(|n| n.to_le_bytes()));
@@ -142,9 +142,9 @@ impl Entries {
         out.extend(self.features.iter().flat_map(|x| x.to_le_bytes()));
     }
 
-    /// Takes up what was saved for the sequence of these tokens, but for what is behind them. Returns the slots that
-    /// were filled then, and their rows; none, and nothing is known then, if another file's drafter saved it, or more
-    /// slots than `most`, or it was saved for other tokens.
+    /// Restores what was saved, for the sequence of these tokens; positions behind them are dropped. Returns the number
+    /// of slots that were filled, and their rows. Returns `None`, and leaves no entries, if the drafter of another file
+    /// saved it, or it has more than `most` slots or other tokens.
     pub fn restore<'a>(
         &mut self,
         fingerprint: u64,
@@ -177,7 +177,7 @@ impl Entries {
         Some((filled, rows))
     }
 
-    /// The first `n` positions that wait have become entries.
+    /// Turns the first `n` waiting positions into entries.
     pub fn fill(&mut self, n: usize) {
         self.filled += n;
         self.tokens.drain(..n);

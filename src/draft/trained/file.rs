@@ -1,6 +1,5 @@
-//! The file of a drafter: `docs/drafter-format.md` says what each key and tensor of our own format means.
-//!
-//! `eagle3` is llama.cpp's format of EAGLE-3 checkpoints.
+//! The file of a trained drafter. `docs/drafter-format.md` documents the keys and tensors of our own format; `eagle3`
+//! is llama.cpp's format of EAGLE-3 checkpoints.
 
 use super::dynamic_vocab::DynamicVocab;
 use crate::error::{Error, Result};
@@ -11,16 +10,16 @@ use crate::model::{self, Config, EMBEDDING, Embedding, Keys, Model, Repack, Sour
 use dovetail_kernels::cpu::{RopeStyle, WeightMatrix};
 use std::path::Path;
 
-/// `general.architecture`, and the prefix of the keys.
+/// `general.architecture` of our format, and the prefix of its keys.
 const ARCH: &str = "dovetail-dgf";
 /// The same of EAGLE-3's files.
 const EAGLE3: &str = "eagle3";
-/// Of all files that can be read.
+/// All architectures that can be read.
 pub(in crate::draft) const ARCHITECTURES: [&str; 2] = [ARCH, EAGLE3];
 /// The version of the format.
 const VERSION: u32 = 1;
 
-/// The fingerprint of the target that a file is a drafter for, if it is one that says so.
+/// The fingerprint of the target that the file names, if it is a drafter's file that names one.
 pub(in crate::draft) fn target_of(gguf: &Gguf) -> Option<&str> {
     let metadata = gguf.metadata();
     let text = |key: &str| metadata.get_str(key).ok().flatten();
@@ -28,55 +27,55 @@ pub(in crate::draft) fn target_of(gguf: &Gguf) -> Option<&str> {
     text(&format!("{arch}.target.fingerprint"))
 }
 
-/// A drafter's weights; `H` is its width.
+/// A drafter's weights; `H` is its hidden size.
 pub(in crate::draft) struct File {
-    /// What tells it from other files.
+    /// Identifies the file.
     pub fingerprint: u64,
-    /// Of its blocks; the vocabulary is the draft vocabulary.
+    /// Of the drafter's blocks; `n_vocab` is the size of the draft vocabulary.
     pub config: Config,
-    /// Hidden states of the target: see [`crate::infer::Target::tap`].
+    /// Layers of the target whose input hidden states it reads: see [`crate::infer::Target::tap`].
     pub taps: Vec<usize>,
-    /// Numbers in them: taps · the target's width, which is `H` where there are no `features`.
+    /// Length of a row of hidden states: taps · the target's `n_embd`; it is `H` if there are no `features`.
     pub width: usize,
-    /// What turns several hidden states into one feature.
+    /// Projects several hidden states to one feature.
     pub features: Option<Features>,
-    /// RMSNorm of the feature and of the token's embedding, if they are normed: (H) each.
+    /// RMSNorm of the feature and of the token's embedding, if there are such: (H) each.
     pub norms: Option<[Vec<f32>; 2]>,
     pub fusion: Fusion,
     pub blocks: Vec<Block>,
     /// RMSNorm before the head, if there is one.
     pub output_norm: Option<Vec<f32>>,
-    /// (n_draft, H), if that is not the target's whole head.
+    /// (n_draft, H), if it is not the target's whole head.
     head: Option<WeightMatrix>,
-    /// (n_vocab, H), if that is not the target's.
+    /// (n_vocab, H), if it is not the target's.
     embedding: Option<Embedding>,
-    /// The target's token of each draft token; none if they are the same.
+    /// The target's token of each draft token; `None` if they are the same.
     pub tokens: Option<Vec<u32>>,
-    /// Whether the head is made of the target's rows, and others can be added to it.
+    /// Whether the head consists of the target's rows, so that others can be added to it.
     grows: bool,
 }
 
-/// What turns several hidden states into one feature.
+/// Projects several hidden states to one feature.
 pub(in crate::draft) struct Features {
-    /// RMSNorm of each, if they are normed: (taps, H).
+    /// RMSNorm of each hidden state, if there is one: (taps, H).
     pub norms: Option<Vec<Vec<f32>>>,
     /// (H, width).
     pub matrix: WeightMatrix,
 }
 
-/// How feature and embedding become one.
+/// How the feature and the token's embedding are fused.
 #[allow(clippy::large_enum_variant, reason = "a drafter has one")]
 pub(in crate::draft) enum Fusion {
     /// Dynamic gating fusion, arXiv 2412.18934: (H, H), (H, H), (H, 2H).
     CpuDrafter { feature: WeightMatrix, token: WeightMatrix, gate: WeightMatrix },
-    /// EAGLE's, arXiv 2401.15077: (H, 2H), first the columns of the token, and (H).
+    /// EAGLE's, arXiv 2401.15077: (H, 2H), of which the first H columns are the token's, and (H).
     Fc { matrix: WeightMatrix, bias: Option<Vec<f32>> },
-    /// EAGLE-3's, arXiv 2503.01840: attention of the first block reads both, the token first; what it
-    /// adds to is the feature, as it is or `normed`.
+    /// EAGLE-3's, arXiv 2503.01840: attention of the first block reads both, the token first. Its output is added to
+    /// the feature, which is `normed` before or not.
     Attention { normed: bool },
 }
 
-/// Which fusion, as the keys of a file tell it.
+/// The fusion that the keys of a file name.
 #[derive(Clone, Copy)]
 enum Kind {
     CpuDrafter,
@@ -85,13 +84,13 @@ enum Kind {
     Eagle3 { normed: bool },
 }
 
-/// What the keys of a file say.
+/// The keys of a file.
 struct Header<'a> {
     gguf: &'a Gguf,
     target: &'a Config,
     arch: &'static str,
     kind: Kind,
-    /// Layers of the target whose input is tapped; none for its last hidden state.
+    /// Layers of the target whose input is tapped; empty for its last hidden state.
     layers: Vec<usize>,
 }
 
@@ -99,7 +98,7 @@ impl File {
     /// Reads a drafter for `target`.
     ///
     /// # Errors
-    /// When the file cannot be read, is malformed, or belongs to another target.
+    /// If the file cannot be read, is malformed, or belongs to another target.
     pub fn open(path: &Path, target: &Model, threads: usize) -> Result<File> {
         let mut file = File::read(path, target, threads, Repack::Memory)?;
         if let Some(tokens) = file.tokens.as_ref().filter(|_| file.grows) {
@@ -108,7 +107,7 @@ impl File {
         Ok(file)
     }
 
-    /// Reads a drafter for `target` whose matrices stay native rows, without a head made of the target's.
+    /// Reads a drafter for `target` without repacking its matrices, and without building a head from the target's rows.
     ///
     /// # Errors
     /// Those of [`File::open`].
@@ -124,7 +123,7 @@ impl File {
         Ok(file)
     }
 
-    /// What a sequence may add to the draft vocabulary, if others can be added.
+    /// The dynamic vocabulary of a sequence, if tokens can be added to the head.
     pub fn spoken(&self, target: &Model) -> Option<DynamicVocab> {
         let tokens = self.tokens.as_ref().filter(|_| self.grows)?;
         Some(DynamicVocab::new(tokens, target.config().n_vocab))
@@ -135,7 +134,7 @@ impl File {
         self.head.as_ref().unwrap_or(&target.weights().output)
     }
 
-    /// Writes the embedding of `token`, which must be one of the target's: (H).
+    /// Writes the embedding of `token`, which must be in the target's vocabulary: (H).
     pub fn embed(&self, target: &Model, token: u32, out: &mut [f32]) {
         match &self.embedding {
             Some(embedding) => embedding.row(token, out),
@@ -176,7 +175,7 @@ impl<'a> Header<'a> {
                 ));
             }
         }
-        // Files that llama.cpp converted do not name their target.
+        // Files converted by llama.cpp do not name their target.
         let fingerprint = key("target.fingerprint");
         let fingerprint = match ours {
             true => Some(metadata.require_str(&fingerprint)?),

@@ -1,11 +1,11 @@
-//! A drafter trained for the target: its features and the next tokens through a few decoder blocks.
+//! A drafter trained for the target: it runs the target's features and the next tokens through a few decoder blocks.
 //!
 //! ```text
-//! file.rs           what is trained, and how it lies in a GGUF file
-//! entries.rs        the positions of the sequence that the drafter has been told of
+//! file.rs           the weights, and their format in a GGUF file
+//! entries.rs        the positions of the sequence that the drafter was notified of
 //! dynamic_vocab.rs  tokens that the text adds to the draft vocabulary
 //! cpu/ gpu/         the drafter on the CPU, and on a GPU
-//! placement.rs      on which of the two, and from one to the other
+//! placement.rs      chooses the device, and falls back to the CPU
 //! ```
 
 mod cpu;

@@ -1,5 +1,5 @@
-//! Where a trained drafter runs: on a GPU if one can be used, else on the CPU; and from the GPU to the CPU in
-//! the middle of an answer if the GPU fails.
+//! Where a trained drafter runs: on a GPU if one can be used, otherwise on the CPU. If the GPU fails in the middle of
+//! an answer, the drafter moves to the CPU.
 
 use super::cpu::{self, CpuDrafter, CpuState};
 use super::gpu::GpuDrafter;
@@ -17,10 +17,10 @@ use std::str::FromStr;
 use std::sync::Arc;
 use twox_hash::XxHash3_64;
 
-/// Where a drafter is that is on no GPU.
+/// The place of a drafter that runs on no GPU.
 const ON_THE_CPU: &str = "on the CPU";
 
-/// What `--draft-device` says.
+/// Value of `--draft-device`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DraftDevice {
     /// A GPU if one can be used.
@@ -28,7 +28,7 @@ pub enum DraftDevice {
     Auto,
     /// The CPU.
     Cpu,
-    /// A GPU, the first that can be used or the one with this number; if that cannot be, it is an error.
+    /// A GPU: the first that can be used, or the one with this number. It is an error if it cannot be used.
     Gpu(Option<usize>),
 }
 
@@ -62,15 +62,15 @@ impl fmt::Display for DraftDevice {
 }
 
 impl DraftDevice {
-    /// Whether a GPU was asked for: then nothing else will do.
+    /// Whether a GPU was asked for explicitly.
     pub fn is_gpu(self) -> bool {
         matches!(self, DraftDevice::Gpu(_))
     }
 
-    /// Looks for the GPU, if one was asked for: that takes less time than loading a model in vain.
+    /// Checks that a requested GPU is there, before a model is loaded in vain.
     ///
     /// # Errors
-    /// When it is not there or cannot be used.
+    /// If it is not there or cannot be used.
     pub fn check(self) -> Result<()> {
         if self.is_gpu() {
             choose(self, gpu::list()).map_err(|error| self.refuse(error))?;
@@ -78,7 +78,7 @@ impl DraftDevice {
         Ok(())
     }
 
-    /// The error of who asked for this.
+    /// The error for a user who asked for this device.
     fn refuse(self, error: Error) -> Error {
         match error {
             Error::Device(_)
@@ -92,19 +92,20 @@ impl DraftDevice {
     }
 }
 
-/// Where a drafter is to run.
+/// Where a drafter runs, and its limits there.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Placement {
-    /// On what.
+    /// The device.
     pub device: DraftDevice,
-    /// Bytes of a GPU's memory that it may take, if not all.
+    /// Largest number of bytes of GPU memory that it may take; `None` for no limit.
     pub vram_limit: Option<usize>,
-    /// The largest tree that it will be asked for, if not its own.
+    /// The largest tree that it must grow; `None` for its default shape.
     pub growth: Option<TreeShape>,
-    /// Whether guesses are drawn, which only the CPU does.
+    /// Whether candidates are sampled, which only the CPU does.
     pub drawn: bool,
-    /// Whether no other drafter is opened on the same GPU while this one lives: rounds may then wait there for the next
-    /// verdict, and whatever concerns the whole GPU, as opening another drafter does, waits for them.
+    /// Whether no other drafter is opened on the same GPU while this one lives. A lone drafter's rounds may wait on the
+    /// GPU for the next accepted path; calls that concern the whole GPU, such as opening another drafter, would wait
+    /// for them.
     pub alone: bool,
 }
 
@@ -119,12 +120,12 @@ impl Placement {
     };
 }
 
-/// A trained drafter where it is to run.
+/// Opens a trained drafter on its device.
 pub(super) fn open(setup: &DrafterContext) -> Result<Box<dyn Drafter>> {
     Ok(Box::new(TrainedDrafter::open(setup, cuda)?))
 }
 
-/// The GPU of those found that a drafter goes to.
+/// The GPU among those found that the drafter uses.
 fn choose(device: DraftDevice, found: std::result::Result<Vec<Found>, String>) -> Result<Found> {
     let wrong = |what: String| Err(Error::Unsupported(what));
     let mut found = found.map_err(Error::Unsupported)?;
@@ -142,14 +143,14 @@ fn choose(device: DraftDevice, found: std::result::Result<Vec<Found>, String>) -
     }
 }
 
-/// A GPU of NVIDIA's, and what people call it.
+/// An NVIDIA GPU and its name.
 fn cuda(placement: &Placement) -> Result<(Box<dyn Device>, String)> {
     let Found { ordinal, name, .. } = choose(placement.device, gpu::list())?;
     let device = gpu::open(ordinal, placement.vram_limit.unwrap_or(usize::MAX))?;
     Ok((device, format!("gpu{ordinal}, {name}")))
 }
 
-/// What a drafter is opened with.
+/// Everything needed to open the drafter again on the CPU.
 struct Back {
     target: Arc<Model>,
     n_ctx: usize,
@@ -171,7 +172,7 @@ impl Back {
     }
 }
 
-/// What a drafter knows of a sequence, where it runs for that.
+/// A drafter's state for a sequence, on the device where it runs.
 #[allow(clippy::large_enum_variant, reason = "a sequence has one")]
 enum Place {
     Gpu(GpuDrafter),
@@ -188,19 +189,19 @@ impl Place {
     }
 }
 
-/// Finds a device, and what people call it.
+/// Finds a device and its name.
 type Find = dyn Fn(&Placement) -> Result<(Box<dyn Device>, String)> + Send;
 
-/// A trained drafter that goes on on the CPU for sequences for which a GPU fails.
+/// A trained drafter that falls back to the CPU for sequences for which a GPU fails.
 pub(in crate::draft) struct TrainedDrafter {
     taps: Vec<usize>,
-    /// Of all that are opened from the same file for the same target.
+    /// Common to all drafters opened from the same file for the same target.
     family: u64,
     back: Back,
     find: Box<Find>,
-    /// Whether sequences that come are drafted for on a GPU.
+    /// Whether new sequences are drafted for on a GPU.
     on_gpu: bool,
-    /// What was opened on the GPU to see that it works: the first sequence's.
+    /// The state of the first sequence, which is opened in advance to see that the GPU works.
     first: Option<GpuDrafter>,
     /// Opened when it is needed.
     cpu: Option<CpuDrafter>,
@@ -210,7 +211,7 @@ pub(in crate::draft) struct TrainedDrafter {
 }
 
 impl TrainedDrafter {
-    /// On the device that `find` gives, with its name; else on the CPU, unless a GPU was asked for.
+    /// Opens it on the device that `find` gives; otherwise on the CPU, unless a GPU was asked for.
     pub fn open(
         setup: &DrafterContext,
         find: impl Fn(&Placement) -> Result<(Box<dyn Device>, String)> + Send + 'static,
@@ -247,7 +248,7 @@ impl TrainedDrafter {
         };
         drafter.taps = drafter.on_cpu()?.taps().to_vec();
         match refused {
-            // There is one, and it could have been used.
+            // There is a GPU, and it should have been usable.
             Some(why @ (Error::Device(_) | Error::DeviceMemory { .. })) => {
                 drafter.notice = Some(format!("the drafter runs on the CPU: {why}"));
             }
@@ -263,7 +264,7 @@ impl TrainedDrafter {
         Ok((drafter, format!("on {name} ({mib} MiB)")))
     }
 
-    /// The drafter on the CPU.
+    /// The drafter on the CPU, which is opened if necessary.
     fn on_cpu(&mut self) -> Result<&mut CpuDrafter> {
         if self.cpu.is_none() {
             self.cpu = Some(CpuDrafter::open(&self.back.context())?);
@@ -271,7 +272,8 @@ impl TrainedDrafter {
         Ok(self.cpu.as_mut().expect("it was opened"))
     }
 
-    /// Goes on on the CPU, which is told what the GPU has not taken in yet. It joins the sequence there.
+    /// Moves a sequence to the CPU, with the positions that the GPU has not run yet. The drafter's sequence starts
+    /// there.
     fn fall_back(&mut self, place: &mut Place, error: &Error, pool: &mut ThreadPool) -> Result<()> {
         let opened = self.on_cpu().and_then(|cpu| {
             let mut state = cpu.state()?;
@@ -295,7 +297,7 @@ impl TrainedDrafter {
         self.about = ON_THE_CPU.into();
     }
 
-    /// Grows those of the trees that are grown on the CPU.
+    /// Grows the trees whose states are on the CPU.
     fn expand_on_cpu(&mut self, jobs: &mut [DraftJob], round: &mut RoundContext) {
         let on_cpu = jobs.iter_mut().filter(|job| job.tree.is_growing());
         let on_cpu = on_cpu.filter_map(|job| job.with_state(|state| state.get::<Place>().cpu()));
@@ -333,7 +335,7 @@ impl Drafter for TrainedDrafter {
                 Err(error) if self.back.placement.device.is_gpu() => {
                     return Err(self.back.placement.device.refuse(error));
                 }
-                // Where the GPU has no room for all, the last ones are on the CPU.
+                // If the GPU has no memory for all sequences, the last ones are on the CPU.
                 Err(error) => {
                     self.notice = Some(format!("a drafter runs on the CPU: {error}"));
                 }
@@ -371,7 +373,7 @@ impl Drafter for TrainedDrafter {
         }
     }
 
-    /// All devices work at once, and the CPU beside them.
+    /// All devices work at the same time, and the CPU beside them.
     fn expand(&mut self, jobs: &mut [DraftJob], round: &mut RoundContext) {
         for job in &mut *jobs {
             let place = job.state.get::<Place>();

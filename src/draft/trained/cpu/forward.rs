@@ -10,16 +10,16 @@ use dovetail_kernels::cpu::{Kernels, LANES, ProductScratch, ThreadPool, WeightMa
 use smallvec::SmallVec;
 use std::ops::Range;
 
-/// Most rows of a pass.
+/// Largest number of rows of a pass.
 pub const ROWS: usize = 128;
 
-/// What passes work on.
+/// Buffers of passes.
 pub struct Forward {
     buffers: Buffers,
     rows: Rows,
 }
 
-/// Rows on their way to the blocks, (rows, …) each.
+/// Inputs of the blocks: (rows, …) each.
 struct Rows {
     tokens: Vec<u32>,
     wide: Vec<f32>,    // 2 H or width
@@ -33,19 +33,19 @@ struct Rows {
 /// Positions of a sequence that become entries.
 struct Entering<'a> {
     state: &'a mut CpuState,
-    /// How many.
+    /// Number of positions.
     n: usize,
-    /// The token after them, where a tree is grown there.
+    /// The token after them, if a tree is grown there.
     last: Option<u32>,
 }
 
 /// The rows of each sequence in a pass.
 type Spans<'a> = SmallVec<[Span<'a>; MAX_SEQUENCES]>;
-/// Rows of the logits, and the head of what their sequence has added.
+/// Ranges of logit rows, and the head of the tokens that their sequence has added.
 type More<'a> = SmallVec<[(Range<usize>, &'a WeightMatrix); MAX_SEQUENCES]>;
 
 impl Forward {
-    /// For sequences of so many slots, run by so many threads.
+    /// For sequences of up to `positions` slots, on `threads` threads.
     pub fn new(weights: &Weights, positions: usize, threads: usize) -> Forward {
         let Weights { file, target, .. } = weights;
         let h = file.config.n_embd;
@@ -67,7 +67,7 @@ impl Forward {
         }
     }
 
-    /// Makes entries of the first `n` positions that wait, behind which others do.
+    /// Turns the first `n` waiting positions into entries; more must wait behind them.
     pub fn take_in(
         &mut self,
         weights: &Weights,
@@ -82,7 +82,7 @@ impl Forward {
         }
     }
 
-    /// Takes in what waits for the trees that grow, and proposes what follows their roots.
+    /// Turns all waiting positions of growing trees into entries, and proposes candidates after the roots.
     pub fn run_roots(
         &mut self,
         weights: &Weights,
@@ -104,8 +104,9 @@ impl Forward {
         growing.enumerate().for_each(|(row, job)| self.propose(weights, row, job));
     }
 
-    /// Makes entries of positions that wait, one at least of each sequence and [`ROWS`] of all, each with the token after
-    /// it. Where trees are grown the logits of the last ones follow, a row for each sequence.
+    /// Turns waiting positions into entries, each with the token after it: at least one of each sequence, and at most
+    /// [`ROWS`] in all. For sequences with a tree it computes the logits of the last position, one row for each
+    /// sequence.
     fn enter(&mut self, weights: &Weights, all: &mut [Entering], pool: &mut ThreadPool) {
         let Forward { buffers, rows } = self;
         rows.tokens.clear();
@@ -137,7 +138,7 @@ impl Forward {
         }
     }
 
-    /// Runs the next levels of the trees that grow, and proposes what follows their nodes.
+    /// Runs the next levels of the growing trees, and proposes candidates after their nodes.
     pub fn run_level(
         &mut self,
         weights: &Weights,
@@ -202,7 +203,7 @@ impl Forward {
         }
     }
 
-    /// Proposes what follows the nodes of a level, whose logits begin at row `first`.
+    /// Proposes candidates after the nodes of a level, whose logits begin at row `first`.
     fn propose(&self, weights: &Weights, first: usize, job: &mut DraftJob<CpuState>) {
         let own = weights.file.tokens.as_deref();
         let behind = own.map_or(0, |own| own.len().next_multiple_of(LANES));
@@ -232,8 +233,8 @@ impl Forward {
 }
 
 impl Rows {
-    /// Puts the target's hidden states of rows `first..`, (n, width), where they become features: normed if they
-    /// are.
+    /// Copies the target's hidden states, (n, width), to rows `first..` of the features' input, normed if the file has
+    /// such norms.
     fn put_features(&mut self, file: &File, kernels: &Kernels, first: usize, hidden: &[f32]) {
         let (width, eps) = (file.width, file.config.rms_eps);
         let out = match file.features {
@@ -261,15 +262,15 @@ struct Step<'a, 's> {
 }
 
 impl Step<'_, '_> {
-    /// Makes features of the hidden states that were put there: (n, width) to (n, H).
+    /// Projects hidden states, (n, width), to features, (n, H).
     fn features(&mut self) {
         let (Some(features), width) = (&self.file.features, self.file.width) else { return };
         let Rows { wide, feature, .. } = &mut *self.rows;
         self.pass.multiply(&features.matrix, |r| &wide[r * width..][..width], feature);
     }
 
-    /// Fuses the features of the rows with their tokens and takes them through the blocks; the heads for
-    /// `heads` rows, the `i`-th of which is `row(i)`.
+    /// Fuses the rows' features with their tokens, runs the blocks, and computes logits of `heads` rows; the `i`-th is
+    /// `row(i)`.
     fn run(&mut self, heads: usize, row: impl Fn(usize) -> usize + Sync, more: &More) {
         self.fuse();
         let Step { target, file, rows, pass } = self;
@@ -285,8 +286,8 @@ impl Step<'_, '_> {
         }
     }
 
-    /// Makes of the features, (n, H), what enters the blocks; what attention of EAGLE-3's first one reads
-    /// is left in `wide`, (n, 2 H).
+    /// Fuses features, (n, H), and tokens to the input of the blocks. For EAGLE-3, the input of the first attention is
+    /// left in `wide`, (n, 2 H).
     fn fuse(&mut self) {
         let Step { target, file, rows, pass } = self;
         let (h, eps, n, kernels) =

@@ -1,18 +1,18 @@
-//! A trained drafter on the CPU: the target's features and the next tokens through a few decoder blocks.
+//! A trained drafter on the CPU: it runs the target's features and the next tokens through a few decoder blocks.
 //!
-//! The step at position `i` takes the feature `f_i` of the target and the token `t_{i+1}` and guesses
-//! `t_{i+2}`; deeper steps take the drafter's own output in place of the feature.
+//! The step at position `i` takes the target's feature `f_i` and the token `t_{i+1}`, and predicts `t_{i+2}`; deeper
+//! steps take the drafter's own output in place of the feature.
 //!
 //! ```text
 //! a = W1 · norm(f)    b = silu(W2 · norm(E[t]))    z = sigmoid(Wz · [a; b])
 //! h = blocks(z ⊙ a + (1 − z) ⊙ b)                  logits = head · norm(h)
 //! ```
 //!
-//! EAGLE's drafters differ in how feature and embedding meet, [`Fusion`], and in which norms they have.
+//! EAGLE's drafters differ in the fusion of feature and embedding, [`Fusion`], and in their norms.
 //!
-//! Entries are in [`Entries`]; the last one, with the root of the tree for its token, is run when a tree is
-//! grown, and rows of the tree follow it in the cache. Drafters that share their weights grow their trees side by side:
-//! a level of all is one pass.
+//! [`Entries`] lists the entries. The last one, whose token is the root of the tree, is run when a tree is grown, and
+//! the rows of the tree follow it in the cache. Drafters that share weights grow their trees side by side: one level of
+//! all trees is one pass.
 //!
 //! # Source
 //! Dovetail, arXiv 2412.18934, section "DGF"; EAGLE 1 to 3, arXiv 2401.15077, 2406.16858, 2503.01840.
@@ -35,29 +35,29 @@ use state::Added;
 use std::sync::Arc;
 use weights::Weights;
 
-/// A drafter on the CPU: weights that others may share, and what passes over them work on.
+/// A drafter on the CPU: weights that others can share, and the buffers of its passes.
 pub struct CpuDrafter {
     weights: Arc<Weights>,
     forward: Forward,
-    /// Slots of a sequence's cache, at least.
+    /// Smallest number of slots in a sequence's cache.
     positions: usize,
     threads: usize,
 }
 
-/// What tells the weights of a file for a target from others: they keep the target alive, so its address does.
+/// Identifies the weights of a file for a target. Weights keep the target alive, so its address identifies it.
 ///
 /// # Errors
-/// When there is no file.
+/// If there is no file.
 pub fn key(setup: &DrafterContext) -> Result<String> {
     let target = Arc::as_ptr(setup.target).addr();
     Ok(format!("trained {target:x} {}", file_key(setup.file(KIND.name)?)))
 }
 
 impl CpuDrafter {
-    /// The drafter in the file of this context.
+    /// Opens the drafter in the file of this context.
     ///
     /// # Errors
-    /// When the file cannot be read or belongs to another target, or there is too little memory.
+    /// If the file cannot be read or belongs to another target, or there is too little memory.
     pub fn open(setup: &DrafterContext) -> Result<CpuDrafter> {
         let weights = shared(key(setup)?, || Weights::open(setup))?;
         let positions = setup.n_ctx + MAX_NODES;
@@ -70,10 +70,10 @@ impl CpuDrafter {
         self.weights.taps()
     }
 
-    /// A state that has seen nothing.
+    /// A state without entries.
     ///
     /// # Errors
-    /// When there is too little memory.
+    /// If there is too little memory.
     pub fn state(&self) -> Result<CpuState> {
         let (c, types, n) = (self.weights.config(), CacheTypes::default(), self.positions);
         KvCache::check_memory(c, n, types, 1)?;
@@ -85,7 +85,8 @@ impl CpuDrafter {
         })
     }
 
-    /// Makes room for sequences of so many slots: another drafter with these weights may have made their states.
+    /// Makes the buffers large enough for sequences of `slots` slots: another drafter with these weights may have made
+    /// them.
     fn make_room(&mut self, slots: usize) {
         if slots > self.positions {
             self.positions = slots;
@@ -105,20 +106,20 @@ impl CpuDrafter {
         self.make_room(state.kv.capacity());
         state.entries.commit(first, tokens, features);
         let n = state.entries.waiting();
-        // Those of a prompt, or as many as fill a pass: fewer wait for a tree, which may never be asked for.
+        // Rows of a prompt, or enough to fill a pass, are run now; fewer wait for a tree, which may never be needed.
         if tokens.len() > MAX_NODES || n > ROWS {
             self.forward.take_in(&self.weights, state, n - 1, pool);
         }
     }
 
-    /// Appends what a state knows.
+    /// Appends the state, to be saved.
     pub fn save(&self, state: &CpuState, out: &mut Vec<u8>) {
         let CpuState { kv, entries, .. } = state;
         entries.save(self.weights.fingerprint(), out);
         kv.write_rows(entries.filled(), out).expect("a vector takes what is written");
     }
 
-    /// Restores what was saved for these tokens; `false` if another drafter saved it.
+    /// Restores saved state for these tokens; returns `false` if another drafter saved it.
     pub fn restore(&self, state: &mut CpuState, tokens: &[u32], saved: &[u8]) -> bool {
         let CpuState { kv, entries, .. } = state;
         let most = kv.capacity() - MAX_NODES;
@@ -131,7 +132,7 @@ impl CpuDrafter {
         read
     }
 
-    /// Grows the trees of some sequences side by side: a level of all is one pass.
+    /// Grows the trees of some sequences side by side: one level of all trees is one pass.
     pub fn expand(&mut self, jobs: &mut [DraftJob<CpuState>], round: &mut RoundContext) {
         let slots = jobs.iter().map(|job| job.state.kv.capacity()).max();
         self.make_room(slots.unwrap_or_default());

@@ -1,4 +1,4 @@
-//! What a trained drafter on the CPU knows of a sequence.
+//! State of a trained drafter on the CPU for a sequence.
 
 use super::weights::Weights;
 use crate::draft::trained::entries::Entries;
@@ -6,16 +6,16 @@ use crate::error::Result;
 use crate::infer::KvCache;
 use dovetail_kernels::cpu::WeightMatrix;
 
-/// What it knows of a sequence.
+/// The drafter's state for a sequence.
 pub struct CpuState {
     pub(super) kv: KvCache,
     pub(super) entries: Entries,
     pub(super) added: Added,
-    /// The blocks' output for each node of the tree that was run: (nodes, H).
+    /// Output of the blocks for each node of the tree that was run: (nodes, H).
     pub(super) outputs: Vec<f32>,
 }
 
-/// The part of the draft vocabulary that is the sequence's, and its head.
+/// The tokens that the sequence adds to the draft vocabulary, and their head.
 #[derive(Default)]
 pub(super) struct Added {
     pub(super) tokens: Vec<u32>,
@@ -35,7 +35,7 @@ impl CpuState {
 }
 
 impl Added {
-    /// Makes these tokens what is added.
+    /// Replaces the added tokens.
     pub(super) fn set(
         &mut self,
         tokens: impl Iterator<Item = u32>,

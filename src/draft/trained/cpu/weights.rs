@@ -1,4 +1,4 @@
-//! The weights of a trained drafter, which several drafters may share.
+//! The weights of a trained drafter, which several drafters can share.
 
 use crate::draft::DrafterContext;
 use crate::draft::trained::KIND;
@@ -9,7 +9,7 @@ use crate::model::{Config, Model};
 use dovetail_kernels::cpu::{Kernels, WeightMatrix};
 use std::sync::Arc;
 
-/// The weights of a drafter, which several may share.
+/// The weights of a drafter, which several can share.
 pub struct Weights {
     pub(super) target: Arc<Model>,
     pub(super) file: File,
@@ -21,7 +21,7 @@ impl Weights {
     /// Reads the drafter's file.
     ///
     /// # Errors
-    /// When it cannot be read or belongs to another target, or no kernels fit this machine.
+    /// If it cannot be read or belongs to another target, or no kernels fit this machine.
     pub fn open(setup: &DrafterContext) -> Result<Weights> {
         let path = setup.file(KIND.name)?;
         let kernels = Kernels::choose().map_err(Error::Invalid)?;
@@ -41,7 +41,7 @@ impl Weights {
         &self.file.taps
     }
 
-    /// Those of a sequence of which nothing was told yet.
+    /// Empty entries of a sequence.
     pub fn entries(&self) -> Entries {
         Entries::new(self.file.width, self.file.spoken(&self.target))
     }
@@ -49,7 +49,7 @@ impl Weights {
     /// The target's head for some tokens: (tokens, H).
     ///
     /// # Errors
-    /// When one is not the target's.
+    /// If one is not in the target's vocabulary.
     pub fn head_of(&self, tokens: &[u32]) -> Result<WeightMatrix> {
         self.target.head_of(tokens, self.threads)
     }
