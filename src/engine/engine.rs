@@ -1,4 +1,4 @@
-//! Several sequences of one model, written side by side: one pass over the weights serves all.
+//! Several sequences of one model, written side by side: one pass over the weights serves them all.
 //!
 //! ```no_run
 //! use dovetail::{Engine, LoadOptions, Model, Request, SessionOptions};
@@ -32,40 +32,40 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Part of a prompt that a sequence must have in common with it to be chosen for that.
+/// A slot is preferred for a prompt if its sequence shares at least one part in so many of the prompt.
 const COMMON_PART: usize = 10;
 
 /// A drafter of an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DrafterId(usize);
 
-/// A request of an engine; no other request ever has the same.
+/// A request of an engine; unique in that engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(pub u64);
 
-/// What is to be written.
+/// A prompt and how to continue it.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// What is to be continued, not empty.
+    /// The tokens to be continued; not empty.
     pub prompt: Vec<u32>,
-    /// How tokens are chosen.
+    /// How tokens are sampled.
     pub sampling: Sampling,
-    /// Most tokens that are generated.
+    /// Largest number of tokens to generate.
     pub n_predict: usize,
-    /// Whether to go on past end tokens, which then become pieces without text.
+    /// Whether to continue past end tokens, which then become pieces without text.
     pub ignore_end: bool,
     /// Texts that end the answer: see [`Generation::stop`].
     pub stop: Vec<String>,
-    /// Whether pieces say how likely their tokens are, and how many of the likeliest others.
+    /// Number of the likeliest tokens in [`Piece::logprobs`]; `None` if pieces have none.
     pub logprobs: Option<usize>,
-    /// Which drafter drafts; `None` for the engine's first one, if it has any.
+    /// The drafter; `None` for the engine's first one, if there is any.
     pub drafter: Option<DrafterId>,
-    /// When it does.
+    /// When the drafter is used.
     pub drafting: Drafting,
 }
 
 impl Request {
-    /// Up to `n_predict` tokens after a prompt.
+    /// A request for up to `n_predict` tokens after a prompt, with defaults for the rest.
     pub fn new(prompt: Vec<u32>, n_predict: usize) -> Request {
         Request {
             prompt,
@@ -80,17 +80,17 @@ impl Request {
     }
 }
 
-/// What became of a request.
+/// The result of a request.
 pub struct Answer {
-    /// The tokens that were handed out, without the prompt and without an end token.
+    /// The tokens handed out, without the prompt and without an end token.
     pub tokens: Vec<u32>,
-    /// Why there are not more; `None` if it was taken out before its end.
+    /// Why generation ended; `None` if the request was removed before its end.
     pub stop: Option<Stop>,
     /// Counts and times.
     pub stats: Stats,
     /// Counts and times of drafting, if there was a drafter.
     pub rounds: Option<RoundStats>,
-    /// Why the drafter was given up: the text went on without it.
+    /// The error of a drafter that failed; the text went on without it.
     pub drafter_error: Option<Error>,
 }
 
@@ -99,43 +99,43 @@ struct Slot {
     stream: Stream,
     /// The request that it works for.
     running: Option<Running>,
-    /// When it was given a request last, in requests of the engine.
+    /// Number of the engine's last request that it was given.
     last_used: u64,
 }
 
-/// A request at work.
+/// A request in a slot.
 struct Running {
     id: RequestId,
     prompt_len: usize,
     generation: Generation,
-    /// Whether its generation has begun.
+    /// Whether its generation has started.
     begun: bool,
 }
 
 /// Up to [`MAX_SEQUENCES`] sequences of one model. See the module.
 ///
-/// The text of each is what a [`crate::Session`] gives for the same request, to the bit, whatever the others
+/// The text of each is the text of a [`crate::Session`] for the same request, to the bit, whatever the other requests
 /// are and whenever they come and go.
 pub struct Engine {
     target: Target,
     n_ubatch: usize,
     cache: CacheTypes,
     planner: Planner,
-    /// Where it is kept how often drafted tokens are accepted.
+    /// The place where acceptance rates are kept.
     counts: Option<Counts>,
     drafters: Vec<(DrafterId, Speculation)>,
     slots: Vec<Slot>,
-    /// Requests and drafters that there were.
+    /// Numbers of requests and drafters so far.
     requests: u64,
     joined: usize,
 }
 
 impl Engine {
-    /// An engine with `slots` places, from 1 to [`MAX_SEQUENCES`]; each has a cache of its own.
+    /// An engine with `slots` slots, 1 to [`MAX_SEQUENCES`]; each has a cache of its own.
     ///
     /// # Errors
-    /// When there are too many of them or none, the caches are larger than memory allows, their types do
-    /// not fit the model, or `DOVETAIL_ISA` names what this CPU lacks.
+    /// If the number of slots is out of range, memory does not hold the caches, their types do not fit the model, or
+    /// `DOVETAIL_ISA` names an instruction set that this CPU lacks.
     pub fn new(model: Arc<Model>, options: SessionOptions, slots: usize) -> Result<Engine> {
         if !(1..=MAX_SEQUENCES).contains(&slots) {
             let what = format!("{slots} sequences at once; choose 1 to {MAX_SEQUENCES}");
@@ -158,17 +158,17 @@ impl Engine {
         self.target.model()
     }
 
-    /// Most tokens of each sequence.
+    /// Largest number of tokens of each sequence.
     pub fn n_ctx(&self) -> usize {
         self.target.n_ctx()
     }
 
-    /// Lets a planner choose how large trees are. Returns the one that did so before.
+    /// Sets the planner that decides tree sizes, and returns the previous one.
     pub fn plan(&mut self, planner: Planner) -> Planner {
         std::mem::replace(&mut self.planner, planner)
     }
 
-    /// What chooses how large trees are.
+    /// The planner that decides tree sizes.
     pub fn planner(&self) -> &Planner {
         &self.planner
     }
@@ -177,8 +177,8 @@ impl Engine {
         &mut self.planner
     }
 
-    /// Measures what a planner has to know of this engine's passes; `progress` is told the part that is done,
-    /// `false` ends it.
+    /// Measures the costs of this engine's passes for a planner. `progress` gets the fraction that is done, and ends
+    /// the measurement with `false`.
     pub fn calibrator<'a>(
         &'a mut self,
         progress: &'a mut dyn FnMut(f64) -> bool,
@@ -186,12 +186,12 @@ impl Engine {
         Calibrator::new(&mut self.target, self.cache, progress)
     }
 
-    /// Attaches an opened drafter, calibrating costs first if they are unknown, with a planner for all its sequences in a
-    /// pass; `explained`, also where all trees have one shape. `progress` is told the part that is measured; `false` ends
-    /// it. Returns the drafter's number.
+    /// Attaches an opened drafter with a planner for all slots in a pass. Measures the costs of passes first if they
+    /// are unknown; with `explained`, also if all trees have one shape. `progress` gets the fraction that is measured
+    /// and ends the measurement with `false`. Returns the drafter's identifier.
     ///
     /// # Errors
-    /// When a pass fails, the drafter asks for what this model does not have, or `progress` ended it.
+    /// If a pass fails, the model lacks something the drafter needs, or `progress` ended the measurement.
     pub fn attach(
         &mut self,
         mut opened: ConfiguredDrafter,
@@ -205,35 +205,35 @@ impl Engine {
         Ok(id)
     }
 
-    /// Takes a planner, and where it is kept how often drafted tokens are accepted.
+    /// Sets the planner, and the place where acceptance rates are kept.
     pub(super) fn plan_and_count(&mut self, planned: Option<(Planner, Counts)>) {
         let (planner, counts) = planned.unzip();
         self.plan(planner.unwrap_or_default());
         self.counts = counts;
     }
 
-    /// Keeps in the cache directory how often drafted tokens were accepted, which sizes the trees of the next start.
+    /// Saves acceptance rates in the cache directory, where the next start finds them.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If the file cannot be written.
     pub fn save_acceptance(&self) -> std::io::Result<()> {
         self.counts.as_ref().map_or(Ok(()), |counts| counts.save(self.planner.stats()))
     }
 
-    /// What a drafter for the sequences is opened with; `path` is its file.
+    /// The context in which a drafter for this engine is opened; `path` is the drafter's file.
     pub fn setup<'a>(&'a self, path: Option<&'a Path>) -> DrafterContext<'a> {
         DrafterContext::new(&self.target, path)
     }
 
-    /// The target, for measuring single passes of other sequences.
+    /// The target, for measurements of single passes over other sequences.
     pub fn target(&mut self) -> &mut Target {
         &mut self.target
     }
 
-    /// Adds a drafter, which drafts for requests that name it, and the first one for those that name none.
+    /// Adds a drafter. It drafts for requests that name it; the first one also drafts for requests that name none.
     ///
     /// # Errors
-    /// When it asks for what this model does not have.
+    /// If the model lacks something it needs.
     pub fn add_drafter(&mut self, speculation: Speculation) -> Result<DrafterId> {
         self.joined += 1;
         let id = DrafterId(self.joined);
@@ -247,7 +247,7 @@ impl Engine {
         Ok(id)
     }
 
-    /// Takes a drafter out; sequences that it drafted for go on without it.
+    /// Removes a drafter; sequences that it drafted for go on without it.
     pub fn remove_drafter(&mut self, id: DrafterId) -> Option<Speculation> {
         let place = self.drafters.iter().position(|(other, _)| *other == id)?;
         let (_, speculation) = self.drafters.remove(place);
@@ -259,17 +259,17 @@ impl Engine {
         Some(speculation)
     }
 
-    /// A drafter and how it is used.
+    /// A drafter and its options.
     pub fn drafter(&self, id: DrafterId) -> Option<&Speculation> {
         self.drafters.iter().find(|(other, _)| *other == id).map(|(_, speculation)| speculation)
     }
 
-    /// What people should know of a drafter, once: it goes on, though not as it was meant to.
+    /// A notice for users about a fault that a drafter recovered from; returned once.
     pub fn take_drafter_notice(&mut self) -> Option<String> {
         self.drafters.iter_mut().find_map(|(_, speculation)| speculation.take_notice())
     }
 
-    /// Lets passes hand out what the drafters learn from.
+    /// Lets passes copy out the hidden states that the drafters read.
     fn tap(&mut self) -> Result<()> {
         let drafters = self.drafters.iter();
         self.target.tap(drafters.map(|(_, speculation)| speculation.drafter().taps()))
@@ -280,12 +280,13 @@ impl Engine {
         self.slots.iter().any(|slot| slot.running.is_none())
     }
 
-    /// Takes a request, whose prompt the next steps read. It gets the free place whose sequence has the most in common
-    /// with its prompt, or else the one that was used least lately.
+    /// Adds a request, whose prompt the next steps read. It gets the free slot whose sequence shares the longest prefix
+    /// with its prompt, or the least recently used one.
     ///
     /// # Errors
-    /// When no place is free, a number of the sampling is out of range, the prompt is empty, does not fit or has tokens that the model has not, or its drafter is
-    /// not there or has no memory for it. All others go on as before.
+    /// If no slot is free, a number of the sampling is out of range, the prompt is empty, does not fit or contains
+    /// tokens outside the vocabulary, or its drafter does not exist or has no memory for it. Other requests are not
+    /// affected.
     pub fn add(&mut self, request: Request) -> Result<RequestId> {
         let Some(place) = self.choose_slot(&request.prompt) else {
             let n = self.slots.len();
@@ -309,7 +310,7 @@ impl Engine {
         Ok(id)
     }
 
-    /// The free place for a prompt.
+    /// The free slot for a prompt.
     fn choose_slot(&self, prompt: &[u32]) -> Option<usize> {
         let free = self.slots.iter().enumerate().filter(|(_, slot)| slot.running.is_none());
         let least = prompt.len().div_ceil(COMMON_PART);
@@ -321,7 +322,7 @@ impl Engine {
         free.max_by_key(|(place, slot)| (worth(slot), std::cmp::Reverse(*place))).map(|(i, _)| i)
     }
 
-    /// Gives a drafter its part in the sequence of a place, if it has not.
+    /// Gives a slot's sequence a state of this drafter, unless it has one.
     fn join(&mut self, place: usize, drafter: Option<DrafterId>) -> Result<()> {
         let stream = &mut self.slots[place].stream;
         let named = |id: DrafterId| drafter.is_none_or(|named| named == id);
@@ -336,16 +337,16 @@ impl Engine {
         Ok(())
     }
 
-    /// Runs one round for all sequences that are written, and a chunk of the prompts that are read; `take` gets the pieces
-    /// of each request, in order. Returns whether any request goes on.
+    /// Runs one round for all sequences that are written, and a chunk of the prompts that are read. `take` gets the
+    /// pieces of each request in order. Returns whether any request goes on.
     ///
     /// # Errors
-    /// When a pass cannot be run; all sequences are then as they were.
+    /// If a pass cannot be run; all sequences are then as they were.
     pub fn step(&mut self, take: &mut dyn FnMut(RequestId, Piece)) -> Result<bool> {
         step_together(&mut [self], &mut |_, id, piece| take(id, piece))
     }
 
-    /// Why a request has ended; `None` while it has not, or where there is none.
+    /// Why a request has ended; `None` if it has not ended or does not exist.
     pub fn stop(&self, id: RequestId) -> Option<Stop> {
         let slot = self.slot(id).filter(|slot| slot.running.as_ref().is_some_and(|r| r.begun));
         slot.and_then(|slot| slot.stream.stop())
@@ -356,7 +357,7 @@ impl Engine {
         self.slot(id).map(|slot| slot.stream.stats())
     }
 
-    /// The same, to be read on other threads while the engine steps.
+    /// Counts and times for other threads, updated while the engine steps.
     pub fn live_stats(&self, id: RequestId) -> Option<LiveStats> {
         self.slot(id).map(|slot| slot.stream.live_stats().clone())
     }
@@ -366,8 +367,7 @@ impl Engine {
         self.slots.iter().find(is_it)
     }
 
-    /// Takes a request out, ended or not; `None` if there is no such one. Its sequence stays for prompts that begin as it
-    /// does.
+    /// Removes a request, ended or not; `None` if there is none. Its sequence stays for prompts with the same prefix.
     pub fn remove(&mut self, id: RequestId) -> Option<Answer> {
         let is_it = |slot: &&mut Slot| slot.running.as_ref().is_some_and(|r| r.id == id);
         let slot = self.slots.iter_mut().find(is_it)?;
@@ -410,16 +410,16 @@ impl Engine {
         (&mut self.slots[0].stream, &mut self.target, drafters)
     }
 
-    /// Gives the first drafter its part in the only sequence of a session, which has seen nothing of it.
+    /// Gives the only sequence of a session a new state of this drafter.
     pub(super) fn join_session(&mut self, drafter: DrafterId) -> Result<()> {
         self.slots[0].stream.set_draft(None);
         self.join(0, Some(drafter))
     }
 
-    /// Generates in the only sequence of a session, whose prompt was read.
+    /// Starts a generation in the only sequence of a session, whose prompt was read.
     ///
     /// # Errors
-    /// When a number of the sampling is out of range, or a stop string cannot be read.
+    /// If a number of the sampling is out of range, or a stop string cannot be tokenized.
     pub(super) fn begin_session(&mut self, generation: Generation) -> Result<()> {
         self.requests += 1;
         let (id, slot) = (RequestId(self.requests), &mut self.slots[0]);
@@ -430,14 +430,14 @@ impl Engine {
         Ok(())
     }
 
-    /// Ends what the only sequence of a session generates, and makes `prompt` what it reads.
+    /// Ends the generation in the only sequence of a session, and starts to read `prompt`.
     pub(super) fn prompt_session(&mut self, prompt: &[u32]) {
         let Slot { stream, running, .. } = &mut self.slots[0];
         *running = None;
         stream.start_prompt(prompt);
     }
 
-    /// One round of its own sequences.
+    /// One round of this engine's sequences.
     pub(super) fn round(&mut self) -> Result<()> {
         round_together(&mut [self])
     }
@@ -447,14 +447,15 @@ impl Engine {
     }
 }
 
-/// One step of several engines of one model: their sequences share a pass, that of the engine with the longest context,
-/// and how large trees are decides the planner of the engine with the longest context that was given one. `take` gets the
-/// pieces of each engine's requests, with the place of the engine. Returns whether any request goes on.
+/// One step of several engines of one model, whose sequences share a pass. The pass belongs to the engine with the
+/// longest context; tree sizes are decided by the planner of the engine with the longest context among those with
+/// measured costs. `take` gets the pieces of each engine's requests, with the engine's index. Returns whether any
+/// request goes on.
 ///
 /// Each text is the one that its engine writes alone, to the bit.
 ///
 /// # Errors
-/// When there are too many sequences, the engines are of different models, or a pass fails; all sequences are then as they
+/// If there are too many sequences, the engines have different models, or a pass fails; all sequences are then as they
 /// were.
 pub fn step_together(
     engines: &mut [&mut Engine],
@@ -487,7 +488,7 @@ pub fn step_together(
     Ok(goes_on)
 }
 
-/// Whether these can share a pass.
+/// Checks that these engines can share a pass.
 fn check_together(engines: &[&mut Engine]) -> Result<()> {
     let running = |engine: &Engine| engine.slots.iter().filter(|s| s.running.is_some()).count();
     let n: usize = engines.iter().map(|engine| running(engine)).sum();
@@ -538,7 +539,7 @@ fn round_together(engines: &mut [&mut Engine]) -> Result<()> {
             planner = Some(&mut engine.planner);
         }
     }
-    // The oldest request's prompt is read first; together they are no longer than one chunk.
+    // Prompts are read in order of their requests; all chunks of a pass together have at most one chunk's length.
     reading.sort_unstable_by_key(|(last_used, _)| *last_used);
     for (_, stream) in reading {
         stream.set_chunk(stream.unread().min(unread));
@@ -551,7 +552,7 @@ fn round_together(engines: &mut [&mut Engine]) -> Result<()> {
     if streams.is_empty() { Ok(()) } else { round(target, &mut drafters, &mut streams, planner) }
 }
 
-/// The engine of some whose planner decides in [`step_together`], and learns.
+/// Index of the engine whose planner decides in [`step_together`] and learns from it.
 pub fn planning(engines: &[&mut Engine]) -> Option<usize> {
     let planned = engines.iter().enumerate().filter(|(_, engine)| engine.planner.costs().is_some());
     planned.rev().max_by_key(|(_, engine)| engine.n_ctx()).map(|(e, _)| e)

@@ -1,7 +1,7 @@
-//! What writes texts: an engine of several sequences, and a session of one.
+//! Generates text: an engine for several sequences, and a session for one.
 //!
 //! ```text
-//! options.rs  sizes             engine.rs   requests side by side, prompts in chunks, and who drafts
+//! options.rs  sizes             engine.rs   requests side by side, prompts in chunks, and their drafters
 //! saved.rs    a session's file  session.rs  an engine of one sequence: prompt in, pieces of text out
 //! ```
 

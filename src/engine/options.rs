@@ -9,18 +9,18 @@ use std::sync::Arc;
 /// Sizes of a session, or of an engine and each of its sequences.
 #[derive(Clone, Debug)]
 pub struct SessionOptions {
-    /// Most tokens of a sequence; 0 for as many as the model was made for.
+    /// Largest number of tokens of a sequence; 0 for the model's context.
     pub n_ctx: usize,
-    /// Threads at work, at least 1.
+    /// Number of threads, at least 1.
     pub threads: usize,
-    /// Most tokens of prompts in one pass.
+    /// Largest number of prompt tokens in one pass.
     pub n_ubatch: usize,
     /// How keys and values are stored.
     pub cache: CacheTypes,
 }
 
 impl Default for SessionOptions {
-    /// The model's context, the machine's physical cores, passes of 512, a cache of half floats.
+    /// The model's context, one thread for each physical core, passes of 512 tokens, and a cache of half floats.
     fn default() -> Self {
         let (threads, cache) = (crate::machine::physical_cores(), CacheTypes::default());
         SessionOptions { n_ctx: 0, threads, n_ubatch: 512, cache }
@@ -28,10 +28,10 @@ impl Default for SessionOptions {
 }
 
 impl SessionOptions {
-    /// A target for so many sequences, whose trees fit one pass.
+    /// A target for `sequences` sequences whose trees fit one pass.
     ///
     /// # Errors
-    /// When the context is larger than memory allows, or `DOVETAIL_ISA` names what this CPU lacks.
+    /// If memory does not hold the context, or `DOVETAIL_ISA` names an instruction set that this CPU lacks.
     pub(super) fn target(&self, model: Arc<Model>, sequences: usize) -> Result<Target> {
         let c = model.config();
         let n_ctx = if self.n_ctx == 0 { c.n_ctx } else { self.n_ctx };
@@ -40,19 +40,18 @@ impl SessionOptions {
         Target::new(model, n_ctx, self.threads, rows)
     }
 
-    /// The context that the model was made for, halved until memory holds it for so many sequences, though not below
-    /// 512.
+    /// The model's context, halved until memory holds it for `sequences` sequences, but at least 512.
     pub fn largest_context(&self, model: &Model, sequences: usize) -> usize {
         let rows = self.rows(model.config().n_ctx, sequences);
         Target::largest_context(model, self.cache, sequences, rows)
     }
 
-    /// Most rows of a pass.
+    /// Largest number of rows of a pass.
     fn rows(&self, n_ctx: usize, sequences: usize) -> usize {
         let (trees, chunk) = (MAX_NODES.min(n_ctx) * sequences, self.n_ubatch.min(n_ctx));
-        // One sequence is read or written; of several some are read beside others.
+        // One sequence is either written or read; of several, some can be read while others are written.
         let rows = if sequences > 1 { trees + chunk } else { trees.max(chunk) };
-        // One for each of the sequences that may share a pass, at least.
+        // At least one row for each sequence that may share a pass.
         rows.max(MAX_SEQUENCES)
     }
 }

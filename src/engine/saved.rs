@@ -1,18 +1,18 @@
-//! A sequence in a file: tokens, keys and values, and what the drafter knows.
+//! The file of a saved sequence: tokens, keys and values, and the drafter's state.
 //!
 //! ```text
 //!  0  "DVTLSESS"
 //!  8  u32  version                      12  u32  0
 //! 16  u64  the model's fingerprint      24  u32 ×2  types of keys and values
-//! 32  u64  tokens                       40  u64  positions of them in the cache
-//! 48  u64  positions that the drafter   56  u64  bytes of what the drafter knows
-//!          was told of
-//! 64  tokens, u32 · rows of the cache · what the drafter knows · u64 XXH3 of all before
+//! 32  u64  number of tokens             40  u64  positions of them in the cache
+//! 48  u64  positions that the drafter   56  u64  bytes of the drafter's state
+//!          was notified of
+//! 64  tokens, u32 · rows of the cache · the drafter's state · u64 XXH3 of all bytes before
 //! ```
 //!
-//! All little-endian. Rows have no layout of any machine (`KvCache::write_rows`), so a file goes wherever the model
-//! goes. What was there stays until the new one is whole and on the disk. It holds a conversation: a new one is its
-//! owner's alone.
+//! All numbers are little-endian. Rows do not depend on the machine's cache layout (`KvCache::write_rows`), so a file
+//! can be used wherever the model can. An existing file stays until the new one is complete on the disk. A file
+//! contains a conversation, so a new one is readable by its owner only.
 
 use crate::error::{Error, Result};
 use crate::file;
@@ -26,13 +26,13 @@ use std::path::Path;
 use twox_hash::XxHash3_64;
 
 const MAGIC: &[u8; 8] = b"DVTLSESS";
-/// Changes when the meaning of the bytes does.
+/// Changes whenever the meaning of the bytes changes.
 const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 64;
 /// Bytes of the checksum.
 const SUM_BYTES: u64 = 8;
 
-/// The numbers at the beginning of a file.
+/// The numbers at the start of a file.
 struct Header {
     model: u64,
     types: [u32; 2],
@@ -42,7 +42,7 @@ struct Header {
     drafter_bytes: u64,
 }
 
-/// Counts into a checksum what passes through.
+/// Computes the checksum of the bytes that pass through.
 struct Summed<T> {
     inner: T,
     sum: XxHash3_64,
@@ -77,7 +77,7 @@ impl<T: Read> Read for Summed<T> {
 /// Writes a sequence of `model`.
 ///
 /// # Errors
-/// When the file cannot be written, or is no regular file; what was there before is there still.
+/// If the file cannot be written, or is not a regular file; an existing file is then unchanged.
 pub(super) fn save(
     path: &Path,
     model: &Model,
@@ -107,11 +107,11 @@ pub(super) fn save(
     written.map_err(|source| Error::io(path, source))
 }
 
-/// Reads a sequence into `sequence`, an empty one of `model` whose cache has these types.
+/// Reads a file into `sequence`, an empty one of `model` whose cache has these types.
 ///
 /// # Errors
-/// When the file cannot be read, is damaged, or was not saved for this model, these types, or so short a context; or when
-/// memory does not hold another cache.
+/// If the file cannot be read, is damaged, or was saved for another model, other cache types, or a longer context; or
+/// if there is no memory for another cache.
 pub(super) fn load(
     path: &Path,
     model: &Model,
@@ -178,7 +178,7 @@ impl Header {
         bytes
     }
 
-    /// Reads what only this program writes.
+    /// Reads a header, which must be one that this program writes.
     fn read(bytes: &[u8; HEADER_BYTES]) -> std::result::Result<Header, String> {
         if &bytes[..8] != MAGIC {
             return Err("is no session file; name one that was saved".into());
@@ -201,9 +201,9 @@ impl Header {
         })
     }
 
-    /// Bytes of the whole file, if that is a number.
+    /// Bytes of the whole file; `None` if the numbers are inconsistent or too large.
     fn bytes_in_all(&self, row_bytes: u64) -> Option<u64> {
-        // All tokens but the last one have to be there.
+        // Every token but the last must be in the cache.
         let inside = (self.tokens.saturating_sub(1)..=self.tokens).contains(&self.cached)
             && self.told <= self.cached;
         let tokens = self.tokens.checked_mul(4).filter(|_| inside)?;

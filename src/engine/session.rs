@@ -1,4 +1,4 @@
-//! A sequence of tokens and what may follow it.
+//! One sequence of a model: reads prompts and generates text.
 //!
 //! ```no_run
 //! use dovetail::{LoadOptions, Model, Sampling, Session, SessionOptions};
@@ -42,17 +42,17 @@ impl Session {
     /// An empty session.
     ///
     /// # Errors
-    /// When the context is larger than memory allows, the types of the cache do not fit the model, or
-    /// `DOVETAIL_ISA` names what this CPU lacks.
+    /// If memory does not hold the context, the cache types do not fit the model, or `DOVETAIL_ISA` names an
+    /// instruction set that this CPU lacks.
     pub fn new(model: Arc<Model>, options: SessionOptions) -> Result<Session> {
         let engine = Engine::new(model, options, 1)?;
         Ok(Session { engine, drafter: None, drafting: Drafting::Auto })
     }
 
-    /// Lets a drafter draft what comes next, or nobody, which the text does not show; returns the one that did.
+    /// Sets or removes the drafter, and returns the previous one. By rule A the text does not depend on the drafter.
     ///
     /// # Errors
-    /// When the drafter asks for what this model does not have, or has no memory; the session is then as it was.
+    /// If the model lacks something the drafter needs, or there is no memory for it; the session is then as it was.
     pub fn speculate(&mut self, new: Option<Speculation>) -> Result<Option<Speculation>> {
         let id = new.map(|speculation| self.engine.add_drafter(speculation)).transpose()?;
         let old = std::mem::replace(&mut self.drafter, id);
@@ -76,13 +76,13 @@ impl Session {
         stream.set_drafting(drafting);
     }
 
-    /// Attaches an opened drafter, calibrating costs first if they are unknown, with a planner for up to `batch`
-    /// sequences in a pass; `explained`, also where all trees have one shape. `progress` is told the part that is
-    /// measured; `false` ends it.
+    /// Attaches an opened drafter with a planner for up to `batch` sequences in a pass. Measures the costs of passes
+    /// first if they are unknown; with `explained`, also if all trees have one shape. `progress` gets the fraction that
+    /// is measured and ends the measurement with `false`.
     ///
     /// # Errors
-    /// When a pass fails, the drafter asks for what this model does not have, or `progress` ended it; the drafter of before
-    /// still drafts.
+    /// If a pass fails, the model lacks something the drafter needs, or `progress` ended the measurement. The previous
+    /// drafter then stays.
     pub fn attach(
         &mut self,
         mut opened: ConfiguredDrafter,
@@ -104,7 +104,7 @@ impl Session {
         Ok(())
     }
 
-    /// Lets nobody draft.
+    /// Removes the drafter and its planner.
     ///
     /// # Errors
     /// Never, at present: see [`speculate`](Self::speculate).
@@ -117,24 +117,24 @@ impl Session {
     /// See [`Engine::save_acceptance`].
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If the file cannot be written.
     pub fn save_acceptance(&self) -> std::io::Result<()> {
         self.engine.save_acceptance()
     }
 
-    /// Lets a planner choose how large trees are; [`Planner::default`] leaves them the shape that the speculation was
-    /// made for. Returns the one that chose before.
+    /// Sets the planner that decides tree sizes, and returns the previous one. [`Planner::default`] leaves trees the
+    /// shape of the speculation.
     pub fn plan(&mut self, planner: Planner) -> Planner {
         self.engine.plan(planner)
     }
 
-    /// What chooses how large trees are.
+    /// The planner that decides tree sizes.
     pub fn planner(&self) -> &Planner {
         self.engine.planner()
     }
 
-    /// Measures what a planner has to know of this session's passes; `progress` is told the part that is done,
-    /// `false` ends it.
+    /// Measures the costs of this session's passes for a planner. `progress` gets the fraction that is done, and ends
+    /// the measurement with `false`.
     pub fn calibrator<'a>(
         &'a mut self,
         progress: &'a mut dyn FnMut(f64) -> bool,
@@ -142,12 +142,12 @@ impl Session {
         self.engine.calibrator(progress)
     }
 
-    /// What a drafter for this session is opened with; `path` is its file.
+    /// The context in which a drafter for this session is opened; `path` is the drafter's file.
     pub fn setup<'a>(&'a self, path: Option<&'a Path>) -> DrafterContext<'a> {
         self.engine.setup(path)
     }
 
-    /// The drafter, if there is one that has not failed.
+    /// The drafter, if there is one and it has not failed.
     pub fn drafter(&self) -> Option<&dyn Drafter> {
         let speculation = self.engine.drafter(self.drafter?)?;
         self.engine.stream().has_draft().then(|| speculation.drafter())
@@ -158,13 +158,13 @@ impl Session {
         self.engine.stream().rounds()
     }
 
-    /// Why the drafter was given up, once: the text goes on without it.
+    /// The error of a drafter that failed; returned once. The text goes on without the drafter.
     pub fn take_drafter_error(&mut self) -> Option<Error> {
         let (stream, ..) = self.engine.parts();
         stream.take_drafter_error()
     }
 
-    /// What people should know of the drafter, once: it goes on, though not as it was meant to.
+    /// A notice for users about a fault that the drafter recovered from; returned once.
     pub fn take_drafter_notice(&mut self) -> Option<String> {
         self.engine.take_drafter_notice()
     }
@@ -174,17 +174,17 @@ impl Session {
         self.engine.model()
     }
 
-    /// The target, for measuring single passes of other sequences.
+    /// The target, for measurements of single passes over other sequences.
     pub fn target(&mut self) -> &mut Target {
         self.engine.target()
     }
 
-    /// The engine whose only sequence this is, to step it [together](super::step_together) with others.
+    /// The engine whose only sequence this is, for steps [together](super::step_together) with other engines.
     pub fn engine(&mut self) -> &mut Engine {
         &mut self.engine
     }
 
-    /// Most tokens of the sequence.
+    /// Largest number of tokens of the sequence.
     pub fn n_ctx(&self) -> usize {
         self.engine.n_ctx()
     }
@@ -199,23 +199,22 @@ impl Session {
         self.engine.stream().stats()
     }
 
-    /// The same, to be read on other threads while the session works.
+    /// Counts and times for other threads, updated while the session works.
     pub fn live_stats(&self) -> LiveStats {
         self.engine.stream().live_stats().clone()
     }
 
-    /// Why the last generation ended; `None` while it has not, or when the caller stopped taking.
+    /// The reason why the last generation ended; `None` if it has not ended, or the caller stopped it.
     pub fn stop(&self) -> Option<Stop> {
         self.engine.stream().stop()
     }
 
-    /// Makes `prompt` the sequence. What it has in common with the present one is not run again; the
-    /// text that follows does not depend on that. `progress` is called with tokens run and tokens to
-    /// run; `false` interrupts, the tokens run so far being the sequence then. Returns whether the
-    /// whole prompt was run.
+    /// Makes `prompt` the sequence. The common prefix with the present sequence is not run again; the text that follows
+    /// does not depend on that. `progress` gets the numbers of tokens run and to be run, and interrupts with `false`;
+    /// the tokens run so far are then the sequence. Returns whether the whole prompt was run.
     ///
     /// # Errors
-    /// When the prompt is empty or leaves no room in the context; the session is then as it was.
+    /// If the prompt is empty or leaves no room in the context; the session is then as it was.
     pub fn prompt(
         &mut self,
         prompt: &[u32],
@@ -238,22 +237,22 @@ impl Session {
         Ok(true)
     }
 
-    /// Saves the sequence with its keys and values and what the drafter knows of it; the format is in `saved.rs`.
+    /// Saves the sequence with its KV cache and the drafter's state; the format is in `saved.rs`.
     ///
     /// # Errors
-    /// When the file cannot be written; one that was there is there still.
+    /// If the file cannot be written; an existing file is then unchanged.
     pub fn save(&mut self, path: &Path) -> Result<()> {
         let types = self.engine.cache();
         let (stream, target, mut drafters) = self.engine.parts();
         saved::save(path, target.model(), types, &stream.saved(&mut drafters))
     }
 
-    /// Makes what was saved the sequence; the text that follows is the one that would have followed there. A drafter
-    /// of another file has seen nothing of it, and joins there.
+    /// Replaces the sequence by a saved one; the text that follows is the one that would have followed there. A drafter
+    /// from another file starts without the sequence's history.
     ///
     /// # Errors
-    /// When the file cannot be read, is damaged, or was saved with another model, other types of the cache, or more
-    /// tokens than the context has; the session is then as it was.
+    /// If the file cannot be read, is damaged, or was saved with another model, other cache types, or more tokens than
+    /// the context holds. The session is then as it was.
     pub fn load(&mut self, path: &Path) -> Result<()> {
         let types = self.engine.cache();
         let (stream, target, mut drafters) = self.engine.parts();
@@ -262,17 +261,17 @@ impl Session {
         Ok(())
     }
 
-    /// Generates up to `n_predict` tokens after the sequence, one at each `next`.
+    /// Generates up to `n_predict` tokens after the sequence, one for each `next`.
     pub fn generate<'a>(&'a mut self, sampling: &Sampling, n_predict: usize) -> Generate<'a> {
         let sampling = sampling.clone();
         let begun = self.begin(Generation { sampling, n_predict, ..Generation::default() });
         Generate { session: self, failure: begun.err() }
     }
 
-    /// Begins to generate what [`Session::next_piece`] or [`step_together`](super::step_together) then gives.
+    /// Starts a generation, whose pieces come from [`Session::next_piece`] or [`step_together`](super::step_together).
     ///
     /// # Errors
-    /// When a number of the sampling is out of range, or a stop string cannot be read.
+    /// If a number of the sampling is out of range, or a stop string cannot be tokenized.
     pub fn begin(&mut self, what: Generation) -> Result<()> {
         let drafting = match what.drafting {
             Drafting::Auto => self.drafting,
@@ -281,10 +280,11 @@ impl Session {
         self.engine.begin_session(Generation { drafting, ..what })
     }
 
-    /// The next piece of what was begun; `None` at the model's end token, the length, or a full context.
+    /// The next piece of the generation; `None` at an end token, a stop string, the requested length, or a full
+    /// context.
     ///
     /// # Errors
-    /// When there was no prompt, or the target fails; the text has ended then.
+    /// If there was no prompt, or the target fails; the text ends there.
     pub fn next_piece(&mut self) -> Result<Option<Piece>> {
         if self.stop().is_some() {
             return Ok(None);
@@ -299,7 +299,7 @@ impl Session {
         piece
     }
 
-    /// Ends what was begun before its end.
+    /// Ends the generation early.
     pub fn end(&mut self) {
         let (stream, ..) = self.engine.parts();
         stream.end(Stop::Length);
@@ -320,15 +320,15 @@ impl Session {
     }
 }
 
-/// Iterator over generated pieces; ends at the model's end token, the length, or a full context.
+/// Iterator over generated pieces; it ends at an end token, the requested length, or a full context.
 pub struct Generate<'a> {
     session: &'a mut Session,
-    /// Why nothing was begun.
+    /// The error of starting the generation.
     failure: Option<Error>,
 }
 
 impl Generate<'_> {
-    /// Goes on past end tokens, which then become pieces without text.
+    /// Sets whether to continue past end tokens, which then become pieces without text.
     pub fn ignore_end(self, ignore: bool) -> Self {
         let (stream, ..) = self.session.engine.parts();
         stream.ignore_end(ignore);
