@@ -1,10 +1,10 @@
-//! Bytes that a matrix reads and somebody else keeps: a mapped file, most often.
+//! Bytes that a matrix reads and a shared owner keeps alive, usually a mapped file.
 
 use std::fmt;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
-/// A part of some bytes that live as long as any part of them is in use.
+/// A range of bytes that keeps their owner alive.
 #[derive(Clone)]
 pub struct SharedBytes {
     owner: Arc<dyn AsRef<[u8]> + Send + Sync>,
@@ -12,7 +12,7 @@ pub struct SharedBytes {
 }
 
 impl SharedBytes {
-    /// The bytes `range` of `owner`; `None` where it has not so many.
+    /// The bytes `range` of `owner`; `None` if the range exceeds them.
     pub fn new(owner: Arc<dyn AsRef<[u8]> + Send + Sync>, range: Range<usize>) -> Option<Self> {
         (*owner).as_ref().get(range.clone())?;
         Some(Self { owner, range })

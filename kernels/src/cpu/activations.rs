@@ -1,5 +1,5 @@
-//! Activations as a matrix product reads them: one row of the layer input, quantised once and shared
-//! by every matrix that multiplies it.
+//! Activations as matrix products read them: a row of a layer's input is quantised once, for all matrices that multiply
+//! it.
 
 use super::lanes::{Lanes, lanes, max_lanes, nth};
 use super::pack::Line;
@@ -12,13 +12,13 @@ pub struct Block32 {
     pub q: [i8; 32],
     /// Scale: the block's largest magnitude over 127.
     pub d: f32,
-    /// −8 Σ q: what codes that are 8 too large add.
+    /// −8 Σ q: the correction for codes that are stored with an offset of 8.
     pub minus_8_sum: i32,
     /// d · Σ q, rounded once.
     pub d_sum: f32,
 }
 
-/// 256 activations, for weights that come in superblocks.
+/// 256 activations, for weights in superblocks.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub struct Block256 {
@@ -32,7 +32,7 @@ pub struct Block256 {
     pub sum16: [i16; 16],
 }
 
-/// Which formats of a row the matrices that read it ask for.
+/// The formats of a row that matrices read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ActivationFormats {
     /// For weights in blocks of 32.
@@ -54,25 +54,25 @@ impl std::ops::BitOr for ActivationFormats {
     }
 }
 
-/// Room for rows of activations in all formats, one row behind the other.
+/// Buffer for rows of activations in all formats, one row after the other.
 pub struct Activations {
     lines: Vec<Line>,
     row_lines: usize,
 }
 
 impl Activations {
-    /// Room for `max_rows` rows of up to `max_len` activations; nothing allocates after this.
+    /// A buffer for `max_rows` rows of up to `max_len` activations. Later calls do not allocate.
     pub fn new(max_rows: usize, max_len: usize) -> Activations {
         let row_lines = (float_at(max_len) + 4 * max_len).div_ceil(size_of::<Line>());
         Activations { lines: vec![Line::default(); max_rows * row_lines], row_lines }
     }
 
-    /// Lines of one row: what [`super::Kernels::quantize`] writes.
+    /// Lines of one row: the length that [`super::Kernels::quantize`] writes.
     pub fn row_lines(&self) -> usize {
         self.row_lines
     }
 
-    /// The first `n` rows, to be written.
+    /// The first `n` rows, for writing.
     pub fn rows_mut(&mut self, n: usize) -> &mut [Line] {
         &mut self.lines[..n * self.row_lines]
     }
@@ -83,17 +83,17 @@ impl Activations {
     }
 }
 
-/// Where the form [`ActivationFormats::by256`] of a row begins, in bytes; [`ActivationFormats::by32`] begins at 0.
+/// Offset of the format [`ActivationFormats::by256`] in a row, in bytes; [`ActivationFormats::by32`] is at 0.
 fn by256_at(len: usize) -> usize {
     (len / 32 * size_of::<Block32>()).next_multiple_of(64)
 }
 
-/// Where the form [`ActivationFormats::float`] of a row begins, in bytes.
+/// Offset of the format [`ActivationFormats::float`] in a row, in bytes.
 fn float_at(len: usize) -> usize {
     by256_at(len) + (len / 256 * size_of::<Block256>()).next_multiple_of(64)
 }
 
-/// Some rows of activations; the formats that were not asked for hold whatever was there.
+/// Some rows of activations. Formats that were not requested have unspecified content.
 #[derive(Clone, Copy)]
 pub struct ActivationRows<'a> {
     lines: &'a [Line],
@@ -113,13 +113,13 @@ impl<'a> ActivationRows<'a> {
         ActivationRows { lines, ..*self }
     }
 
-    /// All of the rows, one every [`ActivationRows::stride`] bytes.
+    /// The bytes of all rows, one row every [`ActivationRows::stride`] bytes.
     #[cfg(target_arch = "x86_64")]
     pub(super) fn bytes(&self) -> &'a [u8] {
         bytemuck::cast_slice(self.lines)
     }
 
-    /// From one row to the next, in bytes.
+    /// Distance between rows, in bytes.
     #[cfg(target_arch = "x86_64")]
     pub(super) fn stride(&self) -> usize {
         self.row_lines * size_of::<Line>()
@@ -135,7 +135,7 @@ impl<'a> ActivationRows<'a> {
         self.form(r, by256_at(self.len), self.len / 256)
     }
 
-    /// Row `r` as it came.
+    /// Row `r` as floats.
     pub fn float(&self, r: usize) -> &'a [f32] {
         self.form(r, float_at(self.len), self.len)
     }
@@ -146,7 +146,8 @@ impl<'a> ActivationRows<'a> {
     }
 }
 
-/// Stores `x`, a multiple of 32 (256 for [`ActivationFormats::by256`]) long, in the formats asked for.
+/// Stores `x` in the requested formats. Its length must be a multiple of 32, or of 256 for
+/// [`ActivationFormats::by256`].
 #[inline(always)]
 pub(super) fn quantize<S: Lanes>(s: S, x: &[f32], formats: ActivationFormats, out: &mut [Line]) {
     let out: &mut [u8] = bytemuck::cast_slice_mut(out);

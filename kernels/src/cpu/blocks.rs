@@ -1,16 +1,16 @@
-//! One block of packed weights times the same block of some rows of activations.
+//! Product of one block of packed weights and the same block of some rows of activations.
 //!
-//! Plain functions and loops here, not closures: a closure that the compiler keeps as a function of its
-//! own is compiled without the instruction set.
+//! Functions and loops are used here instead of closures: a closure that the compiler does not inline is compiled
+//! without the target features.
 
 use super::activations::{ActivationRows, Block32, Block256};
 use super::lanes::{Arith, LANES, Simd, nth};
 use super::pack::{Lines, scale_at};
 
-/// How far ahead of their use lines are requested: about what memory delivers in its latency.
+/// Prefetch distance in bytes: about the bytes that memory delivers within its latency.
 pub(super) const PREFETCH_BYTES: usize = 4096;
 
-/// Lines of codes and bytes of scales of block `i` of a unit.
+/// Lines of the codes and bytes of the scales of block `i` of a unit.
 #[inline(always)]
 pub(super) fn block<'a, B: BlockKernel>(
     codes: Lines<'a>,
@@ -21,7 +21,7 @@ pub(super) fn block<'a, B: BlockKernel>(
     (&codes[i * B::CODE_LINES..][..B::CODE_LINES], &scales[i * B::META_BYTES..][..B::META_BYTES])
 }
 
-/// The rows in blocks, at most `N` of them.
+/// The rows as blocks, at most `N` of them.
 #[inline(always)]
 pub(super) fn rows<'a, B: BlockKernel, const N: usize>(
     x: ActivationRows<'a>,
@@ -33,7 +33,7 @@ pub(super) fn rows<'a, B: BlockKernel, const N: usize>(
     rows
 }
 
-/// Requests the scales that lie ahead of a unit's.
+/// Prefetches the scales of a later unit.
 #[inline(always)]
 pub(super) fn prefetch<S: Arith>(s: S, scales: Lines) {
     for line in scales {
@@ -41,18 +41,17 @@ pub(super) fn prefetch<S: Arith>(s: S, scales: Lines) {
     }
 }
 
-/// Some rows of activations, and what is being added up for them over the blocks of a group.
+/// Some rows of activations, and their sums over the blocks of a group.
 pub(super) struct Columns<'a, S: Simd, A, const P: usize> {
-    /// Each row in blocks.
+    /// The blocks of each row.
     pub x: &'a [&'a [A]],
-    /// Sums of each row.
+    /// Results of each row.
     pub acc: &'a mut [[S::F; P]],
-    /// Integer sums of a superblock: room for each row.
+    /// Integer sums of a superblock, one for each row.
     pub sums: &'a mut [S::I],
 }
 
-/// Calls `$f::<N>(first row, …)` for all rows, up to four side by side: so one's latency hides behind
-/// the others'.
+/// Calls `$f::<N>(first row, …)` for all rows, with up to four side by side to hide latency.
 macro_rules! by_fours {
     ($n_rows:expr, $t:ident :: $f:ident :: <S, N $(, $p:ident)?>($($arg:expr),*)) => {{
         let (n_rows, mut first) = ($n_rows, 0);
@@ -68,21 +67,21 @@ macro_rules! by_fours {
 
 /// How blocks of one format multiply: one block of a group times the same block of some rows.
 ///
-/// The weights of a register's lanes are unpacked once and stay in registers while the rows pass by.
+/// The weights of a register's lanes are unpacked once and stay in registers for all rows.
 pub(super) trait BlockKernel {
     /// A block of activations of this kernel's length.
     type Activations;
-    /// What turns a block's integer sums into its share of the result.
+    /// The factors that convert a block's integer sums to its contribution.
     type Scales<S: Simd>;
-    /// Lines of codes and bytes of scales of a block: see `pack.rs`.
+    /// Lines of a block's codes and bytes of its scales: see `pack.rs`.
     const CODE_LINES: usize;
     const META_BYTES: usize;
     /// Groups of 32 weights in a block.
     const CHUNKS: usize;
-    /// Weights that share an integer scale: 16 or 32; and whether there are such scales.
+    /// Number of weights that share an integer scale, 16 or 32; and whether there are integer scales.
     const SUB: usize;
     const SCALED: bool;
-    /// What is subtracted from each code.
+    /// Subtracted from each code.
     const OFFSET: i32;
 
     /// Row `r` in blocks.
@@ -95,7 +94,7 @@ pub(super) trait BlockKernel {
     fn scale<S: Simd>(s: S, meta: &[u8], j: usize, part: usize) -> S::I;
     /// Reads a block's scales.
     fn scales<S: Simd>(s: S, meta: &[u8], part: usize) -> Self::Scales<S>;
-    /// `acc` plus the block's share, of which `sum` is `Σ scale · Σ (code − OFFSET) · q`.
+    /// `acc` plus the block's contribution, where `sum` is `Σ scale · Σ (code − OFFSET) · q`.
     fn finish<S: Simd>(
         s: S,
         scales: &Self::Scales<S>,
@@ -103,7 +102,7 @@ pub(super) trait BlockKernel {
         sum: S::I,
         acc: S::F,
     ) -> S::F;
-    /// Adds the share of block `b` to each row's sums.
+    /// Adds the contribution of block `b` to each row's sums.
     fn multiply<S: Simd, const P: usize>(
         s: S,
         codes: Lines,
@@ -206,7 +205,7 @@ impl<const BITS: usize, const MIN: bool> BlockKernel for Plain<BITS, MIN> {
 }
 
 impl<const BITS: usize, const MIN: bool> Plain<BITS, MIN> {
-    /// Adds the share of a block to `N` rows' sums; returns `N`.
+    /// Adds the contribution of a block to the sums of `N` rows; returns `N`.
     #[inline(always)]
     fn rows<S: Simd, const N: usize, const P: usize>(
         first: usize,
@@ -226,7 +225,7 @@ impl<const BITS: usize, const MIN: bool> Plain<BITS, MIN> {
             y[i] = quads(&x.q);
             let left = if BITS == 8 { S::OFFSET8 } else { Self::OFFSET };
             if left > 0 {
-                // Eight is the smallest offset: the others are powers of two times it.
+                // Eight is the smallest offset; the others are multiples of it by powers of two.
                 sums[i] = s.shl_i(s.splat_i(x.minus_8_sum), (left / 8).ilog2());
             }
         }
@@ -242,8 +241,8 @@ impl<const BITS: usize, const MIN: bool> Plain<BITS, MIN> {
 /// Superblocks of 256 weights in sub-blocks of `SUB` with integer scales, and minima if `MIN`.
 pub(super) struct Super<const BITS: usize, const SUB: usize, const MIN: bool>;
 
-/// Scale and minimum of a superblock, and what multiplies the sums of its activations: the integer
-/// minima, or else the integer scales, by which the offset of each code is subtracted.
+/// Scale and minimum of a superblock, and the factors of its activations' sums: the integer minima, or otherwise the
+/// integer scales, which correct the offset of the codes.
 pub(super) struct SuperScales<S: Simd> {
     d: S::F,
     m: S::F,
@@ -341,8 +340,8 @@ impl<const BITS: usize, const SUB: usize, const MIN: bool> BlockKernel for Super
 }
 
 impl<const BITS: usize, const SUB: usize, const MIN: bool> Super<BITS, SUB, MIN> {
-    /// Adds 32 weights, one sub-block of 32 or two of 16, times their scales, to the integer sums of
-    /// `N` rows; at the first of a superblock sets them. Returns `N`.
+    /// Adds 32 weights, one sub-block of 32 or two of 16, times their scales, to the integer sums of `N` rows. The
+    /// first ones of a superblock set the sums. Returns `N`.
     #[allow(clippy::too_many_arguments)]
     #[inline(always)]
     fn chunk<S: Simd, const N: usize>(
@@ -380,18 +379,18 @@ impl<const BITS: usize, const SUB: usize, const MIN: bool> Super<BITS, SUB, MIN>
     }
 }
 
-/// Activations in fours.
+/// Activations in groups of four.
 #[inline(always)]
 fn quads(q: &[i8; 32]) -> &[[i8; 4]; 8] {
     nth(q.as_chunks::<4>().0, 0)
 }
 
-/// What is subtracted from each code.
+/// The offset that is subtracted from each code.
 const fn offset(bits: usize, min: bool) -> i32 {
     if min { 0 } else { 1 << (bits - 1) }
 }
 
-/// 32 weights of each lane's row from their planes: see `pack.rs`.
+/// Unpacks 32 weights of each lane's row from their planes: see `pack.rs`.
 #[inline(always)]
 fn unpack<S: Simd, const BITS: usize>(s: S, lines: &[[u8; 64]; BITS], part: usize) -> [S::B; 8] {
     let mut planes = [s.splat_b(0); BITS];
@@ -419,7 +418,7 @@ fn unpack<S: Simd, const BITS: usize>(s: S, lines: &[[u8; 64]; BITS], part: usiz
     out
 }
 
-/// Moves the `WIDTH` bits at `from` of every byte to `to`, the others becoming zero.
+/// Moves `WIDTH` bits of every byte from bit `from` to bit `to`, and clears the others.
 #[inline(always)]
 fn field<S: Simd, const WIDTH: usize>(s: S, plane: S::B, from: usize, to: usize) -> S::B {
     let moved = if from > to {

@@ -1,4 +1,4 @@
-//! A weight matrix as it lies in a GGUF file, to be packed or multiplied as it is.
+//! A weight matrix in the format of a GGUF file, to be packed or multiplied directly.
 
 use super::interleave::interleave_groups;
 use super::lanes::LANES;
@@ -6,7 +6,7 @@ use super::pack::Shape;
 use crate::SharedBytes;
 use crate::quant::TypeInfo;
 
-/// A weight matrix of shape (n_rows, n_cols) as its bytes lie in a GGUF file.
+/// A weight matrix of shape (n_rows, n_cols) in the format of a GGUF file.
 #[derive(Clone, Debug)]
 pub struct GgufMatrix {
     pub(super) shape: Shape,
@@ -16,8 +16,8 @@ pub struct GgufMatrix {
 impl GgufMatrix {
     /// `n_rows` rows of `n_cols` weights.
     ///
-    /// Fails with the reason where the shape does not fit the type: `n_cols` must be a multiple of the
-    /// block length and of 32.
+    /// # Errors
+    /// If the shape does not fit the type: `n_cols` must be a multiple of the block length and of 32.
     pub fn new(
         ty: TypeInfo,
         n_rows: usize,
@@ -32,27 +32,27 @@ impl GgufMatrix {
         &self.bytes
     }
 
-    /// Number of the weights' type in a GGUF file.
+    /// The weights' type as a number in GGUF files.
     pub fn type_id(&self) -> u32 {
         self.shape.ty.id
     }
 
-    /// Their type.
+    /// The weights' type.
     pub fn ty(&self) -> &TypeInfo {
         &self.shape.ty
     }
 
-    /// Output rows.
+    /// Number of output rows.
     pub fn n_rows(&self) -> usize {
         self.shape.n_rows
     }
 
-    /// Weights in a row.
+    /// Number of weights in a row.
     pub fn n_cols(&self) -> usize {
         self.shape.n_cols
     }
 
-    /// Bytes of 16 rows: what becomes one group. The last group may have fewer.
+    /// Native bytes of 16 rows, which become one group. The last group may have fewer.
     pub fn native_group_len(&self) -> usize {
         self.shape.row_bytes * LANES
     }
@@ -67,11 +67,10 @@ impl GgufMatrix {
         self.shape.packed_len()
     }
 
-    /// Packs the groups from `first` on, as many as `out` has, on the current rayon pool. Every byte
-    /// of `out` is written.
+    /// Packs groups from `first` on, as many as `out` holds, on the current rayon pool. Writes every byte of `out`.
     ///
     /// # Panics
-    /// Where there are not so many groups, or `out` is no whole number of them.
+    /// If there are fewer groups, or the length of `out` is not a whole number of groups.
     pub fn pack(&self, first: usize, out: &mut [u8]) {
         let n = out.len() / self.packed_group_len();
         assert_eq!(out.len(), n * self.packed_group_len(), "whole groups are packed");

@@ -1,56 +1,57 @@
-//! `n` rows of activations by packed weights.
+//! Product of `n` rows of activations and packed weights.
 //!
 //! # The order of operations
-//! In each output, over the blocks of the weight row in order: the integer sum of the block is exact,
-//! and enters the result in one fused step (two with a minimum):
+//! For each output, over the blocks of the weight row in order: the integer sum of the block is exact, and is added to
+//! the result in one fused step (two if there is a minimum):
 //!
 //! ```text
 //! acc = fma(d · x.d, Σ scale[j] · Σ (code[i] − offset) · q[i], acc)
 //! acc = fma(m, x.d · Σ min[j] · Σ q[i], acc)
 //! ```
 //!
-//! Weights in floating point: one fused step after the other, in order of `k`.
+//! Floating-point weights: one fused step for each weight, in order of `k`.
 //!
-//! Outputs never share an operation, so neither the number of rows nor the split over threads shows.
+//! No operation involves two outputs, so the result depends neither on the number of rows nor on the split over
+//! threads.
 //!
 //! # Shape of the output
-//! Tiles: `out[g][row][lane]` is output `16 g + lane` of activation row `row`, so that a thread that
-//! takes consecutive groups writes consecutive memory. For one row this is the plain vector.
+//! Tiles: `out[g][row][lane]` is output `16 g + lane` of activation row `row`, so a chunk of consecutive groups is
+//! consecutive memory. For one row this is the plain vector.
 
 use super::activations::ActivationRows;
 use super::blocks::{BlockKernel, Columns, block, prefetch, rows};
 use super::lanes::{LANES, Simd, Wide, nth};
 use super::pack::{Layout, Lines, PackedMatrix, Units, foreign_stride};
 
-/// Rows of activations that share one pass over a group of weights.
+/// Largest number of activation rows that share one pass over a group of weights.
 const PANEL: usize = 32;
 
-/// A chunk of a product has at most so many (group, row) tiles, or so many groups of any size.
+/// Largest number of (group, row) tiles of a chunk, and the number of groups that it may have in any case.
 const CHUNK_TILES: usize = 256;
 const CHUNK_GROUPS: usize = 4;
 
-/// How many of a matrix's `groups` a member of a thread pool takes at a time for `rows` rows: small enough that
-/// a slow member is not waited for, large enough that taking them costs nothing.
+/// Number of a matrix's `groups` that a member of a thread pool takes at a time for `rows` rows: small enough that
+/// nobody waits for a slow member, large enough that taking a chunk costs almost nothing.
 pub fn groups_per_chunk(groups: usize, rows: usize, members: usize) -> usize {
     (groups / (4 * members)).clamp(1, (CHUNK_TILES / rows).max(CHUNK_GROUPS))
 }
 
-/// Most floats that such a chunk writes, for up to `rows` rows.
+/// Largest number of floats in the output of such a chunk, for up to `rows` rows.
 pub fn chunk_len(rows: usize) -> usize {
     CHUNK_TILES.max(CHUNK_GROUPS * rows) * LANES
 }
 
-/// Which groups are multiplied by what: as many as the output has tiles, (groups, rows, 16).
+/// The operands of a product: as many groups as the output has tiles, (groups, rows, 16).
 pub(super) struct Groups<'a> {
     pub w: &'a PackedMatrix,
     pub first: usize,
     pub x: ActivationRows<'a>,
-    /// Whether products are added to what the output holds.
+    /// Whether products are added to the output; otherwise they replace it.
     pub add: bool,
 }
 
-/// Runs a block format over the groups: one row with its sums in registers, or a panel of rows with
-/// its sums in the first-level cache.
+/// Multiplies groups of a block format: one row with its sums in registers, or a panel of rows with its sums in the
+/// first-level cache.
 #[inline(always)]
 pub(super) fn blocks<S: Simd, const P: usize, B: BlockKernel>(
     s: Wide<S, P>,
@@ -60,8 +61,8 @@ pub(super) fn blocks<S: Simd, const P: usize, B: BlockKernel>(
     out: &mut [f32],
 ) {
     let s = s.0;
-    // Panels outside, groups inside: a panel of activations stays in the nearest caches while the
-    // groups of this call come from the second level.
+    // Panels are the outer loop and groups the inner one: a panel of activations stays in the nearest caches, and the
+    // groups of this call are read from the second level.
     let n_rows = groups.x.n_rows();
     for start in (0..n_rows).step_by(PANEL) {
         let len = PANEL.min(n_rows - start);
@@ -71,7 +72,7 @@ pub(super) fn blocks<S: Simd, const P: usize, B: BlockKernel>(
             let tile = &mut tile[start * LANES..][..len * LANES];
             let zero = ([s.splat(0.0); P], s.splat_i(0));
             if len == 1 {
-                // A length that the compiler knows keeps the sums in registers.
+                // A constant number of rows keeps the sums in registers.
                 let (mut acc, mut sums) = ([zero.0], [zero.1]);
                 let columns = Columns { x: &[rows[0]], acc: &mut acc, sums: &mut sums };
                 groups.group::<S, P, B>(s, units, lines, columns);
@@ -87,8 +88,8 @@ pub(super) fn blocks<S: Simd, const P: usize, B: BlockKernel>(
     }
 }
 
-/// Weights in floating point, or of types read through ggml; `scratch` has [`pack::Shape::scratch_len`]
-/// floats.
+/// Multiplies groups of floating-point weights, or of types read through ggml; `scratch` has
+/// [`pack::Shape::scratch_len`] floats.
 #[inline(always)]
 pub(super) fn floats<S: Simd, const P: usize>(
     s: Wide<S, P>,
@@ -126,7 +127,7 @@ impl Groups<'_> {
         }
     }
 
-    /// Weights in floating point.
+    /// Multiplies a group of floating-point weights.
     #[inline(always)]
     fn floats<S: Simd, const P: usize, W: Weight>(&self, s: S, out: &mut [f32]) {
         for (g, tile) in out.chunks_exact_mut(self.x.n_rows() * LANES).enumerate() {
@@ -163,7 +164,7 @@ impl Groups<'_> {
         }
     }
 
-    /// As many rows at once as keep enough sums in registers to hide the latency of a fused step.
+    /// Processes as many rows at once as keep enough sums in registers to hide the latency of a fused step.
     #[inline(always)]
     fn float_group<S: Simd, const P: usize, W: Weight>(
         &self,
@@ -215,7 +216,7 @@ impl Groups<'_> {
         N
     }
 
-    /// Writes the sums of some rows, or adds them to what is there.
+    /// Writes the sums of some rows to the output, or adds them to it.
     #[inline(always)]
     pub(super) fn store<S: Simd, const P: usize>(&self, s: S, acc: &[[S::F; P]], out: &mut [f32]) {
         for (acc, out) in acc.iter().zip(out.as_chunks_mut::<LANES>().0) {

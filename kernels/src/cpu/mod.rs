@@ -1,12 +1,12 @@
-//! How weights multiply on the CPU.
+//! Products on the CPU.
 //!
 //! Each algorithm is written once, over a register ([`lanes::Simd`]) or over 16 lanes made of
 //! registers ([`lanes::Lanes`]); an instruction set is one file that implements the register.
 //! [`Kernels`] is a table of entry points chosen once, when a model is loaded, and passed down.
 //!
-//! To add an instruction set: a file that implements `Simd` and calls `instantiate!`, a line in
-//! [`Kernels::available`], best first, and its name in `tests/common/mod.rs`. The tests run every
-//! kernel of every entry against [`order`], by bits.
+//! To add an instruction set: write a file that implements `Simd` and calls `instantiate!`, add a line to
+//! [`Kernels::available`], best first, and add its name to `tests/common/mod.rs`. The tests compare every kernel of
+//! every entry with [`order`], by bits.
 
 pub mod activations;
 #[cfg(target_arch = "aarch64")]
@@ -39,9 +39,8 @@ pub use rope::{Angles, RopeStyle};
 pub use thread_pool::{ChunkedSlice, ThreadPool};
 pub use weight_matrix::{ProductScratch, WeightMatrix};
 
-/// `matmul(w, first, x, out, add, scratch)`: groups `first..` of `w` by the rows `x`, as many groups as
-/// `out` has tiles (groups, rows, 16); with `add` onto what `out` holds. `scratch` has
-/// [`pack::Shape::scratch_len`] floats.
+/// `matmul(w, first, x, out, add, scratch)`: multiplies groups `first..` of `w` by the rows `x`, as many groups as
+/// `out` has tiles, (groups, rows, 16); with `add` it adds to `out`. `scratch` has [`pack::Shape::scratch_len`] floats.
 type Matmul = fn(&PackedMatrix, usize, ActivationRows, &mut [f32], bool, &mut [f32]);
 
 /// The kernels of one instruction set.
@@ -50,7 +49,7 @@ pub struct Kernels {
     pub name: &'static str,
     /// The product of packed weights and rows of activations: [`Kernels::multiply`] calls it.
     matmul: Matmul,
-    /// `quantize(x, formats, out)`: one row of activations in the formats asked for, see [`Activations`].
+    /// `quantize(x, formats, out)`: one row of activations in the requested formats, see [`Activations`].
     pub quantize: fn(&[f32], ActivationFormats, &mut [Line]),
     /// `rms_norm(x, weight, eps, out)`: RMSNorm of one row.
     pub rms_norm: fn(&[f32], &[f32], f32, &mut [f32]),
@@ -72,19 +71,18 @@ pub struct Kernels {
     pub sum_exp: fn(&[f32], f32) -> f32,
     /// `rope(head, angles, style)`: rotates one head in place.
     pub rope: fn(&mut [f32], &Angles, RopeStyle),
-    /// `attention(task, scratch, parts)`: some query rows over one chunk of one KV head.
+    /// `attention(task, scratch, parts)`: attention of some query rows over one chunk of one KV head.
     pub attention: fn(&Attention, &mut attention::Scratch, &mut [f32]),
-    /// `combine(parts, out)`: the parts of one row to its result, (head_dim).
+    /// `combine(parts, out)`: combines the parts of one row to its result, (head_dim).
     pub combine: fn(&attention::Parts, &mut [f32]),
-    /// `peak_read(lines)`: reads as fast as a product could; for benches.
+    /// `peak_read(lines)`: reads as fast as a product could; for benchmarks.
     pub peak_read: fn(&[Line]),
-    /// `peak_dot(rounds)`: multiplies as fast as a product could, and says how many operations that
-    /// were; for benches.
+    /// `peak_dot(rounds)`: multiplies as fast as a product could, and returns the number of operations; for benchmarks.
     pub peak_dot: fn(usize) -> u64,
 }
 
 impl Kernels {
-    /// The same entries, where a constant is needed.
+    /// A copy in a constant context.
     const fn copy(other: &Kernels) -> Kernels {
         Kernels { ..*other }
     }
@@ -122,13 +120,13 @@ impl Kernels {
     }
 }
 
-/// Compiles all kernels for one instruction set and puts them into the table `KERNELS`.
+/// Compiles all kernels for one instruction set into the table `KERNELS`.
 ///
-/// `instantiate!(TYPE, NAME)` compiles them as they are; with a third argument, under these target
-/// features: then the table may only be handed out where they were detected.
+/// `instantiate!(TYPE, NAME)` compiles them without target features. A third argument names target features; the table
+/// may then be used only where they were detected.
 macro_rules! instantiate {
     ($isa:expr, $name:literal $(, $features:literal)?) => {
-        /// The kernels of this instruction set; to be used only where it was detected.
+        /// The kernels of this instruction set; for use only where it was detected.
         pub(in crate::cpu) static KERNELS: crate::cpu::Kernels = {
             use crate::cpu::blocks::{BlockKernel, with_block_kernel};
             use crate::cpu::matmul::{self, Groups};
@@ -181,7 +179,7 @@ macro_rules! instantiate {
 }
 pub(crate) use instantiate;
 
-/// Defines one entry point a kernel: see [`instantiate`].
+/// Defines one entry point for each kernel: see [`instantiate`].
 macro_rules! entries {
     ($isa:expr, [],
         $($entry:ident $(<$b:ident: $bound:ident>)? = $module:ident :: $kernel:ident

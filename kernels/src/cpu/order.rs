@@ -1,8 +1,8 @@
-//! The one order of floating-point operations, spelled out for one row at a time.
+//! The specified order of floating-point operations, written for one row at a time.
 //!
-//! These naive versions are the specification of the kernels: every instruction set, number of rows
-//! and number of threads must give their bits. (That of one row of quantised weights by one of quantised
-//! activations is [`crate::quant::dot`].) Tests and benches compare with them; nothing else calls them.
+//! These naive versions are the specification of the kernels: every instruction set, number of rows and number of
+//! threads must give the same bits. ([`crate::quant::dot`] specifies the product of one row of quantised weights and
+//! one of quantised activations.) Only tests and benchmarks call them.
 
 use super::attention::view::CHUNK;
 use super::lanes::sum_lanes;
@@ -35,7 +35,7 @@ pub fn quantize_block(x: &[f32], q: &mut [i8]) -> f32 {
     largest / 127.0
 }
 
-/// Product of a row of weights, as a file holds it, and a row of activations.
+/// Product of a row of weights, in a file's format, and a row of activations.
 pub fn product(ty: &TypeInfo, row: &[u8], x: &[f32]) -> f32 {
     let Kind::Blocks(ops) = ty.kind else {
         let mut w = vec![0.0; x.len()];
@@ -87,7 +87,7 @@ pub fn add_scaled(sum: f32, x: f32, factor: f32) -> f32 {
     x.mul_add(factor, sum)
 }
 
-/// Rotates the pairs of a head; elements past those of the angles stay as they are.
+/// Rotates the pairs of a head; elements beyond the pairs of `angles` are unchanged.
 pub fn rope(x: &[f32], angles: &Angles, style: RopeStyle) -> Vec<f32> {
     let (mut out, pairs) = (x.to_vec(), angles.turns.len());
     for (i, (cos, sin)) in angles.turns.iter().enumerate() {
@@ -101,7 +101,7 @@ pub fn rope(x: &[f32], angles: &Angles, style: RopeStyle) -> Vec<f32> {
     out
 }
 
-/// The gate between a pair: `z · a + (1 − z) · b` with `z = 1 / (1 + exp(−gate))`.
+/// Gates a pair: `z · a + (1 − z) · b` with `z = 1 / (1 + exp(−gate))`.
 pub fn gate(gate: f32, a: f32, b: f32) -> f32 {
     (1.0 / (1.0 + exp(0.0 - gate))).mul_add(a - b, b)
 }
@@ -113,29 +113,29 @@ pub fn sum_exp(x: &[f32], largest: f32) -> f32 {
     sum_lanes(sums)
 }
 
-/// Quantises 32 elements of a key or value for the cache: the scale is `max|x| / 127` as a half float,
-/// `q = round(x / scale)`, ties to even; all 0 where the scale is.
+/// Quantises 32 elements of a key or value for the cache. The scale is `max|x| / 127` as a half float, and `q = round(x
+/// / scale)`, ties to even; all `q` are 0 if the scale is 0.
 pub fn cache_block(x: &[f32], q: &mut [i8]) -> f16 {
     let largest = x.iter().fold(0.0f32, |m, x| m.max(x.abs()));
     let scale = f16::from_f32(largest / 127.0);
     for (x, q) in x.iter().zip(q) {
-        // A tiny scale is rounded coarsely: codes past ±127 are cut off. 0 / 0 becomes 0.
+        // A tiny scale is rounded coarsely, so codes can exceed ±127 and are clamped. 0 / 0 becomes 0.
         *q = (x / scale.to_f32()).round_ties_even().clamp(-127.0, 127.0) as i8;
     }
     scale
 }
 
-/// What happens to scores beside the softmax.
+/// Changes to attention scores before the softmax.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Scores {
-    /// Each becomes `cap · tanh(score / cap)`.
+    /// Replaces each score by `cap · tanh(score / cap)`.
     pub soft_cap: Option<f32>,
-    /// One more, which has a share of the softmax and no value.
+    /// An additional score that takes part in the softmax and has no value.
     pub sink: Option<f32>,
 }
 
-/// Attention of one query: `keys` and `values` are the rows it sees, in its order of positions, the first
-/// of which is its position `start`.
+/// Attention of one query. `keys` and `values` are the rows that it sees in order of position; the first has index
+/// `start` in the query's path.
 pub fn attention(
     q: &[f32],
     start: usize,
@@ -164,7 +164,7 @@ pub fn attention(
     out.iter().map(|x| x * inverse).collect()
 }
 
-/// What it sees of one chunk: the largest score, the sum of the weights, the weighted values.
+/// The part of one chunk: the largest score, the sum of the weights, and the weighted values.
 fn attention_part(
     q: &[f32],
     start: usize,
@@ -209,7 +209,7 @@ mod tests {
             let x = i as f32 * 1e-4;
             let u =
                 (2.0 / std::f64::consts::PI).sqrt() * (x as f64 + 0.044715 * (x as f64).powi(3));
-            // ½ (1 + tanh u) without its loss of digits.
+            // ½ (1 + tanh u) without cancellation.
             let exact = x as f64 / (1.0 + (-2.0 * u).exp());
             let ours = super::geglu(x, 1.0) as f64;
             assert!((ours - exact).abs() <= 2e-5 * exact.abs() + 1e-37, "gelu({x}) = {ours}");

@@ -18,16 +18,16 @@
 //! 1 bit holds weights `4g…` in bit `g`; that of 2 bits is laid out as a base plane of 2.
 //! Floating-point weights are simply interleaved: `(k, 16)`.
 //!
-//! Types read through ggml are kept as they are and dequantised 16 rows at a time.
+//! Types that are read through ggml are not repacked; 16 rows at a time are dequantised.
 //!
-//! `interleave.rs` writes this layout. Packed bytes may outlive the program in a file: whoever changes a bit of
-//! the layout raises [`LAYOUT_VERSION`].
+//! `interleave.rs` writes this layout. Packed bytes are also stored in files: any change of the layout must raise
+//! [`LAYOUT_VERSION`].
 
 use super::lanes::LANES;
 use crate::SharedBytes;
 use crate::quant::{Format, Kind, TypeInfo};
 
-/// The version of the layout: another number, other bits.
+/// Version of the layout; any change of its bits needs a new number.
 pub const LAYOUT_VERSION: u32 = 1;
 
 /// One cache line, and the alignment of packed weights and of rows of activations.
@@ -44,25 +44,25 @@ impl Default for Line {
 /// Some consecutive lines.
 pub(super) type Lines<'a> = &'a [[u8; 64]];
 
-/// What the lines of a packed matrix hold.
+/// Format of the lines of a packed matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Layout {
     Blocks(Format),
     F32,
     F16,
     BF16,
-    /// Native rows of `row_bytes` each, one every [`foreign_stride`] bytes.
+    /// Native rows of `row_bytes` bytes each, at a distance of [`foreign_stride`] bytes.
     Foreign {
         row_bytes: usize,
     },
 }
 
-/// From one native row to the next: ggml reads at multiples of 8 bytes without copying first.
+/// Distance between native rows: ggml needs multiples of 8 bytes to read without copying.
 pub(super) fn foreign_stride(row_bytes: usize) -> usize {
     row_bytes.next_multiple_of(8)
 }
 
-/// Type and lengths of a matrix that fit each other.
+/// Type and dimensions of a matrix, which fit each other.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
     pub(super) layout: Layout,
@@ -76,7 +76,7 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// The shape of `n_rows` rows of `n_cols` weights in `len` native bytes, or why it cannot be.
+    /// The shape of `n_rows` rows of `n_cols` weights in `len` native bytes, or the reason why it is impossible.
     pub(super) fn new(
         ty: TypeInfo,
         n_rows: usize,
@@ -107,12 +107,12 @@ impl Shape {
         Ok(Shape { layout, ty, n_rows, n_cols, row_bytes, group_lines })
     }
 
-    /// Groups of 16 rows, the last one filled up with zeros.
+    /// Number of groups of 16 rows; the last one is padded with zeros.
     pub(super) fn n_groups(&self) -> usize {
         self.n_rows.div_ceil(LANES)
     }
 
-    /// Floats of scratch a product needs: 0 but for types read through ggml.
+    /// Floats of scratch that a product needs: 0 except for types read through ggml.
     pub(super) fn scratch_len(&self) -> usize {
         match self.layout {
             Layout::Foreign { .. } => (LANES + 1) * self.n_cols,
@@ -132,15 +132,14 @@ pub(super) struct PackedMatrix {
     bytes: PackedBytes,
 }
 
-/// Where packed bytes are: whole lines, as many as all groups have.
+/// The packed bytes: whole lines, for all groups.
 pub(super) enum PackedBytes {
     Own(Vec<Line>),
     Shared(SharedBytes),
 }
 
 impl PackedMatrix {
-    /// Fails with the reason where there are not as many bytes as the shape has, or they do not begin at a
-    /// multiple of 64.
+    /// Fails with a reason if the number of bytes does not fit the shape, or they are not aligned to 64.
     pub(super) fn new(shape: Shape, bytes: PackedBytes) -> Result<PackedMatrix, String> {
         let matrix = PackedMatrix { shape, bytes };
         let (len, expected) = (matrix.bytes().len(), shape.packed_len());
@@ -153,7 +152,7 @@ impl PackedMatrix {
         Ok(matrix)
     }
 
-    /// The lines back, if they are its own.
+    /// Returns the lines if the matrix owns them.
     pub(super) fn into_lines(self) -> Vec<Line> {
         match self.bytes {
             PackedBytes::Own(lines) => lines,
@@ -179,14 +178,14 @@ impl PackedMatrix {
 /// Weights of a row in a whole unit.
 const UNIT: usize = 256;
 
-/// How the blocks of a group divide into units.
+/// Division of a group's blocks into units.
 #[derive(Clone, Copy)]
 pub(super) struct Units {
     blocks: usize,
     blocks_per_unit: usize,
-    /// Lines of codes of one block.
+    /// Lines of one block's codes.
     code_lines: usize,
-    /// Bytes of scales of one block.
+    /// Bytes of one block's scales.
     pub(super) meta_bytes: usize,
 }
 
@@ -209,7 +208,7 @@ impl Units {
         whole * unit(self.blocks_per_unit) + unit(rest)
     }
 
-    /// Lines of the codes and of the scales of the next unit.
+    /// Numbers of lines of the next unit's codes and scales.
     #[inline(always)]
     pub(super) fn lengths(&mut self) -> Option<(usize, usize)> {
         let blocks = self.blocks.min(self.blocks_per_unit);
@@ -217,7 +216,7 @@ impl Units {
         (blocks > 0).then(|| (blocks * self.code_lines, (blocks * self.meta_bytes).div_ceil(64)))
     }
 
-    /// Cuts the next unit off `lines`: its codes and its scales.
+    /// Splits the next unit off `lines`: its codes and its scales.
     #[inline(always)]
     pub(super) fn next<'a>(&mut self, lines: &mut Lines<'a>) -> Option<(Lines<'a>, Lines<'a>)> {
         let (codes, meta) = self.lengths()?;
@@ -228,17 +227,17 @@ impl Units {
     }
 }
 
-/// Bytes of scales a block and group: see the module's head.
+/// Bytes of the scales of one block in a group: see the module's head.
 fn meta_len(f: &Format) -> usize {
     min_at(f) + if f.scaled && f.min { f.block_len / f.sub_len * LANES } else { 0 }
 }
 
-/// Where the integer scales begin in a block's scales.
+/// Offset of the integer scales among a block's scales.
 pub(super) const fn scale_at(min: bool) -> usize {
     if min { 64 } else { 32 }
 }
 
-/// Where the integer minima begin in a block's scales.
+/// Offset of the integer minima among a block's scales.
 pub(super) fn min_at(f: &Format) -> usize {
     scale_at(f.min) + if f.scaled { f.block_len / f.sub_len * LANES } else { 0 }
 }

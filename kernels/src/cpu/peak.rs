@@ -1,14 +1,14 @@
-//! What the machine can do at most: the ceilings that products are measured against.
+//! Upper bounds of the machine against which products are measured.
 
 use super::blocks::PREFETCH_BYTES;
 use super::lanes::{Simd, Wide};
 use super::pack::Line;
 use std::hint::black_box;
 
-/// Rows of activations that are multiplied side by side: enough chains to hide any latency.
+/// Rows of activations multiplied side by side: enough independent chains to hide any latency.
 const ROWS: usize = 8;
 
-/// Reads `lines` as a product would, and does nothing else.
+/// Only reads `lines`, in the order of a product.
 #[inline(always)]
 pub(super) fn read<S: Simd, const P: usize>(s: Wide<S, P>, lines: &[Line]) {
     let s = s.0;
@@ -24,8 +24,8 @@ pub(super) fn read<S: Simd, const P: usize>(s: Wide<S, P>, lines: &[Line]) {
     black_box(seen);
 }
 
-/// Multiplies codes of 4 bits in registers by activations in the first-level cache, `rounds` times;
-/// returns the number of operations, two for each product.
+/// Multiplies 4-bit codes in registers by activations in the first-level cache, `rounds` times. Returns the number of
+/// operations, two for each product.
 #[inline(always)]
 pub(super) fn dot<S: Simd, const P: usize>(s: Wide<S, P>, rounds: usize) -> u64 {
     let s = s.0;

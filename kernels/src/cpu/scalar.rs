@@ -1,9 +1,9 @@
-//! Plain arrays in place of registers: runs everywhere, and says what each operation means.
+//! Plain arrays in place of registers. This runs on every machine, and defines each operation.
 
 use super::lanes::{Arith, Simd, Wide};
 use half::{bf16, f16};
 
-/// The instruction set of every machine.
+/// The instruction set of plain Rust.
 #[derive(Clone, Copy)]
 pub struct Scalar;
 
@@ -82,7 +82,7 @@ impl Simd for Scalar {
 
     const OFFSET8: i32 = 128;
 
-    // A register takes all lanes: there is only part 0.
+    // A register holds all lanes, so there is only part 0.
     #[inline(always)]
     fn load(self, x: &[f32; 16], _: usize) -> Self::F {
         *x

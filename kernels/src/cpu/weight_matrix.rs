@@ -1,8 +1,8 @@
-//! A weight matrix ready to be multiplied: packed beforehand, or each time.
+//! A weight matrix ready to be multiplied: packed in advance, or at each product.
 //!
-//! Packing is what makes products fast, and costs memory for the packed copy, or room on disk. Where
-//! neither is to be had, [`Kernels::multiply`] packs the rows of one group into its thread's scratch
-//! and multiplies that: the same kernel reads the same lines, so the bits are the same.
+//! Packing makes products fast, but needs memory or a file for the packed copy. Without one, [`Kernels::multiply`]
+//! packs the rows of one group into its thread's scratch and multiplies that: the same kernel reads the same lines, so
+//! the bits are the same.
 
 use super::Kernels;
 use super::activations::{ActivationFormats, ActivationRows};
@@ -13,7 +13,7 @@ use super::pack::{Layout, Line, PackedBytes, PackedMatrix, Shape};
 use crate::SharedBytes;
 use crate::quant::TypeInfo;
 
-/// A weight matrix of shape (n_rows, n_cols) ready to be multiplied: row `i` yields output `i`.
+/// A weight matrix of shape (n_rows, n_cols), ready to be multiplied: row `i` yields output `i`.
 pub struct WeightMatrix(Weights);
 
 enum Weights {
@@ -22,11 +22,10 @@ enum Weights {
 }
 
 impl WeightMatrix {
-    /// Packs `n_rows` rows of `n_cols` weights from their GGUF bytes into memory of its own, on the
-    /// current rayon pool.
+    /// Packs `n_rows` rows of `n_cols` weights from their GGUF bytes into memory of its own, on the current rayon pool.
     ///
-    /// Fails with the reason where the shape does not fit the type: `n_cols` must be a multiple of the
-    /// block length and of 32.
+    /// # Errors
+    /// If the shape does not fit the type: `n_cols` must be a multiple of the block length and of 32.
     pub fn pack(
         ty: TypeInfo,
         n_rows: usize,
@@ -39,16 +38,16 @@ impl WeightMatrix {
         Ok(WeightMatrix(Weights::Packed(PackedMatrix::new(shape, PackedBytes::Own(lines))?)))
     }
 
-    /// The packed form of `rows`, packed by [`GgufMatrix::pack`] before.
+    /// The packed form of `rows`, from bytes that [`GgufMatrix::pack`] wrote.
     ///
-    /// Fails with the reason where there are not [`GgufMatrix::packed_len`] bytes, or they do not begin at a
-    /// multiple of 64.
+    /// # Errors
+    /// If there are not [`GgufMatrix::packed_len`] bytes, or they are not aligned to 64.
     pub fn from_packed(rows: &GgufMatrix, bytes: SharedBytes) -> Result<WeightMatrix, String> {
         let packed = PackedMatrix::new(rows.shape, PackedBytes::Shared(bytes))?;
         Ok(WeightMatrix(Weights::Packed(packed)))
     }
 
-    /// Native rows as they are: they are packed when they are multiplied, group by group, every time.
+    /// Native rows, which are packed group by group at each product.
     pub fn native(rows: GgufMatrix) -> WeightMatrix {
         WeightMatrix(Weights::Native(rows))
     }
@@ -60,22 +59,22 @@ impl WeightMatrix {
         }
     }
 
-    /// Output rows.
+    /// Number of output rows.
     pub fn n_rows(&self) -> usize {
         self.shape().n_rows
     }
 
-    /// Weights in a row.
+    /// Number of weights in a row.
     pub fn n_cols(&self) -> usize {
         self.shape().n_cols
     }
 
-    /// Groups of 16 rows, the last one filled up with zeros.
+    /// Number of groups of 16 rows; the last one is padded with zeros.
     pub fn n_groups(&self) -> usize {
         self.shape().n_groups()
     }
 
-    /// Bytes held, all of which a product reads once.
+    /// Number of bytes; a product reads each once.
     pub fn bytes(&self) -> usize {
         match &self.0 {
             Weights::Packed(packed) => packed.bytes().len(),
@@ -83,7 +82,7 @@ impl WeightMatrix {
         }
     }
 
-    /// The rows, where they were not packed.
+    /// The native rows, if they were not packed.
     pub fn as_native(&self) -> Option<&GgufMatrix> {
         match &self.0 {
             Weights::Native(rows) => Some(rows),
@@ -91,7 +90,7 @@ impl WeightMatrix {
         }
     }
 
-    /// The formats of activations that a product with this matrix reads.
+    /// The activation formats that a product with this matrix reads.
     pub fn formats(&self) -> ActivationFormats {
         let none = ActivationFormats::default();
         match self.shape().layout {
@@ -102,7 +101,7 @@ impl WeightMatrix {
     }
 }
 
-/// What one thread needs beside the matrices it multiplies.
+/// Scratch memory of one thread for products.
 #[derive(Default)]
 pub struct ProductScratch {
     floats: Vec<f32>,
@@ -110,7 +109,7 @@ pub struct ProductScratch {
 }
 
 impl ProductScratch {
-    /// Enough for each of these matrices.
+    /// Enough scratch for each of these matrices.
     pub fn for_matrices<'a>(matrices: impl Iterator<Item = &'a WeightMatrix>) -> ProductScratch {
         let (mut floats, mut lines) = (0, 0);
         for w in matrices {
@@ -122,13 +121,13 @@ impl ProductScratch {
 }
 
 impl Kernels {
-    /// Multiplies groups `first..` of `w` by the rows `x`, as many groups as `out` has tiles (groups, rows, 16);
-    /// with `add` onto what `out` holds.
+    /// Multiplies groups `first..` of `w` by the rows `x`, as many groups as `out` has tiles, (groups, rows, 16); with
+    /// `add` it adds to `out`.
     ///
-    /// `scratch` is [`ProductScratch::for_matrices`] of some matrices with `w` among them.
+    /// `scratch` is [`ProductScratch::for_matrices`] of matrices that include `w`.
     ///
-    /// This is the only product: an instruction set's own takes packed weights alone, and nobody else can
-    /// call it with others.
+    /// This is the only public product: an instruction set's own one takes only packed weights, and other code cannot
+    /// call it.
     /// ```compile_fail,E0616
     /// use dovetail_kernels::cpu::{Kernels, WeightMatrix};
     /// fn product(kernels: &Kernels, native: &WeightMatrix) {

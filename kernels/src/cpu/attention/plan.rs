@@ -1,82 +1,81 @@
-//! A pass over all heads of some sequences, cut into work for a thread pool.
+//! Divides the attention of a pass into units of work for a thread pool.
 //!
-//! A unit of work is a tile of tokens of one sequence over one chunk of one KV head; units lie in the order
-//! (sequence, KV head, chunk, tile), so that whoever takes the next one finds the same keys and values in
-//! the cache. Their parts lie in the same order in one buffer, as many tokens at a time as it has room for.
-//! None of that shows in a result: chunks are parts of the definition, and tiles never mix rows.
+//! A unit is a tile of tokens of one sequence over one chunk of one KV head. Units have the order (sequence, KV head,
+//! chunk, tile), so that successive units find the same keys and values in the CPU's cache. Their partial results lie
+//! in the same order in one buffer, which holds some tokens at a time. No result depends on the division: chunks are
+//! part of the specification, and tiles never mix rows.
 
 use super::{Attention, CHUNK, Cells, Parts, View, part_len};
 use std::ops::Range;
 
-/// Rows of a tile: what many rows share, they convert once; and their scores still fit the second cache.
+/// Rows of a tile: enough to share a conversion of the cache's types, while their scores fit the second-level cache.
 const TILE_ROWS: usize = 64;
 
-/// Fewer tokens than this are not worth a conversion of their own.
+/// Smallest number of tokens that is worth a conversion of its own.
 const TILE_TOKENS: usize = 4;
 
-/// Most sequences of a pass.
+/// Largest number of sequences of a pass.
 pub const MAX_SEQUENCES: usize = 16;
 
-/// Units for each member of a thread pool: one that is slowed down takes fewer.
+/// Number of units for each member of a thread pool, so that a slow member can take fewer.
 const UNITS: usize = 4;
 
-/// Sizes of the attention of a model.
+/// Dimensions of a model's attention.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
-    /// Heads of keys and values.
+    /// Number of KV heads.
     pub kv_heads: usize,
-    /// Query heads of each.
+    /// Number of query heads for each KV head.
     pub group: usize,
     /// Elements of a head.
     pub head_dim: usize,
 }
 
 impl Shape {
-    /// Most tokens of a tile, of which at least one fits any plan.
+    /// Largest number of tokens of a tile; at least 1.
     fn tile_tokens(&self) -> usize {
         (TILE_ROWS / self.group).max(1)
     }
 
-    /// Most rows of a unit.
+    /// Largest number of rows of a unit.
     pub fn unit_rows(&self) -> usize {
         self.tile_tokens() * self.group
     }
 
-    /// Floats of a buffer that holds the parts of `tokens` tokens over one chunk, and of a tile over
-    /// `positions`.
+    /// Floats of a buffer for the parts of `tokens` tokens over one chunk, and of one tile over `positions` positions.
     pub fn room(&self, tokens: usize, positions: usize) -> usize {
         let token = self.kv_heads * self.group * part_len(self.head_dim);
         token * (tokens + self.tile_tokens()).max(self.tile_tokens() * positions.div_ceil(CHUNK))
     }
 }
 
-/// How the attention of some tokens of a pass is shared out.
+/// The division of some tokens' attention.
 #[derive(Clone, Debug)]
 pub struct Plan {
     shape: Shape,
-    /// Tokens of the pass, and the first one of the plan.
+    /// Number of tokens of the pass, and the first token of the plan.
     all: usize,
     first: usize,
     tile_tokens: usize,
-    /// What it takes of each sequence; the first `n_runs` count.
+    /// The tokens of each sequence; the first `n_runs` entries are valid.
     runs: [Run; MAX_SEQUENCES],
     n_runs: usize,
 }
 
-/// Successive tokens of one sequence, counted as in the pass.
+/// Successive tokens of one sequence; their indices are those of the pass.
 #[derive(Clone, Debug, Default)]
 struct Run {
     sequence: usize,
     first: usize,
     tokens: usize,
     tiles: usize,
-    /// Chunks of which one of them sees something.
+    /// Chunks in which at least one of them sees a position.
     chunks: Range<usize>,
     /// Number of the first unit.
     unit: usize,
 }
 
-/// One piece of work: some tokens of the pass over a chunk of a KV head.
+/// One unit of work: some tokens of the pass over a chunk of a KV head.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Unit {
     sequence: usize,
@@ -86,9 +85,9 @@ struct Unit {
 }
 
 impl Plan {
-    /// For a pass over tokens that see `views`, of which each sequence has as many as `lens` says, at most
-    /// [`MAX_SEQUENCES`] of them: those from `first` on that `room` floats have room for, shared out among
-    /// so many members. There is a token, and room for it.
+    /// A plan for a pass over tokens with these `views`. `lens` is the number of tokens of each sequence, for at most
+    /// [`MAX_SEQUENCES`]. The plan takes as many tokens from `first` on as `room` floats can hold, divided for so many
+    /// members. There must be a token, and room for one.
     pub fn new(
         shape: Shape,
         views: &[View],
@@ -120,7 +119,7 @@ impl Plan {
         plan
     }
 
-    /// Tokens of a tile that leave work for all members.
+    /// Tile length in tokens that leaves work for all members.
     fn tile_for(&self, members: usize) -> usize {
         let longest = self.runs().iter().map(|run| run.tokens).fold(0, usize::max);
         let chunks: usize = self.runs().iter().map(|run| run.chunks.len()).sum();
@@ -129,7 +128,7 @@ impl Plan {
         longest.div_ceil(wanted.min(longest / TILE_TOKENS).max(most))
     }
 
-    /// Takes as many tokens as there is room for, and numbers the units.
+    /// Takes as many tokens as fit, and numbers the units.
     fn fit(&mut self, room: usize) {
         let (n_runs, tile_tokens) = (self.n_runs, self.tile_tokens);
         let mut left = room / (self.unit_len() * self.shape.kv_heads);
@@ -156,29 +155,29 @@ impl Plan {
         &self.runs[..self.n_runs]
     }
 
-    /// How many tokens it is for.
+    /// Number of tokens in the plan.
     pub fn tokens(&self) -> usize {
         self.runs().iter().map(|run| run.tokens).sum()
     }
 
-    /// Floats of the parts of one unit.
+    /// Floats of one unit's parts.
     pub fn unit_len(&self) -> usize {
         self.tile_tokens * self.shape.group * part_len(self.shape.head_dim)
     }
 
-    /// Floats of all units.
+    /// Floats of all units' parts.
     pub fn len(&self) -> usize {
         let units: usize = self.runs().iter().map(|run| run.chunks.len() * run.tiles).sum();
         self.shape.kv_heads * units * self.unit_len()
     }
 
-    /// Whether there is nothing to do.
+    /// Whether there is no work.
     pub fn is_empty(&self) -> bool {
         self.n_runs == 0
     }
 
-    /// The work of unit `i`, without a soft cap. `queries` are those of all tokens of the pass, (kv_heads, tokens, group,
-    /// head_dim), and `views` what these tokens see. `cells` gives keys and values of a sequence's KV head.
+    /// The work of unit `i`, without a soft cap. `queries` are those of all tokens of the pass, (kv_heads, tokens,
+    /// group, head_dim), and `views` their views. `cells` gives the keys and values of a sequence's KV head.
     pub fn task<'a>(
         &self,
         i: usize,
@@ -213,8 +212,8 @@ impl Plan {
         Unit { sequence: run.sequence, head: i / chunks, chunk, tokens }
     }
 
-    /// Where a row's parts lie in the buffer: query head `head` of the plan's `i`-th token, which sees
-    /// `view`. There is no sink.
+    /// The place of a row's parts in the buffer: query head `head` of the plan's `i`-th token, whose view is `view`.
+    /// There is no sink.
     pub fn parts<'a>(&self, buffer: &'a [f32], i: usize, head: usize, view: &View) -> Parts<'a> {
         let (token, group) = (self.first + i, self.shape.group);
         let run = &self.runs()[self.runs().partition_point(|run| run.first <= token) - 1];
@@ -238,7 +237,8 @@ impl Plan {
 mod tests {
     use super::*;
 
-    /// Every row of a pass over such sequences is in one unit a chunk, and its parts are found there.
+    /// Checks that each row of a pass over such sequences is in one unit for each chunk, and that its parts are found
+    /// there.
     fn check(
         shape: Shape,
         sequences: &[(usize, usize)],

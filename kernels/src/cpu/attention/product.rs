@@ -1,17 +1,17 @@
-//! Sixteen lanes times one factor a row, summed: the one product of attention.
+//! The product of attention: sums of sixteen lanes times one factor of each row.
 //!
-//! `out[r][b] = Σᵢ factors[r][i] · cells[b][i]`, each sum one fused chain, in order of `i`. For
-//! scores a cell is one element of sixteen keys and the factors are a query; for values a cell is
-//! sixteen elements of one position's value and the factors are weights.
+//! `out[r][b] = Σᵢ factors[r][i] · cells[b][i]`, where each sum is one fused chain in order of `i`. For scores, a cell
+//! is one element of sixteen keys and the factors are a query; for values, a cell is sixteen elements of one position's
+//! value and the factors are weights.
 //!
-//! Up to six rows are kept in registers: of the sixteen of AVX2 twelve hold sums, two a cell, one a
-//! factor. Two fused steps a cycle of latency four need eight sums under way: fewer rows, or registers
-//! twice as wide, take several blocks side by side.
+//! Up to six rows are kept in registers: of AVX2's sixteen, twelve hold sums, two the cell and one a factor. Two fused
+//! steps per cycle at a latency of four need eight sums at a time, so fewer rows, or registers twice as wide, process
+//! several blocks side by side.
 
 use crate::cpu::lanes::{LANES, Lanes, nth};
 use std::ops::Range;
 
-/// How many blocks many rows should find side by side, of which at most [`MOST_ABREAST`].
+/// Number of blocks that products of many rows should process side by side, at most [`MOST_ABREAST`].
 #[inline(always)]
 pub(super) fn abreast<S: Lanes>() -> usize {
     if S::REGISTERS == 1 { MOST_ABREAST } else { 1 }
@@ -20,10 +20,10 @@ pub(super) fn abreast<S: Lanes>() -> usize {
 /// See [`abreast`].
 pub(super) const MOST_ABREAST: usize = 2;
 
-/// Most rows of one product.
+/// Largest number of rows of one product.
 pub(super) const TILE: usize = 6;
 
-/// How many of `rows` rows the first tile takes: tiles are as even as they can be.
+/// Number of rows in the first of `rows` rows' tiles, which are as even as possible.
 #[inline(always)]
 pub(super) fn tile(rows: usize) -> usize {
     rows.div_ceil(rows.div_ceil(TILE))
@@ -31,7 +31,7 @@ pub(super) fn tile(rows: usize) -> usize {
 
 /// Sixteen numbers that can be read as floats.
 pub(super) trait Cell: Copy {
-    /// Reads them.
+    /// Loads them.
     fn load<S: Lanes>(&self, s: S) -> S::F;
 }
 
@@ -49,14 +49,14 @@ impl Cell for [u8; 2 * LANES] {
     }
 }
 
-/// Which cells of each block are summed, and onto what.
+/// The cells of each block that are summed, and the initial value of the sums.
 #[derive(Clone)]
 pub(super) struct Terms {
-    /// Cells from one block to the next.
+    /// Distance between blocks, in cells.
     pub stride: usize,
-    /// The cells of a block, and the factors of a row.
+    /// Range of the cells in a block, and of the factors in a row.
     pub range: Range<usize>,
-    /// Whether sums begin with what the output holds, not with 0.
+    /// Whether sums start with the content of the output; otherwise with 0.
     pub onto: bool,
 }
 
@@ -68,16 +68,16 @@ impl Terms {
     }
 }
 
-/// `out[r][b] = Σᵢ factors[r][i] · cells[b][i]` for `n` rows, at most [`TILE`], and each block `b` of the
-/// cells, `i` as `terms` says; each sum one fused chain.
+/// `out[r][b] = Σᵢ factors[r][i] · cells[b][i]` for `n` rows, at most [`TILE`], and each block `b`; `i` runs over the
+/// range of `terms`, and each sum is one fused chain.
 #[inline(always)]
 pub(super) fn multiply<S: Lanes, C: Cell>(
     s: S,
     cells: &[C], // (blocks, stride)
     terms: Terms,
     n: usize,
-    factors: (&[f32], usize), // (n, its stride)
-    out: (&mut [f32], usize), // (n, its stride), 16 a block
+    factors: (&[f32], usize), // (n, stride of a row)
+    out: (&mut [f32], usize), // (n, stride of a row), 16 for each block
 ) {
     match (n, S::REGISTERS) {
         (1, _) => blocks::<S, C, 1, 4>(s, cells, &terms, factors, out),
@@ -94,7 +94,7 @@ pub(super) fn multiply<S: Lanes, C: Cell>(
     }
 }
 
-/// [`multiply`] for `N` rows, `W` blocks side by side as long as there are as many.
+/// [`multiply`] for `N` rows; `W` blocks side by side while there are as many.
 #[inline(always)]
 fn blocks<S: Lanes, C: Cell, const N: usize, const W: usize>(
     s: S,

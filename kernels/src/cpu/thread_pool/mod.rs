@@ -1,15 +1,14 @@
-//! A thread pool of threads that share out one phase of a forward pass after another.
+//! A thread pool that divides one phase of a forward pass after another.
 //!
-//! [`ThreadPool::for_chunks`] cuts a buffer into chunks and lets the members, the caller among them, take one
-//! chunk after the other until none is left: a member that another program has slowed down simply
-//! takes fewer. A phase costs one hand-over and one collection, fractions of a microsecond each while
-//! the members spin. A member that waits longer yields, then sleeps.
+//! [`ThreadPool::for_chunks`] divides a buffer into chunks. The members, including the caller, take one chunk after
+//! another until none is left, so a member that is slowed down by another program takes fewer. Starting and ending a
+//! phase costs fractions of a microsecond each while the members spin. A member that waits longer yields, then sleeps.
 //!
-//! Nothing here allocates or locks once the thread pool stands.
+//! After the pool is built, nothing here allocates or locks.
 //!
 //! ```text
-//! mod.rs     how buffers are shared out
-//! phase.rs   how a phase is handed over and collected: the protocol
+//! mod.rs     how buffers are divided
+//! phase.rs   how a phase starts and ends: the protocol
 //! sync.rs    words, cells, threads and sleep: the system's, or loom's for model.rs
 //! ```
 
@@ -27,13 +26,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use sync::AtomicUsize;
 use sync::thread::{Builder, JoinHandle};
 
-/// Threads that work on one buffer at a time; ends them when dropped.
+/// Threads that work on one buffer at a time; dropping the pool ends them.
 pub struct ThreadPool {
     phases: Arc<Phases>,
     threads: Vec<JoinHandle<()>>,
 }
 
-/// A buffer and how it is cut into chunks.
+/// A buffer that is divided into chunks.
 pub struct ChunkedSlice<'a, T> {
     start: *mut T,
     len: usize,
@@ -44,7 +43,7 @@ pub struct ChunkedSlice<'a, T> {
 unsafe impl<T: Send> Sync for ChunkedSlice<'_, T> {}
 
 impl<'a, T> ChunkedSlice<'a, T> {
-    /// Chunks of `chunk_len`, the last one perhaps shorter.
+    /// Divides `buffer` into chunks of `chunk_len`; the last one may be shorter.
     pub fn new(buffer: &'a mut [T], chunk_len: usize) -> ChunkedSlice<'a, T> {
         ChunkedSlice {
             start: buffer.as_mut_ptr(),
@@ -72,7 +71,7 @@ impl<'a, T> ChunkedSlice<'a, T> {
     }
 }
 
-/// The chunks of one piece of work, one of each buffer in their order.
+/// The chunks of one piece of work, one of each buffer in order.
 pub struct Chunks<'a, T> {
     cuts: std::slice::Iter<'a, ChunkedSlice<'a, T>>,
     i: usize,
@@ -89,14 +88,14 @@ impl<'a, T> Iterator for Chunks<'a, T> {
 }
 
 impl ThreadPool {
-    /// A thread pool of `members` threads, the caller being one; at least one.
+    /// A thread pool of `members` threads, at least one; the caller is one of them.
     pub fn new(members: usize) -> ThreadPool {
         let phases = Arc::new(Phases::new());
         let threads = (1..members.min(MAX_MEMBERS + 1))
             .map_while(|member| {
                 let phases = phases.clone();
                 let work = move || phases.member(member);
-                // Where the system allows no more threads, fewer do the work.
+                // If the system refuses more threads, fewer do the work.
                 Builder::new().name(format!("dovetail-{member}")).spawn(work).ok()
             })
             .collect();
@@ -108,11 +107,11 @@ impl ThreadPool {
         self.threads.len() + 1
     }
 
-    /// Cuts `data` into chunks of `chunk_len`, the last one perhaps shorter, and calls `work(i, chunk,
-    /// scratch)` for each on some member, `scratch` being that member's own; returns when all are done.
+    /// Divides `data` into chunks of `chunk_len`, the last of which may be shorter, and calls `work(i, chunk, scratch)`
+    /// for each on some member with that member's own `scratch`. Returns when all are done.
     ///
-    /// `scratch` needs an element for each member. A panic in `work` comes out here, after the phase: the
-    /// caller's own, or else the first of the other members.
+    /// `scratch` needs an element for each member. A panic in `work` is resumed after the phase: the caller's, or
+    /// otherwise the first one of a member.
     pub fn for_chunks<T: Send, S: Send>(
         &mut self,
         data: &mut [T],
@@ -120,7 +119,7 @@ impl ThreadPool {
         scratch: &mut [S],
         work: impl Fn(usize, &mut [T], &mut S) + Sync,
     ) {
-        // A vector of nothing takes no memory.
+        // A vector of `()` allocates nothing.
         let mut nothing = vec![(); data.len().div_ceil(chunk_len)];
         let data = (data, chunk_len);
         self.for_chunks_of_two(data, (&mut nothing, 1), scratch, |i, chunk, _, s| {
@@ -128,8 +127,10 @@ impl ThreadPool {
         });
     }
 
-    /// [`ThreadPool::for_chunks`] of two buffers, each with the length of its chunks: chunk `i` of both is one piece
-    /// of work. Panics where they have not the same number of chunks.
+    /// [`ThreadPool::for_chunks`] of two buffers, each with its chunk length: chunk `i` of both is one piece of work.
+    ///
+    /// # Panics
+    /// If the numbers of chunks differ.
     pub fn for_chunks_of_two<T: Send, U: Send, S: Send>(
         &mut self,
         (left, left_len): (&mut [T], usize),
@@ -143,7 +144,8 @@ impl ThreadPool {
         });
     }
 
-    /// The same with any number of buffers on the right, whose chunks `i` come one after the other.
+    /// [`ThreadPool::for_chunks_of_two`] with any number of buffers on the right; `work` iterates over their chunks
+    /// `i`.
     pub fn for_chunks_of_many<T: Send, U: Send, S: Send>(
         &mut self,
         (left, left_len): (&mut [T], usize),
@@ -161,7 +163,7 @@ impl ThreadPool {
         let next = AtomicUsize::new(0);
         let job = |member| {
             let (left, scratch) = (&left, &scratch);
-            // Made for a smaller thread pool: the others sit out.
+            // `scratch` was made for a smaller pool: the other members do nothing.
             if member >= members {
                 return;
             }
@@ -191,7 +193,7 @@ impl Drop for ThreadPool {
     fn drop(&mut self) {
         self.phases.end();
         for thread in self.threads.drain(..) {
-            // A member's panic has already come out of `run`.
+            // `run` has already raised a member's panic.
             let _ = thread.join();
         }
     }

@@ -1,6 +1,6 @@
-//! The pool under loom, which tries every order of steps and every value that a load may see. Chunks and scratch
-//! are cells of loom's, so that any two uses of them are found that the protocol does not keep apart; a
-//! wake-up that gets lost is a deadlock.
+//! Model of the pool under loom, which tries every order of steps and every value that a load may see. Chunks and
+//! scratch are loom's cells, so loom finds any two accesses that the protocol does not separate; a lost wake-up is a
+//! deadlock.
 
 use super::ThreadPool;
 use loom::cell::UnsafeCell;
@@ -14,7 +14,7 @@ fn cells(n: usize) -> Vec<Cell> {
 }
 
 fn read(cell: &Cell) -> u32 {
-    // SAFETY: loom reports a use that is not alone.
+    // SAFETY: loom reports any concurrent access.
     cell.with(|value| unsafe { *value })
 }
 
@@ -31,7 +31,7 @@ fn phase(pool: &mut ThreadPool, data: &mut [Cell], scratch: &mut [Cell]) {
     });
 }
 
-/// `phases` phases of `chunks` chunks, and what the caller does between them.
+/// Runs `phases` phases of `chunks` chunks; the caller reads the data between them.
 fn phases(members: usize, phases: u32, chunks: usize) {
     let mut pool = ThreadPool::new(members);
     let (mut data, mut scratch) = (cells(chunks), cells(members));
@@ -44,7 +44,7 @@ fn phases(members: usize, phases: u32, chunks: usize) {
     }
 }
 
-/// With so many preemptions at most, which is what makes three threads checkable.
+/// Runs a model with at most so many preemptions, which keeps three threads feasible.
 fn model(preemptions: Option<usize>, run: impl Fn() + Sync + Send + 'static) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = preemptions;
@@ -60,7 +60,7 @@ fn a_pool_that_does_nothing_ends() {
 #[test]
 fn one_phase_after_the_other() {
     model(Some(3), || phases(2, 2, 2));
-    model(Some(2), || phases(2, 3, 2)); // the number comes again
+    model(Some(2), || phases(2, 3, 2)); // phase numbers wrap around
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn two_members_and_the_caller() {
     model(Some(2), || phases(3, 1, 2));
 }
 
-/// No chunk needs a second member, but phases are for all: one that sleeps is woken for it.
+/// No chunk needs a second member, but every phase concerns all members, so a sleeping one is woken.
 #[test]
 fn a_member_hears_of_a_phase() {
     model(Some(3), || {
@@ -81,10 +81,10 @@ fn a_member_hears_of_a_phase() {
     });
 }
 
-/// What the models let their work panic with.
+/// The payload of panics in models.
 struct Planned;
 
-/// What comes out of a phase in which each chunk below `panics` panics.
+/// Whether a phase panics in which each chunk below `panics` panics.
 fn panicking(pool: &mut ThreadPool, data: &mut [Cell], panics: usize) -> bool {
     let mut scratch = cells(pool.members());
     let phase = AssertUnwindSafe(|| {

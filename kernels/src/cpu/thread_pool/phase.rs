@@ -1,17 +1,17 @@
-//! How a phase is handed to the members and collected again.
+//! How the caller hands a phase to the members and waits for them.
 //!
 //! # Protocol
-//! One word holds the number of the phase, whether it is open, how many members other than the caller are at
-//! work on it, and whether the pool ends. The caller writes `job`, then opens a new phase. A member joins by
-//! adding itself with a compare-and-swap that succeeds only while the phase is open; it subtracts itself when
-//! no chunk is left. When the caller finds none left it closes the phase and waits only for those who have
-//! joined: a member that the system is keeping from running is not waited for, unless in the middle of a
-//! chunk. After that no member can reach the job, so the borrows in it outlive their use.
+//! One word holds the number of the phase, whether it is open, the number of members at work on it other than the
+//! caller, and whether the pool ends. The caller writes `job`, then opens a new phase. A member joins by adding itself
+//! with a compare-and-swap that succeeds only while the phase is open; it subtracts itself when no chunk is left. When
+//! the caller finds no chunk left, it closes the phase and waits only for the members that have joined: a member that
+//! the system does not run is not waited for, unless it is in the middle of a chunk. After that no member can reach the
+//! job, so the borrows in it outlive their use.
 //!
-//! A thread that has waited long adds itself to `asleep`, looks at the word a last time and sleeps until it
-//! changes. Who changes the word looks at `asleep` afterwards and wakes the sleepers.
+//! A thread that has waited long increments `asleep`, looks at the word a last time, and sleeps until it changes. A
+//! thread that changes the word reads `asleep` afterwards and wakes the sleepers.
 //!
-//! By the number a member tells a new phase from the last one that it has seen; it may wrap around.
+//! The number tells a member whether the phase is new; it may wrap around.
 //!
 //! # Ordering
 //! - A phase is opened with `Release`, and joined with `Acquire`: the job, and what was written before the
@@ -38,22 +38,22 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
-/// Work of one phase: called by each member with its number until nothing is left.
+/// Work of one phase: each member calls it with its number, and it returns when nothing is left.
 pub type Job<'a> = &'a (dyn Fn(usize) + Sync + 'a);
 
-/// What a panic carries.
+/// Payload of a panic.
 type Payload = Box<dyn Any + Send>;
 
-/// Most members beside the caller.
+/// Largest number of members beside the caller.
 pub const MAX_MEMBERS: usize = MEMBERS as usize;
 
-/// Parts of `Phases::word`: members at work, open or not, whether the pool ends, number of the phase.
+/// Parts of `Phases::word`: number of members at work, open flag, end flag, number of the phase.
 const MEMBERS: u32 = (1 << 12) - 1;
 const OPEN: u32 = 1 << 12;
 const END: u32 = 1 << 13;
-const NEXT: u32 = if cfg!(loom) { 1 << 31 } else { 1 << 14 }; // in the model it soon wraps around
+const NEXT: u32 = if cfg!(loom) { 1 << 31 } else { 1 << 14 }; // wraps around soon in the model
 
-/// One phase after the other, seen by the caller and all members.
+/// Successive phases, shared by the caller and all members.
 pub struct Phases {
     word: AtomicU32,
     job: UnsafeCell<Option<Job<'static>>>,
@@ -79,8 +79,8 @@ impl Phases {
         }
     }
 
-    /// One phase: calls `job(0)` here and `job(number)` on the members that join in, and returns when all are done.
-    /// A panic of the caller's comes out here, or else the first of the other members.
+    /// Runs one phase: calls `job(0)` here and `job(number)` on the members that join, and returns when all are done.
+    /// Resumes the caller's panic, or otherwise the first panic of a member.
     ///
     /// # Safety
     /// No two calls of the same `Phases` at a time, and none after [`Phases::end`].
@@ -97,7 +97,7 @@ impl Phases {
         self.wait_until(|word| word & MEMBERS == 0);
         // SAFETY: the phase is closed, and all who joined it have left.
         self.job.with_mut(|place| unsafe { *place = None });
-        // Taken even where the caller's own panic is the one to raise: it belongs to this phase alone.
+        // The member's panic is removed even if the caller's is raised, since it belongs to this phase alone.
         match (mine, self.take_panic()) {
             (Ok(()), None) => {}
             (Err(panic), None) | (Ok(()), Some(panic)) => resume_unwind(panic),
@@ -135,13 +135,13 @@ impl Phases {
         }
     }
 
-    /// Lets the members return; no phase may follow.
+    /// Makes the members return; no phase may follow.
     pub fn end(&self) {
         self.word.fetch_or(END, Acquire);
         self.wake();
     }
 
-    /// Keeps the first panic of a member for the caller; the phase must not have been left.
+    /// Keeps the first panic of a member for the caller. The member must not have left the phase.
     fn keep_panic(&self, panic: Payload) {
         let mut first = self.panic.lock().unwrap_or_else(PoisonError::into_inner);
         let other = if first.is_none() { first.replace(panic) } else { Some(panic) };
@@ -150,7 +150,7 @@ impl Phases {
         other.into_iter().for_each(discard);
     }
 
-    /// The panic that was kept in this phase; all members must have left it.
+    /// The panic kept in this phase; all members must have left it.
     fn take_panic(&self) -> Option<Payload> {
         if !self.panicked.load(Relaxed) {
             return None;
@@ -170,7 +170,7 @@ impl Phases {
         }
         self.asleep.fetch_add(1, Relaxed);
         loop {
-            // Writes what it reads: see the head of this file.
+            // A write back of the value read: see "Ordering" above.
             let word = self.word.fetch_or(0, AcqRel);
             if reached(word) {
                 self.asleep.fetch_sub(1, Relaxed);
@@ -180,7 +180,7 @@ impl Phases {
         }
     }
 
-    /// Wakes sleepers, after a change of the word.
+    /// Wakes sleepers after a change of the word.
     fn wake(&self) {
         if self.asleep.load(Relaxed) > 0 {
             self.sleepers.wake_all(&self.word);
@@ -188,7 +188,7 @@ impl Phases {
     }
 }
 
-/// Drops what a panic carries. Dropping it may panic, which must not keep a member from leaving the phase.
+/// Drops the payload of a panic. Dropping it may panic again, which must not keep a member from leaving the phase.
 fn discard(panic: Payload) {
     if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
         std::mem::forget(another);

@@ -1,23 +1,23 @@
-//! What the pool takes from the system: words, cells, threads, and sleeping until a word changes.
+//! Primitives of the pool: atomic words, cells, threads, and sleeping until a word changes.
 //!
-//! Everything that two threads touch goes through here, so that a model checker sees it: under `--cfg loom` all
+//! Everything that two threads share goes through this module, so that a model checker sees it: under `--cfg loom` all
 //! of it is loom's.
 
 pub use system::*;
 
 #[cfg(not(loom))]
 mod system {
-    //! The system itself.
+    //! Primitives of the system.
 
     pub use std::sync::Mutex;
     pub use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
     pub use std::thread;
 
-    /// How often a word is looked at before a thread sleeps: spinning for tens of microseconds, then yielding.
+    /// Number of looks at a word before a thread sleeps: it spins for tens of microseconds, then yields.
     pub const LOOKS: u32 = SPINS + 200;
     const SPINS: u32 = 4000;
 
-    /// Waits a moment after the `turn`-th look.
+    /// Pauses after the `turn`-th look.
     pub fn pause(turn: u32) {
         if turn < SPINS { std::hint::spin_loop() } else { thread::yield_now() }
     }
@@ -35,13 +35,13 @@ mod system {
             atomic_wait::wait(word, value);
         }
 
-        /// Wakes all that sleep on this word.
+        /// Wakes all threads that sleep on this word.
         pub fn wake_all(&self, word: &AtomicU32) {
             atomic_wait::wake_all(word);
         }
     }
 
-    /// `std`'s, with the functions of loom's.
+    /// `std`'s cell with the methods of loom's.
     pub struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
     impl<T> UnsafeCell<T> {
@@ -49,12 +49,12 @@ mod system {
             UnsafeCell(std::cell::UnsafeCell::new(value))
         }
 
-        /// Gives `f` the contents to read.
+        /// Calls `f` with a pointer for reading.
         pub fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
             f(self.0.get())
         }
 
-        /// Gives `f` the contents to write.
+        /// Calls `f` with a pointer for writing.
         pub fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
             f(self.0.get())
         }
@@ -63,7 +63,7 @@ mod system {
 
 #[cfg(loom)]
 mod system {
-    //! The system as loom has it.
+    //! Primitives of loom.
 
     pub use loom::cell::UnsafeCell;
     pub use loom::sync::Mutex;
@@ -71,12 +71,12 @@ mod system {
     pub use loom::thread;
     use std::sync::atomic::Ordering::Relaxed;
 
-    /// loom tries what happens when it fails and when it succeeds; more would only take longer.
+    /// One look suffices, since loom tries both its failure and its success.
     pub const LOOKS: u32 = 1;
 
     pub fn pause(_turn: u32) {}
 
-    /// A futex is a lock around the look at the word and the list of sleepers.
+    /// A futex, modelled as a lock around the comparison of the word and the list of sleepers.
     pub struct Sleepers {
         lock: Mutex<()>,
         woken: loom::sync::Condvar,

@@ -1,4 +1,4 @@
-//! What the pool does on real threads.
+//! Tests of the pool on real threads.
 
 use super::{ChunkedSlice, ThreadPool};
 use std::any::Any;
@@ -93,8 +93,8 @@ fn a_panic_comes_out_and_does_not_hang() {
         pool.for_chunks(&mut [0; 8], 1, &mut [(); 3], |_, _, ()| {});
     }
 }
-/// Runs a phase in which each of `members` takes one chunk, and panics with what `payload` makes of it once
-/// all have begun; returns what came out.
+/// Runs a phase in which each of `members` takes one chunk, waits until all have started, and panics with the result of
+/// `payload`. Returns the panic that the caller sees.
 fn all_panic<P: Any + Send>(
     pool: &mut ThreadPool,
     members: usize,
@@ -127,7 +127,7 @@ fn a_panic_does_not_come_out_of_a_later_phase() {
     }
 }
 
-/// Panics where it is dropped, each time anew.
+/// Panics each time it is dropped.
 struct DropPanics;
 
 impl Drop for DropPanics {
