@@ -1,8 +1,8 @@
-//! Native rows to the lines of a group: the layout that `pack.rs` describes, written.
+//! Packs native rows into groups, in the layout that `pack.rs` describes.
 //!
-//! Packing a model is what its first start waits for, so the inner loops are plain arithmetic on
-//! arrays of fixed length, which the compiler turns into SIMD of any instruction set. Every byte of a
-//! group is written: packed twice, the same rows give the same bytes.
+//! The first start of a model waits for packing, so the inner loops are plain arithmetic on arrays of fixed length,
+//! which the compiler vectorises for any instruction set. Every byte of a group is written, so the same rows always
+//! give the same bytes.
 
 use super::lanes::LANES;
 use super::pack::{Shape, Units, foreign_stride, min_at, scale_at};
@@ -12,8 +12,8 @@ use rayon::prelude::*;
 /// A line as its sixteen lanes of four bytes.
 type Lanes4 = [[u8; 4]; LANES];
 
-/// Packs native rows of this shape, beginning with those of a group, into as many groups as `out` has, on the
-/// current rayon pool.
+/// Packs native rows of this shape, from the start of a group on, into as many groups as `out` has, on the current
+/// rayon pool.
 pub(super) fn interleave_groups(shape: &Shape, rows: &[u8], out: &mut [u8]) {
     let groups = out.par_chunks_exact_mut(shape.group_lines * 64);
     groups.zip(rows.par_chunks(shape.row_bytes * LANES)).for_each(|(group, rows)| {
@@ -21,7 +21,7 @@ pub(super) fn interleave_groups(shape: &Shape, rows: &[u8], out: &mut [u8]) {
     });
 }
 
-/// Packs up to 16 rows into one group; the lanes of absent rows become zeros.
+/// Packs up to 16 rows into one group; the lanes of missing rows become zeros.
 pub(super) fn interleave(
     ty: &TypeInfo,
     n_cols: usize,
@@ -95,7 +95,7 @@ fn blocks<const BITS: usize>(
     }
 }
 
-/// 32 codes of a row as its words in `BITS` lines: four bytes of base planes each, then high planes.
+/// Packs 32 codes of a row to its words in `BITS` lines: four bytes each, base planes first, then high planes.
 #[inline(always)]
 fn planes<const BITS: usize>(run: &[u8; 32]) -> [u32; BITS] {
     let mut quads = [0; 8];
@@ -138,7 +138,7 @@ fn field(quad: u32, from: usize, width: u32) -> u32 {
     (quad >> from) & (0x0101_0101 * ((1 << width) - 1))
 }
 
-/// Two bits at `from` of half `h` of 32 codes, four codes to a byte.
+/// Packs two bits from bit `from` of half `h` of 32 codes, four codes to a byte.
 #[inline(always)]
 fn pairs(quads: &[u32; 8], h: usize, from: usize) -> u32 {
     let mut word = 0;
@@ -165,8 +165,8 @@ fn scales(f: &Format, codes: &Codes, lane: usize, out: &mut [u8]) {
     }
 }
 
-/// Interleaves elements of `N` bytes: out[k][lane]. A strip of columns at a time, whose output stays
-/// in the first-level cache while the rows are read one after the other.
+/// Interleaves elements of `N` bytes: out[k][lane]. It processes a strip of columns at a time, whose output stays in
+/// the first-level cache while the rows are read in turn.
 fn interleave_elements<const N: usize>(rows: &[u8], row_bytes: usize, out: &mut [u8]) {
     const STRIP: usize = 64;
     let out: &mut [[u8; N]] = out.as_chunks_mut().0;
@@ -199,7 +199,7 @@ mod tests {
         let mut packed = Vec::new();
         // 19 is IQ1_S, read through ggml.
         for ty in TYPES.iter().copied().chain(type_info(19)) {
-            // Two units, the second shorter where it can be, and a group that is not full.
+            // Two units, the second shorter if possible, and a group that is not full.
             let (n_rows, n_cols) = (21, if ty.block_len == 256 { 512 } else { 288 });
             let len = ty.row_bytes(n_cols).unwrap() * n_rows;
             let bytes: Vec<u8> = (0..len).map(|i| (i * i / 7 + i / 256) as u8).collect();

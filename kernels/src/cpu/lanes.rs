@@ -1,15 +1,13 @@
-//! Registers, and sixteen lanes made of them: the small vocabulary in which every kernel is written
-//! once.
+//! Registers, and sixteen lanes made of them: the operations in which every kernel is written once.
 //!
-//! [`Simd`] is one register of an instruction set: 16, 8 or 4 lanes of 32 bits. [`Wide`] puts
-//! registers side by side to 16 lanes, [`Lanes`], whatever their width; both do the same [`Arith`].
-//! Kernels are `#[inline(always)]` functions generic over one of the two; an instruction set is one
-//! file that implements `Simd` and instantiates the kernels under its `#[target_feature]`s. As each
-//! operation is exactly rounded and lanes never mix, the choice of instruction set cannot change a
-//! bit of the result.
+//! [`Simd`] is one register of an instruction set: 16, 8 or 4 lanes of 32 bits. [`Wide`] combines registers of any
+//! width to 16 lanes, [`Lanes`]; both have the operations of [`Arith`]. Kernels are `#[inline(always)]` functions
+//! generic over one of the two. An instruction set is one file that implements `Simd` and instantiates the kernels
+//! under its `#[target_feature]`s. Each operation is exactly rounded and lanes never mix, so the choice of the
+//! instruction set cannot change a bit of the result.
 //!
-//! A value of a type that implements `Simd` exists only where its instructions were detected: that is
-//! what makes the methods safe to call.
+//! A value of a type that implements `Simd` exists only where its instructions were detected, which makes the methods
+//! safe to call.
 
 /// Number of lanes, of output rows in a packed group, and of positions in a block of keys.
 pub const LANES: usize = 16;
@@ -47,14 +45,13 @@ pub trait Arith: Copy {
     fn exp2i(self, n: Self::F) -> Self::F;
     /// Nearest float.
     fn to_f(self, a: Self::I) -> Self::F;
-    /// Asks for the cache line `ahead` bytes past `line`; a hint that may point anywhere.
+    /// Prefetches the cache line `ahead` bytes after `line`; a hint, for which any address is valid.
     fn prefetch(self, line: &[u8; 64], ahead: usize);
 }
 
 /// One register of an instruction set.
 ///
-/// What is read or written is always a row of 16 lanes, of which `part` says the register's share:
-/// lanes `part · WIDTH …`.
+/// Operands in memory are rows of 16 lanes. `part` selects the register's lanes, from `part · WIDTH` on.
 pub trait Simd: Arith {
     /// Lanes of a register: a divisor of 16.
     const WIDTH: usize;
@@ -62,8 +59,8 @@ pub trait Simd: Arith {
     /// 4 bytes in each lane: four consecutive weights of one output row.
     type B: Copy;
 
-    /// What [`Simd::codes8`] leaves to be subtracted from each code: 128 where products are of unsigned
-    /// by signed bytes, 0 where they are of signed ones.
+    /// The offset that [`Simd::codes8`] leaves in each code: 128 if products are of unsigned by signed bytes, 0 if both
+    /// are signed.
     const OFFSET8: i32;
 
     /// Reads floats.
@@ -98,25 +95,24 @@ pub trait Simd: Arith {
     fn and(self, a: Self::B, b: Self::B) -> Self::B;
     /// Bitwise or.
     fn or(self, a: Self::B, b: Self::B) -> Self::B;
-    /// Bytes, or words of 16 bits, shifted right by `n`: mask off what may have crossed from the
-    /// neighbouring byte.
+    /// Shifts bytes, or 16-bit words, right by `n`: the caller must mask off bits from the neighbouring byte.
     fn shr(self, a: Self::B, n: u32) -> Self::B;
-    /// Bytes, or words of 16 bits, shifted left by `n`, likewise.
+    /// Shifts bytes, or 16-bit words, left by `n`; likewise.
     fn shl(self, a: Self::B, n: u32) -> Self::B;
 
-    /// Codes of 8 bits in the form that [`Simd::dots`] takes: less `128 − OFFSET8`.
+    /// Converts codes of 8 bits for [`Simd::dots`]: subtracts `128 − OFFSET8`.
     fn codes8(self, codes: Self::B) -> Self::B;
-    /// For each of `N` rows of activations `acc + Σ codes · y` over `4 Q` weights of each lane's row:
-    /// codes below `2^BITS` (for `BITS = 8` from [`Simd::codes8`]), `y` in ±127.
+    /// `acc + Σ codes · y` for each of `N` rows of activations, over `4 Q` weights of each lane's row. Codes are below
+    /// `2^BITS`, or from [`Simd::codes8`] for `BITS = 8`; `y` is in ±127.
     fn dots<const BITS: usize, const Q: usize, const N: usize>(
         self,
         acc: [Self::I; N],
         codes: &[Self::B; Q],
         y: [&[[i8; 4]; Q]; N],
     ) -> [Self::I; N];
-    /// Reads signed bytes in the form that [`Simd::dots_scaled`] takes as `scale`.
+    /// Reads signed bytes in the form of the `scale` of [`Simd::dots_scaled`].
     fn load_scale(self, x: &[u8; 16], part: usize) -> Self::I;
-    /// `acc + scale · Σ codes · y`, as [`Simd::dots`] for codes below 2⁶.
+    /// `acc + scale · Σ codes · y`: [`Simd::dots`] with a scale, for codes below 2⁶.
     fn dots_scaled<const BITS: usize, const Q: usize, const N: usize>(
         self,
         acc: [Self::I; N],
@@ -124,15 +120,15 @@ pub trait Simd: Arith {
         y: [&[[i8; 4]; Q]; N],
         scale: Self::I,
     ) -> [Self::I; N];
-    /// Two scales from [`Simd::load_scale`] as two words of 16 bits a lane.
+    /// Combines two scales from [`Simd::load_scale`] to two 16-bit words in each lane.
     fn scale_pairs(self, a: Self::I, b: Self::I) -> Self::B;
-    /// `acc + a₀ · y₀ + a₁ · y₁` of each lane's two signed words of 16 bits.
+    /// `acc + a₀ · y₀ + a₁ · y₁`, where `a` has two signed 16-bit words in each lane.
     fn dot_pairs(self, acc: Self::I, a: Self::B, y: [i16; 2]) -> Self::I;
 }
 
 /// Sixteen lanes.
 pub trait Lanes: Arith {
-    /// Registers that they take.
+    /// Number of registers.
     const REGISTERS: usize;
 
     /// Reads 16 floats.
@@ -141,7 +137,7 @@ pub trait Lanes: Arith {
     fn store(self, v: Self::F, out: &mut [f32; 16]);
     /// Reads 16 little-endian IEEE half floats.
     fn load_f16(self, x: &[u8; 32]) -> Self::F;
-    /// Integral floats in −128…127 as bytes.
+    /// Converts integral floats in −128…127 to bytes.
     fn to_i8(self, a: Self::F) -> [i8; 16];
     /// Reads 16 signed bytes, widened.
     fn load_i8(self, x: &[u8; 16]) -> Self::I;
@@ -270,7 +266,7 @@ impl<S: Simd, const P: usize> Lanes for Wide<S, P> {
     }
 }
 
-/// Adds up 16 lanes in the one order used everywhere: halves onto each other, 8, 4, 2, 1.
+/// Sums 16 lanes in the one order used everywhere: halves are added, 8, 4, 2, 1.
 #[inline(always)]
 pub fn sum_lanes(x: [f32; 16]) -> f32 {
     let mut x = x;
@@ -304,8 +300,8 @@ pub fn nth<T, const N: usize>(x: &[T], i: usize) -> &[T; N] {
 
 /// eˣ in each lane, to about one unit in the last place; 0 below −87.3, finite up to 88.3.
 ///
-/// `n = round(x / ln 2)`, `r = x − n·ln 2` in two fused steps, the Taylor series of eʳ to r⁷ (|r| ≤
-/// 0.347, so the rest is below 5·10⁻⁹), times 2ⁿ.
+/// `n = round(x / ln 2)`, `r = x − n·ln 2` in two fused steps; the Taylor series of eʳ up to r⁷ (|r| ≤ 0.347, so the
+/// remainder is below 5·10⁻⁹), times 2ⁿ.
 #[inline(always)]
 pub fn exp<S: Lanes>(s: S, x: S::F) -> S::F {
     const LN2_HI: f32 = 0.693_145_75; // 16 bits, so that n · LN2_HI is exact
@@ -323,8 +319,8 @@ pub fn exp<S: Lanes>(s: S, x: S::F) -> S::F {
     s.select_lt(x, lowest, s.splat(0.0), e)
 }
 
-/// `cap · tanh(x / cap)` in each lane, for a positive `cap`: as `cap − 2 cap / (1 + exp(2 x / cap))`, so that one
-/// exponential and one division suffice. The error is that of one rounding of `cap`.
+/// `cap · tanh(x / cap)` in each lane for positive `cap`, computed as `cap − 2 cap / (1 + exp(2 x / cap))` with one
+/// exponential and one division. The error is about one rounding of `cap`.
 #[inline(always)]
 pub fn soft_cap<S: Lanes>(s: S, x: S::F, cap: f32) -> S::F {
     let e = exp(s, s.mul(x, s.splat(2.0 / cap)));

@@ -1,5 +1,5 @@
-//! Operations on rows between the products: RMSNorm, activations, soft caps, scales, biases, the drafter's gate,
-//! the sum of a softmax.
+//! Operations on rows between the products: RMSNorm, activation functions, soft caps, scales, biases, the drafter's
+//! gate, and the sum of a softmax.
 
 use super::lanes::{self, LANES, Lanes, exp, lanes, nth, sum_lanes};
 use super::order;
@@ -92,8 +92,8 @@ pub(super) fn add_bias<S: Lanes>(s: S, tiles: &mut [f32], n_rows: usize, bias: &
     }
 }
 
-/// A gate between two rows: `a = z · a + (1 − z) · b` with `z = 1 / (1 + exp(−gate))`, in place; lengths a
-/// multiple of 16. Where `b` is 0 this is `a · z`.
+/// Gates two rows in place: `a = z · a + (1 − z) · b` with `z = 1 / (1 + exp(−gate))`; lengths a multiple of 16. For `b
+/// = 0` this is `a · z`.
 #[inline(always)]
 pub(super) fn gate<S: Lanes>(s: S, gate: &[f32], a: &mut [f32], b: &[f32]) {
     let (zero, one) = (s.splat(0.0), s.splat(1.0));
@@ -105,7 +105,7 @@ pub(super) fn gate<S: Lanes>(s: S, gate: &[f32], a: &mut [f32], b: &[f32]) {
     }
 }
 
-/// `Σ exp(x − largest)`, in sixteen chains as [`rms_norm`] has them; the length a multiple of 16.
+/// `Σ exp(x − largest)` in sixteen chains, as in [`rms_norm`]; the length a multiple of 16.
 #[inline(always)]
 pub(super) fn sum_exp<S: Lanes>(s: S, x: &[f32], largest: f32) -> f32 {
     let (largest, mut sums) = (s.splat(largest), s.splat(0.0));

@@ -1,7 +1,7 @@
 //! Rotary position embedding.
 //!
-//! Angles are computed in double precision with a polynomial of our own: no libm, whose last bit
-//! differs between systems, takes part.
+//! Angles are computed in double precision with a polynomial of our own: the last bit of libm functions differs between
+//! systems.
 //!
 //! # Source
 //! RoPE: arXiv 2104.09864. The pairing styles are those of GGUF files: `llama` files are permuted for
@@ -9,7 +9,7 @@
 
 use super::lanes::Lanes;
 
-/// Which elements of a head turn together.
+/// The elements of a head that form pairs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RopeStyle {
     /// `(2i, 2i + 1)`.
@@ -26,8 +26,8 @@ pub struct Angles {
 }
 
 impl Angles {
-    /// Sets the angles of `position`: pair `i` turns by `position · frequencies[i]` radians. Allocates
-    /// only when there are more pairs than ever before.
+    /// Sets the angles of `position`: pair `i` turns by `position · frequencies[i]` radians. Allocates only if there
+    /// are more pairs than ever before.
     pub fn set(&mut self, position: usize, frequencies: &[f64], factor: f64) {
         self.turns.clear();
         self.turns.extend(frequencies.iter().map(|frequency| {
@@ -37,8 +37,8 @@ impl Angles {
     }
 }
 
-/// Rotates the head `x`, elements past the angles' pairs staying as they are: `a' = a·cos − b·sin`,
-/// `b' = a·sin + b·cos`, the first term fused onto the second.
+/// Rotates the head `x` in place: `a' = a·cos − b·sin`, `b' = a·sin + b·cos`, where the first term is fused onto the
+/// second. Elements beyond the pairs of `angles` are unchanged.
 #[inline(always)]
 pub(super) fn rope<S: Lanes>(_: S, x: &mut [f32], angles: &Angles, style: RopeStyle) {
     let half = angles.turns.len();
@@ -64,8 +64,8 @@ fn rotate(a: f32, b: f32, (cos, sin): (f32, f32)) -> (f32, f32) {
 
 /// sin and cos of `x` for |x| up to 2²⁵, to about 10⁻¹⁵.
 ///
-/// Taylor series on the quarter circle around the nearest multiple of π/2, which is subtracted in
-/// three parts: two of 33 bits, so that their products are exact, and the rest.
+/// Taylor series on the quarter circle around the nearest multiple of π/2. The multiple is subtracted in three parts:
+/// two of 33 bits, whose products are exact, and the rest.
 pub fn sin_cos(x: f64) -> (f64, f64) {
     const PARTS: [f64; 3] =
         [1.570_796_326_734_125_6, 6.077_100_506_303_966e-11, 2.022_266_248_795_950_7e-21];

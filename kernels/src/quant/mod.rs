@@ -1,17 +1,16 @@
-//! What the bytes of a tensor mean: one file a type, and the table of all types.
+//! Formats of tensors: one file for each type, and the table of all types.
 //!
-//! A *row* is `n` weights stored as consecutive *blocks* of `block_len` weights each. Every type of
-//! our own says only one thing about a block, in [`Block::codes`]: which small unsigned integers it
-//! holds and by which scales they are multiplied. Dequantisation, the scalar dot product (the
-//! specification of every kernel) and the packed layout (`cpu/pack.rs`) all follow from that:
+//! A *row* is `n` weights stored as consecutive *blocks* of `block_len` weights each. Every type of our own defines
+//! only [`Block::codes`]: the small unsigned integers of a block and their scales. Dequantisation, the scalar dot
+//! product (the specification of every kernel) and the packed layout (`cpu/pack.rs`) follow from that:
 //!
 //! ```text
 //! w[i] = d · scale[i / sub] · (code[i] − offset) + m · min[i / sub]
 //! ```
 //!
-//! To add a type: write `quant/NAME.rs` (block struct, size assert, `impl Block`) and give it a row
-//! in [`TYPES`]. The tests (`tests.rs`) walk the table and compare the row with ggml.
-//! Types without a file of their own (`IQ*`, `TQ*`, `MXFP4`, …) are read through ggml: slower, right.
+//! To add a type: write `quant/NAME.rs` (block struct, size assert, `impl Block`) and add a row to [`TYPES`]. The tests
+//! (`tests.rs`) compare every row of the table with ggml. Types without a file of their own (`IQ*`, `TQ*`, `MXFP4`, …)
+//! are read through ggml, which is slower.
 //!
 //! # Source
 //! The formats are GGML's (`ggml-common.h` of ggml 0.26): the structs here are the same bytes.
@@ -33,7 +32,7 @@ mod tests;
 
 use half::f16;
 
-/// How the codes of a block are laid out and scaled: constant for a type.
+/// Layout and scaling of a block's codes; constant for a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Format {
     /// Weights in one block: 32 (one scale a block) or 256 (a superblock with sub-blocks).
@@ -42,22 +41,22 @@ pub struct Format {
     pub sub_len: usize,
     /// Bits of a code: 2, 3, 4, 5, 6 or 8.
     pub bits: u32,
-    /// Subtracted from each code: makes the stored codes unsigned. Half of `1 << bits`, and 0 where there is a minimum.
+    /// Subtracted from each code, which is stored unsigned: `1 << (bits - 1)`, or 0 if there is a minimum.
     pub offset: i32,
-    /// Whether sub-blocks have integer scales (superblocks) or all of them are one.
+    /// Whether sub-blocks have integer scales (superblocks); otherwise all scales are 1.
     pub scaled: bool,
     /// Whether a minimum is added: `m · min[j]`.
     pub min: bool,
 }
 
-/// One block, unpacked to plain integers. Entries past the format's lengths are left as they were.
+/// One block, unpacked to plain integers. Entries beyond the format's lengths are unspecified.
 #[derive(Clone, Debug)]
 pub struct Codes {
     /// Unsigned codes, `block_len` of them, each below `1 << bits`.
     pub code: [u8; 256],
-    /// Integer scale of each sub-block, all 1 where the format is not `scaled`.
+    /// Integer scale of each sub-block; 1 if the format is not `scaled`.
     pub scale: [i8; 16],
-    /// Integer minimum of each sub-block: 1 in 32-weight blocks with a minimum, 0 without.
+    /// Integer minimum of each sub-block: 1 in blocks of 32 with a minimum, 0 without.
     pub min: [u8; 16],
     /// Scale of the block.
     pub d: f16,
@@ -65,7 +64,7 @@ pub struct Codes {
     pub m: f16,
 }
 
-/// A quantised block as it lies in the file.
+/// A quantised block in the format of the file.
 pub trait Block: bytemuck::Pod {
     /// The layout of this type's codes.
     const FORMAT: Format;
@@ -74,7 +73,7 @@ pub trait Block: bytemuck::Pod {
     fn codes(&self, out: &mut Codes);
 }
 
-/// A type of tensor: what [`TYPES`] holds and [`type_info`] finds.
+/// A type of tensors: a row of [`TYPES`], found by [`type_info`].
 #[derive(Clone, Copy, Debug)]
 pub struct TypeInfo {
     /// Number of the type in a GGUF file.
@@ -100,22 +99,22 @@ pub enum Kind {
     BF16,
     /// Blocks of codes: the kernels multiply these.
     Blocks(&'static BlockOps),
-    /// Only ggml knows: it can be dequantised, no kernel multiplies it.
+    /// Read through ggml: it can be dequantised, and no kernel multiplies it.
     Foreign,
 }
 
-/// A [`Block`] as a value instead of a type parameter.
+/// The operations of a [`Block`] as values.
 #[derive(Clone, Copy, Debug)]
 pub struct BlockOps {
     /// The layout of the codes.
     pub format: Format,
     /// Bytes of one block.
     pub block_bytes: usize,
-    /// Unpacks the bytes of exactly one block, at any alignment; panics at another length.
+    /// Unpacks the bytes of exactly one block, at any alignment; panics for any other length.
     pub codes: fn(&[u8], &mut Codes),
 }
 
-/// All types that we read ourselves, by their GGUF numbers.
+/// All types that are read here and not through ggml, by their GGUF numbers.
 pub static TYPES: &[TypeInfo] = &[
     plain(0, "f32", 4, Kind::F32),
     plain(1, "f16", 2, Kind::F16),
@@ -132,8 +131,8 @@ pub static TYPES: &[TypeInfo] = &[
     plain(30, "bf16", 2, Kind::BF16),
 ];
 
-/// The type with GGUF number `id`: ours, or ggml's as [`Kind::Foreign`]. `None` for numbers that
-/// are no types and for types that are no weights (integers, `f64`, quantised activations).
+/// The type with GGUF number `id`, from [`TYPES`] or through ggml ([`Kind::Foreign`]). `None` for unknown numbers and
+/// for types that are not used for weights (integers, `f64`, quantised activations).
 pub fn type_info(id: u32) -> Option<TypeInfo> {
     if let Some(info) = TYPES.iter().find(|info| info.id == id) {
         return Some(*info);
@@ -144,7 +143,7 @@ pub fn type_info(id: u32) -> Option<TypeInfo> {
 }
 
 impl TypeInfo {
-    /// Bytes of `n` weights; `None` where they are no whole number of blocks or too many to count.
+    /// Bytes of `n` weights; `None` if they are not a whole number of blocks, or too many to count.
     pub fn row_bytes(&self, n: usize) -> Option<usize> {
         if !n.is_multiple_of(self.block_len) {
             return None;
@@ -154,10 +153,10 @@ impl TypeInfo {
 
     /// Writes the weights of `bytes` to `out`.
     ///
-    /// Any bytes will do; a scale may be infinite or not a number, and so may then be the weights.
+    /// Any bytes are valid; scales may be infinite or NaN, and then so may the weights.
     ///
     /// # Panics
-    /// Where `bytes` is not [`row_bytes`](Self::row_bytes) of `out.len()` long.
+    /// If the length of `bytes` is not [`row_bytes`](Self::row_bytes) of `out.len()`.
     pub fn dequantize(&self, bytes: &[u8], out: &mut [f32]) {
         assert_eq!(
             Some(bytes.len()),
@@ -193,14 +192,13 @@ pub struct QuantizedRow<'a> {
     pub d: &'a [f32], // (k / block_len)
 }
 
-/// The dot product of one row of weights with one row of activations: the specification of every
-/// kernel, bit for bit.
+/// The dot product of one row of weights and one row of activations: the specification of every kernel, bit for bit.
 ///
-/// Block after block, `acc ← fma(d·x.d, Σⱼ scaleⱼ Σᵢ (codeᵢ − offset)·qᵢ, acc)`, then, where the format
-/// has minima, `acc ← fma(m·x.d, Σⱼ minⱼ Σᵢ qᵢ, acc)`. The sums are integers and exact; `fma` rounds once.
+/// Block after block, `acc ← fma(d·x.d, Σⱼ scaleⱼ Σᵢ (codeᵢ − offset)·qᵢ, acc)`, and then, if the format has minima,
+/// `acc ← fma(m·x.d, Σⱼ minⱼ Σᵢ qᵢ, acc)`. The sums are integers and exact; `fma` rounds once.
 ///
 /// # Panics
-/// Where `row` and `x` are not the same whole number of blocks.
+/// If `row` and `x` do not have the same whole number of blocks.
 pub fn dot(ops: &BlockOps, row: &[u8], x: &QuantizedRow) -> f32 {
     let Format { block_len, sub_len, offset, min, .. } = ops.format;
     assert_eq!(x.q.len(), x.d.len() * block_len, "activations are whole blocks");
@@ -236,14 +234,14 @@ const fn blocks<B: Block>(id: u32, name: &'static str) -> TypeInfo {
     TypeInfo { id, name, block_len, block_bytes, kind: Kind::Blocks(Erased::<B>::OPS) }
 }
 
-/// Makes a static of each block type's operations: a generic function cannot hold one.
+/// Helps to define a static of each block type's operations, which a generic function cannot contain.
 struct Erased<B>(std::marker::PhantomData<B>);
 
 impl<B: Block> Erased<B> {
     const OPS: &'static BlockOps = &BlockOps {
         format: B::FORMAT,
         block_bytes: size_of::<B>(),
-        // Most blocks lie at even addresses, which is all that they ask for.
+        // Most blocks are at even addresses, which is the only alignment they need.
         codes: |bytes, out| match bytemuck::try_from_bytes::<B>(bytes) {
             Ok(block) => block.codes(out),
             Err(_) => bytemuck::pod_read_unaligned::<B>(bytes).codes(out),

@@ -5,7 +5,7 @@ use half::f16;
 
 use super::{Block, Codes, Format, add_plane, crumbs};
 
-/// 256 weights: 6-bit signed scales of 16 sub-blocks, 3-bit codes, whose third bits lie apart.
+/// 256 weights: 6-bit signed scales of 16 sub-blocks, 3-bit codes, whose third bits are stored apart.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub struct Q3K {

@@ -34,9 +34,9 @@ impl Block for Q4K {
 
 /// Eight scales and eight minima of six bits each, as `Q4_K` and `Q5_K` pack them.
 ///
-/// Bytes 0 to 3 begin with scales 0 to 3 and bytes 4 to 7 with minima 0 to 3; bytes 8 to 11 hold
-/// the low four bits of scales 4 to 7 (low) and of minima 4 to 7 (high), whose upper two bits are
-/// the upper two of bytes 0 to 3 and 4 to 7.
+/// Bytes 0 to 3 hold scales 0 to 3 and bytes 4 to 7 minima 0 to 3 in their low six bits. Bytes 8 to 11 hold the low
+/// four bits of scales 4 to 7 (low) and of minima 4 to 7 (high); the upper two bits of these are the upper two bits of
+/// bytes 0 to 3 and 4 to 7.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(transparent)]
 pub(super) struct SixBits([u8; 12]);

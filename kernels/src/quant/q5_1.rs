@@ -5,7 +5,7 @@ use half::f16;
 
 use super::{Block, Codes, Format, add_bit, nibbles};
 
-/// 32 weights: a scale, a minimum and 5-bit codes, whose fifth bits lie apart.
+/// 32 weights: a scale, a minimum and 5-bit codes, whose fifth bits are stored apart.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub struct Q5_1 {

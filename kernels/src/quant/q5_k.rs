@@ -6,7 +6,7 @@ use half::f16;
 use super::q4_k::SixBits;
 use super::{Block, Codes, Format, add_plane, nibbles};
 
-/// 256 weights: 6-bit scales and minima of 8 sub-blocks, 5-bit codes, whose fifth bits lie apart.
+/// 256 weights: 6-bit scales and minima of 8 sub-blocks, 5-bit codes, whose fifth bits are stored apart.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub struct Q5K {

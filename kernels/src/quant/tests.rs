@@ -1,14 +1,14 @@
-//! Walks [`TYPES`] and compares each row with ggml: a new row is tested unasked.
+//! Compares each row of [`TYPES`] with ggml; a new row is tested automatically.
 
 use half::f16;
 use proptest::prelude::*;
 
 use super::*;
 
-/// Blocks of each test row.
+/// Number of blocks in each test row.
 const BLOCKS: usize = 6;
 
-/// A small generator of our own: the tests need spread, not quality, and the same bits everywhere.
+/// A small random generator: the tests need spread, not quality, and the same bits everywhere.
 struct Random(u64);
 
 impl Random {
@@ -21,13 +21,13 @@ impl Random {
         (0..n).map(|_| self.next() as u8).collect()
     }
 
-    /// Roughly normal.
+    /// Approximately normal numbers.
     fn normal(&mut self, n: usize) -> Vec<f32> {
         (0..n).map(|_| (0..4).map(|_| self.next() as f32 / 4e9 - 0.5).sum()).collect()
     }
 }
 
-/// Rows to compare: what ggml makes of normal weights, and random bytes that stand for sane scales.
+/// Rows to compare: normal weights quantised by ggml, and random bytes with finite scales.
 fn rows(info: &TypeInfo) -> Vec<Vec<u8>> {
     let mut random = Random(u64::from(info.id));
     let n = BLOCKS * info.block_len;
@@ -39,7 +39,7 @@ fn rows(info: &TypeInfo) -> Vec<Vec<u8>> {
     rows
 }
 
-/// A random block whose scales are finite: one in thirty-two random half floats is not.
+/// A random block with finite scales; one in thirty-two random half floats is not finite.
 fn sane_block(info: &TypeInfo, random: &mut Random) -> Vec<u8> {
     loop {
         let block = random.bytes(info.block_bytes);
@@ -126,7 +126,7 @@ fn dot_agrees_with_ggml() {
                 .map(|_| (random.next() % 255) as i32 - 127)
                 .map(|q| q as i8)
                 .collect();
-            // Powers of two: exact as half floats, so that ggml sees the same activations.
+            // Powers of two are exact as half floats, so ggml has the same activations.
             let d: Vec<f32> =
                 (0..BLOCKS).map(|_| 0.5f32.powi((random.next() % 12) as i32)).collect();
             let x = QuantizedRow { q: &q, d: &d };
@@ -137,7 +137,7 @@ fn dot_agrees_with_ggml() {
             info.dequantize(&row, &mut weights);
             let terms = weights.iter().zip(&q).zip(d.iter().flat_map(|&d| vec![d; info.block_len]));
             let size: f32 = terms.map(|((w, &q), d)| (w * f32::from(q) * d).abs()).sum();
-            // Minima are subtracted from products of their own size: part of what may round.
+            // Minima are subtracted from products of similar size, so the rounding error is relative to both.
             assert!((ours - theirs).abs() <= 1e-5 * size, "{}: {ours} {theirs} {size}", info.name);
         }
     }
@@ -182,7 +182,7 @@ proptest! {
         info in prop::sample::select((0..64).filter_map(type_info).collect::<Vec<_>>()),
         bytes in prop::collection::vec(any::<u8>(), 2 * 512 + 1),
     ) {
-        // From an odd address: a tensor of a broken file may lie anywhere.
+        // An odd address: a tensor of a damaged file may be at any address.
         let bytes = &bytes[1..][..2 * info.block_bytes];
         info.dequantize(bytes, &mut vec![0f32; 2 * info.block_len]);
     }

@@ -1,12 +1,12 @@
-//! I8MM: rows of activations by twos; everything else as `dotprod` does it.
+//! I8MM: rows of activations in pairs; all other kernels are those of `dotprod`.
 //!
-//! One `smmla` multiplies two outputs by two rows of activations, eight columns at once: twice what
-//! `sdot` does. Its operand of weights is two neighbouring fours of two outputs, zipped from packed
-//! registers; that of activations eight columns of two rows, put together once for all outputs of a
-//! group. Sums stay in its order, `(outputs 2, rows 2)`, until a block is done; then they enter the
-//! result by the same steps as everywhere.
+//! One `smmla` multiplies two outputs by two rows of activations over eight columns, twice the work of `sdot`. Its
+//! operand of weights is two adjacent groups of four columns of two outputs, zipped from packed registers. Its operand
+//! of activations is eight columns of two rows, combined once for all outputs of a group. Sums stay in the
+//! instruction's order, `(outputs 2, rows 2)`, until the end of a block; then they are added to the result by the same
+//! steps as everywhere.
 //!
-//! The intrinsic is not stable, so the instruction is spelled in assembly.
+//! The intrinsic is not stable, so the instruction is written in assembly.
 
 use super::neon::{self, Neon};
 use crate::cpu::blocks::{self, BlockKernel, with_block_kernel};
@@ -18,7 +18,7 @@ use std::arch::aarch64::*;
 use std::arch::{asm, is_aarch64_feature_detected};
 use std::mem::transmute;
 
-/// From so many rows on this takes fewer instructions than `dotprod`: counted, under emulation.
+/// Smallest number of rows for which this needs fewer instructions than `dotprod`; counted under emulation.
 const fn min_rows(scaled: bool) -> usize {
     if scaled { 4 } else { 8 }
 }
@@ -29,12 +29,12 @@ const PANEL: usize = 32;
 /// Registers of a group's 16 outputs.
 const PARTS: usize = LANES / 4;
 
-/// Whether the CPU has the products of bytes by rows and by matrices.
+/// Whether the CPU has `sdot` and `smmla`.
 pub fn detected() -> bool {
     Neon::<true>::detect().is_some() && is_aarch64_feature_detected!("i8mm")
 }
 
-/// Those of `dotprod`, but for products of some rows.
+/// The kernels of `dotprod`, except for products of several rows.
 pub(in crate::cpu) static KERNELS: Kernels =
     Kernels { name: "i8mm", matmul, ..Kernels::copy(&neon::dotprod::KERNELS) };
 
@@ -70,7 +70,7 @@ fn matmul(
     }
 }
 
-/// Runs panels of rows over the groups.
+/// Multiplies panels of rows by the groups.
 #[inline(always)]
 fn panels<B: BlockKernel>(s: Neon<true>, groups: &Groups, units: Units, out: &mut [f32]) {
     let n_rows = groups.x.n_rows();
@@ -87,16 +87,16 @@ fn panels<B: BlockKernel>(s: Neon<true>, groups: &Groups, units: Units, out: &mu
 /// Sums of a register's outputs for two rows: those of its first two outputs, then of its last two.
 type Sums = [int32x4_t; 2];
 
-/// Up to [`PANEL`] rows of activations, and what is being added up for them.
+/// Up to [`PANEL`] rows of activations, and their sums.
 struct Panel<'a, B: BlockKernel> {
     s: Neon<true>,
-    /// By twos; an odd last row is its own partner.
+    /// Rows in pairs; an odd last row is paired with itself.
     rows: [[&'a [B::Activations]; 2]; PANEL / 2],
     n_pairs: usize,
     acc: [[float32x4_t; PARTS]; PANEL],
     /// Integer sums of a superblock.
     scaled: [[Sums; PARTS]; PANEL / 2],
-    /// A chunk's activations of each pair: eight columns of the one row, then of the other.
+    /// A chunk's activations of each pair: eight columns of one row, then of the other.
     eights: [[int8x16_t; 4]; PANEL / 2],
 }
 
@@ -107,11 +107,11 @@ struct Block<'a, A> {
     pairs: &'a [[&'a A; 2]],
 }
 
-/// 32 weights of a register's outputs: eight columns of the first two, and of the last two.
+/// 32 weights of a register's outputs: eight columns of the first two outputs, and of the last two.
 type Weights = [[int8x16_t; 2]; 4];
 
 impl<'a, B: BlockKernel> Panel<'a, B> {
-    /// What [`BlockKernel::codes`] leaves to be subtracted: of 8 bits it gives signed codes.
+    /// The offset that [`BlockKernel::codes`] leaves in each code; 8-bit codes are signed already.
     const OFFSET: i32 = if B::OFFSET == 128 { Neon::<true>::OFFSET8 } else { B::OFFSET };
 
     #[inline(always)]
@@ -171,7 +171,7 @@ impl<'a, B: BlockKernel> Panel<'a, B> {
         }
     }
 
-    /// Puts the activations of chunk `c` together for all pairs of rows.
+    /// Combines the activations of chunk `c` for all pairs of rows.
     #[inline(always)]
     fn pair_up(&mut self, block: &Block<B::Activations>, c: usize) {
         for (eights, pair) in self.eights.iter_mut().zip(block.pairs) {
@@ -202,7 +202,7 @@ impl<'a, B: BlockKernel> Panel<'a, B> {
         }
     }
 
-    /// Adds the share of a block that is one chunk to each row's sums.
+    /// Adds the contribution of a block of one chunk to each row's sums.
     #[inline(always)]
     fn multiply(&mut self, block: &Block<B::Activations>, weights: &Weights, part: usize) {
         let scales = B::scales(self.s, block.meta, part);
@@ -212,8 +212,7 @@ impl<'a, B: BlockKernel> Panel<'a, B> {
         }
     }
 
-    /// Adds a chunk, times its integer scales, to the sums of each pair; at the first of a
-    /// superblock sets them.
+    /// Adds a chunk, times its integer scales, to the sums of each pair. The first chunk of a superblock sets them.
     #[inline(always)]
     fn multiply_scaled(
         &mut self,
@@ -245,7 +244,7 @@ impl<'a, B: BlockKernel> Panel<'a, B> {
         }
     }
 
-    /// Adds the share of a superblock to each row's sums.
+    /// Adds the contribution of a superblock to each row's sums.
     #[inline(always)]
     fn take_scaled(&mut self, block: &Block<B::Activations>) {
         for part in 0..PARTS {
@@ -258,7 +257,7 @@ impl<'a, B: BlockKernel> Panel<'a, B> {
     }
 }
 
-/// Adds what the integer sums of a block contribute to the results of a pair of rows.
+/// Adds the contribution of a block's integer sums to the results of a pair of rows.
 #[inline(always)]
 fn take<B: BlockKernel>(
     s: Neon<true>,
@@ -275,7 +274,7 @@ fn take<B: BlockKernel>(
     }
 }
 
-/// Integer sums over some eights of columns.
+/// Integer sums over groups of eight columns.
 #[inline(always)]
 fn dots(s: Neon<true>, weights: &[[int8x16_t; 2]], eights: &[int8x16_t]) -> Sums {
     let mut sums = [s.splat_i(0); 2];

@@ -1,4 +1,4 @@
-//! ARM, 64 bits: one file an instruction set.
+//! 64-bit ARM: one file for each instruction set.
 
 pub mod i8mm;
 pub mod neon;

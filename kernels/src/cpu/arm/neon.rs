@@ -1,8 +1,7 @@
-//! NEON: a register has four lanes, and bytes are multiplied through 16 bits, or by `sdot` where
-//! there is that.
+//! NEON: a register has four lanes. Bytes are multiplied through 16-bit words, or by `sdot` if the CPU has it.
 //!
-//! Registers are read and written as arrays: no pointers, so nothing to prove. The intrinsic of
-//! `sdot` is not stable, nor is that of half floats on the oldest compiler we take, so these
+//! Registers are converted to and from arrays, so there are no pointers to justify. The intrinsics of `sdot`, and on
+//! the oldest supported compiler those of half floats, are not stable, so these instructions are written in assembly.
 //! instructions are spelled in assembly.
 
 use crate::cpu::lanes::{Arith, Simd, nth};
@@ -15,13 +14,13 @@ use std::mem::transmute;
 pub struct Neon<const DOT: bool>(());
 
 impl<const DOT: bool> Neon<DOT> {
-    /// The instruction set, where the CPU has it.
+    /// The instruction set, if the CPU has it.
     pub fn detect() -> Option<Neon<DOT>> {
         (is_aarch64_feature_detected!("neon") && (!DOT || is_aarch64_feature_detected!("dotprod")))
             .then_some(Neon(()))
     }
 
-    /// The instruction set, without looking.
+    /// The instruction set, without detection.
     ///
     /// # Safety
     /// It must have been detected.
@@ -51,8 +50,8 @@ macro_rules! simd {
     };
 }
 
-/// How many products of 4 codes below `2^bits` and 4 activations fit the 16-bit words in which
-/// `smlal` adds them: each adds up to 127 · (2^bits − 1) to a word, with 8 bits 127 · 128.
+/// How many products of 4 codes below `2^bits` and 4 activations fit the 16-bit words in which `smlal` adds them: each
+/// product adds up to 127 · (2^bits − 1) to a word, or 127 · 128 for 8 bits.
 const fn quads_per_widening(bits: usize) -> usize {
     match bits {
         0..=5 => 8,
@@ -62,7 +61,7 @@ const fn quads_per_widening(bits: usize) -> usize {
 }
 
 impl<const DOT: bool> Neon<DOT> {
-    /// Four words of 16 bits.
+    /// Reads four 16-bit words.
     #[inline(always)]
     fn load_half(self, x: &[u8; 32], part: usize) -> uint16x4_t {
         simd!(transmute::<[u8; 8], _>(*nth(x, part)))
@@ -90,7 +89,7 @@ impl<const DOT: bool> Neon<DOT> {
         acc
     }
 
-    /// `Σ codes · y` through words of 16 bits.
+    /// `Σ codes · y` through 16-bit words.
     #[inline(always)]
     fn dot_words<const BITS: usize, const Q: usize>(
         self,
@@ -145,7 +144,7 @@ impl<const DOT: bool> Arith for Neon<DOT> {
     fn div(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
         simd!(vdivq_f32(a, b))
     }
-    // `fmax` and `fmin` would treat NaN and the sign of zero otherwise than other instruction sets.
+    // `fmax` and `fmin` treat NaN and the sign of zero differently from other instruction sets.
     #[inline(always)]
     fn max(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
         simd!(vbslq_f32(vcgtq_f32(a, b), a, b))
@@ -261,7 +260,7 @@ impl<const DOT: bool> Simd for Neon<DOT> {
     fn load_b(self, x: &[u8; 64], part: usize) -> uint8x16_t {
         simd!(transmute::<[u8; 16], _>(*nth(x, part)))
     }
-    // Pairs of words lie apart, first words in front: so each half meets one factor in `dot_pairs`.
+    // The first words of all pairs come first, then the second words, so that each half has one factor in `dot_pairs`.
     #[inline(always)]
     fn load_u8_pairs(self, x: &[u8; 32], part: usize) -> uint8x16_t {
         simd!({

@@ -1,5 +1,5 @@
-//! AVX2 with FMA and F16C: a register has eight lanes, and bytes are multiplied through 16 bits, or by
-//! AVX-VNNI where there is that.
+//! AVX2 with FMA and F16C: a register has eight lanes. Bytes are multiplied through 16-bit words, or by AVX-VNNI if the
+//! CPU has it.
 
 use crate::cpu::lanes::{Arith, Simd, nth};
 use std::arch::x86_64::*;
@@ -9,7 +9,7 @@ use std::arch::x86_64::*;
 pub struct Avx2<const VNNI: bool>(());
 
 impl<const VNNI: bool> Avx2<VNNI> {
-    /// The instruction set, where the CPU has it.
+    /// The instruction set, if the CPU has it.
     pub fn detect() -> Option<Avx2<VNNI>> {
         (is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
@@ -40,8 +40,8 @@ macro_rules! simd {
     };
 }
 
-/// How many products of 4 codes below `2^bits` and 4 activations fit the 16-bit words in which
-/// `maddubs` adds them two by two: each adds up to 2 · 127 · (2^bits − 1).
+/// How many products of 4 codes below `2^bits` and 4 activations fit the 16-bit words in which `maddubs` adds them in
+/// pairs: each product adds up to 2 · 127 · (2^bits − 1).
 const fn quads_per_widening(bits: usize) -> usize {
     match bits {
         0..=4 => 8,
@@ -52,8 +52,8 @@ const fn quads_per_widening(bits: usize) -> usize {
 }
 
 impl<const VNNI: bool> Avx2<VNNI> {
-    /// Σ codes · y over the quads from `first` to where 16 bits are full, in words of 16 bits: those
-    /// of a lane's first and second two weights.
+    /// Σ codes · y in 16-bit words, over the quads from `first` until the words are full; each lane has one word for
+    /// the first two of four weights and one for the last two.
     #[inline(always)]
     fn dot_words<const BITS: usize, const Q: usize>(
         self,
@@ -65,8 +65,8 @@ impl<const VNNI: bool> Avx2<VNNI> {
         for j in first..Q.min(first + quads_per_widening(BITS)) {
             let y = simd!(_mm256_set1_epi32(i32::from_le_bytes(bytemuck::cast(y[j]))));
             let products = simd!(if BITS == 8 {
-                // Unsigned 8-bit codes would saturate: |code − 128| times y with the sign of
-                // code − 128 stays within 2 · 128 · 127.
+                // Unsigned 8-bit codes would saturate. |code − 128| times y with the sign of code − 128 stays within 2
+                // · 128 · 127.
                 _mm256_maddubs_epi16(_mm256_abs_epi8(codes[j]), _mm256_sign_epi8(y, codes[j]))
             } else {
                 _mm256_maddubs_epi16(codes[j], y)
@@ -257,7 +257,7 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         if VNNI {
             return lanes;
         }
-        // Twice in each lane, so that one `madd` widens, scales and adds.
+        // Each scale twice in its lane, so that one `madd` widens, scales and adds.
         simd!(_mm256_blend_epi16::<0xAA>(lanes, _mm256_slli_epi32::<16>(lanes)))
     }
     #[inline(always)]

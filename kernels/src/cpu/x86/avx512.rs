@@ -1,4 +1,4 @@
-//! AVX-512 with VNNI: sixteen lanes are one register, four products of bytes one instruction.
+//! AVX-512 with VNNI: one register has sixteen lanes, and one instruction adds four products of bytes in each.
 
 use crate::cpu::lanes::{Arith, Simd, Wide};
 use std::arch::x86_64::*;
@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 pub struct Avx512(());
 
 impl Avx512 {
-    /// The instruction set, where the CPU has it.
+    /// The instruction set, if the CPU has it.
     pub fn detect() -> Option<Avx512> {
         (is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
@@ -19,7 +19,7 @@ impl Avx512 {
         .then_some(Avx512(()))
     }
 
-    /// The instruction set, without looking.
+    /// The instruction set, without detection.
     ///
     /// # Safety
     /// It must have been detected.
@@ -115,7 +115,7 @@ impl Simd for Avx512 {
 
     const OFFSET8: i32 = 128;
 
-    // A register takes all lanes: there is only part 0.
+    // A register holds all lanes, so there is only part 0.
     #[inline(always)]
     fn load(self, x: &[f32; 16], _: usize) -> __m512 {
         simd!(_mm512_loadu_ps(x.as_ptr()))

@@ -1,4 +1,4 @@
-//! x86-64: one file an instruction set.
+//! x86-64: one file for each instruction set.
 
 pub mod amx;
 pub mod avx2;

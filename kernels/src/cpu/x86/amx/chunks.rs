@@ -1,7 +1,8 @@
-//! One sub-block at a time.
+//! Products by AMX of one sub-block at a time.
 //!
-//! Its sums leave the tiles and enter the result by the steps of [`BlockKernel::finish`], after an integer
-//! scale where there are such. Tiles work on one chunk while the one before is made use of.
+//! The sums of a sub-block leave the tiles and are added to the result by the steps of [`BlockKernel::finish`], after
+//! multiplication by an integer scale if there is one. The tiles work on one chunk while the vector unit uses the sums
+//! of the one before.
 
 use super::GROUPS;
 use super::tiles::{Strided, TILE, Tiles};
@@ -15,7 +16,7 @@ use std::arch::x86_64::*;
 /// Rows that share one unpacking of the weights.
 const PANEL: usize = 4 * TILE;
 
-/// One sub-block's weights as signed bytes: for each four columns those of 16 outputs.
+/// Weights of one sub-block as signed bytes: for every four columns, those of 16 outputs.
 #[repr(C, align(64))]
 struct Weights([[u8; 64]; 8]);
 
@@ -33,7 +34,7 @@ pub struct Panel<'a, B: BlockKernel, T: Tiles> {
     /// Integer sums of a superblock.
     scaled: [__m512i; PANEL],
     weights: Weights,
-    /// Of the sub-blocks of two chunks: tiles work on one while the other is made use of.
+    /// Sums of the sub-blocks of two chunks: the tiles write one while the other is used.
     sums: [[Sums; 2]; 2],
     tiles: T,
 }
@@ -43,7 +44,7 @@ pub struct Panel<'a, B: BlockKernel, T: Tiles> {
 struct Chunk<'a> {
     codes: Lines<'a>,
     meta: &'a [u8],
-    /// Number of the block in the row, and of the chunk in the block.
+    /// Index of the block in the row, and of the chunk in the block.
     b: usize,
     c: usize,
 }
@@ -121,14 +122,14 @@ impl<B: BlockKernel, T: Tiles> Panel<'_, B, T> {
         }
     }
 
-    /// Lets the tiles form the sums of a chunk.
+    /// Multiplies a chunk in the tiles.
     #[inline(always)]
     fn multiply_chunk(&mut self, chunk: &Chunk) {
         let all = self.x.bytes();
         for half in 0..32 / B::SUB {
             let weights = &self.weights.0[half * B::SUB / 4..][..B::SUB / 4];
             let sums = &mut self.sums[chunk.parity::<B>()][half].0[..self.n_rows];
-            // A row has them where the first row has them.
+            // All rows have the same layout, so the offset in the first row holds for each.
             let q = &B::q(&self.rows[0][chunk.b], chunk.c)[half * B::SUB..];
             let at = q.as_ptr().addr() - all.as_ptr().addr();
             let x = Strided { bytes: &all[at..], stride: self.x.stride() };
@@ -136,7 +137,7 @@ impl<B: BlockKernel, T: Tiles> Panel<'_, B, T> {
         }
     }
 
-    /// Adds what the sums of a chunk contribute to each row.
+    /// Adds the contribution of a chunk's sums to each row.
     #[inline(always)]
     fn take(&mut self, chunk: &Chunk, group: usize) {
         let s = self.s;
@@ -170,7 +171,7 @@ impl<B: BlockKernel, T: Tiles> Panel<'_, B, T> {
 }
 
 impl Chunk<'_> {
-    /// Which of the two places for sums it has.
+    /// The index of its place in `sums`.
     fn parity<B: BlockKernel>(&self) -> usize {
         (self.b * B::CHUNKS + self.c) % 2
     }

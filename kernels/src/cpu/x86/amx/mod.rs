@@ -1,16 +1,16 @@
-//! AMX: many rows of activations as int8 tiles; everything else as AVX-512 does it.
+//! AMX: int8 tiles for products of many rows; all other kernels are AVX-512's.
 //!
-//! A tile of weights is 16 output rows of up to 64 columns: lines as they are packed, unpacked to bytes,
-//! are the interleaving by four that the instruction asks for. A tile of activations is up to 16 rows,
-//! read in place. Their product is the exact integer sum of each (row, output).
+//! A tile of weights is 16 output rows of up to 64 columns: packed lines, unpacked to bytes, have the interleaving by
+//! four that the instruction needs. A tile of activations is up to 16 rows, which are read in place. Their product is
+//! the exact integer sum of each (row, output).
 //!
 //! ```text
-//! superblocks.rs   where integer scales are small: the tiles add up a whole superblock
-//! chunks.rs        all others: the tiles add up one sub-block, the vector unit does the rest
-//! tiles.rs         the tile unit, in assembly; and what stands for it in tests
+//! superblocks.rs   formats with small integer scales: the tiles sum a whole superblock
+//! chunks.rs        all others: the tiles sum one sub-block, and the vector unit does the rest
+//! tiles.rs         the tile unit in assembly, and its emulation for tests
 //! ```
 //!
-//! Each call leaves the tiles as it found them: released.
+//! Each call releases the tiles before it returns.
 
 mod chunks;
 mod superblocks;
@@ -26,7 +26,7 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 use tiles::{Amx, Tiles};
 
-/// From so many rows on tiles win over AVX-512: measured on Emerald Rapids.
+/// Smallest number of rows for which tiles are faster than AVX-512; measured on Emerald Rapids.
 const fn min_rows(scaled: bool) -> usize {
     if scaled { 12 } else { 24 }
 }
@@ -34,7 +34,7 @@ const fn min_rows(scaled: bool) -> usize {
 /// Groups that share one reading of the activations.
 const GROUPS: usize = 4;
 
-/// Whether the CPU has AVX-512 and AMX int8 and the system lets us use the tiles; asks it for that.
+/// Whether the CPU has AVX-512 and AMX int8, and the system permits the tiles; requests that permission.
 pub fn detected() -> bool {
     const AMX_TILE_AND_INT8: u32 = 1 << 24 | 1 << 25;
     Avx512::detect().is_some()
@@ -42,7 +42,7 @@ pub fn detected() -> bool {
         && tiles_permitted()
 }
 
-/// Linux hands out the 8 KB of tile state only to a process that has asked.
+/// Linux provides the 8 KB of tile state only to a process that has requested it.
 #[cfg(target_os = "linux")]
 fn tiles_permitted() -> bool {
     const ARCH_PRCTL: i64 = 158;
@@ -62,7 +62,7 @@ fn tiles_permitted() -> bool {
     false
 }
 
-/// AVX-512's kernels, but for products of many rows.
+/// AVX-512's kernels, except for products of many rows.
 pub(in crate::cpu) static KERNELS: Kernels =
     Kernels { name: "amx", matmul, ..Kernels::copy(&avx512::KERNELS) };
 
@@ -88,7 +88,7 @@ fn matmul(
     }
 }
 
-/// Runs a block format over the groups.
+/// Multiplies groups of a block format.
 ///
 /// # Safety
 /// The unit of `T` was detected, and no [`Tiles`] exist on this thread.
@@ -110,8 +110,7 @@ unsafe fn blocks<B: BlockKernel, T: Tiles>(
     }
 }
 
-/// Up to [`Panel::ROWS`] rows of activations, and what is being added up for them. The tiles are configured
-/// as long as one exists.
+/// Up to [`Panel::ROWS`] rows of activations, and their sums. The tiles stay configured while one exists.
 trait Panel<'a> {
     /// Rows that share one unpacking of the weights.
     const ROWS: usize;
@@ -124,7 +123,7 @@ trait Panel<'a> {
     fn products(&self, group: usize) -> &[[__m512; 1]];
 }
 
-/// Runs panels of rows over the groups.
+/// Multiplies panels of rows by the groups.
 ///
 /// # Safety
 /// The tile unit was detected, and no panel exists on this thread.
@@ -166,7 +165,7 @@ mod tests {
         PackedMatrix::new(shape, PackedBytes::Own(lines)).unwrap()
     }
 
-    /// All but the instructions of the tile unit, which `tests/isa.rs` compares where there is one.
+    /// Covers all but the instructions of the tile unit, which `tests/isa.rs` compares on CPUs that have one.
     #[test]
     fn panels_over_emulated_tiles_give_the_bits_of_avx512() {
         let Some(s) = Avx512::detect() else {

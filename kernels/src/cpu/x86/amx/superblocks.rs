@@ -1,13 +1,12 @@
-//! Superblocks whose integer scales are below 64 and codes below 32: the tiles add them up whole.
+//! Products by AMX of whole superblocks, for integer scales below 64 and codes below 32.
 //!
-//! A code times a scale does not fit a byte, but `scale = 8 · high + low` and a code times each half
-//! does: two codes in a word take one multiplication, and nothing is carried between them. So the tiles
-//! form `Σ scale · Σ code · q` as `8 · Σ high… + Σ low…`, and the vector unit sees two sums a row
-//! instead of one for each sub-block.
+//! A code times a scale does not fit a byte, but with `scale = 8 · high + low` a code times each half does. Two codes
+//! in a word need one multiplication, without a carry between them. So the tiles compute `Σ scale · Σ code · q` as `8 ·
+//! Σ high… + Σ low…`, and the vector unit handles two sums for each row instead of one for each sub-block.
 //!
-//! Three stages run side by side, a quarter of each after the other: the vector unit unpacks the weights
-//! of one step and makes use of the sums of another, while the tiles multiply the one between. Steps go
-//! through a few groups before the next superblock, so that its activations stay in the first cache.
+//! Three stages run side by side, one quarter of each in turn: the vector unit unpacks the weights of one step and uses
+//! the sums of another, while the tiles multiply the step between them. Steps go through a few groups before the next
+//! superblock, so that its activations stay in the first-level cache.
 
 use super::GROUPS;
 use super::tiles::{QUARTER, TILE, Tiles};
@@ -18,7 +17,7 @@ use crate::cpu::pack::{Lines, Units};
 use crate::cpu::x86::avx512::Avx512;
 use std::arch::x86_64::*;
 
-/// Whether this is the way for a format.
+/// Whether this file handles a format.
 pub const fn takes<B: BlockKernel>() -> bool {
     const CODE_LINES_OF_5_BITS: usize = 8 * 5;
     // GGUF's types with minima have scales of four or six bits.
@@ -31,8 +30,8 @@ const PANEL: usize = 2 * TILE;
 /// Parts of a superblock, each as wide as a tile.
 const QUARTERS: usize = 4;
 
-/// What one step leaves for the next stage. Two successive steps have one each; they lie half a page
-/// apart, because a load waits for a store to the same place in another page.
+/// Output of one step for the next stage. Two successive steps have one each; they lie half a page apart, because a
+/// load waits for an earlier store to the same offset in another page.
 #[repr(C, align(64))]
 struct Place {
     /// Codes times the high halves of their scales and times the low ones: (quarters, 2, columns / 4,
@@ -43,8 +42,8 @@ struct Place {
     half_a_page: [u8; 2048],
 }
 
-/// Activations of a superblock: (quarters, rows, columns). A tile whose rows lie across cache lines, as
-/// they do in [`ActivationRows`], loads four times as slowly.
+/// Activations of a superblock: (quarters, rows, columns). Tiles load four times as slowly if their rows cross cache
+/// lines, as those of [`ActivationRows`] do.
 #[repr(C, align(64))]
 struct Columns([[[i8; QUARTER]; PANEL]; QUARTERS]);
 
@@ -64,7 +63,7 @@ pub struct Panel<'a, B: BlockKernel, T: Tiles> {
 struct Step<'a> {
     codes: Lines<'a>,
     meta: &'a [u8],
-    /// Its number in the row.
+    /// Index of the superblock in the row.
     b: usize,
     group: usize,
     place: usize,
@@ -168,7 +167,7 @@ impl<B: BlockKernel, T: Tiles> Panel<'_, B, T> {
         }
     }
 
-    /// Lets the tiles multiply a quarter; after the last one the sums are stored.
+    /// Multiplies a quarter in the tiles, and stores the sums after the last one.
     #[inline(always)]
     fn form_sums(&mut self, step: &Step, quarter: usize) {
         let columns = &mut self.columns.0[quarter];
@@ -186,7 +185,7 @@ impl<B: BlockKernel, T: Tiles> Panel<'_, B, T> {
         }
     }
 
-    /// Adds what the sums of a superblock contribute to a quarter of the rows.
+    /// Adds the contribution of a superblock's sums to a quarter of the rows.
     #[inline(always)]
     fn take(&mut self, step: &Step, quarter: usize) {
         let s = self.s;

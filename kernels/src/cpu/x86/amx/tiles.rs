@@ -1,8 +1,7 @@
 //! The tile unit: eight registers of up to 16 rows of 64 bytes, and exact integer products of them.
 //!
-//! The intrinsics are not stable yet, so tiles are spelled in assembly, all of it here. What is loaded and
-//! stored are slices that cover the tile; each block names every tile that it writes.
-//!
+//! The intrinsics are not stable yet, so this file uses assembly. Operands in memory are slices that cover the tile,
+//! and each block names every tile that it writes.
 //! # What lasts from one block of assembly to the next
 //! The compiler promises nothing about a register between two blocks. Two things last nevertheless:
 //!
@@ -22,51 +21,51 @@ use crate::cpu::lanes::LANES;
 use std::arch::asm;
 use std::marker::PhantomData;
 
-/// Rows of a tile, at most.
+/// Largest number of rows of a tile.
 pub const TILE: usize = 16;
 
-/// Columns of a quarter of a superblock: as many bytes as a row of a tile has.
+/// Columns of a quarter of a superblock: the bytes in a row of a tile.
 pub const QUARTER: usize = 64;
 
-/// Rows of activations as they lie in memory, one every `stride` bytes.
+/// Rows of activations in memory, one every `stride` bytes.
 #[derive(Clone, Copy)]
 pub struct Strided<'a> {
-    /// From the first column of the first row on.
+    /// The bytes from the first column of the first row on.
     pub bytes: &'a [u8],
     pub stride: usize,
 }
 
 impl<'a> Strided<'a> {
-    /// What a tile of `columns` columns of `n` rows from `first` on covers.
+    /// The bytes of a tile with `columns` columns of `n` rows from `first` on.
     ///
     /// # Panics
-    /// Where there is less.
+    /// If there are fewer bytes.
     #[inline(always)]
     fn tile(&self, first: usize, n: usize, columns: usize) -> &'a [u8] {
         &self.bytes[first * self.stride..][..(n - 1) * self.stride + columns]
     }
 }
 
-/// What the tile unit does for a panel of rows.
+/// Operations of the tile unit for a panel of rows.
 pub trait Tiles: Sized {
-    /// Ready for [`Tiles::sub_block`] of `n_rows` rows, at least 1, of `columns` columns: 16 or 32.
+    /// Configures tiles for [`Tiles::sub_block`] with `n_rows` rows, at least 1, of `columns` columns, 16 or 32.
     ///
     /// # Safety
     /// The tile unit was detected, and no other [`Tiles`] exist on this thread.
     unsafe fn for_sub_blocks(n_rows: usize, columns: usize) -> Self;
 
-    /// Ready for [`Tiles::quarter`] and [`Tiles::store`] of `n_rows` rows: 1 to 32.
+    /// Configures tiles for [`Tiles::quarter`] and [`Tiles::store`] with `n_rows` rows, 1 to 32.
     ///
     /// # Safety
     /// As for [`Tiles::for_sub_blocks`].
     unsafe fn for_superblocks(n_rows: usize) -> Self;
 
-    /// The sums of one sub-block: those of row `r` and output `o` are
-    /// `sums[r][o] = Σ weights[k / 4][4 o + k % 4] · x[r][k]`, all of them signed.
+    /// Computes the sums of one sub-block, for row `r` and output `o`: `sums[r][o] = Σ weights[k / 4][4 o + k % 4] ·
+    /// x[r][k]`, where all operands are signed.
     fn sub_block(&mut self, weights: &[[u8; 64]], x: Strided, sums: &mut [[i32; LANES]]);
 
-    /// Adds a quarter of a superblock to the sums `Σ weights[half][k / 4][4 o + k % 4] · x[r][k]` of both halves,
-    /// weights unsigned; the `first` one begins them.
+    /// Adds a quarter of a superblock to the sums `Σ weights[half][k / 4][4 o + k % 4] · x[r][k]` of both halves, with
+    /// unsigned weights; `first` starts them at 0.
     fn quarter(
         &mut self,
         first: bool,
@@ -74,20 +73,20 @@ pub trait Tiles: Sized {
         weights: &[[[u8; 64]; TILE]; 2],
     );
 
-    /// The sums of a superblock: (halves, rows, outputs).
+    /// Stores the sums of a superblock: (halves, rows, outputs).
     fn store(&mut self, sums: &mut [[[i32; LANES]; 2 * TILE]; 2]);
 }
 
 /// The tiles of this CPU, configured until this is dropped.
 pub struct Amx {
     n_rows: usize,
-    /// Columns of activations.
+    /// Number of columns of activations.
     columns: usize,
-    /// The configuration is a thread's own.
+    /// The configuration belongs to one thread, so this is not `Send`.
     _thread: PhantomData<*mut ()>,
 }
 
-/// Products of some rows of activations with the weights in tile 6, from zero to memory.
+/// Multiplies some rows of activations by the weights in tile 6 and writes the sums to memory.
 macro_rules! sub_block {
     ($weights:expr, $stride:expr, $($q:ident => $sums:ident: $acc:tt, $x:tt);+) => {
         asm!(
@@ -237,7 +236,7 @@ impl Tiles for Amx {
 }
 
 impl Amx {
-    /// Sets rows and bytes a row of each tile register.
+    /// Sets the number of rows and the bytes per row of each tile register.
     ///
     /// # Safety
     /// The tile unit was detected, no other [`Tiles`] exist on this thread, and no tile has more than 16 rows of
@@ -286,7 +285,7 @@ impl Drop for Amx {
 
 #[cfg(test)]
 pub mod emulated {
-    //! The same without a tile unit, for tests.
+    //! Emulation of the tile unit, for tests.
 
     use super::*;
 
