@@ -84,7 +84,7 @@ pub fn check_regular(about: &Metadata) -> io::Result<()> {
     if about.is_file() {
         return Ok(());
     }
-    let what = format!("is {}, not a regular file; name one", kind(about));
+    let what = format!("is {}, not a regular file; give another path", kind(about));
     Err(io::Error::new(ErrorKind::InvalidInput, what))
 }
 
