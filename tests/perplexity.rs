@@ -3,6 +3,9 @@
 //! Text and reference come from `scripts/make_ppl_reference.py`, which says how they were made; the
 //! definition is that of `dovetail-bench ppl`. The engines round activations and sum in another
 //! order, so figures agree closely, not by bits.
+//!
+//! `DOVETAIL_TEST_WINDOWS=all` judges the whole texts, which takes minutes. Otherwise a few windows are judged token by token,
+//! and their perplexity is compared with what it was when the whole texts were: ours is the same by bits everywhere.
 
 mod common;
 
@@ -25,19 +28,24 @@ const SURE: u64 = 25;
 const SURE_AGREEMENT: f64 = 0.995;
 /// Tokens of a pass: each keeps a row of logits.
 const ROWS: usize = 64;
+/// Windows of a text that are judged where not all are.
+const WINDOWS: usize = 4;
+/// How far logarithms and powers of different systems may be apart.
+const ROUNDING: f64 = 1e-9;
 
 #[test]
 fn greedy_answers_are_judged_as_by_llama_cpp() {
-    judge("ppl_greedy", GREEDY_AGREEMENT);
+    judge("ppl_greedy", GREEDY_AGREEMENT, 1.352_919_007_315_777_7);
 }
 
 #[test]
 fn sampled_text_is_judged_as_by_llama_cpp() {
-    judge("ppl_sampled", SAMPLED_AGREEMENT);
+    judge("ppl_sampled", SAMPLED_AGREEMENT, 9.131_692_548_865_564);
 }
 
-/// Compares perplexity and likeliest tokens of one text of tests/data with llama.cpp's.
-fn judge(name: &str, required: f64) {
+/// Compares perplexity and likeliest tokens of one text of tests/data with llama.cpp's; `few` is the perplexity of its first
+/// windows.
+fn judge(name: &str, required: f64, few: f64) {
     let Some(path) = real_model() else { return };
     let data = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data");
     let text = std::fs::read_to_string(format!("{data}/{name}.txt")).unwrap();
@@ -58,7 +66,9 @@ fn judge(name: &str, required: f64) {
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let mut target = Alone::new(model.into(), n_ctx, threads, ROWS);
     let (mut loss, mut likeliest, mut logits) = (0.0, Vec::new(), Vec::new());
-    for window in tokens.chunks_exact(n_ctx) {
+    let all = std::env::var("DOVETAIL_TEST_WINDOWS").is_ok_and(|windows| windows == "all");
+    let windows = tokens.chunks_exact(n_ctx).take(if all { usize::MAX } else { WINDOWS });
+    for window in windows {
         let mut window = window.to_vec();
         window[0] = bos.unwrap_or(window[0]);
         target.truncate(0);
@@ -74,28 +84,34 @@ fn judge(name: &str, required: f64) {
         }
     }
 
-    assert_eq!(likeliest.len(), number("tokens"));
-    let (ppl, theirs) = ((loss / likeliest.len() as f64).exp(), reference["ppl"].as_f64().unwrap());
+    let n = likeliest.len();
+    let ppl = (loss / n as f64).exp();
+    let (theirs, tolerance) =
+        if all { (reference["ppl"].as_f64().unwrap(), TOLERANCE) } else { (few, ROUNDING) };
+    assert!(!all || n == number("tokens"));
     let agreement = |margin: u64| {
         let list =
             |key: &str| reference[key].as_array().unwrap().iter().map(|x| x.as_u64().unwrap());
-        assert_eq!((list("top1").len(), list("margins").len()), (likeliest.len(), likeliest.len()));
+        assert_eq!(
+            (list("top1").len(), list("margins").len()),
+            (number("tokens"), number("tokens"))
+        );
         let all = likeliest.iter().zip(list("top1")).zip(list("margins"));
         let same: Vec<bool> = (all.filter(|(_, theirs)| *theirs >= margin))
             .map(|((a, b), _)| u64::from(*a) == b)
             .collect();
         (same.iter().filter(|same| **same).count() as f64 / same.len() as f64, same.len())
     };
-    let ((all, n), (sure, n_sure)) = (agreement(0), agreement(SURE));
+    let ((agreed, n), (sure, n_sure)) = (agreement(0), agreement(SURE));
     println!(
-        "{name}: perplexity {ppl:.4}, llama.cpp {theirs:.4} ({:+.3} %); the same likeliest token at {:.2} % \
+        "{name}: perplexity {ppl:.12}, expected {theirs:.4} ({:+.3} %); the same likeliest token at {:.2} % \
          of {n}, at {:.2} % of the {n_sure} where llama.cpp is sure",
         100.0 * (ppl / theirs - 1.0),
-        100.0 * all,
+        100.0 * agreed,
         100.0 * sure,
     );
-    assert!((ppl / theirs - 1.0).abs() <= TOLERANCE, "perplexity {ppl}, llama.cpp {theirs}");
-    assert!(all >= required, "only {all} of the likeliest tokens are the same");
+    assert!((ppl / theirs - 1.0).abs() <= tolerance, "perplexity {ppl}, expected {theirs}");
+    assert!(agreed >= required, "only {agreed} of the likeliest tokens are the same");
     assert!(sure >= SURE_AGREEMENT, "only {sure} of the sure tokens are the same");
 }
 
