@@ -2,9 +2,9 @@
 //!
 //! Let S be the verified tree, A(S) the sum of its drafted tokens' acceptance probabilities, D the time of drafting,
 //! T_V(n) the time of a pass over n rows, and X the remaining time for each token. The planner maximises the tokens per
-//! second in the long run, (1 + A(S)) / (D + T_V(|S|) + X · (1 + A(S))). A round must neither be cut short because it
-//! is fast anyway nor be prolonged because it is slow, so seconds are priced at λ, the tokens per second of recent
-//! rounds, and each round maximises (Dinkelbach, 1967)
+//! second in the long run, (1 + A(S)) / (D + T_V(|S|) + X · (1 + A(S))). A round with many likely tokens must not be
+//! cut short because it is fast anyway, and one with few must not be prolonged; so seconds are priced at λ, the tokens
+//! per second of recent rounds, and each round maximises (Dinkelbach, 1967)
 //!
 //! ```text
 //! 1 + A(S) − λ · (D + T_V(|S|) + X · (1 + A(S)))
