@@ -32,7 +32,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// A slot is preferred for a prompt if its sequence shares at least one part in so many of the prompt.
+/// A slot is preferred for a prompt if its sequence shares at least 1 / `COMMON_PART` of the prompt.
 const COMMON_PART: usize = 10;
 
 /// A drafter of an engine.

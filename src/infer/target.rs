@@ -51,8 +51,8 @@ impl Target {
         Ok(Target { model, kernels, pool, buffers, tokens, outputs, max_rows, n_ctx })
     }
 
-    /// The model's context, halved until memory holds so many sequences and passes of `max_rows` rows, but at least
-    /// 512.
+    /// The model's context, halved until memory holds `sequences` sequences and the buffers for passes of `max_rows`
+    /// rows, but at least 512 tokens.
     pub fn largest_context(
         model: &Model,
         types: CacheTypes,
@@ -68,7 +68,7 @@ impl Target {
         n
     }
 
-    /// Checks that there is memory for so many sequences of `n_ctx` tokens and for passes of `max_rows` rows.
+    /// Checks that there is memory for `sequences` sequences of `n_ctx` tokens and for passes of `max_rows` rows.
     ///
     /// # Errors
     /// If they need more than is free.
@@ -116,7 +116,7 @@ impl Target {
         self.max_rows
     }
 
-    /// Allocates memory for so many rows of logits, so that no pass has to.
+    /// Allocates memory for `rows` rows of logits, so that no pass has to.
     pub fn reserve(&mut self, rows: usize) {
         self.buffers.logits.reserve(rows, self.model.config().n_vocab);
     }
@@ -300,7 +300,7 @@ impl Target {
     }
 }
 
-/// Bytes of so many sequences of `n_ctx` tokens and of the buffers for passes of `max_rows` rows.
+/// Bytes of `sequences` sequences of `n_ctx` tokens and of the buffers for passes of `max_rows` rows.
 fn bytes_for(
     model: &Model,
     n_ctx: usize,

@@ -2,8 +2,8 @@
 
 /// Largest number of rounds without drafting between two attempts.
 const LONGEST_PAUSE: usize = 48;
-/// One in so many drafting rounds verifies one node more than pays: a token that is never tested can never turn out to
-/// be accepted more often.
+/// One in `CURIOSITY` drafting rounds verifies one node more than pays: a token that is never tested can never turn out
+/// to be accepted more often.
 const CURIOSITY: usize = 64;
 
 /// Number of rounds without drafting between two attempts.

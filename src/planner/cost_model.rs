@@ -135,7 +135,7 @@ impl CostModel {
         self.plain_seconds(load) + self.rest * load.batch as f64
     }
 
-    /// Seconds of the first level of the trees of so many sequences.
+    /// Seconds of the first level of the trees of `sequences` sequences.
     pub fn first_seconds(&self, load: Load, sequences: usize) -> f64 {
         self.costs.draft.first_of(sequences) * self.draft[batch_class(load.batch)].now()
     }

@@ -41,7 +41,7 @@ pub struct GrowingTree {
     depth: usize,
     /// Number of candidates of the last level that are expanded.
     width: usize,
-    /// The tree's node for each node of the frontier, where there is one.
+    /// For each node of the frontier its node of the tree, if it has one.
     place: [Option<usize>; MAX_NODES],
     /// Candidates with the log probability of their whole path: of all levels, or in `whole` mode of the last level
     /// only. Those of the last level start at `new`, the likeliest first.

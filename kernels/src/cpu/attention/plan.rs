@@ -86,8 +86,8 @@ struct Unit {
 
 impl Plan {
     /// A plan for a pass over tokens with these `views`. `lens` is the number of tokens of each sequence, for at most
-    /// [`MAX_SEQUENCES`]. The plan takes as many tokens from `first` on as `room` floats can hold, divided for so many
-    /// members. There must be a token, and room for one.
+    /// [`MAX_SEQUENCES`]. The plan takes as many tokens from `first` on as `room` floats can hold, and divides them for
+    /// `members` members. There must be a token, and room for one.
     pub fn new(
         shape: Shape,
         views: &[View],

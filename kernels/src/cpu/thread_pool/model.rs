@@ -44,7 +44,7 @@ fn phases(members: usize, phases: u32, chunks: usize) {
     }
 }
 
-/// Runs a model with at most so many preemptions, which keeps three threads feasible.
+/// Runs a model with at most `preemptions` preemptions, which keeps three threads feasible.
 fn model(preemptions: Option<usize>, run: impl Fn() + Sync + Send + 'static) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = preemptions;
