@@ -153,7 +153,8 @@ impl DraftCost {
 ///
 /// Load from other programs slows down passes of all sizes, so the common factor follows quickly. The factor of one
 /// number of rows learns only from two successive passes, one of which has that number: the common slowdown cancels.
-/// Both steps are bounded, so that one spike moves little.
+/// Both steps are bounded, so that one spike moves little; but a factor that is off by more than the bound several times in
+/// succession, to the same side, is wrong and follows the measured passes.
 #[derive(Clone, Debug)]
 pub struct Correction {
     now: f64,            // logarithm of the common factor
@@ -166,13 +167,21 @@ pub struct Correction {
 struct Entry {
     off: f32, // logarithm of the factor
     times: f32,
+    /// Observations in succession that were off by more than the bound to one side; negative where they were less.
+    far: i32,
 }
 
 impl Entry {
     /// Moves by a fraction of `step`, larger for the first observations.
     fn learn(&mut self, step: f64) {
         self.times += 1.0;
-        self.off += (step * SLOWLY.max(0.5 / f64::from(1.0 + self.times))) as f32;
+        let side = if step.abs() > MOST { step.signum() as i32 } else { 0 };
+        self.far = if side == self.far.signum() { self.far + side } else { side };
+        let (step, part) = match self.far.abs() >= WRONG {
+            true => (step, 0.5),
+            false => (step.clamp(-MOST, MOST), SLOWLY.max(0.5 / f64::from(1.0 + self.times))),
+        };
+        self.off += (step * part) as f32;
     }
 }
 
@@ -181,6 +190,9 @@ const MOST: f64 = 0.3;
 /// Weight of an observation in the common factor, and the smallest in the factor of one number of rows.
 const QUICKLY: f64 = 0.1;
 const SLOWLY: f64 = 0.02;
+/// Observations in succession that are far off to one side by which an entry is known to be wrong.
+/// A single spike brings two: the pass after it is fast beside it.
+const WRONG: i32 = 5;
 
 impl Correction {
     /// No correction yet; for passes of up to `rows` rows.
@@ -214,7 +226,7 @@ impl Correction {
             && before != n
         {
             let step = (off - self.entry(n)) - (off_before - self.entry(before));
-            let (step, end) = (step.clamp(-MOST, MOST), self.entries.len() - 1);
+            let end = self.entries.len() - 1;
             self.entries[n.min(end)].learn(step);
             self.entries[before.min(end)].learn(-step);
         }
@@ -324,6 +336,21 @@ mod tests {
         }
         for n in [1, 4, 7, 30, 200] {
             assert!((correction.factor(n) - 2.0).abs() < 0.05, "{n}: {}", correction.factor(n));
+        }
+    }
+
+    #[test]
+    fn an_entry_that_is_far_off_is_replaced_within_a_dozen_passes() {
+        for wrong in [3.18 / 1.11, 0.2] {
+            let mut correction = Correction::new(64);
+            let ratio =
+                |correction: &Correction| correction.factor(2) * wrong / correction.factor(3);
+            for i in 0..24 {
+                let (n, expected) = [(2, wrong), (3, 1.0)][i % 2];
+                correction.observe(n, expected, 1.0);
+            }
+            let ratio = ratio(&correction);
+            assert!((ratio - 1.0).abs() < 0.1, "{wrong}: {ratio}");
         }
     }
 

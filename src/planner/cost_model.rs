@@ -97,7 +97,7 @@ pub(super) struct Expected {
 impl CostModel {
     pub fn new(costs: Costs) -> CostModel {
         CostModel {
-            costs,
+            costs: costs.without_steps_down(),
             verify: Correction::new(MAX_BATCH * MAX_NODES),
             draft: std::array::from_fn(|_| Correction::new(1)),
             rest: 0.0,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cost.rs         tables of measured costs        acceptance.rs   acceptance rates
-//! cost_model.rs   the tables, corrected by the times of rounds
+//! plausible.rs    which of these cannot be true   cost_model.rs   the tables, corrected by the times of rounds
 //! round_state.rs  one round of all sequences      backoff.rs      rounds without drafting
 //! policy.rs       the policies users can name     cast.rs         the policy of thresholds
 //! plan.rs         the planner                     report.rs       chosen sizes and their results
@@ -16,6 +16,7 @@ mod cast;
 pub mod cost;
 mod cost_model;
 mod plan;
+pub mod plausible;
 mod policy;
 mod report;
 mod round_state;
