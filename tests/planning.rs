@@ -235,8 +235,9 @@ fn what_is_measured_is_kept_and_found() {
             told.push(part);
             goes_on
         };
-        let calibrator =
-            session.calibrator(&mut progress).keep_at(Store::at(folder.path().to_owned()));
+        // A busy machine: what is kept is used, whether or not it is in doubt.
+        let calibrator = session.calibrator(&mut progress).idle_where(|_| false);
+        let calibrator = calibrator.keep_at(Store::at(folder.path().to_owned()));
         let mut calibrator = if anew { calibrator.anew() } else { calibrator };
         let costs = calibrator.costs(2, &mut NGram, "ngram").unwrap();
         (costs, told)
@@ -257,6 +258,23 @@ fn what_is_measured_is_kept_and_found() {
     assert!(same(&again.unwrap(), &first));
     let (anew, _) = measure(&mut session, true, true);
     assert!(!same(&anew.unwrap(), &first));
+    // Marked as measured under load they are renewed where the machine is idle, and not before.
+    for file in std::fs::read_dir(folder.path()).unwrap() {
+        let path = file.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, text.replace("\"version\"", "\"under_load\":1,\"version\"")).unwrap();
+    }
+    assert!(measure(&mut session, false, true).1.is_empty());
+    let mut asked = false;
+    let mut progress = |_| {
+        asked = true;
+        true
+    };
+    let calibrator = session.calibrator(&mut progress).idle_where(|times| times.len() == 5);
+    let mut calibrator = calibrator.keep_at(Store::at(folder.path().to_owned()));
+    assert!(calibrator.costs(2, &mut NGram, "ngram").unwrap().is_some());
+    assert_eq!(calibrator.kept().len(), 3);
+    assert!(asked);
     // Another number of threads is another machine.
     let mut other =
         Session::new(model.clone(), SessionOptions { threads: 1, ..options() }).unwrap();

@@ -4,13 +4,14 @@
 //! one; a drafter's over trees of one level and of three. Times are those of made-up tokens: no pass depends on
 //! which they are.
 
-use super::json::{of_confidences, of_draft, of_verify, to_confidences, to_draft, to_verify};
-use super::measure::{curve, median};
-use super::store::Store;
+use super::json::{of_confidences, to_confidences};
+use super::kept::{Measured, Place, find_or_measure, is_steady};
+use super::measure::{DraftPass, curve, levels};
+use super::store::{Kept, Store};
 use crate::draft::{Drafter, SoloDraft};
 use crate::error::Result;
 use crate::infer::{CacheTypes, KvCache, Sequence, Target};
-use crate::model::{Model, Place};
+use crate::model::{self, Model};
 use crate::planner::acceptance::ByTemperature;
 use crate::planner::cost::{Costs, Curve, DraftCost, TAKEN_IN, Table, VerifyCost};
 use crate::planner::{LARGEST, MAX_BATCH};
@@ -32,6 +33,8 @@ const CONTEXTS: [usize; 2] = [64, 2048];
 /// How long it takes to time all rows, passes behind a long context, and a drafter.
 const BUDGETS: [Duration; 3] =
     [Duration::from_millis(2000), Duration::from_millis(700), Duration::from_millis(800)];
+/// Passes over one row by which it is told whether the machine is idle.
+const STEADY_PASSES: usize = 5;
 /// Widths of a drafter's levels; the last one is for those of several trees that grow side by side.
 const WIDTHS: [usize; 7] = [1, 2, 3, 4, 7, LARGEST.width, 24];
 
@@ -41,6 +44,7 @@ pub struct Calibrator<'a> {
     types: CacheTypes,
     store: Option<Store>,
     anew: bool,
+    is_steady: fn(&[f64]) -> bool,
     kept: Vec<PathBuf>,
     progress: &'a mut dyn FnMut(f64) -> bool,
 }
@@ -54,7 +58,7 @@ impl<'a> Calibrator<'a> {
         progress: &'a mut dyn FnMut(f64) -> bool,
     ) -> Calibrator<'a> {
         let store = Store::open();
-        Calibrator { target, types, store, anew: false, kept: Vec::new(), progress }
+        Calibrator { target, types, store, anew: false, is_steady, kept: Vec::new(), progress }
     }
 
     /// The model.
@@ -75,6 +79,12 @@ impl<'a> Calibrator<'a> {
     /// Measures what is known too.
     pub fn anew(self) -> Calibrator<'a> {
         Calibrator { anew: true, ..self }
+    }
+
+    /// Tells an idle machine by the seconds of some passes over one row: only there are tables renewed that were
+    /// measured under load.
+    pub fn idle_where(self, is_steady: fn(&[f64]) -> bool) -> Calibrator<'a> {
+        Calibrator { is_steady, ..self }
     }
 
     /// What the target's passes cost with up to `batch` sequences, and the drafter's; none if the end came before.
@@ -116,15 +126,12 @@ impl<'a> Calibrator<'a> {
     ) -> Result<Option<Vec<Table>>> {
         let key = format!("{}, {batch} in a pass", self.target_key());
         let name = format!("{}-{batch}", self.target.model().config().name);
-        if let Some(found) = self.find(&name, &key).and_then(|value| to_verify(&value).ok()) {
-            return Ok(Some(found.tables().to_vec()));
-        }
-        let measured = measure(self)?;
-        if let Some(tables) = &measured {
-            let cost = VerifyCost::new(tables.clone()).expect("there is one at least");
-            self.keep(&name, &key, &of_verify(&cost));
-        }
-        Ok(measured)
+        let measure = |this: &mut Self| {
+            let tables = measure(this)?;
+            Ok(tables.map(|tables| VerifyCost::new(tables).expect("there is one at least")))
+        };
+        let cost = self.find_or_measure((&name, &key), measure)?;
+        Ok(cost.map(|cost| cost.tables().to_vec()))
     }
 
     /// What the drafter's passes cost.
@@ -134,14 +141,7 @@ impl<'a> Calibrator<'a> {
     pub fn draft(&mut self, drafter: &mut dyn Drafter, about: &str) -> Result<Option<DraftCost>> {
         let key = format!("{} drafted by {about} {}", self.target_key(), drafter.place());
         let name = format!("{}-drafter", self.target.model().config().name);
-        if let Some(found) = self.find(&name, &key).and_then(|value| to_draft(&value).ok()) {
-            return Ok(Some(found));
-        }
-        let measured = self.measure_draft(drafter)?;
-        if let Some(measured) = &measured {
-            self.keep(&name, &key, &of_draft(measured));
-        }
-        Ok(measured)
+        self.find_or_measure((&name, &key), |this| this.measure_draft(drafter))
     }
 
     /// All that the time of a pass depends on.
@@ -150,7 +150,7 @@ impl<'a> Calibrator<'a> {
         format!(
             "model {:016x} {} on {}, {} threads, {}, keys {}, values {}, up to {} tokens",
             model.gguf().fingerprint(),
-            if model.packing().place == Place::Native { "not packed" } else { "packed" },
+            if model.packing().place == model::Place::Native { "not packed" } else { "packed" },
             machine::cpu_name(),
             target.threads(),
             target.isa(),
@@ -160,17 +160,30 @@ impl<'a> Calibrator<'a> {
         )
     }
 
-    fn find(&self, name: &str, key: &str) -> Option<serde_json::Value> {
-        self.store.as_ref().filter(|_| !self.anew)?.load(name, key)
+    /// What is kept, unless all is to be measured anew or it is in doubt; else what is measured.
+    fn find_or_measure<T: Measured>(
+        &mut self,
+        (name, key): (&str, &str),
+        measure: impl FnOnce(&mut Self) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
+        let store = self.store.clone();
+        let place = Place { store: store.as_ref(), name, key, anew: self.anew };
+        let (found, saved) = find_or_measure(&place, self, Self::is_idle, measure)?;
+        self.kept.extend(store.filter(|_| saved).map(|store| store.path(name, key)));
+        Ok(found)
     }
 
-    fn keep(&mut self, name: &str, key: &str, data: &serde_json::Value) {
-        // What cannot be kept is measured again the next time.
-        if let Some(store) = &self.store
-            && store.save(name, key, data).is_ok()
-        {
-            self.kept.push(store.path(name, key));
+    /// Whether nothing else seems to keep the machine busy.
+    fn is_idle(&mut self) -> Result<bool> {
+        let mut sequence = self.target.sequence(self.types)?;
+        let mut times = Vec::new();
+        for _ in 0..=STEADY_PASSES {
+            let start = Instant::now();
+            self.target.verify(&mut sequence, &Tree::new(1))?;
+            times.push(start.elapsed().as_secs_f64());
         }
+        // The first pass finds its memory.
+        Ok((self.is_steady)(&times[1..]))
     }
 
     /// Times passes of one sequence.
@@ -260,43 +273,20 @@ impl<'a> Calibrator<'a> {
         let mut solo = SoloDraft::new(drafter)?;
         let features = (0..last).map(|_| &feature[..]);
         solo.commit(drafter, 0, &tokens[..last], features, target.pool())?;
-        let mut timed = |depth: usize, width: usize| -> Result<f64> {
-            // A pass of the target has taken the caches.
-            if !slow {
-                target.verify(&mut sequence, &Tree::new(1))?;
-            }
-            let start = Instant::now();
-            let first = last.saturating_sub(TAKEN_IN);
+        let first = last.saturating_sub(TAKEN_IN);
+        let mut pass = |work: DraftPass| -> Result<()> {
+            let DraftPass::Tree { depth, width } = work else {
+                return if slow { Ok(()) } else { target.verify(&mut sequence, &Tree::new(1)) };
+            };
             let features = (first..last).map(|_| &feature[..]);
             solo.commit(drafter, first, &tokens[first..last], features, target.pool())?;
             let shape = TreeShape { depth, width, nodes: MAX_NODES };
-            solo.expand(drafter, &tokens, shape, target.pool())?;
-            Ok(start.elapsed().as_secs_f64())
+            solo.expand(drafter, &tokens, shape, target.pool()).map(drop)
         };
-        let mut firsts = Vec::new();
         let widths = WIDTHS.into_iter().filter(|width| side_by_side || *width <= LARGEST.width);
-        let mut levels: Vec<(usize, Vec<f64>)> = widths.map(|width| (width, Vec::new())).collect();
-        timed(1, 1)?;
-        timed(3, LARGEST.width)?;
-        let start = Instant::now();
-        let spent = |start: Instant| start.elapsed().as_secs_f64() / BUDGETS[2].as_secs_f64();
-        for round in 0.. {
-            if round > 1 && spent(start) > 1.0 || round > 20 {
-                break;
-            }
-            for (width, times) in &mut levels {
-                if !(self.progress)(0.8 + 0.2 * spent(start).min(1.0)) {
-                    return Ok(None);
-                }
-                let [one, three] = [timed(1, *width)?, timed(3, *width)?];
-                firsts.push(one);
-                times.push((three - one) / 2.0);
-            }
-        }
-        let levels: Vec<(usize, f64)> =
-            levels.iter_mut().map(|(width, times)| (*width, median(times))).collect();
-        let level = Curve::new(&levels).expect("times are positive");
-        Ok(Some(DraftCost { first: median(&mut firsts), level }))
+        let widths: Vec<usize> = widths.collect();
+        let mut progress = |done: f64| (self.progress)(0.8 + 0.2 * done);
+        levels(&widths, BUDGETS[2], &mut progress, &mut pass)
     }
 }
 
@@ -348,7 +338,11 @@ impl Counts {
 
     /// What was counted; at first what the file beside the drafter's has.
     pub fn load(&self, drafter: Option<&Path>) -> ByTemperature {
-        let kept = self.store.as_ref().and_then(|store| store.load(&self.name, &self.key));
+        let kept = self
+            .store
+            .as_ref()
+            .and_then(|store| store.load(&self.name, &self.key))
+            .map(|kept| kept.data);
         let shipped = || serde_json::from_slice(&file::read(&prior(drafter?)).ok()?).ok();
         let counts = kept.or_else(shipped).and_then(|value| to_confidences(&value).ok());
         counts.unwrap_or_default()
@@ -359,8 +353,8 @@ impl Counts {
     /// # Errors
     /// When they cannot be written.
     pub fn save(&self, counts: &ByTemperature) -> std::io::Result<()> {
-        let data = of_confidences(counts);
-        self.store.as_ref().map_or(Ok(()), |store| store.save(&self.name, &self.key, &data))
+        let kept = Kept::new(of_confidences(counts));
+        self.store.as_ref().map_or(Ok(()), |store| store.save(&self.name, &self.key, &kept))
     }
 }
 

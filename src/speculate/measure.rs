@@ -2,19 +2,68 @@
 //!
 //! All sizes are run in turn, over and over, and each counts with its median: a machine that is slow for a
 //! moment is slow for one of the rounds, not for one size. Where passes are short, each is timed beside one over the
-//! fewest rows, and its median is that of the ratio.
+//! fewest rows, and its median is that of the ratio. What cannot be true is measured again.
 
 use crate::error::Result;
 use crate::planner::LARGEST;
-use crate::planner::cost::Curve;
+use crate::planner::cost::{Curve, DraftCost};
+use crate::planner::plausible::{ZERO, implausible, is_step_down};
 use std::time::{Duration, Instant};
 
 /// Rounds of measurement, if time suffices; and those there must be.
 const MOST_ROUNDS: usize = 9;
 const LEAST_ROUNDS: usize = 2;
+/// Times that what cannot be true is measured again.
+const AGAIN: usize = 3;
 
 /// Passes over the fewest rows of less than these seconds are timed beside each other one.
 const SHORT: f64 = 0.02;
+/// What takes fewer seconds is done several times in succession, up to so many, and timed as one: clocks tell a hundredth
+/// of that.
+const LONG_ENOUGH: f64 = 5e-5;
+const MOST_IN_SUCCESSION: f64 = 1000.0;
+/// Rounds of a drafter's measurement.
+const MOST_DRAFT_ROUNDS: usize = 21;
+/// A level is charged with this part of the first one at least: the difference of two times shows no less.
+const LEAST_LEVEL: f64 = 0.01;
+
+/// Rows, and the seconds that a pass over them takes.
+type Times = Vec<(usize, f64)>;
+
+/// Measures again what cannot be true. Of two medians of a time the lesser counts, as something else on the machine can
+/// only make it longer. The first time is beside all others: if it is in doubt, so are they, and all are replaced.
+fn again(
+    mut measured: Times,
+    mut measure: impl FnMut(&Times, &[usize]) -> Result<Option<Times>>,
+) -> Result<Option<Times>> {
+    for _ in 0..AGAIN {
+        let wrong = implausible(&measured);
+        if wrong.is_empty() {
+            break;
+        }
+        let is_first = wrong[0] == measured[0].0;
+        let rows = if is_first { measured.iter().map(|(n, _)| *n).collect() } else { wrong };
+        let Some(new) = measure(&measured, &rows)? else { return Ok(None) };
+        if is_first {
+            measured = new;
+            continue;
+        }
+        for (n, seconds) in &mut measured {
+            let new = new.iter().find(|(rows, _)| rows == n).map(|(_, seconds)| *seconds);
+            if let Some(new) = new.filter(|new| *new > ZERO && (*seconds <= ZERO || new < seconds))
+            {
+                *seconds = new;
+            }
+        }
+    }
+    Ok(Some(measured))
+}
+
+/// The curve of what was measured; no time is none.
+fn curve_of(mut measured: Times) -> Curve {
+    measured.iter_mut().for_each(|(_, seconds)| *seconds = seconds.max(ZERO));
+    Curve::new(&measured).expect("times are positive")
+}
 
 /// Times passes over these numbers of rows, in ascending order, for about so long. Numbers are left out whose pass
 /// takes longer than as many of the first ones as a round can yield tokens: none of them can pay. `progress` is told
@@ -26,20 +75,47 @@ pub(super) fn curve(
     rows: &[usize],
     budget: Duration,
     progress: &mut dyn FnMut(f64) -> bool,
-    pass: impl FnMut(usize) -> Result<()>,
+    mut pass: impl FnMut(usize) -> Result<()>,
 ) -> Result<Option<Curve>> {
     let start = Instant::now();
-    curve_by(|| start.elapsed(), rows, budget, progress, pass)
+    curve_by(&|| start.elapsed(), rows, budget, progress, &mut pass)
 }
 
 /// [`curve`], by this clock.
 fn curve_by(
-    clock: impl Fn() -> Duration,
+    clock: &dyn Fn() -> Duration,
     rows: &[usize],
     budget: Duration,
     progress: &mut dyn FnMut(f64) -> bool,
-    mut pass: impl FnMut(usize) -> Result<()>,
+    pass: &mut dyn FnMut(usize) -> Result<()>,
 ) -> Result<Option<Curve>> {
+    let measured = rounds(clock, rows, budget, progress, pass)?;
+    let Some(measured) = measured else { return Ok(None) };
+    let measured = again(measured, |before, wrong| {
+        let (first, one) = before[0];
+        let others = wrong.iter().copied().filter(|n| *n != first);
+        let rows: Vec<usize> = [first].into_iter().chain(others).collect();
+        let new = rounds(clock, &rows, budget / 4, &mut |_| progress(1.0), pass)?;
+        Ok(new.map(|mut new| {
+            if wrong[0] != first {
+                // The machine may be slower or faster than it was.
+                let same = one / new[0].1;
+                new.iter_mut().for_each(|(_, seconds)| *seconds *= same);
+            }
+            new
+        }))
+    })?;
+    Ok(measured.map(curve_of))
+}
+
+/// Times passes over these rows in turn, for about so long.
+fn rounds(
+    clock: &dyn Fn() -> Duration,
+    rows: &[usize],
+    budget: Duration,
+    progress: &mut dyn FnMut(f64) -> bool,
+    pass: &mut dyn FnMut(usize) -> Result<()>,
+) -> Result<Option<Times>> {
     let mut timed = |n: usize| -> Result<f64> {
         let start = clock();
         pass(n)?;
@@ -59,7 +135,11 @@ fn curve_by(
             if !progress(spent.max(done).min(1.0)) {
                 return Ok(None);
             }
-            let seconds = timed(*n)?;
+            let mut seconds = timed(*n)?;
+            if round == 0 && seconds > longest * beside {
+                // One slow moment is no reason to leave out all further numbers.
+                seconds = seconds.min(timed(*n)?);
+            }
             let before = beside;
             if before < SHORT {
                 beside = timed(rows[0])?;
@@ -79,14 +159,110 @@ fn curve_by(
     }
     let one = median(&mut fewest);
     let others = ratios.iter_mut().map(|(n, ratios)| (*n, one * median(ratios)));
-    let measured: Vec<_> = [(rows[0], one)].into_iter().chain(others).collect();
-    Ok(Some(Curve::new(&measured).expect("times are positive")))
+    Ok(Some([(rows[0], one)].into_iter().chain(others).collect()))
+}
+
+/// What a drafter is timed at.
+#[derive(Clone, Copy)]
+pub(super) enum DraftPass {
+    /// What the target does between two trees, which takes the caches; it is not timed.
+    Between,
+    /// Growing a tree of this shape.
+    Tree {
+        /// Levels.
+        depth: usize,
+        /// Guesses of each.
+        width: usize,
+    },
+}
+
+/// Times a drafter's first level, and others of these widths, for about so long: those of trees of three levels that
+/// those of one do not have. `progress` is told the part that is done; where it says `false`, there is no result.
+///
+/// # Errors
+/// Those of `pass`.
+pub(super) fn levels(
+    widths: &[usize],
+    budget: Duration,
+    progress: &mut dyn FnMut(f64) -> bool,
+    pass: &mut dyn FnMut(DraftPass) -> Result<()>,
+) -> Result<Option<DraftCost>> {
+    let start = Instant::now();
+    levels_by(&|| start.elapsed(), widths, budget, progress, pass)
+}
+
+/// [`levels`], by this clock.
+fn levels_by(
+    clock: &dyn Fn() -> Duration,
+    widths: &[usize],
+    budget: Duration,
+    progress: &mut dyn FnMut(f64) -> bool,
+    pass: &mut dyn FnMut(DraftPass) -> Result<()>,
+) -> Result<Option<DraftCost>> {
+    // Finds its memory.
+    pass(DraftPass::Tree { depth: 3, width: widths[widths.len() - 1] })?;
+    let mut firsts = Vec::new();
+    let measured = draft_rounds(clock, widths, budget, progress, (&mut firsts, pass))?;
+    let Some(measured) = measured else { return Ok(None) };
+    let level = again(measured, |_, wrong| {
+        draft_rounds(clock, wrong, budget / 4, &mut |_| progress(1.0), (&mut firsts, pass))
+    })?;
+    let first = median(&mut firsts).max(ZERO);
+    Ok(level.map(|level| DraftCost { first, level: curve_of(level) }))
+}
+
+/// Times trees of one level and of three of these widths in turn, for about so long. Those of one level are added to
+/// `firsts`.
+fn draft_rounds(
+    clock: &dyn Fn() -> Duration,
+    widths: &[usize],
+    budget: Duration,
+    progress: &mut dyn FnMut(f64) -> bool,
+    (firsts, pass): (&mut Vec<f64>, &mut dyn FnMut(DraftPass) -> Result<()>),
+) -> Result<Option<Times>> {
+    let mut timed = |depth: usize, width: usize| -> Result<f64> {
+        pass(DraftPass::Between)?;
+        let (start, mut times) = (clock(), 0.0);
+        loop {
+            pass(DraftPass::Tree { depth, width })?;
+            times += 1.0;
+            let seconds = (clock() - start).as_secs_f64();
+            if seconds >= LONG_ENOUGH || times >= MOST_IN_SUCCESSION {
+                return Ok(seconds / times);
+            }
+        }
+    };
+    let start = clock();
+    let mut levels: Vec<(usize, Vec<f64>)> = widths.iter().map(|n| (*n, Vec::new())).collect();
+    for round in 0..MOST_DRAFT_ROUNDS {
+        let spent = (clock() - start).as_secs_f64() / budget.as_secs_f64();
+        if round >= LEAST_ROUNDS && spent > 1.0 {
+            break;
+        }
+        for (width, times) in &mut levels {
+            let spent = (clock() - start).as_secs_f64() / budget.as_secs_f64();
+            if !progress(spent.min(1.0)) {
+                return Ok(None);
+            }
+            let [one, three] = [timed(1, *width)?, timed(3, *width)?];
+            firsts.push(one);
+            times.push((three - one) / 2.0);
+        }
+    }
+    let first = median(&mut firsts.clone());
+    let least = (LEAST_LEVEL * first).max(2.0 * ZERO);
+    let seconds = |times: &mut [f64]| match median(times) {
+        // Two levels more take less than none: by more than noise that is no level, else a short one.
+        level if is_step_down(first, first + 2.0 * level) => level,
+        level => level.max(least),
+    };
+    Ok(Some(levels.iter_mut().map(|(width, times)| (*width, seconds(times))).collect()))
 }
 
 /// The middle one.
-pub(super) fn median(times: &mut [f64]) -> f64 {
+fn median(times: &mut [f64]) -> f64 {
     times.sort_by(f64::total_cmp);
-    times[times.len() / 2].max(1e-9)
+    times[times.len() / 2]
 }
 
 #[cfg(test)]
@@ -98,7 +274,7 @@ mod tests {
     #[test]
     fn slow_moments_do_not_count_and_what_cannot_pay_is_left_out() {
         let (calls, now) = (Cell::new(0), Cell::new(Duration::ZERO));
-        let pass = |n: usize| {
+        let mut pass = |n: usize| {
             calls.set(calls.get() + 1);
             // Slow at first, and a step at 3 rows.
             let slow = if calls.get() < 6 { 4 } else { 1 };
@@ -113,21 +289,130 @@ mod tests {
         };
         let budget = Duration::from_millis(400);
         let rows = [1, 2, 3, 4, 8, 16];
-        let measured = curve_by(|| now.get(), &rows, budget, &mut progress, pass).unwrap().unwrap();
+        let measured =
+            curve_by(&|| now.get(), &rows, budget, &mut progress, &mut pass).unwrap().unwrap();
         let rows: Vec<usize> = measured.measured().map(|(n, _)| n).collect();
         assert_eq!(rows, [1, 2, 3], "three rows take nine times as long as one");
         assert!(measured.seconds(1) < 0.004 && measured.seconds(2) < 0.004);
         assert!(parts.windows(2).all(|pair| pair[0] <= pair[1]) && parts.iter().all(|p| *p <= 1.0));
     }
 
+    /// A machine whose clock moves by what this says that a pass over `n` rows takes the `i`-th time.
+    fn measured(rows: &[usize], takes: impl Fn(usize, usize) -> f64) -> (Vec<(usize, f64)>, usize) {
+        let now = Cell::new(0.0);
+        let (mut times, mut calls) = ([0; 99], 0);
+        let mut pass = |n: usize| {
+            now.set(now.get() + takes(n, times[n]));
+            times[n] += 1;
+            calls += 1;
+            Ok(())
+        };
+        let clock = || Duration::from_secs_f64(now.get());
+        let budget = Duration::from_secs(3600);
+        let curve = curve_by(&clock, rows, budget, &mut |_| true, &mut pass).unwrap().unwrap();
+        (curve.measured().collect(), calls)
+    }
+
+    #[test]
+    fn what_cannot_be_true_is_measured_again_and_no_more_than_some_times() {
+        let rows = [1, 2, 3, 4];
+        let right = |n: usize| 1.0 + 0.1 * n as f64;
+        let is = |measured: &[(usize, f64)], n: usize, seconds: f64| {
+            assert!((measured[n - 1].1 - seconds).abs() < 1e-6, "{n}: {measured:?}");
+        };
+        let (all, usual) = measured(&rows, |n, _| right(n));
+        assert_eq!((all.len(), usual), (4, MOST_ROUNDS * 4));
+        // Two rows are slow as long as they are measured for the first time.
+        let busy = |n: usize, i: usize| if n == 2 && i < MOST_ROUNDS { 3.18 } else { right(n) };
+        let (all, calls) = measured(&rows, busy);
+        (1..=4).for_each(|n| is(&all, n, right(n)));
+        assert!(calls > usual && calls <= 2 * usual);
+        // So is one row, beside which all others are timed; the whole machine is faster later.
+        let busy = |n: usize, i: usize| match n {
+            1 if i < MOST_ROUNDS => 4.0,
+            _ if i < MOST_ROUNDS => 2.0 * right(n),
+            _ => right(n),
+        };
+        let (all, _) = measured(&rows, busy);
+        (1..=4).for_each(|n| is(&all, n, right(n)));
+        // The machine is twice as slow while two rows are measured again.
+        let busy = |n: usize, i: usize| {
+            let slow = if i < MOST_ROUNDS { 1.0 } else { 2.0 };
+            if n == 2 && i < MOST_ROUNDS { 3.18 } else { slow * right(n) }
+        };
+        is(&measured(&rows, busy).0, 2, right(2));
+        // One that is always like that is taken as it is.
+        let (all, calls) = measured(&rows, |n, _| if n == 2 { 3.18 } else { right(n) });
+        is(&all, 2, 3.18);
+        assert!(calls <= (1 + AGAIN) * usual);
+        assert_eq!(implausible(&all), [2, 3, 4]);
+        // No time at all.
+        let (all, _) =
+            measured(&rows, |n, i| if n == 3 && i < MOST_ROUNDS { 0.0 } else { right(n) });
+        is(&all, 3, right(3));
+        // One slow moment leaves nothing out.
+        let (all, _) = measured(&rows, |n, i| if n == 2 && i == 0 { 99.0 } else { right(n) });
+        assert_eq!(all.len(), 4);
+    }
+
+    #[test]
+    fn a_level_takes_time_on_a_coarse_clock_and_where_it_takes_none() {
+        for (first, level) in [(3e-7, 2e-7), (4e-4, 3e-4), (5e-7, 0.0), (1.0, 0.25)] {
+            let now = Cell::new(0.0);
+            let mut pass = |work: DraftPass| {
+                now.set(
+                    now.get()
+                        + match work {
+                            DraftPass::Between => 1e-3,
+                            DraftPass::Tree { depth, .. } => first + (depth - 1) as f64 * level,
+                        },
+                );
+                Ok(())
+            };
+            let clock = || Duration::from_micros((now.get() * 1e6) as u64);
+            let budget = Duration::from_secs(1);
+            let cost = levels_by(&clock, &[1, 2, 4], budget, &mut |_| true, &mut pass);
+            let cost = cost.unwrap().unwrap();
+            assert!(cost.is_plausible());
+            assert!((cost.first / first - 1.0).abs() < 0.1, "{first}: {cost:?}");
+            let least = f64::max(level, 0.01 * first);
+            for (n, seconds) in cost.level.measured() {
+                assert!((seconds / least - 1.0).abs() < 0.2, "{n} of {level}: {cost:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_level_that_was_slow_once_is_measured_again() {
+        let now = Cell::new(0.0);
+        let mut times = 0;
+        let mut pass = |work: DraftPass| {
+            let DraftPass::Tree { depth, width } = work else { return Ok(()) };
+            let slow = width == 2 && depth == 3 && times < MOST_DRAFT_ROUNDS;
+            times += usize::from(width == 2 && depth == 3);
+            now.set(now.get() + if slow { 9.0 } else { 0.5 + 0.1 * (depth * width) as f64 });
+            Ok(())
+        };
+        let clock = || Duration::from_secs_f64(now.get());
+        let budget = Duration::from_secs(3600);
+        let mut measure =
+            |end: bool| levels_by(&clock, &[1, 2, 4], budget, &mut |_| !end, &mut pass).unwrap();
+        let cost = measure(false).unwrap();
+        assert!(cost.is_plausible() && (cost.level.seconds(2) - 0.2).abs() < 1e-6, "{cost:?}");
+        assert_eq!(measure(true), None, "it ends when it is told to");
+    }
+
     #[test]
     fn time_is_kept_the_end_is_heard_and_errors_come_out() {
-        let mut passes = 0;
-        let measured = curve(&[1, 2], Duration::ZERO, &mut |_| true, |_| {
-            passes += 1;
+        let passes = Cell::new(0);
+        let clock = || Duration::from_millis(passes.get() as u64);
+        let mut pass = |_| {
+            passes.set(passes.get() + 1);
             Ok(())
-        });
-        assert_eq!((measured.unwrap().unwrap().measured().count(), passes), (2, 3 * LEAST_ROUNDS));
+        };
+        let measured = curve_by(&clock, &[1, 2], Duration::ZERO, &mut |_| true, &mut pass);
+        let rows = measured.unwrap().unwrap().measured().count();
+        assert_eq!((rows, passes.get()), (2, 3 * LEAST_ROUNDS));
         let mut calls = 0;
         let mut stop = |_| {
             calls += 1;

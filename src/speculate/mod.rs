@@ -9,6 +9,7 @@
 //! options.rs      from the user's options to a configured drafter
 //! calibrate.rs    measures what passes cost         measure.rs  times passes
 //! store.rs        stores these costs in files       json.rs     their format
+//! kept.rs         when stored costs are used, and when they are measured again
 //! stats.rs        counts and times of rounds
 //! ```
 
@@ -16,6 +17,7 @@ mod accept;
 pub mod calibrate;
 mod generation;
 pub mod json;
+mod kept;
 mod measure;
 mod options;
 mod round;

@@ -16,6 +16,22 @@ use twox_hash::XxHash3_64;
 /// Changes when the meaning of a file does.
 const VERSION: u32 = 1;
 
+/// What is known about a key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Kept {
+    /// What was measured or counted.
+    pub data: Value,
+    /// How many times in succession it was measured under load, as its figures show; 0 where they can be true.
+    pub under_load: u32,
+}
+
+impl Kept {
+    /// Nothing speaks against it.
+    pub fn new(data: Value) -> Kept {
+        Kept { data, under_load: 0 }
+    }
+}
+
 /// A folder of such files.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -43,18 +59,28 @@ impl Store {
     }
 
     /// What is known about `key`.
-    pub fn load(&self, name: &str, key: &str) -> Option<Value> {
+    pub fn load(&self, name: &str, key: &str) -> Option<Kept> {
         let mut value = read(&self.path(name, key))?;
-        (value["version"] == VERSION && value["about"] == key).then(|| value["data"].take())
+        if value["version"] != VERSION || value["about"] != key {
+            return None;
+        }
+        // Files from before the mark lack it.
+        let under_load = value["under_load"].as_u64().unwrap_or(0);
+        let under_load = u32::try_from(under_load).unwrap_or(u32::MAX);
+        Some(Kept { data: value["data"].take(), under_load })
     }
 
     /// Keeps what is known about `key`. The file is there whole or not at all.
     ///
     /// # Errors
     /// Why it cannot be written.
-    pub fn save(&self, name: &str, key: &str, data: &Value) -> std::io::Result<()> {
+    pub fn save(&self, name: &str, key: &str, kept: &Kept) -> std::io::Result<()> {
         fs::create_dir_all(&self.folder)?;
-        let text = json!({ "version": VERSION, "about": key, "data": data }).to_string();
+        let mut file = json!({ "version": VERSION, "about": key, "data": kept.data });
+        if kept.under_load > 0 {
+            file["under_load"] = kept.under_load.into();
+        }
+        let text = file.to_string();
         let path = self.path(name, key);
         temp_file::replace(&path, Access::Usual, |file| file.write_all(text.as_bytes()))
     }
@@ -73,9 +99,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::at(folder.path().join("new"));
         assert_eq!(store.load("a/b", "key"), None);
-        for data in [json!({ "x": 1.5 }), json!([2])] {
-            store.save("a/b", "key", &data).unwrap();
-            assert_eq!(store.load("a/b", "key"), Some(data));
+        for (data, under_load) in [(json!({ "x": 1.5 }), 2), (json!([2]), 0)] {
+            let kept = Kept { data, under_load };
+            store.save("a/b", "key", &kept).unwrap();
+            assert_eq!(store.load("a/b", "key"), Some(kept));
         }
         assert_eq!(store.load("a/b", "other"), None);
         let path = store.path("a/b", "key");
@@ -84,7 +111,10 @@ mod tests {
         let text = fs::read_to_string(&path).unwrap();
         let cut = text[..text.len() - 2].to_owned();
         for wrong in
-            [text.replace("key", "kee"), text.replace("\"version\":1", "\"version\":0"), cut]
+            [("key", "kee"), ("\"version\":1", "\"version\":0"), ("\"version\":1", "\"version\":2")]
+                .map(|(old, new)| text.replace(old, new))
+                .into_iter()
+                .chain([cut])
         {
             assert_ne!(wrong, text);
             fs::write(&path, wrong).unwrap();
@@ -97,6 +127,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         fs::write(&file, "").unwrap();
-        Store::at(file).save("a", "key", &json!(1)).unwrap_err();
+        Store::at(file).save("a", "key", &Kept::new(json!(1))).unwrap_err();
     }
 }

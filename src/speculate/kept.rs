@@ -1,0 +1,168 @@
+//! When a kept table is believed, and when it is measured anew.
+//!
+//! A table that cannot be true was measured under load. It is used while the machine is busy, and renewed at a start
+//! where it is not. Where that comes out the same several times, the machine is like that.
+
+use super::json::{of_draft, of_verify, to_draft, to_verify};
+use super::store::{Kept, Store};
+use crate::error::Result;
+use crate::planner::cost::{DraftCost, VerifyCost};
+use crate::planner::plausible::is_step_down;
+use serde_json::Value;
+
+/// Times that a table is renewed which cannot be true.
+const RENEWALS: u32 = 3;
+
+/// What is measured and kept.
+pub(super) trait Measured: Sized {
+    /// As it lies in a file.
+    fn to_json(&self) -> Value;
+    /// From a file.
+    fn of_json(value: &Value) -> std::result::Result<Self, String>;
+    /// Whether all its times can be true.
+    fn is_plausible(&self) -> bool;
+}
+
+impl Measured for VerifyCost {
+    fn to_json(&self) -> Value {
+        of_verify(self)
+    }
+
+    fn of_json(value: &Value) -> std::result::Result<VerifyCost, String> {
+        to_verify(value)
+    }
+
+    fn is_plausible(&self) -> bool {
+        VerifyCost::is_plausible(self)
+    }
+}
+
+impl Measured for DraftCost {
+    fn to_json(&self) -> Value {
+        of_draft(self)
+    }
+
+    fn of_json(value: &Value) -> std::result::Result<DraftCost, String> {
+        to_draft(value)
+    }
+
+    fn is_plausible(&self) -> bool {
+        DraftCost::is_plausible(self)
+    }
+}
+
+/// Where a table lies.
+pub(super) struct Place<'a> {
+    /// None where nothing can be kept.
+    pub store: Option<&'a Store>,
+    pub name: &'a str,
+    pub key: &'a str,
+    /// Whether what lies there is not looked at.
+    pub anew: bool,
+}
+
+/// The table that is kept at a place; measured if there is none, and renewed if it is in doubt and the machine is idle.
+/// Both questions are asked of `measurer`. None where the measuring was ended. And whether it has been kept now.
+///
+/// # Errors
+/// Those of `is_idle` and `measure`.
+pub(super) fn find_or_measure<M, T: Measured>(
+    place: &Place,
+    measurer: &mut M,
+    is_idle: impl FnOnce(&mut M) -> Result<bool>,
+    measure: impl FnOnce(&mut M) -> Result<Option<T>>,
+) -> Result<(Option<T>, bool)> {
+    let Place { store, name, key, anew } = *place;
+    let kept = store.filter(|_| !anew).and_then(|store| store.load(name, key));
+    let kept =
+        kept.and_then(|Kept { data, under_load }| Some((T::of_json(&data).ok()?, under_load)));
+    let mut before = 0;
+    if let Some((table, under_load)) = kept {
+        let in_doubt = under_load > 0 || !table.is_plausible();
+        if !in_doubt || under_load > RENEWALS || !is_idle(measurer)? {
+            return Ok((Some(table), false));
+        }
+        before = under_load;
+    }
+    let Some(table) = measure(measurer)? else { return Ok((None, false)) };
+    let under_load = if table.is_plausible() { 0 } else { before + 1 };
+    let kept = Kept { data: table.to_json(), under_load };
+    // What cannot be kept is measured again the next time.
+    let saved = store.is_some_and(|store| store.save(name, key, &kept).is_ok());
+    Ok((Some(table), saved))
+}
+
+/// Whether passes over one row took the same time, but for noise: then nothing else keeps the machine busy.
+pub(super) fn is_steady(times: &[f64]) -> bool {
+    let (fastest, slowest) = times
+        .iter()
+        .fold((f64::INFINITY, 0.0), |(low, high), t| (f64::min(low, *t), f64::max(high, *t)));
+    !is_step_down(slowest, fastest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::planner::cost::Curve;
+    use serde_json::json;
+
+    fn draft(seconds: [f64; 3]) -> DraftCost {
+        let level: Vec<_> = seconds.into_iter().enumerate().map(|(i, s)| (i + 1, s)).collect();
+        DraftCost { first: 0.5, level: Curve::new(&level).unwrap() }
+    }
+
+    /// A start: what it uses, and whether it has measured.
+    fn start(store: &Store, idle: bool, measured: &DraftCost) -> (DraftCost, bool) {
+        let mut asked = false;
+        let measure = |asked: &mut bool| {
+            *asked = true;
+            Ok(Some(measured.clone()))
+        };
+        let place = Place { store: Some(store), name: "name", key: "key", anew: false };
+        let (used, saved) = find_or_measure(&place, &mut asked, |_| Ok(idle), measure).unwrap();
+        assert_eq!(saved, asked);
+        (used.unwrap(), asked)
+    }
+
+    #[test]
+    fn a_table_in_doubt_is_used_and_renewed_when_the_machine_is_idle() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::at(folder.path().to_owned());
+        let (wrong, right) = (draft([1.0, 3.18, 1.22]), draft([1.0, 1.1, 1.22]));
+        assert_eq!(start(&store, false, &wrong), (wrong.clone(), true));
+        assert_eq!(store.load("name", "key").unwrap().under_load, 1, "it is marked");
+        assert_eq!(start(&store, false, &right), (wrong.clone(), false), "the machine is busy");
+        assert_eq!(start(&store, true, &right), (right.clone(), true));
+        assert_eq!(store.load("name", "key").unwrap().under_load, 0);
+        assert_eq!(start(&store, true, &wrong), (right.clone(), false), "nothing is in doubt");
+
+        // As it was kept before there were marks, of no time and with a step down.
+        for old in [draft([1.0, 1e-9, 1.0]), wrong.clone()] {
+            let text = json!({ "version": 1, "about": "key", "data": of_draft(&old) }).to_string();
+            std::fs::write(store.path("name", "key"), text).unwrap();
+            assert_eq!(start(&store, false, &right), (old, false));
+            assert_eq!(start(&store, true, &right), (right.clone(), true));
+        }
+
+        // Marked is marked, however it looks.
+        let kept = Kept { data: of_draft(&right), under_load: 1 };
+        store.save("name", "key", &kept).unwrap();
+        assert!(start(&store, true, &right).1);
+    }
+
+    #[test]
+    fn a_machine_that_is_like_that_is_believed_in_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::at(folder.path().to_owned());
+        let wrong = draft([1.0, 3.0, 1.0]);
+        let measured = (0..9).filter(|_| start(&store, true, &wrong).1).count();
+        assert_eq!(measured, 1 + RENEWALS as usize);
+    }
+
+    #[test]
+    fn steady_passes_say_that_a_machine_is_idle() {
+        assert!(is_steady(&[0.003, 0.0031, 0.0034]));
+        assert!(!is_steady(&[0.003, 0.0031, 0.0062]));
+        assert!(is_steady(&[2e-6, 40e-6]), "what an interrupt takes");
+    }
+}
