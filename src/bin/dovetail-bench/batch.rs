@@ -145,11 +145,15 @@ pub fn run(o: &Options) -> Result<()> {
         output::write(PLOT, path, &svg)?;
     }
     if o.explain {
+        let mut plain = &sides[0];
         for side in &sides {
-            if side.guesses {
-                let explained = explain(&side.planner, &side.report);
-                eprintln!("\n{} at once, {explained}", side.parallel);
+            if !side.guesses {
+                plain = side;
+                continue;
             }
+            let gain = side.mean_gain(plain, tasks.len());
+            let explained = explain(&side.planner, &side.report, Some(gain));
+            eprintln!("\n{} at once, {explained}", side.parallel);
         }
     }
     match different {
@@ -201,6 +205,16 @@ impl Side {
         self.report.add(self.planner.report());
         self.planner.reset_report();
         Ok(different)
+    }
+
+    /// How many times as fast as another one it was at a task.
+    fn gain(&self, other: &Side, t: usize) -> f64 {
+        other.task_seconds(t) / self.task_seconds(t)
+    }
+
+    /// The mean of that over all tasks.
+    fn mean_gain(&self, other: &Side, tasks: usize) -> f64 {
+        (0..tasks).map(|t| self.gain(other, t)).sum::<f64>() / tasks as f64
     }
 
     /// Seconds of decoding a task.
@@ -261,7 +275,7 @@ fn picture(title: &str, sides: &[Side], tasks: &[Task], published: &[(String, f6
     let mut ways: Vec<plot::Way> = Vec::new();
     for side in sides {
         if side.guesses {
-            let times = |t: usize| plain.task_seconds(t) / side.task_seconds(t);
+            let times = |t: usize| side.gain(plain, t);
             let name = format!("{} at once, {}", side.parallel, side.who);
             ways.push((name, (0..tasks.len()).map(times).collect()));
         } else {
@@ -279,10 +293,9 @@ fn compare(sides: &[Side], tasks: &[Task]) {
     println!("\n| times {} {} | {} | mean |", first.parallel, first.who, names.join(" | "));
     println!("| --- |{}", " --: |".repeat(names.len() + 1));
     for side in &sides[1..] {
-        let times = |t: usize| first.task_seconds(t) / side.task_seconds(t);
-        let all: Vec<f64> = (0..tasks.len()).map(times).collect();
-        let mean = all.iter().sum::<f64>() / all.len() as f64;
-        let all: Vec<String> = all.iter().map(|x| format!("{x:.3}")).collect();
+        let mean = side.mean_gain(first, tasks.len());
+        let all = (0..tasks.len()).map(|t| format!("{:.3}", side.gain(first, t)));
+        let all: Vec<String> = all.collect();
         println!("| {} {} | {} | **{mean:.3}** |", side.parallel, side.who, all.join(" | "));
     }
 }

@@ -110,17 +110,19 @@ fn print(m: &Measurement) {
             "not kept: nothing can be written to the cache directory; DOVETAIL_CACHE names another"
         );
     }
+    if !m.costs.verify.is_plausible() || !m.costs.draft.is_plausible() && m.drafter.is_some() {
+        println!(
+            "measured under load, as more rows take less time: measure again when the machine is idle"
+        );
+    }
     for Table { batch, context, curve } in m.costs.verify.tables() {
         println!("\nSequences in a pass: {batch}, each behind {context} tokens\n");
         println!("| rows | ms | × a plain pass | ms a row |");
         println!("| --: | --: | --: | --: |");
         for (n, seconds) in curve.measured() {
             let times = seconds / curve.seconds(*batch);
-            println!(
-                "| {n} | {:.2} | {times:.2} | {:.2} |",
-                1e3 * seconds,
-                1e3 * seconds / n as f64
-            );
+            let [ms, each] = [seconds, seconds / n as f64].map(milliseconds);
+            println!("| {n} | {ms} | {times:.2} | {each} |");
         }
     }
     if m.drafter.is_some() {
@@ -133,12 +135,25 @@ fn print_draft(costs: &Costs) {
     println!("\n| a drafter's level of a tree | ms | part of a plain pass |");
     println!("| --- | --: | --: |");
     let row = |name: &str, seconds: f64| {
-        println!("| {name} | {:.3} | {:.3} |", 1e3 * seconds, seconds / plain);
+        let part = significant(seconds / plain);
+        println!("| {name} | {} | {part} |", milliseconds(seconds));
     };
     row("the first", costs.draft.first);
     for (width, seconds) in costs.draft.level.measured() {
         row(&format!("another, of {width}"), seconds);
     }
+}
+
+/// Seconds in milliseconds, with the digits that count.
+fn milliseconds(seconds: f64) -> String {
+    significant(1e3 * seconds)
+}
+
+/// With two decimal places, and more where three digits that are not leading zeros take more.
+fn significant(x: f64) -> String {
+    let leading = if x > 0.0 { libm::floor(libm::log10(x)) } else { 0.0 };
+    let places = (2.0 - leading).clamp(2.0, 12.0) as usize;
+    format!("{x:.places$}")
 }
 
 /// [`of_costs`], and how it came about.
@@ -164,4 +179,23 @@ fn picture(m: &Measurement) -> String {
         })
         .collect();
     plot::curves(&format!("{}, {} threads, {}", m.model, m.threads, m.isa), &lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_times_are_not_shown_as_none() {
+        for (seconds, text) in [
+            (1.234_567, "1234.57"),
+            (0.003_21, "3.21"),
+            (0.000_321, "0.321"),
+            (2.5e-7, "0.000250"),
+            (1e-9, "0.00000100"),
+            (0.0, "0.00"),
+        ] {
+            assert_eq!(milliseconds(seconds), text);
+        }
+    }
 }

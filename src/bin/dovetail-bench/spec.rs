@@ -199,7 +199,8 @@ pub fn run(o: &Options) -> Result<()> {
         compare(&sides, &categories);
     }
     if o.explain {
-        eprintln!("\n{}", explain(&sides[1].planner, &sides[1].report));
+        let Side { planner, report, .. } = &sides[1];
+        eprintln!("\n{}", explain(planner, report, Some(mean(&categories, |row| row.speedup(1)))));
     }
     if let Some(path) = &o.plot {
         output::write(PLOT, path, &picture(&about, &categories))?;
@@ -211,6 +212,11 @@ pub fn run(o: &Options) -> Result<()> {
             different.len()
         ))),
     }
+}
+
+/// The mean of the categories, each of which counts once, as in the papers.
+fn mean(categories: &[(String, Row)], of: impl Fn(&Row) -> f64) -> f64 {
+    categories.iter().map(|(_, row)| of(row)).sum::<f64>() / categories.len() as f64
 }
 
 /// Prints how fast each policy was against plain decoding.
@@ -244,12 +250,9 @@ fn equal(o: &Options, different: &[usize]) -> Option<bool> {
 fn print(o: &Options, drafter: &str, categories: &[(String, Row)], different: &[usize]) {
     let mut all = Row::default();
     categories.iter().for_each(|(_, row)| all.add(row));
-    let n = categories.len() as f64;
-    // Each category counts once, as in the papers.
-    let mean = |of: fn(&Row) -> f64| categories.iter().map(|(_, row)| of(row)).sum::<f64>() / n;
-    let length = mean(Row::mean_acceptance_length);
-    let [plain, spec] = [mean(|row| row.speeds()[0]), mean(|row| row.speeds()[1])];
-    let speedup = mean(|row| row.speedup(1));
+    let length = mean(categories, Row::mean_acceptance_length);
+    let [plain, spec] = [0, 1].map(|side| mean(categories, |row| row.speed(side)));
+    let speedup = mean(categories, |row| row.speedup(1));
     if o.asking.common.output == Format::Json {
         let rows: serde_json::Map<_, _> =
             categories.iter().map(|(name, row)| (name.clone(), row.json())).collect();

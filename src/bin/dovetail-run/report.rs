@@ -121,7 +121,7 @@ pub fn learned(explain: bool, planner: &Planner, saved: std::io::Result<()>, log
         log.detail(&format!("how often guesses were right is not kept: {error}"));
     }
     if explain && planner.costs().is_some() {
-        log.note(&explain::explain(planner, planner.report()));
+        log.note(&explain::explain(planner, planner.report(), None));
     }
 }
 
