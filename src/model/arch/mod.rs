@@ -1,8 +1,8 @@
 //! The architectures, one file each.
 //!
-//! To add one: write `arch/NAME.rs` with the two functions of [`Arch`] and give it a row in
-//! [`ARCHITECTURES`]. Mathematics that no other architecture has becomes a field or a case in
-//! [`super::block`] or [`super::Config`].
+//! To add one: write `arch/NAME.rs` with an [`Arch`] and give that a row in [`ARCHITECTURES`]; `docs/adding.md` has
+//! the steps. Mathematics that no other architecture has becomes a field or a case in [`super::block`] or
+//! [`super::Config`].
 
 pub(crate) mod llama;
 
