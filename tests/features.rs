@@ -5,8 +5,8 @@ use std::process::Command;
 
 /// What it names itself.
 const DIRECT: &str = "
-    bytemuck dovetail-kernels half libm memmap2 minijinja minijinja-contrib rayon rustix serde serde_json
-    sha2 smallvec tempfile tokenizers twox-hash
+    bytemuck dovetail-kernels half libm memmap2 rayon rustix serde serde_json sha2 smallvec tempfile
+    tokenizers twox-hash
 ";
 
 /// These, and all that they pull in.
@@ -14,12 +14,11 @@ const ALL: &str = "
     ahash aho-corasick atomic-wait base64 bit-set bit-vec bitflags block-buffer bytemuck
     bytemuck_derive castaway cfg-if compact_str cpufeatures crossbeam-deque crossbeam-epoch
     crossbeam-utils crypto-common daachorse darling darling_core darling_macro dary_heap
-    derive_builder derive_builder_core derive_builder_macro digest dovetail-kernels either
-    equivalent esaxx-rs fancy-regex fastrand fnv generic-array getrandom ggml-sys half hashbrown ident_case
-    indexmap itertools itoa libc libm linux-raw-sys log macro_rules_attribute
-    macro_rules_attribute-proc_macro memchr memmap2 minijinja minijinja-contrib minimal-lexical
-    monostate monostate-impl nom once_cell paste pastey ppv-lite86 proc-macro2 quote rand
-    rand_chacha rand_core rayon rayon-cond rayon-core regex regex-automata regex-syntax rustix
+    derive_builder derive_builder_core derive_builder_macro digest dovetail-kernels either esaxx-rs
+    fancy-regex fastrand fnv generic-array getrandom ggml-sys half ident_case itertools itoa libc
+    libm linux-raw-sys log macro_rules_attribute macro_rules_attribute-proc_macro memchr memmap2
+    minimal-lexical monostate monostate-impl nom once_cell paste pastey ppv-lite86 proc-macro2 quote
+    rand rand_chacha rand_core rayon rayon-cond rayon-core regex regex-automata regex-syntax rustix
     rustversion ryu serde serde_core serde_derive serde_json sha2 smallvec spm_precompiled
     static_assertions strsim syn tempfile thiserror thiserror-impl tokenizers twox-hash typenum
     unicode-ident unicode-normalization-alignments unicode-segmentation unicode_categories zerocopy

@@ -1,16 +1,14 @@
 //! Messages to a prompt, by the model's own chat template or a well-known one.
 //!
 //! Templates are Jinja programs inside the model file, written against Hugging Face's set-up; they
-//! are not trusted: they see nothing but the messages and stop after a bounded number of steps.
+//! are not trusted: they see nothing but the messages, and steps, memory and stack are bounded (`jinja`).
 //!
 //! What users write may contain the texts of control tokens; a template puts it into the prompt as it
 //! is, and so it is parsed there, here as in every other program.
 
 use std::time::SystemTime;
 
-use minijinja::{Environment, Value, context};
-
-use super::jinja;
+use super::jinja::{Data, Fault, Template};
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::gguf::Metadata;
@@ -79,9 +77,6 @@ const NAMED: &[(&str, &str)] = &[
     ),
 ];
 
-/// The one template of an environment.
-const TEMPLATE: &str = "chat";
-
 /// One turn of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
@@ -102,16 +97,19 @@ impl Message {
 #[derive(Debug)]
 pub struct ChatTemplate {
     source: String,
-    environment: Environment<'static>,
+    template: Template,
+    /// What `strftime_now` shows; none for the clock.
+    now: Option<SystemTime>,
 }
 
 impl ChatTemplate {
-    /// The template inside a model, if it has one.
+    /// The template inside a model, if it has one. An empty text is none.
     ///
     /// # Errors
-    /// When it cannot be parsed.
+    /// When it cannot be parsed. The model may still be used for other things than chat.
     pub fn from_gguf(metadata: &Metadata) -> Result<Option<Self>> {
-        metadata.get_str("tokenizer.chat_template")?.map(Self::from_source).transpose()
+        let source = metadata.get_str("tokenizer.chat_template")?;
+        source.filter(|source| !source.trim().is_empty()).map(Self::from_source).transpose()
     }
 
     /// A template given as text (`--chat-template-file`).
@@ -160,11 +158,12 @@ impl ChatTemplate {
     }
 
     fn at_time(source: &str, now: Option<SystemTime>) -> Result<Self> {
-        let mut environment = jinja::environment(now);
-        environment
-            .add_template_owned(TEMPLATE, jinja::without_generation_tags(source))
-            .map_err(|error| explain("cannot be parsed", &error))?;
-        Ok(Self { source: source.to_owned(), environment })
+        let template = match source.trim() {
+            "" => Err(Fault::new("it is empty")),
+            _ => Template::parse(source),
+        };
+        let template = template.map_err(|fault| explain("cannot be parsed", &fault))?;
+        Ok(Self { source: source.to_owned(), template, now })
     }
 
     /// The template's text.
@@ -185,22 +184,19 @@ impl ChatTemplate {
         bos: &str,
         eos: &str,
     ) -> Result<String> {
-        let messages: Value = messages
-            .iter()
-            .map(|message| context! { role => message.role.as_str(), content => message.content.as_str() })
-            .collect();
-        let values = context! {
-            messages,
-            add_generation_prompt,
-            bos_token => bos,
-            eos_token => eos,
-            tools => Value::from(()),
-            documents => Value::from(()),
-        };
-        let template = self.environment.get_template(TEMPLATE);
-        template
-            .and_then(|template| template.render(values))
-            .map_err(|error| explain("failed", &error))
+        let messages = messages.iter().map(|Message { role, content }| {
+            Data::Map(vec![("role", Data::Text(role)), ("content", Data::Text(content))])
+        });
+        let variables = [
+            ("messages", Data::List(messages.collect())),
+            ("add_generation_prompt", Data::Bool(add_generation_prompt)),
+            ("bos_token", Data::Text(bos)),
+            ("eos_token", Data::Text(eos)),
+            ("tools", Data::None),
+            ("documents", Data::None),
+        ];
+        let now = self.now.unwrap_or_else(SystemTime::now);
+        self.template.render(&variables, now).map_err(|fault| explain("failed", &fault))
     }
 
     /// [`render`](Self::render) with the texts of this tokenizer's BOS and EOS.
@@ -255,13 +251,9 @@ fn check_roles(messages: &[Message]) -> Result<()> {
 }
 
 /// One line: where and why.
-fn explain(what: &str, error: &minijinja::Error) -> Error {
-    let line = error.line().map(|line| format!("line {line} ")).unwrap_or_default();
-    let reason = match error.detail() {
-        Some(detail) => detail.to_owned(),
-        None => error.kind().to_string(),
-    };
-    let reason = reason.split_whitespace().collect::<Vec<_>>().join(" ");
+fn explain(what: &str, fault: &Fault) -> Error {
+    let line = fault.line().map(|line| format!("line {line} ")).unwrap_or_default();
+    let reason = fault.reason().split_whitespace().collect::<Vec<_>>().join(" ");
     Error::Template(format!("{line}{what}: {reason}"))
 }
 

@@ -9,7 +9,7 @@
 //! stops.rs       stop strings in a text that comes in pieces
 //! utf8.rs        bytes of a stream to text that never splits a character
 //! chat.rs        messages to a prompt, by the model's own template
-//! jinja.rs       what templates written for Hugging Face expect to find
+//! jinja/         an interpreter of templates whose steps, memory and stack are bounded
 //! ```
 //!
 //! Token ids equal llama.cpp's: models are judged with it, and a drafter's vocabulary must agree

@@ -1,0 +1,293 @@
+//! Functions, macros and what objects can do.
+
+use super::super::access::attribute;
+use super::super::ast::{Macro, Name};
+use super::super::compare::{equal, insert};
+use super::super::given::{Given, int, required, text};
+use super::super::heap::{LoopState, MacroState, Object};
+use super::super::meter::{Fault, Result};
+use super::super::methods;
+use super::super::time::strftime;
+use super::super::value::{Function, ListKind, Value};
+use super::Machine;
+
+/// The most items that `range` makes: as many as Jinja2's sandbox allows.
+const RANGE: i64 = 100_000;
+/// The longest format of a date, and the longest reason that a template gives.
+const SHORT: usize = 1000;
+
+impl<'p> Machine<'p> {
+    /// Calls a value.
+    pub(super) fn call(&mut self, value: &Value, given: Given) -> Result<Value> {
+        match value {
+            Value::Function(function) => self.function(*function, given),
+            Value::Object(index) => match self.heap.with(*index, Object::clone_unless_namespace) {
+                Some(Object::Macro(state)) => self.call_macro(state, given),
+                Some(Object::Loop(state)) => self.call_loop(state, given),
+                Some(Object::Joiner(separator, is_begun)) => {
+                    given.none(self.heap)?;
+                    let begun = Object::Joiner(separator.clone(), true);
+                    self.heap.change(*index, |object| *object = begun);
+                    if is_begun { Ok(separator) } else { self.heap.text("") }
+                }
+                _ => Err(Fault::new("an object cannot be called")),
+            },
+            Value::Undefined => Err(Fault::new("an undefined value is called")),
+            _ => Err(Fault::new(format!("{} cannot be called", value.kind()))),
+        }
+    }
+
+    #[inline(never)]
+    fn function(&mut self, function: Function, given: Given) -> Result<Value> {
+        let heap = self.heap;
+        match function {
+            Function::Range => self.range(&given),
+            Function::Dict => {
+                let mut map = heap.map_builder()?;
+                match given.positional.items() {
+                    [] => {}
+                    [Value::Map(from)] => {
+                        let mut entries = from.entries.iter();
+                        entries
+                            .try_for_each(|(key, value)| map.push(key.clone(), value.clone()))?;
+                    }
+                    _ => return Err(Fault::new("`dict` takes a dict and named values")),
+                }
+                for (key, value) in given.named.entries() {
+                    insert(heap, &mut map, key.clone(), value.clone())?;
+                }
+                Ok(map.finish())
+            }
+            Function::Namespace => {
+                let value = self.function(Function::Dict, given)?;
+                let Value::Map(map) = &value else { return Ok(value) };
+                heap.grow(map.entries.len() * 2 * size_of::<Value>())?;
+                heap.add(Object::Namespace(map.entries.clone()))
+            }
+            Function::Joiner => {
+                let [separator] = given.bind(heap, ["sep"])?;
+                let separator = separator.map_or_else(|| heap.text(", "), Ok)?;
+                heap.add(Object::Joiner(separator, false))
+            }
+            Function::Cycler => {
+                if given.positional.items().is_empty() {
+                    return Err(Fault::new("`cycler` takes at least one value"));
+                }
+                heap.add(Object::Cycler(given.positional.into_list(ListKind::List), 0))
+            }
+            Function::RaiseException => {
+                let [message] = given.bind(heap, ["message"])?;
+                let message = required(message, "message")?;
+                let message: String = text(&message, "message")?.chars().take(SHORT).collect();
+                Err(Fault::new(message))
+            }
+            Function::StrftimeNow => {
+                let [format] = given.bind(heap, ["format"])?;
+                let format = required(format, "format")?;
+                let format = text(&format, "format")?;
+                if format.len() > SHORT {
+                    return Err(Fault::new("the format of a date is too long"));
+                }
+                heap.text(&strftime(format, self.now))
+            }
+            Function::Block(index) => {
+                given.none(heap)?;
+                let body = &self.program.blocks[index].1;
+                Ok(self.written(|machine| machine.scoped((0, 0), body))?.1)
+            }
+            Function::Blocks => Err(Fault::new("`self` cannot be called")),
+        }
+    }
+
+    fn range(&self, given: &Given) -> Result<Value> {
+        let [start, stop, step] = given.bind(self.heap, ["start", "stop", "step"])?;
+        let (start, stop) = match stop {
+            Some(_) => (int(&start, "start", 0)?, int(&stop, "stop", 0)?),
+            None => (0, int(&Some(required(start, "stop")?), "stop", 0)?),
+        };
+        let step = int(&step, "step", 1)?;
+        if step == 0 {
+            return Err(Fault::new("the step of a range is zero"));
+        }
+        let mut list = self.heap.list_builder()?;
+        let mut at = start;
+        while if step > 0 { at < stop } else { at > stop } {
+            if list.items().len() as i64 >= RANGE {
+                return Err(Fault::new(format!("a range has more than {RANGE} items")));
+            }
+            list.push(Value::Int(at))?;
+            let Some(next) = at.checked_add(step) else { break };
+            at = next;
+        }
+        Ok(list.finish())
+    }
+
+    #[inline(never)]
+    fn call_macro(&mut self, state: MacroState, given: Given) -> Result<Value> {
+        let (program, heap) = (self.program, self.heap);
+        let found = &program.macros[state.index];
+        let positional = given.positional.items();
+        self.scopes.open(state.scope);
+        for (index, (parameter, default)) in found.parameters.iter().enumerate() {
+            let named = given.named(heap, self.name_text(*parameter))?;
+            let value = match (positional.get(index), named, default) {
+                (Some(_), Some(_), _) => {
+                    return Err(Fault::new("a macro's argument is given twice"));
+                }
+                (Some(value), None, _) => value.clone(),
+                (None, Some(value), _) => value,
+                // It may name parameters in front of it.
+                (None, None, Some(default)) => self.evaluate(default)?,
+                (None, None, None) => Value::Undefined,
+            };
+            self.scopes.set(*parameter, value)?;
+        }
+        self.set_rest(found, &given)?;
+        let (_, text) = self.written(|machine| machine.body(&found.body))?;
+        self.scopes.close();
+        Ok(text)
+    }
+
+    /// Sets `caller`, `varargs` and `kwargs` to what a macro was given beyond its parameters.
+    fn set_rest(&mut self, found: &'p Macro, given: &Given) -> Result<()> {
+        let heap = self.heap;
+        let too_many = || Fault::new("a macro is given more arguments than it takes");
+        let rest = given.positional.items().get(found.parameters.len()..).unwrap_or_default();
+        match self.known("varargs") {
+            Some(name) => {
+                let mut list = heap.list_builder()?;
+                list.extend(rest)?;
+                self.scopes.set(name, list.finish_as(ListKind::Tuple))?;
+            }
+            None if !rest.is_empty() => return Err(too_many()),
+            None => {}
+        }
+        let named = given.named.entries();
+        heap.spend(named.len() * found.parameters.len() / 8)?;
+        let mut map = heap.map_builder()?;
+        for (key, value) in named {
+            let key_text = key.as_str().unwrap_or_default();
+            let is = |parameter: &Name| self.name_text(*parameter) == key_text;
+            if found.parameters.iter().any(|(parameter, _)| is(parameter)) {
+                continue;
+            }
+            match self.known("caller").filter(is) {
+                Some(name) => self.scopes.set(name, value.clone())?,
+                None => map.push(key.clone(), value.clone())?,
+            }
+        }
+        match self.known("kwargs") {
+            Some(name) => self.scopes.set(name, map.finish()),
+            None if !map.entries().is_empty() => Err(too_many()),
+            None => Ok(()),
+        }
+    }
+
+    /// `loop(items)` runs the loop over other items.
+    #[inline(never)]
+    fn call_loop(&mut self, state: LoopState, given: Given) -> Result<Value> {
+        let Some((index, around)) = state.again else {
+            return Err(Fault::new("the loop is not recursive"));
+        };
+        let [list] = given.bind(self.heap, ["iterable"])?;
+        let list = required(list, "iterable")?;
+        Ok(self.written(|machine| machine.repeat(index, &list, state.depth + 1, around))?.1)
+    }
+
+    /// `value.name`.
+    #[inline(never)]
+    pub(super) fn attribute(&mut self, value: &Value, name: Name) -> Result<Value> {
+        let name = self.name_text(name);
+        match value {
+            Value::Object(index) => match self.heap.with(*index, Object::clone_unless_namespace) {
+                Some(Object::Loop(state)) => self.loop_attribute(&state, name),
+                Some(Object::Cycler(values, at)) if name == "current" => {
+                    Ok(values.items[at].clone())
+                }
+                Some(Object::Macro(state)) if name == "name" => {
+                    self.heap.text(self.name_text(self.program.macros[state.index].name))
+                }
+                _ => attribute(self.heap, value, name),
+            },
+            Value::Function(Function::Blocks) => {
+                self.heap.spend(self.program.blocks.len())?;
+                let mut blocks = self.program.blocks.iter();
+                let index = blocks.position(|(known, _)| self.name_text(*known) == name);
+                Ok(index.map_or(Value::Undefined, |index| Value::Function(Function::Block(index))))
+            }
+            _ => attribute(self.heap, value, name),
+        }
+    }
+
+    fn loop_attribute(&self, state: &LoopState, name: &str) -> Result<Value> {
+        let (items, index) = (&state.items.items, state.index);
+        let length = items.len();
+        let neighbour = |index: Option<usize>| {
+            let item = index.and_then(|index| items.get(index));
+            Ok(item.cloned().unwrap_or(Value::Undefined))
+        };
+        let number = match name {
+            "index" => index + 1,
+            "index0" => index,
+            "revindex" => length - index,
+            "revindex0" => length - index - 1,
+            "length" => length,
+            "depth" => state.depth + 1,
+            "depth0" => state.depth,
+            "first" => return Ok(Value::Bool(index == 0)),
+            "last" => return Ok(Value::Bool(index + 1 == length)),
+            "previtem" => return neighbour(index.checked_sub(1)),
+            "nextitem" => return neighbour(Some(index + 1)),
+            _ => return Ok(Value::Undefined),
+        };
+        Ok(Value::Int(number as i64))
+    }
+
+    /// `value.name(given)`.
+    pub(super) fn call_method(&mut self, value: &Value, name: Name, given: Given) -> Result<Value> {
+        let text = self.name_text(name);
+        if let Some(found) = methods::call(self.heap, value, text, &given)? {
+            return Ok(found);
+        }
+        if let Value::Object(index) = value
+            && let Some(found) = self.object_method(*index, text, &given)?
+        {
+            return Ok(found);
+        }
+        let found = self.attribute(value, name)?;
+        if found.is_undefined() {
+            let short: String = text.chars().take(40).collect();
+            return Err(Fault::new(format!("{} has no method `{short}`", value.kind())));
+        }
+        self.call(&found, given)
+    }
+
+    #[inline(never)]
+    fn object_method(&mut self, index: usize, name: &str, given: &Given) -> Result<Option<Value>> {
+        let heap = self.heap;
+        let next = match (heap.with(index, Object::clone_unless_namespace), name) {
+            (Some(Object::Loop(state)), "cycle") => {
+                let values = given.positional.items();
+                let at = state.index.checked_rem(values.len());
+                let at = at.ok_or_else(|| Fault::new("`cycle` takes at least one value"))?;
+                return Ok(Some(values[at].clone()));
+            }
+            (Some(Object::Loop(state)), "changed") => {
+                let asked = heap.list(given.positional.items().iter().cloned())?;
+                let is_new = !equal(heap, &asked, &state.seen)?;
+                let state = LoopState { seen: asked, ..state };
+                (Object::Loop(state), Value::Bool(is_new))
+            }
+            (Some(Object::Cycler(values, at)), "next") => {
+                let (current, next) = (values.items[at].clone(), (at + 1) % values.items.len());
+                (Object::Cycler(values, next), current)
+            }
+            (Some(Object::Cycler(values, _)), "reset") => (Object::Cycler(values, 0), Value::None),
+            _ => return Ok(None),
+        };
+        let (object, value) = next;
+        let old = heap.change(index, |known| std::mem::replace(known, object));
+        drop(old);
+        Ok(Some(value))
+    }
+}

@@ -1,0 +1,203 @@
+//! What a template may use: steps, bytes and depth. Everything that costs is counted here.
+//!
+//! A rendering has one meter. It spends a step for each node of the program that it evaluates, each item
+//! and each few bytes that a function reads or writes; it holds the bytes of each value from before
+//! the value is made until it is dropped. Both stop at a limit, so a template ends early whatever it does.
+
+use std::cell::Cell;
+use std::fmt;
+use std::rc::Rc;
+
+/// The longest source of a template. The longest that models have are some 30 KB.
+pub const SOURCE_BYTES: usize = 1 << 20;
+/// Brackets in brackets and blocks in blocks of a source.
+pub const NESTING: usize = 100;
+/// Operators, filters and attributes in one tag; also the branches of one `if`.
+pub const OPERATORS: usize = 1000;
+/// Lists in lists.
+pub const VALUE_DEPTH: u32 = 100;
+/// Blocks, calls and expressions under evaluation: a frame of the stack each.
+pub const RECURSION: usize = 400;
+
+/// The steps that a rendering takes at the least before it is stopped.
+const STEPS: u64 = 5_000_000;
+/// The bytes that all values of a rendering may have at the least.
+const BYTES: usize = 32 << 20;
+/// Bytes that are read or written for one step.
+const BYTES_PER_STEP: usize = 64;
+
+/// Why a template was refused.
+pub struct Fault(Box<Detail>);
+
+struct Detail {
+    line: Option<u32>,
+    reason: String,
+}
+
+/// A result whose error is a [`Fault`].
+pub type Result<T> = std::result::Result<T, Fault>;
+
+impl Fault {
+    /// A fault whose line is not known yet.
+    #[cold]
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self(Box::new(Detail { line: None, reason: reason.into() }))
+    }
+
+    /// The same fault at this line of the source, unless its line is known.
+    #[cold]
+    pub fn at(mut self, line: u32) -> Self {
+        self.0.line.get_or_insert(line);
+        self
+    }
+
+    /// The line of the source, from 1.
+    pub fn line(&self) -> Option<u32> {
+        self.0.line
+    }
+
+    /// What is wrong.
+    pub fn reason(&self) -> &str {
+        &self.0.reason
+    }
+}
+
+impl fmt::Debug for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {:?}: {}", self.line(), self.reason())
+    }
+}
+
+/// What is left for a rendering.
+pub struct Meter {
+    steps: Cell<u64>,
+    bytes: Cell<usize>,
+    depth: Cell<usize>,
+}
+
+impl Meter {
+    /// For a rendering that is given so many values with so many bytes: a long conversation may take
+    /// more than a short one.
+    pub fn new(values: usize, bytes: usize) -> Rc<Self> {
+        let steps = STEPS + 2_000 * values as u64 + 4 * bytes as u64;
+        let bytes = BYTES + 16 * bytes;
+        Rc::new(Self { steps: Cell::new(steps), bytes: Cell::new(bytes), depth: Cell::new(0) })
+    }
+
+    /// Counts one more frame of the stack, until [`Meter::leave`]. A rendering ends at its first error,
+    /// so whoever returns one need not leave.
+    ///
+    /// # Errors
+    /// When there are [`RECURSION`].
+    #[inline]
+    pub fn enter(&self) -> Result<()> {
+        self.depth.set(self.depth.get() + 1);
+        if self.depth.get() > RECURSION {
+            return Err(Fault::new(format!("it recurses more than {RECURSION} levels deep")));
+        }
+        self.spend(1)
+    }
+
+    /// See [`Meter::enter`].
+    #[inline]
+    pub fn leave(&self) {
+        self.depth.set(self.depth.get() - 1);
+    }
+
+    /// Takes steps.
+    ///
+    /// # Errors
+    /// When none are left.
+    #[inline]
+    pub fn spend(&self, steps: usize) -> Result<()> {
+        match self.steps.get().checked_sub(steps as u64) {
+            Some(left) => {
+                self.steps.set(left);
+                Ok(())
+            }
+            None => {
+                // Whoever goes on in spite of the error gets no further.
+                self.steps.set(0);
+                Err(Fault::new("it ran out of fuel: it takes too many steps"))
+            }
+        }
+    }
+
+    /// Takes the steps that reading these bytes costs.
+    ///
+    /// # Errors
+    /// When no steps are left.
+    #[inline]
+    pub fn read(&self, bytes: usize) -> Result<()> {
+        self.spend(bytes / BYTES_PER_STEP)
+    }
+
+    /// Takes bytes until the result is dropped, and the steps that writing them costs.
+    ///
+    /// # Errors
+    /// When no bytes or no steps are left.
+    pub fn hold(self: &Rc<Self>, bytes: usize) -> Result<Held> {
+        let mut held = Held { meter: self.clone(), bytes: 0 };
+        held.grow(bytes)?;
+        Ok(held)
+    }
+}
+
+/// Bytes taken from a meter, which go back when this is dropped.
+pub struct Held {
+    meter: Rc<Meter>,
+    bytes: usize,
+}
+
+impl Held {
+    /// Takes more bytes.
+    ///
+    /// # Errors
+    /// As for [`Meter::hold`].
+    pub fn grow(&mut self, bytes: usize) -> Result<()> {
+        let Some(left) = self.meter.bytes.get().checked_sub(bytes) else {
+            return Err(Fault::new("its values take too much memory"));
+        };
+        self.meter.read(bytes)?;
+        self.meter.bytes.set(left);
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    /// Gives some of them back.
+    pub fn shrink(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        self.meter.bytes.set(self.meter.bytes.get() + bytes);
+    }
+
+    /// The meter that they were taken from.
+    pub fn meter(&self) -> &Rc<Meter> {
+        &self.meter
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.meter.bytes.set(self.meter.bytes.get() + self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_go_back_and_steps_do_not() {
+        let meter = Meter::new(0, 0);
+        for _ in 0..8 {
+            let mut held = meter.hold(BYTES - 10).unwrap();
+            held.grow(10).unwrap();
+            assert!(held.grow(1).is_err() && meter.hold(1).is_err());
+        }
+        assert_eq!(meter.bytes.get(), BYTES);
+        assert_eq!(meter.steps.get(), STEPS - 8 * (BYTES / BYTES_PER_STEP - 1) as u64);
+        assert!(meter.spend(STEPS as usize).is_err() && meter.spend(1).is_err());
+        assert!(Meter::new(1, 0).spend(STEPS as usize + 1).is_ok());
+    }
+}

@@ -1,0 +1,136 @@
+//! Jinja as Hugging Face's templates expect it, for templates that nobody trusts.
+//!
+//! A template is part of a model's file. Whatever it says, it must end soon, in little memory and on a
+//! small stack. That is why this is an interpreter of our own: in a general one, values that share
+//! their parts, lazy lists, operators and the dropping of nested values cost what nobody counts. Here
+//! everything that costs goes through a [`Meter`]: steps, bytes of values, and frames of the stack.
+//!
+//! ```text
+//! meter.rs                       the limits, and what is left of them · given.rs (arguments)
+//! lexer.rs parser/ ast.rs        source to program; chains are flat, so only brackets and blocks nest
+//! value.rs heap.rs               values that do not change, and the objects that do
+//! compare.rs access.rs operators.rs show.rs json.rs format.rs time.rs    what can be done with values
+//! filters/ methods/ checks.rs    by name: filters, Python's methods, tests
+//! machine/                       runs a program
+//! ```
+//!
+//! To add a filter, a method or a test, add a row to the `match` of its file. Text and lists are made
+//! with the builders of the heap alone, which count; a function that goes through a value more than
+//! once spends steps for it.
+
+mod access;
+mod ast;
+mod checks;
+mod compare;
+mod filters;
+mod format;
+mod given;
+mod heap;
+mod json;
+mod lexer;
+mod machine;
+mod meter;
+mod methods;
+mod operators;
+mod parser;
+mod show;
+mod time;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::time::SystemTime;
+
+use ast::Program;
+use heap::Heap;
+use machine::Machine;
+use meter::Meter;
+use value::Value;
+
+pub use meter::{Fault, Result};
+
+/// What a template is given.
+#[derive(Clone, Debug)]
+pub enum Data<'a> {
+    /// Nothing.
+    None,
+    /// True or false.
+    Bool(bool),
+    /// A string.
+    Text(&'a str),
+    /// A list.
+    List(Vec<Data<'a>>),
+    /// A dictionary.
+    Map(Vec<(&'a str, Data<'a>)>),
+}
+
+impl Data<'_> {
+    /// Lists, dictionaries and other values; bytes of text.
+    fn size(&self) -> (usize, usize) {
+        let sum = |sizes: &mut dyn Iterator<Item = (usize, usize)>| {
+            sizes.fold((1, 0), |(n, bytes), (more_n, more)| (n + more_n, bytes + more))
+        };
+        match self {
+            Self::None | Self::Bool(_) => (1, 0),
+            Self::Text(text) => (1, text.len()),
+            Self::List(items) => sum(&mut items.iter().map(Self::size)),
+            Self::Map(entries) => sum(&mut entries.iter().map(|(_, value)| value.size())),
+        }
+    }
+
+    fn value(&self, heap: &Heap) -> Result<Value> {
+        Ok(match self {
+            Self::None => Value::None,
+            Self::Bool(value) => Value::Bool(*value),
+            Self::Text(text) => heap.text(text)?,
+            Self::List(items) => {
+                let mut list = heap.list_builder()?;
+                items.iter().try_for_each(|item| list.push(item.value(heap)?))?;
+                list.finish()
+            }
+            Self::Map(entries) => {
+                let mut map = heap.map_builder()?;
+                for (key, value) in entries {
+                    map.push(heap.text(key)?, value.value(heap)?)?;
+                }
+                map.finish()
+            }
+        })
+    }
+}
+
+/// A template that was parsed.
+#[derive(Debug)]
+pub struct Template(Program);
+
+impl Template {
+    /// Parses a template.
+    ///
+    /// # Errors
+    /// When it is not one, or is larger or more nested than any that people write.
+    pub fn parse(source: &str) -> Result<Self> {
+        let source = if source.contains('\r') {
+            Cow::Owned(source.replace("\r\n", "\n").replace('\r', "\n"))
+        } else {
+            Cow::Borrowed(source)
+        };
+        parser::parse(&source).map(Self)
+    }
+
+    /// The text that it makes of these variables. `now` is what `strftime_now` shows.
+    ///
+    /// # Errors
+    /// When it fails, refuses what it is given, or takes too many steps or bytes.
+    pub fn render(&self, variables: &[(&str, Data)], now: SystemTime) -> Result<String> {
+        let sizes = variables.iter().map(|(_, data)| data.size());
+        let (n, bytes) = sizes.fold((0, 0), |(n, bytes), size| (n + size.0, bytes + size.1));
+        let heap = Heap::new(Meter::new(n, bytes))?;
+        let mut values = Vec::new();
+        for (name, data) in variables {
+            values.push((*name, data.value(&heap)?));
+        }
+        Machine::new(&self.0, &heap, &values, now)?.run()
+    }
+}

@@ -1,0 +1,162 @@
+//! Operators of values: arithmetic and comparisons.
+
+use super::ast::{Binary, Comparison, Unary};
+use super::compare::{contains, equal, order};
+use super::format;
+use super::heap::Heap;
+use super::meter::{Fault, Result};
+use super::show::show;
+use super::value::{ListKind, Value};
+
+/// `a op b`.
+///
+/// # Errors
+/// When the values do not allow it, or are too large.
+pub fn binary(heap: &Heap, op: Binary, a: &Value, b: &Value) -> Result<Value> {
+    match op {
+        Binary::Concatenate => {
+            let mut out = heap.text_builder()?;
+            show(heap, a, &mut out)?;
+            show(heap, b, &mut out)?;
+            return Ok(out.finish());
+        }
+        Binary::Remainder if a.as_str().is_some() => return format::percent(heap, a, b),
+        _ => {}
+    }
+    if let (Some(a), Some(b)) = (a.as_int(), b.as_int()) {
+        return integers(op, a, b);
+    }
+    if let (Some(a), Some(b)) = (a.as_float(), b.as_float()) {
+        return floats(op, a, b);
+    }
+    match (op, a, b) {
+        (Binary::Add, Value::Text(_), Value::Text(_)) => {
+            let mut out = heap.text_builder()?;
+            out.push_str(a.as_str().unwrap_or_default())?;
+            out.push_str(b.as_str().unwrap_or_default())?;
+            Ok(out.finish())
+        }
+        (Binary::Add, Value::List(a), Value::List(b))
+            if (a.kind == ListKind::List) == (b.kind == ListKind::List) =>
+        {
+            let mut list = heap.list_builder()?;
+            list.extend(&a.items)?;
+            list.extend(&b.items)?;
+            Ok(list.finish_as(if a.kind == ListKind::List { a.kind } else { ListKind::Tuple }))
+        }
+        (Binary::Multiply, Value::Text(_) | Value::List(_), _) if b.as_int().is_some() => {
+            repeated(heap, a, b.as_int().unwrap_or(0))
+        }
+        (Binary::Multiply, _, Value::Text(_) | Value::List(_)) if a.as_int().is_some() => {
+            repeated(heap, b, a.as_int().unwrap_or(0))
+        }
+        _ => {
+            let sign = match op {
+                Binary::Add => "+",
+                Binary::Subtract => "-",
+                Binary::Multiply => "*",
+                Binary::Divide => "/",
+                Binary::FloorDivide => "//",
+                Binary::Remainder => "%",
+                Binary::Power => "**",
+                Binary::Concatenate => "~",
+            };
+            Err(Fault::new(format!("{} {sign} {} is not possible", a.kind(), b.kind())))
+        }
+    }
+}
+
+fn repeated(heap: &Heap, value: &Value, times: i64) -> Result<Value> {
+    let times = usize::try_from(times).unwrap_or(0);
+    if let Some(text) = value.as_str() {
+        let mut out = heap.text_builder()?;
+        out.repeat(text, times)?;
+        return Ok(out.finish());
+    }
+    let mut list = heap.list_builder()?;
+    if let Value::List(value) = value {
+        if !value.items.is_empty() {
+            (0..times).try_for_each(|_| list.extend(&value.items))?;
+        }
+        return Ok(list.finish_as(value.kind));
+    }
+    Ok(list.finish())
+}
+
+fn integers(op: Binary, a: i64, b: i64) -> Result<Value> {
+    let found = match op {
+        Binary::Add => a.checked_add(b),
+        Binary::Subtract => a.checked_sub(b),
+        Binary::Multiply => a.checked_mul(b),
+        Binary::Divide | Binary::FloorDivide | Binary::Remainder if b == 0 => {
+            return Err(Fault::new("a number is divided by zero"));
+        }
+        Binary::Divide => return Ok(Value::Float(a as f64 / b as f64)),
+        // Python rounds down, Rust towards zero.
+        Binary::FloorDivide => {
+            a.checked_div(b).map(|q| q - i64::from(a % b != 0 && (a < 0) != (b < 0)))
+        }
+        Binary::Remainder => {
+            let rest = a.wrapping_rem(b);
+            Some(if rest != 0 && (rest < 0) != (b < 0) { rest + b } else { rest })
+        }
+        Binary::Power if b < 0 => return floats(op, a as f64, b as f64),
+        Binary::Power => u32::try_from(b).ok().and_then(|b| a.checked_pow(b)),
+        Binary::Concatenate => None,
+    };
+    found.map(Value::Int).ok_or_else(|| Fault::new("a number is too large"))
+}
+
+fn floats(op: Binary, a: f64, b: f64) -> Result<Value> {
+    if b == 0.0 && matches!(op, Binary::Divide | Binary::FloorDivide | Binary::Remainder) {
+        return Err(Fault::new("a number is divided by zero"));
+    }
+    let rest = a % b;
+    let floored = if rest != 0.0 && (rest < 0.0) != (b < 0.0) { rest + b } else { rest };
+    Ok(Value::Float(match op {
+        Binary::Add => a + b,
+        Binary::Subtract => a - b,
+        Binary::Multiply => a * b,
+        Binary::Divide => a / b,
+        Binary::FloorDivide => ((a - floored) / b).round(),
+        Binary::Remainder => floored,
+        Binary::Power => a.powf(b),
+        Binary::Concatenate => return Err(Fault::new("numbers are not concatenated")),
+    }))
+}
+
+/// `op a`.
+///
+/// # Errors
+/// When it is a sign and the value no number.
+pub fn unary(op: Unary, value: &Value) -> Result<Value> {
+    match (op, value) {
+        (Unary::Not, _) => Ok(Value::Bool(!value.is_true())),
+        (Unary::Negative, Value::Float(value)) => Ok(Value::Float(-value)),
+        (Unary::Positive, Value::Float(value)) => Ok(Value::Float(*value)),
+        _ => {
+            let Some(number) = value.as_int() else {
+                return Err(Fault::new(format!("{} has no sign", value.kind())));
+            };
+            let signed = if op == Unary::Negative { number.checked_neg() } else { Some(number) };
+            signed.map(Value::Int).ok_or_else(|| Fault::new("a number is too large"))
+        }
+    }
+}
+
+/// Whether `a op b` holds.
+///
+/// # Errors
+/// When the values have no order, or no steps are left.
+pub fn compare(heap: &Heap, op: Comparison, a: &Value, b: &Value) -> Result<bool> {
+    Ok(match op {
+        Comparison::Equal => equal(heap, a, b)?,
+        Comparison::NotEqual => !equal(heap, a, b)?,
+        Comparison::In => contains(heap, b, a)?,
+        Comparison::NotIn => !contains(heap, b, a)?,
+        Comparison::Less => order(heap, a, b)?.is_some_and(|order| order.is_lt()),
+        Comparison::LessOrEqual => order(heap, a, b)?.is_some_and(|order| order.is_le()),
+        Comparison::Greater => order(heap, a, b)?.is_some_and(|order| order.is_gt()),
+        Comparison::GreaterOrEqual => order(heap, a, b)?.is_some_and(|order| order.is_ge()),
+    })
+}

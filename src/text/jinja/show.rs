@@ -1,0 +1,189 @@
+//! Values as text: `str` and `repr` of Python.
+
+use super::heap::{Heap, Object};
+use super::meter::{Fault, Result, VALUE_DEPTH};
+use super::value::{ListKind, TextBuilder, Value};
+
+/// Appends a value as `{{ }}` shows it.
+///
+/// # Errors
+/// When no bytes or steps are left.
+pub fn show(heap: &Heap, value: &Value, out: &mut TextBuilder) -> Result<()> {
+    match value {
+        Value::Undefined => Ok(()),
+        Value::Text(_) => out.push_str(value.as_str().unwrap_or_default()),
+        _ => Repr { heap, depth: 0 }.write(value, out),
+    }
+}
+
+/// The text of a value as `{{ }}` shows it.
+///
+/// # Errors
+/// When no bytes or steps are left.
+pub fn text_of(heap: &Heap, value: &Value) -> Result<Value> {
+    if matches!(value, Value::Text(_)) {
+        return Ok(value.clone());
+    }
+    let mut out = heap.text_builder()?;
+    show(heap, value, &mut out)?;
+    Ok(out.finish())
+}
+
+/// Appends a value as it stands inside a list.
+///
+/// # Errors
+/// When no bytes or steps are left.
+pub fn repr(heap: &Heap, value: &Value, out: &mut TextBuilder) -> Result<()> {
+    Repr { heap, depth: 0 }.write(value, out)
+}
+
+struct Repr<'a> {
+    heap: &'a Heap,
+    /// Values are nested so deep at most, but a namespace may contain itself.
+    depth: u32,
+}
+
+impl Repr<'_> {
+    fn write(&mut self, value: &Value, out: &mut TextBuilder) -> Result<()> {
+        self.heap.spend(1)?;
+        match value {
+            Value::Undefined => out.push_str("Undefined"),
+            Value::None => out.push_str("None"),
+            Value::Bool(true) => out.push_str("True"),
+            Value::Bool(false) => out.push_str("False"),
+            Value::Int(value) => out.push_str(&value.to_string()),
+            Value::Float(value) => out.push_str(&float(*value)),
+            Value::Text(_) => quoted(self.heap, value.as_str().unwrap_or_default(), out),
+            Value::List(list) => {
+                let (open, close) =
+                    if list.kind == ListKind::List { ("[", "]") } else { ("(", ")") };
+                out.push_str(open)?;
+                for (index, item) in list.items.iter().enumerate() {
+                    out.push_str(if index > 0 { ", " } else { "" })?;
+                    self.inside(item, out)?;
+                }
+                // A tuple of one has a comma.
+                let is_alone = list.kind != ListKind::List && list.items.len() == 1;
+                out.push_str(if is_alone { "," } else { "" })?;
+                out.push_str(close)
+            }
+            Value::Map(map) => self.entries(|index| map.entries.get(index).cloned(), out),
+            Value::Function(function) => out.push_str(&format!("<function {function:?}>")),
+            Value::Object(index) => {
+                let name = self.heap.with(*index, |object| match object {
+                    Object::Namespace(_) => "Namespace",
+                    Object::Loop(_) => "LoopContext",
+                    Object::Macro(_) => "Macro",
+                    Object::Joiner(..) => "Joiner",
+                    Object::Cycler(..) => "Cycler",
+                });
+                out.push_str("<")?;
+                out.push_str(name)?;
+                if name == "Namespace" {
+                    out.push_str(" ")?;
+                    let heap = self.heap;
+                    self.entries(|entry| heap.entry(*index, entry), out)?;
+                }
+                out.push_str(">")
+            }
+        }
+    }
+
+    fn inside(&mut self, value: &Value, out: &mut TextBuilder) -> Result<()> {
+        self.depth += 1;
+        if self.depth > VALUE_DEPTH {
+            return Err(Fault::new("a value that contains itself cannot be shown"));
+        }
+        self.write(value, out)?;
+        self.depth -= 1;
+        Ok(())
+    }
+
+    fn entries(
+        &mut self,
+        entry: impl Fn(usize) -> Option<(Value, Value)>,
+        out: &mut TextBuilder,
+    ) -> Result<()> {
+        out.push_str("{")?;
+        let mut index = 0;
+        while let Some((key, value)) = entry(index) {
+            out.push_str(if index > 0 { ", " } else { "" })?;
+            self.inside(&key, out)?;
+            out.push_str(": ")?;
+            self.inside(&value, out)?;
+            index += 1;
+        }
+        out.push_str("}")
+    }
+}
+
+/// A string in quotes, as Python writes it.
+fn quoted(heap: &Heap, text: &str, out: &mut TextBuilder) -> Result<()> {
+    let quote = if text.contains('\'') && !text.contains('"') { "\"" } else { "'" };
+    out.push_str(quote)?;
+    let mut rest = text;
+    let needs_escape = |c: char| c == '\\' || c.is_control() || quote.starts_with(c);
+    while let Some(at) = rest.find(needs_escape) {
+        out.push_str(&rest[..at])?;
+        let Some(character) = rest[at..].chars().next() else { break };
+        match character {
+            '\n' => out.push_str("\\n")?,
+            '\r' => out.push_str("\\r")?,
+            '\t' => out.push_str("\\t")?,
+            control if control.is_control() => {
+                heap.spend(4)?;
+                out.push_str(&format!("\\x{:02x}", u32::from(control)))?;
+            }
+            other => {
+                out.push('\\')?;
+                out.push(other)?;
+            }
+        }
+        rest = &rest[at + character.len_utf8()..];
+    }
+    out.push_str(rest)?;
+    out.push_str(quote)
+}
+
+/// A number as Python writes it: the shortest digits that are read as the same number.
+pub fn float(value: f64) -> String {
+    if value.is_nan() {
+        return "nan".into();
+    }
+    if value.is_infinite() {
+        return if value > 0.0 { "inf".into() } else { "-inf".into() };
+    }
+    let scientific = format!("{value:e}");
+    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if value != 0.0 && !(-4..16).contains(&exponent) {
+        let sign = if exponent < 0 { '-' } else { '+' };
+        return format!("{digits}e{sign}{:02}", exponent.abs());
+    }
+    let plain = value.to_string();
+    if plain.contains('.') { plain } else { format!("{plain}.0") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_are_pythons() {
+        for (value, expected) in [
+            (0.0, "0.0"),
+            (-0.0, "-0.0"),
+            (1.0, "1.0"),
+            (0.1, "0.1"),
+            (1e20, "1e+20"),
+            (1.5e-7, "1.5e-07"),
+            (0.0001, "0.0001"),
+            (1e15, "1000000000000000.0"),
+            (1e16, "1e+16"),
+            (f64::NEG_INFINITY, "-inf"),
+            (f64::NAN, "nan"),
+        ] {
+            assert_eq!(float(value), expected);
+        }
+    }
+}

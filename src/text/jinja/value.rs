@@ -1,0 +1,439 @@
+//! What a template's variables hold. Values do not change once they are made, so they cannot contain
+//! themselves; what changes (namespaces, loops) is an object of the heap and a value only names it.
+//!
+//! A value holds its bytes (see `meter`) and knows how deeply it is nested: a list deeper than
+//! [`VALUE_DEPTH`] cannot be made, so going through a value, or dropping it, needs little of the stack.
+
+use std::rc::Rc;
+
+use super::meter::{Fault, Held, Meter, Result, VALUE_DEPTH};
+
+/// A value; a copy shares what it holds.
+#[derive(Clone)]
+pub enum Value {
+    /// What a name that is not known stands for.
+    Undefined,
+    /// Python's `None`.
+    None,
+    /// `true` or `false`.
+    Bool(bool),
+    /// A whole number.
+    Int(i64),
+    /// Another number.
+    Float(f64),
+    /// A string.
+    Text(Rc<Text>),
+    /// A list or a tuple.
+    List(Rc<List>),
+    /// A dictionary.
+    Map(Rc<Map>),
+    /// A function that all templates find.
+    Function(Function),
+    /// What changes: its index in the heap.
+    Object(usize),
+}
+
+/// A string.
+pub struct Text {
+    text: String,
+    _held: Held,
+}
+
+/// What kind of a list it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ListKind {
+    /// `[a, b]`
+    List,
+    /// `(a, b)`
+    Tuple,
+    /// A tuple of `grouper` and `list`.
+    Group,
+}
+
+/// A list or a tuple.
+pub struct List {
+    /// What it contains.
+    pub items: Vec<Value>,
+    /// Whether it is a tuple.
+    pub kind: ListKind,
+    depth: u32,
+    _held: Held,
+}
+
+/// A dictionary, in the order in which its keys came.
+pub struct Map {
+    /// Keys, all different, and values.
+    pub entries: Vec<(Value, Value)>,
+    depth: u32,
+    _held: Held,
+}
+
+/// A function that all templates find.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Function {
+    /// `range`
+    Range,
+    /// `dict`
+    Dict,
+    /// `namespace`
+    Namespace,
+    /// `joiner`
+    Joiner,
+    /// `cycler`
+    Cycler,
+    /// `raise_exception`
+    RaiseException,
+    /// `strftime_now`
+    StrftimeNow,
+    /// `self`, whose attributes are the template's blocks.
+    Blocks,
+    /// One of those, by its index in the program.
+    Block(usize),
+}
+
+impl Function {
+    /// The function of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "range" => Self::Range,
+            "dict" => Self::Dict,
+            "namespace" => Self::Namespace,
+            "joiner" => Self::Joiner,
+            "cycler" => Self::Cycler,
+            "raise_exception" => Self::RaiseException,
+            "strftime_now" => Self::StrftimeNow,
+            "self" => Self::Blocks,
+            _ => return None,
+        })
+    }
+}
+
+/// The bytes that a value takes beside its contents.
+const OVERHEAD: usize = 64;
+
+impl Value {
+    /// A string of its own. Its bytes are counted only here: they are few, or were held until now.
+    ///
+    /// # Errors
+    /// As for [`Meter::hold`].
+    pub fn owned(meter: &Rc<Meter>, text: String) -> Result<Self> {
+        let held = meter.hold(OVERHEAD + text.len())?;
+        Ok(Self::Text(Rc::new(Text { text, _held: held })))
+    }
+
+    /// A copy of a text.
+    ///
+    /// # Errors
+    /// As for [`Meter::hold`].
+    pub fn text(meter: &Rc<Meter>, text: &str) -> Result<Self> {
+        let held = meter.hold(OVERHEAD + text.len())?;
+        Ok(Self::Text(Rc::new(Text { text: text.to_owned(), _held: held })))
+    }
+
+    /// A text that is made of another, whose bytes it has at most three times.
+    ///
+    /// # Errors
+    /// As for [`Meter::hold`].
+    pub fn changed(
+        meter: &Rc<Meter>,
+        text: &str,
+        change: impl FnOnce(&str) -> String,
+    ) -> Result<Self> {
+        let room = meter.hold(3 * text.len())?;
+        let changed = change(text);
+        drop(room);
+        Self::owned(meter, changed)
+    }
+
+    /// What it is, for a message.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Undefined => "an undefined value",
+            Self::None => "none",
+            Self::Bool(_) => "a boolean",
+            Self::Int(_) => "a whole number",
+            Self::Float(_) => "a number",
+            Self::Text(_) => "a string",
+            Self::List(list) if list.kind == ListKind::List => "a list",
+            Self::List(_) => "a tuple",
+            Self::Map(_) => "a dict",
+            Self::Function(_) => "a function",
+            Self::Object(_) => "an object",
+        }
+    }
+
+    /// The contents of a string.
+    pub fn as_str(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(&text.text),
+            _ => None,
+        }
+    }
+
+    /// A whole number; `true` is 1.
+    pub fn as_int(&self) -> Option<i64> {
+        match self {
+            Self::Int(value) => Some(*value),
+            Self::Bool(value) => Some(i64::from(*value)),
+            _ => None,
+        }
+    }
+
+    /// Any number.
+    pub fn as_float(&self) -> Option<f64> {
+        match self {
+            Self::Float(value) => Some(*value),
+            _ => self.as_int().map(|value| value as f64),
+        }
+    }
+
+    /// Whether an `if` takes it as true.
+    pub fn is_true(&self) -> bool {
+        match self {
+            Self::Undefined | Self::None => false,
+            Self::Bool(value) => *value,
+            Self::Int(value) => *value != 0,
+            Self::Float(value) => *value != 0.0,
+            Self::Text(text) => !text.text.is_empty(),
+            Self::List(list) => !list.items.is_empty(),
+            Self::Map(map) => !map.entries.is_empty(),
+            Self::Function(_) | Self::Object(_) => true,
+        }
+    }
+
+    /// Whether it is undefined.
+    pub fn is_undefined(&self) -> bool {
+        matches!(self, Self::Undefined)
+    }
+
+    /// How many lists and dictionaries are inside each other.
+    fn depth(&self) -> u32 {
+        match self {
+            Self::List(list) => list.depth,
+            Self::Map(map) => map.depth,
+            _ => 0,
+        }
+    }
+
+    /// The steps that a function takes which goes once through what this contains, but no deeper.
+    pub fn cost(&self) -> usize {
+        match self {
+            Self::Text(text) => text.text.len() / 16,
+            Self::List(list) => list.items.len(),
+            Self::Map(map) => map.entries.len(),
+            _ => 0,
+        }
+    }
+}
+
+/// A string in the making.
+pub struct TextBuilder {
+    text: String,
+    held: Held,
+}
+
+impl TextBuilder {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// As for [`Meter::hold`].
+    pub fn new(meter: &Rc<Meter>) -> Result<Self> {
+        Ok(Self { text: String::new(), held: meter.hold(OVERHEAD)? })
+    }
+
+    /// Appends a text.
+    ///
+    /// # Errors
+    /// As for [`Meter::hold`].
+    pub fn push_str(&mut self, text: &str) -> Result<()> {
+        self.held.grow(text.len())?;
+        self.text.push_str(text);
+        Ok(())
+    }
+
+    /// Appends a character.
+    ///
+    /// # Errors
+    /// As for [`Meter::hold`].
+    pub fn push(&mut self, character: char) -> Result<()> {
+        self.push_str(character.encode_utf8(&mut [0; 4]))
+    }
+
+    /// Appends a text so many times.
+    ///
+    /// # Errors
+    /// As for [`Meter::hold`].
+    pub fn repeat(&mut self, text: &str, times: usize) -> Result<()> {
+        self.held.grow(text.len().saturating_mul(times))?;
+        if !text.is_empty() {
+            self.text.extend(std::iter::repeat_n(text, times));
+        }
+        Ok(())
+    }
+
+    /// What has been appended.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The text, no longer counted.
+    pub fn into_string(self) -> String {
+        self.text
+    }
+
+    /// The value.
+    pub fn finish(self) -> Value {
+        Value::Text(Rc::new(Text { text: self.text, _held: self.held }))
+    }
+}
+
+/// A list in the making.
+pub struct ListBuilder {
+    items: Vec<Value>,
+    depth: u32,
+    held: Held,
+}
+
+impl ListBuilder {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// As for [`Meter::hold`].
+    pub fn new(meter: &Rc<Meter>) -> Result<Self> {
+        Ok(Self { items: Vec::new(), depth: 1, held: meter.hold(OVERHEAD)? })
+    }
+
+    /// Appends a value.
+    ///
+    /// # Errors
+    /// As for [`Meter::hold`], and when it is nested too deeply.
+    pub fn push(&mut self, value: Value) -> Result<()> {
+        self.held.grow(size_of::<Value>())?;
+        self.held.meter().spend(1)?;
+        self.depth = self.depth.max(deeper(&value)?);
+        self.items.push(value);
+        Ok(())
+    }
+
+    /// Appends copies of values.
+    ///
+    /// # Errors
+    /// As for [`ListBuilder::push`].
+    pub fn extend(&mut self, values: &[Value]) -> Result<()> {
+        values.iter().try_for_each(|value| self.push(value.clone()))
+    }
+
+    /// What has been appended.
+    pub fn items(&self) -> &[Value] {
+        &self.items
+    }
+
+    /// The list.
+    pub fn finish(self) -> Value {
+        self.finish_as(ListKind::List)
+    }
+
+    /// The list or tuple.
+    pub fn finish_as(self, kind: ListKind) -> Value {
+        Value::List(self.into_list(kind))
+    }
+
+    /// The list or tuple itself.
+    pub fn into_list(self, kind: ListKind) -> Rc<List> {
+        let Self { items, depth, held } = self;
+        Rc::new(List { items, kind, depth, _held: held })
+    }
+}
+
+/// A dictionary in the making. Whoever fills it looks that its keys are different.
+pub struct MapBuilder {
+    entries: Vec<(Value, Value)>,
+    depth: u32,
+    held: Held,
+}
+
+impl MapBuilder {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// As for [`Meter::hold`].
+    pub fn new(meter: &Rc<Meter>) -> Result<Self> {
+        Ok(Self { entries: Vec::new(), depth: 1, held: meter.hold(OVERHEAD)? })
+    }
+
+    /// Appends a key that is not there yet.
+    ///
+    /// # Errors
+    /// As for [`ListBuilder::push`], and when Python has no such keys.
+    pub fn push(&mut self, key: Value, value: Value) -> Result<()> {
+        let is_list = matches!(&key, Value::List(list) if list.kind == ListKind::List);
+        if is_list || matches!(key, Value::Map(_)) {
+            return Err(Fault::new(format!("{} cannot be a key", key.kind())));
+        }
+        self.held.grow(2 * size_of::<Value>())?;
+        self.held.meter().spend(1)?;
+        self.depth = self.depth.max(deeper(&key)?).max(deeper(&value)?);
+        self.entries.push((key, value));
+        Ok(())
+    }
+
+    /// Replaces the value of the key at `index`.
+    ///
+    /// # Errors
+    /// When it is nested too deeply.
+    pub fn replace(&mut self, index: usize, value: Value) -> Result<()> {
+        self.depth = self.depth.max(deeper(&value)?);
+        self.entries[index].1 = value;
+        Ok(())
+    }
+
+    /// What is there.
+    pub fn entries(&self) -> &[(Value, Value)] {
+        &self.entries
+    }
+
+    /// The dictionary.
+    pub fn finish(self) -> Value {
+        let Self { entries, depth, held } = self;
+        Value::Map(Rc::new(Map { entries, depth, _held: held }))
+    }
+}
+
+/// The depth of a list with this in it.
+fn deeper(value: &Value) -> Result<u32> {
+    let depth = value.depth() + 1;
+    if depth > VALUE_DEPTH {
+        return Err(Fault::new(format!("a value is nested more than {VALUE_DEPTH} levels deep")));
+    }
+    Ok(depth)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_nested_so_deep_and_no_deeper() {
+        let meter = Meter::new(0, 0);
+        let mut value = Value::None;
+        for depth in 1..=VALUE_DEPTH {
+            let mut list = ListBuilder::new(&meter).unwrap();
+            list.push(value).unwrap();
+            value = list.finish();
+            assert_eq!(value.depth(), depth);
+        }
+        assert!(ListBuilder::new(&meter).unwrap().push(value.clone()).is_err());
+        assert!(MapBuilder::new(&meter).unwrap().push(Value::None, value).is_err());
+    }
+
+    #[test]
+    fn what_is_made_is_held() {
+        let meter = Meter::new(0, 0);
+        let mut text = TextBuilder::new(&meter).unwrap();
+        text.repeat("abc", 1000).unwrap();
+        assert!(text.repeat("abc", usize::MAX / 2).is_err());
+        text.repeat("", usize::MAX).unwrap();
+        assert_eq!(text.as_str().len(), 3000);
+        assert!(text.repeat("x", 40 << 20).is_err());
+    }
+}
