@@ -327,7 +327,10 @@ typedef struct {
   int32_t token_eos;
   /** See `token_bos`. */
   int32_t token_eot;
-  /** Whether it has a chat template, its own or the one of the options. */
+  /**
+   * Whether it has a chat template, its own or the one of the options. A template of its own that cannot be parsed
+   * counts: whatever needs it gives DOVETAIL_ERROR_TEMPLATE then.
+   */
   bool has_chat_template;
 } dovetail_model_info;
 

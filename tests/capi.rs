@@ -7,7 +7,10 @@
 
 mod common;
 
+use common::place::Folder;
 use common::real_model;
+use common::tiny::tiny;
+use dovetail::gguf::Value;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -106,9 +109,13 @@ fn every_function_is_misused() {
 #[test]
 fn sources_in_c_are_c_plus_plus_too() {
     let programs = Programs::new();
-    for source in
-        ["examples/c/chat.c", "examples/c/batch.c", "tests/c/misuse.c", "tests/c/threads.c"]
-    {
+    for source in [
+        "examples/c/chat.c",
+        "examples/c/batch.c",
+        "tests/c/misuse.c",
+        "tests/c/templates.c",
+        "tests/c/threads.c",
+    ] {
         programs.compile(&["c++", "-x", "c++", "-std=c++11"], source);
     }
 }
@@ -174,6 +181,20 @@ fn misuse_ends_in_a_status() {
     let programs = Programs::new();
     let program = programs.c("tests/c/misuse.c");
     assert_eq!(run(Command::new(program).arg(&model).arg(programs.folder.path())), "ok\n");
+}
+
+#[test]
+fn a_model_with_a_broken_template_loads() {
+    let programs = Programs::new();
+    let program = programs.c("tests/c/templates.c");
+    for template in ["{% foo %}", "{{ if .System }}{{ .System }}{{ end }}", "{% if x %}"] {
+        let mut parts = tiny("f32").parts();
+        parts.set("tokenizer.chat_template", Some(Value::String(template.into())));
+        let folder = Folder::new(&parts);
+        let mut command = Command::new(&program);
+        command.env("DOVETAIL_CACHE", folder.cache()).arg(folder.model());
+        assert_eq!(run(&mut command), "ok\n", "{template}");
+    }
 }
 
 #[test]

@@ -51,7 +51,8 @@ pub struct dovetail_model_info {
     pub token_eos: i32,
     /// See `token_bos`.
     pub token_eot: i32,
-    /// Whether it has a chat template, its own or the one of the options.
+    /// Whether it has a chat template, its own or the one of the options. A template of its own that cannot be parsed
+    /// counts: whatever needs it gives DOVETAIL_ERROR_TEMPLATE then.
     pub has_chat_template: bool,
 }
 
@@ -111,7 +112,7 @@ pub unsafe extern "C" fn dovetail_model_get_info(
             token_bos: token(tokenizer.bos()),
             token_eos: token(tokenizer.eos()),
             token_eot: token(tokenizer.eot()),
-            has_chat_template: model.template.is_some(),
+            has_chat_template: !matches!(model.template, Ok(None)),
         };
         // SAFETY: as the head of `capi` has it.
         unsafe { pointer::put_sized(info, found) }?;
@@ -122,7 +123,8 @@ pub unsafe extern "C" fn dovetail_model_get_info(
 /// What the handle of a model stands for.
 pub(super) struct Model {
     pub model: Arc<model::Model>,
-    pub template: Option<ChatTemplate>,
+    /// Or why the one in the file cannot be used.
+    template: Result<Option<ChatTemplate>, String>,
     /// Those that it was loaded with.
     pub settings: Settings,
     path: PathBuf,
@@ -137,8 +139,10 @@ impl Model {
         let mut told = Told { callbacks, ends: &|| false, drafter: None };
         let model = settings.options.model(path, &mut told)?;
         let template = match given {
-            None => ChatTemplate::from_gguf(model.gguf().metadata())?,
-            given => given,
+            // A model whose template is broken is still good for all but chat.
+            None => ChatTemplate::from_gguf(model.gguf().metadata())
+                .map_err(|error| Failure::from(error).line),
+            given => Ok(given),
         };
         Ok(Model {
             name: pointer::c_string(&model.config().name),
@@ -152,13 +156,15 @@ impl Model {
 
     /// The chat template.
     pub fn template(&self) -> Result<&ChatTemplate, Failure> {
-        self.template.as_ref().ok_or_else(|| {
-            let path = self.path.display();
-            let line = format!(
+        let path = self.path.display();
+        let line = match &self.template {
+            Ok(Some(template)) => return Ok(template),
+            Ok(None) => format!(
                 "{path}: the model has no chat template; name one in the options, \"chatml\" say, or give a \
                  prompt as text"
-            );
-            Failure::new(DOVETAIL_ERROR_TEMPLATE, line)
-        })
+            ),
+            Err(why) => format!("{path}: {why}"),
+        };
+        Err(Failure::new(DOVETAIL_ERROR_TEMPLATE, line))
     }
 }
