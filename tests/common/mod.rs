@@ -7,6 +7,7 @@
 //! answers.rs answers of a session
 //! bits.rs    logits as bits, token sequences, all made-up models
 //! drafter.rs made-up trained drafters, and what the formulas say they guess
+//! fuzzed.rs  what fuzzing does with any bytes as a template and as text
 //! gguf.rs    a writer of GGUF files
 //! naive.rs   the textbook forward pass in double precision
 //! place.rs   a model file beside a cache directory
@@ -19,6 +20,7 @@ pub mod answers;
 pub mod bits;
 pub mod drafter;
 pub mod everything;
+pub mod fuzzed;
 pub mod gguf;
 pub mod naive;
 pub mod place;

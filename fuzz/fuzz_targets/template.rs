@@ -1,0 +1,12 @@
+//! Any bytes as a chat template, with a small conversation: it ends soon, without a panic, in little memory and stack.
+//!
+//! `cargo +nightly fuzz run template -- -rss_limit_mb=600`
+#![no_main]
+#![allow(dead_code, reason = "each target uses a part of what they share")]
+
+#[path = "../../tests/common/fuzzed.rs"]
+mod fuzzed;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| fuzzed::render(data));

@@ -1,0 +1,16 @@
+//! Any bytes as text, through made-up vocabularies of both kinds: the tokens give the text back.
+//!
+//! `cargo +nightly fuzz run tokenizer`
+#![no_main]
+#![allow(dead_code, reason = "each target uses a part of what they share")]
+
+#[path = "../../tests/common/fuzzed.rs"]
+mod fuzzed;
+
+use dovetail::text::Tokenizer;
+use libfuzzer_sys::fuzz_target;
+use std::sync::LazyLock;
+
+static TOKENIZERS: LazyLock<Vec<Tokenizer>> = LazyLock::new(fuzzed::tokenizers);
+
+fuzz_target!(|data: &[u8]| fuzzed::tokenise(&TOKENIZERS, data));
