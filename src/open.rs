@@ -104,6 +104,8 @@ pub enum Notice<'a> {
     UnusedDevice(DraftDevice),
     /// The drafter helped itself out of something.
     OfDrafter(String),
+    /// The drafter was given up in the middle of an answer.
+    DrafterFailed(&'a Error),
 }
 
 /// Whether everybody should read a notice, or those who want details.
@@ -144,6 +146,10 @@ impl Notice<'_> {
                 format!("{device} has no effect: there is no drafter")
             }
             Notice::OfDrafter(line) => line.clone(),
+            Notice::DrafterFailed(error) => {
+                let why = error.line(face);
+                format!("the drafter failed, and the answer went on without it: {why}")
+            }
         };
         (Level::Note, line)
     }

@@ -104,11 +104,11 @@ fn check(
         while next < cases.len() && cases[next].step <= step && engine.has_room() {
             let case = &cases[next];
             let mut request = Request::new(case.prompt.clone(), case.n_predict);
-            request.sampling = case.sampling.clone();
-            request.ignore_end = case.ignore_end;
+            request.generation.sampling = case.sampling.clone();
+            request.generation.ignore_end = case.ignore_end;
             match case.drafter {
                 Some(i) => request.drafter = Some(drafters[i]),
-                None => request.drafting = Drafting::Off,
+                None => request.generation.drafting = Drafting::Off,
             }
             at.push((engine.add(request).unwrap(), next));
             next += 1;
@@ -206,8 +206,8 @@ fn a_drafter_that_fails_is_given_up_in_its_sequence_alone() {
         let failing = Box::new(Failing(if seed == 2 { 0 } else { 100 }));
         let speculation = Speculation::new(failing, "chain:2".parse().unwrap());
         let mut request = Request::new(sequence(9, N_VOCAB, seed), 20);
-        request.ignore_end = true;
-        request.sampling = warm(seed);
+        request.generation.ignore_end = true;
+        request.generation.sampling = warm(seed);
         request.drafter = Some(engine.add_drafter(speculation).unwrap());
         requests.push(engine.add(request).unwrap());
     }
@@ -234,7 +234,7 @@ fn what_cannot_be_written_is_refused_and_the_others_go_on() {
     let parts = SHAPES[0].parts(t, &model);
     let drafter = open_drafter("dgf", &parts, &model).unwrap();
     engine.add_drafter(Speculation::new(drafter, "chain:3".parse().unwrap())).unwrap();
-    let request = |prompt: Vec<u32>| Request { ignore_end: true, ..Request::new(prompt, 12) };
+    let request = |prompt: Vec<u32>| endless(prompt, 12);
     let prompt = sequence(30, N_VOCAB, 1);
     let first = engine.add(request(prompt.clone())).unwrap();
     for _ in 0..prompt.len().div_ceil(OPTIONS.n_ubatch) {
@@ -249,7 +249,7 @@ fn what_cannot_be_written_is_refused_and_the_others_go_on() {
         assert!(error.is_usage() && error.to_string().contains(part), "{error}");
     }
     let mut wrong = request(vec![1]);
-    wrong.sampling.top_p = 2.0;
+    wrong.generation.sampling.top_p = 2.0;
     assert!(matches!(engine.add(wrong), Err(Error::Setting(_))));
     // One that is taken out again leaves no trace.
     let second = engine.add(request(vec![7; 20])).unwrap();
@@ -285,12 +285,12 @@ fn sequences_of_all_kinds_live_side_by_side() {
     let mut requests = Vec::new();
     for (seed, kind) in (0..).zip(kinds) {
         let mut request = Request::new(prompt(seed), 30);
-        (request.sampling, request.ignore_end) = (how(seed), true);
+        (request.generation.sampling, request.generation.ignore_end) = (how(seed), true);
         match kind {
             Some(speculation) => {
                 request.drafter = Some(engine.add_drafter(speculation).unwrap());
             }
-            None => request.drafting = Drafting::Off,
+            None => request.generation.drafting = Drafting::Off,
         }
         requests.push(engine.add(request).unwrap());
     }
@@ -305,16 +305,22 @@ fn sequences_of_all_kinds_live_side_by_side() {
 }
 
 /// A prompt is read in chunks, with a round of the others between each two of them.
+/// A request that goes on past end tokens.
+fn endless(prompt: Vec<u32>, n_predict: usize) -> Request {
+    let mut request = Request::new(prompt, n_predict);
+    request.generation.ignore_end = true;
+    request
+}
+
 #[test]
 fn a_long_prompt_stops_nobody_for_more_than_a_chunk() {
     let (_, model) = tiny_models().next().unwrap();
     let mut engine = Engine::new(model.clone(), OPTIONS, 3).unwrap();
-    let short =
-        |seed: u64| Request { ignore_end: true, ..Request::new(sequence(5, N_VOCAB, seed), 100) };
+    let short = |seed: u64| endless(sequence(5, N_VOCAB, seed), 100);
     let others = [1, 2].map(|seed| engine.add(short(seed)).unwrap());
     engine.step(&mut |_, _| {}).unwrap();
     let prompt = sequence(8 * OPTIONS.n_ubatch - 40, N_VOCAB, 3);
-    let long = engine.add(Request { ignore_end: true, ..Request::new(prompt.clone(), 9) }).unwrap();
+    let long = engine.add(endless(prompt.clone(), 9)).unwrap();
     for chunk in 1.. {
         let mut pieces: Vec<RequestId> = Vec::new();
         engine.step(&mut |id, _| pieces.push(id)).unwrap();

@@ -151,7 +151,8 @@ fn drafting_is_switched_for_each_request() {
     let prompt = [&[7, 8, 9][..]; 6].concat();
     let mut tokens = Vec::new();
     for drafting in [Drafting::Off, Drafting::On, Drafting::Auto, Drafting::Off] {
-        let request = Request { drafting, ignore_end: true, ..Request::new(prompt.clone(), 40) };
+        let mut request = Request::new(prompt.clone(), 40);
+        (request.generation.drafting, request.generation.ignore_end) = (drafting, true);
         let id = engine.add(request).unwrap();
         while engine.step(&mut |_, _| {}).unwrap() {}
         let answer = engine.remove(id).unwrap();

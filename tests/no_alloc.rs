@@ -138,8 +138,8 @@ fn an_engine_allocates_its_texts_alone(name: &str, mut engine: Engine) {
     for _ in 0..3 {
         let slots = [3, 9, 40].map(|n| {
             let mut request = Request::new(vec![5; n], 100);
-            request.ignore_end = true;
-            request.drafting = if n > 3 { Drafting::Auto } else { Drafting::Off };
+            request.generation.ignore_end = true;
+            request.generation.drafting = if n > 3 { Drafting::Auto } else { Drafting::Off };
             engine.add(request).unwrap()
         });
         for _ in 0..2 {

@@ -15,7 +15,7 @@ use dovetail::planner::acceptance::ByTemperature;
 use dovetail::planner::cost::{Costs, Curve, DraftCost, Table, VerifyCost};
 use dovetail::speculate::{SpecSampling, Speculation, Store, json};
 use dovetail::{
-    Drafting, Engine, Error, Model, Request, Result, Sampling, Session, SessionOptions,
+    Drafting, Engine, Error, Generation, Model, Request, Result, Sampling, Session, SessionOptions,
 };
 use dovetail_kernels::cpu::ThreadPool;
 use std::sync::Arc;
@@ -103,8 +103,14 @@ fn nor_do_the_texts_of_several_sequences() {
             let (prompt, sampling) = asked(seed);
             // One has nobody who guesses.
             let drafting = if seed == 3 { Drafting::Off } else { Drafting::Auto };
-            let request =
-                Request { sampling, ignore_end: true, drafting, ..Request::new(prompt, 40) };
+            let generation = Generation {
+                sampling,
+                n_predict: 40,
+                ignore_end: true,
+                drafting,
+                ..Generation::default()
+            };
+            let request = Request { prompt, generation, drafter: None };
             slots.push(engine.add(request).unwrap());
         }
         while engine.step(&mut |_, _| {}).unwrap() {}

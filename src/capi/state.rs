@@ -16,7 +16,7 @@ use super::status::dovetail_status::{
 use super::status::{Failure, Fields};
 use crate::engine;
 use crate::error::Error;
-use crate::open::Options;
+use crate::open::{Notice, Options};
 use crate::speculate::{LiveStats, Logprobs, Piece, RoundStats, Stats, Stop};
 use crate::text::{ChatTemplate, Tokenizer};
 use std::ffi::CString;
@@ -323,10 +323,7 @@ impl State {
             self.log(DOVETAIL_LOG_NOTE, &notice);
         }
         if let Some(error) = self.session.take_drafter_error() {
-            let line = format!(
-                "the drafter failed, and the answer went on without it: {}",
-                error.line(&Fields)
-            );
+            let (_, line) = Notice::DrafterFailed(&error).lines(&Fields);
             self.log(DOVETAIL_LOG_NOTE, &line);
         }
         let drafter = self.session.drafter();

@@ -20,12 +20,10 @@ use crate::error::{Error, Result};
 use crate::infer::{CacheTypes, MAX_SEQUENCES, Target};
 use crate::model::Model;
 use crate::planner::Planner;
-use crate::sample::Sampling;
 use crate::speculate::calibrate::{Calibrator, Counts};
 use crate::speculate::stream::Stream;
 use crate::speculate::{
-    ConfiguredDrafter, Drafting, Generation, LiveStats, Piece, RoundStats, Speculation, Stats,
-    Stop, round,
+    ConfiguredDrafter, Generation, LiveStats, Piece, RoundStats, Speculation, Stats, Stop, round,
 };
 use smallvec::SmallVec;
 use std::path::Path;
@@ -48,20 +46,10 @@ pub struct RequestId(pub u64);
 pub struct Request {
     /// The tokens to be continued; not empty.
     pub prompt: Vec<u32>,
-    /// How tokens are sampled.
-    pub sampling: Sampling,
-    /// Largest number of tokens to generate.
-    pub n_predict: usize,
-    /// Whether to continue past end tokens, which then become pieces without text.
-    pub ignore_end: bool,
-    /// Texts that end the answer: see [`Generation::stop`].
-    pub stop: Vec<String>,
-    /// Number of the likeliest tokens in [`Piece::logprobs`]; `None` if pieces have none.
-    pub logprobs: Option<usize>,
+    /// What is generated behind them.
+    pub generation: Generation,
     /// The drafter; `None` for the engine's first one, if there is any.
     pub drafter: Option<DrafterId>,
-    /// When the drafter is used.
-    pub drafting: Drafting,
 }
 
 impl Request {
@@ -69,13 +57,8 @@ impl Request {
     pub fn new(prompt: Vec<u32>, n_predict: usize) -> Request {
         Request {
             prompt,
-            sampling: Sampling::default(),
-            n_predict,
-            ignore_end: false,
-            stop: Vec::new(),
-            logprobs: None,
+            generation: Generation { n_predict, ..Default::default() },
             drafter: None,
-            drafting: Drafting::Auto,
         }
     }
 }
@@ -292,18 +275,16 @@ impl Engine {
             let n = self.slots.len();
             return Err(Error::Invalid(format!("all {n} slots are taken; remove an answer first")));
         };
-        request.sampling.check()?;
+        request.generation.sampling.check()?;
         self.slots[place].stream.check_prompt(&request.prompt)?;
         self.target.model().config().check_tokens(&request.prompt)?;
-        let Request { prompt, drafter, .. } = request;
-        let Request { sampling, n_predict, ignore_end, stop, logprobs, drafting, .. } = request;
+        let Request { prompt, generation, drafter } = request;
         self.join(place, drafter)?;
         self.requests += 1;
         let id = RequestId(self.requests);
         let slot = &mut self.slots[place];
-        slot.stream.set_drafting(drafting);
+        slot.stream.set_drafting(generation.drafting);
         slot.stream.start_prompt(&prompt);
-        let generation = Generation { sampling, n_predict, ignore_end, stop, logprobs, drafting };
         let prompt_len = prompt.len();
         slot.running = Some(Running { id, prompt_len, generation, begun: false });
         slot.last_used = self.requests;
@@ -397,8 +378,7 @@ impl Engine {
     /// Those of the target.
     pub(super) fn read_chunk(&mut self) -> Result<()> {
         let Engine { target, drafters, planner, slots, n_ubatch, .. } = self;
-        let mut drafters: SmallVec<[&mut Speculation; 4]> =
-            drafters.iter_mut().map(|(_, speculation)| speculation).collect();
+        let mut drafters: SmallVec<[_; 4]> = speculations(drafters).collect();
         let stream = &mut slots[0].stream;
         stream.set_chunk(stream.unread().min(*n_ubatch));
         round(target, &mut drafters, &mut [stream], planner)
@@ -406,7 +386,7 @@ impl Engine {
 
     /// The only sequence of a session, the target, and the drafters.
     pub(super) fn parts(&mut self) -> (&mut Stream, &mut Target, SmallVec<[&mut Speculation; 4]>) {
-        let drafters = self.drafters.iter_mut().map(|(_, speculation)| speculation).collect();
+        let drafters = speculations(&mut self.drafters).collect();
         (&mut self.slots[0].stream, &mut self.target, drafters)
     }
 
@@ -445,6 +425,13 @@ impl Engine {
     pub(super) fn cache(&self) -> CacheTypes {
         self.cache
     }
+}
+
+/// Drafters without their numbers.
+fn speculations(
+    drafters: &mut [(DrafterId, Speculation)],
+) -> impl Iterator<Item = &mut Speculation> {
+    drafters.iter_mut().map(|(_, speculation)| speculation)
 }
 
 /// One step of several engines of one model, whose sequences share a pass. The pass belongs to the engine with the
@@ -531,7 +518,7 @@ fn round_together(engines: &mut [&mut Engine]) -> Result<()> {
                 streams.push(stream);
             }
         }
-        drafters.extend(engine.drafters.iter_mut().map(|(_, speculation)| speculation));
+        drafters.extend(speculations(&mut engine.drafters));
         if e == lead {
             target = Some(&mut engine.target);
         }

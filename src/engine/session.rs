@@ -90,15 +90,7 @@ impl Session {
         batch: usize,
         progress: &mut dyn FnMut(f64) -> bool,
     ) -> Result<()> {
-        let mut ended = false;
-        let mut progress = |part| {
-            ended = !progress(part);
-            !ended
-        };
-        let planned = opened.planner(explained, batch, self.calibrator(&mut progress))?;
-        if ended {
-            return Err(Error::Cancelled("measuring"));
-        }
+        let planned = opened.planner(explained, batch, self.calibrator(progress))?;
         self.speculate(Some(opened.speculation(planned.is_some())))?;
         self.engine.plan_and_count(planned);
         Ok(())

@@ -3,7 +3,7 @@
 use super::calibrate::{Calibrator, Counts, about_drafter};
 use super::speculation::{SpecSampling, Speculation};
 use crate::draft::{self, DraftDevice, Drafter, DrafterContext, DrafterKind, Placement, SpecType};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::planner::LARGEST;
 use crate::planner::cost::Costs;
 use crate::planner::{Planner, Policy};
@@ -190,11 +190,10 @@ impl ConfiguredDrafter {
     }
 
     /// A planner for up to `batch` sequences, and the place where acceptance rates are kept. Measures the costs of
-    /// passes first if they are unknown. `None` if trees have a fixed size, unless `even_then`, or if the calibration
-    /// was ended.
+    /// passes first if they are unknown. `None` if trees have a fixed size, unless `even_then`.
     ///
     /// # Errors
-    /// If a pass fails.
+    /// If a pass fails, or the calibration was ended.
     pub fn planner(
         &mut self,
         even_then: bool,
@@ -204,14 +203,14 @@ impl ConfiguredDrafter {
         if matches!(self.policy, Policy::Fixed(_)) && !even_then {
             return Ok(None);
         }
-        let costs = self.costs(batch, &mut calibrator)?;
+        let Some(costs) = self.costs(batch, &mut calibrator)? else {
+            return Err(Error::Cancelled("measuring"));
+        };
         let counts = Counts::of(&self.name()?, calibrator.model());
-        Ok(costs.map(|costs| {
-            let planner = Planner::new(self.policy, costs, counts.load(self.path.as_deref()));
-            let depth = self.depth.unwrap_or(LARGEST.depth);
-            let fixed = matches!(self.policy, Policy::Fixed(_));
-            (if fixed { planner } else { planner.with_depth(depth) }, counts)
-        }))
+        let planner = Planner::new(self.policy, costs, counts.load(self.path.as_deref()));
+        let depth = self.depth.unwrap_or(LARGEST.depth);
+        let fixed = matches!(self.policy, Policy::Fixed(_));
+        Ok(Some((if fixed { planner } else { planner.with_depth(depth) }, counts)))
     }
 
     /// Costs of passes of up to `batch` sequences and of the drafter; `None` if the calibration was ended.

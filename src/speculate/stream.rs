@@ -374,9 +374,7 @@ impl Stream {
         }
         planner.start(&mut self.tree, self.tokens[last], &limits);
         let (drafts, position) = (self.tree.is_growing(), self.tokens.len());
-        let Some(draft) = self.draft.as_mut().filter(|_| self.drafting != Drafting::Off) else {
-            return;
-        };
+        let Some(draft) = in_use(&mut self.draft, self.drafting) else { return };
         if drafts {
             draft.skips = std::mem::take(&mut draft.paused) > 0;
             if limits.whole {
@@ -504,7 +502,7 @@ impl Stream {
         target.keep(&mut self.seq, &self.path)?;
         let first = self.seq.len() - self.path.len();
         let path = std::mem::take(&mut self.path);
-        if let Some(draft) = self.draft.as_mut().filter(|_| self.drafting != Drafting::Off) {
+        if let Some(draft) = in_use(&mut self.draft, self.drafting) {
             draft.stats.count(self.tree.tree(), &path);
         }
         let kept = path.iter().map(|node| rows.rows.start + node);
@@ -537,9 +535,7 @@ impl Stream {
         rows: impl Iterator<Item = usize>,
     ) {
         let (start, end) = (Instant::now(), self.seq.len());
-        let Some(draft) = self.draft.as_mut().filter(|_| self.drafting != Drafting::Off) else {
-            return;
-        };
+        let Some(draft) = in_use(&mut self.draft, self.drafting) else { return };
         let Some(drafter) = drafter_of(drafters, draft) else { return };
         let Draft { state, taps, .. } = draft;
         let (features, pool) = target.features_and_pool();
@@ -560,6 +556,11 @@ impl Stream {
         self.tree.stop();
         self.given_up = self.draft.take().map(|draft| (draft.stats, Some(error)));
     }
+}
+
+/// [`Stream::active`], to be changed.
+fn in_use(draft: &mut Option<Draft>, drafting: Drafting) -> Option<&mut Draft> {
+    draft.as_mut().filter(|_| drafting != Drafting::Off)
 }
 
 /// Rule B for a tree whose candidates were sampled: see [`accept_rejecting`].

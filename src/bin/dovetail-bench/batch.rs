@@ -181,8 +181,9 @@ impl Side {
             while next < task.prompts.len() && at.len() < self.parallel {
                 let prompt = task.prompts[next].0.tokens.clone();
                 let mut request = Request::new(prompt, o.asking.n_predict);
-                request.sampling = o.asking.sampling();
-                request.drafting = if self.guesses { Drafting::Auto } else { Drafting::Off };
+                request.generation.sampling = o.asking.sampling();
+                request.generation.drafting =
+                    if self.guesses { Drafting::Auto } else { Drafting::Off };
                 at.push((engine.add(request)?, next));
                 next += 1;
             }

@@ -7,8 +7,8 @@ use crate::open::{self, Loaded, Told};
 use crate::prompts::{self, Prompt};
 use crate::report::{self, Total};
 use crate::runner::{End, emit};
-use crate::words;
-use dovetail::{ChatTemplate, Engine, Error, Request, RequestId, Result, Sampling};
+use crate::words::{self, Flags};
+use dovetail::{ChatTemplate, Engine, Error, Notice, Request, RequestId, Result, Sampling};
 use serde_json::json;
 use std::path::Path;
 use std::process::ExitCode;
@@ -94,10 +94,7 @@ fn requests(
             let error = Error::Context { needed: tokens.len() + 1, available };
             return Err(Error::Invalid(format!("{}: {}", prompt.place, words::line(&error))));
         }
-        let mut request = Request::new(tokens, args.n_predict());
-        (request.sampling, request.ignore_end) = (sampling.clone(), args.ignore_eos);
-        request.stop.clone_from(&args.reverse_prompt);
-        Ok(request)
+        Ok(Request { prompt: tokens, generation: args.generation(sampling), drafter: None })
     };
     prompts.iter().map(request).collect()
 }
@@ -132,11 +129,8 @@ impl Batch<'_> {
         let Some(answer) = self.engine.remove(job.id) else { return };
         let prompt = &self.prompts[job.prompt];
         if let Some(error) = answer.drafter_error {
-            let place = &prompt.place;
-            self.log.note(&format!(
-                "{place}: the drafter failed, and the answer went on without it: {}",
-                words::line(&error)
-            ));
+            let (_, line) = Notice::DrafterFailed(&error).lines(&Flags);
+            self.log.note(&format!("{}: {line}", prompt.place));
         }
         let end = answer.stop.map_or(End::Interrupted, End::Session);
         let n = answer.tokens.len();

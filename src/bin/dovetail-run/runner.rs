@@ -3,9 +3,10 @@
 use crate::args::{Args, STATS_JSON};
 use crate::interrupt::Interrupt;
 use crate::log::{Log, Progress};
-use crate::{STDOUT, output, report, words};
+use crate::words::Flags;
+use crate::{STDOUT, output, report};
 use dovetail::printable::for_terminal;
-use dovetail::{ChatTemplate, Error, Message, Result, Sampling, Session, Stop};
+use dovetail::{ChatTemplate, Error, Message, Notice, Result, Sampling, Session, Stop};
 use serde_json::json;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -134,8 +135,8 @@ impl Runner<'_> {
             self.log.note(&notice);
         }
         if let Some(error) = self.session.take_drafter_error() {
-            let why = words::line(&error);
-            self.log.note(&format!("the drafter failed, and the answer went on without it: {why}"));
+            let (_, line) = Notice::DrafterFailed(&error).lines(&Flags);
+            self.log.note(&line);
         }
         let saved = self.session.save_acceptance();
         report::learned(self.args.explain, self.session.planner(), saved, self.log);
