@@ -146,6 +146,12 @@ mod tests {
         let read = to_costs(&serde_json::from_str(text).unwrap()).unwrap();
         assert_eq!(read.verify.seconds(1, 9, 1024), 0.5);
         assert_eq!((read.draft.first, read.draft.level.seconds(1)), (1.0, 0.25));
+        // Every number is read as the one that was written.
+        for first in (1..1000).map(|i| f64::from(i) / 7e8) {
+            let draft = DraftCost { first, level: curve(1) };
+            let text = of_draft(&draft).to_string();
+            assert_eq!(to_draft(&serde_json::from_str(&text).unwrap()), Ok(draft));
+        }
         let good = of_costs(&costs);
         for (path, wrong) in [
             ("/verify", json!([])),
