@@ -80,7 +80,9 @@ settings! {
     NoMmap "wish to map no file",
     Mlock "wish to keep weights in memory",
     ChatTemplate "chat template",
+    Threads "number of threads",
     ContextSize "context size",
+    PassSize "number of tokens of a pass",
     CacheTypeK "type of cached keys",
     CacheTypeV "type of cached values",
     Temperature "temperature",
@@ -149,12 +151,19 @@ impl Setting {
     pub fn check<T: Copy + Into<f64> + fmt::Display>(self, value: T) -> Result<(), Refusal> {
         let x = value.into();
         let (fits, give) = match self {
+            Setting::Threads => ((1.0..=1024.0).contains(&x), "a number of threads from 1 to 1024"),
+            Setting::PassSize => {
+                ((1.0..=65_536.0).contains(&x), "a number of tokens from 1 to 65536")
+            }
             Setting::Temperature => (x >= 0.0, "0 or a positive number"),
             Setting::TopP | Setting::MinP | Setting::DraftPMin => {
                 ((0.0..=1.0).contains(&x), "a number from 0 to 1")
             }
             Setting::RepeatPenalty => (x > 0.0, "a positive number; 1 changes nothing"),
-            Setting::RepeatLastN => (x >= -1.0, "a number of tokens, 0 for none or -1 for all"),
+            Setting::RepeatLastN => {
+                let range = -1.0..=f64::from(i32::MAX);
+                (range.contains(&x), "a number of tokens, 0 for none or -1 for all")
+            }
             _ => (true, "a number; 0 changes nothing"),
         };
         if fits && x.is_finite() {

@@ -301,6 +301,25 @@ fn tokens_outside_the_vocabulary_are_named() {
 }
 
 #[test]
+fn sizes_that_make_no_sense_are_refused() {
+    let (_, model) = tiny_models().next().unwrap();
+    for (threads, n_ubatch, line) in [
+        (
+            0,
+            8,
+            "the number of threads (0) is out of range; give a number of threads from 1 to 1024",
+        ),
+        (1025, 8, "the number of threads (1025) is out of range"),
+        (1, 0, "the number of tokens of a pass (0) is out of range"),
+        (1, 65_537, "the number of tokens of a pass (65537) is out of range"),
+    ] {
+        let options = SessionOptions { threads, n_ubatch, n_ctx: 37, ..SessionOptions::default() };
+        let error = Session::new(model.clone(), options).err().unwrap();
+        assert!(error.is_usage() && error.to_string().starts_with(line), "{error}");
+    }
+}
+
+#[test]
 fn a_sampling_that_makes_no_sense_is_refused_and_the_session_goes_on() {
     let (_, model) = tiny_models().next().unwrap();
     let mut s = session(&model, 2, 4);

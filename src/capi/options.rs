@@ -326,11 +326,12 @@ impl Settings {
     pub unsafe fn read(options: *const dovetail_options) -> Result<Settings, Failure> {
         // SAFETY: as `pointer.rs` has it.
         let o = unsafe { pointer::read(options) }?.unwrap_or_default();
-        let limit = |n: u32, most: u32, what: &str| match n {
-            n if n <= most => Ok(n as usize),
-            n => Err(Failure::argument(format!("{what} is {n}; {most} at most"))),
-        };
-        let or = |n: usize, usual: usize| if n == 0 { usual } else { n };
+        let or = |n: u32, usual: usize| if n == 0 { usual } else { n as usize };
+        let n_together = or(o.n_together, 1);
+        if n_together > MAX_SEQUENCES {
+            let line = format!("n_together is {n_together}; {MAX_SEQUENCES} at most");
+            return Err(Failure::argument(line));
+        }
         // SAFETY: names and paths are NULL or end in a NUL, as `pointer.rs` has it.
         let (speculation, cache, repack, template) = unsafe {
             let speculation = SpecOptions {
@@ -361,16 +362,17 @@ impl Settings {
         let callbacks = Callbacks { userdata: o.userdata, progress: o.progress, log: o.log };
         let session = SessionOptions {
             n_ctx: o.n_ctx as usize,
-            threads: or(limit(o.threads, 1024, "threads")?, machine::physical_cores()),
-            n_ubatch: or(limit(o.n_ubatch, 65_536, "n_ubatch")?, 512),
+            threads: or(o.threads, machine::physical_cores()),
+            n_ubatch: or(o.n_ubatch, 512),
             cache,
         };
+        session.check()?;
         let options = Options {
             open: OpenOptions { no_mmap: o.no_mmap, mlock: o.mlock },
             repack,
             session,
             speculation,
-            n_together: or(limit(o.n_together, MAX_SEQUENCES as u32, "n_together")?, 1),
+            n_together,
             ..Options::default()
         };
         Ok(Settings { callbacks, template, options })

@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::infer::{CacheTypes, MAX_SEQUENCES, Target};
 use crate::model::Model;
+use crate::setting::Setting;
 use crate::tree::MAX_NODES;
 use std::sync::Arc;
 
@@ -28,11 +29,21 @@ impl Default for SessionOptions {
 }
 
 impl SessionOptions {
+    /// Refuses numbers that are out of range.
+    ///
+    /// # Errors
+    /// If one is; the error names the first one.
+    pub fn check(&self) -> Result<()> {
+        Setting::Threads.check(self.threads as f64)?;
+        Ok(Setting::PassSize.check(self.n_ubatch as f64)?)
+    }
+
     /// A target for `sequences` sequences whose trees fit one pass.
     ///
     /// # Errors
-    /// If memory does not hold the context, or `DOVETAIL_ISA` names an instruction set that this CPU lacks.
+    /// If a number is out of range, memory does not hold the context, or `DOVETAIL_ISA` names an instruction set that this CPU lacks.
     pub(super) fn target(&self, model: Arc<Model>, sequences: usize) -> Result<Target> {
+        self.check()?;
         let c = model.config();
         let n_ctx = if self.n_ctx == 0 { c.n_ctx } else { self.n_ctx };
         let rows = self.rows(n_ctx, sequences);

@@ -14,7 +14,9 @@ impl Face for Flags {
             Setting::NoMmap => "--no-mmap",
             Setting::Mlock => "--mlock",
             Setting::ChatTemplate => "--chat-template",
+            Setting::Threads => "--threads",
             Setting::ContextSize => "--ctx-size",
+            Setting::PassSize => "--ubatch-size",
             Setting::CacheTypeK => "--cache-type-k",
             Setting::CacheTypeV => "--cache-type-v",
             Setting::Temperature => "--temp",
@@ -71,6 +73,16 @@ pub fn line(error: &Error) -> String {
 pub fn number(setting: Setting, text: &str) -> Result<f32, String> {
     let value: f32 = text.parse().unwrap_or(f32::NAN);
     setting.check(value).map(|()| value).map_err(|refusal| refusal.help(&Flags))
+}
+
+/// The same for a whole number.
+///
+/// # Errors
+/// What to give in its place.
+pub fn whole(setting: Setting, text: &str) -> Result<i64, String> {
+    let value = text.parse::<i64>().ok();
+    let checked = setting.check(value.map_or(f64::NAN, |n| n as f64));
+    checked.map(|()| value.unwrap_or_default()).map_err(|refusal| refusal.help(&Flags))
 }
 
 /// How a program ends that fails: 2 where the caller has to change something, else 1.

@@ -46,7 +46,9 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use dovetail::draft::SpecType;
 use dovetail::infer::{CacheType, CacheTypes};
 use dovetail::speculate::SpecOptions;
-use dovetail::{Engine, Level, Notice, Observer, Options, Repack, Result, Session, SessionOptions};
+use dovetail::{
+    Engine, Level, Notice, Observer, Options, Repack, Result, Session, SessionOptions, Setting,
+};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -87,8 +89,8 @@ struct Common {
     #[arg(short, long, value_name = "FILE")]
     model: PathBuf,
     /// Threads [default: physical cores]
-    #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
+    #[arg(short, long, value_parser = threads)]
+    threads: Option<usize>,
     /// Where weights are packed to: auto, cache, memory or off, as in dovetail-run
     #[arg(long, value_name = "HOW", default_value = "auto")]
     repack: Repack,
@@ -114,7 +116,7 @@ enum Format {
 
 impl Common {
     fn threads(&self) -> usize {
-        self.threads.map_or_else(dovetail::machine::physical_cores, usize::from)
+        self.threads.unwrap_or_else(dovetail::machine::physical_cores)
     }
 
     /// What the model is opened with, without a drafter.
@@ -154,6 +156,10 @@ impl Observer for Told {
     }
 }
 
+fn threads(text: &str) -> std::result::Result<usize, String> {
+    words::whole(Setting::Threads, text).map(|n| n as usize)
+}
+
 /// A length of at least one.
 fn at_least_one() -> clap::builder::RangedU64ValueParser<usize> {
     clap::builder::RangedU64ValueParser::new().range(1..)
@@ -161,7 +167,7 @@ fn at_least_one() -> clap::builder::RangedU64ValueParser<usize> {
 
 /// A temperature.
 fn temperature(text: &str) -> std::result::Result<f32, String> {
-    words::number(dovetail::Setting::Temperature, text)
+    words::number(Setting::Temperature, text)
 }
 
 /// The flag of files for pictures.

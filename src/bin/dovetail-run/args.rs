@@ -20,10 +20,6 @@ use std::hash::{BuildHasher, RandomState};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-/// Most threads and most tokens of a pass: far beyond use, and below what exhausts a machine.
-const THREADS: RangeInclusive<i64> = 1..=1024;
-const PASS: RangeInclusive<i64> = 1..=65_536;
-
 /// A chat with a language model, or one answer, on the CPU, with a drafter there or on a GPU.
 ///
 /// On a terminal it opens a chat; with -p, -f or standard input it answers once. The text goes to
@@ -463,7 +459,7 @@ fn integer(text: &str, range: RangeInclusive<i64>, what: &str) -> Checked<i64> {
 }
 
 fn threads(text: &str) -> Checked<usize> {
-    integer(text, THREADS, "a number of threads from 1 to 1024").map(|n| n as usize)
+    words::whole(Setting::Threads, text).map(|n| n as usize)
 }
 
 fn parallel(text: &str) -> Checked<usize> {
@@ -481,7 +477,7 @@ fn predict(text: &str) -> Checked<i64> {
 }
 
 fn pass(text: &str) -> Checked<usize> {
-    integer(text, PASS, "a number of tokens from 1 to 65536").map(|n| n as usize)
+    words::whole(Setting::PassSize, text).map(|n| n as usize)
 }
 
 fn top_k(text: &str) -> Checked<usize> {
@@ -489,8 +485,7 @@ fn top_k(text: &str) -> Checked<usize> {
 }
 
 fn last_n(text: &str) -> Checked<i32> {
-    let range = -1..=i64::from(i32::MAX);
-    integer(text, range, "a number of tokens, 0 for none or -1 for all").map(|n| n as i32)
+    words::whole(Setting::RepeatLastN, text).map(|n| n as i32)
 }
 
 fn seed(text: &str) -> Checked<i128> {
@@ -594,6 +589,16 @@ mod tests {
             ("-ngld 0 --draft-device gpu", "contradict"),
             ("-ngld 0 --draft-device gpu3", "contradict"),
             ("--draft-device gpu --spec-sampling rejection", "drafts on the CPU"),
+            (
+                "--draft-device gpu --spec-sampling rejection",
+                "--spec-sampling rejection drafts on the CPU; leave it out or --draft-device gpu \
+                 (DOVETAIL_DRAFT_DEVICE)",
+            ),
+            (
+                "--tree cost --spec-sampling rejection",
+                "--tree cost (DOVETAIL_TREE) cuts trees, and guesses that are drawn may not be cut; leave \
+                 it out or --spec-sampling rejection",
+            ),
             ("--draft-device gpu --spec-type ngram", "the kind ngram run on the CPU"),
             ("--draft-device gpu1 --spec-type lm", "leave out --draft-device gpu1"),
         ] {
