@@ -40,11 +40,12 @@ fn try_to_run(parts: &Parts) -> dovetail::Result<()> {
 
 #[test]
 fn every_tensor_is_needed_and_named() {
-    let whole = tiny("yarn").parts();
-    for i in 0..whole.tensors.len() {
-        let mut parts = whole.clone();
-        let missing = parts.tensors.remove(i).name;
-        refused(&parts, &[&missing]);
+    for whole in ["yarn", "biases"].map(|name| tiny(name).parts()) {
+        for i in 0..whole.tensors.len() {
+            let mut parts = whole.clone();
+            let missing = parts.tensors.remove(i).name;
+            refused(&parts, &[&missing]);
+        }
     }
 }
 

@@ -56,6 +56,8 @@ pub struct Source<'a> {
     packed: HashMap<String, SharedBytes>,
     taken: HashSet<String>,
     native: Vec<Matrix>,
+    /// The first matrix of each name within a block, and whether it has a bias.
+    biased: HashMap<String, (String, bool)>,
 }
 
 impl<'a> Source<'a> {
@@ -63,7 +65,7 @@ impl<'a> Source<'a> {
     pub(super) fn new(gguf: &'a Gguf, packed: HashMap<String, SharedBytes>) -> Self {
         // Read while configuring, or worth nothing at run time.
         let taken = [EMBEDDING, "rope_freqs.weight"].map(str::to_owned).into();
-        Source { gguf, packed, taken, native: Vec::new() }
+        Source { gguf, packed, taken, native: Vec::new(), biased: HashMap::new() }
     }
 
     /// The matrix `name` of `n_out` rows and `n_in` columns.
@@ -85,11 +87,20 @@ impl<'a> Source<'a> {
     }
 
     /// The matrix `NAME.weight` of `n_out` rows and `n_in` columns, with the bias `NAME.bias` if the file has
-    /// one.
+    /// one: all matrices `blk.N.PART` of one part have a bias, or none.
     pub fn linear(&mut self, name: &str, n_out: usize, n_in: usize) -> Result<Linear> {
         let matrix = self.matrix(&format!("{name}.weight"), n_out, n_in)?;
         let bias = format!("{name}.bias");
         let has_bias = self.gguf.tensor(&bias).is_some();
+        let in_block = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
+        let part = in_block.map_or(name, |(_, part)| part).to_owned();
+        let (first, first_has) = self.biased.entry(part).or_insert((name.to_owned(), has_bias));
+        if *first_has != has_bias {
+            let missing = if has_bias { first } else { name };
+            let what = "though other blocks have one; convert the model anew";
+            let what = format!("tensor `{missing}.bias` is missing, {what}");
+            return Err(Error::gguf(self.gguf.path(), what));
+        }
         let bias = has_bias.then(|| self.vector(&bias, n_out)).transpose()?;
         Ok(Linear::new(matrix, bias))
     }

@@ -4,7 +4,7 @@ use super::bits::sequence;
 use super::gguf::{Parts, Tensor};
 use super::naive::{Naive, Rounding};
 use super::random::Random;
-use super::tiny::{N_VOCAB, RMS_EPS, Tiny, random_tensor, tiny, types};
+use super::tiny::{LLAMA, N_VOCAB, RMS_EPS, Tiny, random_tensor, types};
 use dovetail::Model;
 use dovetail::draft::{Drafter, SoloDraft};
 use dovetail::gguf::{Array, Value};
@@ -253,7 +253,7 @@ impl Textbook {
         let logits: Vec<f64> = if self.shape.is_eagle3() {
             self.own.matmul("output.weight", &last)
         } else {
-            let all = self.target.matmul(self.target.head(), &last);
+            let all = self.target.logits_of(&last);
             self.tokens.iter().map(|token| all[*token as usize]).collect()
         };
         let sum: f64 = logits.iter().map(|x| x.exp()).sum();
@@ -261,20 +261,20 @@ impl Textbook {
     }
 }
 
-/// Lets a drafter of this shape guess after a prompt, after a round and after a step back. Returns how far
+/// Lets a drafter of this shape for the target `t` guess after a prompt, after a round and after a step back. Returns how far
 /// the logarithm of each guess's probability is from what the formulas say.
 pub fn errors_of_guesses(
+    t: &Tiny,
     shape: Shape,
     rounding: Rounding,
     open: impl FnOnce(&Parts, &Arc<Model>) -> Box<dyn Drafter>,
 ) -> Vec<f64> {
     const PROMPT: usize = 149;
-    let t = tiny("f32");
     let target_parts = t.parts();
     let target = Arc::new(target_parts.load().unwrap());
     let growth: TreeShape = "beam:4,3,14".parse().unwrap();
     let parts = shape.parts(t, &target);
-    let own = Tiny { n_layers: shape.blocks, n_embd: shape.width(t), ..*t };
+    let own = Tiny { n_layers: shape.blocks, n_embd: shape.width(t), extras: LLAMA, ..*t };
     let mut tokens = sequence(PROMPT + 1, N_VOCAB, 8);
     // Where the head is the target's, tokens of the prompt join the vocabulary.
     let mut vocabulary = shape.tokens();

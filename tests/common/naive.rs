@@ -12,7 +12,7 @@
 //! 2505.06708.
 
 use super::gguf::Parts;
-use super::tiny::{Kind, RMS_EPS, Scaling, Tiny, types};
+use super::tiny::{Extras, Kind, RMS_EPS, Scaling, Tiny, types};
 use dovetail_kernels::cpu::RopeStyle;
 use half::f16;
 use std::collections::HashMap;
@@ -50,13 +50,14 @@ impl Naive {
     pub fn logits(&self, tokens: &[u32]) -> Vec<Vec<f64>> {
         let mut rows: Vec<_> = tokens.iter().map(|token| self.embedding(*token)).collect();
         self.blocks(&mut rows, None);
-        let head = self.head();
-        let extras = &self.tiny.extras;
-        let logit = |x: f64| capped(x * extras.logit_scale, extras.logit_cap);
-        rows.iter()
-            .map(|x| self.matmul(head, &self.rms_norm("output_norm.weight", x)))
-            .map(|row| row.into_iter().map(logit).collect())
-            .collect()
+        rows.iter().map(|x| self.logits_of(&self.rms_norm("output_norm.weight", x))).collect()
+    }
+
+    /// Logits of a hidden state that was normed.
+    pub fn logits_of(&self, x: &[f64]) -> Vec<f64> {
+        let Extras { logit_scale, logit_cap, .. } = self.tiny.extras;
+        let products = self.matmul(self.head(), x).into_iter();
+        products.map(|x| capped(x * logit_scale, logit_cap)).collect()
     }
 
     /// A token's row of the embedding, as it enters the first block.
@@ -67,7 +68,7 @@ impl Naive {
     }
 
     /// The name of the head.
-    pub fn head(&self) -> &'static str {
+    fn head(&self) -> &'static str {
         let tied = !self.weights.contains_key("output.weight");
         if tied { "token_embd.weight" } else { "output.weight" }
     }

@@ -111,7 +111,7 @@ pub struct Extras {
     pub logit_cap: Option<f64>,
 }
 
-const LLAMA: Extras = Extras {
+pub const LLAMA: Extras = Extras {
     kinds: &[],
     window: None,
     biases: false,

@@ -7,6 +7,7 @@
 //! gpu.rs         what a GPU can do for a drafter
 //! spec.rs        plain and speculative decoding of the same prompts
 //! batch.rs       several prompts at once
+//! pause.rs       how long others wait while a long prompt is read
 //! calibrate.rs   what passes and drafting cost, measured anew for planners
 //! plot.rs        pictures of it
 //! trees/         what a drafter proposes at every position of answers, and what policies make of that
@@ -32,6 +33,7 @@ mod gpu;
 mod guessing;
 #[path = "../common/output.rs"]
 mod output;
+mod pause;
 mod plot;
 mod ppl;
 #[path = "../common/prompts.rs"]
@@ -75,6 +77,8 @@ enum Command {
     Trees(trees::Options),
     /// Prompts one after another and several at once, plainly and with guesses: texts, speed
     Batch(batch::Options),
+    /// How long sequences that are being written wait while a long prompt is read beside them
+    Pause(pause::Options),
     /// A GPU: latency of the ring, speed of products, time of a drafter's rounds
     #[cfg(feature = "gpu")]
     Gpu(gpu::Options),
@@ -196,6 +200,7 @@ fn main() -> ExitCode {
         Command::Calibrate(options) => calibrate::run(&options),
         Command::Trees(options) => trees::run(&options),
         Command::Batch(options) => batch::run(&options),
+        Command::Pause(options) => pause::run(&options),
         #[cfg(feature = "gpu")]
         Command::Gpu(options) => gpu::run(&options),
         Command::Ppl(options) => ppl::run(&options),

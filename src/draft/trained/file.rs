@@ -233,7 +233,7 @@ impl<'a> Header<'a> {
         let eagle3 = matches!(kind, Kind::Eagle3 { .. });
         let tokens = self.tokens(source, if eagle3 { "d2t" } else { "draft_tokens" })?;
         let n_draft = tokens.as_ref().map_or(t.n_vocab, Vec::len);
-        let config = Keys { gguf, arch }.blocks(RopeStyle::Adjacent, n_draft, t.n_ctx)?;
+        let mut config = Keys { gguf, arch }.blocks(RopeStyle::Adjacent, n_draft, t.n_ctx)?;
         let h = config.n_embd;
         let norms = ["fuse_feature_norm.weight", "fuse_token_norm.weight"];
         let (norms, fusion, given) = match *kind {
@@ -278,6 +278,11 @@ impl<'a> Header<'a> {
                 Some(Features { norms, matrix: source.matrix("features.weight", h, width)? })
             }
         };
+        let blocks = llama::blocks(&config, source, given)?;
+        let head = if eagle3 { self.own_head(source, n_draft, h)? } else { None };
+        if head.is_none() {
+            (config.logit_scale, config.logit_soft_cap) = (t.logit_scale, t.logit_soft_cap);
+        }
         Ok(File {
             fingerprint: gguf.content_fingerprint(),
             taps: if tapped.is_empty() { vec![t.n_layers] } else { tapped.clone() },
@@ -285,9 +290,9 @@ impl<'a> Header<'a> {
             features,
             norms,
             fusion,
-            blocks: llama::blocks(&config, source, given)?,
+            blocks,
             output_norm,
-            head: if eagle3 { self.own_head(source, n_draft, h)? } else { None },
+            head,
             embedding: if eagle3 { self.own_embedding(h)? } else { None },
             config,
             tokens,

@@ -3,7 +3,7 @@
 use super::common::drafter::{SHAPES, errors_of_guesses};
 use super::common::gguf::Parts;
 use super::common::naive::Rounding;
-use super::common::tiny::N_CTX;
+use super::common::tiny::{N_CTX, tiny};
 use super::{devices, on_device};
 use crate::draft::{Drafter, DrafterContext, Placement};
 use crate::model::Model;
@@ -21,7 +21,7 @@ fn guesses_are_those_of_the_textbook() {
                     DrafterContext { target, n_ctx: N_CTX as usize, threads: 1, path, placement };
                 on_device(&setup, device)
             };
-            let errors = errors_of_guesses(shape, Rounding::None, open);
+            let errors = errors_of_guesses(tiny("f32"), shape, Rounding::None, open);
             // Rows are half floats between products.
             let mean = errors.iter().sum::<f64>() / errors.len() as f64;
             let most = errors.iter().fold(0.0f64, |a, b| a.max(*b));
