@@ -160,7 +160,7 @@ pub struct dovetail_sampling {
     pub logprobs: bool,
 }
 
-/// When a drafter is used. The text does not depend on it.
+/// When a drafter is used. The text does not depend on it, unless `spec_sampling` is "rejection".
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum dovetail_drafting {
