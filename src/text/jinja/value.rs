@@ -380,7 +380,7 @@ impl MapBuilder {
     /// Replaces the value of the key at `index`.
     ///
     /// # Errors
-    /// When it is nested too deeply.
+    /// If it is nested too deeply.
     pub fn replace(&mut self, index: usize, value: Value) -> Result<()> {
         self.depth = self.depth.max(deeper(&value)?);
         self.entries[index].1 = value;

@@ -18,7 +18,7 @@ use super::value::{List, Value};
 /// `value | name(given)`.
 ///
 /// # Errors
-/// When there is no such filter, or it fails.
+/// If there is no such filter, or it fails.
 pub fn apply(heap: &Heap, name: &str, value: &Value, given: &Given) -> Result<Value> {
     // `map` may apply itself.
     heap.meter().enter()?;

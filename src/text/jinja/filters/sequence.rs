@@ -16,7 +16,7 @@ use super::super::value::{List, ListKind, Value};
 /// `value | name(given)`; `None` if there is no such filter here.
 ///
 /// # Errors
-/// When the filter fails.
+/// If the filter fails.
 pub fn apply(heap: &Heap, name: &str, value: &Value, given: &Given) -> Result<Option<Value>> {
     Ok(Some(match name {
         "length" | "count" => length(value)?,
@@ -109,7 +109,7 @@ fn as_list(heap: &Heap, value: &Value) -> Result<Rc<List>> {
 /// An attribute of an attribute and so on, by a path such as `a.b.0`, or an item by its index.
 ///
 /// # Errors
-/// When something on the way is undefined.
+/// If something on the way is undefined.
 pub fn attribute_of(heap: &Heap, value: &Value, path: &Value) -> Result<Value> {
     let Some(path) = path.as_str() else { return item(heap, value, path) };
     let mut value = value.clone();

@@ -11,7 +11,7 @@ use super::super::value::{ListKind, Value};
 /// `value | name(given)`; `None` if there is no such filter here.
 ///
 /// # Errors
-/// When the filter fails.
+/// If the filter fails.
 pub fn apply(heap: &Heap, name: &str, value: &Value, given: &Given) -> Result<Option<Value>> {
     const NAMES: [&str; 16] = [
         "upper",
