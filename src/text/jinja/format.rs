@@ -8,7 +8,7 @@ use super::meter::{Fault, Result};
 use super::show::{float, repr, show};
 use super::value::{ListKind, TextBuilder, Value};
 
-/// Digits behind the point that can be asked for.
+/// Most digits after the point.
 const PRECISION: usize = 1000;
 
 /// How a value is to be written.
@@ -225,7 +225,7 @@ fn looked_up(
     Ok(value)
 }
 
-/// The specification behind the colon of a field.
+/// The specification after the colon of a field.
 fn parsed(text: &str) -> Result<Spec> {
     let mut spec = PLAIN;
     let mut rest = text;

@@ -259,7 +259,7 @@ impl TextBuilder {
         self.push_str(character.encode_utf8(&mut [0; 4]))
     }
 
-    /// Appends a text so many times.
+    /// Appends a text repeatedly.
     ///
     /// # Errors
     /// As for [`Meter::hold`].

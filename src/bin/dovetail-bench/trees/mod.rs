@@ -6,7 +6,7 @@
 //! read.rs      and out of it
 //! replay.rs    what they would have taken under a policy and a table of costs
 //! compare.rs   several policies side by side
-//! counts.rs    how often its guesses were right
+//! counts.rs    acceptance counts of a record
 //! ```
 
 mod compare;

@@ -183,7 +183,7 @@ fn extreme(heap: &Heap, value: &Value, given: &Given, is_max: bool) -> Result<Va
     Ok(list.items.get(best).cloned().unwrap_or(Value::Undefined))
 }
 
-/// Lists of so many items, the last one filled up.
+/// Lists of the given length, the last one padded.
 fn batch(heap: &Heap, value: &Value, given: &Given) -> Result<Value> {
     let [length, fill] = given.bind(heap, ["linecount", "fill_with"])?;
     let length = count(&length, "linecount", 0)?;
@@ -202,7 +202,7 @@ fn batch(heap: &Heap, value: &Value, given: &Given) -> Result<Value> {
     Ok(found.finish())
 }
 
-/// So many lists of about the same length.
+/// The given number of lists of about the same length.
 fn sliced(heap: &Heap, value: &Value, given: &Given) -> Result<Value> {
     let [slices, fill] = given.bind(heap, ["slices", "fill_with"])?;
     let slices = count(&slices, "slices", 0)?;

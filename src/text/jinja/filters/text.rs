@@ -90,7 +90,7 @@ pub fn apply(heap: &Heap, name: &str, value: &Value, given: &Given) -> Result<Op
     }))
 }
 
-/// Words in title case; a word begins behind white space, a hyphen or an opening bracket.
+/// Words in title case; a word begins after white space, a hyphen or an opening bracket.
 fn titled(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut begins = true;

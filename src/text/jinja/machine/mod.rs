@@ -241,7 +241,7 @@ impl<'p> Machine<'p> {
                 heap.text(name)?
             }
         };
-        // Dropped behind the change: what it frees does not concern the object.
+        // The old value is dropped after the change: dropping it may use the heap.
         let old = heap.change(index, |object| match (object, place) {
             (Object::Namespace(entries), Some(place)) => {
                 Some(std::mem::replace(&mut entries[place].1, value))

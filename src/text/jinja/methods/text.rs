@@ -205,7 +205,7 @@ pub fn trimmed(
     heap.text(if end { left.trim_end_matches(goes) } else { left })
 }
 
-/// A text with a part replaced, so many times at most.
+/// A text with a part replaced, at most the given number of times.
 ///
 /// # Errors
 /// If it becomes too large.
@@ -229,7 +229,7 @@ pub fn replaced(
     Ok(out.finish())
 }
 
-/// The parts between separators, or between white space, of which there are so many at most.
+/// The parts between separators, or between white space, split at most the given number of times.
 ///
 /// # Errors
 /// If no bytes are left.

@@ -301,7 +301,7 @@ impl<'s> Parser<'s> {
         Ok(StatementKind::Capture(target, filters, self.body_to("endset")?))
     }
 
-    /// Filters behind the first `|`, or behind `filter`.
+    /// Filters after the first `|`, or after `filter`.
     fn filters(&mut self) -> Result<Vec<Call>> {
         let mut filters = vec![self.filter()?];
         while self.skip_op("|") {
