@@ -1,5 +1,4 @@
-//! From options to a model, and from a model to a session or an engine with its drafter and its planner: one way for
-//! every program.
+//! From options to a model, and to a session or an engine with its drafter and planner. All programs use this.
 //!
 //! ```no_run
 //! use dovetail::{Options, Sampling};
@@ -14,7 +13,7 @@
 //! # }
 //! ```
 //!
-//! What people may like to know meanwhile, and how far it is, an [`Observer`] is told.
+//! An [`Observer`] receives notices and the progress meanwhile.
 
 use crate::draft::{DraftDevice, DrafterContext};
 use crate::engine::{Engine, Session, SessionOptions};
@@ -30,28 +29,28 @@ use dovetail_kernels::cpu::Kernels;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// All that is chosen before the first prompt.
+/// All options that are chosen before the first prompt.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// How the model's file is read.
     pub open: OpenOptions,
-    /// Where weights are packed to.
+    /// Where packed weights are kept.
     pub repack: Repack,
     /// The folder of packed weights.
     pub cache_folder: Option<PathBuf>,
-    /// Context, threads, passes, types of the cache. A context of 0 is the model's, halved until memory holds it.
+    /// Context, threads, passes and cache types. If the context is 0, it is the model's, halved until memory holds it.
     pub session: SessionOptions,
     /// The drafter and its trees.
     pub speculation: SpecOptions,
-    /// Sessions that will be stepped together, whose passes are measured too; an engine's slots count anyway.
+    /// Number of sessions that will step together; their passes are measured too. An engine always counts its slots.
     pub n_together: usize,
-    /// Whether rounds are reported also where all trees have one shape.
+    /// Whether rounds are reported even if all trees have one fixed shape.
     pub explain: bool,
 }
 
 impl Default for Options {
-    /// Weights packed into the cache directory, the machine's physical cores, and the drafter that lies ready for the
-    /// model, if there is one.
+    /// Weights packed into the cache directory, as many threads as physical cores, and the drafter that is found for
+    /// the model, if there is one.
     fn default() -> Options {
         Options {
             open: OpenOptions::default(),
@@ -65,60 +64,60 @@ impl Default for Options {
     }
 }
 
-/// What takes time.
+/// Work that takes time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// Reading and packing weights.
     Loading,
-    /// Measuring what passes cost on this machine: once for a model and a drafter.
+    /// Measuring the costs of passes on this machine, once for each model and drafter.
     Measuring,
 }
 
-/// Something that people may like to know.
+/// An event that users may want to know about.
 pub enum Notice<'a> {
     /// A model was loaded.
     Loaded(&'a Model),
-    /// Its weights were packed into a file, or are not kept as was asked.
+    /// Its weights were packed into a file, or could not be kept as requested.
     Packed(&'a Packing),
-    /// How the model will run.
+    /// The sizes with which the model will run.
     Sized(&'a Model, &'a SessionOptions),
-    /// The context is longer than the model was made for.
+    /// The context is longer than the model was trained for.
     LongContext {
-        /// Tokens of the context.
+        /// Length of the context in tokens.
         n_ctx: usize,
-        /// Tokens that the model was made for.
+        /// Length that the model was trained for in tokens.
         trained: usize,
     },
-    /// Memory does not hold the context that the model was made for.
+    /// Memory does not hold the context that the model was trained for.
     ShortContext {
-        /// Tokens of the context.
+        /// Length of the context in tokens.
         n_ctx: usize,
-        /// Tokens that the model was made for.
+        /// Length that the model was trained for in tokens.
         trained: usize,
     },
-    /// This drafter drafts.
+    /// This drafter was opened.
     Drafter(&'a ConfiguredDrafter),
-    /// A drafter that nobody asked for cannot be used.
+    /// A drafter that was not asked for cannot be used.
     NoDrafter(&'a Error),
-    /// A GPU was asked for, and there is no drafter to run on it.
+    /// A GPU was asked for, but there is no drafter to run on it.
     UnusedDevice(DraftDevice),
-    /// The drafter helped itself out of something.
+    /// The drafter recovered from a problem; the line says how.
     OfDrafter(String),
-    /// The drafter was given up in the middle of an answer.
+    /// The drafter failed in the middle of an answer and was given up.
     DrafterFailed(&'a Error),
 }
 
-/// Whether everybody should read a notice, or those who want details.
+/// Who should read a notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// Everybody.
+    /// Everyone.
     Note,
-    /// Who asked for details.
+    /// Users who asked for details.
     Detail,
 }
 
 impl Notice<'_> {
-    /// Lines about it, for the users of a face, and who should read them.
+    /// The text of the notice in the terms of a face, and who should read it. It may have several lines.
     pub fn lines(&self, face: &dyn Face) -> (Level, String) {
         let line = match self {
             Notice::Loaded(model) => return (Level::Detail, about(model)),
@@ -155,7 +154,7 @@ impl Notice<'_> {
     }
 }
 
-/// What was loaded.
+/// The lines about a loaded model.
 fn about(model: &Model) -> String {
     let config = model.config();
     format!(
@@ -169,7 +168,7 @@ fn about(model: &Model) -> String {
     )
 }
 
-/// How it is run.
+/// The lines about the sizes with which it runs.
 fn sizes(model: &Model, options: &SessionOptions) -> String {
     let SessionOptions { n_ctx, threads, n_ubatch, cache } = options;
     format!(
@@ -182,15 +181,15 @@ fn sizes(model: &Model, options: &SessionOptions) -> String {
     )
 }
 
-/// Told what goes on while something is opened; `()` is told in vain.
+/// Receives notices and progress while a model or drafter is opened; `()` ignores them.
 pub trait Observer {
-    /// A part of a stage is done, from 0 to 1; `false` ends it, and the call fails with [`Error::Cancelled`].
+    /// Reports progress of a stage, `part` from 0 to 1. If it returns false, the call fails with [`Error::Cancelled`].
     fn progress(&mut self, stage: Stage, part: f64) -> bool {
         let _ = (stage, part);
         true
     }
 
-    /// There is something to know.
+    /// Reports an event.
     fn notice(&mut self, notice: &Notice) {
         let _ = notice;
     }
@@ -198,7 +197,7 @@ pub trait Observer {
 
 impl Observer for () {}
 
-/// Loads a model from a GGUF file, any part of a split one, and makes a session of it, with its drafter.
+/// Loads a model from a GGUF file, or from any part of a split one, and creates a session with its drafter.
 ///
 /// # Errors
 /// Those of [`Options::model`] and [`Options::session`].
@@ -207,10 +206,10 @@ pub fn open(path: impl AsRef<Path>, options: &Options) -> Result<Session> {
 }
 
 impl Options {
-    /// Loads a model from a GGUF file, any part of a split one.
+    /// Loads a model from a GGUF file, or from any part of a split one.
     ///
     /// # Errors
-    /// When the file cannot be read, is no model, or one that cannot be run.
+    /// If the file cannot be read, is not a model, or cannot be run.
     pub fn model(&self, path: &Path, observer: &mut dyn Observer) -> Result<Arc<Model>> {
         let model = Model::load(
             path,
@@ -231,7 +230,7 @@ impl Options {
         Ok(Arc::new(model))
     }
 
-    /// Makes a session, with its drafter.
+    /// Creates a session with its drafter.
     ///
     /// # Errors
     /// Those of [`Session::new`] and [`Options::attach`].
@@ -242,10 +241,10 @@ impl Options {
         Ok(session)
     }
 
-    /// Makes an engine of so many slots, with its drafter.
+    /// Creates an engine of `slots` slots with its drafter.
     ///
     /// # Errors
-    /// Those of [`Engine::new`], and as for a session those of its drafter.
+    /// Those of [`Engine::new`], and those of its drafter as for a session.
     pub fn engine(
         &self,
         model: Arc<Model>,
@@ -258,7 +257,7 @@ impl Options {
         Ok(engine)
     }
 
-    /// The options of a session, with the context that is chosen.
+    /// The options of a session with the chosen context length.
     fn sizes(&self, model: &Model, slots: usize, observer: &mut dyn Observer) -> SessionOptions {
         let mut options = self.session.clone();
         let trained = model.config().n_ctx;
@@ -276,13 +275,13 @@ impl Options {
         options
     }
 
-    /// Attaches the drafter that the options name to a session, in place of one that is there, and a planner that knows what
-    /// passes cost, which is measured if it is not known. One that nobody asked for and cannot be used is left out, with a
-    /// notice.
+    /// Attaches the drafter that the options name to a session, replacing the current one, and a planner with the costs
+    /// of passes, which are measured unless they are known. A drafter that was not asked for and cannot be used is left
+    /// out, with a notice.
     ///
     /// # Errors
-    /// When the drafter that was asked for cannot be opened, or is for another model, or the observer ended it; what drafted
-    /// before still does.
+    /// If a drafter that was asked for cannot be opened or belongs to another model, or if the observer cancels; the
+    /// session then keeps its drafter.
     pub fn attach(&self, session: &mut Session, observer: &mut dyn Observer) -> Result<()> {
         let attached = self.drafter(session.setup(None), observer).and_then(|drafter| {
             let Some(drafter) = drafter else { return session.detach() };
@@ -299,7 +298,7 @@ impl Options {
         Ok(())
     }
 
-    /// The same for an engine, which keeps the drafters that it has.
+    /// The same for an engine, which keeps its other drafters.
     fn attach_to_engine(&self, engine: &mut Engine, observer: &mut dyn Observer) -> Result<()> {
         let attached = self.drafter(engine.setup(None), observer).and_then(|drafter| {
             let Some(drafter) = drafter else { return Ok(()) };
@@ -313,7 +312,7 @@ impl Options {
         Ok(())
     }
 
-    /// The drafter that the options name, opened.
+    /// Opens the drafter that the options name.
     fn drafter(
         &self,
         context: DrafterContext,
@@ -329,7 +328,7 @@ impl Options {
         Ok(drafter)
     }
 
-    /// Lets an error pass that comes of a drafter which nobody asked for.
+    /// Turns the error of a drafter that was not asked for into a notice.
     fn excuse(&self, error: Error, observer: &mut dyn Observer) -> Result<()> {
         if self.speculation.is_asked() || matches!(error, Error::Cancelled(_)) {
             return Err(error);

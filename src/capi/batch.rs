@@ -1,5 +1,5 @@
-//! Several sessions in one step: one pass over the weights serves all, and each text is the one that its session gives
-//! alone.
+//! Several sessions in one step: one pass over the weights serves all of them, and each text is the one that its
+//! session produces alone.
 
 use super::handle;
 use super::panic;
@@ -16,17 +16,19 @@ use std::ffi::c_void;
 use std::ptr::null;
 use std::sync::{Arc, MutexGuard};
 
-/// Told each piece of each answer, with the place of its session; false stops that answer there.
+/// Receives each piece of each answer, with the index of its session. Returns false to stop that answer there.
 pub type dovetail_step_callback = Option<
     unsafe extern "C" fn(userdata: *mut c_void, i: usize, piece: *const dovetail_piece) -> bool,
 >;
 
-/// Runs one round for up to 16 sessions of one model whose answers have begun (dovetail_session_begin), and tells
-/// `callback` their next pieces, one or more of each. Answers that have ended stay so, and one whose session was cancelled
-/// ends here, while the others go on: dovetail_stats says why. `goes_on` becomes whether any goes on. The pass is that of
-/// the session with the longest context, on its threads; how large trees are is decided as it is for that one of those
-/// whose `tree` is "cost" or "cast" which has the longest context. A session with `spec_sampling` "rejection" steps
-/// alone. If the round fails, no answer has another token, and dovetail_last_error has the line for each session.
+/// Runs one round for up to 16 sessions of one model whose answers have begun (dovetail_session_begin), and passes
+/// their next pieces, one or more for each, to `callback`. Answers that have ended stay ended. If a session was
+/// cancelled, its answer ends and the others go on; dovetail_session_get_stats says why. `goes_on` is set to whether
+/// any answer goes on.
+///
+/// The pass runs with the threads of the session with the longest context. Among the sessions whose `tree` is "cost" or
+/// "cast", the one with the longest context decides how large the trees are. If the round fails, no answer receives
+/// another token, and dovetail_last_error returns the line for each session.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dovetail_step(
     sessions: *const *mut dovetail_session,
@@ -37,10 +39,10 @@ pub unsafe extern "C" fn dovetail_step(
 ) -> dovetail_status {
     panic::call(null::<c_void>(), || {
         pointer::not_null(goes_on, "goes_on")?;
-        // SAFETY: as the head of `capi` has it.
+        // SAFETY: as the head of `capi` requires.
         let handles = unsafe { pointer::slice(sessions, n_sessions, "the array of sessions") }?;
         let stepped = step(handles, &mut |i, piece| {
-            // SAFETY: C gave both for this.
+            // SAFETY: C passed both for this purpose.
             callback.is_none_or(|tell| unsafe { tell(userdata, i, piece) })
         });
         let any = stepped.inspect_err(|failure| {
@@ -52,7 +54,7 @@ pub unsafe extern "C" fn dovetail_step(
     })
 }
 
-/// One step, which tells pieces until it is told that a session needs no more; whether any goes on.
+/// Runs one step and passes pieces to `tell`, until it returns false for a session. Returns whether any answer goes on.
 fn step(
     handles: &[*mut dovetail_session],
     tell: &mut dyn FnMut(usize, *const dovetail_piece) -> bool,
@@ -62,7 +64,7 @@ fn step(
     let mut states: Vec<MutexGuard<State>> =
         sessions.iter().map(|session| session.lock()).collect::<Result<_, _>>()?;
     for state in &mut states {
-        // The others go on.
+        // The other sessions go on.
         let _ = state.check_cancelled();
     }
     let mut stopped = vec![false; states.len()];
@@ -75,7 +77,7 @@ fn step(
         states.iter_mut().map(|state| state.session.engine()).collect();
     let planning = engine::planning(&engines);
     engine::step_together(&mut engines, &mut |i, _, piece| {
-        // One that was freed or cancelled by a callback is told no more.
+        // A session that a callback has freed or cancelled receives no more pieces.
         stopped[i] = stopped[i] || sessions[i].ends.now() || !tell(i, shown.set(piece));
     })?;
     for (i, (state, stopped)) in states.iter_mut().zip(stopped).enumerate() {

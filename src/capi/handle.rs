@@ -1,7 +1,7 @@
-//! What handles stand for.
+//! The table of handles.
 //!
-//! A handle is a number in a table, not an address: one that was freed, made up, or is of another kind is found out,
-//! and what is freed in the middle of a call lives until its end.
+//! A handle is a number in a table, not an address. So handles that were freed, made up or are of another kind are
+//! detected, and an object that is freed in the middle of a call lives until the call ends.
 
 use super::pointer;
 use super::status::Failure;
@@ -14,22 +14,22 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 /// A kind of handle.
 pub(super) trait Handle {
-    /// What it stands for.
+    /// The object behind the handle.
     type Object: Any + Send + Sync;
-    /// What messages call it.
+    /// Its name in messages.
     const NAME: &'static str;
 }
 
-/// What a handle stands for.
+/// An object and what belongs to its handle.
 struct Entry {
     object: Arc<dyn Any + Send + Sync>,
-    /// What messages call its kind.
+    /// The name of the handle's kind in messages.
     name: &'static str,
-    /// The line of the last failed call with it.
+    /// The error line of the last failed call with it.
     line: CString,
 }
 
-/// All of them, and the number of the last one.
+/// All handles, and the last number that was given.
 #[derive(Default)]
 struct Table {
     entries: HashMap<usize, Entry>,
@@ -42,25 +42,25 @@ fn table() -> MutexGuard<'static, Table> {
     TABLE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A handle for this.
+/// Creates a handle for an object.
 pub(super) fn add<H: Handle>(object: Arc<H::Object>) -> *mut H {
     let mut table = table();
-    // Multiples of 16 look like what they are not, pointers, to whoever tags these.
+    // Multiples of 16 look like aligned pointers to programs that tag these.
     table.last += 16;
     let handle = table.last;
     table.entries.insert(handle, Entry { object, name: H::NAME, line: CString::default() });
     std::ptr::without_provenance_mut(handle)
 }
 
-/// Forgets a handle and gives what it stood for. A handle of another kind is left alone.
+/// Removes a handle and returns its object. A handle of another kind is left alone.
 pub(super) fn remove<H: Handle>(handle: *const H) -> Option<Arc<H::Object>> {
     let object = get(handle).ok()?;
-    // What it stood for is dropped when the table is free again.
+    // The object is dropped after the table is unlocked.
     let _entry = table().entries.remove(&handle.addr());
     Some(object)
 }
 
-/// What a handle stands for.
+/// The object of a handle.
 pub(super) fn get<H: Handle>(handle: *const H) -> Result<Arc<H::Object>, Failure> {
     let table = table();
     let entry = table.entries.get(&handle.addr());
@@ -76,17 +76,17 @@ pub(super) fn get<H: Handle>(handle: *const H) -> Result<Arc<H::Object>, Failure
 }
 
 thread_local! {
-    /// The line of this thread's last failed call.
+    /// The error line of this thread's last failed call.
     static LINE: RefCell<CString> = RefCell::default();
 }
 
-/// The line of the last failed call with a handle, if it is one, else of this thread's last failed call.
+/// The error line of the last failed call with a handle if it exists, else of this thread's last failed call.
 pub(super) fn error(handle: usize) -> CString {
     let own = table().entries.get(&handle).map(|entry| entry.line.clone());
     own.unwrap_or_else(|| LINE.with_borrow(CString::clone))
 }
 
-/// Remembers the line of a failed call with this handle, if it had one.
+/// Records the error line of a failed call with this handle, for the handle if it exists and for the thread.
 pub(super) fn remember(handle: usize, line: &str) {
     let line = pointer::c_string(line);
     if let Some(entry) = table().entries.get_mut(&handle) {

@@ -1,7 +1,8 @@
-//! Dovetail: a language model on the CPU whose next tokens are guessed by a small drafter, on a GPU where there is
-//! one. What the drafter guesses changes the speed and never the text.
+//! Dovetail runs a language model on the CPU with speculative decoding: a small drafter, on a GPU where there is one,
+//! proposes the next tokens, and one pass of the model verifies several of them. Drafting changes the speed and never
+//! the text, unless `spec_sampling` is "rejection".
 //!
-//! A program loads a model, makes a session, gives it a prompt and takes the text:
+//! A program loads a model, creates a session, gives it a prompt and receives the text:
 //!
 //! ```c
 //! dovetail_model *model;
@@ -13,28 +14,32 @@
 //!     dovetail_session_generate(session, NULL, 200, print, NULL); /* your callback */
 //! ```
 //!
-//! What follows goes from the simple to the advanced: status and errors, options, models, pieces, sessions; sessions in
-//! steps of one's own, text and tokens, several sessions in one pass, sessions in files.
+//! The sections go from simple to advanced: status and errors, options, models, pieces, sessions; then sessions step by
+//! step, text and tokens, several sessions in one pass, and sessions in files.
 //!
 //! Rules that hold everywhere:
 //!
-//! - Functions that can fail return a dovetail_status; dovetail_last_error has a line about what went wrong and what
-//!   to do. What they hand out through a pointer is written on success alone, unless the function says otherwise.
-//! - Handles are opaque and never pointers to memory. One that was freed, is NULL or of another kind is refused with
-//!   DOVETAIL_ERROR_HANDLE, and freeing NULL, or a second time, does nothing.
-//! - Text is UTF-8, a pointer and its length in bytes; NULL is allowed where the length is 0. Paths, names and lines for
-//!   people end in a NUL.
-//! - A structure that begins with `size` may grow in later versions: let dovetail_options_init and the like fill it, or set
-//!   `size` to its sizeof where it is handed out. Programs and libraries of different versions work together.
+//! - Functions that can fail return a dovetail_status; dovetail_last_error returns a line that says what went wrong and
+//!   what to do. Results are written through pointers only on success, unless the function says otherwise.
+//! - Handles are opaque numbers, not pointers. A freed, NULL or foreign handle is refused with DOVETAIL_ERROR_HANDLE.
+//!   Freeing NULL, or a handle for the second time, does nothing.
+//! - Text is UTF-8, a pointer and a length in bytes; the pointer may be NULL if the length is 0. Paths, names and lines
+//!   for people end in a NUL.
+//! - A structure that begins with `size` may grow in later versions. Let dovetail_options_init or
+//!   dovetail_sampling_init fill it; where the library writes one, set `size` to its sizeof first. Programs and
+//!   libraries of different versions work together.
 //! - Any thread may use any handle. A model serves all threads at once. A session does one thing at a time: a second
-//!   call meanwhile, also one from its own callback, is refused with DOVETAIL_ERROR_BUSY, but for
-//!   dovetail_session_cancel and dovetail_session_free, which end the first one after its present pass.
-//! - Callbacks run on the thread that called, before its function returns; they get the `userdata` that came with them,
-//!   must not throw or longjmp, and may free any handle. What a callback is given it may read until it returns. While
-//!   another thread is still in a call with a session, its callbacks may run after dovetail_session_free has returned.
-//! - Nothing is printed but for an internal error, and no failure ends the program, unless the system has no memory left.
-//! - What comes from outside may hold the texts of control tokens. In a conversation, as in every other program, they become
-//!   these tokens: only dovetail_tokenize can keep them from it.
+//!   call in the meantime, even from its own callback, is refused with DOVETAIL_ERROR_BUSY. Exceptions are
+//!   dovetail_session_cancel and dovetail_session_free, which end the first call after its current pass, and
+//!   dovetail_session_get_stats.
+//! - Callbacks run on the calling thread, before the function returns. They receive the `userdata` that was passed with
+//!   them, must not throw or longjmp, and may free any handle. The data that they receive is valid until they return.
+//!   While another thread is still in a call with a session, its callbacks may run after dovetail_session_free has
+//!   returned.
+//! - Nothing is printed except for an internal error, and no failure ends the program unless the system has no memory
+//!   left.
+//! - Text from outside may contain the texts of control tokens. In prompts and conversations they become those tokens;
+//!   only dovetail_tokenize without `parse_special` prevents this.
 
 #![allow(non_camel_case_types, reason = "these are the names of C")]
 #![allow(clippy::missing_safety_doc, reason = "pointers are what the head of the module says")]

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::ptr::null;
 use std::sync::Arc;
 
-/// A model: its weights and its vocabulary. Any number of sessions share one.
+/// A model: weights and vocabulary. Any number of sessions share it.
 pub struct dovetail_model {
     _opaque: (),
 }
@@ -25,34 +25,34 @@ impl Handle for dovetail_model {
     const NAME: &'static str = "model";
 }
 
-/// What a model is.
+/// A description of a model.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct dovetail_model_info {
     /// sizeof(dovetail_model_info), set by the caller.
     pub size: usize,
-    /// Its name, and its architecture as GGUF names it; both stay as long as the model.
+    /// Its name, and its architecture as GGUF names it. Both are valid as long as the model.
     pub name: *const c_char,
     /// See `name`.
     pub architecture: *const c_char,
-    /// Bytes of its weights in its files.
+    /// Size of its weights in its files, in bytes.
     pub bytes: u64,
-    /// Tokens that it was made for.
+    /// Length of the context that it was trained for, in tokens.
     pub n_ctx: u32,
-    /// Tokens of its vocabulary.
+    /// Number of tokens of its vocabulary.
     pub n_vocab: u32,
-    /// Numbers of a hidden state.
+    /// Width of a hidden state.
     pub n_embd: u32,
-    /// Its layers.
+    /// Number of its layers.
     pub n_layers: u32,
-    /// The tokens that begin a text, end one, and end a turn of a chat; -1 where there is none.
+    /// The tokens that begin a text, end a text, and end a turn of a chat; -1 if the model has none.
     pub token_bos: i32,
     /// See `token_bos`.
     pub token_eos: i32,
     /// See `token_bos`.
     pub token_eot: i32,
-    /// Whether it has a chat template, its own or the one of the options. A template of its own that cannot be parsed
-    /// counts: whatever needs it gives DOVETAIL_ERROR_TEMPLATE then.
+    /// Whether it has a chat template, its own or that of the options. True also if its own template cannot be parsed;
+    /// functions that need it then return DOVETAIL_ERROR_TEMPLATE.
     pub has_chat_template: bool,
 }
 
@@ -63,10 +63,10 @@ unsafe impl Versioned for dovetail_model_info {
     const BOOLS: &'static [usize] = &[];
 }
 
-/// Loads a model from a GGUF file, any part of a split one, and hands out its handle. The first start with a large model
-/// packs its weights into a file of the cache directory, which later ones map: see `repack`. `options` may be NULL; they
-/// are also what dovetail_session_new takes where it is given none. DOVETAIL_CACHE in the environment names another cache
-/// directory, DOVETAIL_ISA an instruction set.
+/// Loads a model from a GGUF file, or from any part of a split one, and returns its handle in `model`. The first load
+/// of a large model packs its weights into a file in the cache directory, which later loads map: see `repack`.
+/// `options` may be NULL; they also apply to sessions that are created without options. The environment variable
+/// DOVETAIL_CACHE sets the cache directory, DOVETAIL_ISA the instruction set.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dovetail_model_load(
     path: *const c_char,
@@ -75,7 +75,7 @@ pub unsafe extern "C" fn dovetail_model_load(
 ) -> dovetail_status {
     panic::call(null::<c_void>(), || {
         pointer::not_null(model, "model")?;
-        // SAFETY: as the head of `capi` has it.
+        // SAFETY: as the head of `capi` requires.
         let (path, settings) = unsafe { (pointer::path(path, "path")?, Settings::read(options)?) };
         let loaded = Arc::new(Model::load(&path, settings)?);
         // SAFETY: it is not NULL.
@@ -84,13 +84,13 @@ pub unsafe extern "C" fn dovetail_model_load(
     })
 }
 
-/// Lets go of a model. Its sessions keep what they need of it.
+/// Frees a model. Its sessions keep what they need of it.
 #[unsafe(no_mangle)]
 pub extern "C" fn dovetail_model_free(model: *mut dovetail_model) {
     panic::value((), || drop(handle::remove(model)));
 }
 
-/// Writes what a model is to `info`, whose size the caller has set.
+/// Writes the description of a model to `info`, whose size the caller has set.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dovetail_model_get_info(
     model: *const dovetail_model,
@@ -114,18 +114,18 @@ pub unsafe extern "C" fn dovetail_model_get_info(
             token_eot: token(tokenizer.eot()),
             has_chat_template: !matches!(model.template, Ok(None)),
         };
-        // SAFETY: as the head of `capi` has it.
+        // SAFETY: as the head of `capi` requires.
         unsafe { pointer::put_sized(info, found) }?;
         Ok(DOVETAIL_OK)
     })
 }
 
-/// What the handle of a model stands for.
+/// The object behind a model's handle.
 pub(super) struct Model {
     pub model: Arc<model::Model>,
-    /// Or why the one in the file cannot be used.
+    /// The model's chat template, or why it cannot be used.
     template: Result<Option<ChatTemplate>, String>,
-    /// Those that it was loaded with.
+    /// The options that it was loaded with.
     pub settings: Settings,
     path: PathBuf,
     name: CString,
@@ -139,7 +139,7 @@ impl Model {
         let mut told = Told { callbacks, ends: &|| false, drafter: None };
         let model = settings.options.model(path, &mut told)?;
         let template = match given {
-            // A model whose template is broken is still good for all but chat.
+            // A model with a broken template can still be used for all but chat.
             None => ChatTemplate::from_gguf(model.gguf().metadata())
                 .map_err(|error| Failure::from(error).line),
             given => Ok(given),

@@ -1,4 +1,4 @@
-//! Callbacks of C as observers of what is opened.
+//! Passes progress and notices to C's callbacks.
 
 use super::options::Callbacks;
 use super::options::dovetail_log_level::{DOVETAIL_LOG_DETAIL, DOVETAIL_LOG_NOTE};
@@ -6,12 +6,12 @@ use super::options::dovetail_stage::{DOVETAIL_STAGE_LOADING, DOVETAIL_STAGE_MEAS
 use super::status::Fields;
 use crate::open::{Level, Notice, Observer, Stage};
 
-/// Tells C, and remembers which drafter was opened.
+/// An observer that calls C's callbacks and remembers which drafter was opened.
 pub(super) struct Told<'a> {
     pub callbacks: &'a Callbacks,
-    /// Whether it is to end.
+    /// Whether the work must end.
     pub ends: &'a dyn Fn() -> bool,
-    /// What kind of drafter it is, and from which file.
+    /// The drafter's kind and file.
     pub drafter: Option<String>,
 }
 

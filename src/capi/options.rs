@@ -1,9 +1,6 @@
-//! Options.
-//!
-//! One structure has what a model is loaded with and what its sessions begin with. NULL in its place means the defaults:
-//! those of dovetail-run, so that a drafter which lies ready for the model is used without asking. Names are the values
-//! of dovetail-run's flags. Names and paths are copied; callbacks and `userdata` are kept for as long as the model or
-//! session lives.
+//! Options for loading a model and for its sessions, in one structure. NULL instead of it means the defaults, which are
+//! those of dovetail-run: a drafter that is found for the model is used. Names are the values of dovetail-run's flags.
+//! Names and paths are copied; callbacks and `userdata` are kept as long as the model or session lives.
 
 use super::panic;
 use super::pointer::{self, Versioned};
@@ -25,69 +22,69 @@ use std::path::PathBuf;
 use std::ptr::null;
 use std::str::FromStr;
 
-/// What takes long enough to be told about.
+/// Work that takes long enough to report its progress.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum dovetail_stage {
-    /// The weights are packed, or read for the first time since the system has started.
+    /// The weights are packed, or read for the first time since the system started.
     DOVETAIL_STAGE_LOADING = 0,
-    /// What passes cost on this machine is measured, once for a model: see `tree`.
+    /// The costs of passes on this machine are measured, once for each model: see `tree`.
     DOVETAIL_STAGE_MEASURING = 1,
     /// A prompt is read.
     DOVETAIL_STAGE_PROMPT = 2,
 }
 
-/// How important a line is.
+/// The importance of a line.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum dovetail_log_level {
-    /// What people should know.
+    /// Something that people should know.
     DOVETAIL_LOG_NOTE = 0,
-    /// What helps to find out why something is as it is.
+    /// A detail that helps to find the cause of a problem.
     DOVETAIL_LOG_DETAIL = 1,
 }
 
-/// Told how far something is, from 0 to 1; false cancels it.
+/// Receives the progress of a stage, `part` from 0 to 1. Returns false to cancel it.
 pub type dovetail_progress_callback =
     Option<unsafe extern "C" fn(userdata: *mut c_void, stage: dovetail_stage, part: f64) -> bool>;
 
-/// Told a line for people, without a newline.
+/// Receives a line for people, without a newline.
 pub type dovetail_log_callback = Option<
     unsafe extern "C" fn(userdata: *mut c_void, level: dovetail_log_level, line: *const c_char),
 >;
 
-/// How a model is loaded, and how its sessions are made. Let dovetail_options_init fill it, then change what you
-/// like; 0 and NULL are the defaults of all fields.
+/// How a model is loaded and how its sessions are created. Let dovetail_options_init fill it, then change fields. In
+/// every field 0 or NULL is the default.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct dovetail_options {
     /// sizeof(dovetail_options).
     pub size: usize,
-    /// Given to both callbacks.
+    /// Passed to both callbacks.
     pub userdata: *mut c_void,
-    /// Told how far long work is; false cancels it.
+    /// Receives the progress of long work; returns false to cancel it.
     pub progress: dovetail_progress_callback,
-    /// Told lines for people.
+    /// Receives lines for people.
     pub log: dovetail_log_callback,
 
-    /// Threads at work in each session, and while loading; 0 for the physical cores. Sessions that run side by side do
-    /// well to share these out.
+    /// Number of threads of each session, and for loading; 0 for the number of physical cores. Divide the cores among
+    /// sessions that run side by side.
     pub threads: u32,
-    /// Most tokens of a session, prompts and answers together; 0 for as many as the model was made for and memory
-    /// holds.
+    /// Context length: most tokens of a session, prompts and answers together; 0 for as many as the model was trained
+    /// for and memory holds.
     pub n_ctx: u32,
-    /// Most tokens of a prompt in one pass; 0 for 512. A session has buffers for so many.
+    /// Most prompt tokens in one pass; 0 for 512. Each session has buffers for this many.
     pub n_ubatch: u32,
-    /// How many sessions of the model are meant to step together (dovetail_step), from 1 to 16, so that what they cost
-    /// is measured too; 0 for 1.
+    /// Number of sessions of the model, 1 to 16, that will step together (dovetail_step), so that their costs are
+    /// measured too; 0 for 1.
     pub n_together: u32,
 
-    /// Where weights are packed to: "auto", "cache" (a file in the cache directory that the next start maps),
-    /// "memory", "off"; NULL for "auto".
+    /// Where weights are packed: "auto", "cache" (a file in the cache directory that the next load maps), "memory" or
+    /// "off"; NULL for "auto".
     pub repack: *const c_char,
-    /// A chat template in place of the model's: a name such as "chatml", or a Jinja template; NULL for the model's.
+    /// Chat template in place of the model's: a name such as "chatml", or a Jinja template; NULL for the model's.
     pub chat_template: *const c_char,
-    /// Types of keys and values in the cache: "f16", "q8_0"; NULL for "f16". The text depends on them.
+    /// Types of keys and values in the KV cache, "f16" or "q8_0"; NULL for "f16". The text depends on them.
     pub cache_type_k: *const c_char,
     /// See `cache_type_k`.
     pub cache_type_v: *const c_char,
@@ -96,72 +93,74 @@ pub struct dovetail_options {
     /// Keep the weights from being swapped out.
     pub mlock: bool,
 
-    /// Who guesses tokens ahead: "auto", the drafter that lies ready for the model, or what `model_draft` names;
-    /// "none"; "ngram"; "lm"; "dgf". NULL for "auto".
+    /// The kind of drafter: "auto" (`model_draft`, or the drafter that is found for the model), "none", "ngram", "lm"
+    /// or "dgf"; NULL for "auto".
     pub spec_type: *const c_char,
-    /// The drafter's file; NULL for the one that lies ready.
+    /// The drafter's file; NULL for the one that is found for the model.
     pub model_draft: *const c_char,
-    /// How large trees of guesses are: "cost", as large as pays on this machine, which is measured at the first use of
-    /// a model, for some seconds; "chain:4", "beam:4,3,9", "eagle2:60", "cast". NULL for "cost".
+    /// How large draft trees are: "cost", as large as pays on this machine, which is measured for some seconds at the
+    /// first use of a model; or "chain:4", "beam:4,3,9", "eagle2:60", "cast". NULL for "cost".
     pub tree: *const c_char,
-    /// Which guesses are accepted: "matching", those that plain decoding draws; "rejection", more of them where the
-    /// temperature is high, with another text of the same distribution. NULL for "matching".
+    /// Which draft tokens are accepted: "matching", those that plain decoding samples; "rejection", more of them at
+    /// high temperatures, with another text from the same distribution. NULL for "matching".
     pub spec_sampling: *const c_char,
-    /// Where a trained drafter runs: "auto", "cpu", "gpu", or "gpu0" and so on; NULL for "auto".
+    /// Device of a trained drafter: "auto", "cpu", "gpu", or "gpu0" and so on; NULL for "auto".
     pub draft_device: *const c_char,
-    /// Bytes of a GPU's memory that a drafter may take; 0 for all.
+    /// Bytes of GPU memory that a drafter may use; 0 for all.
     pub vram_limit: u64,
-    /// Guesses on a path at most, up to 63; 0 for what `tree` says.
+    /// Most draft tokens on a path, up to 63; 0 for the depth of `tree`.
     pub draft_n_max: u32,
-    /// Guesses are left out whose path is less likely than this, as the drafter sees it; 0 for the drafter's own.
+    /// Least probability of a path, as the drafter sees it; less likely draft tokens are left out. 0 for the drafter's
+    /// own value.
     pub draft_p_min: f32,
 }
 
-/// How tokens are chosen. Let dovetail_sampling_init fill it, then change what you like; NULL in its place means those
-/// defaults, which are llama.cpp's but for the seed: that is 0, not drawn.
+/// How tokens are sampled, and how an answer ends. Let dovetail_sampling_init fill it, then change fields. NULL instead
+/// of it means those defaults. They are llama.cpp's except for the seed, which is 0 and not random.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct dovetail_sampling {
     /// sizeof(dovetail_sampling).
     pub size: usize,
-    /// Selects one of all possible texts; 0 by default.
+    /// Seed of the random numbers; 0 by default.
     pub seed: u64,
-    /// Divides the logits; 0 always takes the most likely token. 0.8 by default.
+    /// Divides the logits; at 0 the most likely token is always taken. 0.8 by default.
     pub temperature: f32,
-    /// Keeps the so many most likely tokens; 0 keeps all. 40 by default.
+    /// Keeps this many of the most likely tokens; 0 keeps all. 40 by default.
     pub top_k: u32,
     /// Keeps the most likely tokens that together have this probability; 1 keeps all. 0.95 by default.
     pub top_p: f32,
-    /// Drops tokens less likely than this part of the most likely one; 0 keeps all. 0.05 by default.
+    /// Drops tokens less likely than this fraction of the most likely one; 0 keeps all. 0.05 by default.
     pub min_p: f32,
-    /// Divides positive and multiplies negative logits of recent tokens; 1 leaves them, and is the default.
+    /// Divides positive and multiplies negative logits of recent tokens; 1, the default, changes nothing.
     pub repeat_penalty: f32,
-    /// How many tokens back a token is recent; -1 for the whole context. 64 by default.
+    /// Number of last tokens that are recent; 0 for none, -1 for the whole context. 64 by default.
     pub repeat_last_n: i32,
     /// Subtracted from the logits of recent tokens; 0 by default.
     pub presence_penalty: f32,
-    /// Subtracted from the logits of recent tokens once for each time they occur; 0 by default.
+    /// Subtracted from the logits of recent tokens once for each occurrence; 0 by default.
     pub frequency_penalty: f32,
-    /// Go on when the model ends its answer; false by default.
+    /// Whether to go on when the model ends its answer; false by default.
     pub ignore_eos: bool,
-    /// When the session's drafter drafts, one of dovetail_drafting; DOVETAIL_DRAFTING_AUTO by default.
+    /// When the session's drafter is used for this answer, one of dovetail_drafting; DOVETAIL_DRAFTING_AUTO by default.
     pub drafting: u32,
-    /// What is added to the logits of tokens before all else, and how many there are; none by default.
+    /// Array of values that are added to the logits of tokens before penalties and temperature, and its length; none by
+    /// default.
     pub logit_bias: *const dovetail_logit_bias,
     /// See `logit_bias`.
     pub n_logit_bias: usize,
-    /// Texts that end the answer and are not part of it, and how many there are. One that is the text of a control token
-    /// ends it at that token. None by default.
+    /// Array of texts, each ending in a NUL, that end the answer and are not part of it, and its length. The text of a
+    /// control token ends the answer at that token. None by default.
     pub stop: *const *const c_char,
     /// See `stop`.
     pub n_stop: usize,
-    /// So many of the likeliest tokens come with each piece, where `logprobs` is set; 0 by default.
+    /// Number of likeliest tokens that each piece reports if `logprobs` is set; 0 by default.
     pub n_top_logprobs: u32,
-    /// Whether pieces say how likely their tokens were; false by default.
+    /// Whether pieces report the log-probabilities of their tokens; false by default.
     pub logprobs: bool,
 }
 
-/// When a drafter drafts. The text does not show it.
+/// When a drafter is used. The text does not depend on it, unless `spec_sampling` is "rejection".
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum dovetail_drafting {
@@ -173,24 +172,24 @@ pub enum dovetail_drafting {
     DOVETAIL_DRAFTING_ON = 2,
 }
 
-/// What is added to the logit of a token; -INFINITY forbids it.
+/// A value added to the logit of a token; -INFINITY forbids the token.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct dovetail_logit_bias {
     /// The token.
     pub token: u32,
-    /// What is added.
+    /// The value that is added.
     pub bias: f32,
 }
 
-// SAFETY: it is `repr(C)` and begins with its size; pointers, numbers and functions that may be NULL are all else.
+// SAFETY: it is `repr(C)` and begins with its size; the rest is pointers, numbers and functions that may be NULL.
 unsafe impl Versioned for dovetail_options {
     const NAME: &'static str = "dovetail_options";
     const LEAST: usize = offset_of!(Self, draft_p_min) + size_of::<f32>();
     const BOOLS: &'static [usize] = &[offset_of!(Self, no_mmap), offset_of!(Self, mlock)];
 }
 
-// SAFETY: it is `repr(C)` and begins with its size; numbers, and pointers that may be NULL, are all else.
+// SAFETY: it is `repr(C)` and begins with its size; the rest is numbers, and pointers that may be NULL.
 unsafe impl Versioned for dovetail_sampling {
     const NAME: &'static str = "dovetail_sampling";
     const LEAST: usize = offset_of!(Self, ignore_eos) + size_of::<bool>();
@@ -204,20 +203,20 @@ pub unsafe extern "C" fn dovetail_options_init(
     size: usize,
 ) -> dovetail_status {
     panic::call(null::<c_void>(), || {
-        // SAFETY: as the head of `capi` has it.
+        // SAFETY: as the head of `capi` requires.
         unsafe { pointer::write(options, size, dovetail_options::default()) }?;
         Ok(DOVETAIL_OK)
     })
 }
 
-/// Fills a choice of tokens with the defaults. `size` is sizeof(dovetail_sampling).
+/// Fills sampling options with the defaults. `size` is sizeof(dovetail_sampling).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dovetail_sampling_init(
     sampling: *mut dovetail_sampling,
     size: usize,
 ) -> dovetail_status {
     panic::call(null::<c_void>(), || {
-        // SAFETY: as the head of `capi` has it.
+        // SAFETY: as the head of `capi` requires.
         unsafe { pointer::write(sampling, size, dovetail_sampling::default()) }?;
         Ok(DOVETAIL_OK)
     })
@@ -278,7 +277,7 @@ impl Default for dovetail_sampling {
     }
 }
 
-/// What C's callbacks are told, and by whom.
+/// C's callbacks, and the `userdata` that they receive.
 #[derive(Clone)]
 pub(super) struct Callbacks {
     userdata: *mut c_void,
@@ -286,24 +285,24 @@ pub(super) struct Callbacks {
     log: dovetail_log_callback,
 }
 
-// SAFETY: callers are told that callbacks run on whatever thread makes the call, with this `userdata`.
+// SAFETY: callers know that callbacks run on whatever thread makes the call, with this `userdata`.
 unsafe impl Send for Callbacks {}
 // SAFETY: the same.
 unsafe impl Sync for Callbacks {}
 
 impl Callbacks {
-    /// Tells how far something is; whether to go on.
+    /// Reports progress. Returns whether to go on.
     pub fn progress(&self, stage: dovetail_stage, part: f64) -> bool {
-        // SAFETY: C gave both for this.
+        // SAFETY: C passed both for this purpose.
         self.progress.is_none_or(|tell| unsafe { tell(self.userdata, stage, part) })
     }
 
-    /// Tells a line for people.
+    /// Reports lines for people.
     pub fn log(&self, level: dovetail_log_level, line: &str) {
         let Some(tell) = self.log else { return };
         for line in line.lines() {
             let line = pointer::c_string(line);
-            // SAFETY: C gave both for this.
+            // SAFETY: C passed both for this purpose.
             unsafe { tell(self.userdata, level, line.as_ptr()) }
         }
     }
@@ -313,18 +312,18 @@ impl Callbacks {
 #[derive(Clone)]
 pub(super) struct Settings {
     pub callbacks: Callbacks,
-    /// The chat template that is asked for in place of the model's.
+    /// The chat template in place of the model's.
     pub template: Option<String>,
     pub options: Options,
 }
 
 impl Settings {
-    /// Those of a structure, or the defaults if it is NULL.
+    /// Reads a structure; the defaults if it is NULL.
     ///
     /// # Safety
     /// See `pointer.rs`.
     pub unsafe fn read(options: *const dovetail_options) -> Result<Settings, Failure> {
-        // SAFETY: as `pointer.rs` has it.
+        // SAFETY: as `pointer.rs` requires.
         let o = unsafe { pointer::read(options) }?.unwrap_or_default();
         let or = |n: u32, usual: usize| if n == 0 { usual } else { n as usize };
         let n_together = or(o.n_together, 1);
@@ -332,7 +331,7 @@ impl Settings {
             let line = format!("n_together is {n_together}; {MAX_SEQUENCES} at most");
             return Err(Failure::argument(line));
         }
-        // SAFETY: names and paths are NULL or end in a NUL, as `pointer.rs` has it.
+        // SAFETY: names and paths are NULL or end in a NUL, as `pointer.rs` requires.
         let (speculation, cache, repack, template) = unsafe {
             let speculation = SpecOptions {
                 kind: parse(o.spec_type, "spec_type")?.unwrap_or(SpecType::Auto),
@@ -378,13 +377,13 @@ impl Settings {
         Ok(Settings { callbacks, template, options })
     }
 
-    /// The chat template that is asked for in place of the model's.
+    /// The chat template in place of the model's.
     pub fn template(&self) -> Result<Option<ChatTemplate>, Failure> {
         Ok(self.template.as_deref().map(ChatTemplate::given).transpose()?)
     }
 }
 
-/// The value that a name says, none for NULL.
+/// Parses the name that is a field's value; `None` for NULL.
 ///
 /// # Safety
 /// See `pointer.rs`.
@@ -392,13 +391,13 @@ unsafe fn parse<T: FromStr<Err: std::fmt::Display>>(
     from: *const c_char,
     field: &str,
 ) -> Result<Option<T>, Failure> {
-    // SAFETY: as `pointer.rs` has it.
+    // SAFETY: as `pointer.rs` requires.
     let Some(name) = unsafe { pointer::name(from, field) }? else { return Ok(None) };
     let wrong = |why| Failure::argument(format!("{field} cannot be \"{name}\": {why}"));
     name.parse().map(Some).map_err(wrong)
 }
 
-/// A path, none for NULL.
+/// A path; `None` for NULL.
 ///
 /// # Safety
 /// See `pointer.rs`.
@@ -406,11 +405,11 @@ unsafe fn file(from: *const c_char) -> Result<Option<PathBuf>, Failure> {
     if from.is_null() {
         return Ok(None);
     }
-    // SAFETY: as `pointer.rs` has it.
+    // SAFETY: as `pointer.rs` requires.
     unsafe { pointer::path(from, "model_draft") }.map(Some)
 }
 
-/// What is generated.
+/// Reads how an answer is generated; the defaults if `from` is NULL.
 ///
 /// # Safety
 /// See `pointer.rs`.
@@ -418,7 +417,7 @@ pub(super) unsafe fn generation(
     from: *const dovetail_sampling,
     n_predict: usize,
 ) -> Result<Generation, Failure> {
-    // SAFETY: as `pointer.rs` has it.
+    // SAFETY: as `pointer.rs` requires.
     let s = unsafe { pointer::read(from) }?.unwrap_or_default();
     // SAFETY: the same.
     let bias = unsafe { pointer::slice(s.logit_bias, s.n_logit_bias, "logit_bias") }?;

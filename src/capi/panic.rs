@@ -1,4 +1,4 @@
-//! No panic crosses the border.
+//! Panics do not cross the C interface.
 
 use super::handle;
 use super::status::Failure;
@@ -6,11 +6,11 @@ use super::status::dovetail_status::{self, DOVETAIL_ERROR_INTERNAL};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// What a call does, or how it fails.
+/// The result of a call.
 pub(super) type Outcome = Result<dovetail_status, Failure>;
 
-/// Does what a function does that concerns this handle, or none if that is NULL. What was in the middle of something
-/// when it panicked is not used again: see [`super::state::Session::lock`].
+/// Runs the body of a C function with its handle, NULL if it has none, and records its failure. A panic becomes
+/// DOVETAIL_ERROR_INTERNAL; a session whose call panicked is not used again: see [`super::state::Session::lock`].
 pub(super) fn call<T>(handle: *const T, work: impl FnOnce() -> Outcome) -> dovetail_status {
     let outcome = catch_unwind(AssertUnwindSafe(work));
     let failure = match outcome {
@@ -21,12 +21,12 @@ pub(super) fn call<T>(handle: *const T, work: impl FnOnce() -> Outcome) -> dovet
             Failure::new(DOVETAIL_ERROR_INTERNAL, line)
         }
     };
-    // What is remembered may not fail either.
+    // Recording the failure must not panic either.
     value((), || handle::remember(handle.addr(), &failure.line));
     failure.status
 }
 
-/// What a function gives that cannot fail, or `otherwise`.
+/// Runs the body of a C function that cannot fail; returns `otherwise` if it panics.
 pub(super) fn value<T>(otherwise: T, work: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or(otherwise)
 }
@@ -42,7 +42,7 @@ mod tests {
     use std::ffi::c_void;
     use std::ptr::null;
 
-    /// An entry of the kind that C calls, which panics.
+    /// A function like those that C calls, which panics.
     extern "C" fn dovetail_test_panic(how: i32) -> dovetail_status {
         call(null::<c_void>(), || match how {
             0 => panic!("a fixed line"),

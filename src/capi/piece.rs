@@ -1,46 +1,47 @@
-//! Pieces of an answer, why it ends, and what is counted.
+//! Pieces of an answer, why it ends, and its statistics.
 
 use super::pointer::Versioned;
 use std::ffi::{c_char, c_void};
 use std::mem::offset_of;
 
-/// A piece of generated text.
+/// A piece of an answer.
 #[repr(C)]
 pub struct dovetail_piece {
     /// sizeof(dovetail_piece), set by the library.
     pub size: usize,
-    /// What it adds to the text, whole characters, with a NUL behind that is not counted. Empty while a character is
+    /// The text that it adds, in whole characters, followed by a NUL that is not counted. Empty while a character is
     /// incomplete.
     pub text: *const c_char,
-    /// Bytes of it.
+    /// Length of `text` in bytes.
     pub text_len: usize,
-    /// The token, if there is one: a character cut off at the very end becomes U+FFFD, which is none.
+    /// The token, if there is one. There is none if a character that is cut off at the very end becomes U+FFFD.
     pub token: u32,
     /// Whether there is a token.
     pub has_token: bool,
-    /// Whether a drafter had guessed it.
+    /// Whether the token was drafted.
     pub guessed: bool,
-    /// Whether `logprob` says how likely the token was, as dovetail_sampling asks for.
+    /// Whether `logprob` and `top` are set, as dovetail_sampling asks for.
     pub has_logprob: bool,
-    /// The logarithm of its probability, before anything is done to the logits.
+    /// Natural logarithm of the token's probability, from the model's own logits: before bias, penalties and
+    /// temperature.
     pub logprob: f32,
-    /// The likeliest tokens, the likeliest first, and how many there are.
+    /// The likeliest tokens in descending order, and their number.
     pub top: *const dovetail_logprob,
     /// See `top`.
     pub n_top: usize,
 }
 
-/// A token and the logarithm of its probability.
+/// A token and the natural logarithm of its probability.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct dovetail_logprob {
     /// The token.
     pub token: u32,
-    /// The logarithm of its probability.
+    /// Natural logarithm of its probability.
     pub logprob: f32,
 }
 
-/// Told each piece of an answer; false stops it there.
+/// Receives each piece of an answer. Returns false to stop the answer there.
 pub type dovetail_piece_callback =
     Option<unsafe extern "C" fn(userdata: *mut c_void, piece: *const dovetail_piece) -> bool>;
 
@@ -48,7 +49,7 @@ pub type dovetail_piece_callback =
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum dovetail_stop {
-    /// It has not, or there was none.
+    /// It has not ended, or there was none.
     DOVETAIL_STOP_NONE = 0,
     /// The model ended it.
     DOVETAIL_STOP_END = 1,
@@ -62,41 +63,41 @@ pub enum dovetail_stop {
     DOVETAIL_STOP_CANCELLED = 5,
     /// A call failed.
     DOVETAIL_STOP_FAILED = 6,
-    /// A stop text came.
+    /// It reached a stop text.
     DOVETAIL_STOP_TEXT = 7,
 }
 
-/// Counts and times since the last prompt, as llama.cpp's server names them; times are in milliseconds.
+/// Statistics since the last prompt, named as in llama.cpp's server. Times are in milliseconds.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct dovetail_stats {
     /// sizeof(dovetail_stats), set by the caller.
     pub size: usize,
-    /// Tokens of the sequence, and most that it may have.
+    /// Number of tokens of the sequence, and the most that it may have.
     pub n_tokens: u64,
     /// See `n_tokens`.
     pub n_ctx: u64,
-    /// Prompt tokens that were run, and those that were still in the cache and were not.
+    /// Number of prompt tokens that were run, and of those that were already in the cache.
     pub prompt_n: u64,
     /// See `prompt_n`.
     pub cache_n: u64,
-    /// Time for the prompt.
+    /// Time of the prompt.
     pub prompt_ms: f64,
-    /// Tokens generated, without an end token.
+    /// Number of tokens generated, without an end token.
     pub predicted_n: u64,
-    /// Time for them.
+    /// Time of these tokens.
     pub predicted_ms: f64,
-    /// Rounds: passes of the model over a tree of guesses, or none.
+    /// Number of rounds: passes of the model over a draft tree, which may be empty.
     pub rounds: u64,
-    /// Guesses that were verified, and those that were accepted.
+    /// Number of draft tokens that were verified, and of those that were accepted.
     pub draft_n: u64,
     /// See `draft_n`.
     pub draft_n_accepted: u64,
-    /// Time of guessing, and of verifying.
+    /// Time of drafting, and of verification.
     pub draft_ms: f64,
     /// See `draft_ms`.
     pub verify_ms: f64,
-    /// Who guesses, and where; NULL if nobody does. It stays until the next call with this session.
+    /// The drafter's kind and device; NULL if there is none. Valid until the next call with this session.
     pub drafter: *const c_char,
     /// Why the last answer has ended.
     pub stop: dovetail_stop,

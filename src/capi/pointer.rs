@@ -1,7 +1,8 @@
-//! What C's pointers point to.
+//! Reads and writes through C's pointers.
 //!
-//! All functions here rely on what the head of the module `capi` asks of callers: a pointer is NULL or points to
-//! what its type and its length say, for as long as the call lasts. The lifetimes they give are the caller's word.
+//! All functions here rely on what the head of the module `capi` requires of callers: a pointer is NULL or points to
+//! what its type and length say, for as long as the call lasts. The lifetimes that they return are the caller's
+//! promise.
 
 use super::status::Failure;
 use super::status::dovetail_status::{self, DOVETAIL_ERROR_BUFFER, DOVETAIL_OK};
@@ -10,18 +11,18 @@ use std::path::PathBuf;
 
 /// A structure that begins with its size.
 ///
-/// A later version may only put new fields behind the last one, and never into its padding: then `size` tells which
-/// fields a program knows.
+/// A later version may add fields only after the last one, and never in its padding. So `size` tells which fields a
+/// program knows.
 ///
 /// # Safety
-/// It is `repr(C)`, its first field is its size, `LEAST` bytes of it are whole fields, and every pattern of bytes is
-/// valid for it but where `BOOLS` has a byte that is neither 0 nor 1.
+/// It is `repr(C)`, its first field is its size, its first `LEAST` bytes are whole fields, and every pattern of bytes
+/// is valid except that the bytes at `BOOLS` must be 0 or 1.
 pub(super) unsafe trait Versioned: Copy {
-    /// What it is called.
+    /// Its name in messages.
     const NAME: &'static str;
-    /// Bytes of it in the first version.
+    /// Its size in the first version, in bytes.
     const LEAST: usize;
-    /// Where its fields of type `bool` are.
+    /// Offsets of its fields of type `bool`.
     const BOOLS: &'static [usize];
 }
 
@@ -38,7 +39,7 @@ fn check_size<T: Versioned>(size: usize) -> Result<(), Failure> {
     )))
 }
 
-/// A copy of a structure, none if it is NULL. One of a later version may be longer if what it has more is all zero.
+/// Copies a structure; `None` if it is NULL. One of a later version may be longer if all its additional bytes are zero.
 ///
 /// # Safety
 /// See the module.
@@ -50,7 +51,7 @@ pub(super) unsafe fn read<T: Versioned + Default>(from: *const T) -> Result<Opti
     // SAFETY: it is not NULL, and begins with its size.
     let size = unsafe { from.cast::<usize>().read() };
     check_size::<T>(size)?;
-    // SAFETY: the caller says that it has this many bytes.
+    // SAFETY: the caller promises that it has this many bytes.
     let bytes = unsafe { std::slice::from_raw_parts(from.cast::<u8>(), size) };
     let (known, more) = bytes.split_at(size.min(size_of::<T>()));
     if more.iter().any(|byte| *byte != 0) {
@@ -65,12 +66,12 @@ pub(super) unsafe fn read<T: Versioned + Default>(from: *const T) -> Result<Opti
         return Err(Failure::argument(line));
     }
     let mut value = T::default();
-    // SAFETY: there are so many bytes on both sides, and what they say is a `T`'s: its `bool`s were looked at.
+    // SAFETY: both sides have this many bytes, and they are valid for a `T`: its `bool`s were checked.
     unsafe { (&raw mut value).cast::<u8>().copy_from_nonoverlapping(known.as_ptr(), known.len()) };
     Ok(Some(value))
 }
 
-/// Writes a structure of `size` bytes, as much as there is room for; what a later version has more becomes zero.
+/// Writes a structure of `size` bytes, as far as it fits. Bytes that only a later version knows become zero.
 ///
 /// # Safety
 /// See the module.
@@ -78,7 +79,7 @@ pub(super) unsafe fn write<T: Versioned>(to: *mut T, size: usize, value: T) -> R
     not_null(to, T::NAME)?;
     check_size::<T>(size)?;
     let known = size.min(size_of::<T>());
-    // SAFETY: the caller says that there are `size` bytes, a `T` has `known`, and its first field is its size.
+    // SAFETY: the caller promises `size` bytes, a `T` has `known`, and its first field is its size.
     unsafe {
         to.cast::<u8>().write_bytes(0, size);
         to.cast::<u8>().copy_from_nonoverlapping((&raw const value).cast(), known);
@@ -87,7 +88,7 @@ pub(super) unsafe fn write<T: Versioned>(to: *mut T, size: usize, value: T) -> R
     Ok(())
 }
 
-/// Fails for NULL where something is handed out, and for addresses at which there can be no `T`.
+/// Fails if an output pointer is NULL or not aligned for a `T`.
 pub(super) fn not_null<T>(pointer: *const T, name: &str) -> Result<(), Failure> {
     if pointer.is_null() {
         return Err(Failure::argument(format!("{name} is NULL; give a place for it")));
@@ -102,16 +103,16 @@ fn aligned<T>(pointer: *const T, name: &str) -> Result<(), Failure> {
     Err(Failure::argument(format!("{name} is at {pointer:p}, where no value of its type can be")))
 }
 
-/// Writes what a call hands out.
+/// Writes a result.
 ///
 /// # Safety
 /// See the module.
 pub(super) unsafe fn put<T>(to: *mut T, value: T) {
-    // SAFETY: the callers have looked that it is not NULL.
+    // SAFETY: callers have checked that it is not NULL.
     unsafe { to.write(value) }
 }
 
-/// So many values; none from NULL if there are none.
+/// A slice of `n` values; empty if `n` is 0, even if the pointer is NULL.
 ///
 /// # Safety
 /// See the module.
@@ -132,11 +133,11 @@ pub(super) unsafe fn slice<'a, T>(
     if n.checked_mul(size_of::<T>()).is_none_or(|bytes| bytes > isize::MAX as usize) {
         return Err(Failure::argument(format!("{name} cannot have {n} elements")));
     }
-    // SAFETY: it is not NULL, is aligned, and the caller says that there are so many.
+    // SAFETY: it is not NULL, is aligned, and the caller promises this many.
     Ok(unsafe { std::slice::from_raw_parts(from, n) })
 }
 
-/// Text of so many bytes.
+/// A text of `len` bytes, checked to be UTF-8.
 ///
 /// # Safety
 /// See the module.
@@ -145,7 +146,7 @@ pub(super) unsafe fn text<'a>(
     len: usize,
     name: &str,
 ) -> Result<&'a str, Failure> {
-    // SAFETY: as the module has it.
+    // SAFETY: as the module requires.
     let bytes = unsafe { slice(from.cast::<u8>(), len, name) }?;
     std::str::from_utf8(bytes).map_err(|error| {
         let at = error.valid_up_to();
@@ -153,7 +154,7 @@ pub(super) unsafe fn text<'a>(
     })
 }
 
-/// What ends in a NUL; none if it is NULL.
+/// A string that ends in a NUL; `None` if the pointer is NULL.
 ///
 /// # Safety
 /// See the module.
@@ -188,13 +189,13 @@ pub(super) unsafe fn path(from: *const c_char, name: &str) -> Result<PathBuf, Fa
     Ok(path.into())
 }
 
-/// Text for C, which takes a NUL for its end: those inside are left out.
+/// A text for C, without the NULs inside it, which would end it.
 pub(super) fn c_string(text: &str) -> CString {
     CString::new(text.replace('\0', "")).expect("there is no NUL")
 }
 
-/// Hands out values in the caller's buffer of `capacity`, which it calls `name`. How many there are is written to `len` also where they do not
-/// fit.
+/// Copies values to the caller's buffer of `capacity` values, which messages call `name`. `len` is set to the number of
+/// values, even if they do not fit.
 ///
 /// # Safety
 /// See the module.
@@ -226,13 +227,13 @@ pub(super) unsafe fn fill<T: Copy>(
         return Err(Failure::new(DOVETAIL_ERROR_BUFFER, line));
     }
     if !values.is_empty() {
-        // SAFETY: the caller says that there is room for `capacity`, and that is enough.
+        // SAFETY: the caller promises room for `capacity` values, which is enough.
         unsafe { buffer.copy_from_nonoverlapping(values.as_ptr(), values.len()) };
     }
     Ok(DOVETAIL_OK)
 }
 
-/// Hands out a structure, as much of it as the size says that the caller has set in it.
+/// Writes a structure, as much of it as fits the size that the caller has set in it.
 ///
 /// # Safety
 /// See the module.
@@ -240,6 +241,6 @@ pub(super) unsafe fn put_sized<T: Versioned>(to: *mut T, value: T) -> Result<(),
     not_null(to, T::NAME)?;
     // SAFETY: it is not NULL, and begins with its size.
     let size = unsafe { to.cast::<usize>().read() };
-    // SAFETY: as the module has it.
+    // SAFETY: as the module requires.
     unsafe { write(to, size, value) }
 }

@@ -1,7 +1,7 @@
 //! Sessions.
 //!
-//! A session is one sequence of tokens: prompts and answers in turn. Give it the whole conversation as the prompt each
-//! time: what it has in common with the sequence so far is not run again.
+//! A session is one sequence of tokens: prompts and answers in turn. Pass the whole conversation as the prompt each
+//! time: what it has in common with the sequence so far is not computed again.
 
 use super::handle::{self, Handle};
 use super::model::{Model, dovetail_model};
@@ -16,7 +16,7 @@ use crate::text::Message;
 use std::ffi::{c_char, c_void};
 use std::sync::Arc;
 
-/// A sequence of a model, and who guesses for it.
+/// A sequence of a model, and its drafter.
 pub struct dovetail_session {
     _opaque: (),
 }
@@ -26,23 +26,23 @@ impl Handle for dovetail_session {
     const NAME: &'static str = "session";
 }
 
-/// One turn of a conversation.
+/// One message of a conversation.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct dovetail_message {
-    /// "system", "user" or "assistant", or where the template knows them "developer" or "tool", and its length.
+    /// "system", "user" or "assistant", or, if the template knows them, "developer" or "tool"; and its length.
     pub role: *const c_char,
     /// See `role`.
     pub role_len: usize,
-    /// What was said, and its length.
+    /// The text of the message, and its length.
     pub content: *const c_char,
     /// See `content`.
     pub content_len: usize,
 }
 
-/// Makes a session and hands out its handle. Where `options` is NULL those are taken that the model was loaded with; of
-/// others `repack`, `no_mmap` and `mlock` have no effect, since the model is loaded. A drafter that was not asked for and
-/// cannot be used is done without, which a line to `log` says.
+/// Creates a session and returns its handle in `session`. If `options` is NULL, those of the model apply; otherwise
+/// `repack`, `no_mmap` and `mlock` have no effect, since the model is loaded. If a drafter that was not asked for
+/// cannot be used, the session has none, and a line to `log` says so.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dovetail_session_new(
     model: *const dovetail_model,
@@ -52,7 +52,7 @@ pub unsafe extern "C" fn dovetail_session_new(
     panic::call(model, || {
         pointer::not_null(session, "session")?;
         let model = handle::get(model)?;
-        // SAFETY: as the head of `capi` has it.
+        // SAFETY: as the head of `capi` requires.
         let settings = unsafe { settings(options, &model) }?;
         let new = Arc::new(Session::new(model, settings)?);
         // SAFETY: it is not NULL.
@@ -61,8 +61,8 @@ pub unsafe extern "C" fn dovetail_session_new(
     })
 }
 
-/// Lets go of a session. A call that it is in the middle of, on another thread or around the callback that calls this, is
-/// cancelled and ends well.
+/// Frees a session. A call in progress, on another thread or around the callback that calls this, is cancelled and ends
+/// cleanly.
 #[unsafe(no_mangle)]
 pub extern "C" fn dovetail_session_free(session: *mut dovetail_session) {
     panic::value((), || {
@@ -72,8 +72,8 @@ pub extern "C" fn dovetail_session_free(session: *mut dovetail_session) {
     });
 }
 
-/// Makes a conversation the sequence, as the chat template has it, so that the assistant's next message follows. A
-/// DOVETAIL_CANCELLED leaves what was run so far.
+/// Renders a conversation with the chat template and makes it the sequence, so that the assistant's next message
+/// follows. If it returns DOVETAIL_CANCELLED, the sequence holds the tokens run so far.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dovetail_session_prompt_chat(
     session: *mut dovetail_session,
@@ -81,7 +81,7 @@ pub unsafe extern "C" fn dovetail_session_prompt_chat(
     n_messages: usize,
 ) -> dovetail_status {
     state::call_for_prompt(session, |state| {
-        // SAFETY: as the head of `capi` has it.
+        // SAFETY: as the head of `capi` requires.
         let messages = unsafe { self::messages(messages, n_messages) }?;
         let n_ctx = state.session.n_ctx();
         let tokens = state.template()?.prompt(state.tokenizer(), &messages, true, n_ctx)?;
@@ -97,7 +97,7 @@ pub unsafe extern "C" fn dovetail_session_prompt_text(
     text_len: usize,
 ) -> dovetail_status {
     state::call_for_prompt(session, |state| {
-        // SAFETY: as the head of `capi` has it.
+        // SAFETY: as the head of `capi` requires.
         let text = unsafe { pointer::text(text, text_len, "the text") }?;
         state.tokenizer().check_fits(text, state.session.n_ctx())?;
         let tokens = state.tokenizer().encode(text, true, true)?;
@@ -105,9 +105,9 @@ pub unsafe extern "C" fn dovetail_session_prompt_text(
     })
 }
 
-/// Generates up to `n_predict` tokens behind the sequence, where SIZE_MAX is as many as the context holds, and tells
-/// `callback` each piece. DOVETAIL_OK also where the callback stopped it: dovetail_stats says why it ended. `sampling`
-/// and `callback` may be NULL.
+/// Generates up to `n_predict` tokens after the sequence, SIZE_MAX for as many as the context holds, and passes each
+/// piece to `callback`. Returns DOVETAIL_OK even if the callback stopped the answer; dovetail_session_get_stats says
+/// why it ended. `sampling` and `callback` may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dovetail_session_generate(
     session: *mut dovetail_session,
@@ -117,10 +117,10 @@ pub unsafe extern "C" fn dovetail_session_generate(
     userdata: *mut c_void,
 ) -> dovetail_status {
     state::call(session, |state| {
-        // SAFETY: as the head of `capi` has it.
+        // SAFETY: as the head of `capi` requires.
         unsafe { state.begin(sampling, n_predict) }?;
         while state.next()? {
-            // SAFETY: C gave both for this.
+            // SAFETY: C passed both for this purpose.
             let go_on = callback.is_none_or(|tell| unsafe { tell(userdata, state.piece.show()) });
             if !go_on {
                 state.end(dovetail_stop::DOVETAIL_STOP_CALLBACK);
@@ -130,9 +130,9 @@ pub unsafe extern "C" fn dovetail_session_generate(
     })
 }
 
-/// Ends what the session is in the middle of, or else its next call that generates, soon and with
-/// DOVETAIL_CANCELLED; a prompt that begins later forgets it. From any thread, any number of times. The session can be
-/// used as before then: what was generated is part of the sequence.
+/// Cancels the call in progress, or else the next call that generates; that call soon returns DOVETAIL_CANCELLED. A
+/// later prompt clears the cancellation. It may be called from any thread, any number of times. The session can then be
+/// used as before, and the generated tokens are part of the sequence.
 #[unsafe(no_mangle)]
 pub extern "C" fn dovetail_session_cancel(session: *mut dovetail_session) -> dovetail_status {
     panic::call(session, || {
@@ -141,8 +141,8 @@ pub extern "C" fn dovetail_session_cancel(session: *mut dovetail_session) -> dov
     })
 }
 
-/// Writes counts and times to `stats`, whose size the caller has set. While another call with the session runs, they are
-/// those so far, without the drafter and the end.
+/// Writes statistics to `stats`, whose size the caller has set. During another call with the session they are those so
+/// far, without `drafter` and `stop`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dovetail_session_get_stats(
     session: *mut dovetail_session,
@@ -150,29 +150,29 @@ pub unsafe extern "C" fn dovetail_session_get_stats(
 ) -> dovetail_status {
     panic::call(session, || {
         let found = handle::get(session)?.stats()?;
-        // SAFETY: as the head of `capi` has it.
+        // SAFETY: as the head of `capi` requires.
         unsafe { pointer::put_sized(stats, found) }?;
         Ok(DOVETAIL_OK)
     })
 }
 
-/// Lets another drafter guess for a session, or with `spec_type` "none" nobody: of `options`, NULL for those of the model,
-/// only what concerns guessing is looked at. If it cannot, the session is as it was. The text is the same with any, but
-/// for `spec_sampling` "rejection".
+/// Replaces the drafter of a session; `spec_type` "none" removes it. Only the drafting options of `options` apply; NULL
+/// means those of the model. On failure the session is unchanged. The text is the same with any drafter unless
+/// `spec_sampling` is "rejection".
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dovetail_session_speculate(
     session: *mut dovetail_session,
     options: *const dovetail_options,
 ) -> dovetail_status {
     state::call(session, |state| {
-        // SAFETY: as the head of `capi` has it.
+        // SAFETY: as the head of `capi` requires.
         let settings = unsafe { settings(options, state.model()) }?;
         state.change_drafter(settings)?;
         Ok(DOVETAIL_OK)
     })
 }
 
-/// Messages as they are given.
+/// Reads an array of messages.
 ///
 /// # Safety
 /// See `pointer.rs`.
@@ -180,7 +180,7 @@ pub(super) unsafe fn messages(
     from: *const dovetail_message,
     n: usize,
 ) -> Result<Vec<Message>, Failure> {
-    // SAFETY: as `pointer.rs` has it.
+    // SAFETY: as `pointer.rs` requires.
     unsafe {
         let messages = pointer::slice(from, n, "the array of messages")?.iter();
         let message = |m: &dovetail_message| -> Result<Message, Failure> {
@@ -192,7 +192,7 @@ pub(super) unsafe fn messages(
     }
 }
 
-/// Those of a structure, or the model's.
+/// Reads options; those of the model if NULL.
 ///
 /// # Safety
 /// See `pointer.rs`.
@@ -200,6 +200,6 @@ unsafe fn settings(options: *const dovetail_options, model: &Model) -> Result<Se
     if options.is_null() {
         return Ok(model.settings.clone());
     }
-    // SAFETY: as `pointer.rs` has it.
+    // SAFETY: as `pointer.rs` requires.
     unsafe { Settings::read(options) }
 }

@@ -1,4 +1,4 @@
-//! What the handle of a session stands for.
+//! The object behind a session's handle.
 
 use super::handle::{self, Handle};
 use super::model::Model;
@@ -24,15 +24,15 @@ use std::ptr::null;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
-/// What the handle of a session stands for.
+/// The object behind a session's handle.
 pub(super) struct Session {
     state: Mutex<State>,
     pub ends: Arc<Ends>,
-    /// What is counted, for those who ask while a call runs, and the length of the context.
+    /// Statistics for callers that ask during a call, and the context length.
     live: (LiveStats, u64),
 }
 
-/// Does what a function does with the session of a handle.
+/// Runs the body of a C function with the session of a handle.
 pub(super) fn call<H: Handle<Object = Session>>(
     session: *const H,
     work: impl FnOnce(&mut State) -> Outcome,
@@ -40,7 +40,7 @@ pub(super) fn call<H: Handle<Object = Session>>(
     panic::call(session, || work(&mut *handle::get(session)?.lock()?))
 }
 
-/// [`call`] for a prompt, which forgets what was cancelled before.
+/// [`call`] for a prompt, which clears an earlier cancellation.
 pub(super) fn call_for_prompt<H: Handle<Object = Session>>(
     session: *const H,
     work: impl FnOnce(&mut State) -> Outcome,
@@ -51,7 +51,7 @@ pub(super) fn call_for_prompt<H: Handle<Object = Session>>(
     })
 }
 
-/// What says that a session is to end what it does.
+/// Signals that a session must end its current call.
 #[derive(Default)]
 pub(super) struct Ends {
     cancelled: AtomicBool,
@@ -68,12 +68,12 @@ impl Ends {
         self.freed.store(true, Ordering::Relaxed);
     }
 
-    /// Forgets what was cancelled before.
+    /// Clears an earlier cancellation.
     pub fn forget(&self) {
         self.cancelled.store(false, Ordering::Relaxed);
     }
 
-    /// Whether it is to end.
+    /// Whether the current call must end.
     pub fn now(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed) || self.freed.load(Ordering::Relaxed)
     }
@@ -87,7 +87,7 @@ impl Session {
         Ok(Session { state: Mutex::new(state), ends, live })
     }
 
-    /// Counts and times; in the middle of a call those so far.
+    /// Statistics; during a call those so far.
     pub fn stats(&self) -> Result<dovetail_stats, Failure> {
         match self.state.try_lock() {
             Ok(state) => Ok(state.stats()),
@@ -99,7 +99,7 @@ impl Session {
         }
     }
 
-    /// The session, unless it is in the middle of a call, or was when something broke.
+    /// Locks the session. Fails while another call uses it, and for good once a call has panicked.
     pub fn lock(&self) -> Result<MutexGuard<'_, State>, Failure> {
         self.state.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => Failure::new(
@@ -119,9 +119,9 @@ pub(super) struct State {
     pub session: engine::Session,
     model: Arc<Model>,
     settings: Settings,
-    /// The chat template that its own options name.
+    /// The chat template of its own options.
     template: Option<ChatTemplate>,
-    /// What kind of drafter guesses, and who and where.
+    /// The drafter's kind; `drafter` adds its device.
     kind: String,
     drafter: Option<CString>,
     stop: dovetail_stop,
@@ -137,11 +137,11 @@ pub(super) struct Shown {
     piece: Option<dovetail_piece>,
 }
 
-// SAFETY: the pointers are to the text and the tokens beside it.
+// SAFETY: the pointers are to the text and the tokens beside them.
 unsafe impl Send for Shown {}
 
 impl Shown {
-    /// Makes this the piece.
+    /// Stores a piece and returns it for C.
     pub fn set(&mut self, piece: Piece) -> *const dovetail_piece {
         self.text = piece.text;
         let text_len = self.text.len();
@@ -164,7 +164,7 @@ impl Shown {
         })
     }
 
-    /// The piece.
+    /// The piece that was stored last; NULL if there is none.
     pub fn show(&self) -> *const dovetail_piece {
         self.piece.as_ref().map_or(null(), std::ptr::from_ref)
     }
@@ -198,7 +198,7 @@ impl State {
         self.model.model.tokenizer()
     }
 
-    /// The chat template, its own or the model's.
+    /// The chat template, the session's own or the model's.
     pub fn template(&self) -> Result<&ChatTemplate, Failure> {
         self.template.as_ref().map_or_else(|| self.model.template(), Ok)
     }
@@ -245,13 +245,13 @@ impl State {
         from: *const dovetail_sampling,
         n_predict: usize,
     ) -> Result<(), Failure> {
-        // SAFETY: as `pointer.rs` has it.
+        // SAFETY: as `pointer.rs` requires.
         self.session.begin(unsafe { generation(from, n_predict) }?)?;
         self.stop = DOVETAIL_STOP_NONE;
         Ok(())
     }
 
-    /// Takes the next piece, if the answer has one.
+    /// Stores the next piece in `piece`. Returns false if the answer has ended.
     pub fn next(&mut self) -> Result<bool, Failure> {
         self.check_cancelled()?;
         if self.stop != DOVETAIL_STOP_NONE {
@@ -286,14 +286,14 @@ impl State {
         Err(Error::Cancelled("the answer").into())
     }
 
-    /// Ends the answer before its end.
+    /// Ends the answer early.
     pub fn end(&mut self, why: dovetail_stop) {
         self.session.end();
         self.stop = why;
         self.learn();
     }
 
-    /// Takes note that the answer has come to its end, if it has; its own planner may have learned.
+    /// Records why the answer has ended, if it has. `learned` says whether the session's own planner took part.
     pub fn has_stopped(&mut self, learned: bool) {
         if self.stop == DOVETAIL_STOP_NONE
             && let Some(stop) = self.session.stop()
@@ -310,14 +310,14 @@ impl State {
         }
     }
 
-    /// Keeps what was learned of guesses, and tells what became of the drafter.
+    /// Saves acceptance rates and reports changes of the drafter.
     pub fn learn(&mut self) {
-        // What cannot be kept is learned again.
+        // A failure is ignored: the rates will be learned again.
         let _ = self.session.save_acceptance();
         self.tell_of_drafter();
     }
 
-    /// Tells what became of the drafter.
+    /// Reports changes of the drafter.
     pub fn tell_of_drafter(&mut self) {
         if let Some(notice) = self.session.take_drafter_notice() {
             self.log(DOVETAIL_LOG_NOTE, &notice);
@@ -331,7 +331,7 @@ impl State {
         self.drafter = line.map(|line| pointer::c_string(&line));
     }
 
-    /// Takes note that the sequence is another.
+    /// Called after another sequence was loaded.
     pub fn loaded(&mut self) {
         self.stop = DOVETAIL_STOP_NONE;
         self.tell_of_drafter();
@@ -349,7 +349,7 @@ impl State {
     }
 }
 
-/// What C is shown of these.
+/// The statistics in C's structure.
 fn counts(stats: &Stats, rounds: &RoundStats) -> dovetail_stats {
     let ms = |time: std::time::Duration| time.as_secs_f64() * 1e3;
     dovetail_stats {

@@ -1,52 +1,52 @@
-//! What becomes of a call.
+//! Results of calls.
 
 use crate::error::Error;
 use crate::setting::{Face, Setting};
 use std::ffi::{CStr, c_char};
 
-/// What became of a call. Codes keep their numbers; later versions may add others.
+/// The result of a call. Codes keep their numbers; later versions may add others.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum dovetail_status {
-    /// It did what it says.
+    /// The call succeeded.
     DOVETAIL_OK = 0,
-    /// The text has ended: there is no further piece.
+    /// The answer has ended: there is no further piece.
     DOVETAIL_END = 1,
     /// A callback returned false, or dovetail_session_cancel was called.
     DOVETAIL_CANCELLED = 2,
-    /// An argument cannot be: NULL where something is needed, text that is not UTF-8, an option that is not known.
+    /// An argument is invalid: NULL where a value is needed, text that is not UTF-8, an unknown option.
     DOVETAIL_ERROR_ARGUMENT = 3,
-    /// No such handle: NULL, freed, or of another kind.
+    /// The handle is NULL, was freed, or is of another kind.
     DOVETAIL_ERROR_HANDLE = 4,
     /// The session is in the middle of another call.
     DOVETAIL_ERROR_BUSY = 5,
-    /// The buffer is too small; the length that is needed was written.
+    /// The buffer is too small; the required length was written.
     DOVETAIL_ERROR_BUFFER = 6,
-    /// The system refused a file.
+    /// The operating system refused access to a file.
     DOVETAIL_ERROR_IO = 7,
-    /// The file is no model, or lacks something that its kind of model needs.
+    /// The file is not a model, or lacks something that models of its kind need.
     DOVETAIL_ERROR_MODEL = 8,
-    /// The file is no session of this model, or is damaged.
+    /// The file is not a session of this model, or is damaged.
     DOVETAIL_ERROR_SESSION_FILE = 9,
-    /// Well formed, but not something that this library can run.
+    /// The input is well formed, but this library cannot run it.
     DOVETAIL_ERROR_UNSUPPORTED = 10,
-    /// A GPU failed, or has no room left.
+    /// A GPU failed or has no memory left.
     DOVETAIL_ERROR_DEVICE = 11,
-    /// The prompt cannot be used: it is empty, say.
+    /// The prompt cannot be used, for example because it is empty.
     DOVETAIL_ERROR_PROMPT = 12,
     /// The prompt does not fit the context.
     DOVETAIL_ERROR_CONTEXT = 13,
     /// The chat template is missing, cannot be parsed, or refuses the messages.
     DOVETAIL_ERROR_TEMPLATE = 14,
-    /// Memory does not suffice.
+    /// There is not enough memory.
     DOVETAIL_ERROR_MEMORY = 15,
-    /// A mistake in this library; please report it. A session that it happened to can only be freed.
+    /// An error in this library; please report it. If a session was involved, it can only be freed.
     DOVETAIL_ERROR_INTERNAL = 16,
 }
 
 use dovetail_status::*;
 
-/// Names of the codes, in their order.
+/// Names of the codes, in order.
 const NAMES: [&CStr; 17] = [
     c"ok",
     c"the text has ended",
@@ -67,7 +67,7 @@ const NAMES: [&CStr; 17] = [
     c"an internal error",
 ];
 
-/// The fields of options that errors speak of.
+/// Names of settings in errors: the fields of options.
 pub(super) struct Fields;
 
 impl Face for Fields {
@@ -97,13 +97,13 @@ impl Face for Fields {
             Setting::DraftPMin => "draft_p_min",
             Setting::DraftDevice => "draft_device",
             Setting::VramLimit => "vram_limit",
-            // There is no function that lists them.
+            // No function of the library lists devices.
             Setting::DeviceList => "nvidia-smi",
         }
     }
 }
 
-/// A failure on its way to C.
+/// A failure to be returned to C.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub status: dovetail_status,
@@ -146,7 +146,7 @@ fn status(error: &Error) -> dovetail_status {
     }
 }
 
-/// What a code means, in a few words; never NULL, whatever the number.
+/// Returns the meaning of a code in a few words. Never NULL, whatever the number.
 #[unsafe(no_mangle)]
 pub extern "C" fn dovetail_status_string(status: i32) -> *const c_char {
     let name = usize::try_from(status).ok().and_then(|i| NAMES.get(i));

@@ -1,4 +1,4 @@
-//! Sessions in steps of one's own: tokens in place of text, pieces taken in place of a callback.
+//! Sessions step by step: tokens instead of text, and pieces fetched one by one instead of passed to a callback.
 
 use super::options::dovetail_sampling;
 use super::piece::dovetail_piece;
@@ -7,7 +7,7 @@ use super::session::dovetail_session;
 use super::state;
 use super::status::dovetail_status::{self, DOVETAIL_END, DOVETAIL_OK};
 
-/// Makes tokens the sequence.
+/// Makes tokens the sequence. Other than with dovetail_session_prompt_text, no tokens are added.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dovetail_session_prompt_tokens(
     session: *mut dovetail_session,
@@ -15,13 +15,13 @@ pub unsafe extern "C" fn dovetail_session_prompt_tokens(
     n_tokens: usize,
 ) -> dovetail_status {
     state::call_for_prompt(session, |state| {
-        // SAFETY: as the head of `capi` has it.
+        // SAFETY: as the head of `capi` requires.
         let tokens = unsafe { pointer::slice(tokens, n_tokens, "the array of tokens") }?;
         state.prompt(tokens)
     })
 }
 
-/// The sequence, prompt and answer, into a buffer as dovetail_tokenize has it.
+/// Copies the tokens of the sequence, prompt and answer, to a buffer, as dovetail_tokenize does.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dovetail_session_get_tokens(
     session: *mut dovetail_session,
@@ -30,12 +30,12 @@ pub unsafe extern "C" fn dovetail_session_get_tokens(
     n_tokens: *mut usize,
 ) -> dovetail_status {
     state::call(session, |state| {
-        // SAFETY: as the head of `capi` has it.
+        // SAFETY: as the head of `capi` requires.
         unsafe { pointer::fill(state.session.tokens(), tokens, capacity, n_tokens, "tokens") }
     })
 }
 
-/// Begins an answer of up to `n_predict` tokens, of which dovetail_session_next or dovetail_step hand out the pieces.
+/// Begins an answer of up to `n_predict` tokens, whose pieces dovetail_session_next or dovetail_step then return.
 /// `sampling` may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dovetail_session_begin(
@@ -44,14 +44,14 @@ pub unsafe extern "C" fn dovetail_session_begin(
     n_predict: usize,
 ) -> dovetail_status {
     state::call(session, |state| {
-        // SAFETY: as the head of `capi` has it.
+        // SAFETY: as the head of `capi` requires.
         unsafe { state.begin(sampling, n_predict) }?;
         Ok(DOVETAIL_OK)
     })
 }
 
-/// Hands out the next piece of the answer, which stays until the next call with this session; DOVETAIL_END if there is
-/// none.
+/// Returns the next piece of the answer in `piece`, valid until the next call with this session, or DOVETAIL_END if
+/// there is none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dovetail_session_next(
     session: *mut dovetail_session,

@@ -9,10 +9,9 @@ use super::status::dovetail_status;
 use crate::text::ChatTemplate;
 use std::ffi::c_char;
 
-/// The tokens of a text, into a buffer for `capacity` of them; their number is written to `n_tokens`, also with
-/// DOVETAIL_ERROR_BUFFER where they do not fit. `add_special` puts the tokens at the beginning and the end that the
-/// model wants there; `parse_special` makes of the texts of control tokens these tokens, which text from outside must
-/// not become.
+/// Tokenizes a text into a buffer of `capacity` tokens. `n_tokens` is set to the number of tokens, even if they do not
+/// fit and DOVETAIL_ERROR_BUFFER is returned. `add_special` adds the tokens that the model expects at the beginning and
+/// the end. `parse_special` turns the texts of control tokens into those tokens; leave it false for text from outside.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dovetail_tokenize(
     model: *const dovetail_model,
@@ -26,7 +25,7 @@ pub unsafe extern "C" fn dovetail_tokenize(
 ) -> dovetail_status {
     panic::call(model, || {
         let model = handle::get(model)?;
-        // SAFETY: as the head of `capi` has it.
+        // SAFETY: as the head of `capi` requires.
         unsafe {
             let text = pointer::text(text, text_len, "the text")?;
             let found = model.model.tokenizer().encode(text, add_special, parse_special)?;
@@ -35,9 +34,9 @@ pub unsafe extern "C" fn dovetail_tokenize(
     })
 }
 
-/// The text of some tokens, into a buffer of `capacity` bytes, without a NUL; its length is written to `text_len`, also
-/// with DOVETAIL_ERROR_BUFFER where it does not fit. It may begin or end in the middle of a character. Control tokens
-/// have no text unless `special`, nor have numbers that are no token.
+/// Writes the text of tokens to a buffer of `capacity` bytes, without a NUL. `text_len` is set to its length in bytes,
+/// even if it does not fit and DOVETAIL_ERROR_BUFFER is returned. The text may begin or end in the middle of a
+/// character. Control tokens have no text unless `special` is true; numbers that are no tokens have none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dovetail_detokenize(
     model: *const dovetail_model,
@@ -50,7 +49,7 @@ pub unsafe extern "C" fn dovetail_detokenize(
 ) -> dovetail_status {
     panic::call(model, || {
         let model = handle::get(model)?;
-        // SAFETY: as the head of `capi` has it.
+        // SAFETY: as the head of `capi` requires.
         unsafe {
             let tokens = pointer::slice(tokens, n_tokens, "the array of tokens")?;
             let found = model.model.tokenizer().decode(tokens, special);
@@ -59,8 +58,8 @@ pub unsafe extern "C" fn dovetail_detokenize(
     })
 }
 
-/// The text of one token as it stands inside a text, into a buffer as dovetail_detokenize has it; that of several begins
-/// without the space that some models put in front of a text.
+/// Writes the text of one token as it appears inside a text to a buffer, as dovetail_detokenize does. That function,
+/// unlike this one, leaves out the space that some models put in front of a text.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dovetail_token_text(
     model: *const dovetail_model,
@@ -73,13 +72,13 @@ pub unsafe extern "C" fn dovetail_token_text(
     panic::call(model, || {
         let model = handle::get(model)?;
         let found = model.model.tokenizer().piece(token, special);
-        // SAFETY: as the head of `capi` has it.
+        // SAFETY: as the head of `capi` requires.
         unsafe { pointer::fill(found, text.cast(), capacity, text_len, "text") }
     })
 }
 
-/// The text that a chat template makes of a conversation, into a buffer as dovetail_detokenize has it. `chat_template` is a
-/// name or a Jinja template; NULL takes the model's. `add_generation_prompt` ends it where the assistant's message
+/// Renders a conversation with a chat template into a buffer, as dovetail_detokenize does. `chat_template` is a name or
+/// a Jinja template, or NULL for the model's. With `add_generation_prompt` the text ends where the assistant's message
 /// begins.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dovetail_apply_chat_template(
@@ -94,7 +93,7 @@ pub unsafe extern "C" fn dovetail_apply_chat_template(
 ) -> dovetail_status {
     panic::call(model, || {
         let model = handle::get(model)?;
-        // SAFETY: as the head of `capi` has it.
+        // SAFETY: as the head of `capi` requires.
         unsafe {
             let given = pointer::name(chat_template, "chat_template")?
                 .map(ChatTemplate::given)

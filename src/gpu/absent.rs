@@ -1,11 +1,11 @@
-//! In place of the driver where the feature `gpu` is left out.
+//! Replaces the driver if the feature `gpu` is off.
 
 use super::{Device, Found};
 use crate::error::{Error, Result};
 
 const WHY: &str = "this was built for the CPU alone; build it with the feature gpu";
 
-/// Why there are no GPUs.
+/// Returns why there are no GPUs.
 ///
 /// # Errors
 /// Always.

@@ -1,4 +1,4 @@
-//! An NVIDIA GPU through the CUDA driver, which is looked for at run time: without it everything else works.
+//! An NVIDIA GPU through the CUDA driver. The driver is loaded at run time; without it everything else works.
 
 use super::device::{Buffer, Counted, Device, DeviceId, Doorbell, Launch, Memory, Shared};
 use super::list::{driver_version, reason};
@@ -12,14 +12,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
-/// The first driver whose graphs know kernels that are set up while the one before runs: CUDA 12.3.
+/// The first driver whose graphs can set up a kernel while the previous one runs: CUDA 12.3.
 const DRIVER_OVERLAPS: i32 = 12_030;
-/// The least compute capability of a GPU that does so, and of PTX that says when.
+/// The least compute capability for this, and of the PTX that supports it.
 const CAPABILITY_OVERLAPS: u32 = 90;
-/// Of a kernel that has said that the next one may start: `CU_GRAPH_KERNEL_NODE_PORT_PROGRAMMATIC`.
+/// The port of a kernel that lets the next one start early: `CU_GRAPH_KERNEL_NODE_PORT_PROGRAMMATIC`.
 const PROGRAMMATIC_PORT: u8 = 1;
 
-/// A GPU that [`list`](super::list()) found: see [`Cuda::open`].
+/// Opens a GPU that [`list`](super::list()) found: see [`Cuda::open`].
 pub(crate) fn open(ordinal: usize, limit_bytes: usize) -> Result<Box<dyn Device>> {
     Ok(Box::new(Cuda::open(ordinal, limit_bytes)?))
 }
@@ -32,24 +32,24 @@ fn failed(error: DriverError) -> Error {
 pub struct Cuda {
     id: DeviceId,
     context: Arc<CudaContext>,
-    /// Work in its order.
+    /// Runs queued work in order.
     stream: Arc<CudaStream>,
-    /// Copies, which do not wait for work that waits for the host.
+    /// Runs copies, which need not wait for work that waits for the host.
     copies: Arc<CudaStream>,
     capability: u32,
-    /// Whether a kernel is set up while the one before runs.
+    /// Whether a kernel is set up while the previous one runs.
     overlaps: bool,
     modules: HashMap<&'static str, sys::CUmodule>,
     functions: HashMap<&'static str, sys::CUfunction>,
-    /// By number; none where it was forgotten.
+    /// Recorded work by number; `None` if it was forgotten.
     work: Vec<Option<Recorded>>,
-    /// What the stream waits for or rings.
+    /// Doorbells that the stream waits for or rings.
     doorbells: Vec<Doorbell>,
     used_bytes: Arc<AtomicUsize>,
     limit_bytes: usize,
 }
 
-/// A piece of work, and the memory that it uses.
+/// Recorded work, and the memory that it uses.
 struct Recorded {
     exec: sys::CUgraphExec,
     _memory: Vec<Memory>,
@@ -65,22 +65,22 @@ struct Allocated {
 impl Drop for Allocated {
     fn drop(&mut self) {
         let freed = self.context.bind_to_thread();
-        // SAFETY: `alloc` got it from `malloc_sync`, and whoever used it is gone: work keeps what it uses until
-        // the stream is done with it.
+        // SAFETY: `alloc` got it from `malloc_sync`, and it is no longer used: work keeps what it uses until the stream
+        // is done with it.
         let freed = freed.and_then(|()| unsafe { result::free_sync(self.address) });
         self.context.record_err(freed);
     }
 }
 
-// SAFETY: the driver's handles may be used on any thread to which the context was bound, which every call
-// does first; a `Cuda` is used by one thread at a time.
+// SAFETY: the driver's handles may be used on any thread to which the context is bound, which every call does first; a
+// `Cuda` is used by one thread at a time.
 unsafe impl Send for Cuda {}
 
 impl Cuda {
-    /// The GPU with this number, of whose memory at most `limit_bytes` are taken.
+    /// Opens the GPU with this number. At most `limit_bytes` of its memory are allocated.
     ///
     /// # Errors
-    /// When the driver refuses it.
+    /// If the driver refuses it.
     pub fn open(ordinal: usize, limit_bytes: usize) -> Result<Cuda> {
         let context = CudaContext::new(ordinal).map_err(failed)?;
         let (major, minor) = context.compute_capability().map_err(failed)?;
@@ -103,21 +103,21 @@ impl Cuda {
         })
     }
 
-    /// Forgets all recorded work, whose numbers are none any more, once what is queued is done.
+    /// Forgets all recorded work once the queue is empty. Its numbers become invalid.
     pub(super) fn forget_work(&mut self) {
         let context = &self.context;
         context.record_err(context.bind_to_thread());
         context.record_err(self.stream.synchronize());
         for work in self.work.iter_mut().filter_map(Option::take) {
-            // SAFETY: made by this, and done.
+            // SAFETY: created by this, and no longer in use.
             context.record_err(unsafe { result::graph::exec_destroy(work.exec) });
         }
     }
 
-    /// Bytes that a copy inside the GPU's memory reads and writes a second.
+    /// Measures copies inside the GPU's memory: bytes read and written a second.
     ///
     /// # Errors
-    /// When the driver refuses it.
+    /// If the driver fails.
     pub fn copy_rate(&mut self) -> Result<f64> {
         const BYTES: usize = 1 << 30;
         const TIMES: usize = 8;
@@ -129,7 +129,7 @@ impl Cuda {
             self.copies.synchronize().map_err(failed)?;
             let start = Instant::now();
             let queued = (0..TIMES).try_for_each(|_| {
-                // SAFETY: both are as long, and live until the copies are waited for below.
+                // SAFETY: both have this length, and live until the copies are waited for below.
                 unsafe { result::memcpy_dtod_async(to_at, from_at, BYTES, self.copies.cu_stream()) }
             });
             let done = self.copies.synchronize();
@@ -144,7 +144,7 @@ impl Cuda {
         self.context.bind_to_thread().map_err(failed)
     }
 
-    /// Keeps the memory of a doorbell as long as the stream; returns where it is.
+    /// Keeps the memory of a doorbell as long as the stream. Returns its address.
     fn keep(&mut self, doorbell: &Doorbell) -> u64 {
         let address = doorbell.address_on(self.id);
         if !self.doorbells.iter().any(|kept| kept.address_on(self.id) == address) {
@@ -180,7 +180,7 @@ impl Cuda {
         Ok(function)
     }
 
-    /// Adds a launch to a graph, behind the one before.
+    /// Adds a launch to a graph, after the previous one.
     fn add(
         &self,
         graph: sys::CUgraph,
@@ -204,10 +204,10 @@ impl Cuda {
         };
         let mut node = std::ptr::null_mut();
         let before = before.as_slice();
-        // SAFETY: the argument is the kernel's and what it points to is as long as the kernel reads and writes, as
-        // `Launch::new` was promised; the driver copies the argument before it returns. Parameters of the two
-        // versions begin alike, and fields that are not set are 0. Kernels that overlap wait for the one before
-        // themselves, `after_previous` in common.cuh.
+        // SAFETY: `Launch::new` was promised that the argument is the kernel's and that the memory it points to is as
+        // long as the kernel reads and writes; the driver copies the argument before it returns. The parameters of both
+        // versions begin alike, and fields that are not set are 0. Kernels that overlap wait for the previous one
+        // themselves: `after_previous` in common.cuh.
         unsafe {
             if self.overlaps {
                 let edge = sys::CUgraphEdgeData {
@@ -242,7 +242,7 @@ impl Cuda {
         Ok(node)
     }
 
-    /// Makes the launches, one after the other, one piece of work.
+    /// Combines launches, one after the other, into one piece of work.
     fn instantiate(
         &self,
         launches: &[Launch],
@@ -253,7 +253,7 @@ impl Cuda {
         let added = launches
             .iter()
             .try_fold(None, |before, launch| self.add(graph, before, launch).map(Some));
-        // SAFETY: a graph of the driver's; what is made of it lives on without it.
+        // SAFETY: the graph is the driver's; the instance made from it does not need it.
         let (work, destroyed) = unsafe {
             let work = added
                 .and_then(|_| result::graph::instantiate(graph, sys::CUgraphInstantiate_flags(0)));
@@ -290,7 +290,7 @@ impl Device for Cuda {
         })?;
         let (context, counted) = (self.context.clone(), Counted::new(padded, &self.used_bytes));
         let owner = Allocated { context, address, _counted: counted };
-        // SAFETY: it was allocated above, and is waited for.
+        // SAFETY: it was allocated above; the call below waits until it is done.
         unsafe { result::memset_d8_async(address, 0, padded, self.copies.cu_stream()) }
             .map_err(failed)?;
         self.copies.synchronize().map_err(failed)?;
@@ -306,7 +306,7 @@ impl Device for Cuda {
         assert_eq!(to.bytes(), bytes.len(), "memory as long as what is written");
         self.bind()?;
         let to = to.address_on(self.id);
-        // SAFETY: so much memory is there, and it is held until the copy is done.
+        // SAFETY: the memory has this length and is held until the copy is done.
         unsafe { result::memcpy_htod_async(to, bytes, self.copies.cu_stream()) }.map_err(failed)?;
         self.copies.synchronize().map_err(failed)
     }
@@ -314,7 +314,7 @@ impl Device for Cuda {
     fn read(&mut self, from: &Memory, bytes: &mut [u8]) -> Result<()> {
         assert_eq!(from.bytes(), bytes.len(), "memory as long as what is read");
         self.finish()?;
-        // SAFETY: so much memory is there.
+        // SAFETY: the memory has this length.
         unsafe { result::memcpy_dtoh_sync(bytes, from.address_on(self.id)) }.map_err(failed)
     }
 
@@ -326,7 +326,7 @@ impl Device for Cuda {
     fn share(&mut self, bytes: usize) -> Result<(Region, Shared)> {
         let (region, pinned) = pinned::region(&self.context, bytes)?;
         let address = pinned.device_address();
-        // SAFETY: this device sees the region's bytes there, which live as long as the longest of their owners.
+        // SAFETY: the device sees the region's bytes at this address; they live as long as the last of their owners.
         Ok((region, unsafe { Shared::new(Memory::new(self.id, address, bytes, pinned)) }))
     }
 
@@ -375,7 +375,7 @@ impl Drop for Cuda {
     fn drop(&mut self) {
         self.forget_work();
         for module in self.modules.values() {
-            // SAFETY: loaded by this, and its functions are used no more.
+            // SAFETY: loaded by this, and its functions are no longer used.
             self.context.record_err(unsafe { result::module::unload(*module) });
         }
     }

@@ -1,10 +1,10 @@
-//! What is needed of a GPU: memory, kernels in a fixed order, doorbells.
+//! The interface of a GPU: memory, kernels in a fixed order, doorbells.
 //!
-//! Work is queued and runs in the order of queueing, beside the caller. `cuda.rs` is the real one; tests
-//! have another, which runs the same kernels on the CPU.
+//! Work is queued and runs in queue order, concurrently with the caller. `cuda.rs` is the real device; tests have
+//! another one, which runs the same kernels on the CPU.
 //!
-//! Memory is freed when the last that uses it is dropped: a [`Buffer`], a part of one, or recorded work. It
-//! knows its length and its device, and another device refuses it.
+//! Memory is freed when its last user is dropped: a [`Buffer`], a part of one, or recorded work. It knows its length
+//! and its device, and other devices refuse it.
 
 use crate::error::Result;
 use crate::ring::{DOORBELLS_AT, Region};
@@ -17,89 +17,90 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 /// A GPU, and one queue of work on it.
 ///
 /// # Panics
-/// Functions that take memory, or launches that use it, panic where it is another device's.
+/// Functions panic if the memory or the launches that they are given belong to another device.
 pub trait Device: Send {
-    /// How many blocks run side by side, at least.
+    /// Least number of blocks that run side by side.
     fn multiprocessors(&self) -> usize;
 
-    /// Bytes of its memory, all zero.
+    /// Allocates memory, all zero.
     ///
     /// # Errors
-    /// When it has not as many left.
+    /// If not enough is left.
     fn alloc(&mut self, bytes: usize) -> Result<Memory>;
 
-    /// Bytes of its memory that are allocated.
+    /// Number of bytes that are allocated.
     fn used_bytes(&self) -> usize;
 
-    /// Copies `bytes` to its memory, at once: nothing that runs now may use that memory, though what is queued and
-    /// waits for the host may.
+    /// Copies `bytes` to its memory at once. Work that runs now must not use that memory; work that is queued and waits
+    /// for the host may.
     ///
     /// # Errors
-    /// When the device fails.
+    /// If the device fails.
     ///
     /// # Panics
-    /// Where the memory is not as long.
+    /// If the lengths differ.
     fn write(&mut self, to: &Memory, bytes: &[u8]) -> Result<()>;
 
-    /// Waits for all that was queued, then copies its memory.
+    /// Waits for all queued work, then copies its memory.
     ///
     /// # Errors
-    /// When the device fails, or has failed at something queued before.
+    /// If the device fails, or queued work has failed.
     ///
     /// # Panics
-    /// Where the memory is not as long.
+    /// If the lengths differ.
     fn read(&mut self, from: &Memory, bytes: &mut [u8]) -> Result<()>;
 
-    /// Waits for all that was queued.
+    /// Waits for all queued work.
     ///
     /// # Errors
-    /// When the device fails, or has failed at something queued before.
+    /// If the device fails, or queued work has failed.
     fn finish(&mut self) -> Result<()>;
 
-    /// Memory of the host that the device sees too, all zero, for a ring: its end on the host, and what the device
-    /// sees.
+    /// Allocates memory of the host that the device sees too, all zero, for a ring. Returns the host's end and the
+    /// device's view.
     ///
     /// # Errors
-    /// When the device fails.
+    /// If the device fails.
     fn share(&mut self, bytes: usize) -> Result<(Region, Shared)>;
 
-    /// Makes one piece of work of these launches; returns its number. It keeps the memory that they use.
+    /// Records launches as one piece of work, which keeps the memory that they use. Returns its number.
     ///
     /// # Errors
-    /// When there is no such kernel, or the device fails.
+    /// If a kernel does not exist, or the device fails.
     fn record(&mut self, launches: &[Launch]) -> Result<usize>;
 
-    /// Queues a recorded piece of work.
+    /// Queues recorded work.
     ///
     /// # Errors
-    /// When the device fails.
+    /// If the device fails.
     fn run(&mut self, work: usize) -> Result<()>;
 
-    /// Queues a wait until the word at `doorbell` is `value` or has passed it.
+    /// Queues a wait until the word at `doorbell` reaches `value`, or has passed it.
     ///
     /// # Errors
-    /// When the device fails.
+    /// If the device fails.
     fn wait(&mut self, doorbell: &Doorbell, value: u32) -> Result<()>;
 
-    /// Queues a write of `value` to the word at `doorbell`; what was queued before is seen by whoever sees it.
+    /// Queues a write of `value` to the word at `doorbell`. A reader that sees it also sees the effects of all work
+    /// queued before.
     ///
     /// # Errors
-    /// When the device fails.
+    /// If the device fails.
     fn ring(&mut self, doorbell: &Doorbell, value: u32) -> Result<()>;
 
-    /// Whether all went well so far; does not wait.
+    /// Checks for failures so far, without waiting.
     ///
     /// # Errors
-    /// When something queued before has failed.
+    /// If queued work has failed.
     fn check(&mut self) -> Result<()>;
 }
 
-/// Tells the devices of this process apart.
+/// Identifies a device of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceId(u64);
 
 impl DeviceId {
-    /// That of a new device.
+    /// An identifier for a new device.
     pub fn new() -> DeviceId {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         DeviceId(NEXT.fetch_add(1, Relaxed))
@@ -110,7 +111,7 @@ impl DeviceId {
 #[derive(Clone)]
 pub struct Memory {
     of: Arc<Allocation>,
-    /// First byte in the allocation.
+    /// Offset of the first byte in the allocation.
     first: usize,
     bytes: usize,
 }
@@ -122,10 +123,10 @@ struct Allocation {
 }
 
 impl Memory {
-    /// The `bytes` bytes at this address, as `device` counts.
+    /// The `bytes` bytes at this address of `device`.
     ///
     /// # Safety
-    /// They are valid for that device until `owner` is dropped, initialised, and belong to nobody else.
+    /// They must be initialised, valid for that device until `owner` is dropped, and used by nothing else.
     pub unsafe fn new(
         device: DeviceId,
         address: u64,
@@ -136,15 +137,15 @@ impl Memory {
         Memory { of: Arc::new(of), first: 0, bytes }
     }
 
-    /// How many bytes.
+    /// Length in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Where they are, for this device.
+    /// The address for this device.
     ///
     /// # Panics
-    /// Where they are another device's.
+    /// If the memory belongs to another device.
     pub fn address_on(&self, device: DeviceId) -> u64 {
         assert!(self.of.device == device, "memory of another device");
         self.address()
@@ -167,7 +168,7 @@ pub struct Counted {
 }
 
 impl Counted {
-    /// So many more.
+    /// Counts `bytes` more.
     pub fn new(bytes: usize, used: &Arc<AtomicUsize>) -> Counted {
         used.fetch_add(bytes, Relaxed);
         Counted { bytes, used: used.clone() }
@@ -180,7 +181,7 @@ impl Drop for Counted {
     }
 }
 
-/// Memory of a device that holds some of `T`. Clones are the same memory.
+/// Memory of a device that holds values of `T`. Clones are the same memory.
 pub struct Buffer<T> {
     memory: Memory,
     of: PhantomData<T>,
@@ -199,24 +200,24 @@ impl<T: NoUninit + AnyBitPattern> Buffer<T> {
         Ok(Buffer { memory, of: PhantomData })
     }
 
-    /// These on the device.
+    /// A copy of `data` on the device.
     pub fn of(device: &mut dyn Device, data: &[T]) -> Result<Buffer<T>> {
         let buffer = Buffer::new(device, data.len())?;
         buffer.write(device, 0, data)?;
         Ok(buffer)
     }
 
-    /// How many.
+    /// Number of values.
     pub fn len(&self) -> usize {
         self.memory.bytes / size_of::<T>()
     }
 
-    /// The bytes.
+    /// Its memory.
     pub fn memory(&self) -> &Memory {
         &self.memory
     }
 
-    /// The same as words.
+    /// The same memory as 32-bit words.
     pub fn as_words(&self) -> Buffer<u32> {
         Buffer { memory: self.memory.clone(), of: PhantomData }
     }
@@ -224,19 +225,19 @@ impl<T: NoUninit + AnyBitPattern> Buffer<T> {
     /// A part of it.
     ///
     /// # Panics
-    /// Where it is not inside.
+    /// If the range is not inside.
     pub fn part(&self, range: Range<usize>) -> Buffer<T> {
         let bytes = range.start * size_of::<T>()..range.end * size_of::<T>();
         Buffer { memory: self.memory.part(bytes), of: PhantomData }
     }
 
-    /// Copies `data` to place `first` and those after it.
+    /// Copies `data` to the values from `first` on.
     pub fn write(&self, device: &mut dyn Device, first: usize, data: &[T]) -> Result<()> {
         let part = self.part(first..first + data.len());
         device.write(&part.memory, bytemuck::cast_slice(data))
     }
 
-    /// All of it, once what was queued is done.
+    /// Waits for queued work, then copies all values.
     pub fn read(&self, device: &mut dyn Device) -> Result<Vec<T>> {
         let mut data = vec![T::zeroed(); self.len()];
         device.read(&self.memory, bytemuck::cast_slice_mut(&mut data))?;
@@ -244,19 +245,19 @@ impl<T: NoUninit + AnyBitPattern> Buffer<T> {
     }
 }
 
-/// Memory of the host as a device sees it: that of a ring, one end of which is a [`Region`]. Kernels use it, in
-/// work that is queued between the ring's doorbells, and nothing else. Clones are the same memory.
+/// Memory of the host as a device sees it: that of a ring, one end of which is a [`Region`]. Only kernels use it, in
+/// work that is queued between the ring's doorbells. Clones are the same memory.
 #[derive(Clone)]
 pub struct Shared(Memory);
 
 impl Shared {
     /// # Safety
-    /// It is the memory of a [`Region`].
+    /// It must be the memory of a [`Region`].
     pub unsafe fn new(memory: Memory) -> Shared {
         Shared(memory)
     }
 
-    /// How many bytes.
+    /// Length in bytes.
     pub fn bytes(&self) -> usize {
         self.0.bytes
     }
@@ -265,7 +266,7 @@ impl Shared {
     /// [`Layout::tail_at`](crate::ring::Layout::tail_at).
     ///
     /// # Panics
-    /// Where there is none.
+    /// If there is no word.
     pub fn doorbell(&self, at: usize) -> Doorbell {
         assert!(DOORBELLS_AT.contains(&at), "there is a doorbell");
         Doorbell(self.0.part(at..at + size_of::<u32>()))
@@ -277,36 +278,36 @@ impl Shared {
 pub struct Doorbell(Memory);
 
 impl Doorbell {
-    /// Where it is, for this device.
+    /// The address for this device.
     ///
     /// # Panics
-    /// Where it is another device's.
+    /// If the memory belongs to another device.
     pub fn address_on(&self, device: DeviceId) -> u64 {
         self.0.address_on(device)
     }
 }
 
-/// The memory that a launch uses, put together while the addresses are written to its argument.
+/// The memory that a launch uses, collected while the addresses are written to its argument.
 #[derive(Default)]
 pub struct Uses(Vec<Memory>);
 
 impl Uses {
-    /// Uses a buffer; returns where it is.
+    /// Adds a buffer. Returns its address.
     pub fn buffer<T>(&mut self, buffer: &Buffer<T>) -> u64 {
         self.memory(&buffer.memory)
     }
 
-    /// The same of one that may be missing: then it is nowhere.
+    /// Adds a buffer if there is one. Returns its address, or 0.
     pub fn optional<T>(&mut self, buffer: Option<&Buffer<T>>) -> u64 {
         buffer.map_or(0, |buffer| self.buffer(buffer))
     }
 
-    /// The same of shared memory.
+    /// Adds shared memory. Returns its address.
     pub fn shared(&mut self, shared: &Shared) -> u64 {
         self.memory(&shared.0)
     }
 
-    /// The same of a doorbell.
+    /// Adds a doorbell. Returns its address.
     pub fn doorbell(&mut self, doorbell: &Doorbell) -> u64 {
         self.memory(&doorbell.0)
     }
@@ -328,11 +329,11 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// A launch of the kernel of this name in `kernels/cuda`, in `grid` blocks (x and y) of `threads` threads.
+    /// A launch of the kernel with this name in `kernels/cuda`, in `grid` blocks (x and y) of `threads` threads.
     ///
     /// # Safety
-    /// `args` is the structure that the kernel takes. Whatever it points to is in `uses`, and as long as what the
-    /// kernel reads and writes there.
+    /// `args` must be the structure that the kernel takes. All memory that it points to must be in `uses`, and be as
+    /// long as the kernel reads and writes there.
     pub unsafe fn new(
         kernel: &'static str,
         grid: [u32; 2],
@@ -348,12 +349,12 @@ impl Launch {
         self.kernel
     }
 
-    /// Blocks in x and y.
+    /// Number of blocks in x and y.
     pub fn grid(&self) -> [u32; 2] {
         self.grid
     }
 
-    /// Threads of a block.
+    /// Number of threads of a block.
     pub fn threads(&self) -> u32 {
         self.threads
     }
@@ -366,7 +367,7 @@ impl Launch {
     /// The memory that it uses.
     ///
     /// # Panics
-    /// Where it is not of this device.
+    /// If it belongs to another device.
     pub fn uses_on(&self, device: DeviceId) -> &[Memory] {
         self.uses.iter().for_each(|memory| _ = memory.address_on(device));
         &self.uses

@@ -1,4 +1,4 @@
-//! The GPUs that the CUDA driver knows. The driver is looked for at run time.
+//! The GPUs that the CUDA driver knows. The driver is loaded at run time.
 
 use super::Found;
 use cudarc::driver::{DriverError, result, sys};
@@ -6,20 +6,20 @@ use std::ffi::c_void;
 
 /// The first driver that reads our PTX, as `cuDriverGetVersion` counts: CUDA 12.1.
 const DRIVER: i32 = 12_010;
-/// The least compute capability that our PTX is for.
+/// The least compute capability of our PTX.
 const CAPABILITY: (i32, i32) = (7, 5);
 
 /// All GPUs that the driver knows, or why there are none.
 pub fn list() -> std::result::Result<Vec<Found>, String> {
-    // SAFETY: it loads the driver's library and lets go of it.
+    // SAFETY: it loads the driver's library and unloads it.
     if !unsafe { sys::is_culib_present() } {
         return Err(
             "no CUDA driver (libcuda) was found; install NVIDIA's driver, 530 or newer".into()
         );
     }
-    // Any other function is in a driver that is new enough.
+    // Every driver that is new enough has all other functions.
     for name in ["cuInit", "cuDriverGetVersion", "cuGetErrorName", "cuGetErrorString"] {
-        // SAFETY: nothing is done with what is there.
+        // SAFETY: the symbol is only looked up.
         if unsafe { sys::culib().get::<*const c_void>(name.as_bytes()) }.is_err() {
             return Err(format!(
                 "the CUDA driver (libcuda) that was found is none: it has no {name}; install NVIDIA's, 530 or newer"
@@ -46,7 +46,7 @@ pub fn list() -> std::result::Result<Vec<Found>, String> {
     (0..count).map(|ordinal| look(ordinal).map_err(failed)).collect()
 }
 
-/// As CUDA counts: 12010 is 12.1.
+/// The driver's version as CUDA counts: 12010 is 12.1.
 pub(super) fn driver_version() -> std::result::Result<i32, DriverError> {
     let mut version = 0;
     // SAFETY: it writes one number.
@@ -88,7 +88,7 @@ fn look(ordinal: i32) -> std::result::Result<Found, DriverError> {
     })
 }
 
-/// What the driver says of an error.
+/// The driver's text for an error.
 pub(super) fn reason(error: DriverError) -> String {
     match (error.error_name(), error.error_string()) {
         (Ok(name), Ok(text)) => format!("{} ({})", text.to_string_lossy(), name.to_string_lossy()),

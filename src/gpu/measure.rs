@@ -1,4 +1,4 @@
-//! What a GPU can do for a drafter, measured: `dovetail-bench gpu` prints it.
+//! Measures what a GPU can do for a drafter; `dovetail-bench gpu` prints it.
 
 use super::cuda::Cuda;
 use super::device::{Buffer, Device, Launch};
@@ -10,37 +10,37 @@ use crate::error::Result;
 use crate::ring::{Layout, Receiver, Sender};
 use std::time::{Duration, Instant};
 
-/// A product of weights that are in no cache, measured.
+/// The measured time of a product whose weights are in no cache.
 #[derive(Clone, Copy, Debug)]
 pub struct ProductRate {
-    /// How weights are stored.
+    /// Format of the weights.
     pub store: &'static str,
-    /// Of the matrix.
+    /// Rows of the matrix.
     pub rows: usize,
-    /// Of the matrix.
+    /// Columns of the matrix.
     pub columns: usize,
     /// Rows of activations.
     pub n: usize,
     /// Time of one product.
     pub time: Duration,
-    /// Bytes of weights and scales it reads.
+    /// Bytes of weights and scales that one product reads.
     pub bytes: usize,
 }
 
-/// Times of a message to the GPU and its answer, medians.
+/// Median times of a message to the GPU and its answer.
 #[derive(Clone, Copy, Debug)]
 pub struct RingLatency {
-    /// A kernel that spins answers.
+    /// A spinning kernel answers.
     pub polling: Duration,
     /// The queue waits for one doorbell and rings the other.
     pub doorbells: Duration,
-    /// The same with an empty kernel between.
+    /// The same with an empty kernel in between.
     pub kernel: Duration,
-    /// Without a ring: the kernel is launched, and waited for.
+    /// Without a ring: a kernel is launched and waited for.
     pub launch: Duration,
 }
 
-/// Time of one of the repeated works: the median of several.
+/// Median time of one of the `repeats` products in a piece of work.
 fn time(device: &mut dyn Device, work: usize, repeats: usize) -> Result<Duration> {
     let mut times = Vec::new();
     for _ in 0..7 {
@@ -53,12 +53,13 @@ fn time(device: &mut dyn Device, work: usize, repeats: usize) -> Result<Duration
     Ok(median(times))
 }
 
-/// Products of a drafter's shapes, `width` wide with a feed-forward part of `n_ff`, with 1 to 32 rows.
+/// Measures products of a drafter's shapes, with hidden states of `width` and a feed-forward width of `n_ff`, for 1 to
+/// 32 rows.
 ///
 /// # Errors
-/// When the GPU fails.
+/// If the GPU fails.
 pub fn products(cuda: &mut Cuda, width: usize, n_ff: usize) -> Result<Vec<ProductRate>> {
-    /// More than any second cache holds.
+    /// More than any L2 cache holds.
     const BYTES: usize = 512 << 20;
     let mut rates = Vec::new();
     for store in [Store::F16, Store::Q8, Store::Q4] {
@@ -91,10 +92,10 @@ pub fn products(cuda: &mut Cuda, width: usize, n_ff: usize) -> Result<Vec<Produc
     Ok(rates)
 }
 
-/// How long a word takes to the GPU and back.
+/// Measures how long a word takes to the GPU and back.
 ///
 /// # Errors
-/// When the GPU fails.
+/// If the GPU fails.
 pub fn ring_latency(cuda: &mut Cuda) -> Result<RingLatency> {
     const TIMES: u32 = 2000;
     let layout = Layout::new(4, 128);
@@ -132,7 +133,7 @@ pub fn ring_latency(cuda: &mut Cuda) -> Result<RingLatency> {
             }
             cuda.ring(&words.taken, sequence)?;
             cuda.ring(&words.answer, sequence)?;
-            // The queue stands at the wait.
+            // Until the queue has reached the wait.
             std::thread::sleep(Duration::from_micros(20));
             times.push(trip(cuda)?);
         }

@@ -1,13 +1,14 @@
 //! A GPU: its driver, weights in its memory, and one function for each kernel.
 //!
 //! ```text
-//! device.rs   what is needed of a GPU          cuda.rs     NVIDIA's driver; list.rs: which GPUs it knows
+//! device.rs   the interface of a GPU           cuda.rs     NVIDIA's driver; list.rs: which GPUs it knows
 //! weights.rs  matrices as the kernels read them
 //! launch/     one kernel a file: the only place that launches
 //! ptx.rs      the kernels, embedded            measure.rs  what a GPU can do
 //! ```
 //!
-//! The driver belongs to the feature `gpu`; without it there is no GPU (`absent.rs`), and all else is compiled and tested.
+//! The driver needs the feature `gpu`; without it there is no GPU (`absent.rs`), but everything else is compiled and
+//! tested.
 
 #![cfg_attr(not(feature = "gpu"), allow(dead_code, reason = "nothing but a driver uses all of it"))]
 
@@ -39,17 +40,17 @@ pub(crate) use device::Device;
 #[cfg(feature = "gpu")]
 pub use list::list;
 
-/// What was found at one place.
+/// A GPU that was found.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// The number that the driver gives it.
+    /// Its number in the driver.
     pub ordinal: usize,
     /// Its name.
     pub name: String,
     /// Compute capability.
     pub capability: (i32, i32),
-    /// Bytes of its memory.
+    /// Size of its memory in bytes.
     pub memory_bytes: usize,
-    /// Why it cannot be used, if it cannot.
+    /// Why it cannot be used; `None` if it can.
     pub unusable: Option<String>,
 }

@@ -7,27 +7,27 @@ use dovetail_kernels::quant::{Codes, Kind, TypeInfo};
 use half::f16;
 use rayon::prelude::*;
 
-/// Rows of a tile.
+/// Rows in a tile.
 pub const TILE_ROWS: usize = 16;
 /// Columns that share a scale.
 const UNIT: usize = 32;
-/// Bytes of a tile.
+/// Bytes in a tile.
 const TILE_BYTES: usize = 1024;
 
-/// How weights are stored.
+/// The format of weights on the GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Store {
     /// Half floats.
     F16,
-    /// 8 bits, and a scale for 32 of them.
+    /// 8 bits, with one scale for 32 weights.
     Q8,
-    /// 4 bits, and a scale for 32 of them.
+    /// 4 bits, with one scale for 32 weights.
     Q4,
 }
 
 impl Store {
-    /// The smallest that loses nothing that matters for rows of this type: the scales of other block types
-    /// have more bits than ours, so they become 8 bits wide.
+    /// The smallest format that is good enough for rows of this type. Scales of other block types have more bits than
+    /// ours, so these types take 8 bits.
     fn of(ty: &TypeInfo) -> Store {
         match (ty.kind, ty.name) {
             (Kind::F32 | Kind::F16 | Kind::BF16, _) => Store::F16,
@@ -36,7 +36,7 @@ impl Store {
         }
     }
 
-    /// One for rows of all these types.
+    /// A format for rows of all these types.
     pub fn of_all<'a>(mut types: impl Iterator<Item = &'a TypeInfo>) -> Store {
         let first = types.next().map_or(Store::F16, Store::of);
         types.map(Store::of).fold(first, |all, one| match (all, one) {
@@ -46,7 +46,7 @@ impl Store {
         })
     }
 
-    /// Units in a tile.
+    /// Number of units in a tile.
     fn units(self) -> usize {
         match self {
             Store::F16 => 1,
@@ -55,7 +55,7 @@ impl Store {
         }
     }
 
-    /// Its part of the kernels' names.
+    /// Its name in the names of kernels.
     pub fn name(self) -> &'static str {
         match self {
             Store::F16 => "f16",
@@ -65,20 +65,20 @@ impl Store {
     }
 }
 
-/// Columns, padded so that every store has whole tiles: how far apart rows of activations are.
+/// Columns padded to whole tiles of every format: the stride of rows of activations.
 pub fn padded(columns: usize) -> usize {
     columns.next_multiple_of(4 * UNIT)
 }
 
 /// A matrix on a device.
 pub struct Matrix {
-    /// How it is stored.
+    /// The format.
     pub store: Store,
-    /// Rows, those that pad the last tile not counted.
+    /// Rows, without those that pad the last tile.
     pub rows: usize,
     /// Columns, a multiple of 32.
     pub columns: usize,
-    /// Whether its tiles of rows are those of two matrices, in turn.
+    /// Whether tiles of rows of two matrices alternate.
     pub paired: bool,
     /// (row tiles, column tiles, 1024)
     pub weights: Buffer<u8>,
@@ -86,14 +86,14 @@ pub struct Matrix {
     pub scales: Buffer<u16>,
 }
 
-/// Bytes of weights, and scales: tiles of some rows.
+/// Weights and scales of some rows, in tiles.
 struct Tiles {
     weights: Vec<u8>,
     scales: Vec<u16>,
 }
 
 impl Matrix {
-    /// Room for so many rows, all zero; a product may take two tiles of rows at once.
+    /// Memory for this many rows, all zero, in whole pairs of tiles: a product may take two at once.
     pub fn zeros(
         device: &mut dyn Device,
         store: Store,
@@ -106,12 +106,12 @@ impl Matrix {
         Ok(Matrix { store, rows, columns, paired: false, weights, scales })
     }
 
-    /// The rows of these matrices, one below the other; each but the last has whole tiles of rows.
+    /// Stacks the rows of several matrices. Each but the last must have whole tiles of rows.
     pub fn stacked(device: &mut dyn Device, parts: &[&GgufMatrix]) -> Result<Matrix> {
         Matrix::stored(device, Store::of_all(parts.iter().map(|part| part.ty())), parts)
     }
 
-    /// [`Matrix::stacked`] with another store.
+    /// [`Matrix::stacked`] with a given format.
     pub fn stored(device: &mut dyn Device, store: Store, parts: &[&GgufMatrix]) -> Result<Matrix> {
         let columns = parts[0].n_cols();
         let rows = parts.iter().map(|part| part.n_rows()).sum();
@@ -129,7 +129,7 @@ impl Matrix {
         Ok(matrix)
     }
 
-    /// Two matrices of one shape, with whole tiles of rows, whose tiles take turns.
+    /// Two matrices of one shape whose tiles of rows alternate.
     pub fn paired(device: &mut dyn Device, even: &GgufMatrix, odd: &GgufMatrix) -> Result<Matrix> {
         let (rows, columns) = (even.n_rows(), even.n_cols());
         assert!(rows == odd.n_rows() && columns == odd.n_cols(), "two matrices of one shape");
@@ -149,8 +149,8 @@ impl Matrix {
         Ok(Matrix { rows, paired: true, ..matrix })
     }
 
-    /// Writes native rows of this type, from row `first` on, which begins a tile; those that share the last
-    /// tile become zero.
+    /// Writes GGUF rows of this type from row `first` on, which must begin a tile. The rest of the last tile becomes
+    /// zero.
     pub fn write_rows(
         &self,
         device: &mut dyn Device,
@@ -168,7 +168,7 @@ impl Matrix {
         }
     }
 
-    /// Tiles along a row.
+    /// Number of tiles along a row.
     pub fn column_tiles(&self) -> usize {
         column_tiles(self.store, self.columns)
     }
@@ -200,7 +200,7 @@ fn in_turn<T: Copy>(even: &[T], odd: &[T], chunk: usize) -> Vec<T> {
     pairs.flat_map(|(even, odd)| [even, odd].concat()).collect()
 }
 
-/// Tiles of native rows.
+/// Encodes GGUF rows as tiles.
 fn encode(store: Store, ty: &TypeInfo, rows: &[&[u8]], columns: usize) -> Tiles {
     let (n, scales) = (column_tiles(store, columns), scales_of_a_tile(store));
     let tile_rows = rows.len().div_ceil(TILE_ROWS);
@@ -208,7 +208,7 @@ fn encode(store: Store, ty: &TypeInfo, rows: &[&[u8]], columns: usize) -> Tiles 
         weights: vec![0; tile_rows * n * TILE_BYTES],
         scales: vec![0; tile_rows * n * scales],
     };
-    // Without scales there is nothing to share out beside the weights.
+    // Without scales there is nothing to zip with the weights.
     let mut none = vec![[0u16; 0]; tile_rows];
     let weights = tiles.weights.par_chunks_exact_mut(n * TILE_BYTES);
     let rows = rows.par_chunks(TILE_ROWS);
@@ -223,7 +223,7 @@ fn encode(store: Store, ty: &TypeInfo, rows: &[&[u8]], columns: usize) -> Tiles 
     tiles
 }
 
-/// One row of tiles.
+/// Encodes one row of tiles.
 fn encode_tiles(
     store: Store,
     ty: &TypeInfo,
@@ -236,7 +236,7 @@ fn encode_tiles(
     let mut floats = vec![0.0; columns];
     let mut codes = Codes::default();
     for (i, row) in rows.iter().enumerate() {
-        // Of the same type: the codes as they are. Others by their values.
+        // Codes of the same format are copied; other types are dequantised and quantised again.
         let native = match ty.kind {
             Kind::Blocks(ops) if store == Store::of(ty) && store_is_exact(ty) => Some(ops),
             _ => {
@@ -279,12 +279,12 @@ fn encode_tiles(
     }
 }
 
-/// Whether a store holds the very codes and scales of this type.
+/// Whether a format holds exactly the codes and scales of this type.
 fn store_is_exact(ty: &TypeInfo) -> bool {
     matches!(ty.name, "q8_0" | "q4_0")
 }
 
-/// Rounds a unit to codes with an offset; returns its scale.
+/// Quantises a unit to codes with an offset. Returns its scale.
 fn quantize(store: Store, values: &[f32], code: &mut [u8; UNIT]) -> f16 {
     let (most, offset) = if store == Store::Q8 { (127.0, 128) } else { (7.0, 8) };
     let largest = values.iter().fold(0.0f32, |m, x| m.max(x.abs()));

@@ -1,7 +1,7 @@
-//! What the messages say. The kernels have twins of these structures in C.
+//! The messages. The kernels have twins of these structures in C.
 //!
-//! A *verdict*, from the target to the drafter, is what the target made of the last tree: the accepted path
-//! with the target's hidden states, the drafter's features. A slot holds the header, then `rows` rows:
+//! A *verdict*, from the target to the drafter, is the result of verifying the last tree: the accepted path with the
+//! target's hidden states, which are the drafter's features. A slot holds the header, then `rows` rows:
 //!
 //! ```text
 //!   0  rows      u32                20  nodes    u32
@@ -29,28 +29,27 @@ use std::mem::offset_of;
 /// Most rows of a verdict and most nodes of a tree: bits of a mask.
 pub const MAX_ROWS: usize = u64::BITS as usize;
 
-/// What stands before the rows of a verdict.
+/// The header of a verdict, before its rows.
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Verdict {
-    /// Rows that follow, up to [`MAX_ROWS`].
+    /// Number of rows that follow, up to [`MAX_ROWS`].
     pub rows: u32,
-    /// The place in the drafter's cache of the oldest row; the others follow.
+    /// Slot of the oldest row in the drafter's cache; the others follow.
     pub first: u32,
-    /// 1 if a tree is grown behind the last row, 0 if the rows are only taken in.
+    /// 1 if a tree is to be grown after the last row, 0 if the rows are only taken in.
     pub grow: u32,
-    /// Guesses on a path of the tree at most.
+    /// Most draft tokens on a path of the tree.
     pub depth: u32,
-    /// Guesses that go on from each level, and that each node proposes.
+    /// Draft tokens that are expanded on each level, and that each node proposes.
     pub width: u32,
-    /// Nodes of the tree at most, the root included.
+    /// Most nodes of the tree, including the root.
     pub nodes: u32,
-    /// Logarithm of the least probability of a path.
+    /// Least log probability of a path.
     pub floor: f32,
-    /// Tokens of the drafter's vocabulary at present.
+    /// Current number of tokens in the draft vocabulary.
     pub n_draft: u32,
-    /// The token after each row's position: the accepted path, and last the token that becomes the root of
-    /// the next tree. (rows)
+    /// The token after each row's position: the accepted path, and last the root of the next tree. (rows)
     pub tokens: [u32; MAX_ROWS],
 }
 
@@ -67,7 +66,7 @@ const _: () = {
     assert!(size_of::<Verdict>() == 288 && size_of::<Verdict>().is_multiple_of(16));
 };
 
-/// How wide the rows of verdicts are: what a slot is cut by.
+/// Widths of the rows of verdicts, which determine the layout of slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VerdictShape {
     feature: usize,
@@ -75,19 +74,19 @@ pub struct VerdictShape {
 }
 
 impl VerdictShape {
-    /// Features of `feature` numbers and embeddings of `hidden`. `None` where one is 0 or no multiple of 8,
-    /// or no memory is as large.
+    /// Features of `feature` numbers and embeddings of `hidden` numbers. `None` if one is 0, not a multiple of 8, or
+    /// above 2²⁴.
     pub fn new(feature: usize, hidden: usize) -> Option<VerdictShape> {
         let fits = |width: usize| width > 0 && width.is_multiple_of(8) && width <= 1 << 24;
         (fits(feature) && fits(hidden)).then_some(VerdictShape { feature, hidden })
     }
 
-    /// Bytes of a message with [`MAX_ROWS`] rows.
+    /// Length of a message with [`MAX_ROWS`] rows, in bytes.
     pub fn slot_bytes(self) -> usize {
         self.row_at(MAX_ROWS)
     }
 
-    /// Where a row's feature begins.
+    /// Offset of a row's feature in bytes.
     pub fn row_at(self, row: usize) -> usize {
         size_of::<Verdict>() + row * (self.feature + self.hidden) * size_of::<f16>()
     }
@@ -95,12 +94,12 @@ impl VerdictShape {
     /// The header in a slot.
     ///
     /// # Panics
-    /// Where the slot is shorter, or not aligned to 4.
+    /// If the slot is too short or not aligned to 4.
     pub fn header(self, slot: &[u8]) -> &Verdict {
         bytemuck::from_bytes(&slot[..size_of::<Verdict>()])
     }
 
-    /// The header in a slot, to be written.
+    /// The header in a slot, for writing.
     ///
     /// # Panics
     /// As [`VerdictShape::header`].
@@ -111,13 +110,13 @@ impl VerdictShape {
     /// The feature and the embedding of a row.
     ///
     /// # Panics
-    /// Where the slot has no such row, or is not aligned to 2.
+    /// If the slot has no such row, or is not aligned to 2.
     pub fn row(self, slot: &[u8], row: usize) -> (&[f16], &[f16]) {
         let bytes = &slot[self.row_at(row)..self.row_at(row + 1)];
         bytemuck::cast_slice(bytes).split_at(self.feature)
     }
 
-    /// The feature and the embedding of a row, to be written: see [`write_halves`].
+    /// The feature and the embedding of a row, for writing: see [`write_halves`].
     ///
     /// # Panics
     /// As [`VerdictShape::row`].
@@ -127,12 +126,11 @@ impl VerdictShape {
     }
 }
 
-/// Rounds to half floats, to the nearest and to even. What is too large becomes the largest half float,
-/// ±65504, as in the kernels: an infinity would make the next sum no number. What is no number stays so.
-/// `halves` are written only, never read, and in order.
+/// Rounds to half floats, to nearest even. Larger values become the largest half float, ±65504, as in the kernels: an
+/// infinity would turn the next sum into NaN. NaN stays NaN. `halves` is only written, in order, and never read.
 ///
 /// # Panics
-/// Where the lengths differ.
+/// If the lengths differ.
 pub fn write_halves(floats: &[f32], halves: &mut [f16]) {
     assert_eq!(floats.len(), halves.len(), "a half float for each float");
     const MOST: f32 = 65504.0;
@@ -146,23 +144,23 @@ pub fn write_halves(floats: &[f32], halves: &mut [f16]) {
     }
 }
 
-/// A tree of guesses; node 0 is the root, and parents come before children.
+/// A draft tree. Node 0 is the root, and parents come before children.
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Proposals {
-    /// Nodes, the root included: 1 to [`MAX_ROWS`].
+    /// Number of nodes, including the root: 1 to [`MAX_ROWS`].
     pub len: u32,
     /// Aligns the masks.
     pub unused: u32,
     /// Tokens of the target's vocabulary. (len)
     pub tokens: [u32; MAX_ROWS],
-    /// The node that each node follows; of the root 0. (len)
+    /// Parent of each node; 0 for the root. (len)
     pub parents: [u32; MAX_ROWS],
-    /// Guesses between the root and each node, this one included. (len)
+    /// Number of draft tokens from the root to each node, including the node. (len)
     pub depths: [u32; MAX_ROWS],
-    /// Logarithm of the probability of the path to each node. (len)
+    /// Log probability of the path to each node. (len)
     pub log_probs: [f32; MAX_ROWS],
-    /// What each node sees: itself and its ancestors, bit `j` being node `j`. (len)
+    /// Nodes that each node sees, itself and its ancestors; bit `j` is node `j`. (len)
     pub masks: [u64; MAX_ROWS],
 }
 
@@ -178,18 +176,18 @@ const _: () = {
 };
 
 impl Proposals {
-    /// Bytes of a message.
+    /// Length of a message in bytes.
     pub const SLOT_BYTES: usize = size_of::<Proposals>();
 
     /// The proposals in a slot.
     ///
     /// # Panics
-    /// Where the slot is shorter, or not aligned to 8.
+    /// If the slot is too short or not aligned to 8.
     pub fn of(slot: &[u8]) -> &Proposals {
         bytemuck::from_bytes(&slot[..Self::SLOT_BYTES])
     }
 
-    /// The proposals in a slot, to be written.
+    /// The proposals in a slot, for writing.
     ///
     /// # Panics
     /// As [`Proposals::of`].
@@ -197,7 +195,7 @@ impl Proposals {
         bytemuck::from_bytes_mut(&mut slot[..Self::SLOT_BYTES])
     }
 
-    /// Whether this is a tree: what a device wrote is not believed before.
+    /// Whether this is a valid tree. Data from a device must be checked before use.
     pub fn is_tree(&self) -> bool {
         let len = self.len as usize;
         let follows = |node: usize| {
@@ -215,7 +213,7 @@ impl Proposals {
 mod tests {
     use super::*;
 
-    /// The largest half float, 1 above it, half way to the next power, and what is no number.
+    /// The largest half float, values around and beyond it, halfway cases, and NaN.
     #[test]
     fn halves_are_rounded_and_stay_finite() {
         let cases = [
@@ -235,7 +233,7 @@ mod tests {
             (-65520.0, 0xfbff),
             (f32::NEG_INFINITY, 0xfbff),
         ];
-        // Longer than a chunk and no multiple of a register.
+        // Longer than a chunk, and not a multiple of a register.
         let floats: Vec<f32> = (0..203).map(|i| cases[i % cases.len()].0).collect();
         let mut halves = vec![f16::NAN; floats.len()];
         write_halves(&floats, &mut halves);

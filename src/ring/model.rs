@@ -1,7 +1,7 @@
-//! The protocol under loom, which tries every order of steps and every value that a load may see: any two
-//! uses of a slot that the words do not keep apart are found.
+//! The protocol under loom, which tries every order of steps and every value that a load may see. It finds any two uses
+//! of a slot that the words do not keep apart.
 //!
-//! It has to fail where one of the six orderings of `mod.rs` and `heap.rs` becomes `Relaxed`.
+//! The tests must fail if one of the six orderings of `mod.rs` and `heap.rs` becomes `Relaxed`.
 
 use super::heap::{self, Memory};
 use super::shared::pause;
@@ -10,7 +10,7 @@ use loom::thread;
 
 const LAYOUT: Layout = Layout::new(1, 4);
 
-/// Wraps around on the way.
+/// The numbers wrap around on the way.
 const FIRST: u32 = u32::MAX;
 
 fn send(sender: &mut Sender, value: u32) {
@@ -33,7 +33,7 @@ fn receive(receiver: &mut Receiver) -> u32 {
     value
 }
 
-/// A sender and a receiver, `messages` through `slots`.
+/// A sender and a receiver: `messages` messages through `slots` slots.
 fn one_way(slots: u32, messages: u32) {
     loom::model(move || {
         let (mut sender, mut receiver) = heap::ring_from(Layout::new(slots, 4), FIRST);
@@ -56,7 +56,7 @@ fn two_slots() {
     one_way(2, 3);
 }
 
-/// Polls that find nothing.
+/// Both ends poll and may find nothing.
 #[test]
 fn ends_that_do_not_wait() {
     loom::model(|| {
@@ -84,7 +84,7 @@ fn ends_that_do_not_wait() {
     });
 }
 
-/// A device's stream: a question in, an answer out. The doorbells and slots are those of [`Memory`].
+/// One step of a device's stream: a question in, an answer out. It uses the doorbells and slots of [`Memory`].
 fn answer(asked: &Memory, answers: &Memory, number: u32) {
     let next = number.wrapping_add(1);
     let at = LAYOUT.slot_at(number);

@@ -1,8 +1,8 @@
-//! A ring between the CPU and a GPU: memory of the host that does not move and that both address, and the
-//! doorbells as a GPU waits for them and rings them.
+//! A ring between the CPU and a GPU: pinned memory of the host that both can address, and a GPU's operations on
+//! doorbells.
 //!
-//! A wait keeps the work behind it queued without occupying the GPU: no kernel spins where a desktop is drawn.
-//! The GPU reads and writes the slots across the bus; nothing is copied.
+//! A wait holds back the work queued after it without occupying the GPU: no kernel spins on a GPU that may also draw a
+//! desktop. The GPU reads and writes the slots across the bus; nothing is copied.
 
 use super::Region;
 use crate::error::{Error, Result};
@@ -24,7 +24,7 @@ unsafe impl Send for Pinned {}
 unsafe impl Sync for Pinned {}
 
 impl Pinned {
-    /// Where the GPU sees it.
+    /// The address for the GPU.
     pub fn device_address(&self) -> u64 {
         self.address
     }
@@ -33,7 +33,7 @@ impl Pinned {
 impl Drop for Pinned {
     fn drop(&mut self) {
         let freed = self.context.bind_to_thread();
-        // SAFETY: `region` got it from `malloc_host`, and whoever used it is gone.
+        // SAFETY: `region` got it from `malloc_host`, and it is no longer used.
         let freed = freed.and_then(|()| unsafe { result::free_host(self.start) });
         self.context.record_err(freed);
     }
@@ -43,14 +43,14 @@ fn failed(error: DriverError) -> Error {
     Error::Device(format!("the GPU has no memory to share: {error}"))
 }
 
-/// `bytes` zeros that CPU and GPU see; the region keeps them too.
+/// `bytes` zeros that CPU and GPU see. The region keeps them alive too.
 ///
 /// # Errors
-/// When the system has not so much memory that does not move.
+/// If the system has not enough memory to pin.
 pub fn region(context: &Arc<CudaContext>, bytes: usize) -> Result<(Region, Arc<Pinned>)> {
     context.bind_to_thread().map_err(failed)?;
     let bytes = bytes.max(1);
-    // Not write-combined: the CPU reads what the GPU writes. The driver's pages are aligned to 4096.
+    // Not write-combined, since the CPU reads what the GPU writes. The driver aligns it to pages of 4096 bytes.
     // SAFETY: the memory is freed by its owner, once.
     let start = unsafe { result::malloc_host(bytes, sys::CU_MEMHOSTALLOC_DEVICEMAP) };
     let start = start.map_err(failed)?;
@@ -64,17 +64,17 @@ pub fn region(context: &Arc<CudaContext>, bytes: usize) -> Result<(Region, Arc<P
     }
     let pinned = Arc::new(pinned);
     let start = NonNull::new(start.cast()).expect("the driver gave memory");
-    // SAFETY: zeroed above, aligned to a page, valid until `pinned` is dropped, used by the ring's sides alone.
+    // SAFETY: zeroed above, aligned to a page, valid until `pinned` is dropped, and used only by the ring's sides.
     Ok((unsafe { Region::new(start, bytes, Box::new(pinned.clone())) }, pinned))
 }
 
-/// Lets what is queued on `stream` after this wait until the word at `doorbell` is `value` or past it.
+/// Makes work that is queued on `stream` later wait until the word at `doorbell` has reached `value` or passed it.
 ///
 /// # Errors
 /// Those of the driver.
 ///
 /// # Safety
-/// `doorbell` is a word of a [`region`] of the stream's context, which lives until the wait is over.
+/// `doorbell` must be a word of a [`region`] of the stream's context, and live until the wait is over.
 pub unsafe fn wait(
     stream: &CudaStream,
     doorbell: u64,
@@ -82,11 +82,11 @@ pub unsafe fn wait(
 ) -> std::result::Result<(), DriverError> {
     let flags = sys::CUstreamWaitValue_flags_enum::CU_STREAM_WAIT_VALUE_GEQ as u32;
     stream.context().bind_to_thread()?;
-    // SAFETY: as the caller says.
+    // SAFETY: the caller's promise.
     unsafe { sys::cuStreamWaitValue32_v2(stream.cu_stream(), doorbell, value, flags) }.result()
 }
 
-/// Writes `value` to the word at `doorbell` once all that is queued on `stream` before is done and can be seen.
+/// Writes `value` to the word at `doorbell` after all work queued on `stream` before is done and visible.
 ///
 /// # Errors
 /// Those of the driver.
@@ -100,6 +100,6 @@ pub unsafe fn ring(
 ) -> std::result::Result<(), DriverError> {
     let flags = sys::CUstreamWriteValue_flags_enum::CU_STREAM_WRITE_VALUE_DEFAULT as u32;
     stream.context().bind_to_thread()?;
-    // SAFETY: as the caller says.
+    // SAFETY: the caller's promise.
     unsafe { sys::cuStreamWriteValue32_v2(stream.cu_stream(), doorbell, value, flags) }.result()
 }

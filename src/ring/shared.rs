@@ -1,25 +1,24 @@
-//! Memory that both sides see, the way a ring touches it: two words, and slots.
+//! Memory that both sides see, as a ring uses it: two words, and slots.
 //!
-//! Every access goes through here, so that a model checker sees it: under `--cfg loom` the words are loom's
-//! and each line of the slots has a cell of loom's. A slot counts as touched when its pointer is made. That
-//! is enough, since what an end does with a slot lies between there and its next store to its own word, the
-//! only step that lets the other side go on.
+//! Every access goes through here, so that a model checker sees it: under `--cfg loom` the words are loom's, and each
+//! line of the slots has a loom cell. A slot counts as used when its pointer is created. That suffices: an end uses a
+//! slot between that point and its next store to its own word, which alone lets the other side continue.
 
 use std::ptr::{NonNull, slice_from_raw_parts, slice_from_raw_parts_mut};
 use watch::Watch;
 pub(super) use watch::{AtomicU32, pause};
 
-/// Bytes between things that two sides write: two cache lines, since desktop CPUs fetch them in pairs and
-/// the lines of a GPU are as long.
+/// Distance of data that different sides write, in bytes: two cache lines, since desktop CPUs fetch them in pairs and
+/// lines of a GPU have this length.
 pub(super) const LINE: usize = 128;
-/// Where the word `head` is.
+/// Offset of the word `head`.
 pub(super) const HEAD_AT: usize = 0;
-/// Where the word `tail` is.
+/// Offset of the word `tail`.
 pub(super) const TAIL_AT: usize = LINE;
-/// Where the slots begin.
+/// Offset of the slots.
 pub(super) const SLOTS_AT: usize = 2 * LINE;
 
-/// Bytes that two sides see; clones are the same bytes.
+/// Memory that two sides see. Clones are the same memory.
 #[derive(Clone)]
 pub(super) struct Shared {
     start: NonNull<u8>,
@@ -27,15 +26,15 @@ pub(super) struct Shared {
     watch: Watch,
 }
 
-// SAFETY: hands out words, which are atomic, and raw pointers, whose users keep to the protocol.
+// SAFETY: it provides words, which are atomic, and raw pointers, whose users keep to the protocol.
 unsafe impl Send for Shared {}
 // SAFETY: as above.
 unsafe impl Sync for Shared {}
 
 impl Shared {
     /// # Safety
-    /// `len` bytes from `start` on must be valid while this or a clone is used, initialised and aligned to
-    /// [`LINE`]. The lines that begin at [`HEAD_AT`] and [`TAIL_AT`] are touched by atomic operations alone.
+    /// The `len` bytes from `start` on must be initialised, aligned to [`LINE`], and valid while this or a clone is
+    /// used. The lines at [`HEAD_AT`] and [`TAIL_AT`] must be used only by atomic operations.
     pub unsafe fn new(start: NonNull<u8>, len: usize) -> Shared {
         Shared { start, len, watch: Watch::new(len) }
     }
@@ -52,7 +51,7 @@ impl Shared {
     pub fn word(&self, at: usize) -> &AtomicU32 {
         assert!(at == HEAD_AT || at == TAIL_AT, "there is a doorbell");
         assert!(self.len >= SLOTS_AT, "a ring begins with two lines");
-        // SAFETY: both lines are inside, aligned, and touched by atomic operations alone.
+        // SAFETY: both lines are inside, aligned, and used only by atomic operations.
         unsafe { self.watch.word(self.start, at) }
     }
 
@@ -79,7 +78,7 @@ impl Shared {
 
 #[cfg(not(loom))]
 mod watch {
-    //! Nobody watches: bare memory.
+    //! Without a model checker: bare memory.
 
     use std::ptr::NonNull;
     pub use std::sync::atomic::AtomicU32;
@@ -93,9 +92,9 @@ mod watch {
         }
 
         /// # Safety
-        /// At `at` is a valid, aligned word that is touched by atomic operations alone.
+        /// At `at` there must be a valid, aligned word that is used only by atomic operations.
         pub unsafe fn word(&self, start: NonNull<u8>, at: usize) -> &AtomicU32 {
-            // SAFETY: the caller's promise; whoever has the `Watch` has the memory.
+            // SAFETY: the caller's promise; the owner of a `Watch` has the memory.
             unsafe { AtomicU32::from_ptr(start.as_ptr().add(at).cast()) }
         }
 
@@ -103,7 +102,7 @@ mod watch {
         pub fn writes(&self, _at: usize, _len: usize) {}
     }
 
-    /// Waits a moment in a loop, for the `turn`-th time: spins first, then leaves the core to others.
+    /// Pauses in a waiting loop, for the `turn`-th time: spins at first, then yields the core.
     pub fn pause(turn: u32) {
         if turn < 1000 { std::hint::spin_loop() } else { std::thread::yield_now() }
     }
@@ -111,7 +110,7 @@ mod watch {
 
 #[cfg(loom)]
 mod watch {
-    //! What loom sees of the memory.
+    //! The memory as loom sees it.
 
     use super::{LINE, SLOTS_AT, TAIL_AT};
     use loom::cell::UnsafeCell;
@@ -153,7 +152,7 @@ mod watch {
         }
     }
 
-    /// Lets the other threads run: without it loom would try endlessly many turns of a loop.
+    /// Lets other threads run; without it loom would try endlessly many turns of a loop.
     pub fn pause(_turn: u32) {
         loom::thread::yield_now();
     }

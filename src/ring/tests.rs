@@ -6,7 +6,7 @@ use super::*;
 use proptest::prelude::*;
 use std::collections::VecDeque;
 
-/// What a message of a ring holds in these tests: its number, mixed, in every word of 8 bytes.
+/// Fills a message with its number, mixed, in every word of 8 bytes.
 fn fill(slot: &mut [u8], number: u32) {
     for (i, word) in slot.chunks_mut(8).enumerate() {
         word.copy_from_slice(&mixed(number, i).to_le_bytes()[..word.len()]);
@@ -24,7 +24,7 @@ fn mixed(number: u32, i: usize) -> u64 {
     (u64::from(number) << 32 | i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-/// First numbers: any, and such that wrap around soon.
+/// First numbers: any, and ones that soon wrap around.
 fn firsts() -> impl Strategy<Value = u32> {
     prop_oneof![Just(0), any::<u32>(), u32::MAX - 20..=u32::MAX]
 }
@@ -54,7 +54,7 @@ proptest! {
         ..ProptestConfig::default()
     })]
 
-    /// A queue of at most `slots` numbers is the specification.
+    /// The specification is a queue of at most `slots` numbers.
     #[test]
     fn a_ring_is_a_queue(
         slots in (0u32..4).prop_map(|log| 1 << log),
@@ -99,7 +99,7 @@ proptest! {
         }
     }
 
-    /// Slots lie behind the words, apart from each other, aligned, in the order of the numbers.
+    /// Slots are after the words, do not overlap, are aligned, and follow the order of the numbers.
     #[test]
     fn slots_follow_each_other(log in 0u32..8, slot_bytes in 1usize..5000, first in firsts()) {
         let layout = Layout::new(1 << log, slot_bytes);
@@ -153,7 +153,7 @@ fn the_ends_stay_in_step() {
     assert!(fails(&mut || drop(Sender::new(region.take().unwrap(), layout))), "too short");
 }
 
-/// A word that the protocol cannot lead to is neither a message nor room for one.
+/// A word that the protocol cannot produce is neither a message nor room for one.
 #[test]
 fn impossible_words_are_not_believed() {
     let layout = Layout::new(4, 8);
@@ -195,7 +195,7 @@ fn doorbells_compare_by_sign() {
     assert!(!waited && patience == 0);
 }
 
-/// Delays of one thread: mostly none, sometimes some, seldom long ones.
+/// Delays of one thread: mostly none, sometimes short, rarely long.
 struct Delays(u64);
 
 impl Delays {
@@ -212,7 +212,7 @@ impl Delays {
     }
 }
 
-/// Calls `poll` until it says something.
+/// Calls `poll` until it returns a value.
 fn until<T>(mut poll: impl FnMut() -> Option<T>) -> T {
     let mut turn = 0;
     loop {
@@ -224,14 +224,14 @@ fn until<T>(mut poll: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Rounds of the stress tests: `DOVETAIL_STRESS`, or few.
+/// Number of rounds of the stress tests: `DOVETAIL_STRESS`, or few.
 fn rounds() -> u32 {
     let few = if cfg!(miri) { 200 } else { 100_000 };
     std::env::var("DOVETAIL_STRESS").ok().map_or(few, |n| n.parse().expect("a number"))
 }
 
-/// What a device's stream does with message `number` of `asked`: wait for it, take it, give the slot back,
-/// wait for room, answer.
+/// Handles message `number` of `asked` as a device's stream does: waits for it, takes it, releases the slot, waits for
+/// room, and answers.
 fn answer(asked: &Memory, answers: &Memory, layout: Layout, number: u32, delays: &mut Delays) {
     let next = number.wrapping_add(1);
     let (at, len) = (layout.slot_at(number), layout.slot_bytes());
@@ -248,7 +248,7 @@ fn answer(asked: &Memory, answers: &Memory, layout: Layout, number: u32, delays:
     answers.ring(layout.head_at(), next);
 }
 
-/// Question and answer between a host and a device, up to `ahead` questions ahead of the answers.
+/// Questions and answers between a host and a device; the questions run up to `ahead` ahead of the answers.
 fn ask(rounds: u32, slots: u32, ahead: u32) {
     let layout = Layout::new(slots, 72);
     let first = 0u32.wrapping_sub(rounds / 2); // wraps around on the way

@@ -1,8 +1,7 @@
-//! What passes of a target and a drafter cost on this machine, measured once and kept.
+//! Costs of a target's and a drafter's passes on this machine, measured once and kept.
 //!
-//! The target's passes are timed over many numbers of rows behind a short context, and over a few behind a long
-//! one; a drafter's over trees of one level and of three. Times are those of made-up tokens: no pass depends on
-//! which they are.
+//! The target's passes are timed over many numbers of rows after a short context, and over a few after a long one; the
+//! drafter's over trees of one and of three levels. Tokens are made up: the time of a pass does not depend on them.
 
 use super::json::{of_confidences, to_confidences};
 use super::kept::{Measured, Place, find_or_measure, is_steady};
@@ -21,24 +20,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Numbers of rows that a pass is timed over, and those where one row takes longer than [`SLOW`].
+/// Numbers of rows that passes are timed over; fewer if a pass over one row takes longer than [`SLOW`].
 const ROWS: [usize; 22] =
     [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 24, 28, 32, 40, 48, 56, 64];
 const FEWER_ROWS: [usize; 12] = [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32];
 const SLOW: Duration = Duration::from_millis(50);
-/// Numbers of rows that a pass behind a long context is timed over.
+/// Numbers of rows that passes after a long context are timed over.
 const FEW_ROWS: [usize; 3] = [1, 4, 16];
-/// The short context and the long one, if there is room for it.
+/// Lengths of the short and the long context, if they fit.
 const CONTEXTS: [usize; 2] = [64, 2048];
-/// How long it takes to time all rows, passes behind a long context, and a drafter.
+/// Time for measuring all rows, passes after a long context, and a drafter.
 const BUDGETS: [Duration; 3] =
     [Duration::from_millis(2000), Duration::from_millis(700), Duration::from_millis(800)];
-/// Passes over one row by which it is told whether the machine is idle.
+/// Number of passes over one row that decide whether the machine is idle.
 const STEADY_PASSES: usize = 5;
-/// Widths of a drafter's levels; the last one is for those of several trees that grow side by side.
+/// Widths of a drafter's levels; the last one is for several trees that grow side by side.
 const WIDTHS: [usize; 7] = [1, 2, 3, 4, 7, LARGEST.width, 24];
 
-/// Measures, or finds what was measured before.
+/// Measures costs, or finds those that were measured before.
 pub struct Calibrator<'a> {
     target: &'a mut Target,
     types: CacheTypes,
@@ -50,8 +49,8 @@ pub struct Calibrator<'a> {
 }
 
 impl<'a> Calibrator<'a> {
-    /// For this target, whose sequences are stored so; what is measured is kept in the cache directory.
-    /// `progress` is told the part that is done, from 0 to 1, while something is measured; `false` ends it.
+    /// For this target and these cache types; results are kept in the cache directory. During a measurement `progress`
+    /// receives the fraction that is done, from 0 to 1; it returns false to cancel.
     pub(crate) fn new(
         target: &'a mut Target,
         types: CacheTypes,
@@ -66,32 +65,32 @@ impl<'a> Calibrator<'a> {
         self.target.model()
     }
 
-    /// The files in which it is kept what was measured.
+    /// The files in which results were kept.
     pub fn kept(&self) -> &[PathBuf] {
         &self.kept
     }
 
-    /// Keeps what is measured there.
+    /// Keeps results in this store.
     pub fn keep_at(self, store: Store) -> Calibrator<'a> {
         Calibrator { store: Some(store), ..self }
     }
 
-    /// Measures what is known too.
+    /// Measures even if results are kept.
     pub fn anew(self) -> Calibrator<'a> {
         Calibrator { anew: true, ..self }
     }
 
-    /// Tells an idle machine by the seconds of some passes over one row: only there are tables renewed that were
-    /// measured under load.
+    /// Decides by the seconds of some passes over one row whether the machine is idle. Only then are tables renewed
+    /// that were measured under load.
     pub fn idle_where(self, is_steady: fn(&[f64]) -> bool) -> Calibrator<'a> {
         Calibrator { is_steady, ..self }
     }
 
-    /// What the target's passes cost with up to `batch` sequences, and the drafter's; none if the end came before.
-    /// `about` tells the drafter from others.
+    /// Costs of the target's passes with up to `batch` sequences, and of the drafter's; `None` if it was cancelled.
+    /// `about` identifies the drafter.
     ///
     /// # Errors
-    /// When the target or the drafter fails.
+    /// If the target or the drafter fails.
     pub fn costs(
         &mut self,
         batch: usize,
@@ -103,10 +102,10 @@ impl<'a> Calibrator<'a> {
         Ok(draft.map(|draft| Costs { verify, draft }))
     }
 
-    /// What the target's passes cost with one sequence, and with `batch`.
+    /// Costs of the target's passes with one sequence and with `batch`; `None` if it was cancelled.
     ///
     /// # Errors
-    /// When the target fails.
+    /// If the target fails.
     pub fn verify(&mut self, batch: usize) -> Result<Option<VerifyCost>> {
         let Some(mut tables) = self.tables(1, Calibrator::measure_alone)? else { return Ok(None) };
         if batch > 1 {
@@ -134,10 +133,10 @@ impl<'a> Calibrator<'a> {
         Ok(cost.map(|cost| cost.tables().to_vec()))
     }
 
-    /// What the drafter's passes cost.
+    /// Costs of the drafter's passes; `None` if it was cancelled.
     ///
     /// # Errors
-    /// When the drafter fails.
+    /// If the drafter fails.
     pub fn draft(&mut self, drafter: &mut dyn Drafter, about: &str) -> Result<Option<DraftCost>> {
         let key = format!("{} drafted by {about} {}", self.target_key(), drafter.place());
         let name = format!("{}-drafter", self.target.model().config().name);
@@ -160,7 +159,7 @@ impl<'a> Calibrator<'a> {
         )
     }
 
-    /// What is kept, unless all is to be measured anew or it is in doubt; else what is measured.
+    /// Finds kept results, or measures them if there are none, all are to be measured anew, or they are in doubt.
     fn find_or_measure<T: Measured>(
         &mut self,
         (name, key): (&str, &str),
@@ -173,7 +172,7 @@ impl<'a> Calibrator<'a> {
         Ok(found)
     }
 
-    /// Whether nothing else seems to keep the machine busy.
+    /// Whether the machine seems to have no other load.
     fn is_idle(&mut self) -> Result<bool> {
         let mut sequence = self.target.sequence(self.types)?;
         let mut times = Vec::new();
@@ -182,7 +181,7 @@ impl<'a> Calibrator<'a> {
             self.target.verify(&mut sequence, &Tree::new(1))?;
             times.push(start.elapsed().as_secs_f64());
         }
-        // The first pass finds its memory.
+        // The first pass allocates memory.
         Ok((self.is_steady)(&times[1..]))
     }
 
@@ -203,8 +202,8 @@ impl<'a> Calibrator<'a> {
         Ok(Some(tables))
     }
 
-    /// Times passes of `batch` sequences, which over any number of rows take longer than those of one, that
-    /// take `alone`, since each has keys of its own.
+    /// Times passes of `batch` sequences. They take longer than those of one sequence over as many rows (`alone`),
+    /// since each sequence has its own keys.
     fn measure_batch(&mut self, batch: usize, alone: &Curve) -> Result<Option<Vec<Table>>> {
         let [context, _] = self.contexts();
         let rows = [1, 2, 4].map(|each| each * batch);
@@ -213,12 +212,12 @@ impl<'a> Calibrator<'a> {
         Ok(few.map(|few| vec![table(few)]))
     }
 
-    /// A short context and a long one, with a tree behind them if there is room for one.
+    /// The lengths of the short and the long context, with room for a tree after them.
     fn contexts(&self) -> [usize; 2] {
         CONTEXTS.map(|context| context.min(self.target.n_ctx().saturating_sub(MAX_NODES)))
     }
 
-    /// Whether a pass takes so long that few are measured.
+    /// Whether a pass takes so long that fewer sizes are measured.
     fn is_slow(&mut self) -> Result<bool> {
         let mut sequence = self.target.sequence(self.types)?;
         self.target.verify(&mut sequence, &Tree::new(1))?; // finds its memory
@@ -227,7 +226,7 @@ impl<'a> Calibrator<'a> {
         Ok(start.elapsed() > SLOW)
     }
 
-    /// Times passes over these rows, shared out among sequences of `context` tokens.
+    /// Times passes over these numbers of rows, divided among sequences of `context` tokens.
     fn passes(
         &mut self,
         batch: usize,
@@ -259,7 +258,7 @@ impl<'a> Calibrator<'a> {
         curve(&rows, budget, &mut progress, pass)
     }
 
-    /// Times a drafter's first level and its others, by width.
+    /// Times a drafter's first level and its further levels by width.
     fn measure_draft(&mut self, drafter: &mut dyn Drafter) -> Result<Option<DraftCost>> {
         let n_vocab = self.target.model().config().n_vocab as u32;
         let n = CONTEXTS[0].min(self.target.n_ctx());
@@ -290,7 +289,7 @@ impl<'a> Calibrator<'a> {
     }
 }
 
-/// A tree of `n` nodes that costs what any other does.
+/// A chain of `n` nodes, which costs as much as any other tree.
 fn chain(n: usize) -> Tree {
     let mut tree = Tree::new(1);
     for node in 1..n {
@@ -299,8 +298,8 @@ fn chain(n: usize) -> Tree {
     tree
 }
 
-/// A curve where attention takes longer, of which a few places were measured: by an amount between those of the
-/// places around.
+/// The curve for longer attention, of which a few sizes were measured: the additional time is interpolated between
+/// them.
 fn longer(all: &Curve, few: &Curve) -> Curve {
     let (first, _) = few.measured().next().expect("a curve is not empty");
     let more = few.measured().map(|(n, seconds)| (n, (seconds - all.seconds(n)).max(1e-9)));
@@ -311,17 +310,17 @@ fn longer(all: &Curve, few: &Curve) -> Curve {
     Curve::new(&measured).expect("they ascend")
 }
 
-/// What tells a drafter's file from others.
+/// Identifies a drafter's file.
 ///
 /// # Errors
-/// When it cannot be read.
+/// If it cannot be read.
 pub fn about_drafter(kind: &str, path: Option<&Path>) -> Result<String> {
     let Some(path) = path else { return Ok(kind.to_owned()) };
     let gguf = crate::gguf::Gguf::open_with(path, crate::gguf::OpenOptions::default())?;
     Ok(format!("{kind} {:016x}", gguf.fingerprint()))
 }
 
-/// How often a drafter's guesses were right, kept from run to run.
+/// Acceptance counts of a drafter, kept from run to run.
 pub struct Counts {
     store: Option<Store>,
     name: String,
@@ -329,14 +328,14 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Of the drafter that `about` tells from others, for this model; kept in the cache directory.
+    /// Counts of the drafter that `about` identifies, for this model; kept in the cache directory.
     pub fn of(about: &str, model: &Model) -> Counts {
         let name = format!("{}-counts", model.config().name);
         let key = format!("{about} for {}", model.fingerprint());
         Counts { store: Store::open(), name, key }
     }
 
-    /// What was counted; at first what the file beside the drafter's has.
+    /// The kept counts; if there are none, those of the file beside the drafter's.
     pub fn load(&self, drafter: Option<&Path>) -> ByTemperature {
         let kept = self
             .store
@@ -348,17 +347,17 @@ impl Counts {
         counts.unwrap_or_default()
     }
 
-    /// Keeps them.
+    /// Keeps the counts.
     ///
     /// # Errors
-    /// When they cannot be written.
+    /// If they cannot be written.
     pub fn save(&self, counts: &ByTemperature) -> std::io::Result<()> {
         let kept = Kept::new(of_confidences(counts));
         self.store.as_ref().map_or(Ok(()), |store| store.save(&self.name, &self.key, &kept))
     }
 }
 
-/// Where a drafter's first counts lie: `NAME.counts.json` beside `NAME.gguf`.
+/// The file of a drafter's initial counts: `NAME.counts.json` beside `NAME.gguf`.
 pub fn prior(drafter: &Path) -> PathBuf {
     drafter.with_extension("counts.json")
 }

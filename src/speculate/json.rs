@@ -28,7 +28,7 @@ struct CurveData {
     seconds: Vec<f64>,
 }
 
-/// For each temperature and depth [tested, accepted] of each class.
+/// For each temperature and depth, [tested, accepted] of each class.
 type CountsData = Vec<[[[f64; 2]; CLASSES]; DEPTHS]>;
 
 impl CurveData {
@@ -52,8 +52,8 @@ fn read<'a, T: Deserialize<'a>>(value: &'a Value) -> Result<T, String> {
     T::deserialize(value).map_err(|error| error.to_string())
 }
 
-/// Costs as JSON: `{"verify": [table, …], "draft": {"first", "rows", "seconds"}}`, a table being
-/// `{"batch", "context", "rows", "seconds"}`.
+/// Costs as JSON: `{"verify": [table, …], "draft": {"first", "rows", "seconds"}}`, where a table is `{"batch",
+/// "context", "rows", "seconds"}`. Times are in seconds.
 pub fn of_costs(costs: &Costs) -> Value {
     json!({ "verify": of_verify(&costs.verify), "draft": of_draft(&costs.draft) })
 }
@@ -61,7 +61,7 @@ pub fn of_costs(costs: &Costs) -> Value {
 /// Costs from JSON.
 ///
 /// # Errors
-/// What is missing or wrong.
+/// A text that says what is missing or wrong.
 pub fn to_costs(value: &Value) -> Result<Costs, String> {
     Ok(Costs { verify: to_verify(&value["verify"])?, draft: to_draft(&value["draft"])? })
 }
@@ -97,7 +97,7 @@ pub(super) fn to_draft(value: &Value) -> Result<DraftCost, String> {
     Ok(DraftCost { first, level: level.curve()? })
 }
 
-/// Counted guesses as JSON: for each temperature and depth [tested, accepted] of each class.
+/// Acceptance counts as JSON: for each temperature and depth, [tested, accepted] of each class.
 pub fn of_confidences(confidences: &ByTemperature) -> Value {
     let round = |x: f32| (f64::from(x) * 100.0).round() / 100.0;
     let cell = |cell: Cell| [round(cell.tested), round(cell.accepted.min(cell.tested))];
@@ -105,10 +105,10 @@ pub fn of_confidences(confidences: &ByTemperature) -> Value {
     json!(counts.collect::<CountsData>())
 }
 
-/// Counted guesses from JSON.
+/// Acceptance counts from JSON.
 ///
 /// # Errors
-/// When they are none.
+/// A text that says what is wrong.
 pub fn to_confidences(value: &Value) -> Result<ByTemperature, String> {
     let counts: CountsData = read(value)?;
     let wrong = |[tested, accepted]: &[f64; 2]| {
@@ -140,13 +140,13 @@ mod tests {
         cells[2][5] = Cell { tested: 3.25, accepted: 1.5 };
         let confidences = ByTemperature::of(&[cells, cells]);
         assert_eq!(to_confidences(&of_confidences(&confidences)), Ok(confidences.clone()));
-        // As files have it that were written by hand or before.
+        // Key order, additional keys and integers do not matter.
         let text = r#"{"draft": {"first": 1, "rows": [1], "seconds": [0.25]}, "took": 3,
             "verify": [{"seconds": [2, 0.5], "rows": [1, 1024], "context": 0, "batch": 1, "isa": "avx2"}]}"#;
         let read = to_costs(&serde_json::from_str(text).unwrap()).unwrap();
         assert_eq!(read.verify.seconds(1, 9, 1024), 0.5);
         assert_eq!((read.draft.first, read.draft.level.seconds(1)), (1.0, 0.25));
-        // Every number is read as the one that was written.
+        // Every number is read back exactly.
         for first in (1..1000).map(|i| f64::from(i) / 7e8) {
             let draft = DraftCost { first, level: curve(1) };
             let text = of_draft(&draft).to_string();

@@ -1,7 +1,8 @@
-//! When a kept table is believed, and when it is measured anew.
+//! Decides whether a kept table is used or measured again.
 //!
-//! A table that cannot be true was measured under load. It is used while the machine is busy, and renewed at a start
-//! where it is not. Where that comes out the same several times, the machine is like that.
+//! A table with implausible times was measured under load. It is used while the machine is busy, and measured again at
+//! a start when the machine is idle. If the result is implausible several times, it is accepted as a property of the
+//! machine.
 
 use super::json::{of_draft, of_verify, to_draft, to_verify};
 use super::store::{Kept, Store};
@@ -10,16 +11,16 @@ use crate::planner::cost::{DraftCost, VerifyCost};
 use crate::planner::plausible::is_step_down;
 use serde_json::Value;
 
-/// Times that a table is renewed which cannot be true.
+/// Most times that an implausible table is measured again.
 const RENEWALS: u32 = 3;
 
-/// What is measured and kept.
+/// A measurement that can be kept.
 pub(super) trait Measured: Sized {
-    /// As it lies in a file.
+    /// Its JSON in a file.
     fn to_json(&self) -> Value;
-    /// From a file.
+    /// Reads its JSON.
     fn of_json(value: &Value) -> std::result::Result<Self, String>;
-    /// Whether all its times can be true.
+    /// Whether all its times are plausible.
     fn is_plausible(&self) -> bool;
 }
 
@@ -51,18 +52,18 @@ impl Measured for DraftCost {
     }
 }
 
-/// Where a table lies.
+/// The place of a table.
 pub(super) struct Place<'a> {
-    /// None where nothing can be kept.
+    /// `None` if nothing can be kept.
     pub store: Option<&'a Store>,
     pub name: &'a str,
     pub key: &'a str,
-    /// Whether what lies there is not looked at.
+    /// Whether a kept table is ignored.
     pub anew: bool,
 }
 
-/// The table that is kept at a place; measured if there is none, and renewed if it is in doubt and the machine is idle.
-/// Both questions are asked of `measurer`. None where the measuring was ended. And whether it has been kept now.
+/// The table kept at a place. It is measured if there is none, and again if it is in doubt and the machine is idle.
+/// Returns the table, `None` if the measurement was cancelled, and whether it was saved now.
 ///
 /// # Errors
 /// Those of `is_idle` and `measure`.
@@ -87,12 +88,12 @@ pub(super) fn find_or_measure<M, T: Measured>(
     let Some(table) = measure(measurer)? else { return Ok((None, false)) };
     let under_load = if table.is_plausible() { 0 } else { before + 1 };
     let kept = Kept { data: table.to_json(), under_load };
-    // What cannot be kept is measured again the next time.
+    // A failure is ignored: the table will be measured again.
     let saved = store.is_some_and(|store| store.save(name, key, &kept).is_ok());
     Ok((Some(table), saved))
 }
 
-/// Whether passes over one row took the same time, but for noise: then nothing else keeps the machine busy.
+/// Whether passes over one row took the same time apart from noise, so that the machine has no other load.
 pub(super) fn is_steady(times: &[f64]) -> bool {
     let (fastest, slowest) = times
         .iter()
@@ -111,7 +112,7 @@ mod tests {
         DraftCost { first: 0.5, level: Curve::new(&level).unwrap() }
     }
 
-    /// A start: what it uses, and whether it has measured.
+    /// A start of the program. Returns the table that it uses, and whether it measured.
     fn start(store: &Store, idle: bool, measured: &DraftCost) -> (DraftCost, bool) {
         let mut asked = false;
         let measure = |asked: &mut bool| {
@@ -136,7 +137,7 @@ mod tests {
         assert_eq!(store.load("name", "key").unwrap().under_load, 0);
         assert_eq!(start(&store, true, &wrong), (right.clone(), false), "nothing is in doubt");
 
-        // As it was kept before there were marks, of no time and with a step down.
+        // Tables without a mark: one without any time, and one with a step down.
         for old in [draft([1.0, 1e-9, 1.0]), wrong.clone()] {
             let text = json!({ "version": 1, "about": "key", "data": of_draft(&old) }).to_string();
             std::fs::write(store.path("name", "key"), text).unwrap();
@@ -144,7 +145,7 @@ mod tests {
             assert_eq!(start(&store, true, &right), (right.clone(), true));
         }
 
-        // Marked is marked, however it looks.
+        // A marked table is in doubt even if it is plausible.
         let kept = Kept { data: of_draft(&right), under_load: 1 };
         store.save("name", "key", &kept).unwrap();
         assert!(start(&store, true, &right).1);

@@ -1,8 +1,8 @@
-//! Measures what passes cost.
+//! Measures the costs of passes.
 //!
-//! All sizes are run in turn, over and over, and each counts with its median: a machine that is slow for a
-//! moment is slow for one of the rounds, not for one size. Where passes are short, each is timed beside one over the
-//! fewest rows, and its median is that of the ratio. What cannot be true is measured again.
+//! All sizes are run in turn, several times, and the median of each counts, so a slow moment of the machine affects one
+//! round and not one size. Short passes are each timed next to a pass over the fewest rows, and the median of the ratio
+//! counts. Implausible times are measured again.
 
 use crate::error::Result;
 use crate::planner::LARGEST;
@@ -10,28 +10,28 @@ use crate::planner::cost::{Curve, DraftCost};
 use crate::planner::plausible::{ZERO, implausible, is_step_down};
 use std::time::{Duration, Instant};
 
-/// Rounds of measurement, if time suffices; and those there must be.
+/// Most and least rounds of a measurement.
 const MOST_ROUNDS: usize = 9;
 const LEAST_ROUNDS: usize = 2;
-/// Times that what cannot be true is measured again.
+/// Most times that implausible results are measured again.
 const AGAIN: usize = 3;
 
-/// Passes over the fewest rows of less than these seconds are timed beside each other one.
+/// If a pass over the fewest rows takes fewer seconds than this, one is timed next to each other pass.
 const SHORT: f64 = 0.02;
-/// What takes fewer seconds is done several times in succession, up to so many, and timed as one: clocks tell a hundredth
-/// of that.
+/// Seconds. Shorter work is repeated, at most `MOST_IN_SUCCESSION` times, and timed as a whole: clocks resolve a
+/// hundredth of this.
 const LONG_ENOUGH: f64 = 5e-5;
 const MOST_IN_SUCCESSION: f64 = 1000.0;
-/// Rounds of a drafter's measurement.
+/// Most rounds of a drafter's measurement.
 const MOST_DRAFT_ROUNDS: usize = 21;
-/// A level is charged with this part of the first one at least: the difference of two times shows no less.
+/// Least cost of a level as a fraction of the first one's: the difference of two times cannot show less.
 const LEAST_LEVEL: f64 = 0.01;
 
-/// Rows, and the seconds that a pass over them takes.
+/// Numbers of rows, and the seconds that a pass over each takes.
 type Times = Vec<(usize, f64)>;
 
-/// Measures again what cannot be true. Of two medians of a time the lesser counts, as something else on the machine can
-/// only make it longer. The first time is beside all others: if it is in doubt, so are they, and all are replaced.
+/// Measures implausible times again. Of two medians of a time the smaller counts, since other load on the machine can
+/// only prolong it. All others are timed relative to the first one; if that is in doubt, all are replaced.
 fn again(
     mut measured: Times,
     mut measure: impl FnMut(&Times, &[usize]) -> Result<Option<Times>>,
@@ -59,15 +59,15 @@ fn again(
     Ok(Some(measured))
 }
 
-/// The curve of what was measured; no time is none.
+/// The curve through measured times, each at least `ZERO`.
 fn curve_of(mut measured: Times) -> Curve {
     measured.iter_mut().for_each(|(_, seconds)| *seconds = seconds.max(ZERO));
     Curve::new(&measured).expect("times are positive")
 }
 
-/// Times passes over these numbers of rows, in ascending order, for about so long. Numbers are left out whose pass
-/// takes longer than as many of the first ones as a round can yield tokens: none of them can pay. `progress` is told
-/// the part that is done; where it says `false`, there is no result.
+/// Times passes over these numbers of rows, in ascending order, for about the time of `budget`. Sizes are left out once
+/// a pass takes longer than as many of the smallest ones as a round can yield tokens: none of them can pay. `progress`
+/// receives the fraction that is done; if it returns false, the result is `None`.
 ///
 /// # Errors
 /// Those of `pass`.
@@ -81,7 +81,7 @@ pub(super) fn curve(
     curve_by(&|| start.elapsed(), rows, budget, progress, &mut pass)
 }
 
-/// [`curve`], by this clock.
+/// [`curve`] with a given clock.
 fn curve_by(
     clock: &dyn Fn() -> Duration,
     rows: &[usize],
@@ -98,7 +98,7 @@ fn curve_by(
         let new = rounds(clock, &rows, budget / 4, &mut |_| progress(1.0), pass)?;
         Ok(new.map(|mut new| {
             if wrong[0] != first {
-                // The machine may be slower or faster than it was.
+                // The machine may be slower or faster than before.
                 let same = one / new[0].1;
                 new.iter_mut().for_each(|(_, seconds)| *seconds *= same);
             }
@@ -108,7 +108,7 @@ fn curve_by(
     Ok(measured.map(curve_of))
 }
 
-/// Times passes over these rows in turn, for about so long.
+/// Times passes over these numbers of rows in turn, for about the time of `budget`.
 fn rounds(
     clock: &dyn Fn() -> Duration,
     rows: &[usize],
@@ -137,7 +137,7 @@ fn rounds(
             }
             let mut seconds = timed(*n)?;
             if round == 0 && seconds > longest * beside {
-                // One slow moment is no reason to leave out all further numbers.
+                // One slow moment must not exclude all larger sizes.
                 seconds = seconds.min(timed(*n)?);
             }
             let before = beside;
@@ -162,22 +162,22 @@ fn rounds(
     Ok(Some([(rows[0], one)].into_iter().chain(others).collect()))
 }
 
-/// What a drafter is timed at.
+/// A piece of a drafter's work in a measurement.
 #[derive(Clone, Copy)]
 pub(super) enum DraftPass {
-    /// What the target does between two trees, which takes the caches; it is not timed.
+    /// The target's pass between two trees, which evicts the drafter from the CPU's caches; it is not timed.
     Between,
     /// Growing a tree of this shape.
     Tree {
-        /// Levels.
+        /// Number of levels.
         depth: usize,
-        /// Guesses of each.
+        /// Draft tokens on each level.
         width: usize,
     },
 }
 
-/// Times a drafter's first level, and others of these widths, for about so long: those of trees of three levels that
-/// those of one do not have. `progress` is told the part that is done; where it says `false`, there is no result.
+/// Times a drafter's first level, and further levels of these widths, for about the time of `budget`: trees of three
+/// levels minus trees of one. `progress` receives the fraction that is done; if it returns false, the result is `None`.
 ///
 /// # Errors
 /// Those of `pass`.
@@ -191,7 +191,7 @@ pub(super) fn levels(
     levels_by(&|| start.elapsed(), widths, budget, progress, pass)
 }
 
-/// [`levels`], by this clock.
+/// [`levels`] with a given clock.
 fn levels_by(
     clock: &dyn Fn() -> Duration,
     widths: &[usize],
@@ -199,7 +199,7 @@ fn levels_by(
     progress: &mut dyn FnMut(f64) -> bool,
     pass: &mut dyn FnMut(DraftPass) -> Result<()>,
 ) -> Result<Option<DraftCost>> {
-    // Finds its memory.
+    // The first run allocates memory.
     pass(DraftPass::Tree { depth: 3, width: widths[widths.len() - 1] })?;
     let mut firsts = Vec::new();
     let measured = draft_rounds(clock, widths, budget, progress, (&mut firsts, pass))?;
@@ -211,8 +211,8 @@ fn levels_by(
     Ok(level.map(|level| DraftCost { first, level: curve_of(level) }))
 }
 
-/// Times trees of one level and of three of these widths in turn, for about so long. Those of one level are added to
-/// `firsts`.
+/// Times trees of one and of three levels of these widths in turn, for about the time of `budget`. Times of one level
+/// are appended to `firsts`.
 fn draft_rounds(
     clock: &dyn Fn() -> Duration,
     widths: &[usize],
@@ -252,14 +252,15 @@ fn draft_rounds(
     let first = median(&mut firsts.clone());
     let least = (LEAST_LEVEL * first).max(2.0 * ZERO);
     let seconds = |times: &mut [f64]| match median(times) {
-        // Two levels more take less than none: by more than noise that is no level, else a short one.
+        // If two more levels seem to take less than no time: beyond noise the result is implausible and kept as such,
+        // within noise it is a short level.
         level if is_step_down(first, first + 2.0 * level) => level,
         level => level.max(least),
     };
     Ok(Some(levels.iter_mut().map(|(width, times)| (*width, seconds(times))).collect()))
 }
 
-/// The middle one.
+/// The median.
 fn median(times: &mut [f64]) -> f64 {
     times.sort_by(f64::total_cmp);
     times[times.len() / 2]
@@ -297,7 +298,7 @@ mod tests {
         assert!(parts.windows(2).all(|pair| pair[0] <= pair[1]) && parts.iter().all(|p| *p <= 1.0));
     }
 
-    /// A machine whose clock moves by what this says that a pass over `n` rows takes the `i`-th time.
+    /// Measures a simulated machine on which the `i`-th pass over `n` rows takes `takes(n, i)` seconds.
     fn measured(rows: &[usize], takes: impl Fn(usize, usize) -> f64) -> (Vec<(usize, f64)>, usize) {
         let now = Cell::new(0.0);
         let (mut times, mut calls) = ([0; 99], 0);
@@ -322,12 +323,12 @@ mod tests {
         };
         let (all, usual) = measured(&rows, |n, _| right(n));
         assert_eq!((all.len(), usual), (4, MOST_ROUNDS * 4));
-        // Two rows are slow as long as they are measured for the first time.
+        // Two rows are slow during the first measurement.
         let busy = |n: usize, i: usize| if n == 2 && i < MOST_ROUNDS { 3.18 } else { right(n) };
         let (all, calls) = measured(&rows, busy);
         (1..=4).for_each(|n| is(&all, n, right(n)));
         assert!(calls > usual && calls <= 2 * usual);
-        // So is one row, beside which all others are timed; the whole machine is faster later.
+        // One row is slow, relative to which all others are timed; later the whole machine is faster.
         let busy = |n: usize, i: usize| match n {
             1 if i < MOST_ROUNDS => 4.0,
             _ if i < MOST_ROUNDS => 2.0 * right(n),
@@ -341,7 +342,7 @@ mod tests {
             if n == 2 && i < MOST_ROUNDS { 3.18 } else { slow * right(n) }
         };
         is(&measured(&rows, busy).0, 2, right(2));
-        // One that is always like that is taken as it is.
+        // A time that is always implausible is accepted.
         let (all, calls) = measured(&rows, |n, _| if n == 2 { 3.18 } else { right(n) });
         is(&all, 2, 3.18);
         assert!(calls <= (1 + AGAIN) * usual);
@@ -350,7 +351,7 @@ mod tests {
         let (all, _) =
             measured(&rows, |n, i| if n == 3 && i < MOST_ROUNDS { 0.0 } else { right(n) });
         is(&all, 3, right(3));
-        // One slow moment leaves nothing out.
+        // One slow moment excludes no size.
         let (all, _) = measured(&rows, |n, i| if n == 2 && i == 0 { 99.0 } else { right(n) });
         assert_eq!(all.len(), 4);
     }

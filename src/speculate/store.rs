@@ -1,8 +1,8 @@
-//! What was measured and counted before, in small files of the cache directory.
+//! Results of measurements and counts, in small files in the cache directory.
 //!
-//! A file's name is made of a key, the words that say what it is about, and the file begins with the key: two
-//! keys that share a name by chance are told apart. What cannot be read is measured again; what cannot be
-//! written is measured again the next time.
+//! A file's name contains a hash of its key, a text that describes what the file is about. The file begins with the
+//! key, so two keys with the same hash are told apart. Files that cannot be read are measured again; if a file cannot
+//! be written, its contents are measured again the next time.
 
 use crate::temp_file::{self, Access};
 use crate::{file, machine};
@@ -13,20 +13,20 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use twox_hash::XxHash3_64;
 
-/// Changes when the meaning of a file does.
+/// Changes when the meaning of a file changes.
 const VERSION: u32 = 1;
 
-/// What is known about a key.
+/// The data of a key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Kept {
-    /// What was measured or counted.
+    /// The measurement or the counts.
     pub data: Value,
-    /// How many times in succession it was measured under load, as its figures show; 0 where they can be true.
+    /// How many times in succession the measurement was implausible, so made under load; 0 if it is plausible.
     pub under_load: u32,
 }
 
 impl Kept {
-    /// Nothing speaks against it.
+    /// Plausible data.
     pub fn new(data: Value) -> Kept {
         Kept { data, under_load: 0 }
     }
@@ -44,12 +44,12 @@ impl Store {
         Some(Store::at(machine::cache_folder()?.join("measured")))
     }
 
-    /// This folder, which need not be there yet.
+    /// This folder, which need not exist yet.
     pub fn at(folder: PathBuf) -> Store {
         Store { folder }
     }
 
-    /// Where what is about `key` lies; `name` is for people.
+    /// The path of the file for `key`; `name` is for people.
     pub fn path(&self, name: &str, key: &str) -> PathBuf {
         let mut hash = XxHash3_64::new();
         hash.write(key.as_bytes());
@@ -58,22 +58,22 @@ impl Store {
         self.folder.join(format!("{name}-{:016x}.json", hash.finish()))
     }
 
-    /// What is known about `key`.
+    /// Reads the data of `key`.
     pub fn load(&self, name: &str, key: &str) -> Option<Kept> {
         let mut value = read(&self.path(name, key))?;
         if value["version"] != VERSION || value["about"] != key {
             return None;
         }
-        // Files from before the mark lack it.
+        // Files without a mark are not marked.
         let under_load = value["under_load"].as_u64().unwrap_or(0);
         let under_load = u32::try_from(under_load).unwrap_or(u32::MAX);
         Some(Kept { data: value["data"].take(), under_load })
     }
 
-    /// Keeps what is known about `key`. The file is there whole or not at all.
+    /// Writes the data of `key`. The file is replaced as a whole or not at all.
     ///
     /// # Errors
-    /// Why it cannot be written.
+    /// If it cannot be written.
     pub fn save(&self, name: &str, key: &str, kept: &Kept) -> std::io::Result<()> {
         fs::create_dir_all(&self.folder)?;
         let mut file = json!({ "version": VERSION, "about": key, "data": kept.data });
@@ -107,7 +107,7 @@ mod tests {
         assert_eq!(store.load("a/b", "other"), None);
         let path = store.path("a/b", "key");
         assert_eq!(fs::read_dir(folder.path().join("new")).unwrap().count(), 1);
-        // Another key's file under this name, an older one's, a cut one.
+        // A file of another key, of another version, and a truncated one.
         let text = fs::read_to_string(&path).unwrap();
         let cut = text[..text.len() - 2].to_owned();
         for wrong in

@@ -1,10 +1,10 @@
-//! Byte-level BPE: split the text into words, then merge each word's bytes by rank.
+//! Byte-level BPE: splits the text into words, then merges each word's bytes by rank.
 //!
-//! Merging is the `tokenizers` crate's. The splitting patterns belong to the models and are known by
-//! the name in `tokenizer.ggml.pre`.
+//! The `tokenizers` crate does the merging. The splitting patterns belong to the models and are selected by the name in
+//! `tokenizer.ggml.pre`.
 //!
-//! To add a pre-tokenizer: give it a row in [`PRE_TOKENIZERS`] with the patterns llama.cpp uses for
-//! it, and its ids to `tests/data` (see `scripts/make_tokenizer_reference.py`).
+//! To add a pre-tokenizer: a row in [`PRE_TOKENIZERS`] with the patterns that llama.cpp uses for it, and its ids in
+//! `tests/data` (see `scripts/make_tokenizer_reference.py`).
 
 use std::collections::HashSet;
 
@@ -16,28 +16,28 @@ use super::vocab::{BYTE_CHARACTERS, Vocab};
 use crate::error::{Error, Result};
 use crate::gguf::Metadata;
 
-/// Words of GPT-2: contractions, then letters, digits or other signs with one space before them.
+/// Words of GPT-2: contractions, then letters, digits or other characters with one space before them.
 const GPT2: &str =
     concat!(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+", r"| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+");
-/// Contractions in either case. Spelled out, because `(?i)` would also take the long s for an s.
+/// Contractions in either case, written out because `(?i)` would also match the long s.
 macro_rules! contractions {
     () => {
         r"'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]"
     };
 }
-/// Words of Llama 3: any one sign may lead a word, digits go in threes, newlines close a word.
+/// Words of Llama 3: any one other character may begin a word, digits come in threes, newlines end a word.
 const LLAMA3: &str = concat!(
     contractions!(),
     r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}",
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 );
-/// Words of Qwen 2: as Llama 3's, but each digit alone.
+/// Words of Qwen 2: as in Llama 3, but each digit alone.
 const QWEN2: &str = concat!(
     contractions!(),
     r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}",
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 );
-/// Words of Qwen 3.5: as Qwen 2's, but combining marks stay with their letters.
+/// Words of Qwen 3.5: as in Qwen 2, but combining marks stay with their letters.
 const QWEN35: &str = concat!(
     contractions!(),
     r"|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}",
@@ -46,16 +46,16 @@ const QWEN35: &str = concat!(
 const DIGIT: &str = r"\p{N}";
 const THREE_DIGITS: &str = "[0-9][0-9][0-9]";
 
-/// How the models of one family split text.
+/// How a family of models splits text.
 #[derive(Debug)]
 struct PreTokenizer {
     /// Values of `tokenizer.ggml.pre`.
     names: &'static [&'static str],
-    /// Each pattern splits further what the ones before it left in one piece.
+    /// Each pattern splits the parts that the previous ones left.
     patterns: &'static [&'static str],
-    /// Whether a word that is a token is taken whole, even where merging would not reach it.
+    /// Whether a word that is a token is taken whole, even if merging would not produce it.
     whole_words: bool,
-    /// Whether the text begins with BOS unless the file says otherwise.
+    /// Whether a text begins with BOS unless the file says otherwise.
     add_bos: bool,
 }
 
@@ -146,12 +146,12 @@ static PRE_TOKENIZERS: &[PreTokenizer] = &[
     PreTokenizer { names: &["qwen35"], patterns: &[QWEN35], whole_words: false, add_bos: false },
 ];
 
-/// Splits and merges.
+/// A byte-level BPE tokenizer.
 #[derive(Debug)]
 pub(super) struct Bpe {
     model: BPE,
     splits: Vec<SysRegex>,
-    /// Whether BOS begins the text unless the file says otherwise.
+    /// Whether a text begins with BOS unless the file says otherwise.
     pub(super) add_bos: bool,
 }
 
@@ -179,7 +179,7 @@ impl Bpe {
         Ok(Self { model, splits, add_bos: pre.add_bos })
     }
 
-    /// Appends the tokens of a text.
+    /// Appends the tokens of a text to `out`.
     pub(super) fn encode(&self, text: &str, out: &mut Vec<u32>) -> Result<()> {
         let mut word = String::new();
         self.split(text, 0, &mut |part| {
@@ -193,7 +193,7 @@ impl Bpe {
         })
     }
 
-    /// Splits by the patterns from `depth` on; both the matches and what lies between are parts.
+    /// Splits a text by the patterns from `depth` on. Both the matches and the text between them are parts.
     fn split(
         &self,
         text: &str,
@@ -214,16 +214,16 @@ impl Bpe {
     }
 }
 
-/// The merges, best first. A pair is listed at its best rank, and only if both halves and the whole
-/// are tokens: no text could use another.
+/// The merges, best first. A pair is listed once, at its best rank, and only if both halves and the whole are tokens:
+/// no text can use another pair.
 fn merges(metadata: &Metadata, vocab: &Vocab) -> Result<Merges> {
     let listed = metadata.require_byte_strings("tokenizer.ggml.merges")?;
     let mut seen = HashSet::with_capacity(listed.len());
     let mut merges = Merges::with_capacity(listed.len());
     for (i, merge) in listed.into_iter().enumerate() {
-        // What is not text is no part of one.
+        // A merge that is not UTF-8 cannot occur in a text.
         let Ok(merge) = std::str::from_utf8(merge) else { continue };
-        // A half may itself begin with a space, never contain one later.
+        // A half may begin with a space, but not contain one later.
         let second =
             merge.char_indices().nth(1).and_then(|(at, _)| Some(at + merge[at..].find(' ')?));
         let Some((left, right)) = second.map(|at| (&merge[..at], &merge[at + 1..])) else {

@@ -1,10 +1,10 @@
-//! Messages to a prompt, by the model's own chat template or a well-known one.
+//! Renders messages as a prompt, with the model's own chat template or a well-known one.
 //!
-//! Templates are Jinja programs inside the model file, written against Hugging Face's set-up; they
-//! are not trusted: they see nothing but the messages, and steps, memory and stack are bounded (`jinja`).
+//! Templates are Jinja programs inside the model file, written for Hugging Face's environment. They are not trusted:
+//! they see only the messages, and their steps, memory and stack are bounded (`jinja`).
 //!
-//! What users write may contain the texts of control tokens; a template puts it into the prompt as it
-//! is, and so it is parsed there, here as in every other program.
+//! Messages may contain the texts of control tokens. A template copies them into the prompt, where they become those
+//! tokens, as in other programs.
 
 use std::time::SystemTime;
 
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::gguf::Metadata;
 use crate::setting::{Advice, Setting};
 
-/// Templates known by name. None of them needs more than role and content.
+/// Templates known by name. They use only roles and contents.
 const NAMED: &[(&str, &str)] = &[
     (
         "chatml",
@@ -77,61 +77,61 @@ const NAMED: &[(&str, &str)] = &[
     ),
 ];
 
-/// One turn of a conversation.
+/// One message of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// `system`, `user` or `assistant`.
+    /// `system`, `developer`, `user`, `assistant` or `tool`.
     pub role: String,
-    /// What was said.
+    /// The text of the message.
     pub content: String,
 }
 
 impl Message {
-    /// A turn.
+    /// A message.
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
         Self { role: role.into(), content: content.into() }
     }
 }
 
-/// Turns messages into the text a model was trained on.
+/// Renders messages as the text that a model was trained on.
 #[derive(Debug)]
 pub struct ChatTemplate {
     source: String,
     template: Template,
-    /// What `strftime_now` shows; none for the clock.
+    /// The time that `strftime_now` shows; `None` for the current time.
     now: Option<SystemTime>,
 }
 
 impl ChatTemplate {
-    /// The template inside a model, if it has one. An empty text is none.
+    /// The template inside a model; `None` if it has none or an empty one.
     ///
     /// # Errors
-    /// When it cannot be parsed. The model may still be used for other things than chat.
+    /// If it cannot be parsed. The model can still be used for all but chat.
     pub fn from_gguf(metadata: &Metadata) -> Result<Option<Self>> {
         let source = metadata.get_str("tokenizer.chat_template")?;
         source.filter(|source| !source.trim().is_empty()).map(Self::from_source).transpose()
     }
 
-    /// A template given as text (`--chat-template-file`).
+    /// A template from its source (`--chat-template-file`).
     ///
     /// # Errors
-    /// When it cannot be parsed.
+    /// If it cannot be parsed.
     pub fn from_source(source: &str) -> Result<Self> {
         Self::at_time(source, None)
     }
 
-    /// A template given as text, with a fixed answer for templates that ask for the date.
+    /// A template from its source, with a fixed time for templates that show the date.
     ///
     /// # Errors
-    /// When it cannot be parsed.
+    /// If it cannot be parsed.
     pub fn from_source_at(source: &str, now: SystemTime) -> Result<Self> {
         Self::at_time(source, Some(now))
     }
 
-    /// A well-known template (`--chat-template`).
+    /// A well-known template by its name (`--chat-template`).
     ///
     /// # Errors
-    /// When the name is not known; the message lists those that are.
+    /// If the name is unknown; the message lists the known ones.
     pub fn named(name: &str) -> Result<Self> {
         let Some((_, source)) = NAMED.iter().find(|(known, _)| *known == name) else {
             let known: Vec<_> = Self::names().collect();
@@ -143,7 +143,7 @@ impl ChatTemplate {
         Self::from_source(source)
     }
 
-    /// A well-known template by its name, or one given as text: what has Jinja's braces is text.
+    /// A well-known template by its name, or a template from its source: a text with Jinja's braces is source.
     ///
     /// # Errors
     /// Those of [`named`](Self::named) and [`from_source`](Self::from_source).
@@ -166,17 +166,16 @@ impl ChatTemplate {
         Ok(Self { source: source.to_owned(), template, now })
     }
 
-    /// The template's text.
+    /// The template's source.
     pub fn source(&self) -> &str {
         &self.source
     }
 
-    /// The prompt as text. `bos` and `eos` are the texts of those tokens; a template that writes
-    /// `bos_token` puts it into the prompt, so tokenise the result with
-    /// [`Tokenizer::encode_chat`], which never doubles it.
+    /// Renders the prompt as text. `bos` and `eos` are the texts of those tokens. A template that writes `bos_token`
+    /// puts it into the prompt, so tokenise the result with [`Tokenizer::encode_chat`], which never doubles it.
     ///
     /// # Errors
-    /// When the template fails or refuses the messages; the message gives its line and reason.
+    /// If the template fails or refuses the messages; the message gives the line and the reason.
     pub fn render(
         &self,
         messages: &[Message],
@@ -202,7 +201,7 @@ impl ChatTemplate {
     /// [`render`](Self::render) with the texts of this tokenizer's BOS and EOS.
     ///
     /// # Errors
-    /// As for [`render`](Self::render), and when a message has a role that conversations do not have.
+    /// Those of [`render`](Self::render), and if a message has an unknown role.
     pub fn text(
         &self,
         tokenizer: &Tokenizer,
@@ -215,11 +214,12 @@ impl ChatTemplate {
         self.render(messages, add_generation_prompt, bos, eos)
     }
 
-    /// The prompt as tokens for a context of `n_ctx`: renders, then encodes so that BOS stands in front once if the
-    /// model wants it. This is all a session needs.
+    /// Renders and tokenises the prompt for a context of `n_ctx` tokens. BOS comes first, once, if the model wants it.
+    /// The result is ready for a session.
     ///
     /// # Errors
-    /// When there is no message or they cannot fit, which is seen before they become tokens, and as for [`text`](Self::text) and [`Tokenizer::encode`].
+    /// If there is no message, if the messages cannot fit, which is checked before they are tokenised, and those of
+    /// [`text`](Self::text) and [`Tokenizer::encode`].
     pub fn prompt(
         &self,
         tokenizer: &Tokenizer,
@@ -236,10 +236,10 @@ impl ChatTemplate {
     }
 }
 
-/// Who may speak in a conversation.
+/// The roles of messages.
 const ROLES: [&str; 5] = ["system", "developer", "user", "assistant", "tool"];
 
-/// Refuses a conversation in which somebody else speaks.
+/// Refuses a conversation with an unknown role.
 fn check_roles(messages: &[Message]) -> Result<()> {
     match messages.iter().find(|message| !ROLES.contains(&&*message.role)) {
         None => Ok(()),
@@ -250,7 +250,7 @@ fn check_roles(messages: &[Message]) -> Result<()> {
     }
 }
 
-/// One line: where and why.
+/// Words a fault in one line: where and why.
 fn explain(what: &str, fault: &Fault) -> Error {
     let line = fault.line().map(|line| format!("line {line} ")).unwrap_or_default();
     let reason = fault.reason().split_whitespace().collect::<Vec<_>>().join(" ");

@@ -1,4 +1,4 @@
-//! Text to tokens and back.
+//! From text to tokens and back.
 //!
 //! ```text
 //! tokenizer.rs   the public face: encode, decode, special tokens
@@ -12,8 +12,8 @@
 //! jinja/         an interpreter of templates whose steps, memory and stack are bounded
 //! ```
 //!
-//! Token ids equal llama.cpp's: models are judged with it, and a drafter's vocabulary must agree
-//! with its target's. `tests/tokenizer.rs` holds its ids for hard strings.
+//! Token ids equal llama.cpp's: models are judged with it, and a drafter's vocabulary must agree with its target's.
+//! `tests/tokenizer.rs` has its ids for difficult strings.
 
 pub mod chat;
 pub mod tokenizer;

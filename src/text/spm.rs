@@ -1,12 +1,12 @@
 //! SentencePiece by score, as llama.cpp does it.
 //!
-//! A text begins as single characters. Again and again the two neighbours are joined whose union is
-//! the token of highest score, leftmost first among equals; characters that never became a token are
-//! spelled in byte tokens.
+//! A text begins as single characters. The two neighbours whose union is the token with the highest score are joined,
+//! the leftmost of equals first, until there are none; characters that never became part of a token are spelled in byte
+//! tokens.
 //!
-//! This is not byte-pair encoding: there is no list of pairs, only scores, which may tie between
-//! different tokens (then the place decides), and a character may take part in a token without being
-//! one. No ranked list of merges says that, so the library's BPE cannot serve here.
+//! This is not byte-pair encoding: there are only scores, no list of pairs. Different tokens may have equal scores
+//! (then the position decides), and a character may be part of a token without being one. No ranked list of merges can
+//! express that, so the library's BPE cannot be used.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -15,7 +15,7 @@ use super::vocab::Vocab;
 use crate::error::{Error, Result};
 use crate::gguf::Metadata;
 
-/// The scores, and what is known of all texts.
+/// The scores of a vocabulary.
 #[derive(Debug)]
 pub(super) struct Spm {
     scores: Vec<f32>,
@@ -23,7 +23,7 @@ pub(super) struct Spm {
     longest_bytes: usize,
 }
 
-/// A stretch of the text that is one token so far; empty once joined to its left neighbour.
+/// A part of the text that is one token so far; empty once joined to its left neighbour.
 #[derive(Clone, Copy)]
 struct Symbol {
     start: usize,
@@ -32,12 +32,12 @@ struct Symbol {
     next: Option<usize>,
 }
 
-/// Two neighbours that could be joined: the best is the greatest.
+/// Two neighbours that could be joined; the best union is the greatest.
 struct Union {
     score: f32,
     left: usize,
     right: usize,
-    /// Length when it was found: another length now means that either side has changed.
+    /// Length in bytes when it was found. Another length now means that either side has changed.
     len: usize,
 }
 
@@ -78,13 +78,13 @@ impl Spm {
         if scores.iter().any(|score| score.is_nan()) {
             return Err(malformed("has a token whose score is not a number".into()));
         }
-        // Zeros of either sign are equal as scores but not to `total_cmp`.
+        // Zeros of either sign are equal as scores, but not for `total_cmp`.
         scores.iter_mut().for_each(|score| *score += 0.0);
         let longest_bytes = vocab.ids.keys().map(String::len).max().unwrap_or(0);
         Ok(Self { scores, longest_bytes })
     }
 
-    /// Appends the tokens of a text whose spaces are already `▁`.
+    /// Appends the tokens of a text whose spaces are already `▁` to `out`.
     pub(super) fn encode(&self, text: &str, vocab: &Vocab, out: &mut Vec<u32>) -> Result<()> {
         let mut symbols = characters(text);
         let mut queue = BinaryHeap::new();
@@ -118,7 +118,7 @@ impl Spm {
         Ok(())
     }
 
-    /// The union of a symbol with its right neighbour, if that is a token.
+    /// The union of a symbol with its right neighbour, if it is a token.
     fn union(&self, text: &str, vocab: &Vocab, symbols: &[Symbol], left: usize) -> Option<Union> {
         let right = symbols[left].next?;
         let (start, end) = (symbols[left].start, symbols[right].end);
@@ -147,7 +147,7 @@ fn characters(text: &str) -> Vec<Symbol> {
     symbols
 }
 
-/// Appends a text byte by byte: `<0x0A>`, else the byte itself, else the unknown token.
+/// Appends the tokens of a text byte by byte: `<0x0A>`, else the byte itself, else the unknown token.
 fn spell(part: &str, vocab: &Vocab, out: &mut Vec<u32>) -> Result<()> {
     for byte in part.bytes() {
         let named = vocab.ids.get(&format!("<0x{byte:02X}>"));

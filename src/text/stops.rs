@@ -1,9 +1,9 @@
-//! Stop strings in a text that comes in pieces.
+//! Finds stop texts in a text that arrives in pieces.
 //!
-//! A stop string may begin in one piece and end in a later one, so text that could be the beginning
-//! of one is held back until it is known not to be.
+//! A stop text may begin in one piece and end in a later one, so text that could be the beginning of one is held back
+//! until that is settled.
 
-/// Finds the first stop string of a text.
+/// Finds the first stop text in a text.
 #[derive(Clone, Debug, Default)]
 pub struct Stops {
     stops: Vec<String>,
@@ -17,8 +17,8 @@ impl Stops {
         Stops { stops, held: String::new() }
     }
 
-    /// Takes a piece, and leaves of it, behind what was held back, what may be shown. Returns whether a stop string
-    /// follows that.
+    /// Takes a piece, and replaces it by the text that may be shown, which begins with what was held back. Returns
+    /// whether a stop text follows.
     pub fn push(&mut self, piece: &mut String) -> bool {
         if self.stops.is_empty() {
             return false;
@@ -41,7 +41,7 @@ impl Stops {
         false
     }
 
-    /// Appends what was held back when the text ended.
+    /// Appends the text that is held back, at the end of the text.
     pub fn finish(&mut self, piece: &mut String) {
         piece.push_str(&self.held);
         self.held.clear();
@@ -81,7 +81,7 @@ mod tests {
     }
 
     proptest! {
-        /// However a text is cut into pieces, what is shown is the text up to the first stop string.
+        /// However a text is cut into pieces, the text up to the first stop text is shown.
         #[test]
         fn cuts_do_not_matter(pieces in prop::collection::vec("[abé]{0,3}", 0..12), stop in "[abé]{1,3}") {
             let pieces: Vec<_> = pieces.iter().map(String::as_str).collect();

@@ -1,8 +1,8 @@
-//! Text to token ids and back, for the vocabulary inside a model file.
+//! Text to token ids and back, for the vocabulary in a model file.
 //!
-//! A text is first searched for special tokens, the longest first; what lies between goes through
-//! the model's own algorithm. Ids equal llama.cpp's, with one exception made on purpose: where a BPE
-//! model names no BOS or EOS, we have none, while llama.cpp takes token 11 whatever that is.
+//! A text is first searched for special tokens, the longest first; the text between them goes through the model's own
+//! algorithm. Ids equal llama.cpp's with one deliberate exception: if a BPE model names no BOS or EOS, there is none,
+//! while llama.cpp takes token 11.
 
 use super::bound::Bound;
 use super::bpe::Bpe;
@@ -27,14 +27,14 @@ pub struct Tokenizer {
     algorithm: Algorithm,
     add_bos: bool,
     add_eos: bool,
-    /// Whether a text, at its start and after a special token, gets a space in front.
+    /// Whether text at the beginning and after a special token gets a space in front.
     add_space: bool,
-    /// Whether white space after a special token is dropped: a habit of Phi 3.
+    /// Special tokens after which white space is dropped, as in Phi 3.
     strip_after: Vec<u32>,
     bound: Bound,
 }
 
-/// A stretch of the input: text still to be tokenised, or a special token found in it.
+/// A part of the input: text still to be tokenised, or a special token found in it.
 enum Fragment<'a> {
     Text(&'a str),
     Token(u32),
@@ -44,7 +44,7 @@ impl Tokenizer {
     /// Builds the tokenizer that the model's metadata describe.
     ///
     /// # Errors
-    /// When keys are missing or contradict each other, or the kind of tokenizer is not known.
+    /// If keys are missing or contradict each other, or the kind of tokenizer is unknown.
     pub fn from_gguf(metadata: &Metadata) -> Result<Self> {
         let model = metadata.require_str("tokenizer.ggml.model")?;
         let spelling = match model {
@@ -67,7 +67,7 @@ impl Tokenizer {
             }
             Spelling::Sentence => (Algorithm::Spm(Spm::from_gguf(metadata, &vocab)?), true, true),
         };
-        // BPE has no place for an added space: llama.cpp reads the key there but never uses it.
+        // BPE adds no space: llama.cpp reads the key there but does not use it.
         let add_space = space_default
             && metadata.get_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(space_default);
         let strip_after = strip_after(metadata, &vocab)?;
@@ -85,12 +85,12 @@ impl Tokenizer {
 
     /// The tokens of a text.
     ///
-    /// `add_special` puts BOS before and EOS behind where the model wants them. With `parse_special`
-    /// the texts of control tokens become those tokens; without, they are text like any other, which
-    /// is what text from outside must be. User-defined tokens are found either way.
+    /// `add_special` adds BOS at the beginning and EOS at the end if the model wants them. With `parse_special` the
+    /// texts of control tokens become those tokens; leave it false for text from outside, where they must stay text.
+    /// User-defined tokens are always found.
     ///
     /// # Errors
-    /// Only when the vocabulary cannot express a character.
+    /// If the vocabulary cannot express a character.
     pub fn encode(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<u32>> {
         let mut out = Vec::with_capacity(text.len() / 3 + 2);
         if add_special && self.add_bos {
@@ -123,11 +123,11 @@ impl Tokenizer {
         Ok(out)
     }
 
-    /// The tokens of a prompt that a chat template rendered: special tokens are parsed, BOS stands
-    /// in front once if the model wants it, whether or not the template wrote it, and no EOS ends it.
+    /// The tokens of a prompt that a chat template rendered. Special tokens are parsed. BOS comes first, once, if the
+    /// model wants it, whether or not the template wrote it; no EOS is added.
     ///
     /// # Errors
-    /// As for [`encode`](Self::encode).
+    /// Those of [`encode`](Self::encode).
     pub fn encode_chat(&self, prompt: &str) -> Result<Vec<u32>> {
         let mut tokens = self.encode(prompt, false, true)?;
         if let Some(bos) = self.vocab.bos.filter(|_| self.add_bos)
@@ -138,12 +138,11 @@ impl Tokenizer {
         Ok(tokens)
     }
 
-    /// Refuses a text that has more tokens than a context of `n_ctx` has room for, whichever they are. This takes no
-    /// memory and a moment, so that a text of many megabytes is refused before it is tokenised; one that passes may still
-    /// turn out too long.
+    /// Refuses a text that is sure to have more tokens than fit a context of `n_ctx` tokens. It does not tokenise, so
+    /// it is fast even for texts of many megabytes. A text that passes may still be too long.
     ///
     /// # Errors
-    /// [`Error::Context`] with the fewest tokens that the text can have.
+    /// [`Error::Context`] with the least number of tokens that the text can have.
     pub fn check_fits(&self, text: &str, n_ctx: usize) -> Result<()> {
         // A prompt leaves room for one token of its answer.
         let needed = self.bound.fewest_tokens(text).saturating_add(1);
@@ -155,8 +154,8 @@ impl Tokenizer {
 
     /// The bytes of a whole text. Control tokens are left out unless `special`.
     ///
-    /// Of a text that was given a space in front, that space is taken away again. To decode a
-    /// continuation token by token use [`piece`](Self::piece).
+    /// If the tokenizer adds a space in front of texts, that space is removed. To decode a continuation token by token
+    /// use [`piece`](Self::piece).
     pub fn decode(&self, tokens: &[u32], special: bool) -> Vec<u8> {
         let mut out = Vec::new();
         for (i, &id) in tokens.iter().enumerate() {
@@ -167,8 +166,8 @@ impl Tokenizer {
         out
     }
 
-    /// The bytes of one token, possibly part of a character. Empty for control and unknown tokens
-    /// unless `special`, for holes in the vocabulary, and for ids outside it.
+    /// The bytes of one token, which may be part of a character. Empty for control and unknown tokens unless `special`,
+    /// for unused tokens, and for ids outside the vocabulary.
     pub fn piece(&self, id: u32, special: bool) -> &[u8] {
         match self.vocab.kinds.get(id as usize) {
             Some(Kind::Control | Kind::Unknown) if !special => &[],
@@ -176,22 +175,23 @@ impl Tokenizer {
         }
     }
 
-    /// The bytes of one token as they appear in text: control tokens are empty.
+    /// The bytes of one token as they appear in text; empty for control tokens.
     pub fn piece_bytes(&self, id: u32) -> &[u8] {
         self.piece(id, false)
     }
 
-    /// The token as the file writes it, `Ġthe` or `<0x0A>`; `None` outside the vocabulary, and where that is not UTF-8.
+    /// The token as the file spells it, such as `Ġthe` or `<0x0A>`. `None` outside the vocabulary, or if it is not
+    /// UTF-8.
     pub fn token_text(&self, id: u32) -> Option<&str> {
         self.vocab.text(id)
     }
 
-    /// The token as the file writes it, UTF-8 or not; `None` outside the vocabulary.
+    /// The token as the file spells it, UTF-8 or not; `None` outside the vocabulary.
     pub fn token_text_bytes(&self, id: u32) -> Option<&[u8]> {
         self.vocab.text_bytes(id)
     }
 
-    /// The token that the file writes exactly so.
+    /// The token that the file spells exactly so.
     pub fn token_id(&self, text: &str) -> Option<u32> {
         self.vocab.ids.get(text).copied()
     }
@@ -216,12 +216,12 @@ impl Tokenizer {
         self.vocab.eot
     }
 
-    /// The token for what the vocabulary cannot express.
+    /// The token for text that the vocabulary cannot express.
     pub fn unknown(&self) -> Option<u32> {
         self.vocab.unknown
     }
 
-    /// The token that fills up batches.
+    /// The token that pads batches.
     pub fn padding(&self) -> Option<u32> {
         self.vocab.padding
     }
@@ -246,12 +246,12 @@ impl Tokenizer {
         self.vocab.ends.iter().copied()
     }
 
-    /// Whether the token steers the model and is no text.
+    /// Whether the token controls the model and is not text.
     pub fn is_control(&self, id: u32) -> bool {
         self.vocab.kinds.get(id as usize) == Some(&Kind::Control)
     }
 
-    /// Cuts the text at special tokens, the longest first wherever they stand.
+    /// Splits the text at special tokens. Longer tokens are found first, wherever they are.
     fn fragments<'a>(&self, text: &'a str, parse_special: bool) -> Vec<Fragment<'a>> {
         if text.is_empty() {
             return Vec::new();
@@ -293,7 +293,7 @@ fn cut_at<'a>(mut text: &'a str, special: &str, id: u32, strip: bool, out: &mut 
 /// White space that is dropped after some special tokens.
 const STRIPPED: [char; 6] = [' ', '\t', '\n', '\x0b', '\x0c', '\r'];
 
-/// The special tokens that swallow the white space after them: Phi 3's, which no key marks.
+/// The special tokens that drop the white space after them: those of Phi 3, which no key marks.
 fn strip_after(metadata: &Metadata, vocab: &Vocab) -> Result<Vec<u32>> {
     let name = metadata.get_str("general.name")?.unwrap_or_default().to_ascii_lowercase();
     if !name.contains("phi-3") && !name.contains("phi3") {

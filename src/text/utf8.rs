@@ -1,24 +1,23 @@
 //! Bytes of a stream to text that never splits a character.
 //!
-//! Tokens are byte strings: one may end inside a character and the next one finish it. Invalid bytes
-//! become U+FFFD, one for each maximal part of a sequence, so that all text together equals
-//! `String::from_utf8_lossy` of all bytes together.
+//! Tokens are byte strings: one may end inside a character that the next one completes. Invalid bytes become U+FFFD,
+//! one for each maximal part of a sequence, so the text of all pieces equals `String::from_utf8_lossy` of all bytes.
 
 /// Decodes UTF-8 piece by piece.
 #[derive(Clone, Debug, Default)]
 pub struct Utf8Stream {
-    /// An unfinished character and, while pushing, the bytes after it.
+    /// An incomplete character and, during `push`, the bytes after it.
     pending: Vec<u8>,
 }
 
 impl Utf8Stream {
     /// A stream with nothing pending.
     pub fn new() -> Self {
-        // Longer than tokens are: the stream does not grow while text is made.
+        // Longer than any token, so that the buffer does not grow during generation.
         Self { pending: Vec::with_capacity(256) }
     }
 
-    /// Appends to `out` all characters that `bytes` complete; keeps an unfinished one.
+    /// Appends to `out` all characters that `bytes` complete, and keeps an incomplete one.
     pub fn push(&mut self, bytes: &[u8], out: &mut String) {
         self.pending.extend_from_slice(bytes);
         let mut seen = 0;
@@ -36,7 +35,7 @@ impl Utf8Stream {
         self.pending.drain(..done);
     }
 
-    /// Ends the stream: an unfinished character becomes U+FFFD. The stream can be used anew.
+    /// Ends the stream: an incomplete character becomes U+FFFD. The stream can be used again.
     pub fn finish(&mut self, out: &mut String) {
         if !self.pending.is_empty() {
             out.push(char::REPLACEMENT_CHARACTER);
@@ -45,7 +44,7 @@ impl Utf8Stream {
     }
 }
 
-/// Whether more bytes could make these a character.
+/// Whether more bytes could complete a character.
 fn may_continue(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
 }

@@ -1,10 +1,10 @@
-//! What the file says of each token, and which tokens are special.
+//! The tokens in a model file, and which of them are special.
 //!
-//! Files often leave special tokens unnamed or mark them as plain text, so some are known by their
-//! texts, as llama.cpp knows them; the lists below are data, to be extended as models appear.
+//! Files often leave special tokens unnamed or mark them as plain text, so some are known by their texts, as in
+//! llama.cpp. The lists below are data, to be extended as models appear.
 //!
-//! A token's text need not be UTF-8. Such a token keeps its bytes, for the model may write it; no text that is tokenised,
-//! which is UTF-8, contains it.
+//! A token's text need not be UTF-8. Such a token keeps its bytes, since the model may write it, but it never occurs in
+//! a tokenised text, which is UTF-8.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
@@ -13,36 +13,36 @@ use std::sync::LazyLock;
 use crate::error::{Error, Result};
 use crate::gguf::Metadata;
 
-/// What a token is for: `tokenizer.ggml.token_type`.
+/// The kind of a token: `tokenizer.ggml.token_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Text.
     Normal,
-    /// Stands for what the vocabulary cannot express.
+    /// Stands for text that the vocabulary cannot express.
     Unknown,
-    /// Steers the model; not part of the text.
+    /// Controls the model; not part of the text.
     Control,
-    /// Text matched before all else, as it stands.
+    /// Text that is matched first, as it stands.
     UserDefined,
-    /// A hole in the vocabulary; shown as nothing.
+    /// An unused id; shown as nothing.
     Unused,
     /// One byte, written `<0x0A>`.
     Byte,
 }
 
-/// How token texts stand for bytes.
+/// How texts of tokens represent bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spelling {
     /// Each byte is a printable character (GPT-2's table).
     ByteLevel,
-    /// UTF-8 with `▁` for the space.
+    /// UTF-8, with `▁` for the space.
     Sentence,
 }
 
 /// All tokens of a model.
 #[derive(Debug)]
 pub(super) struct Vocab {
-    /// What the file writes for each token.
+    /// The text of each token in the file.
     texts: Vec<Vec<u8>>,
     pub(super) kinds: Vec<Kind>,
     /// The tokens whose text is UTF-8.
@@ -50,7 +50,7 @@ pub(super) struct Vocab {
     /// The bytes of all tokens, one after another; token `i` ends at `piece_ends[i]`.
     pieces: Vec<u8>,
     piece_ends: Vec<usize>,
-    /// Tokens that are matched in the text before tokenisation, longest text first.
+    /// Tokens that are matched in the text before tokenisation, the longest text first.
     pub(super) matched: Vec<u32>,
     pub(super) bos: Option<u32>,
     pub(super) eos: Option<u32>,
@@ -61,7 +61,7 @@ pub(super) struct Vocab {
     pub(super) ends: BTreeSet<u32>,
 }
 
-/// Texts of the token that ends a turn, the likeliest first.
+/// Texts of the token that ends a turn, in order of preference.
 const TURN_ENDS: &[&str] = &[
     "<|eot_id|>",
     "<|im_end|>",
@@ -76,7 +76,7 @@ const TURN_ENDS: &[&str] = &[
     "<end_of_utterance>",
 ];
 
-/// Texts that end a generation whatever the file says.
+/// Texts of tokens that end a generation whatever the file says.
 const GENERATION_ENDS: &[&str] = &[
     "<|eot_id|>",
     "<|im_end|>",
@@ -102,8 +102,8 @@ const GENERATION_ENDS: &[&str] = &[
     "[e~[",
 ];
 
-/// Texts used when a code model fills in the middle: the first found of each row is a control
-/// token. Generation also ends at the rows marked so: padding, next repository, next file.
+/// Texts of a code model's fill-in-the-middle tokens: the first one found in each row is a control token. The flag says
+/// whether it also ends a generation: padding, next repository, next file.
 const FILL_IN: &[(&str, bool, &[&str])] = &[
     (
         "fim_pre",
@@ -152,7 +152,7 @@ const FILL_IN: &[(&str, bool, &[&str])] = &[
     ("fim_sep", true, &["<|file_sep|>"]),
 ];
 
-/// Texts that stay visible although they look like control tokens.
+/// Texts of tokens that are shown although they look like control tokens.
 const ALWAYS_SHOWN: &[&str] = &["<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"];
 
 impl Vocab {
@@ -203,17 +203,17 @@ impl Vocab {
         self.texts.len()
     }
 
-    /// What the file writes for a token; none outside the vocabulary.
+    /// A token's text in the file; `None` outside the vocabulary.
     pub(super) fn text_bytes(&self, id: u32) -> Option<&[u8]> {
         self.texts.get(id as usize).map(Vec::as_slice)
     }
 
-    /// The same, if it is text.
+    /// A token's text in the file, if it is UTF-8.
     pub(super) fn text(&self, id: u32) -> Option<&str> {
         std::str::from_utf8(self.text_bytes(id)?).ok()
     }
 
-    /// The id a key names; ids outside the vocabulary count as absent.
+    /// The id that a key names; ids outside the vocabulary count as absent.
     fn named(&self, metadata: &Metadata, key: &str, default: Option<u32>) -> Result<Option<u32>> {
         let inside = |id: u32| (id as usize) < self.texts.len();
         let key = format!("tokenizer.ggml.{key}_token_id");
@@ -267,7 +267,7 @@ impl Vocab {
         Ok(())
     }
 
-    /// Some vocabularies use a well-known end for something else.
+    /// Corrects vocabularies that use a well-known end for something else.
     fn undo_false_ends(&mut self) {
         let ends = |text| self.ids.get(text).is_some_and(|id| self.ends.contains(id));
         // OpenAI's harmony and Solar: `<|end|>` only separates messages.
@@ -286,7 +286,7 @@ impl Vocab {
         }
     }
 
-    /// Whether a token is found in a text as it stands.
+    /// Whether a token is matched in a text as it stands.
     pub(super) fn is_matched(&self, id: u32) -> bool {
         let kind = self.kinds[id as usize];
         matches!(kind, Kind::Control | Kind::UserDefined | Kind::Unknown) && self.text(id).is_some()
@@ -312,7 +312,7 @@ impl Vocab {
         }
     }
 
-    /// The bytes a token stands for, special or not; none outside the vocabulary.
+    /// The bytes that a token stands for, special or not; empty outside the vocabulary.
     pub(super) fn piece(&self, id: u32) -> &[u8] {
         let id = id as usize;
         let Some(&end) = self.piece_ends.get(id) else { return &[] };
@@ -348,8 +348,8 @@ fn byte_of(text: &[u8]) -> Option<u8> {
     u8::from_str_radix(digits, 16).ok().filter(|_| is_hex)
 }
 
-/// The character GPT-2 writes for each byte: printable Latin-1 as itself, the other 68 bytes, in
-/// order, as the characters from U+0100 on.
+/// The character that GPT-2 writes for each byte: printable Latin-1 as itself; the other 68 bytes, in order, as the
+/// characters from U+0100 on.
 pub(super) static BYTE_CHARACTERS: LazyLock<[char; 256]> = LazyLock::new(|| {
     let mut others = '\u{100}'..;
     std::array::from_fn(|byte| match byte as u8 {
@@ -358,8 +358,8 @@ pub(super) static BYTE_CHARACTERS: LazyLock<[char; 256]> = LazyLock::new(|| {
     })
 });
 
-/// Appends the bytes that a text in GPT-2's characters stands for; other characters, and bytes that are none, stand for
-/// themselves.
+/// Appends the bytes that a text in GPT-2's characters stands for. Other characters, and bytes that are not UTF-8,
+/// stand for themselves.
 fn spell_byte_level(text: &[u8], out: &mut Vec<u8>) {
     static BYTES: LazyLock<HashMap<char, u8>> =
         LazyLock::new(|| BYTE_CHARACTERS.iter().copied().zip(0..=u8::MAX).collect());
@@ -374,7 +374,7 @@ fn spell_byte_level(text: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Appends a text of SentencePiece's, in which `▁` is a space; bytes that are no characters stand for themselves.
+/// Appends a text of SentencePiece, in which `▁` is a space. Bytes that are not UTF-8 stand for themselves.
 fn spell_sentence(text: &[u8], out: &mut Vec<u8>) {
     for chunk in text.utf8_chunks() {
         out.extend(chunk.valid().replace('▁', " ").as_bytes());

@@ -1,13 +1,11 @@
-//! Multi-letter flags behind one dash.
+//! Multi-letter flags after one dash.
 //!
-//! clap reads `-ngl 99` as `-n gl`. So such flags are replaced by their long names before clap sees
-//! them, wherever a flag and not a flag's value stands, and unknown ones are refused: `-mx` is no
-//! model named `x`.
+//! clap reads `-ngl 99` as `-n gl`. So such flags are replaced by their long names before clap sees them, except where
+//! they are the value of a flag. Unknown ones are refused: `-mx` is not a model named `x`.
 
 use std::ffi::OsString;
 
-/// The arguments with long names in place of those of the table, which says what is typed and the long
-/// name that clap knows.
+/// Replaces the flags of the table, pairs of the typed and the long name, by their long names.
 ///
 /// # Errors
 /// The first flag of several letters that is not in the table.
@@ -43,7 +41,7 @@ fn begins_with_two_letters(text: &str) -> bool {
     text.len() >= 2 && text.bytes().take(2).all(|b| b.is_ascii_alphabetic())
 }
 
-/// Whether this is exactly the name of a flag whose value is the next argument.
+/// Whether this is exactly the name of a flag that takes the next argument as its value.
 fn takes_value(command: &clap::Command, arg: &OsString) -> bool {
     let of_subcommands = command.get_subcommands().flat_map(|command| command.get_arguments());
     let known = command.get_arguments().chain(of_subcommands);

@@ -1,12 +1,12 @@
-//! What a planner chose and why, in words.
+//! Explains a planner's choices in words.
 
 use dovetail::planner::Report;
 use dovetail::planner::{Planner, Policy};
 use std::fmt::Write;
 
-/// Some lines about these rounds of the planner, the last one saying whether guessing is worth it. Seconds are those
-/// that the planner believes by now. `measured` says how many times as fast as plain decoding the same answers were,
-/// where both were timed: what the planner thinks of that does not count then.
+/// Explains these rounds of the planner in a few lines; the last one says whether speculation is worth it. Seconds are
+/// the planner's current estimates. `measured` is the speedup over plain decoding, if both were timed; it replaces the
+/// planner's estimate.
 pub fn explain(planner: &Planner, report: &Report, measured: Option<f64>) -> String {
     if planner.costs().is_none() {
         return "what passes cost was not measured".into();
@@ -42,7 +42,7 @@ pub fn explain(planner: &Planner, report: &Report, measured: Option<f64>) -> Str
     out + &verdict(planner.policy(), report, gain)
 }
 
-/// How many trees had how many nodes.
+/// The distribution of tree sizes.
 fn sizes(report: &Report, rounds: usize) -> String {
     let percent = |n: usize| 100.0 * n as f64 / rounds as f64;
     let mut classes = Vec::new();
@@ -65,7 +65,7 @@ fn sizes(report: &Report, rounds: usize) -> String {
     format!("{rounds} trees, nodes {}{paused}", classes.join(", "))
 }
 
-/// One sentence: is it worth it? `gain` says how many times as fast as plain decoding it was.
+/// Whether speculation is worth it, in one sentence. `gain` is the speedup over plain decoding.
 fn verdict(policy: Policy, report: &Report, gain: f64) -> String {
     let is_plain = report.nodes[1] * 10 > 9 * report.nodes.iter().sum::<usize>();
     match policy {
@@ -90,7 +90,7 @@ mod tests {
     use dovetail::planner::{RoundTimes, TreeLimits};
     use dovetail::tree::{GrowingTree, TreeShape};
 
-    /// A planner that believes that a pass takes a second, where it takes half of that.
+    /// A planner that assumes a second for a pass that takes half a second.
     fn corrected() -> Planner {
         let mut costs = Costs::unit();
         costs.draft.level = Curve::new(&[(1, 0.1)]).unwrap();
@@ -116,7 +116,7 @@ mod tests {
         );
         let said = explain(&planner, &report, Some(1.51));
         assert!(said.contains("1.51 times as fast") && !said.contains("1.24"), "{said}");
-        // Even where hardly anything was guessed.
+        // Even if hardly anything was drafted.
         report.nodes[1] = 1000;
         assert!(explain(&planner, &report, Some(1.51)).contains("1.51 times as fast"));
         assert!(explain(&planner, &report, Some(1.0)).contains("was left off"));

@@ -1,4 +1,4 @@
-//! Flags that say who guesses.
+//! Flags of drafters.
 
 use crate::words;
 use clap::Args;
@@ -12,52 +12,51 @@ use std::path::PathBuf;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Speculation")]
 pub struct GuessFlags {
-    /// Who guesses tokens ahead, which changes the speed and never the text: none; ngram, what followed the
-    /// last tokens earlier in the text; lm, a small model with the same vocabulary; dgf, a drafter
-    /// trained for the model; auto, dgf where there is one, or what -md names
+    /// The kind of drafter, which changes the speed and never the text: none; ngram, the continuation of the last
+    /// tokens earlier in the text; lm, a small model with the same vocabulary; dgf, a drafter trained for the model;
+    /// auto, the file of -md, or a dgf that is found for the model
     #[arg(long, value_name = "TYPE", default_value = "auto", env = "DOVETAIL_SPEC_TYPE")]
     pub spec_type: SpecType,
     /// The drafter's file [-md]
     #[arg(long, value_name = "FILE", env = "DOVETAIL_MODEL_DRAFT")]
     pub model_draft: Option<PathBuf>,
-    /// How large a tree of guesses grows: cost, as large as pays on this machine, which is measured at the first
-    /// use of a model; chain:K or beam:DEPTH,WIDTH,NODES, always so large, as eagle2:60 and eagle2:16 are; cast
-    /// or cast:C1,C2,C3, by thresholds [default: cost, by rejection the drafter's]
+    /// How large draft trees are: cost, as large as pays on this machine, which is measured at the first use of a
+    /// model; chain:K or beam:DEPTH,WIDTH,NODES, a fixed size, as eagle2:60 and eagle2:16 are; cast or cast:C1,C2,C3,
+    /// by thresholds [default: cost; with rejection the drafter's own size]
     #[arg(long, value_name = "POLICY", env = "DOVETAIL_TREE")]
     pub tree: Option<Policy>,
-    /// Guesses on a path at most, in place of the tree's depth; 0 for none [--draft-max, --draft]
+    /// Most draft tokens on a path, in place of the tree's depth; 0 for none [--draft-max, --draft]
     #[arg(long, value_name = "N", visible_aliases = ["draft-max", "draft"])]
     #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(0..=63))]
     #[arg(env = "DOVETAIL_SPEC_DRAFT_N_MAX")]
     pub spec_draft_n_max: Option<usize>,
-    /// Guesses are left out whose path from the last token, not they alone, has a lower probability than
-    /// this, as the drafter sees it; by rejection they are not continued [--draft-p-min] [default: the
-    /// drafter's]
+    /// Leave out draft tokens whose path from the last token, not the token alone, has a lower probability than this,
+    /// as the drafter sees it; with rejection they are not continued [--draft-p-min] [default: the drafter's own]
     #[arg(long, value_name = "P", visible_alias = "draft-p-min", value_parser = p_min)]
     #[arg(env = "DOVETAIL_SPEC_DRAFT_P_MIN")]
     pub spec_draft_p_min: Option<f32>,
-    /// Which guesses are accepted: matching, those that are the token plain decoding draws; rejection,
-    /// more of them where the temperature is high, with another text of the same distribution
+    /// Which draft tokens are accepted: matching, those that plain decoding samples; rejection, more of them at high
+    /// temperatures, with another text from the same distribution
     #[arg(long, value_name = "RULE", default_value = "matching")]
     #[arg(env = "DOVETAIL_SPEC_SAMPLING")]
     pub spec_sampling: SpecSampling,
-    /// Where a trained drafter runs: auto, on a GPU if one can be used; cpu; gpu; or gpu0, gpu1, … as
-    /// dovetail-run --list-devices counts
+    /// Device of a trained drafter: auto, a GPU if one can be used; cpu; gpu; or gpu0, gpu1, … as dovetail-run
+    /// --list-devices numbers them
     #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = device)]
     #[arg(env = "DOVETAIL_DRAFT_DEVICE", help_heading = "Devices")]
     pub draft_device: DraftDevice,
-    /// MiB of the GPU's memory that the drafter may take [default: all]
+    /// MiB of GPU memory that the drafter may use [default: all]
     #[arg(long, value_name = "MIB", env = "DOVETAIL_VRAM_LIMIT", help_heading = "Devices")]
     #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     pub vram_limit: Option<usize>,
-    /// For llama.cpp's sake: 0 is --draft-device cpu, any other number, auto or all changes nothing, since
-    /// a drafter is on one device as a whole [-ngld]
+    /// Accepted for compatibility with llama.cpp: 0 is --draft-device cpu; any other number, auto or all changes
+    /// nothing, since a drafter runs on one device as a whole [-ngld]
     #[arg(long, visible_alias = "n-gpu-layers-draft", value_name = "N", value_parser = layers)]
     #[arg(allow_negative_numbers = true, help_heading = "Devices")]
     pub gpu_layers_draft: Option<i64>,
 }
 
-/// Layers on a GPU as llama.cpp counts them: a number, or words for as many as fit.
+/// Layers on a GPU in llama.cpp's notation: a number, or a word for as many as fit.
 fn layers(text: &str) -> std::result::Result<i64, String> {
     match text {
         "auto" | "all" => Ok(-1),
@@ -75,7 +74,7 @@ fn device(text: &str) -> std::result::Result<DraftDevice, String> {
 }
 
 impl GuessFlags {
-    /// What they ask for.
+    /// The options that the flags ask for.
     pub fn asked(&self) -> SpecOptions {
         let cpu = self.gpu_layers_draft == Some(0);
         SpecOptions {
@@ -87,15 +86,15 @@ impl GuessFlags {
             sampling: self.spec_sampling,
             device: if cpu { DraftDevice::Cpu } else { self.draft_device },
             vram_limit: self.vram_limit.map(|mib| mib.saturating_mul(1 << 20)),
-            // All that are opened are opened before one guesses.
+            // All drafters are opened before one drafts.
             alone: true,
         }
     }
 
-    /// What clap cannot check, and whether the GPU is there that was asked for.
+    /// Checks what clap cannot, and whether the GPU that was asked for exists.
     ///
     /// # Errors
-    /// When flags contradict each other, or the GPU is not there.
+    /// If flags contradict each other, or the GPU does not exist.
     pub fn check(&self) -> Result<()> {
         let (named, asked) = (self.draft_device, self.asked());
         if named.is_gpu() && !asked.device.is_gpu() {

@@ -1,22 +1,22 @@
-//! Files that flags name for results.
+//! Files for results that flags name.
 
 use dovetail::temp_file::{self, Access};
 use dovetail::{Error, Result};
 use std::io::Write;
 use std::path::Path;
 
-/// Refuses a file that could not be written in the end, before anything is computed for it.
+/// Checks that a file can be written, before anything is computed for it.
 ///
 /// # Errors
-/// When it cannot be written; the flag is named.
+/// If it cannot be written; the error names the flag.
 pub fn check(flag: &str, path: &Path) -> Result<()> {
     temp_file::check(path).map_err(|source| refused(flag, path, source))
 }
 
-/// Writes a file, which is then there whole or as it was.
+/// Replaces a file as a whole or not at all.
 ///
 /// # Errors
-/// When it cannot be written; the flag is named.
+/// If it cannot be written; the error names the flag.
 pub fn write(flag: &str, path: &Path, text: &str) -> Result<()> {
     let written = temp_file::replace(path, Access::Usual, |file| file.write_all(text.as_bytes()));
     written.map_err(|source| refused(flag, path, source))

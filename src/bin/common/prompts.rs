@@ -1,7 +1,7 @@
-//! Files of prompts, a JSON object a line.
+//! Files of prompts: one JSON object on each line.
 //!
-//! `{"prompt": TEXT}`, `{"turns": [TEXT, …]}` as in Spec-Bench, of which the first counts, or
-//! `{"messages": [{"role": …, "content": …}, …]}`.
+//! `{"prompt": TEXT}`, `{"turns": [TEXT, …]}` as in Spec-Bench, of which the first turn counts, or `{"messages":
+//! [{"role": …, "content": …}, …]}`.
 
 use crate::words;
 use dovetail::text::Tokenizer;
@@ -11,20 +11,20 @@ use std::path::Path;
 
 /// One line.
 pub struct Prompt {
-    /// Where it stands: `FILE, line N`.
+    /// Its place: `FILE, line N`.
     pub place: String,
-    /// The line.
+    /// The whole line.
     pub line: Value,
     messages: Vec<Message>,
 }
 
 impl Prompt {
-    /// What asks for an answer: rendered by the template, behind `system` if the prompt has no such message
-    /// of its own, or as it is where there is no template.
+    /// The prompt's tokens: rendered by the template, after the message `system` unless the prompt has a system
+    /// message, or as it is if there is no template.
     ///
     /// # Errors
-    /// When the template refuses the messages, or there is none for a conversation, or they cannot fit a context of
-    /// `n_ctx` tokens; what is let through may still be too long.
+    /// If the template refuses the messages, there is no template for a conversation, or the messages cannot fit a
+    /// context of `n_ctx` tokens. A prompt that passes may still be too long.
     pub fn tokens(
         &self,
         tokenizer: &Tokenizer,
@@ -54,10 +54,10 @@ impl Prompt {
     }
 }
 
-/// Reads the prompts of a file, the first `limit` if that is given.
+/// Reads the prompts of a file, at most `limit` if given.
 ///
 /// # Errors
-/// When the file cannot be read, a line is no prompt, or there is none.
+/// If the file cannot be read, a line is not a prompt, or there is none.
 pub fn read(path: &Path, limit: Option<usize>) -> Result<Vec<Prompt>> {
     let text =
         file::read_text(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;

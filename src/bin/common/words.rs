@@ -1,10 +1,10 @@
-//! What the programs call settings, and how they end.
+//! Names of settings in the programs' errors, and exit codes.
 
 use dovetail::Error;
 use dovetail::setting::{Choice, Face, Setting};
 use std::process::ExitCode;
 
-/// Flags.
+/// Names of settings: flags.
 pub struct Flags;
 
 impl Face for Flags {
@@ -47,7 +47,7 @@ impl Face for Flags {
         format!("{}{value}", self.name(setting))
     }
 
-    /// The flag, its value, and the variable where people keep it who do not type it.
+    /// The flag, its value, and the environment variable that may have set it.
     fn choice(&self, choice: &Choice) -> String {
         let name = self.name(choice.setting);
         let Some(value) = &choice.value else { return name.into() };
@@ -61,31 +61,31 @@ impl Face for Flags {
     }
 }
 
-/// The line about an error.
+/// The line of an error.
 pub fn line(error: &Error) -> String {
     error.line(&Flags)
 }
 
-/// The number that is the value of a setting.
+/// Parses the value of a numeric setting.
 ///
 /// # Errors
-/// What to give in its place.
+/// A text that says what to give instead.
 pub fn number(setting: Setting, text: &str) -> Result<f32, String> {
     let value: f32 = text.parse().unwrap_or(f32::NAN);
     setting.check(value).map(|()| value).map_err(|refusal| refusal.help(&Flags))
 }
 
-/// The same for a whole number.
+/// Parses the value of an integer setting.
 ///
 /// # Errors
-/// What to give in its place.
+/// A text that says what to give instead.
 pub fn whole(setting: Setting, text: &str) -> Result<i64, String> {
     let value = text.parse::<i64>().ok();
     let checked = setting.check(value.map_or(f64::NAN, |n| n as f64));
     checked.map(|()| value.unwrap_or_default()).map_err(|refusal| refusal.help(&Flags))
 }
 
-/// How a program ends that fails: 2 where the caller has to change something, else 1.
+/// The exit code of a failed program: 2 if the caller has to change something, else 1.
 pub fn exit_code(error: &Error) -> ExitCode {
     ExitCode::from(if error.is_usage() { 2 } else { 1 })
 }

@@ -1,4 +1,4 @@
-//! Prompts and their answers: the options of all that answers prompts, and reading and answering them.
+//! Options of commands that answer prompts, and reading and answering the prompts.
 
 use crate::guessing::GuessFlags;
 use crate::prompts;
@@ -11,7 +11,7 @@ use dovetail::{ChatTemplate, Error, Face, Result, Sampling, Session, Setting};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-/// What is asked, and how it is answered.
+/// Prompts and how they are answered.
 #[derive(Args)]
 pub struct Asking {
     #[command(flatten)]
@@ -20,7 +20,7 @@ pub struct Asking {
     /// [TEXT, …]}, of which the first turn is answered
     #[arg(long, value_name = "FILE")]
     pub prompts: PathBuf,
-    /// So many prompts, the first ones [default: all]
+    /// Number of prompts, counted from the first one [default: all]
     #[arg(long, value_name = "K", value_parser = at_least_one())]
     pub limit: Option<usize>,
     #[command(flatten)]
@@ -31,24 +31,24 @@ pub struct Asking {
     /// Temperature; 0: always the most likely token
     #[arg(long, default_value = "0", value_parser = temperature)]
     pub temp: f32,
-    /// Selects one of all possible texts
+    /// Seed of the random numbers
     #[arg(short, long, default_value_t = 1)]
     pub seed: u64,
-    /// Tokens of prompt and answer together
+    /// Context length: tokens of prompt and answer together
     #[arg(short, long, default_value_t = 4096, value_parser = at_least_one())]
     pub ctx_size: usize,
 }
 
-/// A prompt and the category it counts for.
+/// A prompt and its category.
 pub struct Prompt {
-    /// Counted from 1, those left out included.
+    /// Number of the prompt, from 1, including those left out.
     pub number: usize,
     pub category: String,
     pub tokens: Vec<u32>,
 }
 
 impl Asking {
-    /// A session, and the prompts that fit its context.
+    /// Opens a session, and reads the prompts that fit its context.
     pub fn begin(&self) -> Result<(Session, Vec<Prompt>)> {
         self.guessing.check()?;
         let read = prompts::read(&self.prompts, self.limit)?;
@@ -56,7 +56,7 @@ impl Asking {
         let template = ChatTemplate::from_gguf(session.model().gguf().metadata())?;
         let mut prompts = Vec::new();
         for (i, prompt) in read.iter().enumerate() {
-            // One that does not fit is no error here, however long it is.
+            // A prompt that does not fit is not an error here, however long it is.
             let tokenizer = session.model().tokenizer();
             let tokens = prompt.tokens(tokenizer, template.as_ref(), None, usize::MAX)?;
             let (number, n, room) = (i + 1, tokens.len(), session.n_ctx());
@@ -72,23 +72,23 @@ impl Asking {
         Ok((session, prompts))
     }
 
-    /// Checks what else trees are to be sized by.
+    /// Checks the additional policies.
     ///
     /// # Errors
-    /// When that cannot be.
+    /// If a policy cannot be used.
     pub fn check_against(&self, against: &[Policy]) -> Result<()> {
         let asked = self.guessing.asked();
         let check = |policy: &Policy| asked.check_policy(*policy);
         against.iter().try_for_each(check).map_err(|e| Error::Invalid(e.line(&Against)))
     }
 
-    /// How the next token is chosen.
+    /// How tokens are sampled.
     pub fn sampling(&self) -> Sampling {
         Sampling { temperature: self.temp, seed: self.seed, ..Sampling::default() }
     }
 }
 
-/// The flags of what trees are also sized by.
+/// The flags of additional policies.
 struct Against;
 
 impl Face for Against {
@@ -97,13 +97,13 @@ impl Face for Against {
     }
 }
 
-/// What to say where a drafter is needed and there is none.
+/// The message if a drafter is needed and there is none.
 pub fn nobody_guesses() -> Error {
     let none = "nobody guesses for this model; name a drafter with -md FILE or --spec-type TYPE";
     Error::Invalid(none.into())
 }
 
-/// The answer's tokens.
+/// Answers a prompt. Returns the answer's tokens.
 pub fn answer(s: &mut Session, prompt: &[u32], sampling: &Sampling, n: usize) -> Result<Vec<u32>> {
     s.prompt(prompt, &mut |_, _| true)?;
     for piece in s.generate(sampling, n) {
@@ -112,7 +112,7 @@ pub fn answer(s: &mut Session, prompt: &[u32], sampling: &Sampling, n: usize) ->
     Ok(s.tokens()[prompt.len()..].to_vec())
 }
 
-/// Says on a terminal how far it is; takes that away again when it is dropped.
+/// Shows progress on a terminal; removes it when dropped.
 pub struct Progress {
     of: usize,
     terminal: bool,
@@ -123,7 +123,7 @@ impl Progress {
         Progress { of: prompts.len(), terminal: std::io::stderr().is_terminal() }
     }
 
-    /// The `i`th prompt, counted from 0, is next.
+    /// Prompt number `i`, from 0, comes next.
     pub fn show(&self, i: usize) {
         if self.terminal {
             eprint!("\r{} of {} ", i + 1, self.of);
@@ -139,7 +139,7 @@ impl Drop for Progress {
     }
 }
 
-/// What a prompt counts for: the categories of MT-Bench count as one, as Spec-Bench has it.
+/// The category of a prompt: those of MT-Bench count as one, as in Spec-Bench.
 fn category(prompt: &prompts::Prompt) -> &str {
     const OTHERS: [&str; 5] = ["translation", "summarization", "qa", "math_reasoning", "rag"];
     match prompt.line["category"].as_str() {

@@ -1,4 +1,4 @@
-//! Several prompts at once: what one pass over the weights for all of them is worth, and that the texts stay.
+//! Several prompts at once: measures the gain of sharing passes, and checks that the texts stay the same.
 
 use crate::asking::{Asking, Prompt, answer};
 use crate::explain::explain;
@@ -18,23 +18,23 @@ use std::time::{Duration, Instant};
 pub struct Options {
     #[command(flatten)]
     asking: Asking,
-    /// How many at once; 1 is one after another
+    /// Number of prompts at once; 1 is one after another
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,2,4,8,16")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=MAX_SEQUENCES as i64))]
     parallel: Vec<u16>,
-    /// Another --tree to answer several at once with, in turns with the others; may be given several times
+    /// Another --tree for answering several prompts at once, in turns with the others; may be given several times
     #[arg(long, value_name = "POLICY")]
     against: Vec<Policy>,
-    /// Say what was measured, which sizes were chosen and what came of it
+    /// Report what was measured, which sizes were chosen and what they gained
     #[arg(long)]
     explain: bool,
-    /// Repetitions, of which the median counts
+    /// Number of repetitions; the median counts
     #[arg(short, long, default_value_t = 3, value_parser = at_least_one())]
     repetitions: usize,
-    /// Write a picture of how many times as fast as plainly everything was, an SVG file
+    /// Draw the speedups over plain decoding into this SVG file
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
-    /// A figure published elsewhere, as a line in the picture; may be given several times
+    /// A published figure to draw as a line; may be given several times
     #[arg(long, value_name = "NAME=TIMES", value_parser = published, requires = "plot")]
     published: Vec<(String, f64)>,
 }
@@ -48,21 +48,21 @@ fn published(text: &str) -> std::result::Result<(String, f64), String> {
     Ok((name.to_owned(), times))
 }
 
-/// One way to answer: so many at once, plainly or with guesses.
+/// A way to answer: a number of prompts at once, plainly or with a drafter.
 struct Side {
     parallel: usize,
     who: String,
-    /// Whether somebody guesses, and what chooses how large trees are.
+    /// The policy for tree sizes; `None` without a drafter.
     guesses: bool,
     planner: Planner,
     report: Report,
-    /// Seconds of each repetition, and without those of the prompts: (categories, repetitions).
+    /// Seconds of each repetition, and of each without its prompts: (categories, repetitions).
     seconds: Vec<Vec<f64>>,
     decoding: Vec<Vec<f64>>,
     rounds: usize,
 }
 
-/// Prompts that are answered together, and what was answered to each alone.
+/// Prompts that are answered together, and the answer that each gets alone.
 struct Task {
     category: String,
     prompts: Vec<(Prompt, Vec<u32>)>,
@@ -74,7 +74,7 @@ impl Task {
     }
 }
 
-/// Answers all prompts again and again, category by category: so many at once, plainly and with each policy in turns.
+/// Answers all prompts repeatedly, category by category, with each batch size, plainly and with each policy in turns.
 pub fn run(o: &Options) -> Result<()> {
     o.asking.check_against(&o.against)?;
     if let Some(path) = &o.plot {
@@ -107,7 +107,7 @@ pub fn run(o: &Options) -> Result<()> {
         let chosen = opened.policy;
         for policy in [chosen].into_iter().chain(o.against.iter().copied()) {
             opened.policy = policy;
-            // Where policies are compared all are planned alike.
+            // If policies are compared, all of them use the planner.
             let even_then = o.explain || !o.against.is_empty();
             let planned = opened.planner(even_then, most, engine.calibrator(&mut |_| true))?;
             let planner = planned.map(|(planner, _)| planner).unwrap_or_default();
@@ -171,7 +171,7 @@ impl Side {
         Side { parallel, who, guesses, planner, report, seconds, decoding, rounds: 0 }
     }
 
-    /// Answers all prompts of a task, the `t`-th; returns how many texts are not those that were written alone.
+    /// Answers all prompts of task number `t`. Returns how many texts differ from those written alone.
     fn answer(&mut self, o: &Options, engine: &mut Engine, t: usize, task: &Task) -> Result<usize> {
         engine.plan(std::mem::take(&mut self.planner));
         let mut at: Vec<(RequestId, usize)> = Vec::new(); // (request, prompt)
@@ -208,17 +208,17 @@ impl Side {
         Ok(different)
     }
 
-    /// How many times as fast as another one it was at a task.
+    /// Speedup over another way in one task.
     fn gain(&self, other: &Side, t: usize) -> f64 {
         other.task_seconds(t) / self.task_seconds(t)
     }
 
-    /// The mean of that over all tasks.
+    /// Mean speedup over all tasks.
     fn mean_gain(&self, other: &Side, tasks: usize) -> f64 {
         (0..tasks).map(|t| self.gain(other, t)).sum::<f64>() / tasks as f64
     }
 
-    /// Seconds of decoding a task.
+    /// Seconds of decoding in one task.
     fn task_seconds(&self, t: usize) -> f64 {
         median(self.decoding[t].clone())
     }
@@ -270,7 +270,7 @@ fn print(o: &Options, drafter: &str, sides: &[Side], tasks: &[Task], different: 
     compare(sides, tasks);
 }
 
-/// How many times as fast each way was as plainly answering as many at once.
+/// Speedups of each way over plain decoding of as many prompts at once.
 fn picture(title: &str, sides: &[Side], tasks: &[Task], published: &[(String, f64)]) -> String {
     let mut plain = &sides[0];
     let mut ways: Vec<plot::Way> = Vec::new();
@@ -287,7 +287,7 @@ fn picture(title: &str, sides: &[Side], tasks: &[Task], published: &[(String, f6
     plot::ways(title, &names, &ways, published)
 }
 
-/// Prints how fast each way was against the first one, the first that was asked for, plainly.
+/// Prints the speedups of all ways over the first one, which is plain.
 fn compare(sides: &[Side], tasks: &[Task]) {
     let names: Vec<&str> = tasks.iter().map(|task| &task.category[..]).collect();
     let first = &sides[0];

@@ -1,4 +1,4 @@
-//! What passes of the target and of a drafter cost here: measured anew, kept for planners, and shown.
+//! Measures the costs of the target's and the drafter's passes anew, keeps them for planners, and prints them.
 
 use crate::guessing::GuessFlags;
 use crate::{Common, Format, PLOT, at_least_one, output, plot};
@@ -22,23 +22,23 @@ pub struct Options {
     common: Common,
     #[command(flatten)]
     guessing: GuessFlags,
-    /// Measure passes that so many sequences share too
+    /// Also measure passes that this many sequences share
     #[arg(long, value_name = "N", default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=MAX_SEQUENCES as i64))]
     parallel: u16,
-    /// Most tokens of a sequence, which bounds how long a context is measured
+    /// Context length, which bounds the contexts that are measured
     #[arg(short, long, default_value_t = 4096, value_parser = at_least_one())]
     ctx_size: usize,
-    /// Draw what passes of one sequence cost into this SVG file
+    /// Draw the costs of passes of one sequence into this SVG file
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
 }
 
-/// What was measured, and how.
+/// The measured costs and their circumstances.
 struct Measurement {
     costs: Costs,
     model: String,
-    /// None where nobody guesses.
+    /// `None` without a drafter.
     drafter: Option<String>,
     threads: usize,
     isa: &'static str,
@@ -66,7 +66,7 @@ pub fn run(o: &Options) -> Result<()> {
 fn measure(o: &Options) -> Result<Measurement> {
     let batch = usize::from(o.parallel);
     let mut engine = o.common.engine(o.ctx_size, batch)?;
-    // Whatever else is asked for, what a planner takes is measured.
+    // The costs that a planner needs are always measured.
     let (tree, sampling) = (Some(Policy::Cost), SpecSampling::Matching);
     let guessing = SpecOptions { tree, sampling, ..o.guessing.asked() };
     let mut opened = guessing.open(engine.setup(None))?;
@@ -144,19 +144,19 @@ fn print_draft(costs: &Costs) {
     }
 }
 
-/// Seconds in milliseconds, with the digits that count.
+/// Seconds as milliseconds with the significant digits.
 fn milliseconds(seconds: f64) -> String {
     significant(1e3 * seconds)
 }
 
-/// With two decimal places, and more where three digits that are not leading zeros take more.
+/// Two decimal places, or more if three significant digits need them.
 fn significant(x: f64) -> String {
     let leading = if x > 0.0 { libm::floor(libm::log10(x)) } else { 0.0 };
     let places = (2.0 - leading).clamp(2.0, 12.0) as usize;
     format!("{x:.places$}")
 }
 
-/// [`of_costs`], and how it came about.
+/// [`of_costs`] with the circumstances of the measurement.
 fn json(m: &Measurement) -> serde_json::Value {
     let mut value = of_costs(&m.costs);
     value["about"] = json!({

@@ -1,15 +1,15 @@
-//! The two ceilings of a pass: how fast memory delivers the weights, and how fast integers multiply.
+//! The two ceilings of a pass: the bandwidth of memory and the rate of integer products.
 
 use dovetail_kernels::cpu::{Kernels, Line};
 use std::time::Instant;
 
-/// Larger than any cache of a desktop.
+/// Larger than the caches of desktop CPUs, in bytes.
 const BYTES: usize = 512 << 20;
 
-/// Rounds of products: some milliseconds.
+/// Number of products, which take some milliseconds.
 const ROUNDS: usize = 200_000;
 
-/// Measures both on a number of threads.
+/// Measures both ceilings on a number of threads.
 pub struct Ceilings {
     kernels: &'static Kernels,
     lines: Vec<Line>,
@@ -17,11 +17,11 @@ pub struct Ceilings {
 }
 
 impl Ceilings {
-    /// A filled buffer for so many threads, and the instruction set in use.
+    /// A filled buffer for this many threads, and the instruction set in use.
     pub fn new(threads: usize) -> dovetail::Result<Ceilings> {
         let kernels = Kernels::choose().map_err(dovetail::Error::Invalid)?;
         let mut lines = vec![Line::default(); BYTES / size_of::<Line>()];
-        // Pages that were never written are all one page of zeros, which the caches hold.
+        // Pages that were never written all map to one page of zeros, which stays in the caches.
         for (i, line) in lines.iter_mut().enumerate() {
             bytemuck::bytes_of_mut(line)[0] = i as u8;
         }

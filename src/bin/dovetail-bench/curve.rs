@@ -1,8 +1,8 @@
-//! Time of one pass by its number of rows: what decides whether speculation pays.
+//! Time of a pass by its number of rows, which decides whether speculation pays.
 //!
-//! Beside it stands the roofline, from ceilings measured in the same run: the longer of reading all
-//! weights once and of multiplying them with each row,
-//! `max(bytes / read bandwidth, 2 · weights · rows / integer-dot peak)`.
+//! The roofline from ceilings measured in the same run is printed beside it: the maximum of the time to read all
+//! weights once and the time to multiply them with each row, `max(bytes / read bandwidth, 2 · weights · rows /
+//! integer-dot peak)`.
 
 use crate::ceilings::Ceilings;
 use crate::{Common, Format, at_least_one, median};
@@ -12,7 +12,7 @@ use dovetail::{Error, Result};
 use serde_json::json;
 use std::time::Instant;
 
-/// Numbers of rows measured.
+/// The numbers of rows that are measured.
 const ROWS: [usize; 12] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64];
 
 /// Options of `curve`.
@@ -23,12 +23,12 @@ pub struct Options {
     /// Tokens in the context before each pass
     #[arg(short, long, default_value_t = 256)]
     context: usize,
-    /// Repetitions, of which the median counts
+    /// Number of repetitions; the median counts
     #[arg(short, long, default_value_t = 5, value_parser = at_least_one())]
     repetitions: usize,
 }
 
-/// Runs all row counts in turn, over and over, and prints the median of each.
+/// Runs all row counts in turn, repeatedly, and prints the median of each.
 pub fn run(o: &Options) -> Result<()> {
     let most = ROWS[ROWS.len() - 1];
     let mut session = o.common.session(o.context + most + 1, most.max(512))?;
@@ -48,7 +48,7 @@ pub fn run(o: &Options) -> Result<()> {
             reads.push(read);
             dots.push(dot);
         }
-        // Measuring the ceilings has emptied the caches: not at the cost of the first number of rows.
+        // Measuring the ceilings has evicted the weights from the caches; the first row count must not pay for that.
         target.append(&mut seq, &tokens[o.context..][..1], Outputs::All)?;
         seq.truncate(o.context);
         for (n, times) in ROWS.iter().zip(&mut times) {

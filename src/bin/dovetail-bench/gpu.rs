@@ -1,8 +1,7 @@
-//! What a GPU can do for a drafter: how long a message and its answer take, how fast weights are read, how long
-//! a round is.
+//! What a GPU can do for a drafter: latency of a message and its answer, bandwidth of products, time of a round.
 //!
-//! Weights are read from memory, not from a cache: each product of a run has a matrix of its own, half a
-//! gigabyte in all. The share is of what a copy inside the GPU's memory moves, reading and writing.
+//! Weights are read from memory, not from a cache: each product of a run has its own matrix, half a gigabyte in all.
+//! The share is relative to a copy inside the GPU's memory, counting bytes read and written.
 
 use crate::{Format, at_least_one, median};
 use clap::Args;
@@ -19,10 +18,10 @@ use std::time::Instant;
 /// Options of `gpu`.
 #[derive(Args)]
 pub struct Options {
-    /// The GPU's number, as dovetail-run --list-devices counts
+    /// The GPU's number, as dovetail-run --list-devices shows it
     #[arg(long, value_name = "N", default_value_t = 0)]
     gpu: usize,
-    /// Width of the drafter whose products are measured, and of its feed-forward part; 0 for none
+    /// Width and feed-forward width of the drafter whose products are measured; 0 for none
     #[arg(long, value_name = "N", num_args = 2, default_values_t = [5120, 13824])]
     shape: Vec<usize>,
     /// A target, for rounds of its drafter
@@ -31,7 +30,7 @@ pub struct Options {
     /// The drafter
     #[arg(long, value_name = "FILE", requires = "model")]
     model_draft: Option<PathBuf>,
-    /// How large its trees are
+    /// The size of its trees
     #[arg(long, value_name = "SHAPE", default_value = "beam:7,10,16")]
     tree: TreeShape,
     /// Tokens in the context of the rounds
@@ -115,7 +114,7 @@ pub fn run(o: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Seconds of a round on the GPU and on the CPU, medians.
+/// Median seconds of a round on the GPU and on the CPU.
 fn rounds(o: &Options, model: &Path, path: &Path) -> Result<(f64, f64)> {
     let target =
         Arc::new(Model::load(model, LoadOptions { threads: 2, ..LoadOptions::default() })?);
@@ -132,7 +131,7 @@ fn rounds(o: &Options, model: &Path, path: &Path) -> Result<(f64, f64)> {
     Ok((times[0], times[1]))
 }
 
-/// Seconds of a round, in which two guesses are accepted.
+/// Seconds of a round in which two draft tokens are accepted.
 fn round(drafter: &mut dyn Drafter, target: &Model, o: &Options) -> Result<f64> {
     const ROUNDS: usize = 60;
     const ACCEPTED: usize = 3;
@@ -162,7 +161,7 @@ fn round(drafter: &mut dyn Drafter, target: &Model, o: &Options) -> Result<f64> 
         if tree.len() < o.tree.nodes {
             return Err(Error::Invalid("the drafter grew no whole tree".into()));
         }
-        // What a target would take: the GPU queues its next round meanwhile.
+        // In place of the target's pass, during which the GPU queues its next round.
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
     Ok(median(times))

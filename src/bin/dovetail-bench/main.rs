@@ -72,10 +72,10 @@ enum Command {
     Spec(spec::Options),
     /// What passes of a model and its drafter cost, measured anew and kept for dovetail-run
     Calibrate(calibrate::Options),
-    /// Trees of guesses at every position of the answers to prompts, into a file, and what policies of their
-    /// size make of that
+    /// Draft trees at every position of the answers to prompts, into a file, and the speed of policies for their size
+    /// on that file
     Trees(trees::Options),
-    /// Prompts one after another and several at once, plainly and with guesses: texts, speed
+    /// Prompts one after another and several at once, plainly and with a drafter: texts, speed
     Batch(batch::Options),
     /// How long sequences that are being written wait while a long prompt is read beside them
     Pause(pause::Options),
@@ -86,22 +86,22 @@ enum Command {
     Ppl(ppl::Options),
 }
 
-/// What every command takes.
+/// Options of all commands.
 #[derive(Args)]
 struct Common {
     /// The model, a GGUF file
     #[arg(short, long, value_name = "FILE")]
     model: PathBuf,
-    /// Threads [default: physical cores]
+    /// Number of threads [default: the physical cores]
     #[arg(short, long, value_parser = threads)]
     threads: Option<usize>,
-    /// Where weights are packed to: auto, cache, memory or off, as in dovetail-run
+    /// Where weights are packed: auto, cache, memory or off, as in dovetail-run
     #[arg(long, value_name = "HOW", default_value = "auto")]
     repack: Repack,
-    /// How keys are cached: f16 or q8_0
+    /// Type of cached keys: f16 or q8_0
     #[arg(long, value_name = "TYPE", default_value = "f16")]
     cache_type_k: CacheType,
-    /// How values are cached: f16 or q8_0
+    /// Type of cached values: f16 or q8_0
     #[arg(long, value_name = "TYPE", default_value = "f16")]
     cache_type_v: CacheType,
     /// Output format
@@ -123,7 +123,7 @@ impl Common {
         self.threads.unwrap_or_else(dovetail::machine::physical_cores)
     }
 
-    /// What the model is opened with, without a drafter.
+    /// Options for opening the model without a drafter.
     fn options(&self, n_ctx: usize, n_ubatch: usize) -> Options {
         let (threads, cache) = (self.threads(), self.cache());
         Options {
@@ -149,7 +149,7 @@ impl Common {
     }
 }
 
-/// Shows what everybody should read.
+/// Prints lines that everyone should read.
 struct Told;
 
 impl Observer for Told {
@@ -164,20 +164,20 @@ fn threads(text: &str) -> std::result::Result<usize, String> {
     words::whole(Setting::Threads, text).map(|n| n as usize)
 }
 
-/// A length of at least one.
+/// Parses a length of at least one.
 fn at_least_one() -> clap::builder::RangedU64ValueParser<usize> {
     clap::builder::RangedU64ValueParser::new().range(1..)
 }
 
-/// A temperature.
+/// Parses a temperature.
 fn temperature(text: &str) -> std::result::Result<f32, String> {
     words::number(Setting::Temperature, text)
 }
 
-/// The flag of files for pictures.
+/// The flag of SVG files.
 const PLOT: &str = "--plot";
 
-/// Flags of several letters behind one dash, and their long names.
+/// Flags of several letters after one dash, and their long names.
 const LONG: &[(&str, &str)] = &[
     ("-ctk", "--cache-type-k"),
     ("-ctv", "--cache-type-v"),
@@ -214,7 +214,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The middle of some measurements; NaN of none.
+/// The median; NaN if there are no values.
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     match values.len() {

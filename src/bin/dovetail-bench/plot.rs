@@ -1,5 +1,5 @@
-//! Pictures: of plain and speculative decoding, speed by category and acceptance by depth; of how many times as fast
-//! several ways are; and of what passes cost by their rows.
+//! SVG pictures: plain and speculative decoding (speed by category, acceptance by depth), speedups of several ways, and
+//! costs of passes by their rows.
 
 use std::fmt::Write;
 
@@ -18,8 +18,7 @@ const LEFT: f64 = 50.0;
 const STEP: f64 = 36.0; // from depth to depth
 const COLOURS: [&str; 2] = ["#9aa5b1", "#2a6fb0"];
 
-/// An SVG file: bars of the categories, and the share of rounds that accept a guess at each depth, of
-/// those that come to it.
+/// An SVG of the speed in each category, and of the acceptance rate at each depth relative to the rounds that reach it.
 pub fn svg(title: &str, categories: &[Bars], by_depth: &[f64]) -> String {
     let fastest = categories.iter().flat_map(|c| c.speeds).fold(f64::MIN_POSITIVE, f64::max);
     let second = LEFT + GROUP * categories.len() as f64 + 60.0;
@@ -54,11 +53,11 @@ pub fn svg(title: &str, categories: &[Bars], by_depth: &[f64]) -> String {
     out + "</svg>\n"
 }
 
-/// One way to decode, and how many times as fast as plainly: (categories).
+/// A way to decode, and its speedups over plain decoding: (categories).
 pub type Way = (String, Vec<f64>);
 
-/// An SVG file: bars of all ways side by side for each category, with a line at 1 and one for each figure published
-/// elsewhere.
+/// An SVG of the speedups of all ways, side by side for each category, with a line at 1 and one for each published
+/// figure.
 pub fn ways(title: &str, categories: &[&str], ways: &[Way], published: &[(String, f64)]) -> String {
     let values = ways.iter().flat_map(|(_, times)| times.iter().copied());
     let top = values.chain(published.iter().map(|(_, times)| *times)).fold(1.0, f64::max);
@@ -93,14 +92,14 @@ pub fn ways(title: &str, categories: &[&str], ways: &[Way], published: &[(String
     out + "</svg>\n"
 }
 
-/// What passes cost: a name, and the rows of each and its times a pass of one row.
+/// Costs of passes: a name, and for each number of rows the time relative to a pass over one row.
 pub type Line<'a> = (&'a str, Vec<(usize, f64)>);
 
 const WIDTH: f64 = 480.0; // of the panel of lines, and of others at least
 const HUES: [&str; 8] =
     ["#2a6fb0", "#c0562b", "#3b8f5a", "#7a5bb0", "#b08a1f", "#4aa7b5", "#a03a6a", "#5c6b73"];
 
-/// An SVG file: what passes cost by their rows, and what they would cost if rows shared nothing.
+/// An SVG of the costs of passes by their rows, with the costs if rows shared nothing.
 pub fn curves(title: &str, lines: &[Line]) -> String {
     let points = || lines.iter().flat_map(|(_, points)| points);
     let most = points().map(|(rows, _)| *rows).max().unwrap_or(1).max(2) as f64;
@@ -120,7 +119,7 @@ pub fn curves(title: &str, lines: &[Line]) -> String {
         let (_, y) = at(1.0, times);
         write_text(&mut out, LEFT - 8.0, y + 4.0, "end", &format!("{times:.1}"));
     }
-    // Where it leaves the panel it ends.
+    // The line ends where it leaves the panel.
     let end = most.min(top);
     let alone = [at(1.0, 1.0), at(end, end)];
     write_line(&mut out, &alone, &format!("{}\" stroke-dasharray=\"4 4", COLOURS[0]));
@@ -136,7 +135,7 @@ pub fn curves(title: &str, lines: &[Line]) -> String {
     out + "</svg>\n"
 }
 
-/// These words without folders, which say nothing and take the picture's width.
+/// The words without folders, which would take the width of the picture.
 pub fn title(words: &str) -> String {
     let words = words.split(' ').map(|word| word.rsplit('/').next().unwrap_or(word));
     words.collect::<Vec<_>>().join(" ")
@@ -156,7 +155,7 @@ fn write_text(out: &mut String, x: f64, y: f64, anchor: &str, text: &str) {
         .expect("a string takes all");
 }
 
-/// A bar of this part of the panel's height.
+/// A bar of this fraction of the panel's height.
 fn write_bar(out: &mut String, x: f64, part: f64, colour: &str) {
     let height = part * HEIGHT;
     let y = TOP + HEIGHT - height;
@@ -193,7 +192,7 @@ mod tests {
         assert_eq!(svg.matches("<svg").count(), svg.matches("</svg>").count());
     }
 
-    /// Of all bars.
+    /// The bounding box of all bars.
     fn heights(svg: &str) -> Vec<&str> {
         let numbers = svg.split("height=\"").skip(3);
         numbers.map(|rest| rest.split('"').next().expect("a quoted number")).collect()
@@ -205,7 +204,7 @@ mod tests {
         let svg = ways("a title", &["qa", "rag"], &both, &[("a & b".to_owned(), 4.0)]);
         assert_eq!(heights(&svg), ["50.0", "25.0", "100.0", "150.0"]);
         assert!(svg.contains(">4.00 a &amp; b<") && svg.contains(">8 cast<"));
-        // The line at 1, a quarter of the panel above its bottom at 250.
+        // The line at 1 is a quarter of the panel above its bottom at 250.
         assert!(svg.contains("points=\"42.0,200.0"), "{svg}");
     }
 
@@ -218,7 +217,7 @@ mod tests {
             .skip(1)
             .map(|rest| rest.split('"').next().expect("quoted points"))
             .collect();
-        // From 50 to 530 for one row to five, from 250 to 50 for nothing to four times.
+        // From 50 to 530 for one to five rows, and from 250 to 50 for costs of zero to four.
         assert_eq!(points[0], "50.0,200.0 410.0,50.0", "n, as far as the panel goes");
         assert_eq!(points[1], "50.0,200.0 290.0,150.0 530.0,50.0");
         assert_eq!((points.len(), points[3]), (5, "50.0,200.0"));

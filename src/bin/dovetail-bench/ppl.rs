@@ -1,8 +1,8 @@
 //! Perplexity, as llama.cpp's `perplexity` defines it.
 //!
-//! The text is tokenised as a whole and cut into windows of `--ctx-size` tokens; the first token of
-//! each window is replaced by BOS where the tokenizer adds one. In each window the tokens after the
-//! middle are predicted from all before them; what is left over at the end is dropped.
+//! The text is tokenised as a whole and cut into windows of `--ctx-size` tokens; the first token of each window is
+//! replaced by BOS if the tokenizer adds one. In each window the tokens after the middle are predicted from all tokens
+//! before them. A remainder at the end is dropped.
 
 use crate::{Common, Format};
 use clap::Args;
@@ -11,7 +11,7 @@ use dovetail::{Error, Result, file};
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Rows of a pass: each keeps a whole row of logits.
+/// Rows of a pass; each keeps a whole row of logits.
 const ROWS: usize = 64;
 
 /// Options of `ppl`.
@@ -82,7 +82,7 @@ pub fn run(o: &Options) -> Result<()> {
     Ok(())
 }
 
-/// The most likely token and −ln p of the one that came.
+/// The most likely token, and −ln p of the actual one.
 fn score(logits: &[f32], came: u32) -> (u32, f64) {
     let mut best = 0;
     for (i, logit) in logits.iter().enumerate() {

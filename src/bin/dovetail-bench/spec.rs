@@ -1,5 +1,5 @@
-//! Plain and speculative decoding of the same prompts: that the texts are equal, how many guesses are
-//! accepted, and what that is worth.
+//! Plain and speculative decoding of the same prompts: checks that the texts are equal, and measures acceptance and
+//! speedup.
 
 use crate::asking::{Asking, Progress, answer, nobody_guesses};
 use crate::explain::explain;
@@ -18,10 +18,10 @@ use std::time::Duration;
 pub struct Options {
     #[command(flatten)]
     asking: Asking,
-    /// Another --tree to answer the prompts with, in turns with the others; may be given several times
+    /// Another --tree for the prompts, in turns with the others; may be given several times
     #[arg(long, value_name = "POLICY")]
     against: Vec<Policy>,
-    /// Say what was measured, which sizes were chosen and what came of it
+    /// Report what was measured, which sizes were chosen and what they gained
     #[arg(long)]
     explain: bool,
     /// Draw speeds and acceptance into this SVG file
@@ -33,11 +33,11 @@ pub struct Options {
 #[derive(Default)]
 struct Row {
     prompts: usize,
-    /// Tokens and time: plain, with guesses, and with each other policy.
+    /// Tokens and time: plain, with the drafter, and with each other policy.
     tokens: Vec<usize>,
     times: Vec<Duration>,
     rounds: RoundStats,
-    /// Sum over the prompts of tokens a round.
+    /// Sum over the prompts of their tokens per round.
     lengths: f64,
 }
 
@@ -66,7 +66,7 @@ impl Row {
         self.tokens[side] as f64 / self.times[side].as_secs_f64()
     }
 
-    /// Against plain decoding.
+    /// Speedups over plain decoding.
     fn speedup(&self, side: usize) -> f64 {
         self.speed(side) / self.speed(0)
     }
@@ -99,15 +99,15 @@ impl Row {
     }
 }
 
-/// One way to answer.
+/// A way to answer.
 struct Side {
     name: String,
-    /// What chooses how large trees are, while this side does not answer.
+    /// Its planner, while another way answers.
     planner: Planner,
     report: Report,
 }
 
-/// Answers every prompt twice, plainly and with guesses, in turns.
+/// Answers every prompt plainly and with the drafter, in turns.
 pub fn run(o: &Options) -> Result<()> {
     o.asking.check_against(&o.against)?;
     if let Some(path) = &o.plot {
@@ -126,7 +126,7 @@ pub fn run(o: &Options) -> Result<()> {
     let chosen = opened.policy;
     for policy in [chosen].into_iter().chain(o.against.iter().copied()) {
         opened.policy = policy;
-        // Fixed trees are left to the drafter, but where policies are compared: then all are planned alike.
+        // Fixed trees need no planner, unless policies are compared: then all use one.
         let planned = opened.planner(
             o.explain || !o.against.is_empty(),
             1,
@@ -151,7 +151,7 @@ pub fn run(o: &Options) -> Result<()> {
         row.times.resize(sides.len(), Duration::ZERO);
         row.tokens.resize(sides.len(), 0);
         let mut texts = vec![Vec::new(); sides.len()];
-        // Who is first changes from prompt to prompt: the machine's speed may drift.
+        // The order changes from prompt to prompt, since the machine's speed may drift.
         for turn in 0..sides.len() {
             let side = (turn + i) % sides.len();
             session.set_drafting(if side > 0 { Drafting::Auto } else { Drafting::Off });
@@ -214,12 +214,12 @@ pub fn run(o: &Options) -> Result<()> {
     }
 }
 
-/// The mean of the categories, each of which counts once, as in the papers.
+/// The mean of the categories, each counting once, as in the papers.
 fn mean(categories: &[(String, Row)], of: impl Fn(&Row) -> f64) -> f64 {
     categories.iter().map(|(_, row)| of(row)).sum::<f64>() / categories.len() as f64
 }
 
-/// Prints how fast each policy was against plain decoding.
+/// Prints the speedup of each policy over plain decoding.
 fn compare(sides: &[Side], categories: &[(String, Row)]) {
     let names: Vec<&str> = categories.iter().map(|(name, _)| &name[..]).collect();
     println!("\n| times plain decoding | {} | mean |", names.join(" | "));
@@ -242,7 +242,7 @@ fn picture(drafter: &str, categories: &[(String, Row)]) -> String {
     plot::svg(&plot::title(drafter), &bars, &by_depth)
 }
 
-/// Whether all texts were equal; by rejection they need not be.
+/// Whether all texts were equal; with rejection they may differ.
 fn equal(o: &Options, different: &[usize]) -> Option<bool> {
     (o.asking.guessing.spec_sampling == SpecSampling::Matching).then_some(different.is_empty())
 }

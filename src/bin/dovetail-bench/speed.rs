@@ -1,4 +1,4 @@
-//! Tokens per second of a prompt and of decoding, and how near decoding comes to the read bandwidth.
+//! Tokens per second for prompts and for decoding, and the share of the read bandwidth that decoding reaches.
 
 use crate::ceilings::Ceilings;
 use crate::{Common, Format, at_least_one, median};
@@ -14,24 +14,24 @@ use std::time::Instant;
 pub struct Options {
     #[command(flatten)]
     common: Common,
-    /// Tokens of the prompt; 0 leaves this test out
+    /// Tokens of the prompt; 0 skips this test
     #[arg(short = 'p', long, default_value_t = 512)]
     n_prompt: usize,
-    /// Tokens to decode; 0 leaves this test out
+    /// Tokens to decode; 0 skips this test
     #[arg(short, long, default_value_t = 128)]
     n_gen: usize,
     /// Tokens in the context before each test
     #[arg(short = 'd', long, default_value_t = 0)]
     n_depth: usize,
-    /// Repetitions
+    /// Number of repetitions
     #[arg(short, long, default_value_t = 5, value_parser = at_least_one())]
     repetitions: usize,
-    /// Tokens of one pass over the prompt
+    /// Tokens in one pass over the prompt
     #[arg(short = 'u', long = "ubatch-size", default_value_t = 512, value_parser = at_least_one())]
     n_ubatch: usize,
 }
 
-/// One row of the table: tokens, rows of a pass, and the seconds each repetition took.
+/// A row of the table: tokens, rows of a pass, and the seconds of each repetition.
 struct Test {
     name: String,
     n: usize,
@@ -74,7 +74,7 @@ pub fn run(o: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Appends `n` arbitrary tokens, so many at a time.
+/// Appends `n` arbitrary tokens in chunks.
 fn append(target: &mut Target, seq: &mut Sequence, n: usize, rows: usize) -> Result<()> {
     let n_vocab = target.model().config().n_vocab as u32;
     let tokens: Vec<u32> = (0..n as u32).map(|i| (i.wrapping_mul(7919) + 13) % n_vocab).collect();

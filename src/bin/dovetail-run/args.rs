@@ -1,7 +1,7 @@
-//! The flags. Names and defaults are llama.cpp's where it has the same thing.
+//! The flags. Names and defaults are llama.cpp's where it has the same option.
 //!
-//! Ranges are checked here, so that everything behind may rely on them. To add a flag: a field, and
-//! if it has several letters behind one dash a row in [`LONG`].
+//! Ranges are checked here, so the rest of the program may rely on them. To add a flag: a field, and a row in [`LONG`]
+//! if it has several letters after one dash.
 
 use crate::argv;
 use crate::generate::Generate;
@@ -20,14 +20,14 @@ use std::hash::{BuildHasher, RandomState};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-/// A chat with a language model, or one answer, on the CPU, with a drafter there or on a GPU.
+/// A chat with a language model, or one answer, on the CPU, with a drafter on the CPU or a GPU.
 ///
-/// On a terminal it opens a chat; with -p, -f or standard input it answers once. The text goes to
-/// standard output, everything else to standard error.
+/// On a terminal it opens a chat; with -p, -f or standard input it answers once. The text goes to standard output,
+/// everything else to standard error.
 #[derive(Debug, Parser)]
 #[command(name = "dovetail-run", disable_version_flag = true, max_term_width = 100)]
 pub struct Args {
-    /// The model, a GGUF file; without one the default model that scripts/setup fetches
+    /// The model, a GGUF file; by default the model that scripts/setup fetches
     #[arg(value_name = "MODEL", help_heading = "Model")]
     pub positional: Option<PathBuf>,
     /// The same, as a flag
@@ -38,12 +38,12 @@ pub struct Args {
     /// Keep the weights from being swapped out
     #[arg(long, env = "DOVETAIL_MLOCK", help_heading = "Model")]
     pub mlock: bool,
-    /// Hold the weights in memory instead of mapping a file: once loaded, no file is read any more
+    /// Hold the weights in memory instead of mapping a file; once loaded, no file is read
     #[arg(long, env = "DOVETAIL_NO_MMAP", help_heading = "Model")]
     pub no_mmap: bool,
-    /// Where weights are packed into the order that the CPU reads fastest: cache, a file in the
-    /// cache directory that the next start finds; memory, at every start; off, nowhere, which takes
-    /// 5 to 8 times longer a token; auto, cache from 256 MiB on if the disk has room, else memory
+    /// Where weights are packed in the order that the CPU reads fastest: cache, in a file in the cache directory that
+    /// the next start finds; memory, at every start; off, nowhere, and a token takes 5 to 8 times longer; auto, cache
+    /// from 256 MiB on if the disk has room, else memory
     #[arg(long, value_name = "HOW", default_value = "auto", env = "DOVETAIL_REPACK")]
     #[arg(help_heading = "Model")]
     repack: Repack,
@@ -54,36 +54,36 @@ pub struct Args {
     /// Answer this and exit
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Prompt")]
     pub prompt: Option<String>,
-    /// Answer what this file says and exit
+    /// Answer the text of this file and exit
     #[arg(short, long, value_name = "FILE", conflicts_with = "prompt", help_heading = "Prompt")]
     pub file: Option<PathBuf>,
-    /// Answer the prompts of -f, so many at once, from 1 to 16; each answer is the one that it gets alone. A
-    /// prompt is a line of JSON, {"prompt": TEXT}, {"turns": [TEXT, …]} or {"messages": [{"role": …,
-    /// "content": …}, …]}, and so is an answer. -c is the context of each, -s the seed of each [-np]
+    /// Answer the prompts of -f, this many at once, from 1 to 16; each answer is the one that its prompt gets alone. A
+    /// prompt is a line of JSON, {"prompt": TEXT}, {"turns": [TEXT, …]} or {"messages": [{"role": …, "content": …},
+    /// …]}, and so is an answer. -c is the context of each, -s the seed of each [-np]
     #[arg(long, value_name = "N", value_parser = parallel, allow_negative_numbers = true)]
     #[arg(conflicts_with = "prompt", help_heading = "Prompt")]
     pub parallel: Option<usize>,
-    /// What the model is told about its task [-sys]
+    /// The system message, which tells the model its task [-sys]
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     #[arg(env = "DOVETAIL_SYSTEM_PROMPT", help_heading = "Prompt")]
     pub system_prompt: Option<String>,
-    /// Replace \n, \t, \r, \\, \', \" and \xHH in -p, -sys and -r: the default
+    /// Replace \n, \t, \r, \\, \', \" and \xHH in -p, -sys and -r; the default
     #[arg(short, long, overrides_with = "no_escape", help_heading = "Prompt")]
     escape: bool,
-    /// Take backslashes as they are
+    /// Leave backslashes as they are
     #[arg(long, overrides_with = "escape", help_heading = "Prompt")]
     no_escape: bool,
     /// Complete the prompt as it is, without a chat template [-no-cnv]
     #[arg(long, visible_alias = "no-conversation", help_heading = "Prompt")]
     pub raw: bool,
-    /// Do not repeat the prompt in front of the completion (with --raw)
+    /// Do not repeat the prompt before the completion (with --raw)
     #[arg(long, help_heading = "Prompt")]
     pub no_display_prompt: bool,
 
     /// End the chat after one answer [-st]
     #[arg(long, help_heading = "Chat")]
     pub single_turn: bool,
-    /// End an answer before this text; may be given several times
+    /// End an answer before this stop text; may be given several times
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Chat")]
     pub reverse_prompt: Vec<String>,
     /// Chat template in place of the model's: a name, or the template itself
@@ -92,19 +92,19 @@ pub struct Args {
     /// Chat template in place of the model's, from a file
     #[arg(long, value_name = "FILE", conflicts_with = "chat_template", help_heading = "Chat")]
     chat_template_file: Option<PathBuf>,
-    /// On a terminal colour what you type (and with --raw the prompt), and what was guessed ahead [-co]
+    /// On a terminal colour what you type (with --raw the prompt) and accepted draft tokens [-co]
     #[arg(long, env = "DOVETAIL_COLOR", help_heading = "Chat")]
     pub color: bool,
 
-    /// Threads at work [default: the physical cores]
+    /// Number of threads [default: the physical cores]
     #[arg(short, long, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
     #[arg(env = "DOVETAIL_THREADS", help_heading = "Threads, context and passes")]
     threads: Option<usize>,
-    /// Accepted for llama.cpp's sake: prompt and answer run on the same threads [-tb]
+    /// Accepted for compatibility with llama.cpp: prompt and answer run on the same threads [-tb]
     #[arg(long, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
     #[arg(help_heading = "Threads, context and passes")]
     threads_batch: Option<usize>,
-    /// Tokens of prompt and answers together; 0: as many as the model was made for and memory holds
+    /// Context length: tokens of prompt and answers together; 0: as many as the model was trained for and memory holds
     #[arg(short, long, value_name = "N", default_value = "0", value_parser = context)]
     #[arg(allow_negative_numbers = true)]
     #[arg(env = "DOVETAIL_CTX_SIZE", help_heading = "Threads, context and passes")]
@@ -114,7 +114,7 @@ pub struct Args {
     #[arg(value_parser = predict, allow_negative_numbers = true)]
     #[arg(env = "DOVETAIL_PREDICT", help_heading = "Threads, context and passes")]
     predict: i64,
-    /// Bounds --ubatch-size from above; no other effect
+    /// Upper bound of --ubatch-size; no other effect
     #[arg(short, long, value_name = "N", default_value = "2048", value_parser = pass)]
     #[arg(allow_negative_numbers = true)]
     #[arg(env = "DOVETAIL_BATCH_SIZE", help_heading = "Threads, context and passes")]
@@ -124,36 +124,36 @@ pub struct Args {
     #[arg(allow_negative_numbers = true)]
     #[arg(env = "DOVETAIL_UBATCH_SIZE", help_heading = "Threads, context and passes")]
     ubatch_size: usize,
-    /// How keys are cached: f16, or q8_0 in half the memory [-ctk]
+    /// Type of cached keys: f16, or q8_0 in half the memory [-ctk]
     #[arg(long, value_name = "TYPE", default_value = "f16")]
     #[arg(env = "DOVETAIL_CACHE_TYPE_K", help_heading = "Threads, context and passes")]
     cache_type_k: CacheType,
-    /// The same for values [-ctv]
+    /// Type of cached values [-ctv]
     #[arg(long, value_name = "TYPE", default_value = "f16")]
     #[arg(env = "DOVETAIL_CACHE_TYPE_V", help_heading = "Threads, context and passes")]
     cache_type_v: CacheType,
 
-    /// Selects one of all possible texts; -1: another one each time
+    /// Seed of the random numbers; -1: another one each time
     #[arg(short, long, value_name = "N", default_value = "-1", value_parser = seed)]
     #[arg(allow_negative_numbers = true, env = "DOVETAIL_SEED", help_heading = "Sampling")]
     seed: i128,
-    /// Above 1 more surprising, below 1 less; 0: always the most likely token
+    /// Temperature: above 1 more surprising, below 1 less; 0: always the most likely token
     #[arg(long, value_name = "X", default_value = "0.8", value_parser = temperature)]
     #[arg(allow_negative_numbers = true, env = "DOVETAIL_TEMP", help_heading = "Sampling")]
     temp: f32,
-    /// Choose among the N most likely tokens; 0: all
+    /// Sample from the N most likely tokens; 0: all
     #[arg(long, value_name = "N", default_value = "40", value_parser = top_k)]
     #[arg(allow_negative_numbers = true, env = "DOVETAIL_TOP_K", help_heading = "Sampling")]
     top_k: usize,
-    /// Choose among the most likely tokens that together have this probability; 1: all
+    /// Sample from the most likely tokens that together have this probability; 1: all
     #[arg(long, value_name = "P", default_value = "0.95", value_parser = top_p)]
     #[arg(allow_negative_numbers = true, env = "DOVETAIL_TOP_P", help_heading = "Sampling")]
     top_p: f32,
-    /// Drop tokens less likely than this part of the most likely one; 0: none
+    /// Drop tokens less likely than this fraction of the most likely one; 0: none
     #[arg(long, value_name = "P", default_value = "0.05", value_parser = min_p)]
     #[arg(allow_negative_numbers = true, env = "DOVETAIL_MIN_P", help_heading = "Sampling")]
     min_p: f32,
-    /// Make recent tokens less likely by this factor; 1: not
+    /// Make recent tokens less likely by this factor; 1: off
     #[arg(long, value_name = "X", default_value = "1.0", value_parser = repeat_penalty)]
     #[arg(
         allow_negative_numbers = true,
@@ -161,7 +161,7 @@ pub struct Args {
         help_heading = "Sampling"
     )]
     repeat_penalty: f32,
-    /// How many tokens back a token is recent; 0: none, -1: all
+    /// Number of last tokens that are recent; 0: none, -1: all
     #[arg(long, value_name = "N", default_value = "64", value_parser = last_n)]
     #[arg(
         allow_negative_numbers = true,
@@ -174,7 +174,7 @@ pub struct Args {
     #[arg(allow_negative_numbers = true)]
     #[arg(env = "DOVETAIL_PRESENCE_PENALTY", help_heading = "Sampling")]
     presence_penalty: f32,
-    /// Subtracted from the logits of recent tokens once for each time they occur
+    /// Subtracted from the logits of recent tokens once for each occurrence
     #[arg(long, value_name = "X", default_value = "0.0", value_parser = frequency_penalty)]
     #[arg(allow_negative_numbers = true)]
     #[arg(env = "DOVETAIL_FREQUENCY_PENALTY", help_heading = "Sampling")]
@@ -185,31 +185,31 @@ pub struct Args {
 
     #[command(flatten)]
     pub guessing: GuessFlags,
-    /// After each answer say what passes cost here, how large trees were chosen and why, what came of it, and
-    /// whether guessing is worth it
+    /// After each answer report what passes cost on this machine, which tree sizes were chosen and why, what they
+    /// gained, and whether speculation is worth it
     #[arg(long, env = "DOVETAIL_EXPLAIN", help_heading = "Speculation")]
     pub explain: bool,
-    /// Accepted for llama.cpp's sake: the model runs on the CPU [-ngl]
+    /// Accepted for compatibility with llama.cpp: the model runs on the CPU [-ngl]
     #[arg(long, visible_alias = "n-gpu-layers", value_name = "N", allow_negative_numbers = true)]
     #[arg(help_heading = "Devices")]
     gpu_layers: Option<String>,
-    /// Accepted for llama.cpp's sake: trees of any size are verified [--draft-min]
+    /// Accepted for compatibility with llama.cpp: trees of any size are verified [--draft-min]
     #[arg(long, visible_alias = "draft-min", value_name = "N", help_heading = "Speculation")]
     spec_draft_n_min: Option<usize>,
     /// Print the devices and exit
     #[arg(long, help_heading = "Devices")]
     pub list_devices: bool,
 
-    /// Say more on standard error: seed, sizes, timings
+    /// Report more on standard error: seed, sizes, timings
     #[arg(short, long, env = "DOVETAIL_VERBOSE", help_heading = "Reports")]
     pub verbose: bool,
-    /// Append everything said on standard error, and what -v would say, to a file
+    /// Append all messages on standard error, and those of -v, to a file
     #[arg(long, value_name = "FILE", env = "DOVETAIL_LOG_FILE", help_heading = "Reports")]
     pub log_file: Option<PathBuf>,
-    /// Write counts and times of the last answer to a file
+    /// Write statistics of the last answer to a file, as JSON
     #[arg(long, value_name = "FILE", env = "DOVETAIL_STATS_JSON", help_heading = "Reports")]
     pub stats_json: Option<PathBuf>,
-    /// Print version and build and exit
+    /// Print the version and the build and exit
     #[arg(long, help_heading = "Reports")]
     pub version: bool,
     /// Print the man page, or completions for a shell, and exit
@@ -220,7 +220,7 @@ pub struct Args {
 /// The flag of the field `stats_json`.
 pub const STATS_JSON: &str = "--stats-json";
 
-/// Flags of several letters behind one dash, and their long names.
+/// Flags of several letters after one dash, and their long names.
 const LONG: &[(&str, &str)] = &[
     ("-co", "--color"),
     ("-ctk", "--cache-type-k"),
@@ -238,16 +238,16 @@ const LONG: &[(&str, &str)] = &[
     ("-ub", "--ubatch-size"),
 ];
 
-/// A value, or what to give in its place.
+/// A value, or a text that says what to give instead.
 type Checked<T> = std::result::Result<T, String>;
 
-/// What the command line asks for.
+/// The request of the command line.
 pub enum Parsed {
-    /// To run, with the model that was named.
+    /// Run, with the model that was named.
     Run(Box<Args>, Option<PathBuf>),
-    /// This text and nothing else.
+    /// Print this text and exit.
     Help(String),
-    /// The impossible: one line.
+    /// A mistake, in one line.
     Wrong(String),
 }
 
@@ -292,10 +292,10 @@ fn one_line(rendered: &str) -> String {
 }
 
 impl Args {
-    /// What clap cannot check, and notes on flags without effect.
+    /// Checks what clap cannot, and notes flags without effect.
     ///
     /// # Errors
-    /// When something is asked for that this program does not do, or that is not there.
+    /// If something is asked for that this program does not do or does not have.
     pub fn check(&self, log: &Log) -> Result<()> {
         if let Some(repo) = &self.hf_repo {
             return Err(Error::Invalid(format!(
@@ -324,12 +324,12 @@ impl Args {
         Ok(())
     }
 
-    /// Threads at work.
+    /// Number of threads.
     fn threads(&self) -> usize {
         self.threads.unwrap_or_else(dovetail::machine::physical_cores)
     }
 
-    /// What a model is opened with.
+    /// Options for opening the model.
     pub fn options(&self) -> Options {
         let session = SessionOptions {
             n_ctx: self.ctx_size,
@@ -352,7 +352,7 @@ impl Args {
         usize::try_from(self.predict).unwrap_or(usize::MAX)
     }
 
-    /// What is generated.
+    /// How an answer is generated.
     pub fn generation(&self, sampling: &Sampling) -> Generation {
         Generation {
             sampling: sampling.clone(),
@@ -363,7 +363,7 @@ impl Args {
         }
     }
 
-    /// How tokens are chosen; draws a seed if none is given, of 32 bits so that it is soon typed.
+    /// How tokens are sampled. Draws a seed if none is given, of 32 bits so that it is easy to type.
     pub fn sampling(&self) -> Sampling {
         let seed = u64::try_from(self.seed)
             .unwrap_or_else(|_| RandomState::new().hash_one("seed") & u64::from(u32::MAX));
@@ -381,10 +381,10 @@ impl Args {
         }
     }
 
-    /// The chat template that is given in place of the model's.
+    /// The chat template in place of the model's, if given.
     ///
     /// # Errors
-    /// When it cannot be read or parsed, or its name is unknown.
+    /// If it cannot be read or parsed, or its name is unknown.
     pub fn template(&self) -> Result<Option<ChatTemplate>> {
         if let Some(path) = &self.chat_template_file {
             return ChatTemplate::from_source(&read_text(path)?).map(Some);
@@ -403,22 +403,22 @@ impl Args {
     }
 }
 
-/// A whole file as text.
+/// Reads a whole file as text.
 ///
 /// # Errors
-/// When it cannot be read, or is not text.
+/// If it cannot be read, or is not UTF-8.
 pub fn read_text(path: &Path) -> Result<String> {
     let bytes = file::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
     String::from_utf8(bytes).map_err(|error| not_utf8(&path.display().to_string(), &error))
 }
 
-/// The error of a text that is none.
+/// The error of a text that is not UTF-8.
 pub fn not_utf8(name: &str, error: &std::string::FromUtf8Error) -> Error {
     let at = error.utf8_error().valid_up_to();
     Error::Invalid(format!("{name}: byte {at} is not UTF-8; convert it to UTF-8 text"))
 }
 
-/// Replaces the escapes that llama.cpp knows; an unknown one stays as it is.
+/// Replaces the escapes that llama.cpp knows; unknown ones stay as they are.
 fn unescape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;

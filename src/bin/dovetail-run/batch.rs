@@ -1,4 +1,4 @@
-//! The prompts of a file, several at once; each answer is a line of JSON.
+//! Answers the prompts of a file, several at once; each answer is a line of JSON.
 
 use crate::args::Args;
 use crate::interrupt::{EXIT_CODE, Interrupt};
@@ -14,15 +14,15 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-/// A prompt in work.
+/// A prompt that is being answered.
 struct Job {
     id: RequestId,
-    /// Which one, from 0 on.
+    /// Index of the prompt.
     prompt: usize,
     text: String,
 }
 
-/// Everything that answers need.
+/// State of answering a file.
 struct Batch<'a> {
     log: &'a Log,
     prompts: &'a [Prompt],
@@ -36,8 +36,8 @@ struct Batch<'a> {
 /// Answers all prompts of the file that `-f` names, up to `slots` at a time.
 ///
 /// # Errors
-/// When there is no file, a line of it is no prompt or does not fit, before any is answered; or when an
-/// answer cannot be written.
+/// If there is no file, or a line of it is not a prompt or does not fit, before any prompt is answered; or if an answer
+/// cannot be written.
 pub fn run(args: &Args, slots: usize, model: Option<&Path>, log: &Log) -> Result<ExitCode> {
     let what = "--parallel answers the prompts of a file; give one with -f prompts.jsonl";
     let file = args.file.as_deref().ok_or_else(|| Error::Invalid(what.into()))?;
@@ -78,7 +78,7 @@ pub fn run(args: &Args, slots: usize, model: Option<&Path>, log: &Log) -> Result
     Ok(if interrupt.came() { ExitCode::from(EXIT_CODE) } else { ExitCode::SUCCESS })
 }
 
-/// The requests for all prompts, which draw alike.
+/// The requests for all prompts, all with the same sampling and seed.
 fn requests(
     args: &Args,
     prompts: &[Prompt],
@@ -100,7 +100,7 @@ fn requests(
 }
 
 impl Batch<'_> {
-    /// Fills free slots, runs one round and prints answers that are complete; whether there is more to do.
+    /// Fills free slots, runs one round and prints complete answers. Returns whether there is more to do.
     fn step(&mut self, requests: &mut impl ExactSizeIterator<Item = Request>) -> Result<bool> {
         while self.engine.has_room() && requests.len() > 0 {
             let prompt = self.prompts.len() - requests.len();
@@ -143,7 +143,7 @@ impl Batch<'_> {
         self.total.add(&answer.stats, answer.rounds.as_ref());
     }
 
-    /// Prints answers in the order of their prompts, with `all` also those behind one that is missing.
+    /// Prints answers in the order of their prompts; with `all` also those after a missing one.
     fn print(&mut self, all: bool) -> Result<()> {
         while let Some(line) = self.lines.get_mut(self.printed) {
             match line.take() {

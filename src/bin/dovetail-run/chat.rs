@@ -1,7 +1,7 @@
 //! A conversation on a terminal.
 //!
-//! The whole conversation is rendered anew each turn; the session runs only what differs from its
-//! sequence. What cannot be answered is taken back, so the conversation always alternates.
+//! The whole conversation is rendered again each turn; the session runs only what differs from its sequence. A message
+//! that cannot be answered is taken back, so user and assistant always alternate.
 
 use crate::args::read_text;
 use crate::interrupt::EXIT_CODE;
@@ -19,11 +19,11 @@ const COMMANDS: &str = "/exit, /clear, /regen, /read FILE";
 
 struct Chat<'r, 'a> {
     runner: &'r mut Runner<'a>,
-    /// All but the system prompt: user and assistant in turn.
+    /// All messages except the system prompt: user and assistant in turn.
     messages: Vec<Message>,
     /// Files read for the next message.
     attached: String,
-    /// How many answers the last message has had before.
+    /// Number of earlier answers to the last message.
     attempt: u64,
 }
 
@@ -31,18 +31,18 @@ struct Chat<'r, 'a> {
 enum Next {
     Read,
     Leave,
-    /// As `Read`, but Ctrl-C came: the next one in a row ends the program.
+    /// Like `Read`, but after Ctrl-C: the next one ends the program.
     Interrupted,
 }
 
 /// Reads messages and answers them until the user leaves.
 ///
 /// # Errors
-/// When there is no chat template, or the terminal is gone.
+/// If there is no chat template, or the terminal is gone.
 pub fn run(runner: &mut Runner) -> Result<ExitCode> {
     runner.chat_prompt(&[Message::new("user", "")])?;
     let gone = |source| Error::Io { path: "terminal".into(), source };
-    // The editor writes to the terminal itself, so that standard output has the answers alone.
+    // The editor writes to the terminal itself, so that standard output has only the answers.
     let config = Config::builder().behavior(Behavior::PreferTerm).build();
     let editor = Editor::<(), MemHistory>::with_history(config, MemHistory::new());
     let mut editor = editor.map_err(|error| gone(std::io::Error::other(error)))?;
@@ -75,7 +75,7 @@ pub fn run(runner: &mut Runner) -> Result<ExitCode> {
     }
 }
 
-/// A message; a line that ends in a backslash goes on in the next one.
+/// Reads a message; a line that ends in a backslash continues in the next one.
 fn read(editor: &mut Editor<(), MemHistory>, colour: bool) -> rustyline::Result<String> {
     let prompts = if colour { ["\x1b[1;32m> ", "\x1b[1;32m. "] } else { ["> ", ". "] };
     let mut line = editor.readline(prompts[0]);
@@ -88,7 +88,7 @@ fn read(editor: &mut Editor<(), MemHistory>, colour: bool) -> rustyline::Result<
         let _ = std::io::Write::write_all(&mut std::io::stderr(), b"\x1b[0m");
     }
     if let Ok(line) = &line {
-        // A line that is not remembered is no reason to stop.
+        // A line without history is no reason to stop.
         let _ = editor.add_history_entry(line.as_str());
     }
     line
@@ -151,7 +151,7 @@ impl Chat<'_, '_> {
         Ok(self.keep(answer))
     }
 
-    /// The answer to the last message; none if it cannot be had, which has been said then.
+    /// The answer to the last message; `None` if there is none, for a reason that was already printed.
     fn answer(&mut self) -> Result<Option<Answer>> {
         let system = self.runner.args.system_prompt.iter();
         let system = system.map(|text| Message::new("system", text));
@@ -191,7 +191,7 @@ impl Chat<'_, '_> {
     }
 }
 
-/// `/help`, but not `/usr/bin`.
+/// True for `/help`, but not for `/usr/bin`.
 fn looks_like_command(word: &str) -> bool {
     word.strip_prefix('/').is_some_and(|name| name.bytes().all(|b| b.is_ascii_alphabetic()))
 }

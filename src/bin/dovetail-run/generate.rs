@@ -1,10 +1,10 @@
-//! The man page and completions for shells, made from the flags.
+//! The man page and shell completions, generated from the flags.
 
 use clap::{Command, ValueEnum};
 use clap_complete::Shell;
 use dovetail::{Error, Result};
 
-/// What can be made.
+/// What can be generated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Generate {
     /// For `man`
@@ -22,10 +22,10 @@ pub enum Generate {
 }
 
 impl Generate {
-    /// The text, of these flags.
+    /// The text for these flags.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// If it cannot be generated.
     pub fn text(self, mut command: Command) -> Result<String> {
         let mut out = Vec::new();
         let name = command.get_name().to_owned();

@@ -1,8 +1,7 @@
-//! Ctrl-C: the first ends the answer, the second the program, with exit code 130.
+//! Ctrl-C: the first one ends the answer, the second one the program, with exit code 130.
 //!
-//! While no answer is under way the first one ends the program too; while a model is being loaded, as
-//! soon as files that were not finished are removed.
-//! A line editor that has the terminal sees the key itself and no signal is sent.
+//! If no answer is in progress, the first one ends the program; while a model is loaded, after unfinished files are
+//! removed. A line editor that owns the terminal sees the key itself, and no signal is sent.
 
 use dovetail::{Error, Result};
 use signal_hook::consts::SIGINT;
@@ -22,27 +21,27 @@ impl Interrupt {
     /// Takes over SIGINT; the next one ends the program.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// If the system refuses.
     pub fn new() -> Result<Interrupt> {
         let ends_program = Arc::new(AtomicBool::new(true));
-        // Handlers run in this order: the first looks at the flag before the second sets it.
+        // Handlers run in this order: the first one reads the flag before the second one sets it.
         flag::register_conditional_shutdown(SIGINT, i32::from(EXIT_CODE), ends_program.clone())
             .and_then(|_| flag::register(SIGINT, ends_program.clone()))
             .map_err(|e| Error::Invalid(format!("cannot handle Ctrl-C ({e}); run it elsewhere")))?;
         Ok(Interrupt { ends_program })
     }
 
-    /// From here on the next SIGINT only sets [`came`](Self::came).
+    /// The next SIGINT only sets [`came`](Self::came).
     pub fn defer(&self) {
         self.ends_program.store(false, SeqCst);
     }
 
-    /// From here on the next SIGINT ends the program, as at first.
+    /// The next SIGINT ends the program, as at first.
     pub fn end_program(&self) {
         self.ends_program.store(true, SeqCst);
     }
 
-    /// Whether one came since [`defer`](Self::defer).
+    /// Whether a SIGINT came since [`defer`](Self::defer).
     pub fn came(&self) -> bool {
         self.ends_program.load(SeqCst)
     }

@@ -1,7 +1,7 @@
-//! Lines and progress on standard error, lines also in a file.
+//! Messages and progress on standard error; messages also in a file.
 //!
-//! Writing never fails: a closed standard error silences the log and does not end the program. Lines quote names from
-//! files: what would steer a terminal is escaped.
+//! Writing never fails: a closed standard error silences the log and does not end the program. Messages quote names
+//! from files, so control sequences for a terminal are escaped.
 
 use crate::output;
 use dovetail::{Result, file, printable};
@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 
-/// Where lines go.
+/// Where messages go.
 #[derive(Debug, Default)]
 pub struct Log {
     verbose: bool,
@@ -17,10 +17,10 @@ pub struct Log {
 }
 
 impl Log {
-    /// A log that says more if `verbose`, and says all to a file if one is given.
+    /// A log that shows details if `verbose`, and writes all messages to a file if one is given.
     ///
     /// # Errors
-    /// When the file cannot be opened, or is no regular file.
+    /// If the file cannot be opened or is not a regular file.
     pub fn new(verbose: bool, path: Option<&Path>) -> Result<Log> {
         let open = |path: &Path| {
             let file = file::open_with(path, File::options().create(true).append(true));
@@ -34,14 +34,14 @@ impl Log {
         self.verbose
     }
 
-    /// Says what everybody should read.
+    /// Writes lines that everyone should read.
     pub fn note(&self, lines: &str) {
         let lines = printable::lines(lines);
         let _ = writeln!(std::io::stderr(), "{lines}");
         self.keep(&lines);
     }
 
-    /// Says what `-v` asks for.
+    /// Writes lines that `-v` asks for.
     pub fn detail(&self, lines: &str) {
         let lines = printable::lines(lines);
         if self.verbose {
@@ -57,7 +57,7 @@ impl Log {
     }
 }
 
-/// A percentage on the last line of the terminal, gone when dropped.
+/// A percentage on the last line of the terminal, removed when dropped.
 pub struct Progress {
     label: &'static str,
     shown: Option<u64>,
@@ -65,12 +65,12 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Shows nothing until the first update, and nothing at all if nobody watches.
+    /// Shows nothing until the first update, and nothing at all without a terminal.
     pub fn new(label: &'static str) -> Progress {
         Progress { label, shown: None, terminal: std::io::stderr().is_terminal() }
     }
 
-    /// So much is done, from 0 to 1.
+    /// Shows the fraction `part` that is done, from 0 to 1.
     pub fn update(&mut self, part: f64) {
         let percent = (part.clamp(0.0, 1.0) * 100.0) as u64;
         if self.terminal && self.shown != Some(percent) {

@@ -15,8 +15,8 @@
 //!             words.rs    what errors call flags, exit codes
 //! ```
 //!
-//! The text goes to standard output and nothing else does. Exit codes: 0, 1 for a model or machine
-//! that cannot do it, 2 for a mistake of the caller, 130 after Ctrl-C.
+//! Only the text goes to standard output. Exit codes: 0; 1 if the model or the machine cannot do it; 2 for a mistake of
+//! the caller; 130 after Ctrl-C.
 
 #![forbid(unsafe_code)]
 
@@ -53,7 +53,7 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-/// The name under which errors of standard output are reported.
+/// The name of standard output in errors.
 const STDOUT: &str = "standard output";
 
 fn main() -> ExitCode {
@@ -78,7 +78,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints the error, unless it is that nobody reads our text any more (`| head`).
+/// Prints an error, unless nothing reads standard output any more (`| head`).
 fn fail(log: &Log, error: &Error) -> ExitCode {
     match error {
         Error::Io { path, source }

@@ -7,13 +7,13 @@ use dovetail::{Error, Message, Result, file};
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-/// What a terminal writes in yellow.
+/// The terminal's code for yellow.
 const YELLOW: &str = "\x1b[33m";
 
-/// The prompt to answer once: `-p`, `-f`, or standard input unless it is a terminal.
+/// The prompt to answer once: `-p`, `-f`, or standard input unless that is a terminal.
 ///
 /// # Errors
-/// When there is one but it cannot be read, or is empty.
+/// If it cannot be read or is empty.
 pub fn prompt(args: &Args, stdin_is_terminal: bool) -> Result<Option<String>> {
     let (name, text) = if let Some(text) = &args.prompt {
         ("-p", text.clone())
@@ -34,7 +34,7 @@ pub fn prompt(args: &Args, stdin_is_terminal: bool) -> Result<Option<String>> {
     Ok(Some(text))
 }
 
-/// The newline at the end of a file is the editor's, not the prompt's.
+/// Removes the newline at the end of a file, which is the editor's and not the prompt's.
 fn without_last_newline(mut text: String) -> String {
     if text.ends_with('\n') {
         text.pop();
@@ -43,10 +43,10 @@ fn without_last_newline(mut text: String) -> String {
     text
 }
 
-/// Answers and reports.
+/// Answers the prompt and reports.
 ///
 /// # Errors
-/// When the prompt does not fit, or the answer cannot be written.
+/// If the prompt does not fit, or the answer cannot be written.
 pub fn run(runner: &mut Runner, prompt: &str) -> Result<ExitCode> {
     let args = runner.args;
     let raw = runner.template.is_none();

@@ -1,4 +1,4 @@
-//! From a name, or none, to a session, or to what an engine takes.
+//! Opens a model and creates a session or the options of an engine.
 
 use crate::args::Args;
 use crate::interrupt::Interrupt;
@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// The file that scripts/setup fetches; `models/manifest.toml` says from where.
+/// The file that scripts/setup fetches; `models/manifest.toml` has its source.
 const DEFAULT_MODEL: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
 
-/// The model that was named, or the default one.
+/// The named model, or the default one.
 ///
 /// # Errors
-/// When none was named and the default one was not fetched.
+/// If none was named and the default one was not fetched.
 pub fn choose(named: Option<&Path>, log: &Log) -> Result<PathBuf> {
     if let Some(path) = named {
         return Ok(path.to_owned());
@@ -38,20 +38,20 @@ pub fn choose(named: Option<&Path>, log: &Log) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// A model, its chat template, if there is one and `--raw` does not forbid it, and what it is opened with.
+/// A loaded model.
 pub struct Loaded {
     /// The model.
     pub model: Arc<Model>,
-    /// The chat template.
+    /// The chat template; `None` if there is none, or with `--raw`.
     pub template: Option<ChatTemplate>,
-    /// What it is opened with.
+    /// The options with which it was loaded.
     pub options: Options,
 }
 
-/// Loads a model; `None` if Ctrl-C came.
+/// Loads a model; `None` after Ctrl-C.
 ///
 /// # Errors
-/// When the model cannot be loaded, or its chat template is broken.
+/// If the model cannot be loaded, or its chat template is broken.
 pub fn load(
     args: &Args,
     path: &Path,
@@ -74,10 +74,10 @@ pub fn load(
     Ok(Some(Loaded { model, template, options }))
 }
 
-/// Loads a model and starts a session; `None` if Ctrl-C came.
+/// Loads a model and creates a session; `None` after Ctrl-C.
 ///
 /// # Errors
-/// Those of [`load`], and when memory does not suffice.
+/// Those of [`load`], and if there is not enough memory.
 pub fn open<'a>(
     args: &'a Args,
     path: &Path,
@@ -95,16 +95,16 @@ pub fn open<'a>(
     Ok(Some(Runner { args, path, session, template, sampling, load_time, interrupt, log }))
 }
 
-/// Shows what is opened, and how far that is.
+/// Shows notices and progress while a model is opened.
 pub struct Told<'a> {
     log: &'a Log,
-    /// Ends it, if it does not end the program.
+    /// Cancels loading instead of ending the program.
     interrupt: Option<&'a Interrupt>,
     progress: Option<(Stage, Progress)>,
 }
 
 impl<'a> Told<'a> {
-    /// In these lines; an interrupt that does not end the program ends what is opened.
+    /// Writes to `log`; `interrupt` cancels loading if it does not end the program.
     pub fn new(log: &'a Log, interrupt: Option<&'a Interrupt>) -> Told<'a> {
         Told { log, interrupt, progress: None }
     }
@@ -126,7 +126,7 @@ impl Observer for Told<'_> {
     }
 
     fn notice(&mut self, notice: &Notice) {
-        // Lines take the place of the percentage.
+        // Lines replace the percentage.
         self.progress = None;
         match notice.lines(&Flags) {
             (Level::Note, lines) => self.log.note(&lines),

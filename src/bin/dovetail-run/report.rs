@@ -1,4 +1,4 @@
-//! Counts and times, as people and as programs read them.
+//! Statistics for people and for programs.
 
 use crate::explain;
 use crate::log::Log;
@@ -8,7 +8,7 @@ use dovetail::speculate::RoundStats;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// Tokens a second; 0 where there was no time.
+/// Tokens per second; 0 if no time was spent.
 fn per_second(n: usize, time: Duration) -> f64 {
     if time.is_zero() { 0.0 } else { n as f64 / time.as_secs_f64() }
 }
@@ -17,7 +17,7 @@ fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// The line after a turn.
+/// The line after an answer.
 pub fn turn(stats: &Stats) -> String {
     format!(
         "[ Prompt: {:.1} t/s | Generation: {:.1} t/s ]",
@@ -26,7 +26,7 @@ pub fn turn(stats: &Stats) -> String {
     )
 }
 
-/// The block that `-v` adds.
+/// The lines that `-v` adds.
 pub fn block(stats: &Stats, load_time: Duration) -> String {
     let row = |name: &str, n: usize, of: &str, time: Duration| {
         let each = ms(time) / n.max(1) as f64;
@@ -53,11 +53,11 @@ pub fn block(stats: &Stats, load_time: Duration) -> String {
     .join("\n")
 }
 
-/// What became of the guesses.
+/// Statistics of the draft tokens.
 pub fn guesses(rounds: &RoundStats) -> String {
     let RoundStats { drafted, accepted, second_choices, .. } = *rounds;
     let rate = |n: usize, of: usize| n as f64 / of.max(1) as f64;
-    // Of all rounds that guessed, not of those that came so far.
+    // Relative to all rounds that drafted, not to those that reached the depth.
     let tested = rounds.depths.first().map_or(0, |(tested, _)| *tested);
     let positions: Vec<_> =
         rounds.depths.iter().map(|(_, n)| format!("{:.3}", rate(*n, tested))).collect();
@@ -75,12 +75,12 @@ pub fn guesses(rounds: &RoundStats) -> String {
     )
 }
 
-/// Counts of many answers, and the time from the first prompt to the last token.
+/// Statistics of many answers, and the time from the first prompt to the last token.
 #[derive(Default)]
 pub struct Total {
-    /// Passes that several sequences may have shared.
+    /// Number of passes, which sequences may have shared.
     pub rounds: usize,
-    /// That time.
+    /// Time from the first prompt to the last token.
     pub time: Duration,
     prompts: usize,
     prompt_n: usize,
@@ -89,7 +89,7 @@ pub struct Total {
 }
 
 impl Total {
-    /// Adds an answer, and what became of the guesses at it.
+    /// Adds an answer and the statistics of its draft tokens.
     pub fn add(&mut self, stats: &Stats, guesses: Option<&RoundStats>) {
         self.prompts += 1;
         self.prompt_n += stats.prompt_n + stats.cached_n;
@@ -99,7 +99,7 @@ impl Total {
         }
     }
 
-    /// What became of the guesses, if somebody made any.
+    /// Statistics of the draft tokens, if there was a drafter.
     pub fn guesses(&self) -> Option<&RoundStats> {
         self.guesses.as_ref()
     }
@@ -115,7 +115,7 @@ impl Total {
     }
 }
 
-/// Says whether what the planner has learned was saved, and explains it.
+/// Reports whether acceptance rates were saved, and explains the planner's choices.
 pub fn learned(explain: bool, planner: &Planner, saved: std::io::Result<()>, log: &Log) {
     if let Err(error) = saved {
         log.detail(&format!("how often guesses were right is not kept: {error}"));
@@ -125,7 +125,7 @@ pub fn learned(explain: bool, planner: &Planner, saved: std::io::Result<()>, log
     }
 }
 
-/// What llama.cpp's server calls timings, under its names.
+/// Statistics under the names that llama.cpp's server uses in its timings.
 pub fn timings(stats: &Stats, rounds: &RoundStats) -> Value {
     json!({
         "prompt_n": stats.prompt_n,

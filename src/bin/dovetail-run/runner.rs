@@ -1,4 +1,4 @@
-//! A prompt to an answer on standard output.
+//! Answers a prompt on standard output.
 
 use crate::args::{Args, STATS_JSON};
 use crate::interrupt::Interrupt;
@@ -12,37 +12,37 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// A session with everything an answer needs.
+/// A session and all that an answer needs.
 pub struct Runner<'a> {
     /// The flags.
     pub args: &'a Args,
     /// The model's file.
     pub path: PathBuf,
-    /// The sequence.
+    /// The session.
     pub session: Session,
-    /// The chat template, if there is one and `--raw` does not forbid it.
+    /// The chat template; `None` if there is none, or with `--raw`.
     pub template: Option<ChatTemplate>,
-    /// How tokens are chosen.
+    /// How tokens are sampled.
     pub sampling: Sampling,
-    /// From the start of loading to the session.
+    /// Time from the start of loading to the session.
     pub load_time: Duration,
-    /// Ctrl-C.
+    /// State of Ctrl-C.
     pub interrupt: &'a Interrupt,
-    /// Standard error.
+    /// Messages on standard error.
     pub log: &'a Log,
 }
 
 /// Why an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The session says so.
+    /// The session ended it.
     Session(Stop),
     /// Ctrl-C came.
     Interrupted,
 }
 
 impl End {
-    /// What reports call it.
+    /// Its name in reports.
     pub fn name(self) -> &'static str {
         match self {
             End::Session(Stop::End(_)) => "end",
@@ -58,15 +58,15 @@ impl End {
 pub struct Answer {
     /// The text.
     pub text: String,
-    /// Why there is not more.
+    /// Why it ended.
     pub end: End,
 }
 
 impl Runner<'_> {
-    /// The prompt that asks for the next message of a conversation.
+    /// The prompt for the next message of a conversation.
     ///
     /// # Errors
-    /// When there is no template, it refuses the messages, or they cannot fit the context.
+    /// If there is no template, it refuses the messages, or they cannot fit the context.
     pub fn chat_prompt(&self, messages: &[Message]) -> Result<Vec<u32>> {
         let template = self.template.as_ref().ok_or_else(|| {
             Error::Invalid(format!(
@@ -79,17 +79,17 @@ impl Runner<'_> {
         template.prompt(tokenizer, messages, true, self.session.n_ctx())
     }
 
-    /// Prints what follows the prompt, and statistics to where they are wanted. `attempt` is added to
-    /// the seed: another attempt gives another text.
+    /// Generates and prints the answer to a prompt, and reports statistics. `attempt` is added to the seed, so another
+    /// attempt gives another text.
     ///
     /// # Errors
-    /// When the prompt does not fit, or standard output or the statistics cannot be written.
+    /// If the prompt does not fit, or standard output or the statistics cannot be written.
     pub fn answer(&mut self, prompt: &[u32], attempt: u64) -> Result<Answer> {
         self.interrupt.defer();
         let mut progress = Progress::new("reading the prompt");
         let mut passes = 0;
         let whole = self.session.prompt(prompt, &mut |done, total| {
-            // A prompt of one pass has no progress to show.
+            // A prompt that takes one pass has no progress to show.
             passes += usize::from(done < total);
             if passes > 0 {
                 progress.update(done as f64 / total.max(1) as f64);
@@ -158,7 +158,7 @@ impl Runner<'_> {
         output::write(STATS_JSON, path, &format!("{json:#}\n"))
     }
 
-    /// The line after a turn.
+    /// Prints the line after an answer.
     pub fn print_turn(&self) {
         self.log.note(&report::turn(self.session.stats()));
     }
@@ -172,13 +172,13 @@ impl Runner<'_> {
     }
 }
 
-/// What a terminal writes in green.
+/// The terminal's code for green.
 const GREEN: &str = "\x1b[32m";
 
-/// What ends a colour.
+/// The terminal's code that ends a colour.
 const PLAIN: &str = "\x1b[0m";
 
-/// Text to standard output, at once, in a colour if one is given. A terminal is not given what would steer it.
+/// Writes text to standard output at once, in a colour if one is given. For a terminal, control sequences are escaped.
 pub fn emit(text: &str, colour: Option<&str>) -> Result<()> {
     let mut out = std::io::stdout().lock();
     let text = if out.is_terminal() { for_terminal(text) } else { text.into() };

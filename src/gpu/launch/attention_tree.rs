@@ -9,11 +9,11 @@ use dovetail_kernels::cpu::attention::Shape;
 use half::f16;
 
 const THREADS: u32 = 128;
-/// Queries of a tile.
+/// Queries in a tile.
 const TILE: usize = 16;
-/// Keys that a split takes at once.
+/// Keys that a split processes at once.
 const BLOCK_KEYS: usize = 64;
-/// Most splits of a launch.
+/// Most splits in a launch.
 const MAX_SPLITS: usize = 32;
 
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -41,29 +41,29 @@ pub struct AttentionTree<'a> {
     pub shape: Shape,
     /// Most rows of the pass.
     pub max_rows: usize,
-    /// Parts at most that the context is cut into, see [`splits_for`].
+    /// Most parts that the context is split into: see [`splits_for`].
     pub splits: usize,
     /// (max_rows, heads, head_dim), scaled.
     pub queries: &'a Buffer<f16>,
-    /// (kv_heads, slots, head_dim), slots a multiple of 16 that no row sees beyond.
+    /// (kv_heads, slots, head_dim); slots is a multiple of 16, and no row sees beyond it.
     pub keys: &'a Buffer<f16>,
     /// (kv_heads, slots, head_dim).
     pub values: &'a Buffer<f16>,
-    /// One.
+    /// Its rows; a buffer of one.
     pub rows: &'a Buffer<Rows>,
     /// (max_rows, heads · head_dim).
     pub out: &'a HalfRows,
     pub scratch: &'a AttentionScratch,
 }
 
-/// Room for what the splits find; passes one after the other may share it.
+/// Memory for the results of splits; passes that run one after the other may share it.
 pub struct AttentionScratch {
     parts: Buffer<f32>,
     arrived: Buffer<u32>,
 }
 
 impl AttentionScratch {
-    /// For up to so many rows and splits.
+    /// For at most this many rows and splits.
     pub fn new(
         device: &mut dyn Device,
         shape: Shape,
@@ -78,8 +78,7 @@ impl AttentionScratch {
     }
 }
 
-/// Splits that keep a GPU of so many multiprocessors busy with a long context. More than 16 cost more when they
-/// are added up than they save.
+/// Number of splits that keeps a GPU busy with a long context. Adding up more than 16 would cost more than they save.
 pub fn splits_for(shape: Shape, max_rows: usize, multiprocessors: usize) -> usize {
     (2 * multiprocessors / (shape.kv_heads * tiles(shape, max_rows))).clamp(1, 16)
 }
@@ -92,10 +91,10 @@ fn part_len(shape: Shape) -> usize {
     TILE * (shape.head_dim + 2)
 }
 
-/// Attention of each row over what it sees.
+/// Attention of each row over the positions that it sees.
 ///
 /// # Panics
-/// Where lengths do not fit.
+/// If lengths do not fit.
 pub fn attention_tree(a: &AttentionTree) -> Launch {
     let Shape { kv_heads, group, head_dim } = a.shape;
     let width = kv_heads * group * head_dim;
@@ -150,7 +149,7 @@ mod tests {
     use super::*;
     use crate::gpu::tests::{Emulated, devices, run};
 
-    /// What a pass reads.
+    /// The inputs of a pass.
     struct Case {
         shape: Shape,
         n: usize,
@@ -170,7 +169,7 @@ mod tests {
             slot < base || node < 64 && self.rows.mask[r] >> node & 1 == 1
         }
 
-        /// A level of a random tree after `context` slots, or entries.
+        /// A level of a random tree, or entries, after `context` slots.
         fn new(random: &mut Random, n: usize, context: usize, shape: Shape) -> Case {
             let mut rows = Rows { n: n as u32, ..Rows::zeroed() };
             let entries = random.below(3) == 0;
@@ -196,7 +195,7 @@ mod tests {
                 .collect();
             let splits = 1 + random.below(8);
             let mut case = Case { shape, n, splits, rows, queries, keys, values };
-            // What nobody sees would be seen in the results.
+            // Values that no row may see would show in the results.
             let hidden = |slot: &usize| (0..n).all(|r| !case.sees(r, *slot));
             for slot in (0..SLOTS).filter(hidden).collect::<Vec<_>>() {
                 for head in 0..kv_heads {
@@ -208,7 +207,7 @@ mod tests {
             case
         }
 
-        /// The specification, of a row's head.
+        /// The specification, for one head of a row.
         fn expected(&self, r: usize, head: usize) -> Vec<f64> {
             let Shape { kv_heads, group, head_dim } = self.shape;
             let query = &self.queries[(r * kv_heads * group + head) * head_dim..][..head_dim];
@@ -258,7 +257,7 @@ mod tests {
                 out: &out,
                 scratch: &scratch,
             };
-            // A second time, with what the first one left in the counters.
+            // A second time, with the counters that the first run left.
             run(device, &[attention_tree(&a)]);
             out.buffer.write(device, 0, &untouched).unwrap();
             run(device, &[attention_tree(&a)]);
@@ -271,8 +270,9 @@ mod tests {
         fn check(&self) {
             let Shape { kv_heads, group, head_dim } = self.shape;
             let width = kv_heads * group * head_dim;
-            // A weight is off by 2⁻¹¹ of itself, a value at most 1: the mean by 2⁻¹¹ of how far values are
-            // from it. It is rounded once more, by 2⁻¹¹ of itself or 2⁻¹². Sums of f32 and `expf` vanish in that.
+            // A weight is off by 2⁻¹¹ of itself, a value is at most 1: the mean is off by 2⁻¹¹ of the distance of the
+            // values from it. It is rounded once more, by 2⁻¹¹ of itself or 2⁻¹². Errors of f32 sums and `expf` are
+            // negligible.
             let tolerance = 2.0 / 2048.0 + 1.0 / 2048.0;
             let expected: Vec<Vec<f64>> = (0..self.n * kv_heads * group)
                 .map(|i| self.expected(i / (kv_heads * group), i % (kv_heads * group)))
@@ -336,7 +336,7 @@ mod tests {
 
     #[test]
     fn certain_weights_give_the_value() {
-        // All keys alike: weights are equal, and values that are all one come out as one, unrounded.
+        // All keys are equal, so weights are equal, and values that are all one give exactly one.
         let mut random = Random(5);
         let mut case =
             Case::new(&mut random, 3, 300, Shape { kv_heads: 1, group: 2, head_dim: 64 });

@@ -1,4 +1,4 @@
-//! An answer to every message, for measuring.
+//! Answers every message, for measurements.
 
 use super::{Launch, Uses};
 use crate::gpu::device::Doorbell;
@@ -16,20 +16,20 @@ struct Args {
     unused: u32,
 }
 
-/// Words of two rings: the head of the one to the device and its tail, and the head of the one back.
+/// Words of two rings: head and tail of the ring to the device, and the head of the ring back.
 pub struct Words {
     pub call: Doorbell,
     pub taken: Doorbell,
     pub answer: Doorbell,
 }
 
-/// Answers the `times` messages after number `first`, looking at most `patience` times for each.
+/// Answers the `times` messages after number `first`, polling at most `patience` times for each.
 pub fn echo(words: &Words, first: u32, times: u32, patience: u32) -> Launch {
     let mut uses = Uses::default();
     let Words { call, taken, answer } = words;
     let [call, taken, answer] = [call, taken, answer].map(|word| uses.doorbell(word));
     let args = Args { call, taken, answer, first, times, patience, unused: 0 };
-    // SAFETY: the kernel uses the three words, as a ring's other side does.
+    // SAFETY: the kernel uses the three words as the other side of a ring does.
     unsafe { Launch::new("echo", [1, 1], 32, &args, uses) }
 }
 

@@ -1,4 +1,4 @@
-//! What enters the fusion: embeddings and features, normed.
+//! The input of the fusion: normed embeddings and features.
 
 use super::{Buffer, Launch, MAX_ROWS, Rows, Uses};
 use crate::gpu::launch::matmul::HalfRows;
@@ -33,16 +33,16 @@ pub struct Sources<'a> {
     pub feature: &'a Buffer<f32>,
     /// Hidden states that the last pass left: (MAX_ROWS, width).
     pub hidden: &'a Buffer<f32>,
-    /// RMSNorm of feature and embedding, if they are normed: (width) each.
+    /// RMSNorm weights of feature and embedding if they are normed: (width) each.
     pub norms: Option<&'a [Buffer<f32>; 2]>,
     pub width: usize,
     pub eps: f32,
 }
 
-/// Writes the embeddings to `out` and the features to its columns from `feature_at` on.
+/// Writes the embeddings to `out`, and the features to its columns from `feature_at` on.
 ///
 /// # Panics
-/// Where lengths do not fit each other.
+/// If lengths do not fit each other.
 pub fn fuse(
     max_rows: usize,
     rows: &Buffer<Rows>,

@@ -1,4 +1,4 @@
-//! Growth of a tree, level by level.
+//! Grows a tree, level by level.
 
 use super::state::TreeShapeState;
 use super::topk::Guesses;
@@ -27,28 +27,28 @@ struct Args {
 
 /// Growth by one level. See `grow.cu`.
 pub struct Grow<'a> {
-    /// Passes before this one: that of the entries, whose row 0 is the root, is followed by level 0.
+    /// Number of passes before this one. Level 0 follows the pass over the entries, whose row 0 is the root.
     pub level: usize,
     /// Whether no pass follows, so that the tree is written.
     pub last: bool,
-    /// One.
+    /// A buffer of one.
     pub growth: &'a Buffer<TreeShapeState>,
-    /// One, of the pass before; becomes that of the next.
+    /// A buffer of one: the rows of the previous pass, replaced by those of the next.
     pub rows: &'a Buffer<Rows>,
-    /// What its rows propose.
+    /// The proposals of these rows.
     pub guesses: &'a Guesses,
-    /// The target's token of each of the draft vocabulary; none where they are the same.
+    /// The target's token for each token of the draft vocabulary; `None` if they are the same.
     pub target_tokens: Option<&'a Buffer<u32>>,
-    /// One: trees that were written before.
+    /// A buffer of one: the number of trees written before.
     pub sequence: &'a Buffer<u32>,
-    /// Where the host finds the trees.
+    /// Where the host reads the trees.
     pub proposals: &'a Slots,
 }
 
-/// Takes in what the last pass proposed, and sets up the next pass or writes the tree.
+/// Takes in the proposals of the last pass, and sets up the next pass or writes the tree.
 ///
 /// # Panics
-/// Where lengths do not fit.
+/// If lengths do not fit.
 pub fn grow(a: &Grow) -> Launch {
     assert!(a.growth.len() == 1 && a.rows.len() == 1 && a.sequence.len() == 1);
     assert!(a.proposals.slot_bytes() >= size_of::<Proposals>(), "a slot holds a tree");
@@ -88,20 +88,20 @@ mod tests {
     const LAYOUT: Layout = Layout::new(4, Proposals::SLOT_BYTES);
     const N_DRAFT: usize = 300;
 
-    /// The target's token of one of the draft vocabulary.
+    /// The target's token for a token of the draft vocabulary.
     fn target_token(token: u32, mapped: bool) -> u32 {
         if mapped { token * 7 + 3 } else { token }
     }
 
-    /// What a row proposes: tokens of the draft vocabulary and their logarithmic probabilities.
+    /// The proposals of a row: tokens of the draft vocabulary and their log probabilities.
     type Row = Vec<(u32, f32)>;
 
-    /// A level as `GrowingTree` runs it: the frontier, whose last nodes it is, and what each proposes.
+    /// A level as `GrowingTree` runs it: the frontier, the range of the level's nodes in it, and the proposals of each.
     struct Level {
         frontier: Tree,
         nodes: Range<usize>,
         rows: Vec<Row>,
-        /// The row whose probabilities are no numbers.
+        /// The row whose probabilities are NaN.
         failed: Option<usize>,
     }
 
@@ -115,7 +115,7 @@ mod tests {
     }
 
     impl Round {
-        /// The specification, of up to `passes` passes whose proposals `row` makes up.
+        /// The specification, for up to `passes` passes; `row` makes up their proposals.
         fn new(
             (growth, floor, passes): (TreeShape, f32, usize),
             mapped: bool,
@@ -155,7 +155,7 @@ mod tests {
         }
     }
 
-    /// Memory of rounds on a device.
+    /// A device and the memory of its rounds.
     struct Setup {
         device: Box<dyn Device>,
         passes: usize,
@@ -174,7 +174,7 @@ mod tests {
         fn new(mut device: Box<dyn Device>, passes: usize) -> Setup {
             let d = &mut *device;
             let tokens: Vec<u32> = (0..N_DRAFT as u32).map(|i| target_token(i, true)).collect();
-            // Around the end of the numbers.
+            // Counters wrap around during the test.
             let written = u32::MAX - 2;
             let (region, shared) = d.share(LAYOUT.bytes()).unwrap();
             for at in DOORBELLS_AT {
@@ -208,10 +208,10 @@ mod tests {
             })
         }
 
-        /// A round: tells `growth` of it, then as many rows as `rows` says for each level. Returns the rows of
-        /// each next pass and the tree.
+        /// A round: writes the parameters to `growth`, then runs the levels with the proposals of `round`. Returns the
+        /// rows of each next pass and the tree.
         fn round(&mut self, round: &Round) -> (Vec<Rows>, Proposals) {
-            // Of the state only the parameters are told; what was there before must not matter.
+            // Only the parameters are written; the rest of the state must not matter.
             let parameters = round.parameters();
             let words = bytemuck::cast_slice(std::slice::from_ref(&parameters));
             self.growth.as_words().write(&mut *self.device, 0, words).unwrap();
@@ -285,7 +285,7 @@ mod tests {
         }
     }
 
-    /// Proposals of a row in descending order, of `steps` different likelihoods if that is not 0.
+    /// Proposals of a row in descending order, with `steps` different probabilities unless that is 0.
     fn row(random: &mut Random, width: usize, steps: usize) -> Row {
         let first = random.below(N_DRAFT);
         let mut log_probs: Vec<f32> = (0..width)
@@ -316,7 +316,7 @@ mod tests {
                 let growth = TreeShape { depth, width, nodes };
                 let steps = [0, 1, 2, 5, 40][i % 5];
                 let round = Round::new((growth, floor, passes), i % 3 == 0, || {
-                    // Short rows, and levels without any guess.
+                    // Short rows, and levels without any proposal.
                     let shorter = if random.below(4) == 0 { random.below(width + 1) } else { 0 };
                     row(&mut random, width - shorter, steps)
                 });
@@ -371,7 +371,7 @@ mod tests {
 
     #[test]
     fn passes_that_cannot_matter_are_left_out() {
-        // The root's children are as likely as a tree of three nodes needs; what follows them is not.
+        // The root's children alone are likely enough to fill a tree of three nodes.
         let growth = TreeShape { depth: 6, width: 2, nodes: 3 };
         let mut level = 0.0;
         let round = Round::new((growth, f32::NEG_INFINITY, 6), false, || {

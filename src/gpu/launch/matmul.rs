@@ -1,4 +1,4 @@
-//! Products of a matrix with up to 64 rows.
+//! Products of a matrix with up to 64 rows of activations.
 
 use super::{Buffer, Launch, MAX_ROWS, Uses};
 use crate::gpu::weights::{Matrix, TILE_ROWS, padded};
@@ -40,11 +40,11 @@ struct Args {
     eps: f32,
 }
 
-/// Rows of half floats in panels, as `common.cuh` has them, with zeros behind the columns that count.
+/// Rows of half floats in panels (see `common.cuh`); padding columns are zero.
 pub struct HalfRows {
     /// (MAX_ROWS, stride)
     pub buffer: Buffer<f16>,
-    /// Columns that there is room for, a multiple of 32.
+    /// Columns that fit, a multiple of 32.
     pub stride: usize,
 }
 
@@ -55,20 +55,20 @@ impl HalfRows {
         HalfRows { buffer, stride: self.stride }
     }
 
-    /// These columns of row `r`, out of all that the buffer holds.
+    /// The first `columns` columns of row `r`, out of all values of the buffer.
     #[cfg(test)]
     pub fn row(&self, all: &[f16], r: usize, columns: usize) -> Vec<f16> {
         (0..columns).map(|c| all[panel(r, c, self.stride)]).collect()
     }
 }
 
-/// Where column `c` of row `r` is.
+/// Index of column `c` of row `r`.
 #[cfg(test)]
 pub fn panel(r: usize, c: usize, stride: usize) -> usize {
     r / 8 * 8 * stride + c / 32 * 256 + r % 8 * 32 + c % 32
 }
 
-/// Rows whose RMSNorm is not finished: a product with them is multiplied by 1 / sqrt(mean of squares + eps).
+/// Rows whose RMSNorm is not finished: products with them are multiplied by 1 / sqrt(mean of squares + eps).
 #[derive(Clone, Copy)]
 pub struct Squares<'a> {
     /// Sums of squares: (MAX_ROWS, parts)
@@ -79,44 +79,44 @@ pub struct Squares<'a> {
     pub eps: f32,
 }
 
-/// The hidden states, and the same ready for the next product.
+/// The hidden states, and their normed copy for the next product.
 pub struct Hidden {
     /// (MAX_ROWS, width)
     pub states: Buffer<f32>,
     pub normed: HalfRows,
-    /// Set by the product that writes them.
+    /// Written by the product that writes the states.
     pub squares: Buffer<f32>, // (MAX_ROWS, blocks of the product)
 }
 
 impl Hidden {
-    /// What the next product needs to know.
+    /// The sums of squares for the next product.
     pub fn squares(&self, width: usize, eps: f32) -> Squares<'_> {
         Squares { sums: &self.squares, parts: width.div_ceil(TILE_ROWS), width, eps }
     }
 }
 
-/// What becomes of a product `y`.
+/// What happens to a product `y`.
 #[derive(Clone, Copy)]
 pub enum Epilogue<'a> {
-    /// Rows of floats, as wide as the matrix has rows.
+    /// Stored as rows of floats, as wide as the matrix has rows.
     Store(&'a Buffer<f32>),
-    /// y of one matrix and SiLU(y) of another one side by side, each product with rows of its own.
+    /// y of one matrix and SiLU(y) of another one, side by side; each product has its own rows of activations.
     Pair(&'a HalfRows),
     /// SiLU(y) of the even tiles times y of the odd ones.
     SwiGlu(&'a HalfRows),
-    /// The hidden states, and the weights of the norm after them; the bias may be missing.
+    /// Becomes the hidden states, plus an optional bias; `norm` has the weights of the norm that follows.
     Set { hidden: &'a Hidden, norm: &'a Buffer<f32>, bias: Option<&'a Buffer<f32>> },
-    /// The same, z·a + (1 − z)·b of a pair (a, b) and z = sigmoid(y).
+    /// The same with z·a + (1 − z)·b, for a pair (a, b) and z = sigmoid(y).
     Gate { hidden: &'a Hidden, norm: &'a Buffer<f32>, pair: &'a HalfRows },
-    /// The same, added to what they are.
+    /// The same, added to the hidden states.
     Add { hidden: &'a Hidden, norm: &'a Buffer<f32> },
 }
 
-/// Multiplies the first `n` rows of `input`, at most `max_rows`; a second matrix and its rows are for
-/// [`Epilogue::Pair`]. `n_out` says how many rows of the matrix count, if not all.
+/// Multiplies a matrix with the first `n` rows of `input`, at most `max_rows`. [`Epilogue::Pair`] takes a second matrix
+/// with its own rows. Only the first `n_out` rows of the matrix are computed, if given.
 ///
 /// # Panics
-/// Where lengths do not fit each other.
+/// If lengths do not fit each other.
 pub fn matmul(
     max_rows: usize,
     n: &Buffer<u32>,
@@ -236,7 +236,7 @@ mod tests {
     use dovetail_kernels::quant;
     use std::sync::Arc;
 
-    /// A matrix of random bytes of this type, with scales that are small numbers.
+    /// A matrix of random bytes of this type, with small scales.
     fn random(ty: u32, rows: usize, columns: usize, seed: u32) -> GgufMatrix {
         let info = quant::type_info(ty).unwrap();
         let n = rows * columns / info.block_len;
@@ -268,7 +268,7 @@ mod tests {
         out
     }
 
-    /// y and the sum of the sizes of its terms, of each row of `x` and each row of `w`.
+    /// For each row of `x` and each row of `w`: y, and the sum of the absolute values of its terms.
     fn reference(w: &[f32], x: &[f32], columns: usize) -> Vec<(f64, f64)> {
         let dot = |x: &[f32], w: &[f32]| {
             let terms = x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w));
@@ -348,7 +348,7 @@ mod tests {
         }
     }
 
-    /// Everything behind a product, one after the other: what a block of a drafter does.
+    /// All epilogues, one after the other, as in a block of a drafter.
     #[test]
     fn epilogues_are_those_of_the_textbook() {
         let silu = |x: f64| x / (1.0 + (-x).exp());
@@ -439,7 +439,7 @@ mod tests {
                     })
                     .collect();
                 close("pair", &found, &expected);
-                // The gate, from the pair as it was stored.
+                // The gate, from the stored pair.
                 let z = product(&weights(&wide), &found, 2 * h);
                 let expected: Vec<f64> = (0..n * h)
                     .map(|i| {
@@ -464,7 +464,7 @@ mod tests {
                 let (g, u) = (product(&w[2], &x, h), product(&w[3], &x, h));
                 let expected: Vec<f64> = g.iter().zip(&u).map(|(g, u)| silu(*g) * u).collect();
                 close("swiglu", &read(device, &inner, h), &expected);
-                // The residual stream, with a bias and added to.
+                // The residual stream: set with a bias, then added to.
                 let bias: Vec<f32> = (0..h).map(|i| i as f32 / 100.0).collect();
                 let bias_on = Buffer::of(device, &bias).unwrap();
                 let set = Epilogue::Set { hidden: &hidden, norm: &norm_on, bias: Some(&bias_on) };

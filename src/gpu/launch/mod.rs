@@ -1,13 +1,12 @@
-//! The only place that launches kernels: one function for each, which checks all lengths before.
+//! The only place that launches kernels: one function for each, which checks all lengths first.
 //!
-//! What it cannot check are indices that kernels find in memory: slots, positions, tokens and parents in [`Rows`],
-//! and what a message says. Kernels write the former out of the latter, and who sends messages keeps them
-//! inside the cache (`GpuDrafter::send`).
+//! It cannot check indices that kernels read from memory: slots, positions, tokens and parents in [`Rows`], and the
+//! contents of messages. Kernels derive the former from the latter, and the sender of messages keeps them inside the
+//! cache (`GpuDrafter::send`).
 //!
-//! To add a kernel: `kernels/cuda/NAME.cu`, and a file here with the twin of its argument, the function, and
-//! tests that compare it with a plain reference on every device there is. Blocks and threads of a launch
-//! are fixed when it is recorded; how many rows a pass has, only the device knows, and blocks without work
-//! return at once.
+//! To add a kernel: `kernels/cuda/NAME.cu`, and a file here with the twin of its argument, the function, and tests that
+//! compare it with a plain reference on every device. Blocks and threads of a launch are fixed when it is recorded.
+//! Only the device knows how many rows a pass has; blocks without work return at once.
 
 pub mod attention_tree;
 pub mod echo;
@@ -26,13 +25,13 @@ pub use receive::Slots;
 use super::device::{Buffer, Launch, Uses};
 use bytemuck::{Pod, Zeroable};
 
-/// Most rows of a pass.
+/// Most rows in a pass.
 pub const MAX_ROWS: usize = 64;
-/// No node, no row.
+/// The number of no node and no row.
 #[cfg(test)]
 pub const NONE: u32 = u32::MAX;
 
-/// What the rows of a pass are: see `common.cuh`.
+/// The rows of a pass: see `common.cuh`.
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Rows {

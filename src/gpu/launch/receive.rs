@@ -30,52 +30,52 @@ struct Args {
     unused: u32,
 }
 
-/// Slots of a ring as the device sees them.
+/// The slots of a ring as the device sees them.
 pub struct Slots {
     shared: Shared,
     layout: Layout,
 }
 
 impl Slots {
-    /// Those of a ring in this memory.
+    /// The slots of a ring in this memory.
     ///
     /// # Panics
-    /// Where the memory is shorter than the layout.
+    /// If the memory is shorter than the layout.
     pub fn new(shared: &Shared, layout: Layout) -> Slots {
         assert!(shared.bytes() >= layout.bytes(), "a ring's memory");
         Slots { shared: shared.clone(), layout }
     }
 
-    /// How many, a power of two.
+    /// Number of slots, a power of two.
     pub fn n_slots(&self) -> usize {
         self.layout.slots() as usize
     }
 
-    /// From one to the next, a multiple of 128.
+    /// Bytes from one slot to the next, a multiple of 128.
     pub fn slot_bytes(&self) -> usize {
         self.layout.stride()
     }
 
-    /// Where the first one is, for a launch that uses them.
+    /// Address of the first slot, for a launch that uses them.
     pub fn address(&self, uses: &mut Uses) -> u64 {
         uses.shared(&self.shared) + self.layout.slot_at(0) as u64
     }
 }
 
-/// What becomes of the features.
+/// Where features go.
 #[derive(Clone, Copy)]
 pub enum Features<'a> {
-    /// They enter a matrix, each tap normed before if there are norms: (taps · width).
+    /// Into rows of a matrix product, (taps · width); each tap is normed first if there are norms.
     Rows(&'a HalfRows, Option<&'a Buffer<f32>>),
-    /// They are the features: (MAX_ROWS, width).
+    /// Stored as they are: (MAX_ROWS, width).
     Plain(&'a Buffer<f32>),
 }
 
-/// Takes a message of at most `max_rows` rows: `width` features of `taps` hidden states, and an embedding of
-/// `embedding` half floats, each. `sequence` counts messages, and what must be 0 beside them.
+/// Takes a message of at most `max_rows` rows, each with `width` features of `taps` hidden states and an embedding of
+/// `embedding` half floats. `sequence` has the number of messages, and a counter that is 0 between launches.
 ///
 /// # Panics
-/// Where lengths do not fit each other.
+/// If lengths do not fit each other.
 #[allow(clippy::too_many_arguments, reason = "of two kinds: where from and where to")]
 pub fn receive(
     max_rows: usize,
@@ -153,7 +153,7 @@ mod tests {
         }
     }
 
-    /// More messages than there are slots, of all numbers of rows.
+    /// More messages than there are slots, with various numbers of rows.
     fn check(device: &mut dyn Device, tap_width: usize, taps: usize, embedding: usize, how: &str) {
         const MOST: usize = 33;
         let (width, mut draw) = (taps * tap_width, noise(4));

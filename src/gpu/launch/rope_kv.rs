@@ -1,4 +1,4 @@
-//! Rotation of queries and keys, and the cache.
+//! Rotates queries and keys, and writes the cache.
 
 use super::{Buffer, Launch, MAX_ROWS, Rows, Uses};
 use bytemuck::{Pod, Zeroable};
@@ -24,18 +24,18 @@ struct Args {
     scale: f32,
 }
 
-/// Queries, keys and values of a pass on their way to attention. See `rope_kv.cu`.
+/// Queries, keys and values of a pass before attention. See `rope_kv.cu`.
 pub struct RopeKv<'a> {
     pub shape: Shape,
     /// Most rows of the pass.
     pub max_rows: usize,
     /// (max_rows, (heads + 2 · kv_heads) · head_dim).
     pub qkv: &'a Buffer<f32>,
-    /// cos and sin of each pair that turns: (positions, pairs).
+    /// cos and sin of each rotated pair: (positions, pairs).
     pub turns: &'a Buffer<[f32; 2]>,
-    /// Pairs of a head that turn.
+    /// Rotated pairs of a head.
     pub pairs: usize,
-    /// One.
+    /// A buffer of one.
     pub rows: &'a Buffer<Rows>,
     /// (max_rows, heads, head_dim).
     pub queries: &'a Buffer<f16>,
@@ -45,10 +45,10 @@ pub struct RopeKv<'a> {
     pub values: &'a Buffer<f16>,
 }
 
-/// Rotates queries and keys, scales queries, stores keys and values.
+/// Rotates queries and keys, scales queries, and stores keys and values.
 ///
 /// # Panics
-/// Where lengths do not fit.
+/// If lengths do not fit.
 pub fn rope_kv(a: &RopeKv) -> Launch {
     let Shape { kv_heads, group, head_dim } = a.shape;
     let heads = kv_heads * group;
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
     use crate::gpu::tests::{devices, run};
 
-    /// The specification: a head after its rotation.
+    /// The specification: a rotated head.
     fn rotate(head: &[f32], turns: &[[f32; 2]], scale: f64) -> Vec<f64> {
         let mut out: Vec<f64> = head.iter().map(|x| *x as f64).collect();
         for (pair, [cos, sin]) in out.chunks_exact_mut(2).zip(turns) {
@@ -97,7 +97,7 @@ mod tests {
         out.iter().map(|x| x * scale).collect()
     }
 
-    /// Rounded to a half float once, after few steps in f32 on numbers up to 8.
+    /// The tolerance for one rounding to a half float after few f32 steps on numbers up to 8.
     #[track_caller]
     fn assert_close(found: &[f16], wanted: &[f64]) {
         for (found, wanted) in found.iter().zip(wanted) {

@@ -1,30 +1,30 @@
-//! What a round keeps in the GPU's memory between its launches.
+//! State of a round in the GPU's memory, kept between its launches.
 
 use super::MAX_ROWS;
 use bytemuck::{Pod, Zeroable};
 
-/// What the host says of a round: written by `receive`. Widths up to 63, up to 64 nodes.
+/// The host's parameters of a round, written by `receive`. Width up to 63, up to 64 nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub struct RoundParameters {
-    /// Guesses on a path at most.
+    /// Most draft tokens on a path.
     pub depth: u32,
-    /// Guesses that go on from each level, and that each node proposes.
+    /// Draft tokens that are expanded on each level, and that each node proposes.
     pub width: u32,
-    /// Nodes of the tree, the root included.
+    /// Most nodes of the tree, including the root.
     pub nodes: u32,
-    /// Logarithm of the least probability of a path.
+    /// Least log probability of a path.
     pub floor: f32,
-    /// Tokens of the draft vocabulary.
+    /// Number of tokens of the draft vocabulary.
     pub n_draft: u32,
-    /// The root's token, as the target has it.
+    /// The root's token in the target's vocabulary.
     pub root_token: u32,
-    /// The root's slot in the cache, and its position.
+    /// The root's slot in the cache, which is also its position.
     pub root_slot: u32,
     pub unused: u32,
 }
 
-/// What is kept between the launches of a round: see `Growth` of `grow.cu`. Only `round` is anybody else's.
+/// State between the launches of a round: see `Growth` in `grow.cu`. Only `grow` uses the fields beside `round`.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub struct TreeShapeState {

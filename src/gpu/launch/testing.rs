@@ -1,6 +1,6 @@
-//! What the tests of kernels share.
+//! Shared by the tests of kernels.
 
-/// Numbers without pattern, the same in every run.
+/// Reproducible pseudorandom numbers.
 pub struct Random(pub u64);
 
 impl Random {

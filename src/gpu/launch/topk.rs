@@ -8,9 +8,9 @@ use bytemuck::{Pod, Zeroable};
 use std::mem::offset_of;
 
 const THREADS: u32 = 256;
-/// Logits of a block.
+/// Logits for each block.
 const SPLIT: usize = 8192;
-/// Most blocks of a row.
+/// Most blocks for a row.
 const MAX_SPLITS: usize = 64;
 
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -32,18 +32,18 @@ struct Args {
     unused: u32,
 }
 
-/// What rows propose, likeliest first.
+/// Proposals of rows, the likeliest first.
 pub struct Guesses {
-    /// How many there are of each row, or [`NONE`](super::NONE) where its probabilities are no numbers: (MAX_ROWS).
+    /// Number of proposals of each row, or [`NONE`](super::NONE) if its probabilities are not numbers: (MAX_ROWS).
     pub counts: Buffer<u32>,
-    /// In the draft vocabulary: (MAX_ROWS, MAX_ROWS).
+    /// Tokens of the draft vocabulary: (MAX_ROWS, MAX_ROWS).
     pub tokens: Buffer<u32>,
-    /// (MAX_ROWS, MAX_ROWS).
+    /// Log probabilities: (MAX_ROWS, MAX_ROWS).
     pub log_probs: Buffer<f32>,
 }
 
 impl Guesses {
-    /// Of no rows.
+    /// Without proposals.
     pub fn new(device: &mut dyn Device) -> Result<Guesses> {
         Ok(Guesses {
             counts: Buffer::new(device, MAX_ROWS)?,
@@ -59,26 +59,26 @@ impl Guesses {
     }
 }
 
-/// The search for the likeliest tokens. See `topk.cu`.
+/// A search for the likeliest tokens. See `topk.cu`.
 pub struct TopK<'a> {
-    /// Most rows that are looked at.
+    /// Most rows to search.
     pub max_rows: usize,
-    /// Whether the first row alone is.
+    /// Whether to search only the first row.
     pub first_row_only: bool,
     /// (max_rows, stride).
     pub logits: &'a Buffer<f32>,
-    /// From one row of the logits to the next, at least the draft vocabulary.
+    /// Logits from one row to the next; at least the size of the draft vocabulary.
     pub stride: usize,
-    /// One.
+    /// A buffer of one.
     pub rows: &'a Buffer<Rows>,
-    /// One, whose `width` and `n_draft` count.
+    /// A buffer of one, whose `width` and `n_draft` are used.
     pub growth: &'a Buffer<TreeShapeState>,
-    /// What becomes of it.
+    /// The result.
     pub guesses: &'a Guesses,
     pub scratch: &'a TopKScratch,
 }
 
-/// Room for what parts of a row hold; passes one after the other may share it.
+/// Memory for the results of parts of rows; passes that run one after the other may share it.
 pub struct TopKScratch {
     keys: Buffer<u64>,
     sums: Buffer<[f32; 2]>,
@@ -86,7 +86,7 @@ pub struct TopKScratch {
 }
 
 impl TopKScratch {
-    /// For up to so many rows of so many logits.
+    /// For at most `max_rows` rows of `stride` logits.
     pub fn new(device: &mut dyn Device, max_rows: usize, stride: usize) -> Result<TopKScratch> {
         let splits = max_rows * stride.div_ceil(SPLIT);
         Ok(TopKScratch {
@@ -100,7 +100,7 @@ impl TopKScratch {
 /// Finds the likeliest tokens of each row.
 ///
 /// # Panics
-/// Where lengths do not fit.
+/// If lengths do not fit.
 pub fn topk(a: &TopK) -> Launch {
     let max_rows = if a.first_row_only { 1 } else { a.max_rows };
     let splits = a.stride.div_ceil(SPLIT);
@@ -129,7 +129,7 @@ pub fn topk(a: &TopK) -> Launch {
         first_row_only: a.first_row_only.into(),
         unused: 0,
     };
-    // SAFETY: lengths were checked above; the parameters begin the state.
+    // SAFETY: lengths were checked above; the state begins with the parameters.
     unsafe { Launch::new("topk", [max_rows as u32, splits as u32], THREADS, &args, uses) }
 }
 
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
     use crate::gpu::tests::{Emulated, devices, run};
 
-    /// What is found in `logits`, (rows, stride): counts, tokens and log probabilities.
+    /// The counts, tokens and log probabilities found in `logits`, (rows, stride).
     fn find(
         device: &mut dyn Device,
         logits: &[Vec<f32>],
@@ -152,7 +152,7 @@ mod tests {
         let mut padded = Vec::new();
         for row in logits {
             padded.extend_from_slice(row);
-            // What is not in the vocabulary would win.
+            // Logits outside the vocabulary would win.
             padded.resize(padded.len().next_multiple_of(stride), f32::INFINITY);
         }
         let mut growth = TreeShapeState::zeroed();
@@ -171,7 +171,7 @@ mod tests {
             guesses: &guesses,
             scratch: &TopKScratch::new(device, max_rows, stride).unwrap(),
         };
-        // A second time, with what the first one left in the counters.
+        // A second time, with the counters that the first run left.
         for _ in 0..2 {
             guesses.counts.write(device, 0, &[777; MAX_ROWS]).unwrap();
             run(device, &[topk(&a)]);
@@ -181,7 +181,7 @@ mod tests {
         (counts.read(device).unwrap(), tokens.read(device).unwrap(), log_probs)
     }
 
-    /// The specification: indices of the largest logits, as `Logits::top` has them.
+    /// The specification: indices of the largest logits, in the order of `Logits::top`.
     fn top(logits: &[f32], width: usize) -> Vec<usize> {
         let mut order: Vec<usize> = (0..logits.len()).collect();
         order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
@@ -203,7 +203,7 @@ mod tests {
                 let log_probs = &log_probs[r * MAX_ROWS..];
                 let largest = row[expected[0]];
                 let sum: f64 = row.iter().map(|x| f64::from(x - largest).exp()).sum();
-                // A sum of positive numbers in f32 in a few dozen steps, `expf` and `logf` to 2 units.
+                // An f32 sum of positive numbers in a few dozen steps, and `expf` and `logf` to 2 ulp.
                 let error = (f64::from(log_probs[0]) + sum.ln()).abs();
                 assert!(error <= 2e-6 * (1.0 + sum.ln()), "{} is not {}", log_probs[0], -sum.ln());
                 for (token, log_prob) in expected.iter().zip(log_probs) {
@@ -246,7 +246,7 @@ mod tests {
         let n_draft = 9001;
         let ascending = (0..n_draft).map(|i| i as f32 / 500.0).collect();
         let descending = (0..n_draft).map(|i| i as f32 / -500.0).collect();
-        // The largest are all one thread's, and all one warp's.
+        // The largest belong to one thread, and to one warp.
         let of_a_thread = (0..n_draft)
             .map(|i| if i % 1024 / 4 == 77 { i as f32 / 999.0 } else { i as f32 / -999.0 })
             .collect();

@@ -1,6 +1,6 @@
-//! A device that is none: kernels run on the CPU, memory is the host's.
+//! An emulated device: kernels run on the CPU, and memory is the host's.
 //!
-//! A thread does what was queued, in order, beside the caller, as a GPU would.
+//! A thread runs queued work in order, concurrently with the caller, as a GPU does.
 
 use crate::error::{Error, Result};
 use crate::gpu::device::{Counted, Device, DeviceId, Doorbell, Launch, Memory, Shared};
@@ -17,19 +17,19 @@ pub struct Emulated {
     limit_bytes: usize,
     works: Vec<Arc<[Launch]>>,
     state: Arc<State>,
-    /// Both are there until the device is dropped.
+    /// Both are `Some` until the device is dropped.
     queue: Option<Sender<Item>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What both threads know.
+/// Shared by both threads.
 #[derive(Default)]
 struct State {
-    /// The device is being dropped: nobody is waited for any more.
+    /// The device is being dropped: waits end.
     ends: AtomicBool,
-    /// The first failure. As on a GPU, nothing is done after it.
+    /// The first failure. As on a GPU, nothing runs after it.
     failure: OnceLock<String>,
-    /// Held by who touches memory: a launch, or the caller.
+    /// Locked by a launch or the caller while it uses memory.
     memory: Mutex<()>,
 }
 
@@ -42,7 +42,7 @@ enum Item {
 }
 
 impl Emulated {
-    /// One whose blocks and threads run in this order: see `cuda_emulator::launch_in_order`.
+    /// A device whose blocks and threads run in this order: see `cuda_emulator::launch_in_order`.
     pub fn new(order: u32) -> Emulated {
         let (queue, items) = channel();
         let state = Arc::new(State::default());
@@ -60,12 +60,12 @@ impl Emulated {
         }
     }
 
-    /// Has no more than these bytes.
+    /// Limits its memory to this many bytes.
     pub fn limit(&mut self, bytes: usize) {
         self.limit_bytes = bytes;
     }
 
-    /// Fails at the launch after the next `n_launches`, counted from what is queued from here on.
+    /// Makes the launch after the next `n_launches` fail, counting from what is queued after this call.
     pub fn fail_after(&mut self, n_launches: u32) {
         self.push(Item::FailAfter(n_launches));
     }
@@ -83,7 +83,7 @@ impl Emulated {
 }
 
 impl Device for Emulated {
-    /// Enough that work is cut into pieces.
+    /// Enough that work is split.
     fn multiprocessors(&self) -> usize {
         8
     }
@@ -95,7 +95,7 @@ impl Device for Emulated {
         let memory = cuda_emulator::Memory::new(bytes);
         let address = memory.address();
         let owner = (memory, Counted::new(bytes, &self.used_bytes));
-        // SAFETY: zeros, which nobody else has.
+        // SAFETY: zeros that nothing else uses.
         Ok(unsafe { Memory::new(self.id, address, bytes, owner) })
     }
 
@@ -108,7 +108,7 @@ impl Device for Emulated {
         self.check()?;
         let to = to.address_on(self.id) as *mut u8;
         let _alone = self.state.memory.lock().expect("no launch panics");
-        // SAFETY: so many bytes are there, and no launch runs meanwhile.
+        // SAFETY: the memory has this length, and no launch runs meanwhile.
         unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
         Ok(())
     }
@@ -118,7 +118,7 @@ impl Device for Emulated {
         self.finish()?;
         let from = from.address_on(self.id) as *const u8;
         let _alone = self.state.memory.lock().expect("no launch panics");
-        // SAFETY: so many bytes are there, and no launch runs meanwhile.
+        // SAFETY: the memory has this length, and no launch runs meanwhile.
         unsafe { from.copy_to_nonoverlapping(bytes.as_mut_ptr(), bytes.len()) };
         Ok(())
     }
@@ -133,7 +133,7 @@ impl Device for Emulated {
     fn share(&mut self, bytes: usize) -> Result<(Region, Shared)> {
         let memory = Arc::new(cuda_emulator::Memory::new(bytes));
         let (start, address, owner) = (memory.start(), memory.address(), memory.clone());
-        // SAFETY: zeros, aligned to more than 128, which live as long as the longest of their owners.
+        // SAFETY: zeros, aligned to more than 128, which live as long as the last of their owners.
         unsafe {
             let region = Region::new(start, bytes, Box::new(memory));
             Ok((region, Shared::new(Memory::new(self.id, address, bytes, owner))))
@@ -183,7 +183,7 @@ impl Drop for Emulated {
     }
 }
 
-/// Takes what was queued.
+/// Processes the queue.
 struct Worker {
     id: DeviceId,
     state: Arc<State>,
@@ -195,7 +195,7 @@ impl Worker {
     fn work(&mut self, items: &Receiver<Item>) {
         for item in items {
             if let Item::Done(done) = item {
-                // Who asked may have gone.
+                // The caller may be gone.
                 let _ = done.send(());
             } else if self.state.failure.get().is_none()
                 && let Err(what) = self.take(&item)
@@ -237,14 +237,14 @@ impl Worker {
         }
         let (kernel, grid, threads) = (launch.kernel(), launch.grid(), launch.threads());
         let _alone = self.state.memory.lock().expect("nobody panics with it");
-        // SAFETY: the pointers of a launch are good, as `Launch::new` was promised, and it holds their memory.
+        // SAFETY: `Launch::new` was promised that the pointers are valid, and the launch holds their memory.
         unsafe { cuda_emulator::launch_in_order(kernel, grid, threads, launch.args(), self.order) }
     }
 }
 
 /// A word that both sides see.
 fn word(doorbell: &Doorbell, device: DeviceId) -> &AtomicU32 {
-    // SAFETY: an aligned word of memory that the doorbell keeps, and both sides use it as an atomic.
+    // SAFETY: an aligned word of memory that the doorbell keeps, which both sides use as an atomic.
     unsafe { AtomicU32::from_ptr(doorbell.address_on(device) as *mut u32) }
 }
 
@@ -339,7 +339,7 @@ mod tests {
     fn a_wrong_launch_is_not_recorded() {
         const BYTES: usize = size_of::<Add>();
         let mut device = Emulated::new(0);
-        // SAFETY: none of them is run.
+        // SAFETY: none of them runs.
         let [good, wrong @ ..] = unsafe {
             [
                 Launch::new("test_add", [1, 1], 64, &[0u8; BYTES], Uses::default()),

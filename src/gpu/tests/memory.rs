@@ -1,4 +1,4 @@
-//! Who owns memory, on every device there is.
+//! Ownership of memory, on every device.
 
 use super::{Emulated, devices};
 use crate::gpu::device::{Buffer, Device};
@@ -8,7 +8,7 @@ use crate::gpu::weights::{Matrix, Store};
 use crate::ring::{DOORBELLS_AT, Layout, Sender};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// What the function panics with.
+/// The message that the function panics with.
 #[track_caller]
 fn refusal<R>(run: impl FnOnce() -> R) -> String {
     let panic = catch_unwind(AssertUnwindSafe(run)).err().expect("it is refused");
@@ -32,7 +32,7 @@ fn memory_is_freed_with_the_last_part_of_it() {
     }
 }
 
-/// A product of ones: each output is the number of columns. The output, and work that computes it.
+/// A product of ones, so each output is the number of columns. Returns the output, and work that computes it.
 fn product(device: &mut dyn Device) -> (Buffer<f32>, usize) {
     let matrix = Matrix::zeros(device, Store::F16, 16, 32).unwrap();
     let one = 0x3c00u16.to_le_bytes();
@@ -72,13 +72,13 @@ fn shared_memory_lives_as_long_as_either_side_has_it() {
         let layout = Layout::new(2, 64);
         let (region, shared) = device.share(layout.bytes()).unwrap();
         let [head, tail] = DOORBELLS_AT.map(|at| shared.doorbell(at));
-        // The device waits while only it has the memory.
+        // The device waits although only it has the memory.
         device.ring(&head, 1).unwrap();
         device.wait(&head, 1).unwrap();
         device.ring(&tail, 1).unwrap();
         drop((region, shared, head, tail));
         device.finish().unwrap();
-        // The host goes on when the device is gone.
+        // The host goes on after the device is dropped.
         let (region, _) = device.share(layout.bytes()).unwrap();
         drop(device);
         let mut sender = Sender::new(region, layout);

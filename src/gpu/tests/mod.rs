@@ -1,4 +1,4 @@
-//! What the tests of kernels and drafters on a GPU run on.
+//! Devices and helpers for the tests of kernels and of drafters on a GPU.
 
 mod emulated;
 mod memory;
@@ -11,8 +11,8 @@ use super::launch::matmul::{HalfRows, panel};
 use super::weights::padded;
 use half::f16;
 
-/// Every device there is: the emulator, which runs threads in ascending order and in another, and a GPU.
-/// `DOVETAIL_TEST_DEVICE=gpu` wants a GPU and nothing else.
+/// All devices: the emulator, with threads in ascending and in another order, and a GPU if there is one.
+/// `DOVETAIL_TEST_DEVICE=gpu` requires a GPU and uses nothing else.
 pub fn devices() -> Vec<Box<dyn Device>> {
     let only_gpu = std::env::var("DOVETAIL_TEST_DEVICE").is_ok_and(|device| device == "gpu");
     let gpu = match super::list() {
@@ -35,7 +35,7 @@ pub fn devices() -> Vec<Box<dyn Device>> {
     devices
 }
 
-/// Numbers between −1 and 1 that look random.
+/// Pseudorandom numbers between −1 and 1.
 pub fn noise(seed: u32) -> impl FnMut() -> f32 {
     let mut state = u64::from(seed) * 2 + 1;
     move || {
@@ -44,7 +44,7 @@ pub fn noise(seed: u32) -> impl FnMut() -> f32 {
     }
 }
 
-/// `n` rows of noise on the device, and what they are: (n, columns).
+/// `n` rows of noise on the device, and their values: (n, columns).
 pub fn half_rows(
     device: &mut dyn Device,
     n: usize,
@@ -64,7 +64,7 @@ pub fn half_rows(
     (HalfRows { buffer: Buffer::of(device, &rows).unwrap(), stride }, values)
 }
 
-/// Runs these launches to their end.
+/// Runs these launches and waits for them.
 pub fn run(device: &mut dyn Device, launches: &[Launch]) {
     let work = device.record(launches).unwrap();
     device.run(work).unwrap();

@@ -1,4 +1,4 @@
-//! Parts of values: attributes, items, slices, and what a loop goes through.
+//! Parts of values: attributes, items, slices, and the items of a loop.
 
 use std::rc::Rc;
 
@@ -7,10 +7,10 @@ use super::heap::{Heap, Object};
 use super::meter::{Fault, Result};
 use super::value::{List, ListKind, Value};
 
-/// `value.name` of something that is not the template's own.
+/// `value.name` of a value that is not an object of the template.
 ///
 /// # Errors
-/// When the value is undefined.
+/// If the value is undefined.
 pub fn attribute(heap: &Heap, value: &Value, name: &str) -> Result<Value> {
     match value {
         Value::Map(map) => {
@@ -40,7 +40,7 @@ pub fn attribute(heap: &Heap, value: &Value, name: &str) -> Result<Value> {
 /// `value[key]`.
 ///
 /// # Errors
-/// When the value is undefined.
+/// If the value is undefined.
 pub fn item(heap: &Heap, value: &Value, key: &Value) -> Result<Value> {
     match (value, key) {
         (Value::List(list), _) if key.as_int().is_some() => {
@@ -71,10 +71,10 @@ fn place(index: i64, length: usize) -> Option<usize> {
     usize::try_from(index).ok().filter(|index| *index < length)
 }
 
-/// `value[start:stop:step]`; none of the three for what is not written.
+/// `value[start:stop:step]`; each of the three is `None` if it is not written.
 ///
 /// # Errors
-/// When the value is undefined, or a bound is no number.
+/// If the value is undefined, or a bound is no number.
 pub fn slice(heap: &Heap, value: &Value, bounds: [Option<&Value>; 3]) -> Result<Value> {
     let bound = |bound: Option<&Value>| match bound {
         None | Some(Value::None) => Ok(None),
@@ -157,10 +157,10 @@ fn indices(
     Box::new((to + 1..from + 1).rev().step_by(stride).map(|at| at as usize))
 }
 
-/// What a loop over a value goes through: items, keys, or characters.
+/// The values that a loop goes through: items, keys, or characters.
 ///
 /// # Errors
-/// When it cannot be gone through, or no bytes are left.
+/// If it cannot be gone through, or no bytes are left.
 pub fn items(heap: &Heap, value: &Value) -> Result<Rc<List>> {
     let mut list = heap.list_builder()?;
     match value {

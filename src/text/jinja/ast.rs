@@ -1,7 +1,7 @@
 //! A parsed template.
 //!
-//! Chains (`a + b + c`, `x.y.z`, `not not x`, `a if b else c if d else e`) are flat lists, so that only
-//! brackets and blocks nest, and those the parser counts.
+//! Chains (`a + b + c`, `x.y.z`, `not not x`, `a if b else c if d else e`) are flat lists. So only brackets and blocks
+//! nest, which the parser counts.
 
 /// A name as its index in [`Program::names`].
 pub type Name = u32;
@@ -12,17 +12,17 @@ pub const KNOWN: [&str; 4] = ["loop", "caller", "varargs", "kwargs"];
 /// A whole template.
 #[derive(Debug, Default)]
 pub struct Program {
-    /// What it does.
+    /// Its statements.
     pub body: Vec<Statement>,
     /// Names of variables, attributes, filters, tests and arguments.
     pub names: Vec<String>,
-    /// Those of [`KNOWN`] that it names.
+    /// The names of [`KNOWN`] that it uses.
     pub known: [Option<Name>; KNOWN.len()],
     /// Macros, and the bodies of `call` blocks.
     pub macros: Vec<Macro>,
     /// Loops.
     pub loops: Vec<Loop>,
-    /// Blocks: their names and what they do.
+    /// Blocks: their names and statements.
     pub blocks: Vec<(Name, Vec<Statement>)>,
 }
 
@@ -31,11 +31,11 @@ pub struct Program {
 pub struct Statement {
     /// The line, from 1.
     pub line: u32,
-    /// What it does.
+    /// The statement.
     pub kind: StatementKind,
 }
 
-/// What a statement does.
+/// The kinds of statements.
 #[derive(Debug)]
 pub enum StatementKind {
     /// Writes text as it is.
@@ -71,19 +71,19 @@ pub enum StatementKind {
 /// `{% for target in items if condition recursive %}…{% else %}…`.
 #[derive(Debug)]
 pub struct Loop {
-    /// What an item is bound to.
+    /// The target that an item is bound to.
     pub target: Target,
-    /// What is iterated over.
+    /// The items.
     pub items: Expression,
-    /// Which items take part.
+    /// The condition that selects items.
     pub condition: Option<Expression>,
-    /// Done for each item.
+    /// The statements for each item.
     pub body: Vec<Statement>,
-    /// Done if there is no item.
+    /// The statements if there is no item.
     pub otherwise: Vec<Statement>,
-    /// Whether `loop(items)` may begin it anew.
+    /// Whether `loop(items)` may run it again.
     pub is_recursive: bool,
-    /// Whether `loop` is named anywhere inside.
+    /// Whether `loop` is used inside.
     pub names_loop: bool,
 }
 
@@ -94,11 +94,11 @@ pub struct Macro {
     pub name: Name,
     /// Names and default values.
     pub parameters: Vec<(Name, Option<Expression>)>,
-    /// What it does.
+    /// Its statements.
     pub body: Vec<Statement>,
 }
 
-/// Where a value goes.
+/// The target of an assignment.
 #[derive(Debug)]
 pub enum Target {
     /// A variable.
@@ -109,7 +109,7 @@ pub enum Target {
     Items(Vec<Target>),
 }
 
-/// Something with a value.
+/// An expression.
 #[derive(Debug)]
 pub enum Expression {
     /// A value written in the source.
@@ -130,11 +130,11 @@ pub enum Expression {
     Compare(Box<Expression>, Vec<(Comparison, Expression)>),
     /// `a + b - …`: from left to right.
     Binary(Box<Expression>, Vec<(Binary, Expression)>),
-    /// Operators in front, the innermost last.
+    /// Prefix operators, the innermost last.
     Unary(Vec<Unary>, Box<Expression>),
     /// `a if b else c if d else e`: pairs of value and condition, then the value otherwise.
     If(Vec<(Expression, Expression)>, Option<Box<Expression>>),
-    /// What is applied to a value from behind, from left to right.
+    /// Postfix operations on a value, from left to right.
     Postfix(Box<Expression>, Vec<Postfix>),
 }
 
@@ -195,7 +195,7 @@ pub enum Comparison {
     NotIn,
 }
 
-/// Operators in front of a value.
+/// Prefix operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unary {
     /// `not`
@@ -206,7 +206,7 @@ pub enum Unary {
     Positive,
 }
 
-/// What is applied to a value from behind.
+/// Postfix operations.
 #[derive(Debug)]
 pub enum Postfix {
     /// `.name`
@@ -232,14 +232,14 @@ pub struct Call {
     pub line: u32,
     /// The name.
     pub name: Name,
-    /// What it is given.
+    /// Its arguments.
     pub arguments: Arguments,
 }
 
 /// The arguments of a call.
 #[derive(Debug, Default)]
 pub struct Arguments {
-    /// In their order.
+    /// By position.
     pub list: Vec<Argument>,
     /// The body of a `call` block as its index in [`Program::macros`].
     pub caller: Option<usize>,

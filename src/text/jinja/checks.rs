@@ -31,7 +31,7 @@ const COMPARISONS: [(&str, Comparison); 16] = [
 /// `value is name(given)`.
 ///
 /// # Errors
-/// When there is no such test, or it fails.
+/// If there is no such test, or it fails.
 pub fn check(heap: &Heap, name: &str, value: &Value, given: &Given) -> Result<bool> {
     heap.spend(1)?;
     if let Some((_, comparison)) = COMPARISONS.iter().find(|(known, _)| *known == name) {

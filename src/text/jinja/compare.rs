@@ -1,7 +1,7 @@
-//! Equality and order of values, as Python has them, and what rests on them: look-ups and sorting.
+//! Equality and order of values, as in Python, and look-ups and sorting based on them.
 //!
-//! Each value that is looked at costs a step: a small value may share its parts so often that going
-//! through it would take for ever.
+//! Each value that is read costs a step: a small value may share its parts so often that reading all of it would never
+//! end.
 
 use std::cmp::Ordering;
 
@@ -12,7 +12,7 @@ use super::value::{ListKind, MapBuilder, Value};
 /// Whether two values are equal.
 ///
 /// # Errors
-/// When no steps are left.
+/// If no steps are left.
 pub fn equal(heap: &Heap, a: &Value, b: &Value) -> Result<bool> {
     heap.spend(1)?;
     Ok(match (a, b) {
@@ -52,7 +52,7 @@ pub fn equal(heap: &Heap, a: &Value, b: &Value) -> Result<bool> {
     })
 }
 
-/// The order of two numbers; none for anything else, or if one is not a number.
+/// The order of two numbers; `None` for other values, or if one is NaN.
 fn number_order(a: &Value, b: &Value) -> Option<Ordering> {
     match (a.as_int(), b.as_int()) {
         (Some(a), Some(b)) => Some(a.cmp(&b)),
@@ -63,7 +63,7 @@ fn number_order(a: &Value, b: &Value) -> Option<Ordering> {
 /// The order of two values; `None` if one is NaN.
 ///
 /// # Errors
-/// When they have none, or no steps are left.
+/// If they have none, or no steps are left.
 pub fn order(heap: &Heap, a: &Value, b: &Value) -> Result<Option<Ordering>> {
     heap.spend(1)?;
     match (a, b) {
@@ -88,7 +88,7 @@ pub fn order(heap: &Heap, a: &Value, b: &Value) -> Result<Option<Ordering>> {
 /// The index of a key.
 ///
 /// # Errors
-/// When no steps are left.
+/// If no steps are left.
 pub fn find(heap: &Heap, entries: &[(Value, Value)], key: &Value) -> Result<Option<usize>> {
     if let Some(key) = key.as_str() {
         return find_name(heap, entries, key);
@@ -104,7 +104,7 @@ pub fn find(heap: &Heap, entries: &[(Value, Value)], key: &Value) -> Result<Opti
 /// The index of a key that is a string.
 ///
 /// # Errors
-/// When no steps are left.
+/// If no steps are left.
 pub fn find_name(heap: &Heap, entries: &[(Value, Value)], key: &str) -> Result<Option<usize>> {
     heap.spend(entries.len() / 8 + key.len() / 64)?;
     let mut compared = 0;
@@ -131,7 +131,7 @@ pub fn insert(heap: &Heap, map: &mut MapBuilder, key: Value, value: Value) -> Re
 /// Whether a value is among the items of a list, the keys of a dictionary, or the parts of a string.
 ///
 /// # Errors
-/// When the container is none, or no steps are left.
+/// If the container is none, or no steps are left.
 pub fn contains(heap: &Heap, container: &Value, item: &Value) -> Result<bool> {
     match container {
         Value::Text(_) => {
@@ -155,7 +155,7 @@ pub fn contains(heap: &Heap, container: &Value, item: &Value) -> Result<bool> {
     }
 }
 
-/// The order of the keys as indices, equal ones as they stand; from large to small if `is_reversed`.
+/// The order of the keys as indices, stable for equal ones; descending if `is_reversed`.
 ///
 /// # Errors
 /// As for [`order`].
@@ -164,7 +164,7 @@ pub fn sorted(heap: &Heap, keys: &[Value], is_reversed: bool) -> Result<Vec<usiz
     let mut from: Vec<usize> = (0..keys.len()).collect();
     let mut to = from.clone();
     let mut run = 1;
-    // Merging, because the library's sort has no way to stop and takes offence at NaN.
+    // A merge sort, because the library's sort cannot be stopped and may panic for NaN.
     while run < keys.len() {
         for (from, to) in from.chunks(2 * run).zip(to.chunks_mut(2 * run)) {
             let (left, right) = from.split_at(run.min(from.len()));

@@ -8,7 +8,7 @@ use super::meter::{Fault, Result};
 use super::show::{float, repr, show};
 use super::value::{ListKind, TextBuilder, Value};
 
-/// Digits behind the point that can be asked for.
+/// Most digits after the point.
 const PRECISION: usize = 1000;
 
 /// How a value is to be written.
@@ -42,7 +42,7 @@ const PLAIN: Spec = Spec {
 /// `text % values`.
 ///
 /// # Errors
-/// When they do not fit each other, or the result is too large.
+/// If they do not fit each other, or the result is too large.
 pub fn percent(heap: &Heap, text: &Value, values: &Value) -> Result<Value> {
     heap.spend(text.cost())?;
     let mut rest = text.as_str().unwrap_or_default();
@@ -144,7 +144,7 @@ fn percent_value(heap: &Heap, value: &Value, spec: Spec, out: &mut TextBuilder) 
 /// `text.format(values, name=value)`.
 ///
 /// # Errors
-/// When they do not fit each other, or the result is too large.
+/// If they do not fit each other, or the result is too large.
 pub fn braces(heap: &Heap, text: &str, values: &[Value], named: &Value) -> Result<Value> {
     heap.spend(text.len() / 16)?;
     let mut out = heap.text_builder()?;
@@ -225,7 +225,7 @@ fn looked_up(
     Ok(value)
 }
 
-/// The specification behind the colon of a field.
+/// The specification after the colon of a field.
 fn parsed(text: &str) -> Result<Spec> {
     let mut spec = PLAIN;
     let mut rest = text;

@@ -17,7 +17,7 @@ impl Given {
     /// None.
     ///
     /// # Errors
-    /// When no bytes are left.
+    /// If no bytes are left.
     pub fn new(heap: &Heap) -> Result<Self> {
         Ok(Self { positional: heap.list_builder()?, named: heap.map_builder()? })
     }
@@ -25,7 +25,7 @@ impl Given {
     /// The arguments of a function with these parameters.
     ///
     /// # Errors
-    /// When there are more, one has another name, or one is given twice.
+    /// If there are more, one has another name, or one is given twice.
     pub fn bind<const N: usize>(
         &self,
         heap: &Heap,
@@ -59,7 +59,7 @@ impl Given {
     /// No arguments.
     ///
     /// # Errors
-    /// When there are some.
+    /// If there are some.
     pub fn none(&self, heap: &Heap) -> Result<()> {
         self.bind(heap, []).map(|[]| ())
     }
@@ -67,7 +67,7 @@ impl Given {
     /// A named argument.
     ///
     /// # Errors
-    /// When no steps are left.
+    /// If no steps are left.
     pub fn named(&self, heap: &Heap, name: &str) -> Result<Option<Value>> {
         let entries = self.named.entries();
         Ok(find_name(heap, entries, name)?.map(|index| entries[index].1.clone()))
@@ -83,7 +83,7 @@ impl Given {
 /// An argument that has to be there.
 ///
 /// # Errors
-/// When it is not.
+/// If it is not.
 pub fn required(argument: Option<Value>, name: &str) -> Result<Value> {
     argument.ok_or_else(|| Fault::new(format!("argument `{name}` is missing")))
 }
@@ -91,7 +91,7 @@ pub fn required(argument: Option<Value>, name: &str) -> Result<Value> {
 /// An argument that is a string.
 ///
 /// # Errors
-/// When it is none.
+/// If it is none.
 pub fn text<'a>(argument: &'a Value, name: &str) -> Result<&'a str> {
     argument.as_str().ok_or_else(|| {
         Fault::new(format!("argument `{name}` is {}, it has to be a string", argument.kind()))
@@ -101,7 +101,7 @@ pub fn text<'a>(argument: &'a Value, name: &str) -> Result<&'a str> {
 /// An argument that is a whole number, or its default.
 ///
 /// # Errors
-/// When it is something else.
+/// If it is something else.
 pub fn int(argument: &Option<Value>, name: &str, default: i64) -> Result<i64> {
     match argument {
         None | Some(Value::None) => Ok(default),
@@ -117,7 +117,7 @@ pub fn int(argument: &Option<Value>, name: &str, default: i64) -> Result<i64> {
 /// An argument that counts something; what is below zero counts as zero.
 ///
 /// # Errors
-/// When it is no whole number.
+/// If it is no whole number.
 pub fn count(argument: &Option<Value>, name: &str, default: usize) -> Result<usize> {
     Ok(int(argument, name, default as i64)?.try_into().unwrap_or(0))
 }

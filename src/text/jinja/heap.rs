@@ -1,7 +1,7 @@
-//! What changes while a template is rendered: namespaces, loops, and what else keeps a state.
+//! The mutable state of a rendering: namespaces, loops, and other objects.
 //!
-//! Objects live as long as the rendering and are named by their index. So one may contain itself, which
-//! costs nothing: whoever goes through an object's values does so by index, and counts how deep.
+//! Objects live as long as the rendering and are named by their index. So an object may contain itself at no cost: code
+//! that walks through an object's values does so by index and counts the depth.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -15,7 +15,7 @@ pub struct Heap {
     objects: RefCell<(Vec<Object>, Held)>,
 }
 
-/// What keeps a state.
+/// An object with state.
 #[derive(Clone)]
 pub enum Object {
     /// Attributes that can be set, by their names.
@@ -24,9 +24,9 @@ pub enum Object {
     Loop(LoopState),
     /// A macro.
     Macro(MacroState),
-    /// Nothing at its first call, then this.
+    /// Empty at its first call, then this value.
     Joiner(Value, bool),
-    /// The next of these at each call, and the index of the current one.
+    /// Cycles through these values; the index of the current one.
     Cycler(Rc<List>, usize),
 }
 
@@ -40,18 +40,18 @@ impl Object {
     }
 }
 
-/// What `loop` knows.
+/// The state of `loop`.
 #[derive(Clone)]
 pub struct LoopState {
     /// All items.
     pub items: Rc<List>,
-    /// The item that it is at.
+    /// The index of the current item.
     pub index: usize,
-    /// How many recursive loops are around it.
+    /// Number of recursive loops around it.
     pub depth: usize,
-    /// What `loop.changed` was last asked about.
+    /// The value of the last `loop.changed`.
     pub seen: Value,
-    /// If `loop(items)` may begin it anew: its index in the program, and the scope around it.
+    /// For `loop(items)`: its index in the program, and the scope around it.
     pub again: Option<(usize, (usize, u64))>,
 }
 
@@ -60,7 +60,7 @@ pub struct LoopState {
 pub struct MacroState {
     /// Its index in the program.
     pub index: usize,
-    /// The scope that it stands in, and that scope's number.
+    /// The scope that contains it, with that scope's number.
     pub scope: (usize, u64),
 }
 
@@ -77,15 +77,15 @@ impl Heap {
         Ok(Self { meter, objects })
     }
 
-    /// What is left for the rendering.
+    /// The remaining limits of the rendering.
     pub fn meter(&self) -> &Rc<Meter> {
         &self.meter
     }
 
-    /// Takes steps.
+    /// Spends steps.
     ///
     /// # Errors
-    /// When none are left.
+    /// If none are left.
     pub fn spend(&self, steps: usize) -> Result<()> {
         self.meter.spend(steps)
     }
@@ -98,7 +98,7 @@ impl Heap {
         Value::text(&self.meter, text)
     }
 
-    /// A text in the making.
+    /// Starts a text.
     ///
     /// # Errors
     /// As for [`Meter::hold`].
@@ -106,7 +106,7 @@ impl Heap {
         TextBuilder::new(&self.meter)
     }
 
-    /// A list in the making.
+    /// Starts a list.
     ///
     /// # Errors
     /// As for [`Meter::hold`].
@@ -114,7 +114,7 @@ impl Heap {
         ListBuilder::new(&self.meter)
     }
 
-    /// A dictionary in the making.
+    /// Starts a dictionary.
     ///
     /// # Errors
     /// As for [`Meter::hold`].
@@ -143,7 +143,7 @@ impl Heap {
         Ok(Value::Object(objects.len() - 1))
     }
 
-    /// Takes bytes that stay with an object.
+    /// Holds bytes that belong to an object.
     ///
     /// # Errors
     /// As for [`Meter::hold`].

@@ -21,7 +21,7 @@ pub struct Options<'a> {
 /// Appends a value as JSON.
 ///
 /// # Errors
-/// When JSON has no such value, or the result is too large.
+/// If JSON has no such value, or the result is too large.
 pub fn write(heap: &Heap, value: &Value, options: &Options, out: &mut TextBuilder) -> Result<()> {
     Writer { heap, options, depth: 0 }.value(value, out)
 }

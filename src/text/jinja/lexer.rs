@@ -1,7 +1,7 @@
-//! The source of a template to tokens, with Jinja's rules for white space around tags.
+//! From the source of a template to tokens, with Jinja's rules for white space around tags.
 //!
-//! Hugging Face sets `trim_blocks` (the line end behind a block tag goes) and `lstrip_blocks` (spaces in
-//! front of a block tag that begins its line go). One line end at the end of the source goes as well.
+//! Hugging Face sets `trim_blocks` (the line end after a block tag is dropped) and `lstrip_blocks` (spaces before a
+//! block tag that begins its line are dropped). One line end at the end of the source is dropped too.
 
 use super::meter::{Fault, Result};
 
@@ -53,7 +53,7 @@ const OPERATORS: [&str; 26] = [
 /// Cuts a source, whose line ends are `\n`, into tokens and their lines, from 1.
 ///
 /// # Errors
-/// When a tag, comment, string or bracket does not end, or a character belongs to no token.
+/// If a tag, comment, string or bracket does not end, or a character belongs to no token.
 pub fn tokens(source: &str) -> Result<Vec<(Token<'_>, u32)>> {
     let source = source.strip_suffix('\n').unwrap_or(source);
     let mut lexer =
@@ -117,7 +117,7 @@ impl<'s> Lexer<'s> {
         }
     }
 
-    /// The data up to the next tag or comment, where `at` then stands, and the character behind its brace.
+    /// The data up to the next tag or comment, at which `at` is left, and the character after its brace.
     fn next_tag(&mut self) -> Option<(&'s str, u8)> {
         let bytes = self.rest().as_bytes();
         let is_tag = |pair: &[u8]| pair[0] == b'{' && matches!(pair[1], b'{' | b'%' | b'#');
@@ -129,7 +129,7 @@ impl<'s> Lexer<'s> {
         Some((data, mark))
     }
 
-    /// The data in front of a tag without the white space that the tag takes away.
+    /// The data before a tag, without the white space that the tag drops.
     fn stripped(&self, data: &'s str, mark: u8, sign: Option<u8>) -> &'s str {
         if sign == Some(b'-') {
             return data.trim_end_matches(is_space);
@@ -145,8 +145,7 @@ impl<'s> Lexer<'s> {
         if data[line..].chars().all(is_space) { &data[..line] } else { data }
     }
 
-    /// Goes behind a tag's end, which stands at `at` and is `length` bytes long, and behind the white
-    /// space that it takes away.
+    /// Moves past a tag's end, which is at `at` and has `length` bytes, and past the white space that it drops.
     fn end_tag(&mut self, sign: Option<u8>, length: usize, is_trimmed: bool) {
         let end = self.at + length;
         let behind = &self.source[end..];
@@ -163,7 +162,7 @@ impl<'s> Lexer<'s> {
     fn is_end(&self, at: usize, end: &str) -> Option<(Option<u8>, usize)> {
         let rest = &self.source[at..];
         let sign = rest.bytes().next().filter(|byte| *byte == b'-' || *byte == b'+');
-        // A variable's tag knows no plus.
+        // Variable tags have no plus.
         let sign = sign.filter(|sign| *sign == b'-' || end != "}}");
         let length = usize::from(sign.is_some());
         rest[length..].starts_with(end).then_some((sign, length + end.len()))
@@ -179,8 +178,8 @@ impl<'s> Lexer<'s> {
         Ok(())
     }
 
-    /// Whether a block tag whose inside begins at `inside` is that word alone: its end's sign, and the
-    /// offset behind it.
+    /// Whether a block tag whose contents begin at `inside` is this word alone. Returns the sign of its end and the
+    /// offset after it.
     fn is_word(&self, inside: usize, word: &str) -> Option<(Option<u8>, usize)> {
         let inner = self.source[inside..].trim_start_matches(is_space).strip_prefix(word)?;
         let inner = inner.trim_start_matches(is_space);
@@ -214,7 +213,7 @@ impl<'s> Lexer<'s> {
     fn code(&mut self, tag: Tag, inside: usize) -> Result<()> {
         self.push(Token::Begin(tag));
         self.at = inside;
-        // The brackets that are open, as their ends.
+        // The expected ends of the open brackets.
         let mut open = Vec::new();
         loop {
             let rest = self.rest();
@@ -276,7 +275,7 @@ impl<'s> Lexer<'s> {
     }
 }
 
-/// White space as Python has it.
+/// White space as in Python.
 pub fn is_space(character: char) -> bool {
     character.is_whitespace() || matches!(character, '\x1c'..='\x1f')
 }
@@ -305,7 +304,7 @@ fn number(text: &str) -> Result<(Token<'_>, usize)> {
     }
     let whole = digits(0, 10);
     let mut end = whole;
-    // A point belongs to a number only if a digit follows: `1.foo` is an attribute.
+    // A point is part of a number only if a digit follows: `1.foo` is an attribute.
     if bytes.get(end) == Some(&b'.') && bytes.get(end + 1).is_some_and(u8::is_ascii_digit) {
         end = digits(end + 1, 10);
     }
@@ -362,7 +361,7 @@ fn unescaped(text: &str) -> Result<String> {
                 out.extend(u32::from_str_radix(&octal, 8).ok().and_then(char::from_u32));
                 continue;
             }
-            // Python keeps what it does not know.
+            // Python keeps unknown escapes.
             other => {
                 out.extend(['\\', other]);
                 continue;
@@ -374,7 +373,7 @@ fn unescaped(text: &str) -> Result<String> {
     Ok(out)
 }
 
-/// The character that the digits behind `\x`, `\u` or `\U` name, and the text behind them.
+/// The character that the digits after `\x`, `\u` or `\U` name, and the text after them.
 fn hexadecimal(kind: char, text: &str) -> Result<(char, &str)> {
     let digits = |kind: char| match kind {
         'x' => 2,
@@ -388,7 +387,7 @@ fn hexadecimal(kind: char, text: &str) -> Result<(char, &str)> {
     let wrong = || Fault::new(format!("unexpected escape \\{kind} in a string"));
     let first = code(kind, text).ok_or_else(wrong)?;
     let rest = &text[digits(kind)..];
-    // Two halves of a character as UTF-16 writes it.
+    // Two surrogates of UTF-16.
     if (0xd800..0xdc00).contains(&first) {
         let second = rest.strip_prefix("\\u").and_then(|text| code('u', text));
         if let Some(second @ 0xdc00..0xe000) = second {

@@ -1,27 +1,27 @@
-//! What a template may use: steps, bytes and depth. Everything that costs is counted here.
+//! The limits of a template: steps, bytes and depth. All costs are counted here.
 //!
-//! A rendering has one meter. It spends a step for each node of the program that it evaluates, each item
-//! and each few bytes that a function reads or writes; it holds the bytes of each value from before
-//! the value is made until it is dropped. Both stop at a limit, so a template ends early whatever it does.
+//! A rendering has one meter. It spends a step for each evaluated node of the program, each item, and each few bytes
+//! that a function reads or writes. It holds the bytes of each value from before the value is created until it is
+//! dropped. Both have a limit, so every template ends early.
 
 use std::cell::Cell;
 use std::fmt;
 use std::rc::Rc;
 
-/// The longest source of a template. The longest that models have are some 30 KB.
+/// The longest source of a template. Those of models have at most some 30 KB.
 pub const SOURCE_BYTES: usize = 1 << 20;
-/// Brackets in brackets and blocks in blocks of a source.
+/// Most nested brackets and blocks in a source.
 pub const NESTING: usize = 100;
-/// Operators, filters and attributes in one tag; also the branches of one `if`.
+/// Most operators, filters and attributes in one tag, and most branches of one `if`.
 pub const OPERATORS: usize = 1000;
-/// Lists in lists.
+/// Most nested lists.
 pub const VALUE_DEPTH: u32 = 100;
-/// Blocks, calls and expressions under evaluation: a frame of the stack each.
+/// Most nested blocks, calls and expressions under evaluation, each a frame of the stack.
 pub const RECURSION: usize = 400;
 
-/// The steps that a rendering takes at the least before it is stopped.
+/// The least limit of a rendering's steps.
 const STEPS: u64 = 5_000_000;
-/// The bytes that all values of a rendering may have at the least.
+/// The least limit of the bytes of all values of a rendering.
 const BYTES: usize = 32 << 20;
 /// Bytes that are read or written for one step.
 const BYTES_PER_STEP: usize = 64;
@@ -56,7 +56,7 @@ impl Fault {
         self.0.line
     }
 
-    /// What is wrong.
+    /// The reason.
     pub fn reason(&self) -> &str {
         &self.0.reason
     }
@@ -68,7 +68,7 @@ impl fmt::Debug for Fault {
     }
 }
 
-/// What is left for a rendering.
+/// The remaining steps, bytes and depth of a rendering.
 pub struct Meter {
     steps: Cell<u64>,
     bytes: Cell<usize>,
@@ -76,19 +76,19 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// For a rendering that is given so many values with so many bytes: a long conversation may take
-    /// more than a short one.
+    /// A meter for a rendering with this many given values and bytes: a long conversation gets higher limits than a
+    /// short one.
     pub fn new(values: usize, bytes: usize) -> Rc<Self> {
         let steps = STEPS + 2_000 * values as u64 + 4 * bytes as u64;
         let bytes = BYTES + 16 * bytes;
         Rc::new(Self { steps: Cell::new(steps), bytes: Cell::new(bytes), depth: Cell::new(0) })
     }
 
-    /// Counts one more frame of the stack, until [`Meter::leave`]. A rendering ends at its first error,
-    /// so whoever returns one need not leave.
+    /// Counts one more frame of the stack until [`Meter::leave`]. A rendering ends at its first error, so a function
+    /// that returns one need not leave.
     ///
     /// # Errors
-    /// When there are [`RECURSION`].
+    /// If there are [`RECURSION`] frames.
     #[inline]
     pub fn enter(&self) -> Result<()> {
         self.depth.set(self.depth.get() + 1);
@@ -107,7 +107,7 @@ impl Meter {
     /// Takes steps.
     ///
     /// # Errors
-    /// When none are left.
+    /// If none are left.
     #[inline]
     pub fn spend(&self, steps: usize) -> Result<()> {
         match self.steps.get().checked_sub(steps as u64) {
@@ -116,26 +116,26 @@ impl Meter {
                 Ok(())
             }
             None => {
-                // Whoever goes on in spite of the error gets no further.
+                // Code that ignores the error still gets no further.
                 self.steps.set(0);
                 Err(Fault::new("it ran out of fuel: it takes too many steps"))
             }
         }
     }
 
-    /// Takes the steps that reading these bytes costs.
+    /// Spends the steps for reading these bytes.
     ///
     /// # Errors
-    /// When no steps are left.
+    /// If no steps are left.
     #[inline]
     pub fn read(&self, bytes: usize) -> Result<()> {
         self.spend(bytes / BYTES_PER_STEP)
     }
 
-    /// Takes bytes until the result is dropped, and the steps that writing them costs.
+    /// Holds bytes until the result is dropped, and spends the steps for writing them.
     ///
     /// # Errors
-    /// When no bytes or no steps are left.
+    /// If no bytes or no steps are left.
     pub fn hold(self: &Rc<Self>, bytes: usize) -> Result<Held> {
         let mut held = Held { meter: self.clone(), bytes: 0 };
         held.grow(bytes)?;
@@ -143,14 +143,14 @@ impl Meter {
     }
 }
 
-/// Bytes taken from a meter, which go back when this is dropped.
+/// Bytes held from a meter, returned when this is dropped.
 pub struct Held {
     meter: Rc<Meter>,
     bytes: usize,
 }
 
 impl Held {
-    /// Takes more bytes.
+    /// Holds more bytes.
     ///
     /// # Errors
     /// As for [`Meter::hold`].
@@ -164,14 +164,14 @@ impl Held {
         Ok(())
     }
 
-    /// Gives some of them back.
+    /// Returns some of the bytes.
     pub fn shrink(&mut self, bytes: usize) {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
         self.meter.bytes.set(self.meter.bytes.get() + bytes);
     }
 
-    /// The meter that they were taken from.
+    /// The meter that holds the bytes.
     pub fn meter(&self) -> &Rc<Meter> {
         &self.meter
     }

@@ -1,9 +1,9 @@
-//! Jinja as Hugging Face's templates expect it, for templates that nobody trusts.
+//! Jinja as Hugging Face's templates expect it, for templates that are not trusted.
 //!
-//! A template is part of a model's file. Whatever it says, it must end soon, in little memory and on a
-//! small stack. That is why this is an interpreter of our own: in a general one, values that share
-//! their parts, lazy lists, operators and the dropping of nested values cost what nobody counts. Here
-//! everything that costs goes through a [`Meter`]: steps, bytes of values, and frames of the stack.
+//! A template is part of a model's file. It must end soon, in little memory and on a small stack, whatever it contains.
+//! A general interpreter does not count the costs of values that share their parts, lazy lists, operators and the
+//! dropping of nested values. This interpreter counts everything that costs with a [`Meter`]: steps, bytes of values,
+//! and frames of the stack.
 //!
 //! ```text
 //! meter.rs                       the limits, and what is left of them · given.rs (arguments)
@@ -14,9 +14,8 @@
 //! machine/                       runs a program
 //! ```
 //!
-//! To add a filter, a method or a test, add a row to the `match` of its file. Text and lists are made
-//! with the builders of the heap alone, which count; a function that goes through a value more than
-//! once spends steps for it.
+//! To add a filter, a method or a test, add a row to the `match` of its file. Create text and lists only with the
+//! builders of the heap, which count; a function that reads a value more than once spends steps for it.
 
 mod access;
 mod ast;
@@ -51,10 +50,10 @@ use value::Value;
 
 pub use meter::{Fault, Result};
 
-/// What a template is given.
+/// A value that is passed to a template.
 #[derive(Clone, Debug)]
 pub enum Data<'a> {
-    /// Nothing.
+    /// `none`.
     None,
     /// True or false.
     Bool(bool),
@@ -101,7 +100,7 @@ impl Data<'_> {
     }
 }
 
-/// A template that was parsed.
+/// A parsed template.
 #[derive(Debug)]
 pub struct Template(Program);
 
@@ -109,7 +108,7 @@ impl Template {
     /// Parses a template.
     ///
     /// # Errors
-    /// When it is not one, or is larger or more nested than any that people write.
+    /// If it is not a template, or is larger or more nested than real templates are.
     pub fn parse(source: &str) -> Result<Self> {
         let source = if source.contains('\r') {
             Cow::Owned(source.replace("\r\n", "\n").replace('\r', "\n"))
@@ -119,10 +118,10 @@ impl Template {
         parser::parse(&source).map(Self)
     }
 
-    /// The text that it makes of these variables. `now` is what `strftime_now` shows.
+    /// Renders the template with these variables. `now` is the time that `strftime_now` shows.
     ///
     /// # Errors
-    /// When it fails, refuses what it is given, or takes too many steps or bytes.
+    /// If the template fails, refuses the variables, or takes too many steps or bytes.
     pub fn render(&self, variables: &[(&str, Data)], now: SystemTime) -> Result<String> {
         let sizes = variables.iter().map(|(_, data)| data.size());
         let (n, bytes) = sizes.fold((0, 0), |(n, bytes), size| (n + size.0, bytes + size.1));

@@ -11,7 +11,7 @@ use super::value::{ListKind, Value};
 /// `a op b`.
 ///
 /// # Errors
-/// When the values do not allow it, or are too large.
+/// If the values do not allow it, or are too large.
 pub fn binary(heap: &Heap, op: Binary, a: &Value, b: &Value) -> Result<Value> {
     match op {
         Binary::Concatenate => {
@@ -128,7 +128,7 @@ fn floats(op: Binary, a: f64, b: f64) -> Result<Value> {
 /// `op a`.
 ///
 /// # Errors
-/// When it is a sign and the value no number.
+/// If it is a sign and the value no number.
 pub fn unary(op: Unary, value: &Value) -> Result<Value> {
     match (op, value) {
         (Unary::Not, _) => Ok(Value::Bool(!value.is_true())),
@@ -147,7 +147,7 @@ pub fn unary(op: Unary, value: &Value) -> Result<Value> {
 /// Whether `a op b` holds.
 ///
 /// # Errors
-/// When the values have no order, or no steps are left.
+/// If the values have no order, or no steps are left.
 pub fn compare(heap: &Heap, op: Comparison, a: &Value, b: &Value) -> Result<bool> {
     Ok(match op {
         Comparison::Equal => equal(heap, a, b)?,

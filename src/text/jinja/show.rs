@@ -7,7 +7,7 @@ use super::value::{ListKind, TextBuilder, Value};
 /// Appends a value as `{{ }}` shows it.
 ///
 /// # Errors
-/// When no bytes or steps are left.
+/// If no bytes or steps are left.
 pub fn show(heap: &Heap, value: &Value, out: &mut TextBuilder) -> Result<()> {
     match value {
         Value::Undefined => Ok(()),
@@ -19,7 +19,7 @@ pub fn show(heap: &Heap, value: &Value, out: &mut TextBuilder) -> Result<()> {
 /// The text of a value as `{{ }}` shows it.
 ///
 /// # Errors
-/// When no bytes or steps are left.
+/// If no bytes or steps are left.
 pub fn text_of(heap: &Heap, value: &Value) -> Result<Value> {
     if matches!(value, Value::Text(_)) {
         return Ok(value.clone());
@@ -32,7 +32,7 @@ pub fn text_of(heap: &Heap, value: &Value) -> Result<Value> {
 /// Appends a value as it stands inside a list.
 ///
 /// # Errors
-/// When no bytes or steps are left.
+/// If no bytes or steps are left.
 pub fn repr(heap: &Heap, value: &Value, out: &mut TextBuilder) -> Result<()> {
     Repr { heap, depth: 0 }.write(value, out)
 }

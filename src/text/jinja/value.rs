@@ -259,7 +259,7 @@ impl TextBuilder {
         self.push_str(character.encode_utf8(&mut [0; 4]))
     }
 
-    /// Appends a text so many times.
+    /// Appends a text repeatedly.
     ///
     /// # Errors
     /// As for [`Meter::hold`].
@@ -380,7 +380,7 @@ impl MapBuilder {
     /// Replaces the value of the key at `index`.
     ///
     /// # Errors
-    /// When it is nested too deeply.
+    /// If it is nested too deeply.
     pub fn replace(&mut self, index: usize, value: Value) -> Result<()> {
         self.depth = self.depth.max(deeper(&value)?);
         self.entries[index].1 = value;

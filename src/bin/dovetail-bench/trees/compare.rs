@@ -1,4 +1,4 @@
-//! Policies side by side: how fast recorded answers are under each, on machines that tables of costs describe.
+//! Policies side by side: their speed on recorded answers, on machines that cost tables describe.
 
 use super::read::{Answer, read};
 use super::replay::{Outcome, Time, replay};
@@ -11,10 +11,10 @@ use dovetail::{Error, Result, file};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-/// What is replayed where nothing is asked for, beside the best of [`SIZES`].
+/// The default policies, besides the best of [`SIZES`].
 const USUAL: [&str; 4] = ["cost", "cast", "eagle2:60", "eagle2:16"];
 
-/// Fixed sizes, of which the one counts that turns out best for the whole record: nobody knows it before.
+/// Fixed sizes. Only the one that is best for the whole record counts, which is not known in advance.
 const SIZES: [&str; 30] = [
     "chain:1",
     "chain:2",
@@ -48,21 +48,21 @@ const SIZES: [&str; 30] = [
     "beam:7,8,48",
 ];
 
-/// What is replayed.
+/// Options of a replay.
 pub struct Options {
     pub record: PathBuf,
     pub costs: Vec<PathBuf>,
-    /// None: the usual ones.
+    /// Empty for the default policies.
     pub policies: Vec<Policy>,
-    /// Time of a round beside drafting and verifying, as a part of a plain pass.
+    /// Time of a round besides drafting and verification, as a fraction of a plain pass.
     pub rest: f64,
     pub output: Format,
 }
 
-/// A policy's name and what it made of the record.
+/// A policy's name and its result on the record.
 type Row = (String, Outcome);
 
-/// Replays the record with each table of costs.
+/// Replays the record with each cost table.
 pub fn run(o: &Options) -> Result<()> {
     let costs = o.costs.iter().map(|path| costs(path)).collect::<Result<Vec<_>>>()?;
     let answers = read(&o.record)?.answers;
@@ -155,7 +155,7 @@ fn speedup(time: &Time) -> Value {
     json!(time.speedup())
 }
 
-/// Tokens and nodes a round, and the part of the tokens that came which was expected.
+/// Tokens and nodes per round, and expected tokens as a fraction of actual ones.
 fn averages(report: &Report) -> [f64; 3] {
     let rounds = report.nodes.iter().sum::<usize>() as f64;
     let nodes: usize = report.nodes.iter().enumerate().map(|(n, times)| n * times).sum();

@@ -1,4 +1,4 @@
-//! How often recorded guesses were right, as it is shipped beside a drafter: what a planner believes at first.
+//! Acceptance counts of a record, which are shipped with a drafter as a planner's initial rates.
 
 use super::read::{Answer, read};
 use crate::output;
@@ -11,7 +11,7 @@ use std::path::Path;
 /// The flag of the file.
 const COUNTS: &str = "--counts";
 
-/// Adds the guesses of a record to the counts in this file, which may be missing yet.
+/// Adds the draft tokens of a record to the counts in this file, which is created if missing.
 pub fn run(record: &Path, path: &Path) -> Result<()> {
     let wrong =
         |what: String| Error::Invalid(format!("{}: {what}; name another file", path.display()));
@@ -29,7 +29,7 @@ pub fn run(record: &Path, path: &Path) -> Result<()> {
     output::write(COUNTS, path, &format!("{}\n", of_confidences(&counts)))
 }
 
-/// Counts the guesses at each position of an answer, of which those were right that follow there.
+/// Counts the draft tokens at each position of an answer; those that match the answer are accepted.
 fn count(answer: &Answer, counts: &mut AcceptanceStats) {
     for (at, tree) in answer.trees.iter().enumerate() {
         let mut path = vec![0];

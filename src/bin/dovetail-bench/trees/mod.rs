@@ -1,12 +1,12 @@
-//! What a drafter proposes at every position of answers, so that sizes of trees can be tried without
-//! running anything again.
+//! Records what a drafter proposes at every position of answers, so that tree sizes can be tried without running
+//! anything again.
 //!
 //! ```text
 //! record.rs    the answers and the trees, into a file
 //! read.rs      and out of it
 //! replay.rs    what they would have taken under a policy and a table of costs
 //! compare.rs   several policies side by side
-//! counts.rs    how often its guesses were right
+//! counts.rs    acceptance counts of a record
 //! ```
 
 mod compare;
@@ -27,30 +27,30 @@ pub enum Options {
     /// Answer prompts and write this file.
     Record(Box<Asking>, PathBuf),
     Replay(compare::Options),
-    /// Count the guesses of a record into this file.
+    /// Count the draft tokens of a record into this file.
     Count(PathBuf, PathBuf),
 }
 
-/// What says which mode it is.
+/// The flags that select the mode.
 #[derive(Args)]
 struct Modes {
-    /// Write the answers and the tree at each of their tokens into this file; trees are
-    /// beam:7,10,64 with p-min 0 if nothing else is asked for
+    /// Write the answers and the tree at each of their tokens to this file; the default trees are beam:7,10,64 with
+    /// p-min 0
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
-    /// Read that file in place of a model, and compute how fast its answers are under each --tree, which
-    /// may be given several times [default: cost, cast, eagle2:60, eagle2:16 and the best of 30 fixed sizes]
+    /// Read that file instead of a model, and compute the speed of its answers with each --tree, which may be given
+    /// several times [default: cost, cast, eagle2:60, eagle2:16 and the best of 30 fixed sizes]
     #[arg(long, value_name = "FILE")]
     #[arg(conflicts_with_all = ["model", "prompts", "limit", "n_predict", "temp", "seed", "ctx_size"])]
     replay: Option<PathBuf>,
-    /// With --replay: what passes cost, as calibrate -o json prints it; may be given several times
+    /// With --replay: costs of passes, as calibrate -o json prints them; may be given several times
     #[arg(long, value_name = "FILE", requires = "replay")]
     costs: Vec<PathBuf>,
-    /// With --replay, in place of --costs: add how often guesses were right to this file, which lies beside a drafter
-    /// as NAME.counts.json
+    /// With --replay, in place of --costs: add acceptance counts to this file, which belongs beside a drafter as
+    /// NAME.counts.json
     #[arg(long, value_name = "FILE", requires = "replay", conflicts_with = "costs")]
     counts: Option<PathBuf>,
-    /// With --replay: time of a round beside its drafting and its pass, as a part of a plain pass
+    /// With --replay: time of a round besides drafting and its pass, as a fraction of a plain pass
     #[arg(long, value_name = "PART", default_value = "0.005", value_parser = part)]
     rest: f64,
 }
@@ -60,7 +60,7 @@ fn part(text: &str) -> std::result::Result<f64, String> {
     value.ok_or_else(|| "give a number from 0 to 10".into())
 }
 
-/// By hand, since --replay needs nothing of what is asked, but for --tree and --output.
+/// Implemented by hand, since --replay needs no other options than --tree and --output.
 impl Args for Options {
     fn augment_args(command: Command) -> Command {
         let mode = ArgGroup::new("mode").args(["record", "replay"]).required(true);

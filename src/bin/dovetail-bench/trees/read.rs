@@ -1,4 +1,4 @@
-//! Reads what `record.rs` writes; a file that is no record is an error that names the line.
+//! Reads what `record.rs` writes. If a file is not a record, the error names the line.
 
 use dovetail::tree::Tree;
 use dovetail::{Error, Result, file};
@@ -10,21 +10,21 @@ pub struct Answer {
     pub category: String,
     pub prompt_tokens: usize,
     pub tokens: Vec<u32>,
-    /// What was grown behind each token but the last: (tokens − 1).
+    /// The tree after each token except the last: (tokens − 1).
     pub trees: Vec<Tree>,
 }
 
-/// What was recorded.
+/// A record.
 pub struct Record {
     pub temperature: f32,
-    /// Those in which there is something to guess.
+    /// The answers that have something to draft.
     pub answers: Vec<Answer>,
 }
 
 /// Reads a record.
 ///
 /// # Errors
-/// When the file cannot be read, or a line of it is not what `record.rs` writes.
+/// If the file cannot be read, or a line is not what `record.rs` writes.
 pub fn read(path: &Path) -> Result<Record> {
     let text =
         file::read_text(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;

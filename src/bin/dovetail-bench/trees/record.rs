@@ -1,22 +1,22 @@
 //! Records large trees at every position of answers.
 //!
-//! The answers are decoded plainly: the drafter grows a tree before each token and hands out none of it.
-//! The file is JSON, an object a line, first one about the run:
+//! Answers are decoded plainly: the drafter grows a tree before each token, but none of it is verified. The file has a
+//! JSON object on each line. The first one describes the run:
 //!
 //! ```text
 //! {"version":1, "drafter":…, "model":…, "temperature":…, "seed":…}
 //! ```
 //!
-//! then one for each answer:
+//! The others describe one answer each:
 //!
 //! ```text
 //! {"category":…, "prompt_tokens":n, "tokens":[…], "trees":[{"parents":[…], "tokens":[…], "log_probs":[…]}, …]}
 //! ```
 //!
-//! `tokens` is the answer, with the token that ended it if one did. `trees[i]` was grown behind `tokens[i]`,
-//! which is its root; behind the last token there is none. A tree's arrays leave the root out, so the first
-//! entry is node 1; parents are numbers of nodes, 0 the root's; logarithmic probabilities are those of the
-//! whole path, by the drafter. A node of depth `d` is right if its path is `tokens[i + 1..i + 1 + d]`.
+//! `tokens` is the answer, including the token that ended it, if any. `trees[i]` was grown after `tokens[i]`, which is
+//! its root; the last token has no tree. A tree's arrays leave out the root, so the first entry is node 1. Parents are
+//! node numbers, 0 for the root. Log probabilities are those of the whole path, by the drafter. A node of depth `d` is
+//! right if its path is `tokens[i + 1..i + 1 + d]`.
 
 use crate::asking::{Asking, Progress, Prompt, answer, nobody_guesses};
 use crate::output;
@@ -35,11 +35,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 /// The flag of the file.
 const RECORD: &str = "--record";
 
-/// What is recorded where no other tree is asked for.
+/// The default tree.
 const GROWTH: TreeShape = TreeShape { depth: 7, width: 10, nodes: 64 };
 
-/// What decoding asks the recorder for, which is not what it grows: at least one guess, or it would not
-/// be asked at all.
+/// The tree that decoding asks for, not the one that is grown: with no draft tokens the drafter would not be called.
 const ASKED: TreeShape = TreeShape { depth: 1, width: 1, nodes: 2 };
 
 /// Answers every prompt and writes the file.
@@ -76,7 +75,7 @@ pub fn run(asking: &Asking, path: &Path) -> Result<()> {
     whole.publish().map_err(failed)
 }
 
-/// Answers one prompt: the line about it.
+/// Answers one prompt. Returns its line.
 fn record(
     session: &mut Session,
     grown: &Receiver<Tree>,
@@ -84,10 +83,10 @@ fn record(
     sampling: &Sampling,
     n_predict: usize,
 ) -> Result<Value> {
-    // Taken off and put on again it is told the whole prompt, as if there had been none before.
+    // Detaching and attaching the drafter makes it receive the whole prompt, as if it were the first.
     let speculation = session.speculate(None)?;
     session.speculate(speculation)?;
-    // No tree grows before the last token that is asked for: one more makes the answer whole.
+    // No tree is grown before the last token, so one more token is asked for.
     let mut tokens = answer(session, &prompt.tokens, sampling, n_predict + 1)?;
     if let Some(error) = session.take_drafter_error() {
         return Err(error);
@@ -112,16 +111,16 @@ fn tree_json(tree: &Tree) -> Value {
     json!({ "parents": parents, "tokens": &tree.tokens()[1..], "log_probs": log_probs })
 }
 
-/// With as many decimals as anybody needs.
+/// Rounds to as many decimals as are useful.
 fn decimals(x: f32) -> f64 {
     (f64::from(x) * 1e4).round() / 1e4
 }
 
-/// Lets a drafter grow its trees and keeps them from those who would verify them.
+/// Lets a drafter grow its trees, but withholds them from verification.
 struct Recorder {
     drafter: Box<dyn Drafter>,
     shape: TreeShape,
-    /// The tree that grows, and what proposes for it.
+    /// The tree that grows, and the drafter's state.
     tree: GrowingTree,
     selector: CandidateSelector,
     /// Leaves the tree its shape.
@@ -130,7 +129,7 @@ struct Recorder {
 }
 
 impl Recorder {
-    /// And where its trees arrive.
+    /// Where its trees are written.
     fn new(drafter: Box<dyn Drafter>, shape: TreeShape) -> (Recorder, Receiver<Tree>) {
         let (grown, arrive) = channel();
         let (tree, selector) = (GrowingTree::default(), CandidateSelector::default());
@@ -178,7 +177,7 @@ impl Drafter for Recorder {
 mod tests {
     use super::*;
 
-    /// Guesses that each token is followed by the next number, or else by the one after that.
+    /// Proposes the next number after each token, and as second choice the one after that.
     struct Counting;
 
     impl Drafter for Counting {

@@ -1,8 +1,8 @@
-//! Walks over recorded answers as a policy would.
+//! Replays recorded answers as a policy would generate them.
 //!
-//! The answer is known, and what the drafter says at each of its positions. So a round grows its tree from the
-//! recorded one, takes over what the answer agrees with, and pays what a table of costs says. What was not recorded
-//! cannot be proposed: trees are at most as large as those of the record.
+//! The answer and the drafter's proposals at each of its positions are known. So a round grows its tree from the
+//! recorded one, accepts what agrees with the answer, and costs what a table says. What was not recorded cannot be
+//! proposed: trees are at most as large as those in the record.
 
 use super::read::Answer;
 use dovetail::planner::acceptance::ByTemperature;
@@ -11,16 +11,16 @@ use dovetail::planner::{Planner, Policy, Report, RoundTimes, TreeLimits};
 use dovetail::tree::{Candidate, GrowingTree, MAX_NODES, Tree, TreeShape};
 use std::collections::BTreeMap;
 
-/// What a policy made of answers.
+/// A policy's result.
 pub struct Outcome {
     /// By category.
     pub times: BTreeMap<String, Time>,
-    /// Of all rounds.
+    /// The report of all rounds.
     pub report: Report,
 }
 
 impl Outcome {
-    /// How many times as fast as plain decoding: the mean of the categories.
+    /// Speedup over plain decoding: the mean of the categories.
     pub fn speedup(&self) -> f64 {
         self.times.values().map(Time::speedup).sum::<f64>() / self.times.len() as f64
     }
@@ -30,19 +30,19 @@ impl Outcome {
 #[derive(Clone, Copy, Default)]
 pub struct Time {
     guessing: f64,
-    /// Of plain decoding, for the same tokens.
+    /// Seconds of plain decoding for the same tokens.
     plain: f64,
 }
 
 impl Time {
-    /// How many times as fast as plain decoding.
+    /// Speedup over plain decoding.
     pub fn speedup(&self) -> f64 {
         self.plain / self.guessing
     }
 }
 
-/// Walks over the answers, one after the other, with a planner that knows of no guess before. A round takes `rest`
-/// seconds beside its drafting and its pass, as a plain one does.
+/// Replays the answers one after the other, with a planner that starts without counts. A round takes `rest` seconds
+/// besides drafting and its pass, as a plain one does.
 pub fn replay(answers: &[Answer], costs: &Costs, policy: Policy, rest: f64) -> Outcome {
     let planner = Planner::new(policy, costs.clone(), ByTemperature::default());
     let mut walk = Walk { costs, rest, planner, growing: GrowingTree::default() };
@@ -65,11 +65,11 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// A round behind token `at` of the answer: how many tokens it brings.
+    /// A round after token `at` of the answer. Returns its number of tokens.
     fn round(&mut self, answer: &Answer, at: usize, time: &mut Time) -> usize {
         let context = answer.prompt_tokens + at;
         self.planner.begin(1, context, true);
-        // The last token of a round is no guess.
+        // The last token of a round is not a draft token.
         let shape = TreeShape::ANY.within(answer.trees.len() - at - 1, MAX_NODES);
         let root = answer.tokens[at];
         self.planner.start(&mut self.growing, root, &TreeLimits::of(shape));
@@ -90,7 +90,7 @@ impl Walk<'_> {
         path.len()
     }
 
-    /// Grows the tree of what the recorded one has; the seconds of drafting it.
+    /// Grows the tree from the recorded one. Returns the seconds of drafting it.
     fn grow(&mut self, recorded: &Tree) -> f64 {
         let Walk { costs, planner, growing, .. } = self;
         let mut seconds = 0.0;
@@ -117,7 +117,7 @@ impl Walk<'_> {
     }
 }
 
-/// The likeliest recorded guesses after `place`, which is `node` of the frontier.
+/// The likeliest recorded candidates after `place`, which is `node` of the frontier.
 fn propose_recorded(recorded: &Tree, place: usize, node: usize, growing: &mut GrowingTree) {
     let children = recorded.children(place).map(|child| Candidate {
         parent: node,
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
     use dovetail::planner::cost::{Curve, DraftCost, Table, VerifyCost};
 
-    /// A row costs 0.1 more, a first level 0.2, each further one 0.1.
+    /// A further row costs 0.1, a first level 0.2, each further level 0.1.
     fn costs() -> Costs {
         let curve = Curve::new(&[(1, 1.0), (64, 7.3)]).unwrap();
         let verify = VerifyCost::new(vec![Table { batch: 1, context: 64, curve }]).unwrap();
@@ -143,8 +143,7 @@ mod tests {
         Costs { verify, draft: DraftCost { first: 0.2, level } }
     }
 
-    /// An answer of 21 tokens behind which a drafter guesses chains of seven, all right or all wrong; its second
-    /// choice is always wrong.
+    /// An answer of 21 tokens with drafted chains of seven, all right or all wrong; second choices are always wrong.
     fn answer(right: bool) -> Answer {
         let tokens: Vec<u32> = (0..21).collect();
         let chain = |root: u32| {
@@ -175,9 +174,9 @@ mod tests {
         near(outcome.speedup(), 5.0 / 1.9);
         assert_eq!((outcome.report.tokens, outcome.report.nodes[5]), (20, 4));
         near(replayed(true, "chain:4", 0.5).speedup(), 5.0 * 1.5 / 2.4);
-        // The second choices are three rows more of the pass.
+        // Second choices add three rows to the pass.
         near(replayed(true, "beam:4,2,8", 0.0).speedup(), 5.0 / 2.2);
-        // Two rounds of eight tokens, and one of the four that are left.
+        // Two rounds of eight tokens, and one of the remaining four.
         let last = 0.2 + 2.0 * 0.1 + 1.3;
         near(replayed(true, "chain:7", 0.0).speedup(), 20.0 / (2.0 * 2.5 + last));
     }

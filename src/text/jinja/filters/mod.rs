@@ -18,7 +18,7 @@ use super::value::{List, Value};
 /// `value | name(given)`.
 ///
 /// # Errors
-/// When there is no such filter, or it fails.
+/// If there is no such filter, or it fails.
 pub fn apply(heap: &Heap, name: &str, value: &Value, given: &Given) -> Result<Value> {
     // `map` may apply itself.
     heap.meter().enter()?;
@@ -145,7 +145,7 @@ fn to_json(heap: &Heap, value: &Value, given: &Given) -> Result<Value> {
     Ok(out.finish())
 }
 
-/// The arguments behind the first `n`.
+/// The arguments after the first `n`.
 fn rest_of(heap: &Heap, given: &Given, n: usize) -> Result<Given> {
     let mut rest = Given::new(heap)?;
     rest.positional.extend(given.positional.items().get(n..).unwrap_or_default())?;

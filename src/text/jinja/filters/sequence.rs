@@ -16,7 +16,7 @@ use super::super::value::{List, ListKind, Value};
 /// `value | name(given)`; `None` if there is no such filter here.
 ///
 /// # Errors
-/// When the filter fails.
+/// If the filter fails.
 pub fn apply(heap: &Heap, name: &str, value: &Value, given: &Given) -> Result<Option<Value>> {
     Ok(Some(match name {
         "length" | "count" => length(value)?,
@@ -109,7 +109,7 @@ fn as_list(heap: &Heap, value: &Value) -> Result<Rc<List>> {
 /// An attribute of an attribute and so on, by a path such as `a.b.0`, or an item by its index.
 ///
 /// # Errors
-/// When something on the way is undefined.
+/// If something on the way is undefined.
 pub fn attribute_of(heap: &Heap, value: &Value, path: &Value) -> Result<Value> {
     let Some(path) = path.as_str() else { return item(heap, value, path) };
     let mut value = value.clone();
@@ -183,7 +183,7 @@ fn extreme(heap: &Heap, value: &Value, given: &Given, is_max: bool) -> Result<Va
     Ok(list.items.get(best).cloned().unwrap_or(Value::Undefined))
 }
 
-/// Lists of so many items, the last one filled up.
+/// Lists of the given length, the last one padded.
 fn batch(heap: &Heap, value: &Value, given: &Given) -> Result<Value> {
     let [length, fill] = given.bind(heap, ["linecount", "fill_with"])?;
     let length = count(&length, "linecount", 0)?;
@@ -202,7 +202,7 @@ fn batch(heap: &Heap, value: &Value, given: &Given) -> Result<Value> {
     Ok(found.finish())
 }
 
-/// So many lists of about the same length.
+/// The given number of lists of about the same length.
 fn sliced(heap: &Heap, value: &Value, given: &Given) -> Result<Value> {
     let [slices, fill] = given.bind(heap, ["slices", "fill_with"])?;
     let slices = count(&slices, "slices", 0)?;

@@ -11,7 +11,7 @@ use super::super::value::{ListKind, Value};
 /// `value | name(given)`; `None` if there is no such filter here.
 ///
 /// # Errors
-/// When the filter fails.
+/// If the filter fails.
 pub fn apply(heap: &Heap, name: &str, value: &Value, given: &Given) -> Result<Option<Value>> {
     const NAMES: [&str; 16] = [
         "upper",
@@ -90,7 +90,7 @@ pub fn apply(heap: &Heap, name: &str, value: &Value, given: &Given) -> Result<Op
     }))
 }
 
-/// Words in title case; a word begins behind white space, a hyphen or an opening bracket.
+/// Words in title case; a word begins after white space, a hyphen or an opening bracket.
 fn titled(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut begins = true;

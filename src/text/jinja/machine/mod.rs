@@ -41,7 +41,7 @@ impl<'p> Machine<'p> {
     /// A program with these variables.
     ///
     /// # Errors
-    /// When no bytes are left.
+    /// If no bytes are left.
     pub fn new(
         program: &'p Program,
         heap: &'p Heap,
@@ -62,7 +62,7 @@ impl<'p> Machine<'p> {
     /// Runs the program; returns what it writes.
     ///
     /// # Errors
-    /// When it fails.
+    /// If it fails.
     pub fn run(mut self) -> Result<String> {
         self.body(&self.program.body)?;
         Ok(self.outputs.swap_remove(0).into_string())
@@ -241,7 +241,7 @@ impl<'p> Machine<'p> {
                 heap.text(name)?
             }
         };
-        // Dropped behind the change: what it frees does not concern the object.
+        // The old value is dropped after the change: dropping it may use the heap.
         let old = heap.change(index, |object| match (object, place) {
             (Object::Namespace(entries), Some(place)) => {
                 Some(std::mem::replace(&mut entries[place].1, value))

@@ -1,7 +1,7 @@
 //! Variables, in scopes.
 //!
-//! Loops, macros and blocks open a scope; what is set inside is gone behind it. A scope sees what the one
-//! around it in the source has set; for a macro that is not the scope of its caller.
+//! Loops, macros and blocks open a scope; variables set inside are gone after it. A scope sees the variables of the
+//! scope around it in the source; for a macro that is not the scope of its caller.
 
 use super::super::ast::Name;
 use super::super::heap::Heap;
@@ -35,7 +35,7 @@ impl Scopes {
     /// One scope without variables.
     ///
     /// # Errors
-    /// When no bytes are left.
+    /// If no bytes are left.
     pub fn new(heap: &Heap) -> Result<Self> {
         let held = heap.meter().hold(0)?;
         let outermost = Scope { start: 0, parent: None, number: 0 };
@@ -72,7 +72,7 @@ impl Scopes {
     /// Sets a variable of the innermost scope.
     ///
     /// # Errors
-    /// When no bytes or steps are left.
+    /// If no bytes or steps are left.
     pub fn set(&mut self, name: Name, value: Value) -> Result<()> {
         let start = self.scopes.last().map_or(0, |scope| scope.start);
         let own = &mut self.variables[start..];
@@ -90,7 +90,7 @@ impl Scopes {
     /// A variable of the innermost scope or one around it.
     ///
     /// # Errors
-    /// When no steps are left.
+    /// If no steps are left.
     pub fn get(&self, name: Name) -> Result<Option<Value>> {
         let mut index = Some(self.scopes.len() - 1);
         let mut looked_at = 0;

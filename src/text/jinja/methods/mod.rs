@@ -13,7 +13,7 @@ use super::value::{ListKind, Value};
 /// `value.name(given)`; `None` if it has no such method.
 ///
 /// # Errors
-/// When the method fails.
+/// If the method fails.
 pub fn call(heap: &Heap, value: &Value, name: &str, given: &Given) -> Result<Option<Value>> {
     heap.spend(value.cost() + given.cost())?;
     match value {
@@ -73,7 +73,7 @@ pub fn call(heap: &Heap, value: &Value, name: &str, given: &Given) -> Result<Opt
 /// A tuple of two.
 ///
 /// # Errors
-/// When no bytes are left, or they are nested too deeply.
+/// If no bytes are left, or they are nested too deeply.
 pub fn pair(heap: &Heap, first: &Value, second: &Value) -> Result<Value> {
     let mut pair = heap.list_builder()?;
     pair.push(first.clone())?;

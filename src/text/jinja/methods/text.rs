@@ -14,7 +14,7 @@ use super::super::value::{ListBuilder, ListKind, Value};
 /// `receiver.name(given)`; `None` if strings have no such method.
 ///
 /// # Errors
-/// When the method fails.
+/// If the method fails.
 pub fn call(heap: &Heap, receiver: &str, name: &str, given: &Given) -> Result<Option<Value>> {
     let changed = |change: fn(&str) -> String| Value::changed(heap.meter(), receiver, change);
     let found = match name {
@@ -185,7 +185,7 @@ fn swapped(character: char) -> Box<dyn Iterator<Item = char>> {
 /// A text without those characters, or white space, at its start and its end.
 ///
 /// # Errors
-/// When no bytes are left.
+/// If no bytes are left.
 pub fn trimmed(
     heap: &Heap,
     receiver: &str,
@@ -205,10 +205,10 @@ pub fn trimmed(
     heap.text(if end { left.trim_end_matches(goes) } else { left })
 }
 
-/// A text with a part replaced, so many times at most.
+/// A text with a part replaced, at most the given number of times.
 ///
 /// # Errors
-/// When it becomes too large.
+/// If it becomes too large.
 pub fn replaced(
     heap: &Heap,
     receiver: &str,
@@ -229,10 +229,10 @@ pub fn replaced(
     Ok(out.finish())
 }
 
-/// The parts between separators, or between white space, of which there are so many at most.
+/// The parts between separators, or between white space, split at most the given number of times.
 ///
 /// # Errors
-/// When no bytes are left.
+/// If no bytes are left.
 pub fn split(
     heap: &Heap,
     receiver: &str,
@@ -345,7 +345,7 @@ fn surrounded(heap: &Heap, text: &str, fill: &str, left: usize, right: usize) ->
 /// A text in the middle of a field of spaces.
 ///
 /// # Errors
-/// When it becomes too large.
+/// If it becomes too large.
 pub fn center(heap: &Heap, receiver: &str, width: &Option<Value>) -> Result<Value> {
     let width = Some(Value::Int(int(width, "width", 80)?));
     let missing = missing(receiver, &width)?;

@@ -1,5 +1,5 @@
 //! Expressions, by precedence: `if`, `or`, `and`, `not`, comparisons, `+ -`, `~`, `* / // %`, `**`,
-//! signs, what stands behind a value.
+//! signs, postfix operations.
 
 use super::super::ast::{
     Argument, Arguments, Binary, Call, Comparison, Constant, Expression, Postfix, Unary,
@@ -257,7 +257,7 @@ impl<'s> Parser<'s> {
         Ok(Postfix::Slice(Box::new(parts)))
     }
 
-    /// A filter behind its `|`.
+    /// A filter after its `|`.
     pub(super) fn filter(&mut self) -> Result<Call> {
         self.count_operator()?;
         let line = self.line();
@@ -270,7 +270,7 @@ impl<'s> Parser<'s> {
         Ok(Call { line, name, arguments })
     }
 
-    /// A test behind its `is`.
+    /// A test after its `is`.
     fn test(&mut self) -> Result<Postfix> {
         self.count_operator()?;
         let is_negated = self.skip_word("not");
@@ -398,7 +398,7 @@ impl<'s> Parser<'s> {
     }
 }
 
-/// A value with what stands behind it.
+/// A value with its postfix operations.
 fn applied(value: Expression, mut behind: Vec<Postfix>) -> Expression {
     if behind.is_empty() {
         return value;

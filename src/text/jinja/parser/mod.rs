@@ -13,7 +13,7 @@ use super::meter::{Fault, NESTING, OPERATORS, Result, SOURCE_BYTES};
 /// Parses a source, whose line ends are `\n`.
 ///
 /// # Errors
-/// When it is not a template, too long, or nested too deeply.
+/// If it is not a template, too long, or nested too deeply.
 pub fn parse(source: &str) -> Result<Program> {
     if source.len() > SOURCE_BYTES {
         return Err(Fault::new(format!("it is longer than {SOURCE_BYTES} bytes")));
@@ -301,7 +301,7 @@ impl<'s> Parser<'s> {
         Ok(StatementKind::Capture(target, filters, self.body_to("endset")?))
     }
 
-    /// Filters behind the first `|`, or behind `filter`.
+    /// Filters after the first `|`, or after `filter`.
     fn filters(&mut self) -> Result<Vec<Call>> {
         let mut filters = vec![self.filter()?];
         while self.skip_op("|") {
