@@ -33,6 +33,7 @@
 //! `model.rs` runs this under loom: it fails where one of the orderings above becomes `Relaxed`.
 
 use super::sync::{AtomicBool, AtomicU32, LOOKS, Mutex, Sleepers, UnsafeCell, pause};
+use crossbeam_utils::CachePadded;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::PoisonError;
@@ -55,7 +56,8 @@ const NEXT: u32 = if cfg!(loom) { 1 << 31 } else { 1 << 14 }; // wraps around so
 
 /// Successive phases, shared by the caller and all members.
 pub struct Phases {
-    word: AtomicU32,
+    /// In a cache line of its own: the caller writes the job while members spin on the word.
+    word: CachePadded<AtomicU32>,
     job: UnsafeCell<Option<Job<'static>>>,
     asleep: AtomicU32,
     sleepers: Sleepers,
@@ -70,7 +72,7 @@ unsafe impl Sync for Phases {}
 impl Phases {
     pub fn new() -> Phases {
         Phases {
-            word: AtomicU32::new(0),
+            word: CachePadded::new(AtomicU32::new(0)),
             job: UnsafeCell::new(None),
             asleep: AtomicU32::new(0),
             sleepers: Sleepers::new(),
@@ -85,7 +87,7 @@ impl Phases {
     /// # Safety
     /// No two calls of the same `Phases` at a time, and none after [`Phases::end`].
     pub unsafe fn run(&self, job: Job) {
-        // SAFETY: only the lifetime changes; the job is cleared below, after its last use.
+        // SAFETY: only the lifetime changes; the job is not used once this has returned.
         let job: Job<'static> = unsafe { std::mem::transmute(job) };
         // SAFETY: the phase before was closed and left by all when its `run` returned.
         self.job.with_mut(|place| unsafe { *place = Some(job) });
@@ -95,8 +97,6 @@ impl Phases {
         let mine = catch_unwind(AssertUnwindSafe(|| job(0)));
         self.word.fetch_and(!OPEN, Relaxed);
         self.wait_until(|word| word & MEMBERS == 0);
-        // SAFETY: the phase is closed, and all who joined it have left.
-        self.job.with_mut(|place| unsafe { *place = None });
         // The member's panic is removed even if the caller's is raised, since it belongs to this phase alone.
         match (mine, self.take_panic()) {
             (Ok(()), None) => {}

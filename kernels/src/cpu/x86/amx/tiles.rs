@@ -3,12 +3,13 @@
 //! The intrinsics are not stable yet, so this file uses assembly. Operands in memory are slices that cover the tile,
 //! and each block names every tile that it writes.
 //! # What lasts from one block of assembly to the next
-//! The compiler promises nothing about a register between two blocks. Two things last nevertheless:
+//! The compiler promises nothing about a register between two blocks. Three things last nevertheless:
 //!
 //! - the configuration, from [`Tiles::for_sub_blocks`] or [`Tiles::for_superblocks`] until the drop;
-//! - the sums of a superblock, tiles 0 to 3, from its first [`Tiles::quarter`] to [`Tiles::store`].
+//! - the sums of a superblock, tiles 0 to 3, from its first [`Tiles::quarter`] to [`Tiles::store`];
+//! - the weights of a sub-block, tile 6, within one [`Tiles::sub_block`].
 //!
-//! That is sound because only instructions of the tile unit change either, and none but ours are executed in
+//! That is sound because only instructions of the tile unit change any of them, and none but ours are executed in
 //! between. The blocks run in order, each as often as it is written, since they are not `pure`. The compiler has
 //! instructions of that unit for its intrinsics alone, which this crate does not call, and no function outside
 //! of this crate is called between the blocks. No two [`Tiles`] exist on a thread. The system saves and restores
@@ -36,13 +37,13 @@ pub struct Strided<'a> {
 }
 
 impl<'a> Strided<'a> {
-    /// The bytes of a tile with `columns` columns of `n` rows from `first` on.
+    /// The bytes from the first row to the end of the last of `n` rows of `columns` columns.
     ///
     /// # Panics
     /// If there are fewer bytes.
     #[inline(always)]
-    fn tile(&self, first: usize, n: usize, columns: usize) -> &'a [u8] {
-        &self.bytes[first * self.stride..][..(n - 1) * self.stride + columns]
+    fn rows(&self, n: usize, columns: usize) -> &'a [u8] {
+        &self.bytes[..(n - 1) * self.stride + columns]
     }
 }
 
@@ -88,16 +89,15 @@ pub struct Amx {
 
 /// Multiplies some rows of activations by the weights in tile 6 and writes the sums to memory.
 macro_rules! sub_block {
-    ($weights:expr, $stride:expr, $($q:ident => $sums:ident: $acc:tt, $x:tt);+) => {
+    ($stride:expr, $($q:ident => $sums:ident: $acc:tt, $x:tt);+) => {
         asm!(
-            "tileloadd tmm6, [{weights} + {line}*1]",
             $(concat!("tilezero ", $acc),
             concat!("tileloadd ", $x, ", [{", stringify!($q), "} + {stride}*1]"),
             concat!("tdpbssd ", $acc, ", ", $x, ", tmm6"),)+
             $(concat!("tilestored [{", stringify!($sums), "} + {line}*1], ", $acc),)+
-            $($q = in(reg) $q.as_ptr(), $sums = in(reg) $sums.as_mut_ptr(),)+
-            weights = in(reg) $weights.as_ptr(), stride = in(reg) $stride, line = in(reg) 64usize,
-            $(out($acc) _, out($x) _,)+ out("tmm6") _,
+            $($q = in(reg) $q, $sums = in(reg) $sums.as_mut_ptr(),)+
+            stride = in(reg) $stride, line = in(reg) 64usize,
+            $(out($acc) _, out($x) _,)+
             options(nostack)
         )
     };
@@ -137,28 +137,35 @@ impl Tiles for Amx {
     fn sub_block(&mut self, weights: &[[u8; 64]], x: Strided, sums: &mut [[i32; LANES]]) {
         let (columns, stride) = (self.columns, x.stride);
         assert!(weights.len() == columns / 4 && sums.len() == self.n_rows, "as configured");
-        let mut first = 0;
+        // SAFETY: the slice is as long as the tile is configured.
+        unsafe {
+            asm!(
+                "tileloadd tmm6, [{weights} + {line}*1]",
+                weights = in(reg) weights.as_ptr(), line = in(reg) 64usize,
+                out("tmm6") _, options(nostack)
+            );
+        }
+        // All rows are looked at once: bounds of each tile would cost a twentieth of a product.
+        let mut q = x.rows(self.n_rows, columns).as_ptr();
         let (pairs, rest) = sums.as_chunks_mut::<{ 2 * TILE }>();
         for sums in pairs {
             let (s0, s1) = sums.split_at_mut(TILE);
-            let [q0, q1] = [0, TILE].map(|more| x.tile(first + more, TILE, columns));
-            first += 2 * TILE;
-            // SAFETY: the slices are as long as the tiles are configured.
+            // SAFETY: the slices are as long as the tiles are configured, and `q` has a row for each sum.
             unsafe {
-                sub_block!(weights, stride, q0 => s0: "tmm0", "tmm3"; q1 => s1: "tmm1", "tmm4");
+                let q1 = q.add(TILE * stride);
+                sub_block!(stride, q => s0: "tmm0", "tmm3"; q1 => s1: "tmm1", "tmm4");
+                q = q1.wrapping_add(TILE * stride);
             }
         }
         let (full, last) = rest.split_at_mut(rest.len() / TILE * TILE);
         if !full.is_empty() {
-            let q = x.tile(first, TILE, columns);
-            first += TILE;
             // SAFETY: as above.
-            unsafe { sub_block!(weights, stride, q => full: "tmm0", "tmm3") }
+            unsafe { sub_block!(stride, q => full: "tmm0", "tmm3") }
+            q = q.wrapping_add(TILE * stride);
         }
         if !last.is_empty() {
-            let q = x.tile(first, last.len(), columns);
             // SAFETY: as above.
-            unsafe { sub_block!(weights, stride, q => last: "tmm2", "tmm5") }
+            unsafe { sub_block!(stride, q => last: "tmm2", "tmm5") }
         }
     }
 
@@ -320,13 +327,11 @@ pub mod emulated {
 
         fn sub_block(&mut self, weights: &[[u8; 64]], x: Strided, sums: &mut [[i32; LANES]]) {
             assert!(weights.len() == self.columns / 4 && sums.len() == self.n_rows);
-            for (t, sums) in sums.chunks_mut(TILE).enumerate() {
-                let tile = x.tile(TILE * t, sums.len(), self.columns);
-                for (row, sums) in tile.chunks(x.stride).zip(sums) {
-                    for (o, sum) in sums.iter_mut().enumerate() {
-                        let row = row[..self.columns].iter().map(|q| q.cast_signed());
-                        *sum = dot(weights, o, row, true);
-                    }
+            let rows = x.rows(self.n_rows, self.columns);
+            for (row, sums) in rows.chunks(x.stride).zip(sums) {
+                for (o, sum) in sums.iter_mut().enumerate() {
+                    let row = row[..self.columns].iter().map(|q| q.cast_signed());
+                    *sum = dot(weights, o, row, true);
                 }
             }
         }
@@ -358,13 +363,13 @@ pub mod emulated {
     }
 
     #[test]
-    fn a_tile_is_loaded_from_a_slice_that_covers_it() {
+    fn rows_are_loaded_from_a_slice_that_covers_them() {
         let bytes: Vec<u8> = (0..200).collect();
         let rows = |len| Strided { bytes: &bytes[..len], stride: 48 };
-        assert_eq!(rows(112).tile(1, 2, 16), &bytes[48..112]);
-        assert_eq!(rows(200).tile(1, 2, 16), &bytes[48..112]);
-        for (len, first, n) in [(111, 1, 2), (112, 1, 3), (112, 2, 2), (15, 0, 1)] {
-            assert!(std::panic::catch_unwind(|| rows(len).tile(first, n, 16)).is_err());
+        assert_eq!(rows(64).rows(2, 16), &bytes[..64]);
+        assert_eq!(rows(200).rows(2, 16), &bytes[..64]);
+        for (len, n) in [(63, 2), (64, 3), (15, 1)] {
+            assert!(std::panic::catch_unwind(|| rows(len).rows(n, 16)).is_err());
         }
     }
 }
