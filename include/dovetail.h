@@ -1,8 +1,9 @@
 /*
- * Dovetail: a language model on the CPU whose next tokens are guessed by a small drafter, on a GPU where there is
- * one. What the drafter guesses changes the speed and never the text.
+ * Dovetail runs a language model on the CPU with speculative decoding: a small drafter, on a GPU where there is one,
+ * proposes the next tokens, and one pass of the model verifies several of them. Drafting changes the speed and never
+ * the text, unless `spec_sampling` is "rejection".
  *
- * A program loads a model, makes a session, gives it a prompt and takes the text:
+ * A program loads a model, creates a session, gives it a prompt and receives the text:
  *
  * dovetail_model *model;
  * dovetail_session *session;
@@ -12,28 +13,32 @@
  *     dovetail_session_prompt_chat(session, &message, 1) == DOVETAIL_OK)
  *     dovetail_session_generate(session, NULL, 200, print, NULL); // your callback
  *
- * What follows goes from the simple to the advanced: status and errors, options, models, pieces, sessions; sessions in
- * steps of one's own, text and tokens, several sessions in one pass, sessions in files.
+ * The sections go from simple to advanced: status and errors, options, models, pieces, sessions; then sessions step by
+ * step, text and tokens, several sessions in one pass, and sessions in files.
  *
  * Rules that hold everywhere:
  *
- * - Functions that can fail return a dovetail_status; dovetail_last_error has a line about what went wrong and what
- *   to do. What they hand out through a pointer is written on success alone, unless the function says otherwise.
- * - Handles are opaque and never pointers to memory. One that was freed, is NULL or of another kind is refused with
- *   DOVETAIL_ERROR_HANDLE, and freeing NULL, or a second time, does nothing.
- * - Text is UTF-8, a pointer and its length in bytes; NULL is allowed where the length is 0. Paths, names and lines for
- *   people end in a NUL.
- * - A structure that begins with `size` may grow in later versions: let dovetail_options_init and the like fill it, or set
- *   `size` to its sizeof where it is handed out. Programs and libraries of different versions work together.
+ * - Functions that can fail return a dovetail_status; dovetail_last_error returns a line that says what went wrong and
+ *   what to do. Results are written through pointers only on success, unless the function says otherwise.
+ * - Handles are opaque numbers, not pointers. A freed, NULL or foreign handle is refused with DOVETAIL_ERROR_HANDLE.
+ *   Freeing NULL, or a handle for the second time, does nothing.
+ * - Text is UTF-8, a pointer and a length in bytes; the pointer may be NULL if the length is 0. Paths, names and lines
+ *   for people end in a NUL.
+ * - A structure that begins with `size` may grow in later versions. Let dovetail_options_init or
+ *   dovetail_sampling_init fill it; where the library writes one, set `size` to its sizeof first. Programs and
+ *   libraries of different versions work together.
  * - Any thread may use any handle. A model serves all threads at once. A session does one thing at a time: a second
- *   call meanwhile, also one from its own callback, is refused with DOVETAIL_ERROR_BUSY, but for
- *   dovetail_session_cancel and dovetail_session_free, which end the first one after its present pass.
- * - Callbacks run on the thread that called, before its function returns; they get the `userdata` that came with them,
- *   must not throw or longjmp, and may free any handle. What a callback is given it may read until it returns. While
- *   another thread is still in a call with a session, its callbacks may run after dovetail_session_free has returned.
- * - Nothing is printed but for an internal error, and no failure ends the program, unless the system has no memory left.
- * - What comes from outside may hold the texts of control tokens. In a conversation, as in every other program, they become
- *   these tokens: only dovetail_tokenize can keep them from it.
+ *   call in the meantime, even from its own callback, is refused with DOVETAIL_ERROR_BUSY. Exceptions are
+ *   dovetail_session_cancel and dovetail_session_free, which end the first call after its current pass, and
+ *   dovetail_session_get_stats.
+ * - Callbacks run on the calling thread, before the function returns. They receive the `userdata` that was passed with
+ *   them, must not throw or longjmp, and may free any handle. The data that they receive is valid until they return.
+ *   While another thread is still in a call with a session, its callbacks may run after dovetail_session_free has
+ *   returned.
+ * - Nothing is printed except for an internal error, and no failure ends the program unless the system has no memory
+ *   left.
+ * - Text from outside may contain the texts of control tokens. In prompts and conversations they become those tokens;
+ *   only dovetail_tokenize without `parse_special` prevents this.
  */
 
 #ifndef DOVETAIL_H
@@ -54,100 +59,97 @@ extern "C" {
 
 /* ============================================================================================== */
 /*
- * What becomes of a call.
+ * Results of calls.
  */
 
-/** What became of a call. Codes keep their numbers; later versions may add others. */
+/** The result of a call. Codes keep their numbers; later versions may add others. */
 typedef enum {
-  /** It did what it says. */
+  /** The call succeeded. */
   DOVETAIL_OK = 0,
-  /** The text has ended: there is no further piece. */
+  /** The answer has ended: there is no further piece. */
   DOVETAIL_END = 1,
   /** A callback returned false, or dovetail_session_cancel was called. */
   DOVETAIL_CANCELLED = 2,
-  /** An argument cannot be: NULL where something is needed, text that is not UTF-8, an option that is not known. */
+  /** An argument is invalid: NULL where a value is needed, text that is not UTF-8, an unknown option. */
   DOVETAIL_ERROR_ARGUMENT = 3,
-  /** No such handle: NULL, freed, or of another kind. */
+  /** The handle is NULL, was freed, or is of another kind. */
   DOVETAIL_ERROR_HANDLE = 4,
   /** The session is in the middle of another call. */
   DOVETAIL_ERROR_BUSY = 5,
-  /** The buffer is too small; the length that is needed was written. */
+  /** The buffer is too small; the required length was written. */
   DOVETAIL_ERROR_BUFFER = 6,
-  /** The system refused a file. */
+  /** The operating system refused access to a file. */
   DOVETAIL_ERROR_IO = 7,
-  /** The file is no model, or lacks something that its kind of model needs. */
+  /** The file is not a model, or lacks something that models of its kind need. */
   DOVETAIL_ERROR_MODEL = 8,
-  /** The file is no session of this model, or is damaged. */
+  /** The file is not a session of this model, or is damaged. */
   DOVETAIL_ERROR_SESSION_FILE = 9,
-  /** Well formed, but not something that this library can run. */
+  /** The input is well formed, but this library cannot run it. */
   DOVETAIL_ERROR_UNSUPPORTED = 10,
-  /** A GPU failed, or has no room left. */
+  /** A GPU failed or has no memory left. */
   DOVETAIL_ERROR_DEVICE = 11,
-  /** The prompt cannot be used: it is empty, say. */
+  /** The prompt cannot be used, for example because it is empty. */
   DOVETAIL_ERROR_PROMPT = 12,
   /** The prompt does not fit the context. */
   DOVETAIL_ERROR_CONTEXT = 13,
   /** The chat template is missing, cannot be parsed, or refuses the messages. */
   DOVETAIL_ERROR_TEMPLATE = 14,
-  /** Memory does not suffice. */
+  /** There is not enough memory. */
   DOVETAIL_ERROR_MEMORY = 15,
-  /** A mistake in this library; please report it. A session that it happened to can only be freed. */
+  /** An error in this library; please report it. If a session was involved, it can only be freed. */
   DOVETAIL_ERROR_INTERNAL = 16,
 } dovetail_status;
 
-/** What a code means, in a few words; never NULL, whatever the number. */
+/** Returns the meaning of a code in a few words. Never NULL, whatever the number. */
 const char *dovetail_status_string(int32_t status);
 
 /* ============================================================================================== */
 /*
- * Errors, and what this library is and can do here.
+ * Errors, version and features.
  */
 
 /**
- * A line about the last call with this handle that failed: what happened, where, and what to do. With NULL, or a
- * handle that is not there any more, about the last failed call of this thread, which is where to look when something
- * could not be made. Never NULL; empty if nothing failed. The text stays until this thread calls this again.
+ * Returns a line about the last failed call with this handle: what happened, where, and what to do. With NULL, or a
+ * handle that no longer exists, it is about the last failed call of this thread; use that if a function that creates
+ * an object fails. Never NULL; empty if nothing failed. The text is valid until this thread calls this function again.
  */
 const char *dovetail_last_error(const void *handle);
 
-/** The version of the library at hand, as "1.2.3"; DOVETAIL_VERSION is that of this header. */
+/** Returns the version of the loaded library, such as "1.2.3"; DOVETAIL_VERSION is the version of this header. */
 const char *dovetail_version(void);
 
 /**
- * Whether something can be used here: "gpu", a GPU to draft on; or an instruction set of this CPU: "amx", "avx512",
- * "avxvnni", "avx2", "i8mm", "dotprod", "neon", "scalar". Anything else is not there, nor is NULL.
+ * Returns whether a feature can be used on this machine: "gpu", a GPU to draft on, or an instruction set of this CPU:
+ * "amx", "avx512", "avxvnni", "avx2", "i8mm", "dotprod", "neon", "scalar". False for NULL and any other name.
  */
 bool dovetail_has_feature(const char *name);
 
 /* ============================================================================================== */
 /*
- * Options.
- *
- * One structure has what a model is loaded with and what its sessions begin with. NULL in its place means the defaults:
- * those of dovetail-run, so that a drafter which lies ready for the model is used without asking. Names are the values
- * of dovetail-run's flags. Names and paths are copied; callbacks and `userdata` are kept for as long as the model or
- * session lives.
+ * Options for loading a model and for its sessions, in one structure. NULL instead of it means the defaults, which are
+ * those of dovetail-run: a drafter that is found for the model is used. Names are the values of dovetail-run's flags.
+ * Names and paths are copied; callbacks and `userdata` are kept as long as the model or session lives.
  */
 
-/** What takes long enough to be told about. */
+/** Work that takes long enough to report its progress. */
 typedef enum {
-  /** The weights are packed, or read for the first time since the system has started. */
+  /** The weights are packed, or read for the first time since the system started. */
   DOVETAIL_STAGE_LOADING = 0,
-  /** What passes cost on this machine is measured, once for a model: see `tree`. */
+  /** The costs of passes on this machine are measured, once for each model: see `tree`. */
   DOVETAIL_STAGE_MEASURING = 1,
   /** A prompt is read. */
   DOVETAIL_STAGE_PROMPT = 2,
 } dovetail_stage;
 
-/** How important a line is. */
+/** The importance of a line. */
 typedef enum {
-  /** What people should know. */
+  /** Something that people should know. */
   DOVETAIL_LOG_NOTE = 0,
-  /** What helps to find out why something is as it is. */
+  /** A detail that helps to find the cause of a problem. */
   DOVETAIL_LOG_DETAIL = 1,
 } dovetail_log_level;
 
-/** When a drafter drafts. The text does not show it. */
+/** When a drafter is used. The text does not depend on it, unless `spec_sampling` is "rejection". */
 typedef enum {
   /** When it pays. */
   DOVETAIL_DRAFTING_AUTO = 0,
@@ -157,50 +159,50 @@ typedef enum {
   DOVETAIL_DRAFTING_ON = 2,
 } dovetail_drafting;
 
-/** Told how far something is, from 0 to 1; false cancels it. */
+/** Receives the progress of a stage, `part` from 0 to 1. Returns false to cancel it. */
 typedef bool (*dovetail_progress_callback)(void *userdata, dovetail_stage stage, double part);
 
-/** Told a line for people, without a newline. */
+/** Receives a line for people, without a newline. */
 typedef void (*dovetail_log_callback)(void *userdata, dovetail_log_level level, const char *line);
 
 /**
- * How a model is loaded, and how its sessions are made. Let dovetail_options_init fill it, then change what you
- * like; 0 and NULL are the defaults of all fields.
+ * How a model is loaded and how its sessions are created. Let dovetail_options_init fill it, then change fields. In
+ * every field 0 or NULL is the default.
  */
 typedef struct {
   /** sizeof(dovetail_options). */
   size_t size;
-  /** Given to both callbacks. */
+  /** Passed to both callbacks. */
   void *userdata;
-  /** Told how far long work is; false cancels it. */
+  /** Receives the progress of long work; returns false to cancel it. */
   dovetail_progress_callback progress;
-  /** Told lines for people. */
+  /** Receives lines for people. */
   dovetail_log_callback log;
   /**
-   * Threads at work in each session, and while loading; 0 for the physical cores. Sessions that run side by side do
-   * well to share these out.
+   * Number of threads of each session, and for loading; 0 for the number of physical cores. Divide the cores among
+   * sessions that run side by side.
    */
   uint32_t threads;
   /**
-   * Most tokens of a session, prompts and answers together; 0 for as many as the model was made for and memory
-   * holds.
+   * Context length: most tokens of a session, prompts and answers together; 0 for as many as the model was trained
+   * for and memory holds.
    */
   uint32_t n_ctx;
-  /** Most tokens of a prompt in one pass; 0 for 512. A session has buffers for so many. */
+  /** Most prompt tokens in one pass; 0 for 512. Each session has buffers for this many. */
   uint32_t n_ubatch;
   /**
-   * How many sessions of the model are meant to step together (dovetail_step), from 1 to 16, so that what they cost
-   * is measured too; 0 for 1.
+   * Number of sessions of the model, 1 to 16, that will step together (dovetail_step), so that their costs are
+   * measured too; 0 for 1.
    */
   uint32_t n_together;
   /**
-   * Where weights are packed to: "auto", "cache" (a file in the cache directory that the next start maps),
-   * "memory", "off"; NULL for "auto".
+   * Where weights are packed: "auto", "cache" (a file in the cache directory that the next load maps), "memory" or
+   * "off"; NULL for "auto".
    */
   const char *repack;
-  /** A chat template in place of the model's: a name such as "chatml", or a Jinja template; NULL for the model's. */
+  /** Chat template in place of the model's: a name such as "chatml", or a Jinja template; NULL for the model's. */
   const char *chat_template;
-  /** Types of keys and values in the cache: "f16", "q8_0"; NULL for "f16". The text depends on them. */
+  /** Types of keys and values in the KV cache, "f16" or "q8_0"; NULL for "f16". The text depends on them. */
   const char *cache_type_k;
   /** See `cache_type_k`. */
   const char *cache_type_v;
@@ -209,90 +211,96 @@ typedef struct {
   /** Keep the weights from being swapped out. */
   bool mlock;
   /**
-   * Who guesses tokens ahead: "auto", the drafter that lies ready for the model, or what `model_draft` names;
-   * "none"; "ngram"; "lm"; "dgf". NULL for "auto".
+   * The kind of drafter: "auto" (`model_draft`, or the drafter that is found for the model), "none", "ngram", "lm"
+   * or "dgf"; NULL for "auto".
    */
   const char *spec_type;
-  /** The drafter's file; NULL for the one that lies ready. */
+  /** The drafter's file; NULL for the one that is found for the model. */
   const char *model_draft;
   /**
-   * How large trees of guesses are: "cost", as large as pays on this machine, which is measured at the first use of
-   * a model, for some seconds; "chain:4", "beam:4,3,9", "eagle2:60", "cast". NULL for "cost".
+   * How large draft trees are: "cost", as large as pays on this machine, which is measured for some seconds at the
+   * first use of a model; or "chain:4", "beam:4,3,9", "eagle2:60", "cast". NULL for "cost".
    */
   const char *tree;
   /**
-   * Which guesses are accepted: "matching", those that plain decoding draws; "rejection", more of them where the
-   * temperature is high, with another text of the same distribution. NULL for "matching".
+   * Which draft tokens are accepted: "matching", those that plain decoding samples; "rejection", more of them at
+   * high temperatures, with another text from the same distribution. NULL for "matching".
    */
   const char *spec_sampling;
-  /** Where a trained drafter runs: "auto", "cpu", "gpu", or "gpu0" and so on; NULL for "auto". */
+  /** Device of a trained drafter: "auto", "cpu", "gpu", or "gpu0" and so on; NULL for "auto". */
   const char *draft_device;
-  /** Bytes of a GPU's memory that a drafter may take; 0 for all. */
+  /** Bytes of GPU memory that a drafter may use; 0 for all. */
   uint64_t vram_limit;
-  /** Guesses on a path at most, up to 63; 0 for what `tree` says. */
+  /** Most draft tokens on a path, up to 63; 0 for the depth of `tree`. */
   uint32_t draft_n_max;
-  /** Guesses are left out whose path is less likely than this, as the drafter sees it; 0 for the drafter's own. */
+  /**
+   * Least probability of a path, as the drafter sees it; less likely draft tokens are left out. 0 for the drafter's
+   * own value.
+   */
   float draft_p_min;
 } dovetail_options;
 
-/** What is added to the logit of a token; -INFINITY forbids it. */
+/** A value added to the logit of a token; -INFINITY forbids the token. */
 typedef struct {
   /** The token. */
   uint32_t token;
-  /** What is added. */
+  /** The value that is added. */
   float bias;
 } dovetail_logit_bias;
 
 /**
- * How tokens are chosen. Let dovetail_sampling_init fill it, then change what you like; NULL in its place means those
- * defaults, which are llama.cpp's but for the seed: that is 0, not drawn.
+ * How tokens are sampled, and how an answer ends. Let dovetail_sampling_init fill it, then change fields. NULL instead
+ * of it means those defaults. They are llama.cpp's except for the seed, which is 0 and not random.
  */
 typedef struct {
   /** sizeof(dovetail_sampling). */
   size_t size;
-  /** Selects one of all possible texts; 0 by default. */
+  /** Seed of the random numbers; 0 by default. */
   uint64_t seed;
-  /** Divides the logits; 0 always takes the most likely token. 0.8 by default. */
+  /** Divides the logits; at 0 the most likely token is always taken. 0.8 by default. */
   float temperature;
-  /** Keeps the so many most likely tokens; 0 keeps all. 40 by default. */
+  /** Keeps this many of the most likely tokens; 0 keeps all. 40 by default. */
   uint32_t top_k;
   /** Keeps the most likely tokens that together have this probability; 1 keeps all. 0.95 by default. */
   float top_p;
-  /** Drops tokens less likely than this part of the most likely one; 0 keeps all. 0.05 by default. */
+  /** Drops tokens less likely than this fraction of the most likely one; 0 keeps all. 0.05 by default. */
   float min_p;
-  /** Divides positive and multiplies negative logits of recent tokens; 1 leaves them, and is the default. */
+  /** Divides positive and multiplies negative logits of recent tokens; 1, the default, changes nothing. */
   float repeat_penalty;
-  /** How many tokens back a token is recent; -1 for the whole context. 64 by default. */
+  /** Number of last tokens that are recent; 0 for none, -1 for the whole context. 64 by default. */
   int32_t repeat_last_n;
   /** Subtracted from the logits of recent tokens; 0 by default. */
   float presence_penalty;
-  /** Subtracted from the logits of recent tokens once for each time they occur; 0 by default. */
+  /** Subtracted from the logits of recent tokens once for each occurrence; 0 by default. */
   float frequency_penalty;
-  /** Go on when the model ends its answer; false by default. */
+  /** Whether to go on when the model ends its answer; false by default. */
   bool ignore_eos;
-  /** When the session's drafter drafts, one of dovetail_drafting; DOVETAIL_DRAFTING_AUTO by default. */
+  /** When the session's drafter is used for this answer, one of dovetail_drafting; DOVETAIL_DRAFTING_AUTO by default. */
   uint32_t drafting;
-  /** What is added to the logits of tokens before all else, and how many there are; none by default. */
+  /**
+   * Array of values that are added to the logits of tokens before penalties and temperature, and its length; none by
+   * default.
+   */
   const dovetail_logit_bias *logit_bias;
   /** See `logit_bias`. */
   size_t n_logit_bias;
   /**
-   * Texts that end the answer and are not part of it, and how many there are. One that is the text of a control token
-   * ends it at that token. None by default.
+   * Array of texts, each ending in a NUL, that end the answer and are not part of it, and its length. The text of a
+   * control token ends the answer at that token. None by default.
    */
   const char *const *stop;
   /** See `stop`. */
   size_t n_stop;
-  /** So many of the likeliest tokens come with each piece, where `logprobs` is set; 0 by default. */
+  /** Number of likeliest tokens that each piece reports if `logprobs` is set; 0 by default. */
   uint32_t n_top_logprobs;
-  /** Whether pieces say how likely their tokens were; false by default. */
+  /** Whether pieces report the log-probabilities of their tokens; false by default. */
   bool logprobs;
 } dovetail_sampling;
 
 /** Fills options with the defaults. `size` is sizeof(dovetail_options). */
 dovetail_status dovetail_options_init(dovetail_options *options, size_t size);
 
-/** Fills a choice of tokens with the defaults. `size` is sizeof(dovetail_sampling). */
+/** Fills sampling options with the defaults. `size` is sizeof(dovetail_sampling). */
 dovetail_status dovetail_sampling_init(dovetail_sampling *sampling, size_t size);
 
 /* ============================================================================================== */
@@ -300,64 +308,64 @@ dovetail_status dovetail_sampling_init(dovetail_sampling *sampling, size_t size)
  * Models.
  */
 
-/** A model: its weights and its vocabulary. Any number of sessions share one. */
+/** A model: weights and vocabulary. Any number of sessions share it. */
 typedef struct dovetail_model dovetail_model;
 
-/** What a model is. */
+/** A description of a model. */
 typedef struct {
   /** sizeof(dovetail_model_info), set by the caller. */
   size_t size;
-  /** Its name, and its architecture as GGUF names it; both stay as long as the model. */
+  /** Its name, and its architecture as GGUF names it. Both are valid as long as the model. */
   const char *name;
   /** See `name`. */
   const char *architecture;
-  /** Bytes of its weights in its files. */
+  /** Size of its weights in its files, in bytes. */
   uint64_t bytes;
-  /** Tokens that it was made for. */
+  /** Length of the context that it was trained for, in tokens. */
   uint32_t n_ctx;
-  /** Tokens of its vocabulary. */
+  /** Number of tokens of its vocabulary. */
   uint32_t n_vocab;
-  /** Numbers of a hidden state. */
+  /** Width of a hidden state. */
   uint32_t n_embd;
-  /** Its layers. */
+  /** Number of its layers. */
   uint32_t n_layers;
-  /** The tokens that begin a text, end one, and end a turn of a chat; -1 where there is none. */
+  /** The tokens that begin a text, end a text, and end a turn of a chat; -1 if the model has none. */
   int32_t token_bos;
   /** See `token_bos`. */
   int32_t token_eos;
   /** See `token_bos`. */
   int32_t token_eot;
   /**
-   * Whether it has a chat template, its own or the one of the options. A template of its own that cannot be parsed
-   * counts: whatever needs it gives DOVETAIL_ERROR_TEMPLATE then.
+   * Whether it has a chat template, its own or that of the options. True also if its own template cannot be parsed;
+   * functions that need it then return DOVETAIL_ERROR_TEMPLATE.
    */
   bool has_chat_template;
 } dovetail_model_info;
 
 /**
- * Loads a model from a GGUF file, any part of a split one, and hands out its handle. The first start with a large model
- * packs its weights into a file of the cache directory, which later ones map: see `repack`. `options` may be NULL; they
- * are also what dovetail_session_new takes where it is given none. DOVETAIL_CACHE in the environment names another cache
- * directory, DOVETAIL_ISA an instruction set.
+ * Loads a model from a GGUF file, or from any part of a split one, and returns its handle in `model`. The first load
+ * of a large model packs its weights into a file in the cache directory, which later loads map: see `repack`.
+ * `options` may be NULL; they also apply to sessions that are created without options. The environment variable
+ * DOVETAIL_CACHE sets the cache directory, DOVETAIL_ISA the instruction set.
  */
 dovetail_status dovetail_model_load(const char *path,
                                     const dovetail_options *options,
                                     dovetail_model **model);
 
-/** Lets go of a model. Its sessions keep what they need of it. */
+/** Frees a model. Its sessions keep what they need of it. */
 void dovetail_model_free(dovetail_model *model);
 
-/** Writes what a model is to `info`, whose size the caller has set. */
+/** Writes the description of a model to `info`, whose size the caller has set. */
 dovetail_status dovetail_model_get_info(const dovetail_model *model, dovetail_model_info *info);
 
 /* ============================================================================================== */
 /*
- * Pieces of an answer, why it ends, and what is counted.
+ * Pieces of an answer, why it ends, and its statistics.
  */
 
 /** Why an answer has ended. */
 typedef enum {
-  /** It has not, or there was none. */
+  /** It has not ended, or there was none. */
   DOVETAIL_STOP_NONE = 0,
   /** The model ended it. */
   DOVETAIL_STOP_END = 1,
@@ -371,77 +379,80 @@ typedef enum {
   DOVETAIL_STOP_CANCELLED = 5,
   /** A call failed. */
   DOVETAIL_STOP_FAILED = 6,
-  /** A stop text came. */
+  /** It reached a stop text. */
   DOVETAIL_STOP_TEXT = 7,
 } dovetail_stop;
 
-/** A token and the logarithm of its probability. */
+/** A token and the natural logarithm of its probability. */
 typedef struct {
   /** The token. */
   uint32_t token;
-  /** The logarithm of its probability. */
+  /** Natural logarithm of its probability. */
   float logprob;
 } dovetail_logprob;
 
-/** A piece of generated text. */
+/** A piece of an answer. */
 typedef struct {
   /** sizeof(dovetail_piece), set by the library. */
   size_t size;
   /**
-   * What it adds to the text, whole characters, with a NUL behind that is not counted. Empty while a character is
+   * The text that it adds, in whole characters, followed by a NUL that is not counted. Empty while a character is
    * incomplete.
    */
   const char *text;
-  /** Bytes of it. */
+  /** Length of `text` in bytes. */
   size_t text_len;
-  /** The token, if there is one: a character cut off at the very end becomes U+FFFD, which is none. */
+  /** The token, if there is one. There is none if a character that is cut off at the very end becomes U+FFFD. */
   uint32_t token;
   /** Whether there is a token. */
   bool has_token;
-  /** Whether a drafter had guessed it. */
+  /** Whether the token was drafted. */
   bool guessed;
-  /** Whether `logprob` says how likely the token was, as dovetail_sampling asks for. */
+  /** Whether `logprob` and `top` are set, as dovetail_sampling asks for. */
   bool has_logprob;
-  /** The logarithm of its probability, before anything is done to the logits. */
+  /**
+   * Natural logarithm of the token's probability, from the model's own logits: before bias, penalties and
+   * temperature.
+   */
   float logprob;
-  /** The likeliest tokens, the likeliest first, and how many there are. */
+  /** The likeliest tokens in descending order, and their number. */
   const dovetail_logprob *top;
   /** See `top`. */
   size_t n_top;
 } dovetail_piece;
 
-/** Told each piece of an answer; false stops it there. */
+/** Receives each piece of an answer. Returns false to stop the answer there. */
 typedef bool (*dovetail_piece_callback)(void *userdata, const dovetail_piece *piece);
 
-/** Counts and times since the last prompt, as llama.cpp's server names them; times are in milliseconds. */
+/** Statistics since the last prompt, named as in llama.cpp's server. Times are in milliseconds. */
 typedef struct {
   /** sizeof(dovetail_stats), set by the caller. */
   size_t size;
-  /** Tokens of the sequence, and most that it may have. */
+  /** Number of tokens of the sequence, and the most that it may have. */
   uint64_t n_tokens;
   /** See `n_tokens`. */
   uint64_t n_ctx;
-  /** Prompt tokens that were run, and those that were still in the cache and were not. */
+  /** Number of prompt tokens that were run, and of those that were already in the cache. */
   uint64_t prompt_n;
   /** See `prompt_n`. */
   uint64_t cache_n;
-  /** Time for the prompt. */
+  /** Time of the prompt. */
   double prompt_ms;
-  /** Tokens generated, without an end token. */
+  /** Number of tokens generated, without an end token. */
   uint64_t predicted_n;
-  /** Time for them. */
+  /** Time of these tokens. */
   double predicted_ms;
-  /** Rounds: passes of the model over a tree of guesses, or none. */
+  /** Number of rounds: passes of the model over a draft tree, which may be empty. */
   uint64_t rounds;
-  /** Guesses that were verified, and those that were accepted. */
+  /** Number of draft tokens that were verified, and of those that were accepted. */
   uint64_t draft_n;
   /** See `draft_n`. */
   uint64_t draft_n_accepted;
-  /** Time of guessing, and of verifying. */
+  /** Time of drafting, and of verification. */
   double draft_ms;
   /** See `draft_ms`. */
   double verify_ms;
-  /** Who guesses, and where; NULL if nobody does. It stays until the next call with this session. */
+  /** The drafter's kind and device; NULL if there is none. Valid until the next call with this session. */
   const char *drafter;
   /** Why the last answer has ended. */
   dovetail_stop stop;
@@ -451,43 +462,43 @@ typedef struct {
 /*
  * Sessions.
  *
- * A session is one sequence of tokens: prompts and answers in turn. Give it the whole conversation as the prompt each
- * time: what it has in common with the sequence so far is not run again.
+ * A session is one sequence of tokens: prompts and answers in turn. Pass the whole conversation as the prompt each
+ * time: what it has in common with the sequence so far is not computed again.
  */
 
-/** A sequence of a model, and who guesses for it. */
+/** A sequence of a model, and its drafter. */
 typedef struct dovetail_session dovetail_session;
 
-/** One turn of a conversation. */
+/** One message of a conversation. */
 typedef struct {
-  /** "system", "user" or "assistant", or where the template knows them "developer" or "tool", and its length. */
+  /** "system", "user" or "assistant", or, if the template knows them, "developer" or "tool"; and its length. */
   const char *role;
   /** See `role`. */
   size_t role_len;
-  /** What was said, and its length. */
+  /** The text of the message, and its length. */
   const char *content;
   /** See `content`. */
   size_t content_len;
 } dovetail_message;
 
 /**
- * Makes a session and hands out its handle. Where `options` is NULL those are taken that the model was loaded with; of
- * others `repack`, `no_mmap` and `mlock` have no effect, since the model is loaded. A drafter that was not asked for and
- * cannot be used is done without, which a line to `log` says.
+ * Creates a session and returns its handle in `session`. If `options` is NULL, those of the model apply; otherwise
+ * `repack`, `no_mmap` and `mlock` have no effect, since the model is loaded. If a drafter that was not asked for
+ * cannot be used, the session has none, and a line to `log` says so.
  */
 dovetail_status dovetail_session_new(const dovetail_model *model,
                                      const dovetail_options *options,
                                      dovetail_session **session);
 
 /**
- * Lets go of a session. A call that it is in the middle of, on another thread or around the callback that calls this, is
- * cancelled and ends well.
+ * Frees a session. A call in progress, on another thread or around the callback that calls this, is cancelled and ends
+ * cleanly.
  */
 void dovetail_session_free(dovetail_session *session);
 
 /**
- * Makes a conversation the sequence, as the chat template has it, so that the assistant's next message follows. A
- * DOVETAIL_CANCELLED leaves what was run so far.
+ * Renders a conversation with the chat template and makes it the sequence, so that the assistant's next message
+ * follows. If it returns DOVETAIL_CANCELLED, the sequence holds the tokens run so far.
  */
 dovetail_status dovetail_session_prompt_chat(dovetail_session *session,
                                              const dovetail_message *messages,
@@ -499,9 +510,9 @@ dovetail_status dovetail_session_prompt_text(dovetail_session *session,
                                              size_t text_len);
 
 /**
- * Generates up to `n_predict` tokens behind the sequence, where SIZE_MAX is as many as the context holds, and tells
- * `callback` each piece. DOVETAIL_OK also where the callback stopped it: dovetail_stats says why it ended. `sampling`
- * and `callback` may be NULL.
+ * Generates up to `n_predict` tokens after the sequence, SIZE_MAX for as many as the context holds, and passes each
+ * piece to `callback`. Returns DOVETAIL_OK even if the callback stopped the answer; dovetail_session_get_stats says
+ * why it ended. `sampling` and `callback` may be NULL.
  */
 dovetail_status dovetail_session_generate(dovetail_session *session,
                                           const dovetail_sampling *sampling,
@@ -510,45 +521,45 @@ dovetail_status dovetail_session_generate(dovetail_session *session,
                                           void *userdata);
 
 /**
- * Ends what the session is in the middle of, or else its next call that generates, soon and with
- * DOVETAIL_CANCELLED; a prompt that begins later forgets it. From any thread, any number of times. The session can be
- * used as before then: what was generated is part of the sequence.
+ * Cancels the call in progress, or else the next call that generates; that call soon returns DOVETAIL_CANCELLED. A
+ * later prompt clears the cancellation. It may be called from any thread, any number of times. The session can then be
+ * used as before, and the generated tokens are part of the sequence.
  */
 dovetail_status dovetail_session_cancel(dovetail_session *session);
 
 /**
- * Writes counts and times to `stats`, whose size the caller has set. While another call with the session runs, they are
- * those so far, without the drafter and the end.
+ * Writes statistics to `stats`, whose size the caller has set. During another call with the session they are those so
+ * far, without `drafter` and `stop`.
  */
 dovetail_status dovetail_session_get_stats(dovetail_session *session,
                                            dovetail_stats *stats);
 
 /**
- * Lets another drafter guess for a session, or with `spec_type` "none" nobody: of `options`, NULL for those of the model,
- * only what concerns guessing is looked at. If it cannot, the session is as it was. The text is the same with any, but
- * for `spec_sampling` "rejection".
+ * Replaces the drafter of a session; `spec_type` "none" removes it. Only the drafting options of `options` apply; NULL
+ * means those of the model. On failure the session is unchanged. The text is the same with any drafter unless
+ * `spec_sampling` is "rejection".
  */
 dovetail_status dovetail_session_speculate(dovetail_session *session,
                                            const dovetail_options *options);
 
 /* ============================================================================================== */
 /*
- * Sessions in steps of one's own: tokens in place of text, pieces taken in place of a callback.
+ * Sessions step by step: tokens instead of text, and pieces fetched one by one instead of passed to a callback.
  */
 
-/** Makes tokens the sequence. */
+/** Makes tokens the sequence. Other than with dovetail_session_prompt_text, no tokens are added. */
 dovetail_status dovetail_session_prompt_tokens(dovetail_session *session,
                                                const uint32_t *tokens,
                                                size_t n_tokens);
 
-/** The sequence, prompt and answer, into a buffer as dovetail_tokenize has it. */
+/** Copies the tokens of the sequence, prompt and answer, to a buffer, as dovetail_tokenize does. */
 dovetail_status dovetail_session_get_tokens(dovetail_session *session,
                                             uint32_t *tokens,
                                             size_t capacity,
                                             size_t *n_tokens);
 
 /**
- * Begins an answer of up to `n_predict` tokens, of which dovetail_session_next or dovetail_step hand out the pieces.
+ * Begins an answer of up to `n_predict` tokens, whose pieces dovetail_session_next or dovetail_step then return.
  * `sampling` may be NULL.
  */
 dovetail_status dovetail_session_begin(dovetail_session *session,
@@ -556,8 +567,8 @@ dovetail_status dovetail_session_begin(dovetail_session *session,
                                        size_t n_predict);
 
 /**
- * Hands out the next piece of the answer, which stays until the next call with this session; DOVETAIL_END if there is
- * none.
+ * Returns the next piece of the answer in `piece`, valid until the next call with this session, or DOVETAIL_END if
+ * there is none.
  */
 dovetail_status dovetail_session_next(dovetail_session *session,
                                       const dovetail_piece **piece);
@@ -568,10 +579,9 @@ dovetail_status dovetail_session_next(dovetail_session *session,
  */
 
 /**
- * The tokens of a text, into a buffer for `capacity` of them; their number is written to `n_tokens`, also with
- * DOVETAIL_ERROR_BUFFER where they do not fit. `add_special` puts the tokens at the beginning and the end that the
- * model wants there; `parse_special` makes of the texts of control tokens these tokens, which text from outside must
- * not become.
+ * Tokenizes a text into a buffer of `capacity` tokens. `n_tokens` is set to the number of tokens, even if they do not
+ * fit and DOVETAIL_ERROR_BUFFER is returned. `add_special` adds the tokens that the model expects at the beginning and
+ * the end. `parse_special` turns the texts of control tokens into those tokens; leave it false for text from outside.
  */
 dovetail_status dovetail_tokenize(const dovetail_model *model,
                                   const char *text,
@@ -583,9 +593,9 @@ dovetail_status dovetail_tokenize(const dovetail_model *model,
                                   size_t *n_tokens);
 
 /**
- * The text of some tokens, into a buffer of `capacity` bytes, without a NUL; its length is written to `text_len`, also
- * with DOVETAIL_ERROR_BUFFER where it does not fit. It may begin or end in the middle of a character. Control tokens
- * have no text unless `special`, nor have numbers that are no token.
+ * Writes the text of tokens to a buffer of `capacity` bytes, without a NUL. `text_len` is set to its length in bytes,
+ * even if it does not fit and DOVETAIL_ERROR_BUFFER is returned. The text may begin or end in the middle of a
+ * character. Control tokens have no text unless `special` is true; numbers that are no tokens have none.
  */
 dovetail_status dovetail_detokenize(const dovetail_model *model,
                                     const uint32_t *tokens,
@@ -596,8 +606,8 @@ dovetail_status dovetail_detokenize(const dovetail_model *model,
                                     size_t *text_len);
 
 /**
- * The text of one token as it stands inside a text, into a buffer as dovetail_detokenize has it; that of several begins
- * without the space that some models put in front of a text.
+ * Writes the text of one token as it appears inside a text to a buffer, as dovetail_detokenize does. That function,
+ * unlike this one, leaves out the space that some models put in front of a text.
  */
 dovetail_status dovetail_token_text(const dovetail_model *model,
                                     uint32_t token,
@@ -607,8 +617,8 @@ dovetail_status dovetail_token_text(const dovetail_model *model,
                                     size_t *text_len);
 
 /**
- * The text that a chat template makes of a conversation, into a buffer as dovetail_detokenize has it. `chat_template` is a
- * name or a Jinja template; NULL takes the model's. `add_generation_prompt` ends it where the assistant's message
+ * Renders a conversation with a chat template into a buffer, as dovetail_detokenize does. `chat_template` is a name or
+ * a Jinja template, or NULL for the model's. With `add_generation_prompt` the text ends where the assistant's message
  * begins.
  */
 dovetail_status dovetail_apply_chat_template(const dovetail_model *model,
@@ -622,20 +632,22 @@ dovetail_status dovetail_apply_chat_template(const dovetail_model *model,
 
 /* ============================================================================================== */
 /*
- * Several sessions in one step: one pass over the weights serves all, and each text is the one that its session gives
- * alone.
+ * Several sessions in one step: one pass over the weights serves all of them, and each text is the one that its
+ * session produces alone.
  */
 
-/** Told each piece of each answer, with the place of its session; false stops that answer there. */
+/** Receives each piece of each answer, with the index of its session. Returns false to stop that answer there. */
 typedef bool (*dovetail_step_callback)(void *userdata, size_t i, const dovetail_piece *piece);
 
 /**
- * Runs one round for up to 16 sessions of one model whose answers have begun (dovetail_session_begin), and tells
- * `callback` their next pieces, one or more of each. Answers that have ended stay so, and one whose session was cancelled
- * ends here, while the others go on: dovetail_stats says why. `goes_on` becomes whether any goes on. The pass is that of
- * the session with the longest context, on its threads; how large trees are is decided as it is for that one of those
- * whose `tree` is "cost" or "cast" which has the longest context. A session with `spec_sampling` "rejection" steps
- * alone. If the round fails, no answer has another token, and dovetail_last_error has the line for each session.
+ * Runs one round for up to 16 sessions of one model whose answers have begun (dovetail_session_begin), and passes
+ * their next pieces, one or more for each, to `callback`. Answers that have ended stay ended. If a session was
+ * cancelled, its answer ends and the others go on; dovetail_session_get_stats says why. `goes_on` is set to whether
+ * any answer goes on.
+ *
+ * The pass runs with the threads of the session with the longest context. Among the sessions whose `tree` is "cost" or
+ * "cast", the one with the longest context decides how large the trees are. If the round fails, no answer receives
+ * another token, and dovetail_last_error returns the line for each session.
  */
 dovetail_status dovetail_step(dovetail_session *const *sessions,
                               size_t n_sessions,
@@ -647,22 +659,22 @@ dovetail_status dovetail_step(dovetail_session *const *sessions,
 /*
  * Sessions in files.
  *
- * A file has the sequence, its keys and values, and what the drafter knows of it, so that the next prompt or answer goes
- * on at once. It can be taken to another machine, and from a drafter on a GPU to one on the CPU. Files of another model,
- * or damaged ones, are refused with a reason.
+ * A file holds the sequence, its KV cache and the drafter's state, so that the next prompt or answer continues at
+ * once. It can be moved to another machine, and from a drafter on a GPU to one on the CPU. Files of another model and
+ * damaged files are refused with a reason.
  */
 
 /**
- * Saves a session. A regular file that was there is replaced when the new one is whole, and keeps its permissions; a new
- * one can be read by its owner alone. A link stays and its target is replaced. Anything else is refused.
+ * Saves a session. An existing regular file is replaced once the new one is complete, and keeps its permissions; a new
+ * file can be read by its owner only. A symbolic link stays and its target is replaced. Anything else is refused.
  */
 dovetail_status dovetail_session_save(dovetail_session *session,
                                       const char *path);
 
 /**
- * Makes what was saved the sequence of a session, which keeps its drafter. DOVETAIL_ERROR_SESSION_FILE if it was saved
- * with another model or other types of the cache, has more tokens than the context holds, or is damaged; the session is
- * then as it was. An answer that was going on is over.
+ * Restores a saved sequence into a session, which keeps its drafter. Returns DOVETAIL_ERROR_SESSION_FILE if it was
+ * saved with another model or other cache types, has more tokens than the context holds, or is damaged; the session is
+ * then unchanged. An answer in progress ends.
  */
 dovetail_status dovetail_session_load(dovetail_session *session,
                                       const char *path);
