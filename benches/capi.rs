@@ -36,14 +36,14 @@ fn main() {
         eprintln!("SKIPPED: no model; set DOVETAIL_TEST_MODEL or run scripts/setup");
         return;
     };
-    for (guesses, c_first) in [(false, true), (false, false), (true, true), (true, false)] {
-        let first = c_first.then(|| C::new(&path, guesses));
-        let mut rust = Rust::new(&path, guesses);
-        let mut c = first.unwrap_or_else(|| C::new(&path, guesses));
+    for (drafts, c_first) in [(false, true), (false, false), (true, true), (true, false)] {
+        let first = c_first.then(|| C::new(&path, drafts));
+        let mut rust = Rust::new(&path, drafts);
+        let mut c = first.unwrap_or_else(|| C::new(&path, drafts));
         c.run();
         rust.run();
         assert_eq!(c.text, rust.text.as_bytes(), "both say the same");
-        let case = if guesses { "with guesses" } else { "without guesses" };
+        let case = if drafts { "with a drafter" } else { "without a drafter" };
         // What is allocated first may lie better.
         let first = if c_first { "C" } else { "Rust" };
         print_ratio(
@@ -67,16 +67,16 @@ struct Rust {
 }
 
 impl Rust {
-    fn new(path: &Path, guesses: bool) -> Rust {
+    fn new(path: &Path, drafts: bool) -> Rust {
         let load = LoadOptions { threads: threads(), repack: Repack::Cache, ..Default::default() };
         let model = Model::load(path, load).expect("the model loads");
         let prompt = model.tokenizer().encode(PROMPT, true, true).expect("a text has tokens");
         let options = SessionOptions { n_ctx: N_CTX, threads: threads(), ..Default::default() };
         let mut session = Session::new(model.into(), options).expect("there is memory");
         let tree = Some(TREE.to_str().expect("it is text").parse().expect("it is a policy"));
-        let guessing = SpecOptions { tree, ..SpecOptions::default() };
-        let opened = guessing.open(session.setup(None)).expect("the drafter opens");
-        if let Some(opened) = opened.filter(|_| guesses) {
+        let drafting = SpecOptions { tree, ..SpecOptions::default() };
+        let opened = drafting.open(session.setup(None)).expect("the drafter opens");
+        if let Some(opened) = opened.filter(|_| drafts) {
             session.attach(opened, false, 1, &mut |_| true).expect("passes run");
         }
         Rust { session, prompt, text: String::new() }
@@ -111,7 +111,7 @@ unsafe extern "C" fn append(userdata: *mut c_void, piece: *const dovetail_piece)
 }
 
 impl C {
-    fn new(path: &Path, guesses: bool) -> C {
+    fn new(path: &Path, drafts: bool) -> C {
         let path = CString::new(path.to_str().expect("the path is text")).expect("it has no NUL");
         let (mut model, mut session) = (null_mut(), null_mut());
         let mut options = dovetail_options {
@@ -121,7 +121,7 @@ impl C {
             tree: TREE.as_ptr(),
             ..dovetail_options::default()
         };
-        if !guesses {
+        if !drafts {
             options.spec_type = c"none".as_ptr();
         }
         // SAFETY: all pointers are to what they should be.

@@ -1,8 +1,8 @@
 //! What the planner costs in a round: begin, grow seven levels of up to ten nodes, choose, take note of what was
 //! accepted; for one sequence and for sixteen. One thread.
 //!
-//! Costs are flat, drafting is cheap and the guesses are sure enough for the largest tree to grow; each node that is
-//! run proposes ten guesses. Planning is to cost nothing beside a pass: 1 % of a round of the default
+//! Costs are flat, drafting is cheap and the draft tokens are sure enough for the largest tree to grow; each node that
+//! is run proposes ten candidates. Planning is to cost nothing beside a pass: 1 % of a round of the default
 //! model on two cores of an EPYC, 8 ms, is 80 µs.
 //!
 //! ```sh
@@ -18,7 +18,7 @@ use dovetail::planner::cost::{Costs, Curve, DraftCost, Table, VerifyCost};
 use dovetail::planner::{LARGEST, Planner, Policy, RoundTimes, TreeLimits};
 use dovetail::tree::{Candidate, GrowingTree, MAX_NODES};
 
-/// Guesses after each node.
+/// Candidates after each node.
 const WIDTH: usize = LARGEST.width;
 
 fn main() {
@@ -90,7 +90,7 @@ impl Round {
     }
 }
 
-/// All that is asked of a planner in a round of these sequences, of which the first guesses are right.
+/// All that is asked of a planner in a round of these sequences, of which the first draft tokens are right.
 fn run(planner: &mut Planner, rounds: &mut [Round]) {
     planner.begin(rounds.len(), 500, true);
     for round in &mut *rounds {

@@ -407,7 +407,7 @@ typedef struct {
   /** Whether there is a token. */
   bool has_token;
   /** Whether the token was drafted. */
-  bool guessed;
+  bool drafted;
   /** Whether `logprob` and `top` are set, as dovetail_sampling asks for. */
   bool has_logprob;
   /**

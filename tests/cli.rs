@@ -29,7 +29,7 @@ fn model() -> Option<PathBuf> {
     named
 }
 
-/// The program with the model, a seed, and answers of a few tokens; nobody guesses but whom `args` name.
+/// The program with the model, a seed, and answers of a few tokens; no drafter but the one that `args` name.
 fn with_model(model: &Path, args: &[&str]) -> Command {
     let mut command = program();
     command.env("DOVETAIL_SPEC_TYPE", "none").env("DOVETAIL_TREE", "chain:6");
@@ -128,7 +128,7 @@ fn statistics_have_the_fields_of_llama_cpp_and_ours() {
 const DRAFTER: &str = "models/SmolLM2-135M-Instruct.small.dgf.gguf";
 
 #[test]
-fn whoever_guesses_the_text_is_the_same() {
+fn the_text_is_the_same_with_any_drafter() {
     let Some(model) = model() else { return };
     let prompt = "Repeat three times: the ring buffer is full.";
     let expected = answer(&mut with_model(&model, &["-p", prompt]));
@@ -275,7 +275,7 @@ fn what_passes_cost_is_measured_once_and_explained() {
     let said = run(&["--tree", "cost"]);
     assert_eq!(said, "", "nobody asked for more than the answer");
     assert_eq!([files("-1-"), files("-drafter-")], first, "what is known is not measured again");
-    assert_ne!(files("-counts-"), counted, "how often guesses were right is kept");
+    assert_ne!(files("-counts-"), counted, "how often draft tokens were right is kept");
     // Where nothing can be kept everything goes on.
     std::fs::remove_dir_all(&measured).unwrap();
     std::fs::write(&measured, "no folder").unwrap();
@@ -388,7 +388,7 @@ fn the_benchmark_compares_texts_of_several_at_once() {
     let picture = std::fs::read_to_string(picture).unwrap();
     assert!(picture.contains("2.28 CAST") && picture.contains("3 at once, cost"), "{picture}");
     let rows = json["rows"].as_array().unwrap();
-    let row = |i: usize| (rows[i]["parallel"].as_u64().unwrap(), rows[i]["guesses"] == true);
+    let row = |i: usize| (rows[i]["parallel"].as_u64().unwrap(), rows[i]["drafts"] == true);
     assert_eq!((rows.len(), row(0), row(1)), (4, (1, false), (1, true)));
     assert_eq!((row(2), row(3)), ((3, false), (3, true)));
     let rounds = |i: usize| rows[i]["rounds"].as_u64().unwrap();
@@ -432,9 +432,9 @@ fn recorded_trees_stand_where_the_drafter_grew_them() {
     assert_eq!((tokens.len(), trees.len()), (N, N - 1));
     let (mut rounds, mut accepted, mut at) = (0, 0, 0);
     while at + 1 < N {
-        let guesses = trees[at]["tokens"].as_array().unwrap();
-        let right = guesses.iter().zip(&tokens[at + 1..]).take_while(|(a, b)| a == b).count();
-        // The last token of a round is no guess.
+        let drafted = trees[at]["tokens"].as_array().unwrap();
+        let right = drafted.iter().zip(&tokens[at + 1..]).take_while(|(a, b)| a == b).count();
+        // The last token of a round is no draft token.
         let right = right.min(N - 2 - at);
         (rounds, accepted, at) = (rounds + 1, accepted + right, at + right + 1);
     }
@@ -813,7 +813,7 @@ fn a_drafter_without_a_gpu_is_quiet_and_says_why_if_it_is_asked() {
     for (args, why) in [
         (&[][..], "no GPU is used: the CUDA driver sees no GPU"),
         (&["-ngld", "99"], "no GPU is used: the CUDA driver sees no GPU"),
-        (&["--spec-sampling", "rejection"], "no GPU is used: guesses that are drawn"),
+        (&["--spec-sampling", "rejection"], "no GPU is used: draft tokens are sampled"),
         (&["--draft-device", "cpu"], ""),
         (&["-ngld", "0"], ""),
     ] {

@@ -1,10 +1,10 @@
-//! The trained drafter: its guesses are those of the textbook, a wrong file is refused, the text is that
-//! of plain decoding whatever it guesses, and grown with its target it guesses the same.
+//! The trained drafter: its draft tokens are those of the textbook, a wrong file is refused, the text is that
+//! of plain decoding whatever it drafts, and grown with its target it drafts the same.
 
 mod common;
 
 use common::bits::sequence;
-use common::drafter::{SHAPES, Shape, errors_of_guesses};
+use common::drafter::{SHAPES, Shape, errors_of_draft_tokens};
 use common::gguf::Parts;
 use common::naive::Rounding;
 use common::random::Random;
@@ -28,12 +28,12 @@ fn open(parts: &Parts, target: &Arc<Model>) -> Result<Box<dyn Drafter>> {
 }
 
 #[test]
-fn guesses_are_those_of_the_textbook() {
+fn draft_tokens_are_those_of_the_textbook() {
     // Weights of eight bits would round the rows too, a little otherwise than the textbook does.
     for shape in SHAPES.map(|shape| Shape { ty: shape.ty.min(types::F16), ..shape }) {
         for target in ["f32", "everything"] {
             let open = |parts: &Parts, target: &Arc<Model>| open(parts, target).unwrap();
-            let errors = errors_of_guesses(tiny(target), shape, Rounding::Engine, open);
+            let errors = errors_of_draft_tokens(tiny(target), shape, Rounding::Engine, open);
             assert!(errors.iter().all(|error| *error < 0.002), "{target}, {shape:?}: {errors:?}");
         }
     }
@@ -76,7 +76,7 @@ fn the_text_is_that_of_plain_decoding() {
 }
 
 #[test]
-fn a_drafter_that_joins_late_guesses_from_there_on() {
+fn a_drafter_that_joins_late_drafts_from_there_on() {
     let t = tiny("f32");
     let target = Arc::new(t.parts().load().unwrap());
     let options = SessionOptions { threads: 2, ..SessionOptions::default() };
@@ -132,7 +132,7 @@ fn answers_taken_in_parts_and_prompts_cut_short_leave_the_drafter_at_work() {
 }
 
 #[test]
-fn a_drafter_that_was_used_elsewhere_guesses_as_a_new_one() {
+fn a_drafter_that_was_used_elsewhere_drafts_as_a_new_one() {
     let t = tiny("f32");
     let target = Arc::new(t.parts().load().unwrap());
     let options = SessionOptions { threads: 2, ..SessionOptions::default() };
@@ -302,7 +302,7 @@ fn from_base64(text: &str) -> Vec<u8> {
 /// and activations rounded to as many leave small differences; the normalisation differs, as tokens of the
 /// text join the vocabulary here.
 #[test]
-fn the_shipped_drafters_guess_as_pytorch_does() {
+fn the_shipped_drafters_draft_as_pytorch_does() {
     let Some(model) = real_model() else { return };
     let target = Arc::new(load(&model).unwrap());
     for name in ["small", "deep"] {
@@ -355,7 +355,7 @@ fn the_shipped_drafters_guess_as_pytorch_does() {
     }
 }
 
-/// Whatever the bytes of a drafter's file are, it is refused or it guesses.
+/// Whatever the bytes of a drafter's file are, it is refused or it drafts.
 #[test]
 fn damaged_files_cause_no_panic() {
     let t = tiny("f32");
@@ -416,7 +416,7 @@ fn inflate(arguments: &[&str]) -> Option<std::result::Result<(), String>> {
     Some(if output.status.success() { Ok(()) } else { Err(said) })
 }
 
-/// A drafter, and what it is told and guesses.
+/// A drafter, and what it is told and drafts.
 struct Witness {
     drafter: Box<dyn Drafter>,
     seen: Arc<Mutex<Seen>>,
@@ -425,7 +425,7 @@ struct Witness {
 #[derive(Default)]
 struct Seen {
     hidden: Vec<Vec<f32>>, // a row for each position, (taps, H)
-    guesses: Vec<Tree>,
+    trees: Vec<Tree>,
 }
 
 impl Drafter for Witness {
@@ -452,11 +452,11 @@ impl Drafter for Witness {
 
     fn expand(&mut self, jobs: &mut [DraftJob], round: &mut RoundContext) {
         self.drafter.expand(jobs, round);
-        self.seen.lock().unwrap().guesses.extend(jobs.iter().map(|job| *job.tree.tree()));
+        self.seen.lock().unwrap().trees.extend(jobs.iter().map(|job| *job.tree.tree()));
     }
 }
 
-/// The likeliest text of a target, and what its drafter is told and guesses meanwhile.
+/// The likeliest text of a target, and what its drafter is told and drafts meanwhile.
 fn watched(target: &Path, drafter: &Path) -> (Vec<u32>, Seen) {
     let target = Arc::new(load(target).unwrap());
     let setup = DrafterContext {
@@ -481,7 +481,7 @@ fn watched(target: &Path, drafter: &Path) -> (Vec<u32>, Seen) {
 }
 
 /// The paths of a tree, each as its tokens, with their logarithmic probabilities.
-fn guesses(tree: &Tree) -> Vec<(Vec<u32>, f32)> {
+fn draft_paths(tree: &Tree) -> Vec<(Vec<u32>, f32)> {
     let tokens = |node: usize| -> Vec<u32> {
         let path = (0..=node).filter(|above| tree.masks()[node] >> above & 1 == 1);
         path.map(|node| tree.tokens()[node]).collect()
@@ -493,7 +493,7 @@ fn guesses(tree: &Tree) -> Vec<(Vec<u32>, f32)> {
 }
 
 #[test]
-fn grown_with_its_target_it_guesses_the_same() {
+fn grown_with_its_target_it_drafts_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let [small, own, big, grown] = ["small", "own", "big", "grown"].map(at);
@@ -522,7 +522,7 @@ fn grown_with_its_target_it_guesses_the_same() {
         let (text, one) = watched(small.as_ref(), own.as_ref());
         let (grown_text, other) = watched(big.as_ref(), grown.as_ref());
         assert_eq!(grown_text, text, "{shape:?}");
-        assert!(one.guesses.len() > 10 && one.hidden.len() >= text.len() - 1);
+        assert!(one.trees.len() > 10 && one.hidden.len() >= text.len() - 1);
         assert_eq!(other.hidden.len(), one.hidden.len());
         for (row, grown_row) in one.hidden.iter().zip(&other.hidden) {
             for (x, wide) in row.chunks(t.n_embd).zip(grown_row.chunks(width)) {
@@ -530,12 +530,12 @@ fn grown_with_its_target_it_guesses_the_same() {
                 assert!(wide[t.n_embd..].iter().all(|x| *x == 0.0), "{shape:?}");
             }
         }
-        assert_eq!(other.guesses.len(), one.guesses.len());
-        for (tree, grown_tree) in one.guesses.iter().zip(&other.guesses) {
-            // In any order: nearly equal guesses may change places.
-            let (found, expected) = (guesses(grown_tree), guesses(tree));
-            let paths = |guesses: &[(Vec<u32>, f32)]| -> Vec<Vec<u32>> {
-                guesses.iter().map(|(path, _)| path.clone()).collect()
+        assert_eq!(other.trees.len(), one.trees.len());
+        for (tree, grown_tree) in one.trees.iter().zip(&other.trees) {
+            // In any order: nearly equal draft tokens may change places.
+            let (found, expected) = (draft_paths(grown_tree), draft_paths(tree));
+            let paths = |all: &[(Vec<u32>, f32)]| -> Vec<Vec<u32>> {
+                all.iter().map(|(path, _)| path.clone()).collect()
             };
             assert_eq!(paths(&found), paths(&expected), "{shape:?}");
             let mut pairs = found.iter().zip(&expected);

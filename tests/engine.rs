@@ -1,5 +1,5 @@
 //! The law for sequences written side by side: the text of each is the one that a session writes alone,
-//! whoever guesses and whenever others come and go.
+//! whatever the drafter and whenever others come and go.
 
 mod common;
 
@@ -178,7 +178,7 @@ fn each_text_of_the_real_model_is_the_one_that_is_written_alone() {
     check(&model, &cases, 5, &trained, "the real model");
 }
 
-/// Guesses nonsense, and fails in the third round.
+/// Drafts nonsense, and fails in the third round.
 struct Failing(usize);
 
 impl Drafter for Failing {
@@ -268,7 +268,7 @@ fn what_cannot_be_written_is_refused_and_the_others_go_on() {
     assert_eq!(answer.tokens, tokens[30..]);
 }
 
-/// Drafters that learn from different hidden states, guesses that are drawn, and no drafter, side by side.
+/// Drafters that learn from different hidden states, sampled draft tokens, and no drafter, side by side.
 #[test]
 fn sequences_of_all_kinds_live_side_by_side() {
     let t = tiny("f32");

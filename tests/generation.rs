@@ -27,7 +27,7 @@ fn answer(session: &mut Session, prompt: &[u32], what: &Generation) -> (Vec<Piec
     let mut pieces = Vec::new();
     while let Some(piece) = session.next_piece().unwrap() {
         // That a drafter proposed it may show here alone.
-        pieces.push(Piece { guessed: false, ..piece });
+        pieces.push(Piece { drafted: false, ..piece });
     }
     (pieces, session.stop())
 }

@@ -1,4 +1,4 @@
-//! A small model as the drafter: the target itself guesses right every time, another vocabulary is refused
+//! A small model as the drafter: the target itself is right every time, another vocabulary is refused
 //! with the token that differs, and the text is that of plain decoding.
 
 mod common;
@@ -43,7 +43,7 @@ fn the_text_is_that_of_plain_decoding() {
                 assert!(speculative.take_drafter_error().is_none());
                 let rounds = speculative.rounds().unwrap();
                 if target == small && temperature == 0.0 {
-                    // It is the target: the likeliest guess is right at every depth.
+                    // It is the target: the likeliest draft token is right at every depth.
                     let depth = if growth == "chain:4" { 4 } else { 3 };
                     assert_eq!(rounds.rounds, 40usize.div_ceil(depth + 1), "{growth}");
                 }

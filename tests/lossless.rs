@@ -2,7 +2,7 @@
 //!
 //! Logits are compared by bits, over made-up models of every kind of weight and over the real one
 //! where it is there: tokens fed one by one or together, one to three threads, every instruction
-//! set. That the logits are also the right ones is checked against [`common::naive`]. Trees of guesses
+//! set. That the logits are also the right ones is checked against [`common::naive`]. Draft trees
 //! have a file of their own, `trees.rs`.
 
 mod common;

@@ -114,11 +114,11 @@ fn main() {
         let growth = "beam:5,3,12".parse().unwrap();
         session.speculate(Some(Speculation::new(drafter, growth))).unwrap();
         let sampling = Sampling { temperature, ..Sampling::default() };
-        an_answer_allocates_its_text_alone("guessed", session, &sampling);
+        an_answer_allocates_its_text_alone("drafted", session, &sampling);
     }
 }
 
-/// Guesses the last token again and again.
+/// Drafts the last token again and again.
 struct Again;
 
 impl Drafter for Again {

@@ -101,7 +101,7 @@ fn nor_do_the_texts_of_several_sequences() {
         let mut slots = Vec::new();
         for seed in 0..5 {
             let (prompt, sampling) = asked(seed);
-            // One has nobody who guesses.
+            // One has no drafter.
             let drafting = if seed == 3 { Drafting::Off } else { Drafting::Auto };
             let generation = Generation {
                 sampling,
@@ -130,7 +130,7 @@ fn nor_do_the_texts_of_several_sequences() {
 }
 
 #[test]
-fn drawn_guesses_are_not_cut() {
+fn sampled_draft_tokens_are_not_cut() {
     let (t, model) = tiny_models().next().unwrap();
     let prompt = sequence(20, model.config().n_vocab, 4);
     let answer = |planned: bool| {

@@ -1,4 +1,4 @@
-//! Session files: the text goes on as if nothing had happened, the drafter guesses what it would have guessed,
+//! Session files: the text goes on as if nothing had happened, the drafter drafts what it would have drafted,
 //! and what is no session of this model is refused.
 
 mod common;

@@ -1,4 +1,4 @@
-//! The law for speculation: whoever guesses, the text is that of plain decoding, token by token.
+//! The law for speculation: with any drafter the text is that of plain decoding, token by token.
 
 mod common;
 
@@ -19,7 +19,7 @@ use std::sync::Arc;
 struct Oracle {
     text: Vec<u32>,
     n_vocab: usize,
-    /// Of a hundred guesses so many are right.
+    /// Of a hundred draft tokens so many are right.
     right: usize,
     random: Random,
 }
@@ -201,14 +201,14 @@ fn a_drafter_that_fails_is_given_up_and_the_text_goes_on() {
         tree.push(0, u32::MAX, 0.0);
         Ok(())
     };
-    for (how, message) in [(fails, "out of order"), (foreign, "it guesses token 4294967295")] {
+    for (how, message) in [(fails, "out of order"), (foreign, "it drafts token 4294967295")] {
         for rounds in [0, 1, 5] {
             let mut s = session(&model, 2, 256);
             let growth = "chain:3".parse().unwrap();
             s.speculate(Some(Speculation::new(Box::new(Failing { rounds, how }), growth))).unwrap();
             assert_eq!(write(&mut s, &prompt, &warm(2), 30), expected);
-            let guessed = s.rounds().expect("what it did before is not forgotten").drafted;
-            assert_eq!(guessed, rounds);
+            let drafted = s.rounds().expect("what it did before is not forgotten").drafted;
+            assert_eq!(drafted, rounds);
             let error = s.take_drafter_error().expect("it is said").to_string();
             assert!(error.starts_with(message), "{error}");
             assert!(s.take_drafter_error().is_none(), "once");
@@ -217,7 +217,7 @@ fn a_drafter_that_fails_is_given_up_and_the_text_goes_on() {
 }
 
 #[test]
-fn the_context_ends_where_it_does_without_guesses() {
+fn the_context_ends_where_it_does_without_a_drafter() {
     let (_, model) = tiny_models().next().unwrap();
     let n_vocab = model.config().n_vocab;
     for len in [30, 35, 36] {
@@ -260,7 +260,7 @@ fn an_answer_taken_in_parts_or_ended_is_the_plain_one() {
         ended += usize::from(matches!(expected.1, Some(Stop::End(_))));
         let mut text = expected.2.clone();
         text.resize(400, 0);
-        // It guesses what comes in the end; the middle is drawn otherwise.
+        // It drafts what comes in the end; the middle is drawn otherwise.
         for drafter in [Box::new(NGram) as Box<dyn Drafter>, Box::new(Stubborn(text))] {
             let mut s = session(&model, 2, 256);
             s.speculate(Some(Speculation::new(drafter, "chain:6".parse().unwrap()))).unwrap();
@@ -271,7 +271,7 @@ fn an_answer_taken_in_parts_or_ended_is_the_plain_one() {
     assert!(ended > 3, "only {ended} answers ended");
 }
 
-/// Guesses the same text whatever the sequence is.
+/// Drafts the same text whatever the sequence is.
 struct Stubborn(Vec<u32>);
 
 impl Drafter for Stubborn {

@@ -1,5 +1,5 @@
-//! Sessions whose engines step together: each text is the one that the session writes alone, whoever guesses, and alone again
-//! afterwards.
+//! Sessions whose engines step together: each text is the one that the session writes alone, with any drafter, and
+//! alone again afterwards.
 
 mod common;
 
@@ -48,10 +48,10 @@ fn each_text_is_the_one_that_is_written_alone() {
     let model = Arc::new(t.parts().load().unwrap());
     let file = SHAPES[0].parts(t, &model).write();
     let n_ctx = |i: usize| [200, 300, 250][i % 3];
-    for guesses in [0, 1, 2, 3] {
+    for drafters in [0, 1, 2, 3] {
         let speculation = |i: usize| {
-            let drafter: Box<dyn Drafter> = match (i + guesses) % 4 {
-                _ if guesses == 0 => return None,
+            let drafter: Box<dyn Drafter> = match (i + drafters) % 4 {
+                _ if drafters == 0 => return None,
                 0 => Box::new(NGram),
                 3 => return None,
                 // All share its weights: a level of all is one pass.
@@ -118,9 +118,9 @@ fn each_text_is_the_one_that_is_written_alone() {
                 found[i].extend(piece.token);
             }
         }
-        assert_eq!(found, expected, "drafters {guesses}");
-        let guessed = sessions.iter().filter_map(Session::rounds).map(|r| r.drafted).sum::<usize>();
-        assert_eq!(guessed > 0, guesses > 0);
+        assert_eq!(found, expected, "drafters {drafters}");
+        let drafted = sessions.iter().filter_map(Session::rounds).map(|r| r.drafted).sum::<usize>();
+        assert_eq!(drafted > 0, drafters > 0);
     }
 }
 
@@ -183,7 +183,7 @@ fn what_cannot_share_a_pass_is_refused() {
     refused(&mut [ready(&model, None), ready(&other, None)], "different models");
     let mut many: Vec<Session> = (0..17).map(|_| ready(&model, None)).collect();
     refused(&mut many, "17 sequences in one step; at most 16 fit");
-    // Drafters that learn from different hidden states, and guesses that are drawn, go together.
+    // Drafters that learn from different hidden states, and sampled draft tokens, go together.
     let drawn = || {
         let mut session = ready(&model, None);
         let growth = "chain:3".parse().unwrap();

@@ -1,4 +1,4 @@
-//! The law for trees: every node of a tree of guesses has the logits that its path has as a plain
+//! The law for trees: every node of a draft tree has the logits that its path has as a plain
 //! sequence, bit by bit, and a path that was kept is no different from one that was appended. None of that
 //! changes where trees of several sequences share a pass.
 
@@ -17,7 +17,7 @@ use dovetail::tree::Tree;
 use dovetail::{Error, Model};
 use std::sync::Arc;
 
-/// A tree of `n` nodes or, where guesses repeat, fewer: chains and bushes.
+/// A tree of `n` nodes or, where tokens repeat, fewer: chains and bushes.
 fn tree(n: usize, n_vocab: usize, random: &mut Random) -> Tree {
     let reach = 1 + random.below(12);
     let mut tree = Tree::new(random.below(n_vocab) as u32);
@@ -51,13 +51,13 @@ fn check_trees(model: &Arc<Model>, cache: CacheTypes, lens: &[usize], threads: u
         for round in 0..3 {
             let n = [1 + random.below(64), 64, 1 + random.below(16)][round];
             let tree = tree(n, n_vocab, &mut random);
-            let (n, guesses) = (tree.len(), tree.tokens());
+            let (n, nodes) = (tree.len(), tree.tokens());
             let about = format!("{name}: {n} nodes after {}, {threads} threads", tokens.len());
             // Whole, or the last nodes in a pass of their own, whose rows are theirs then.
             let done = if round == 1 { n / 3 } else { 0 };
             if done > 0 {
-                let mut first = Tree::new(guesses[0]);
-                for (node, token) in guesses.iter().enumerate().take(done).skip(1) {
+                let mut first = Tree::new(nodes[0]);
+                for (node, token) in nodes.iter().enumerate().take(done).skip(1) {
                     first.push(tree.parent(node).unwrap(), *token, 0.0);
                 }
                 target.verify(&first).unwrap();
@@ -66,7 +66,7 @@ fn check_trees(model: &Arc<Model>, cache: CacheTypes, lens: &[usize], threads: u
             assert_eq!(target.len(), tokens.len());
             let mut row = Vec::new();
             for node in done..n {
-                let path: Vec<u32> = path(&tree, node).iter().map(|node| guesses[*node]).collect();
+                let path: Vec<u32> = path(&tree, node).iter().map(|node| nodes[*node]).collect();
                 plain.truncate(tokens.len());
                 let expected = logits(&mut plain, &path, path.len());
                 target.logits(node - done).copy_to(&mut row);
@@ -78,7 +78,7 @@ fn check_trees(model: &Arc<Model>, cache: CacheTypes, lens: &[usize], threads: u
             let kept = &kept[..random.below(kept.len() + 1)];
             target.keep(kept).unwrap();
             plain.truncate(tokens.len());
-            let kept: Vec<u32> = kept.iter().map(|node| guesses[*node]).collect();
+            let kept: Vec<u32> = kept.iter().map(|node| nodes[*node]).collect();
             plain.append(&kept, Outputs::None).unwrap();
             tokens.extend(&kept);
             let next = sequence(3, n_vocab, random.bits());
@@ -117,8 +117,8 @@ fn nodes_are_those_of_the_textbook() {
             target.verify(&tree).unwrap();
             let mut row = Vec::new();
             for node in (0..tree.len()).step_by(3) {
-                let guesses = path(&tree, node).into_iter().map(|node| tree.tokens()[node]);
-                let path: Vec<u32> = tokens.iter().copied().chain(guesses).collect();
+                let drafted = path(&tree, node).into_iter().map(|node| tree.tokens()[node]);
+                let path: Vec<u32> = tokens.iter().copied().chain(drafted).collect();
                 target.logits(node).copy_to(&mut row);
                 let found: Vec<u32> = row.iter().map(|x| x.to_bits()).collect();
                 let distance = distance(&found, naive.logits(&path).last().unwrap());

@@ -141,8 +141,8 @@ fn a_key_that_is_missing_is_named_or_not_needed() {
             Ok(_) => {}
             Err(error) => {
                 let message = error.to_string();
-                let guessed = key.contains("attention.") || key.contains("dimension_count");
-                assert!(message.contains(key.as_str()) || guessed, "{key}: {message}");
+                let derived = key.contains("attention.") || key.contains("dimension_count");
+                assert!(message.contains(key.as_str()) || derived, "{key}: {message}");
             }
         }
     }

@@ -38,7 +38,7 @@ struct Rows {
 // What the host asks for with the last rows of a message: the beginning of what `grow` keeps.
 struct Asked {
     u32 depth;       // levels of the tree
-    u32 width;       // guesses after a node, and nodes of a level, at most
+    u32 width;       // candidates after a node, and nodes of a level, at most
     u32 nodes;       // of the tree, the root included
     float floor;     // least logarithm of the probability of a path
     u32 n_draft;     // draft tokens at present

@@ -9,12 +9,12 @@
 // `nodes − 1` of the pool are the tree: of equal ones those of earlier levels, then those that came first.
 //
 // The pool need not be kept, only its best `nodes − 1`: what has so many before it in the order of the pool
-// has them in the end too. With a guess its parent is kept, since no path is likelier than one it continues
+// has them in the end too. With a candidate its parent is kept, since no path is likelier than one it continues
 // and the parent is of an earlier level. For the same reason growth ends where not even the first of the next
 // rows is among the best: nothing that follows these rows could be.
 //
-// A guess of a level has the key (path, complement of its number), where a guess's number is row · width + k:
-// keys differ, and their descending order is the stable one. Two orders are merged by counting: a new guess
+// A candidate of a level has the key (path, complement of its number), where a candidate's number is row · width + k:
+// keys differ, and their descending order is the stable one. Two orders are merged by counting: a new candidate
 // stands behind all old ones that are as likely, an old one behind all new ones that are likelier.
 //
 //   growth            what is kept between the launches of a round: see `Growth`
@@ -83,19 +83,19 @@ struct grow_args {
 
 #define THREADS 256
 #define MAX_WIDTH (MAX_ROWS - 1)
-#define MAX_GUESSES (MAX_WIDTH * MAX_WIDTH)
-// Guesses of a thread, so many of which can be among the best of up to MAX_WIDTH threads.
-#define MAX_LIKELY (MAX_WIDTH * ((MAX_GUESSES + THREADS - 1) / THREADS))
+#define MAX_CANDIDATES (MAX_WIDTH * MAX_WIDTH)
+// Candidates of a thread, so many of which can be among the best of up to MAX_WIDTH threads.
+#define MAX_LIKELY (MAX_WIDTH * ((MAX_CANDIDATES + THREADS - 1) / THREADS))
 
 // A part of the pool, likeliest first.
-struct Guesses {
+struct Candidates {
     float paths[MAX_ROWS];
     u32 tokens[MAX_ROWS];
     u32 parents[MAX_ROWS];
     u32 nodes[MAX_ROWS];
 };
 
-// In the order of the paths, which are no NaNs, and more than 0, which is no guess.
+// In the order of the paths, which are no NaNs, and more than 0, which is no candidate.
 __device__ __forceinline__ u64 key_of(float path, u32 number) {
     u32 bits = __float_as_uint(path);
     bits = bits >> 31 ? ~bits : bits | 0x80000000u;
@@ -118,8 +118,8 @@ __device__ __forceinline__ void rank(const u64 *keys, u32 n, u32 most, u32 *numb
     }
 }
 
-// Writes the tree whose guesses are `best`.
-__device__ __forceinline__ void write_tree(const grow_args &a, const Guesses &best, u32 n_best, u32 failed) {
+// Writes the tree whose nodes are `best`.
+__device__ __forceinline__ void write_tree(const grow_args &a, const Candidates &best, u32 n_best, u32 failed) {
     __shared__ u32 places[MAX_ROWS];  // of the nodes of the frontier in the tree
     __shared__ u32 parents[MAX_ROWS];
     u32 i = threadIdx.x;
@@ -155,11 +155,11 @@ __device__ __forceinline__ void write_tree(const grow_args &a, const Guesses &be
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS) grow(grow_args a) {
-    __shared__ u64 keys[MAX_GUESSES];
+    __shared__ u64 keys[MAX_CANDIDATES];
     __shared__ u64 likely[MAX_LIKELY];
-    __shared__ Guesses old;
-    __shared__ Guesses best;
-    __shared__ float paths[MAX_ROWS];   // of the new guesses
+    __shared__ Candidates old;
+    __shared__ Candidates best;
+    __shared__ float paths[MAX_ROWS];   // of the new candidates
     __shared__ u32 numbers[MAX_ROWS];   // theirs
     __shared__ u64 maxima[THREADS];
     __shared__ u64 bound;
@@ -201,17 +201,17 @@ extern "C" __global__ void __launch_bounds__(THREADS) grow(grow_args a) {
     if (i < MAX_ROWS) numbers[i] = NONE;
     __syncthreads();
 
-    // Guesses of the level.
-    u32 n_guesses = n_rows * width;
+    // Candidates of the level.
+    u32 n_candidates = n_rows * width;
     u64 mine = 0;
-    for (u32 number = i; number < n_guesses; number += THREADS) {
+    for (u32 number = i; number < n_candidates; number += THREADS) {
         u32 row = number / width, k = number % width, count = a.counts[row];
         u64 key = 0;
         if (count == NONE) {
             failed = 1;
         } else if (k < count) {
             float step = a.log_probs[row * MAX_ROWS + k];
-            // What is no number is no guess worth anything.
+            // What is no number is no candidate worth anything.
             step = step == step ? fminf(step, 0.0f) : -__uint_as_float(0x7f800000u);
             float path = (level > 0 ? growth.paths[first_node + row] : 0.0f) + step;
             if (path >= growth.floor) key = key_of(path, number);
@@ -221,10 +221,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) grow(grow_args a) {
     }
     __syncthreads();
     u32 most_new = max(width, most_best);
-    if (n_guesses <= THREADS) {
-        rank(keys, n_guesses, most_new, numbers);
+    if (n_candidates <= THREADS) {
+        rank(keys, n_candidates, most_new, numbers);
     } else {
-        // So many threads have a guess that is no less likely than the bound: no other can be among the best.
+        // So many threads have a candidate that is no less likely than the bound: no other can be among the best.
         maxima[i] = mine;
         __syncthreads();
         u32 larger = 0;
@@ -232,7 +232,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) grow(grow_args a) {
         for (u32 j = 0; j < THREADS; j++) larger += maxima[j] > mine;
         if (mine && larger == most_new - 1) bound = mine;
         __syncthreads();
-        for (u32 number = i; number < n_guesses; number += THREADS)
+        for (u32 number = i; number < n_candidates; number += THREADS)
             if (keys[number] && keys[number] >= bound) likely[atomicAdd(&n_likely, 1u)] = keys[number];
         __syncthreads();
         rank(likely, n_likely, most_new, numbers);

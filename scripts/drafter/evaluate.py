@@ -1,4 +1,4 @@
-"""What a drafter's guesses are worth: on held-out text, and on greedy answers to prompts, for chains and trees."""
+"""What a drafter's tokens are worth: on held-out text, and on greedy answers to prompts, for chains and trees."""
 import torch
 import torch.nn.functional as F
 
@@ -33,7 +33,7 @@ class Judge:
         return self.drafter.first_feature(self.weights, final.to(self.dtype), taps.to(self.dtype) if taps is not None else None)
 
     def drafts(self, ids, feature, steps, own):
-        """The four likeliest tokens of each step, (batch, rows, 4); `own` feeds back the drafter's guesses, not the text."""
+        """The four likeliest tokens of each step, (batch, rows, 4); `own` feeds back the drafted ones, not the text."""
         likeliest = lambda state: self.draft_tokens[self.logits(state).topk(4, -1).indices]
         choose = (lambda state: likeliest(state)[..., 0]) if own else None
         for state in self.drafter.unroll(self.weights, self.target, ids, feature, steps, choose):
@@ -43,14 +43,14 @@ class Judge:
 @torch.no_grad()
 def held_out(judge, ids, roles, steps=DEPTH, rows_at_once=8):
     """Acceptance of step k given that all before it were accepted, among the 1, 2 and 4 likeliest, and the
-    mean length of an accepted chain of `steps` plus one. Counts where the first guess is of an answer."""
+    mean length of an accepted chain of `steps` plus one. Counts where the first draft token is of an answer."""
     hits, reached = torch.zeros(steps, 3, dtype=torch.float64), torch.zeros(steps, dtype=torch.float64)
     for first in range(0, len(ids), rows_at_once):
         x = ids[first : first + rows_at_once]
         rows = x.shape[1] - steps - 1
         alive = roles[first : first + rows_at_once, 2 : 2 + rows] == ANSWER
-        for k, guesses in enumerate(judge.drafts(x, judge.feature(x)[:, :rows], steps, own=False)):
-            hit = (guesses == x[:, 2 + k : 2 + k + rows, None]) & alive[..., None]
+        for k, drafted in enumerate(judge.drafts(x, judge.feature(x)[:, :rows], steps, own=False)):
+            hit = (drafted == x[:, 2 + k : 2 + k + rows, None]) & alive[..., None]
             reached[k] += alive.sum().item()
             hits[k] += torch.stack([hit[..., :n].any(-1).sum() for n in (1, 2, 4)]).double().cpu()
             alive = hit[..., 0]
@@ -169,9 +169,9 @@ def on_answers(judge, ids, starts, ends, categories, texts_at_once=8, static=Non
         # Past the longest text nothing is true; past a shorter one's end the walk stops by itself.
         ranks = torch.where(truth < 0, 1 << 30, ranks)
         accepted = {f"tree:{size}": (ranks < size - 1).sum(-1) for size in TREES}
-        guesses = [g[..., 0] for g in judge.drafts(x, feature, max(CHAINS), own=True)]
-        guesses = torch.stack(guesses, -1).gather(1, (roots - 1)[..., None].expand(-1, -1, max(CHAINS)))
-        right = (guesses == truth[..., : max(CHAINS)]).cumprod(-1)
+        drafted = [g[..., 0] for g in judge.drafts(x, feature, max(CHAINS), own=True)]
+        drafted = torch.stack(drafted, -1).gather(1, (roots - 1)[..., None].expand(-1, -1, max(CHAINS)))
+        right = (drafted == truth[..., : max(CHAINS)]).cumprod(-1)
         accepted |= {f"chain:{size}": right[..., :size].sum(-1) for size in CHAINS}
         for name, lengths in accepted.items():
             lengths = lengths.tolist()

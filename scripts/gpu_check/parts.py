@@ -15,7 +15,7 @@ from .run import HERE, PartFailed
 # Small ones that reach all kernels: racecheck takes a hundred times as long as the test itself.
 SANITIZED = [
     "matmul::tests::epilogues", "matmul::tests::rows_that", "topk::tests::equal", "grow::tests::failures",
-    "rope_kv::tests::cells", "attention_tree::tests::certain", "drafter::guesses",
+    "rope_kv::tests::cells", "attention_tree::tests::certain", "drafter::draft_tokens",
 ]
 # Tests of the emulator, which pass without a GPU.
 EMULATED = ["--skip", "emulated", "--skip", "fallback", "--skip", "the_order_of_blocks"]
@@ -174,8 +174,8 @@ def report_big(report, shape, drafter, answer):
     fault = answer["fault"]
     equal = f"equal for {answer['prompts']} prompts"
     report.check(f"{shape}: text of plain decoding", fault or equal, not fault, "equal")
-    plain, guessed = answer["plain_tokens_per_second"], answer["spec_tokens_per_second"]
-    speeds = f"{plain:.2f} to {guessed:.2f} t/s, {answer['mean_acceptance_length']:.2f} tokens a round"
+    plain, speculative = answer["plain_tokens_per_second"], answer["spec_tokens_per_second"]
+    speeds = f"{plain:.2f} to {speculative:.2f} t/s, {answer['mean_acceptance_length']:.2f} tokens a round"
     report.at_least(f"{shape}: speed-up over plain decoding ({speeds})", answer["speedup"], 2.8, "×")
     total = answer["all"]
     draft, *others = (total[f"{what}_seconds"] for what in ("draft", "verify", "rest"))

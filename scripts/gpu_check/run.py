@@ -43,7 +43,7 @@ class Run:
         self.o, self.report = o, report
         self.bin = o.work / "bin"
         self.deadline = 0.0
-        self.speeds = {}  # of a shape: tokens per second with guesses
+        self.speeds = {}  # of a shape: tokens per second with a drafter
         # Flags of the user's own must not change what is measured.
         self.env = {k: v for k, v in os.environ.items() if not k.startswith("DOVETAIL_")}
         path = [str(HERE / "python"), os.environ.get("PYTHONPATH", "")]

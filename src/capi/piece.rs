@@ -19,7 +19,7 @@ pub struct dovetail_piece {
     /// Whether there is a token.
     pub has_token: bool,
     /// Whether the token was drafted.
-    pub guessed: bool,
+    pub drafted: bool,
     /// Whether `logprob` and `top` are set, as dovetail_sampling asks for.
     pub has_logprob: bool,
     /// Natural logarithm of the token's probability, from the model's own logits: before bias, penalties and

@@ -156,7 +156,7 @@ impl Shown {
             text_len,
             token: piece.token.unwrap_or_default(),
             has_token: piece.token.is_some(),
-            guessed: piece.guessed,
+            drafted: piece.drafted,
             has_logprob: piece.logprobs.is_some(),
             logprob,
             top: self.top.as_ptr(),

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_seen_before_is_no_guess() {
+    fn nothing_seen_before_is_no_draft() {
         for text in [&[1][..], &[1, 2], &[1, 2, 3, 4], &[2, 2]] {
             assert_eq!(expand(&mut anew(), text, "chain:3").len(), 1, "{text:?}");
         }

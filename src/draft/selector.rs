@@ -74,7 +74,7 @@ impl CandidateSelector {
         let depth = tree.depth() - 1;
         for nth in 0..width {
             let node = (drawing.position + depth) * MAX_NODES + parent;
-            let draw = uniform(seed, Purpose::Guess, (node * MAX_NODES + nth) as u64);
+            let draw = uniform(seed, Purpose::Draft, (node * MAX_NODES + nth) as u64);
             let Some(token) = left.at(draw) else { break };
             left.remove(token);
             let log_prob = whole.of(token).ln() as f32;

@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_as_likely_as_all_its_guesses() {
+    fn a_path_is_as_likely_as_all_its_draft_tokens() {
         let confidences = AcceptanceStats::default();
         let mut tree = Tree::new(0);
         let first = tree.push(0, 1, -0.5).unwrap();

@@ -56,7 +56,7 @@ pub(super) fn batch_class(batch: usize) -> usize {
 struct Rounds {
     /// Of all rounds, and of rounds that drafted.
     all: Average,
-    guessing: Average,
+    drafting: Average,
     /// Rows of a pass for each sequence.
     rows: f64,
 }
@@ -101,7 +101,7 @@ impl CostModel {
             verify: Correction::new(MAX_BATCH * MAX_NODES),
             draft: std::array::from_fn(|_| Correction::new(1)),
             rest: 0.0,
-            rounds: [Rounds { all: Average::NEW, guessing: Average::NEW, rows: 1.0 };
+            rounds: [Rounds { all: Average::NEW, drafting: Average::NEW, rows: 1.0 };
                 BATCH_CLASSES],
         }
     }
@@ -153,8 +153,8 @@ impl CostModel {
     }
 
     /// Speed-up over plain decoding of rounds that draft.
-    pub fn guessing(&self, load: Load) -> f64 {
-        self.rounds(load).guessing.speed_up()
+    pub fn drafting(&self, load: Load) -> f64 {
+        self.rounds(load).drafting.speed_up()
     }
 
     /// Records a round, with this `weight` if it drafted; returns what was expected of it.
@@ -172,7 +172,7 @@ impl CostModel {
         let rounds = &mut self.rounds[batch_class(load.batch)];
         rounds.all.add(tokens, time, 1.0);
         if !round.pauses {
-            rounds.guessing.add(tokens, time, weight);
+            rounds.drafting.add(tokens, time, weight);
         }
         rounds.rows += RECENT * (round.rows as f64 / load.batch as f64 - rounds.rows);
         let table = self.costs.verify.seconds(load.batch, load.context, round.rows);

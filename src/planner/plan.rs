@@ -280,7 +280,7 @@ impl Planner {
         report.expected_seconds += expected.seconds;
         report.plain_seconds += r.tokens as f64 / r.load.batch as f64 * costs.plain_round(r.load);
         if *policy == Policy::Cost && !r.pauses {
-            backoff.set(costs.guessing(r.load), expected.speed_up);
+            backoff.set(costs.drafting(r.load), expected.speed_up);
         }
     }
 }
@@ -316,9 +316,9 @@ mod tests {
 
     /// A random tree, made of triples (any earlier node, token, log probability).
     fn any_tree() -> impl Strategy<Value = Tree> {
-        prop::collection::vec((any::<usize>(), 0u32..9, -30i32..=0), 0..70).prop_map(|guesses| {
+        prop::collection::vec((any::<usize>(), 0u32..9, -30i32..=0), 0..70).prop_map(|triples| {
             let mut tree = Tree::new(7);
-            for (parent, token, log_prob) in guesses {
+            for (parent, token, log_prob) in triples {
                 tree.push(parent % tree.len(), token, log_prob as f32 / 10.0);
             }
             tree
@@ -395,10 +395,10 @@ mod tests {
     fn run_by_depth(
         planner: &mut Planner,
         rounds: usize,
-        guess: impl Fn(usize) -> (f32, f64),
+        chance: impl Fn(usize) -> (f32, f64),
     ) -> usize {
         let costs = planner.costs().unwrap().clone();
-        run_on(&costs, planner, rounds, guess)
+        run_on(&costs, planner, rounds, chance)
     }
 
     /// The same on a machine where passes take this, whatever the planner believes.
@@ -406,19 +406,19 @@ mod tests {
         machine: &Costs,
         planner: &mut Planner,
         rounds: usize,
-        guess: impl Fn(usize) -> (f32, f64),
+        chance: impl Fn(usize) -> (f32, f64),
     ) -> usize {
         let Costs { verify, draft: DraftCost { first, .. } } = machine;
-        let mut guessed = 0;
+        let mut drafted = 0;
         let mut draw = 0.0;
         for _ in 0..rounds {
             planner.begin(1, 0, true);
             let mut growing = start(planner, &limits(7, 64));
             let mut draft = 0.0;
-            guessed += usize::from(growing.is_growing());
+            drafted += usize::from(growing.is_growing());
             while growing.is_growing() {
                 draft += first;
-                let (log_prob, _) = guess(growing.depth());
+                let (log_prob, _) = chance(growing.depth());
                 let parent = growing.level().start;
                 growing.propose(Candidate { parent, token: 1, log_prob });
                 growing.pool_candidates();
@@ -430,7 +430,7 @@ mod tests {
             let mut path = vec![0];
             while path.len() < tree.len() {
                 draw = (draw + 0.618_034) % 1.0;
-                if draw >= guess(path.len()).1 {
+                if draw >= chance(path.len()).1 {
                     break;
                 }
                 path.push(path.len());
@@ -439,13 +439,13 @@ mod tests {
             let verify = verify.seconds(1, 0, tree.len());
             planner.end(Some(RoundTimes { draft, verify, whole: draft + verify }));
         }
-        guessed
+        drafted
     }
 
     const ROWS: &[(usize, f64)] = &[(1, 1.0), (2, 1.2), (4, 1.7), (8, 2.6), (16, 5.0)];
 
     #[test]
-    fn guessing_that_does_not_pay_ends_and_begins_again_when_it_does() {
+    fn drafting_that_does_not_pay_ends_and_begins_again_when_it_does() {
         let mut planner = planner(ROWS, 0.05, 0.05);
         run(&mut planner, 100, -0.05, 0.0);
         assert!(run(&mut planner, 1000, -0.05, 0.0) < 60, "it is tried seldom");
@@ -471,16 +471,16 @@ mod tests {
     #[test]
     fn a_wrong_figure_is_replaced_within_fifty_rounds() {
         // The drafter is right four times of five. On the first machine two rows are best, on the second one three.
-        let guess = |_: usize| (-0.22, 0.8);
+        let chance = |_: usize| (-0.22, 0.8);
         for machine in [
             [(1, 1.0), (2, 1.11), (3, 1.65), (4, 2.2), (8, 4.5)],
             [(1, 1.0), (2, 1.11), (3, 1.15), (4, 1.9), (8, 4.5)],
         ] {
             let after = |believed: &[(usize, f64)]| {
                 let mut planner = planner(believed, 0.05, 0.05);
-                run_on(&costs(&machine, 0.05, 0.05), &mut planner, 50, guess);
+                run_on(&costs(&machine, 0.05, 0.05), &mut planner, 50, chance);
                 planner.reset_report();
-                run_on(&costs(&machine, 0.05, 0.05), &mut planner, 100, guess);
+                run_on(&costs(&machine, 0.05, 0.05), &mut planner, 100, chance);
                 planner.report().clone()
             };
             let right = after(&machine);

@@ -249,7 +249,7 @@ pub(crate) enum Purpose {
     /// The token at position `n`.
     Token,
     /// A token that a drafter samples.
-    Guess,
+    Draft,
     /// Whether a drafted token is accepted.
     Accept,
 }

@@ -53,11 +53,11 @@ pub fn accept_rejecting<'a>(
         let position = history.len();
         let mut rule = Rejection::new(target(node, history), draft(node).cloned());
         for (nth, child) in tree.children(node).enumerate() {
-            let guess = tree.tokens()[child];
-            if draw(position, Some(nth)) < rule.accept_probability(guess) {
-                return (guess, Some(child));
+            let token = tree.tokens()[child];
+            if draw(position, Some(nth)) < rule.accept_probability(token) {
+                return (token, Some(child));
             }
-            rule.reject(guess);
+            rule.reject(token);
         }
         (rule.rest().at(draw(position, None)).expect("a target has a distribution"), None)
     };
@@ -193,10 +193,10 @@ mod tests {
         reject: impl Fn(&mut Rejection, u32),
     ) -> [f64; V] {
         let mut out = [0.0; V];
-        draws(draft, k, &mut |guesses, probability| {
+        draws(draft, k, &mut |drafted, probability| {
             let mut rule = Rejection::new(target.clone(), Some(draft.clone()));
             let mut reach = probability;
-            for token in select(guesses) {
+            for token in select(drafted) {
                 let accept = rule.accept_probability(token);
                 out[token as usize] += reach * accept;
                 reach *= 1.0 - accept;
@@ -217,21 +217,21 @@ mod tests {
             for k in 0..=V {
                 let out = outcome(&target, &draft, k, <[u32]>::to_vec, Rejection::reject);
                 let error = total_variation(out, dense(&target));
-                assert!(error <= 1e-12, "{k} guesses: {error:e}\n{target:?}\n{draft:?}");
+                assert!(error <= 1e-12, "{k} draft tokens: {error:e}\n{target:?}\n{draft:?}");
             }
         }
     }
 
     /// A drafted token that was not sampled is accepted with the probability that the target gives it.
     #[test]
-    fn guesses_that_were_not_drawn_leave_it_too() {
+    fn draft_tokens_that_were_not_sampled_leave_it_too() {
         let mut cases = Cases(5);
         for _ in 0..60 {
             let target = cases.distribution();
-            for guesses in [&[][..], &[2], &[4, 0], &[3, 1, 2, 0, 4]] {
+            for drafted in [&[][..], &[2], &[4, 0], &[3, 1, 2, 0, 4]] {
                 let mut rule = Rejection::new(target.clone(), None);
                 let (mut out, mut reach) = ([0.0; V], 1.0);
-                for &token in guesses {
+                for &token in drafted {
                     let accept = rule.accept_probability(token);
                     out[token as usize] += reach * accept;
                     reach *= 1.0 - accept;
@@ -240,7 +240,7 @@ mod tests {
                 for (out, p) in out.iter_mut().zip(dense(rule.rest())) {
                     *out += reach * p;
                 }
-                assert!(total_variation(out, dense(&target)) <= 1e-12, "{guesses:?}");
+                assert!(total_variation(out, dense(&target)) <= 1e-12, "{drafted:?}");
             }
         }
     }
@@ -262,7 +262,7 @@ mod tests {
             // Three children of the root, two of the likeliest of them, none of the others.
             let mut tree = Tree::new(0);
             let mut drawn = vec![draft(&[0])];
-            let guess = |draws: &mut Cases, tree: &mut Tree, parent, from: &Distribution, n| {
+            let propose = |draws: &mut Cases, tree: &mut Tree, parent, from: &Distribution, n| {
                 let mut left = from.clone();
                 for _ in 0..n {
                     let Some(token) = left.at(draws.uniform()) else { break };
@@ -270,12 +270,12 @@ mod tests {
                     tree.push(parent, token, from.of(token).ln() as f32);
                 }
             };
-            guess(&mut draws, &mut tree, 0, &drawn[0], 3);
+            propose(&mut draws, &mut tree, 0, &drawn[0], 3);
             let best = (1..tree.len())
                 .max_by(|a, b| tree.log_probs()[*a].total_cmp(&tree.log_probs()[*b]));
             let best = best.unwrap();
             drawn.push(draft(&[0, tree.tokens()[best]]));
-            guess(&mut draws, &mut tree, best, &drawn[1], 2);
+            propose(&mut draws, &mut tree, best, &drawn[1], 2);
             history.clear();
             history.push(0);
             let from = |node: usize| match node {
@@ -323,8 +323,8 @@ mod tests {
             best.sort_by(|a, b| draft.of(*b).total_cmp(&draft.of(*a)));
             let likeliest = |_: &[u32]| best[..2].to_vec();
             // Drafted tokens are dropped after they were sampled.
-            let cut = |guesses: &[u32]| {
-                guesses.iter().copied().filter(|token| draft.of(*token) > 0.15).collect()
+            let cut = |drafted: &[u32]| {
+                drafted.iter().copied().filter(|token| draft.of(*token) > 0.15).collect()
             };
             // The drafter's distribution is not updated after a rejection.
             let no_removal = |rule: &mut Rejection, token| {
@@ -355,13 +355,13 @@ mod tests {
             Cases(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)).distribution()
         };
         let mut trees = vec![Tree::new(0); 4];
-        for (tree, guesses) in trees.iter_mut().zip([
+        for (tree, nodes) in trees.iter_mut().zip([
             &[][..],
             &[(0, 1), (1, 2), (2, 3)],
             &[(0, 1), (0, 2), (0, 3), (0, 4), (0, 0)],
             &[(0, 0), (0, 4), (1, 1), (1, 2), (2, 2), (5, 0)],
         ]) {
-            for (parent, token) in guesses {
+            for (parent, token) in nodes {
                 tree.push(*parent, *token, -1.0);
             }
         }

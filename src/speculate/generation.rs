@@ -58,7 +58,7 @@ pub struct Piece {
     /// The text that it adds; empty while a character is incomplete or could begin a stop string.
     pub text: String,
     /// Whether it was an accepted drafted token.
-    pub guessed: bool,
+    pub drafted: bool,
     /// Log probabilities, if the generation asked for them.
     pub logprobs: Option<Logprobs>,
 }
@@ -141,12 +141,12 @@ impl Output {
     }
 
     /// The piece of a token, and whether a stop string is complete.
-    pub fn piece(&mut self, tokenizer: &Tokenizer, token: u32, guessed: bool) -> (Piece, bool) {
+    pub fn piece(&mut self, tokenizer: &Tokenizer, token: u32, drafted: bool) -> (Piece, bool) {
         let mut text = String::new();
         self.utf8.push(tokenizer.piece_bytes(token), &mut text);
         let stopped = self.stops.push(&mut text);
         let logprobs = self.waiting.pop_front();
-        (Piece { token: Some(token), text, guessed, logprobs }, stopped)
+        (Piece { token: Some(token), text, drafted, logprobs }, stopped)
     }
 
     /// The rest when the text ends: text that was held back, and U+FFFD for a character cut off.
@@ -156,6 +156,6 @@ impl Output {
         if !self.stops.push(&mut text) {
             self.stops.finish(&mut text);
         }
-        (!text.is_empty()).then_some(Piece { token: None, text, guessed: false, logprobs: None })
+        (!text.is_empty()).then_some(Piece { token: None, text, drafted: false, logprobs: None })
     }
 }

@@ -115,7 +115,7 @@ pub fn to_confidences(value: &Value) -> Result<ByTemperature, String> {
         !(0.0..=1e9).contains(tested) || !(0.0..=*tested).contains(accepted)
     };
     if counts.iter().flatten().flatten().any(wrong) {
-        return Err("more guesses were accepted than tested, or too many".into());
+        return Err("more draft tokens were accepted than tested, or too many".into());
     }
     let cell =
         |[tested, accepted]: [f64; 2]| Cell { tested: tested as f32, accepted: accepted as f32 };

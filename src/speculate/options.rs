@@ -94,7 +94,7 @@ impl SpecOptions {
                 let tree = Setting::Tree.with(policy);
                 let refusal = tree
                     .clone()
-                    .refuse("cuts trees, and guesses that are drawn may not be cut")
+                    .refuse("cuts trees, and sampled draft tokens may not be cut")
                     .or_leave_out(tree);
                 Err(refusal.or_leave_out(rejection()).into())
             }
@@ -261,11 +261,11 @@ mod tests {
         for (asked, line) in [
             (
                 SpecOptions { depth: Some(64), ..SpecOptions::default() },
-                "the largest number of guesses on a path (64) is out of range; give a number from 0 to 63",
+                "the largest number of draft tokens on a path (64) is out of range; give a number from 0 to 63",
             ),
             (
                 SpecOptions { p_min: Some(1.5), ..SpecOptions::default() },
-                "the least probability of a guess (1.5) is out of range; give a number from 0 to 1",
+                "the least probability of a draft token (1.5) is out of range; give a number from 0 to 1",
             ),
             (
                 SpecOptions {
@@ -273,7 +273,7 @@ mod tests {
                     sampling: rejection,
                     ..SpecOptions::default()
                 },
-                "the size of trees (cost) cuts trees, and guesses that are drawn may not be cut; leave it out \
+                "the size of trees (cost) cuts trees, and sampled draft tokens may not be cut; leave it out \
                  or the rule of acceptance (rejection)",
             ),
             (

@@ -312,9 +312,9 @@ impl Stream {
         self.left -= 1;
         self.stats.predicted_n += 1;
         // The last token of a round is the target's own, not a drafted one.
-        let guessed = self.taken < self.tokens.len();
+        let drafted = self.taken < self.tokens.len();
         self.show_stats();
-        let (piece, stopped) = self.output.piece(tokenizer, token, guessed);
+        let (piece, stopped) = self.output.piece(tokenizer, token, drafted);
         self.stop = stopped.then_some(Stop::Text);
         Some(piece)
     }
@@ -413,7 +413,7 @@ impl Stream {
         draft.stats.draft_time += time;
         let tokens = self.tree.tree().tokens();
         let foreign = tokens.iter().find(|token| **token as usize >= n_vocab).map(|token| {
-            let what = format!("it guesses token {token}, and the target has {n_vocab}");
+            let what = format!("it drafts token {token}, and the target has {n_vocab}");
             Error::Invalid(what)
         });
         if let Some(error) = draft.failure.take().or(foreign) {

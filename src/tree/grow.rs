@@ -360,7 +360,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_likeliest_guesses_of_all_levels_are_the_tree(
+        fn the_likeliest_candidates_of_all_levels_are_the_tree(
             depth in 1usize..7, width in 1usize..6, nodes in 2usize..40,
         ) {
             let shape = TreeShape { depth, width, nodes };
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn certain_guesses_come_after_their_parents() {
+    fn certain_candidates_come_after_their_parents() {
         // Sums of logarithms are rounded: a child of probability 1 must not become likelier than its parent.
         let (tree, _) = grow_by("beam:6,2,13".parse().unwrap(), |_, parent| {
             vec![(1, if parent % 2 == 0 { -0.1 } else { 0.0 }), (2, f32::NAN)]

@@ -203,9 +203,9 @@ mod tests {
 
     /// A random tree, made of triples (any earlier node, token, log probability).
     fn any_tree() -> impl Strategy<Value = Tree> {
-        prop::collection::vec((any::<usize>(), 0u32..4, -3i32..=0), 0..100).prop_map(|guesses| {
+        prop::collection::vec((any::<usize>(), 0u32..4, -3i32..=0), 0..100).prop_map(|triples| {
             let mut tree = Tree::new(7);
-            for (parent, token, log_prob) in guesses {
+            for (parent, token, log_prob) in triples {
                 tree.push(parent % tree.len(), token, log_prob as f32 / 2.0);
             }
             tree
@@ -236,13 +236,13 @@ mod tests {
     }
 
     #[test]
-    fn a_guess_that_is_there_keeps_the_larger_probability() {
+    fn a_draft_token_that_is_there_keeps_the_larger_probability() {
         let mut tree = Tree::new(0);
         for log_prob in [-2.0, -1.0, -3.0] {
             assert_eq!(tree.push(0, 1, log_prob), Some(1));
         }
         assert_eq!((tree.len(), tree.log_probs()[1]), (2, -1.0));
-        assert_eq!(tree.push(0, 2, 0.5), Some(2), "no guess is more than certain");
+        assert_eq!(tree.push(0, 2, 0.5), Some(2), "no draft token is more than certain");
         assert_eq!(tree.log_probs()[2], 0.0);
     }
 

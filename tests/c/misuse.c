@@ -422,7 +422,7 @@ static void changes(dovetail_session *session) {
     OK(dovetail_session_prompt_tokens(session, ids, n - 5));
     OK(dovetail_session_generate(session, NULL, 5, NULL, NULL));
     OK(dovetail_session_get_tokens(session, more, 64, &n_more));
-    CHECK(n == n_more && memcmp(ids, more, n * sizeof *ids) == 0); /* nobody guesses, the text is the same */
+    CHECK(n == n_more && memcmp(ids, more, n * sizeof *ids) == 0); /* no drafter, the same text */
     other = options;
     OK(dovetail_session_speculate(session, &other));
     /* A prompt that is cancelled has been, and what follows is not. */

@@ -169,7 +169,7 @@ impl Shape {
 /// The drafter as the formulas have it.
 struct Textbook {
     shape: Shape,
-    /// What can be guessed.
+    /// What can be drafted.
     tokens: Vec<u32>,
     target: Naive,
     own: Naive,
@@ -232,7 +232,7 @@ impl Textbook {
 
     /// Log probabilities of the draft vocabulary after `path`, which follows the sequence: `hidden` has a
     /// row for each token of the sequence but the last.
-    fn guesses(&self, hidden: &[Vec<f64>], tokens: &[u32], path: &[u32]) -> Vec<f64> {
+    fn log_probs(&self, hidden: &[Vec<f64>], tokens: &[u32], path: &[u32]) -> Vec<f64> {
         let (mut rows, mut given) = (Vec::new(), Vec::new());
         let mut features: Vec<_> = hidden.iter().map(|hidden| self.feature(hidden)).collect();
         let mut last = Vec::new();
@@ -261,9 +261,9 @@ impl Textbook {
     }
 }
 
-/// Lets a drafter of this shape for the target `t` guess after a prompt, after a round and after a step back. Returns how far
-/// the logarithm of each guess's probability is from what the formulas say.
-pub fn errors_of_guesses(
+/// Lets a drafter of this shape for the target `t` draft after a prompt, after a round and after a step back. Returns
+/// how far the logarithm of each draft token's probability is from what the formulas say.
+pub fn errors_of_draft_tokens(
     t: &Tiny,
     shape: Shape,
     rounding: Rounding,
@@ -324,9 +324,9 @@ pub fn errors_of_guesses(
                 .map(|n| tree.tokens()[n])
                 .collect();
             path.reverse();
-            let expected = textbook.guesses(&hidden, &tokens, &path[1..]);
-            let guess = tree.tokens()[node];
-            let place = textbook.tokens.iter().position(|token| *token == guess).unwrap();
+            let expected = textbook.log_probs(&hidden, &tokens, &path[1..]);
+            let drafted = tree.tokens()[node];
+            let place = textbook.tokens.iter().position(|token| *token == drafted).unwrap();
             let found = tree.log_probs()[node] - tree.log_probs()[parent];
             errors.push((f64::from(found) - expected[place]).abs());
             if parent == 0 && node == 1 {

@@ -20,13 +20,13 @@ pub fn explain(planner: &Planner, report: &Report, measured: Option<f64>) -> Str
     );
     let _ = writeln!(
         out,
-        "drafting takes {:.2} of a plain pass for the first level of a tree, and {} for another one of 1, 2, 4 guesses",
+        "drafting takes {:.2} of a plain pass for the first level of a tree, and {} for another one of 1, 2, 4 nodes",
         planner.first_seconds() / plain,
         [1, 2, 4].map(|n| format!("{:.2}", planner.level_seconds(n) / plain)).join(", "),
     );
     let rounds: usize = report.nodes.iter().sum();
     if rounds == 0 {
-        return out + "no round of guessing has run yet";
+        return out + "no round of drafting has run yet";
     }
     let _ = writeln!(out, "tree {}: {}", planner.policy(), sizes(report, rounds));
     let per_round = |tokens: f64| tokens / rounds as f64;

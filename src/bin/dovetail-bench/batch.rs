@@ -1,7 +1,7 @@
 //! Several prompts at once: measures the gain of sharing passes, and checks that the texts stay the same.
 
-use crate::asking::{Asking, Prompt, answer};
 use crate::explain::explain;
+use crate::prompt_options::{Prompt, PromptOptions, answer};
 use crate::{Format, PLOT, at_least_one, median, output, plot};
 use clap::Args;
 use dovetail::infer::MAX_SEQUENCES;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 #[derive(Args)]
 pub struct Options {
     #[command(flatten)]
-    asking: Asking,
+    answers: PromptOptions,
     /// Number of prompts at once; 1 is one after another
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,2,4,8,16")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=MAX_SEQUENCES as i64))]
@@ -52,8 +52,8 @@ fn published(text: &str) -> std::result::Result<(String, f64), String> {
 struct Side {
     parallel: usize,
     who: String,
-    /// The policy for tree sizes; `None` without a drafter.
-    guesses: bool,
+    /// Whether the drafter is used.
+    drafts: bool,
     planner: Planner,
     report: Report,
     /// Seconds of each repetition, and of each without its prompts: (categories, repetitions).
@@ -76,15 +76,15 @@ impl Task {
 
 /// Answers all prompts repeatedly, category by category, with each batch size, plainly and with each policy in turns.
 pub fn run(o: &Options) -> Result<()> {
-    o.asking.check_against(&o.against)?;
+    o.answers.check_against(&o.against)?;
     if let Some(path) = &o.plot {
         output::check(PLOT, path)?;
     }
-    let (mut session, prompts) = o.asking.begin()?;
+    let (mut session, prompts) = o.answers.begin()?;
     let mut tasks: Vec<Task> = Vec::new();
     for prompt in prompts {
         let tokens =
-            answer(&mut session, &prompt.tokens, &o.asking.sampling(), o.asking.n_predict)?;
+            answer(&mut session, &prompt.tokens, &o.answers.sampling(), o.answers.n_predict)?;
         let task = tasks.iter_mut().find(|task| task.category == prompt.category);
         match task {
             Some(task) => task.prompts.push((prompt, tokens)),
@@ -96,11 +96,11 @@ pub fn run(o: &Options) -> Result<()> {
     }
     tasks.sort_by(|a, b| a.category.cmp(&b.category));
     let most = o.parallel.iter().copied().max().map_or(1, usize::from);
-    let options = o.asking.common.options(o.asking.ctx_size, 512);
+    let options = o.answers.common.options(o.answers.ctx_size, 512);
     let mut engine = options.engine(session.model().clone(), most, &mut ())?;
     drop(session);
-    let mut opened = o.asking.guessing.asked().open(engine.setup(None))?;
-    let mut about = "nobody guesses".to_owned();
+    let mut opened = o.answers.drafting.options().open(engine.setup(None))?;
+    let mut about = "no drafter".to_owned();
     let mut policies = Vec::new();
     if let Some(opened) = &mut opened {
         about = opened.about();
@@ -132,7 +132,7 @@ pub fn run(o: &Options) -> Result<()> {
         for (t, task) in tasks.iter().enumerate() {
             for side in &mut sides {
                 let compares =
-                    !side.guesses || o.asking.guessing.spec_sampling == SpecSampling::Matching;
+                    !side.drafts || o.answers.drafting.spec_sampling == SpecSampling::Matching;
                 let wrong = side.answer(o, &mut engine, t, task)?;
                 different += if compares { wrong } else { 0 };
             }
@@ -140,14 +140,14 @@ pub fn run(o: &Options) -> Result<()> {
     }
     print(o, &about, &sides, &tasks, different);
     if let Some(path) = &o.plot {
-        let title = format!("{}, temperature {}", plot::title(&about), o.asking.temp);
+        let title = format!("{}, temperature {}", plot::title(&about), o.answers.temp);
         let svg = picture(&title, &sides, &tasks, &o.published);
         output::write(PLOT, path, &svg)?;
     }
     if o.explain {
         let mut plain = &sides[0];
         for side in &sides {
-            if !side.guesses {
+            if !side.drafts {
                 plain = side;
                 continue;
             }
@@ -165,10 +165,10 @@ pub fn run(o: &Options) -> Result<()> {
 }
 
 impl Side {
-    fn new(parallel: usize, who: &str, guesses: bool, planner: Planner, tasks: usize) -> Side {
+    fn new(parallel: usize, who: &str, drafts: bool, planner: Planner, tasks: usize) -> Side {
         let (who, report, times) = (who.to_owned(), Report::default(), vec![Vec::new(); tasks]);
         let (seconds, decoding) = (times.clone(), times);
-        Side { parallel, who, guesses, planner, report, seconds, decoding, rounds: 0 }
+        Side { parallel, who, drafts, planner, report, seconds, decoding, rounds: 0 }
     }
 
     /// Answers all prompts of task number `t`. Returns how many texts differ from those written alone.
@@ -180,10 +180,10 @@ impl Side {
         while next < task.prompts.len() || !at.is_empty() {
             while next < task.prompts.len() && at.len() < self.parallel {
                 let prompt = task.prompts[next].0.tokens.clone();
-                let mut request = Request::new(prompt, o.asking.n_predict);
-                request.generation.sampling = o.asking.sampling();
+                let mut request = Request::new(prompt, o.answers.n_predict);
+                request.generation.sampling = o.answers.sampling();
                 request.generation.drafting =
-                    if self.guesses { Drafting::Auto } else { Drafting::Off };
+                    if self.drafts { Drafting::Auto } else { Drafting::Off };
                 at.push((engine.add(request)?, next));
                 next += 1;
             }
@@ -228,7 +228,7 @@ fn print(o: &Options, drafter: &str, sides: &[Side], tasks: &[Task], different: 
     let tokens: usize = tasks.iter().map(Task::tokens).sum();
     let all = |seconds: &[Vec<f64>]| -> f64 { seconds.iter().map(|s| median(s.clone())).sum() };
     let speed = |seconds: &[Vec<f64>]| tokens as f64 / all(seconds);
-    if o.asking.common.output == Format::Json {
+    if o.answers.common.output == Format::Json {
         let rows: Vec<_> = sides
             .iter()
             .map(|side| {
@@ -237,7 +237,7 @@ fn print(o: &Options, drafter: &str, sides: &[Side], tasks: &[Task], different: 
                     (task.category.clone(), json!(speed))
                 });
                 json!({
-                    "parallel": side.parallel, "tree": side.who, "guesses": side.guesses,
+                    "parallel": side.parallel, "tree": side.who, "drafts": side.drafts,
                     "rounds": side.rounds / o.repetitions,
                     "tokens_per_second": speed(&side.seconds),
                     "decoded_per_second": speed(&side.decoding),
@@ -255,8 +255,8 @@ fn print(o: &Options, drafter: &str, sides: &[Side], tasks: &[Task], different: 
     }
     println!(
         "{tokens} tokens, {drafter}, {} threads, temperature {}: {}\n",
-        o.asking.common.threads(),
-        o.asking.temp,
+        o.answers.common.threads(),
+        o.answers.temp,
         if different == 0 { "all texts equal" } else { "TEXTS DIFFER" },
     );
     println!("| at once | | rounds | t/s | t/s without prompts |");
@@ -275,7 +275,7 @@ fn picture(title: &str, sides: &[Side], tasks: &[Task], published: &[(String, f6
     let mut plain = &sides[0];
     let mut ways: Vec<plot::Way> = Vec::new();
     for side in sides {
-        if side.guesses {
+        if side.drafts {
             let times = |t: usize| side.gain(plain, t);
             let name = format!("{} at once, {}", side.parallel, side.who);
             ways.push((name, (0..tasks.len()).map(times).collect()));

@@ -1,6 +1,6 @@
 //! Measures the costs of the target's and the drafter's passes anew, keeps them for planners, and prints them.
 
-use crate::guessing::GuessFlags;
+use crate::draft_flags::DraftFlags;
 use crate::{Common, Format, PLOT, at_least_one, output, plot};
 use clap::Args;
 use dovetail::infer::MAX_SEQUENCES;
@@ -21,7 +21,7 @@ pub struct Options {
     #[command(flatten)]
     common: Common,
     #[command(flatten)]
-    guessing: GuessFlags,
+    drafting: DraftFlags,
     /// Also measure passes that this many sequences share
     #[arg(long, value_name = "N", default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=MAX_SEQUENCES as i64))]
@@ -48,7 +48,7 @@ struct Measurement {
 
 /// Measures and prints.
 pub fn run(o: &Options) -> Result<()> {
-    o.guessing.check()?;
+    o.drafting.check()?;
     if let Some(path) = &o.plot {
         output::check(PLOT, path)?;
     }
@@ -68,8 +68,8 @@ fn measure(o: &Options) -> Result<Measurement> {
     let mut engine = o.common.engine(o.ctx_size, batch)?;
     // The costs that a planner needs are always measured.
     let (tree, sampling) = (Some(Policy::Cost), SpecSampling::Matching);
-    let guessing = SpecOptions { tree, sampling, ..o.guessing.asked() };
-    let mut opened = guessing.open(engine.setup(None))?;
+    let options = SpecOptions { tree, sampling, ..o.drafting.options() };
+    let mut opened = options.open(engine.setup(None))?;
     let drafter = opened.as_ref().map(ConfiguredDrafter::who);
     let model = engine.model().config().name.clone();
     let start = Instant::now();

@@ -1,41 +1,41 @@
 //! `dovetail-bench`: how fast and how exact a model runs on this machine.
 //!
 //! ```text
-//! speed.rs       tokens per second, GB/s, share of the read bandwidth of the same run
-//! curve.rs       time of one pass by its number of rows
-//! ppl.rs         perplexity of a text, as llama.cpp defines it
-//! gpu.rs         what a GPU can do for a drafter
-//! spec.rs        plain and speculative decoding of the same prompts
-//! batch.rs       several prompts at once
-//! pause.rs       how long others wait while a long prompt is read
-//! calibrate.rs   what passes and drafting cost, measured anew for planners
-//! plot.rs        pictures of it
-//! trees/         what a drafter proposes at every position of answers, and what policies make of that
-//! asking.rs      prompts and their answers
-//! ceilings.rs    what memory delivers and the integer units multiply
-//! ../common      argv.rs  flags as llama.cpp's users type them · guessing.rs  flags of drafters
-//!                prompts.rs  files of prompts · output.rs  files for results
-//!                words.rs    what errors call flags, exit codes
+//! speed.rs           tokens per second, GB/s, share of the read bandwidth of the same run
+//! curve.rs           time of one pass by its number of rows
+//! ppl.rs             perplexity of a text, as llama.cpp defines it
+//! gpu.rs             what a GPU can do for a drafter
+//! spec.rs            plain and speculative decoding of the same prompts
+//! batch.rs           several prompts at once
+//! pause.rs           how long others wait while a long prompt is read
+//! calibrate.rs       what passes and drafting cost, measured anew for planners
+//! plot.rs            pictures of it
+//! trees/             what a drafter proposes at every position of answers, and what policies make of that
+//! prompt_options.rs  prompts and their answers
+//! ceilings.rs        what memory delivers and the integer units multiply
+//! ../common          argv.rs  flags as llama.cpp's users type them · draft_flags.rs  flags of drafters
+//!                    prompts.rs  files of prompts · output.rs  files for results
+//!                    words.rs    what errors call flags, exit codes
 //! ```
 
 #[path = "../common/argv.rs"]
 mod argv;
-mod asking;
 mod batch;
 mod calibrate;
 mod ceilings;
 mod curve;
+#[path = "../common/draft_flags.rs"]
+mod draft_flags;
 #[path = "../common/explain.rs"]
 mod explain;
 #[cfg(feature = "gpu")]
 mod gpu;
-#[path = "../common/guessing.rs"]
-mod guessing;
 #[path = "../common/output.rs"]
 mod output;
 mod pause;
 mod plot;
 mod ppl;
+mod prompt_options;
 #[path = "../common/prompts.rs"]
 mod prompts;
 mod spec;

@@ -3,7 +3,7 @@
 //! A prompt is read in chunks, each in one pass with the rows of the others. What the others wait for is compared with
 //! the passes over the same chunks alone, in the same run.
 
-use crate::guessing::GuessFlags;
+use crate::draft_flags::DraftFlags;
 use crate::{Common, Format, at_least_one};
 use clap::Args;
 use dovetail::infer::{MAX_SEQUENCES, Outputs};
@@ -17,7 +17,7 @@ pub struct Options {
     #[command(flatten)]
     common: Common,
     #[command(flatten)]
-    guessing: GuessFlags,
+    drafting: DraftFlags,
     /// Tokens of the long prompt
     #[arg(short = 'p', long, default_value_t = 6000, value_parser = at_least_one())]
     n_prompt: usize,
@@ -41,7 +41,7 @@ pub fn run(o: &Options) -> Result<()> {
     let others = usize::from(o.others);
     let n_ctx = o.n_prompt + BEFORE + 64;
     let mut options = o.common.options(n_ctx, o.ubatch_size);
-    options.speculation = o.guessing.asked();
+    options.speculation = o.drafting.options();
     let model = options.model(&o.common.model, &mut crate::Told)?;
     let mut engine = options.engine(model, others + 1, &mut crate::Told)?;
     let n_vocab = engine.model().config().n_vocab;

@@ -1,8 +1,8 @@
 //! Plain and speculative decoding of the same prompts: checks that the texts are equal, and measures acceptance and
 //! speedup.
 
-use crate::asking::{Asking, Progress, answer, nobody_guesses};
 use crate::explain::explain;
+use crate::prompt_options::{Progress, PromptOptions, answer, no_drafter};
 use crate::{Format, PLOT, output, plot, words};
 use clap::Args;
 use dovetail::planner::Report;
@@ -17,7 +17,7 @@ use std::time::Duration;
 #[derive(Args)]
 pub struct Options {
     #[command(flatten)]
-    asking: Asking,
+    answers: PromptOptions,
     /// Another --tree for the prompts, in turns with the others; may be given several times
     #[arg(long, value_name = "POLICY")]
     against: Vec<Policy>,
@@ -109,14 +109,14 @@ struct Side {
 
 /// Answers every prompt plainly and with the drafter, in turns.
 pub fn run(o: &Options) -> Result<()> {
-    o.asking.check_against(&o.against)?;
+    o.answers.check_against(&o.against)?;
     if let Some(path) = &o.plot {
         output::check(PLOT, path)?;
     }
-    let (mut session, prompts) = o.asking.begin()?;
-    let (sampling, n) = (o.asking.sampling(), o.asking.n_predict);
+    let (mut session, prompts) = o.answers.begin()?;
+    let (sampling, n) = (o.answers.sampling(), o.answers.n_predict);
     let open = |session: &Session| -> Result<ConfiguredDrafter> {
-        o.asking.guessing.asked().open(session.setup(None))?.ok_or_else(nobody_guesses)
+        o.answers.drafting.options().open(session.setup(None))?.ok_or_else(no_drafter)
     };
     let mut opened = open(&session)?;
     let about = opened.about();
@@ -178,7 +178,7 @@ pub fn run(o: &Options) -> Result<()> {
             report.add(planner.report());
         }
         let same = texts.iter().all(|text| *text == texts[0]);
-        if o.asking.guessing.spec_sampling == SpecSampling::Matching && !same {
+        if o.answers.drafting.spec_sampling == SpecSampling::Matching && !same {
             different.push(prompt.number);
         }
         if row.tokens.contains(&0) {
@@ -195,7 +195,7 @@ pub fn run(o: &Options) -> Result<()> {
     }
     categories.sort_by(|a, b| a.0.cmp(&b.0));
     print(o, &about, &categories, &different);
-    if !o.against.is_empty() && o.asking.common.output == Format::Md {
+    if !o.against.is_empty() && o.answers.common.output == Format::Md {
         compare(&sides, &categories);
     }
     if o.explain {
@@ -244,7 +244,7 @@ fn picture(drafter: &str, categories: &[(String, Row)]) -> String {
 
 /// Whether all texts were equal; with rejection they may differ.
 fn equal(o: &Options, different: &[usize]) -> Option<bool> {
-    (o.asking.guessing.spec_sampling == SpecSampling::Matching).then_some(different.is_empty())
+    (o.answers.drafting.spec_sampling == SpecSampling::Matching).then_some(different.is_empty())
 }
 
 fn print(o: &Options, drafter: &str, categories: &[(String, Row)], different: &[usize]) {
@@ -253,7 +253,7 @@ fn print(o: &Options, drafter: &str, categories: &[(String, Row)], different: &[
     let length = mean(categories, Row::mean_acceptance_length);
     let [plain, spec] = [0, 1].map(|side| mean(categories, |row| row.speed(side)));
     let speedup = mean(categories, |row| row.speedup(1));
-    if o.asking.common.output == Format::Json {
+    if o.answers.common.output == Format::Json {
         let rows: serde_json::Map<_, _> =
             categories.iter().map(|(name, row)| (name.clone(), row.json())).collect();
         println!(
@@ -277,8 +277,8 @@ fn print(o: &Options, drafter: &str, categories: &[(String, Row)], different: &[
         "{} prompts, {} tokens, {drafter}, {} threads, temperature {}: {}",
         all.prompts,
         all.tokens[1],
-        o.asking.common.threads(),
-        o.asking.temp,
+        o.answers.common.threads(),
+        o.answers.temp,
         match equal(o, different) {
             Some(true) => "all texts equal",
             Some(false) => "TEXTS DIFFER",

@@ -4,8 +4,8 @@
 //! if it has several letters after one dash.
 
 use crate::argv;
+use crate::draft_flags::DraftFlags;
 use crate::generate::Generate;
-use crate::guessing::GuessFlags;
 use crate::log::Log;
 use crate::output;
 use crate::words;
@@ -184,7 +184,7 @@ pub struct Args {
     pub ignore_eos: bool,
 
     #[command(flatten)]
-    pub guessing: GuessFlags,
+    pub drafting: DraftFlags,
     /// After each answer report what passes cost on this machine, which tree sizes were chosen and why, what they
     /// gained, and whether speculation is worth it
     #[arg(long, env = "DOVETAIL_EXPLAIN", help_heading = "Speculation")]
@@ -306,7 +306,7 @@ impl Args {
         if self.gpu_layers.is_some() {
             log.note("-ngl has no effect: the model runs on the CPU");
         }
-        self.guessing.check()?;
+        self.drafting.check()?;
         if self.spec_draft_n_min.is_some_and(|n| n > 0) {
             log.note("--draft-min has no effect: trees of any size are verified");
         }
@@ -341,7 +341,7 @@ impl Args {
             open: OpenOptions { no_mmap: self.no_mmap, mlock: self.mlock },
             repack: if self.no_repack { Repack::Off } else { self.repack },
             session,
-            speculation: self.guessing.asked(),
+            speculation: self.drafting.options(),
             explain: self.explain,
             ..Options::default()
         }
@@ -582,8 +582,8 @@ mod tests {
             ("--n-gpu-layers-draft 1 --draft-device auto", "auto"),
         ] {
             let (args, _) = run(&typed.split_whitespace().collect::<Vec<_>>()).unwrap();
-            assert_eq!(args.guessing.asked().device.to_string(), device, "{typed}");
-            assert!(args.guessing.check().is_ok(), "{typed}");
+            assert_eq!(args.drafting.options().device.to_string(), device, "{typed}");
+            assert!(args.drafting.check().is_ok(), "{typed}");
         }
         for (typed, part) in [
             ("-ngld 0 --draft-device gpu", "contradict"),
@@ -596,14 +596,14 @@ mod tests {
             ),
             (
                 "--tree cost --spec-sampling rejection",
-                "--tree cost (DOVETAIL_TREE) cuts trees, and guesses that are drawn may not be cut; leave \
+                "--tree cost (DOVETAIL_TREE) cuts trees, and sampled draft tokens may not be cut; leave \
                  it out or --spec-sampling rejection",
             ),
             ("--draft-device gpu --spec-type ngram", "the kind ngram run on the CPU"),
             ("--draft-device gpu1 --spec-type lm", "leave out --draft-device gpu1"),
         ] {
             let (args, _) = run(&typed.split_whitespace().collect::<Vec<_>>()).unwrap();
-            let error = args.guessing.check().unwrap_err();
+            let error = args.drafting.check().unwrap_err();
             assert!(error.is_usage() && words::line(&error).contains(part), "{typed}: {error}");
         }
     }

@@ -72,8 +72,8 @@ pub fn run(args: &Args, slots: usize, model: Option<&Path>, log: &Log) -> Result
     batch.print(true)?;
     log.note(&batch.total.line());
     report::learned(args.explain, batch.engine.planner(), batch.engine.save_acceptance(), log);
-    if let Some(rounds) = batch.total.guesses() {
-        log.detail(&report::guesses(rounds));
+    if let Some(rounds) = batch.total.draft_stats() {
+        log.detail(&report::draft_stats(rounds));
     }
     Ok(if interrupt.came() { ExitCode::from(EXIT_CODE) } else { ExitCode::SUCCESS })
 }

@@ -10,7 +10,7 @@
 //! chat.rs     a conversation on a terminal
 //! generate.rs the man page, completions for shells
 //! log.rs      lines and progress on standard error · interrupt.rs  Ctrl-C
-//! ../common   argv.rs  flags as llama.cpp's users type them · guessing.rs  flags of drafters
+//! ../common   argv.rs  flags as llama.cpp's users type them · draft_flags.rs  flags of drafters
 //!             prompts.rs  files of prompts · output.rs  files for results
 //!             words.rs    what errors call flags, exit codes
 //! ```
@@ -25,11 +25,11 @@ mod args;
 mod argv;
 mod batch;
 mod chat;
+#[path = "../common/draft_flags.rs"]
+mod draft_flags;
 #[path = "../common/explain.rs"]
 mod explain;
 mod generate;
-#[path = "../common/guessing.rs"]
-mod guessing;
 mod interrupt;
 mod log;
 mod once;

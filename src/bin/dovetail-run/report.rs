@@ -54,7 +54,7 @@ pub fn block(stats: &Stats, load_time: Duration) -> String {
 }
 
 /// Statistics of the draft tokens.
-pub fn guesses(rounds: &RoundStats) -> String {
+pub fn draft_stats(rounds: &RoundStats) -> String {
     let RoundStats { drafted, accepted, second_choices, .. } = *rounds;
     let rate = |n: usize, of: usize| n as f64 / of.max(1) as f64;
     // Relative to all rounds that drafted, not to those that reached the depth.
@@ -85,23 +85,23 @@ pub struct Total {
     prompts: usize,
     prompt_n: usize,
     predicted_n: usize,
-    guesses: Option<RoundStats>,
+    draft_stats: Option<RoundStats>,
 }
 
 impl Total {
     /// Adds an answer and the statistics of its draft tokens.
-    pub fn add(&mut self, stats: &Stats, guesses: Option<&RoundStats>) {
+    pub fn add(&mut self, stats: &Stats, draft_stats: Option<&RoundStats>) {
         self.prompts += 1;
         self.prompt_n += stats.prompt_n + stats.cached_n;
         self.predicted_n += stats.predicted_n;
-        if let Some(guesses) = guesses {
-            self.guesses.get_or_insert_default().add(guesses);
+        if let Some(draft_stats) = draft_stats {
+            self.draft_stats.get_or_insert_default().add(draft_stats);
         }
     }
 
     /// Statistics of the draft tokens, if there was a drafter.
-    pub fn guesses(&self) -> Option<&RoundStats> {
-        self.guesses.as_ref()
+    pub fn draft_stats(&self) -> Option<&RoundStats> {
+        self.draft_stats.as_ref()
     }
 
     /// The line after a file of prompts.
@@ -118,7 +118,7 @@ impl Total {
 /// Reports whether acceptance rates were saved, and explains the planner's choices.
 pub fn learned(explain: bool, planner: &Planner, saved: std::io::Result<()>, log: &Log) {
     if let Err(error) = saved {
-        log.detail(&format!("how often guesses were right is not kept: {error}"));
+        log.detail(&format!("how often draft tokens were right is not kept: {error}"));
     }
     if explain && planner.costs().is_some() {
         log.note(&explain::explain(planner, planner.report(), None));
@@ -181,11 +181,11 @@ mod tests {
         total.add(&stats(), Some(&RoundStats { rounds: 7, ..RoundStats::default() }));
         let line = "[ Prompts: 2 of 114 tokens | Generation: 60 tokens, 20.0 t/s, 40 rounds ]";
         assert_eq!(total.line(), line);
-        assert_eq!(total.guesses().unwrap().rounds, 7);
+        assert_eq!(total.draft_stats().unwrap().rounds, 7);
     }
 
     #[test]
-    fn guesses_are_told_as_llama_cpp_tells_them() {
+    fn draft_stats_are_told_as_llama_cpp_tells_them() {
         let rounds = RoundStats {
             rounds: 87,
             drafted: 259,
@@ -195,12 +195,12 @@ mod tests {
             draft_time: Duration::from_millis(12),
             verify_time: Duration::from_millis(870),
         };
-        let text = guesses(&rounds);
+        let text = draft_stats(&rounds);
         let expected = "draft acceptance = 0.64479 (167 accepted / 259 generated), \
                         mean acceptance length = 2.92, \
                         acceptance rate per position = (0.805, 0.632, 0.483), second choices = 9\n\
                         draft time = 12.00 ms, verify time = 870.00 ms / 87 rounds";
         assert_eq!(text, expected);
-        assert!(guesses(&RoundStats::default()).contains("(0 accepted / 0 generated)"));
+        assert!(draft_stats(&RoundStats::default()).contains("(0 accepted / 0 generated)"));
     }
 }

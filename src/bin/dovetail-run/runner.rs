@@ -113,13 +113,13 @@ impl Runner<'_> {
 
     fn stream(&mut self, sampling: &Sampling, answer: &mut Answer) -> Result<()> {
         let colour = self.args.color && std::io::stdout().is_terminal();
-        let mut show = |text: &str, guessed: bool| {
+        let mut show = |text: &str, drafted: bool| {
             answer.text.push_str(text);
-            emit(text, (colour && guessed).then_some(GREEN))
+            emit(text, (colour && drafted).then_some(GREEN))
         };
         self.session.begin(self.args.generation(sampling))?;
         while let Some(piece) = self.session.next_piece()? {
-            show(&piece.text, piece.guessed)?;
+            show(&piece.text, piece.drafted)?;
             if self.interrupt.came() {
                 break;
             }
@@ -144,7 +144,7 @@ impl Runner<'_> {
         let rounds = self.session.rounds().cloned();
         self.log.detail(&report::block(&stats, self.load_time));
         if let Some(rounds) = &rounds {
-            self.log.detail(&report::guesses(rounds));
+            self.log.detail(&report::draft_stats(rounds));
         }
         let Some(path) = &self.args.stats_json else { return Ok(()) };
         let mut json = report::timings(&stats, &rounds.unwrap_or_default());

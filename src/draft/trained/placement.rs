@@ -232,7 +232,7 @@ impl TrainedDrafter {
         let refused = match placement.device {
             DraftDevice::Cpu => None,
             _ if placement.drawn => {
-                Some(Error::Unsupported("guesses that are drawn are drawn on the CPU".into()))
+                Some(Error::Unsupported("draft tokens are sampled on the CPU only".into()))
             }
             _ => match drafter.open_on_device() {
                 Ok((first, about)) => {

@@ -1,7 +1,7 @@
 //! Grows a tree, level by level.
 
 use super::state::TreeShapeState;
-use super::topk::Guesses;
+use super::topk::Candidates;
 use super::{Buffer, Launch, Rows, Slots, Uses};
 use crate::ring::message::Proposals;
 use bytemuck::{Pod, Zeroable};
@@ -36,7 +36,7 @@ pub struct Grow<'a> {
     /// A buffer of one: the rows of the previous pass, replaced by those of the next.
     pub rows: &'a Buffer<Rows>,
     /// The proposals of these rows.
-    pub guesses: &'a Guesses,
+    pub candidates: &'a Candidates,
     /// The target's token for each token of the draft vocabulary; `None` if they are the same.
     pub target_tokens: Option<&'a Buffer<u32>>,
     /// A buffer of one: the number of trees written before.
@@ -52,14 +52,14 @@ pub struct Grow<'a> {
 pub fn grow(a: &Grow) -> Launch {
     assert!(a.growth.len() == 1 && a.rows.len() == 1 && a.sequence.len() == 1);
     assert!(a.proposals.slot_bytes() >= size_of::<Proposals>(), "a slot holds a tree");
-    a.guesses.check();
+    a.candidates.check();
     let mut uses = Uses::default();
     let args = Args {
         growth: uses.buffer(a.growth),
         rows: uses.buffer(a.rows),
-        counts: uses.buffer(&a.guesses.counts),
-        tokens: uses.buffer(&a.guesses.tokens),
-        log_probs: uses.buffer(&a.guesses.log_probs),
+        counts: uses.buffer(&a.candidates.counts),
+        tokens: uses.buffer(&a.candidates.tokens),
+        log_probs: uses.buffer(&a.candidates.log_probs),
         target_tokens: uses.optional(a.target_tokens),
         sequence: uses.buffer(a.sequence),
         proposals: a.proposals.address(&mut uses),
@@ -161,7 +161,7 @@ mod tests {
         passes: usize,
         growth: Buffer<TreeShapeState>,
         rows: Buffer<Rows>,
-        guesses: Guesses,
+        candidates: Candidates,
         target_tokens: Buffer<u32>,
         sequence: Buffer<u32>,
         slots: Slots,
@@ -185,7 +185,7 @@ mod tests {
                 passes,
                 growth: Buffer::new(d, 1).unwrap(),
                 rows: Buffer::new(d, 1).unwrap(),
-                guesses: Guesses::new(d).unwrap(),
+                candidates: Candidates::new(d).unwrap(),
                 target_tokens: Buffer::of(d, &tokens).unwrap(),
                 sequence: Buffer::of(d, &[written]).unwrap(),
                 slots: Slots::new(&shared, LAYOUT),
@@ -201,7 +201,7 @@ mod tests {
                 last: level + 1 == self.passes,
                 growth: &self.growth,
                 rows: &self.rows,
-                guesses: &self.guesses,
+                candidates: &self.candidates,
                 target_tokens: mapped.then_some(&self.target_tokens),
                 sequence: &self.sequence,
                 proposals: &self.slots,
@@ -222,7 +222,7 @@ mod tests {
                 let (device, of_level) = (&mut *self.device, round.levels.get(level));
                 for (r, row) in of_level.iter().flat_map(|level| &level.rows).enumerate() {
                     let (tokens, log_probs): (Vec<u32>, Vec<f32>) = row.iter().copied().unzip();
-                    let Guesses { counts, tokens: t, log_probs: l } = &self.guesses;
+                    let Candidates { counts, tokens: t, log_probs: l } = &self.candidates;
                     let failed = of_level.is_some_and(|level| level.failed == Some(r));
                     let count = if failed { NONE } else { row.len() as u32 };
                     counts.write(device, r, &[count]).unwrap();

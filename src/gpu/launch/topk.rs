@@ -33,7 +33,7 @@ struct Args {
 }
 
 /// Proposals of rows, the likeliest first.
-pub struct Guesses {
+pub struct Candidates {
     /// Number of proposals of each row, or [`NONE`](super::NONE) if its probabilities are not numbers: (MAX_ROWS).
     pub counts: Buffer<u32>,
     /// Tokens of the draft vocabulary: (MAX_ROWS, MAX_ROWS).
@@ -42,10 +42,10 @@ pub struct Guesses {
     pub log_probs: Buffer<f32>,
 }
 
-impl Guesses {
+impl Candidates {
     /// Without proposals.
-    pub fn new(device: &mut dyn Device) -> Result<Guesses> {
-        Ok(Guesses {
+    pub fn new(device: &mut dyn Device) -> Result<Candidates> {
+        Ok(Candidates {
             counts: Buffer::new(device, MAX_ROWS)?,
             tokens: Buffer::new(device, MAX_ROWS * MAX_ROWS)?,
             log_probs: Buffer::new(device, MAX_ROWS * MAX_ROWS)?,
@@ -74,7 +74,7 @@ pub struct TopK<'a> {
     /// A buffer of one, whose `width` and `n_draft` are used.
     pub growth: &'a Buffer<TreeShapeState>,
     /// The result.
-    pub guesses: &'a Guesses,
+    pub candidates: &'a Candidates,
     pub scratch: &'a TopKScratch,
 }
 
@@ -110,7 +110,7 @@ pub fn topk(a: &TopK) -> Launch {
     assert!(a.logits.len() >= max_rows * a.stride, "logits of all rows");
     assert!(a.scratch.arrived.len() >= max_rows && a.scratch.sums.len() >= max_rows * splits);
     assert!(a.scratch.keys.len() >= max_rows * splits * MAX_ROWS, "room for each split's best");
-    a.guesses.check();
+    a.candidates.check();
     let mut uses = Uses::default();
     let growth = uses.buffer(a.growth);
     let args = Args {
@@ -118,9 +118,9 @@ pub fn topk(a: &TopK) -> Launch {
         rows: uses.buffer(a.rows),
         n_draft: growth + offset_of!(RoundParameters, n_draft) as u64,
         width: growth + offset_of!(RoundParameters, width) as u64,
-        counts: uses.buffer(&a.guesses.counts),
-        tokens: uses.buffer(&a.guesses.tokens),
-        log_probs: uses.buffer(&a.guesses.log_probs),
+        counts: uses.buffer(&a.candidates.counts),
+        tokens: uses.buffer(&a.candidates.tokens),
+        log_probs: uses.buffer(&a.candidates.log_probs),
         keys: uses.buffer(&a.scratch.keys),
         sums: uses.buffer(&a.scratch.sums),
         arrived: uses.buffer(&a.scratch.arrived),
@@ -159,7 +159,7 @@ mod tests {
         (growth.round.width, growth.round.n_draft) = (width as u32, n_draft as u32);
         let max_rows = logits.len().next_power_of_two();
         padded.resize(max_rows * stride, f32::NAN);
-        let guesses = Guesses::new(device).unwrap();
+        let candidates = Candidates::new(device).unwrap();
         let a = TopK {
             max_rows,
             first_row_only,
@@ -168,15 +168,15 @@ mod tests {
             rows: &Buffer::of(device, &[Rows { n: logits.len() as u32, ..Rows::zeroed() }])
                 .unwrap(),
             growth: &Buffer::of(device, &[growth]).unwrap(),
-            guesses: &guesses,
+            candidates: &candidates,
             scratch: &TopKScratch::new(device, max_rows, stride).unwrap(),
         };
         // A second time, with the counters that the first run left.
         for _ in 0..2 {
-            guesses.counts.write(device, 0, &[777; MAX_ROWS]).unwrap();
+            candidates.counts.write(device, 0, &[777; MAX_ROWS]).unwrap();
             run(device, &[topk(&a)]);
         }
-        let Guesses { counts, tokens, log_probs } = guesses;
+        let Candidates { counts, tokens, log_probs } = candidates;
         let log_probs = log_probs.read(device).unwrap();
         (counts.read(device).unwrap(), tokens.read(device).unwrap(), log_probs)
     }

@@ -15,7 +15,7 @@ mod read;
 mod record;
 mod replay;
 
-use crate::asking::Asking;
+use crate::prompt_options::PromptOptions;
 use clap::error::ErrorKind;
 use clap::{ArgAction, ArgGroup, ArgMatches, Args, Command, FromArgMatches};
 use dovetail::Result;
@@ -25,7 +25,7 @@ use std::path::PathBuf;
 /// Options of `trees`, which has two modes.
 pub enum Options {
     /// Answer prompts and write this file.
-    Record(Box<Asking>, PathBuf),
+    Record(Box<PromptOptions>, PathBuf),
     Replay(compare::Options),
     /// Count the draft tokens of a record into this file.
     Count(PathBuf, PathBuf),
@@ -64,7 +64,7 @@ fn part(text: &str) -> std::result::Result<f64, String> {
 impl Args for Options {
     fn augment_args(command: Command) -> Command {
         let mode = ArgGroup::new("mode").args(["record", "replay"]).required(true);
-        Modes::augment_args(Asking::augment_args(command))
+        Modes::augment_args(PromptOptions::augment_args(command))
             .mut_arg("model", |arg| arg.required(false).required_unless_present("replay"))
             .mut_arg("prompts", |arg| arg.required(false).required_unless_present("replay"))
             .mut_arg("tree", |arg| arg.action(ArgAction::Append))
@@ -100,7 +100,7 @@ impl FromArgMatches for Options {
             return Err(clap::Error::raw(ErrorKind::ArgumentConflict, what));
         }
         let path = record.expect("one of both is given");
-        Ok(Options::Record(Box::new(Asking::from_arg_matches_mut(matches)?), path))
+        Ok(Options::Record(Box::new(PromptOptions::from_arg_matches_mut(matches)?), path))
     }
 
     fn update_from_arg_matches(
@@ -115,7 +115,7 @@ impl FromArgMatches for Options {
 /// Records or replays.
 pub fn run(o: &Options) -> Result<()> {
     match o {
-        Options::Record(asking, path) => record::run(asking, path),
+        Options::Record(options, path) => record::run(options, path),
         Options::Replay(options) => compare::run(options),
         Options::Count(record, counts) => counts::run(record, counts),
     }

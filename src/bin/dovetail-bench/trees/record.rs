@@ -18,8 +18,8 @@
 //! node numbers, 0 for the root. Log probabilities are those of the whole path, by the drafter. A node of depth `d` is
 //! right if its path is `tokens[i + 1..i + 1 + d]`.
 
-use crate::asking::{Asking, Progress, Prompt, answer, nobody_guesses};
 use crate::output;
+use crate::prompt_options::{Progress, Prompt, PromptOptions, answer, no_drafter};
 use dovetail::draft::{CandidateSelector, DraftJob, DraftState, Drafter, RoundContext};
 use dovetail::planner::{Planner, Policy, TreeLimits};
 use dovetail::speculate::{SpecSampling, Speculation};
@@ -42,21 +42,21 @@ const GROWTH: TreeShape = TreeShape { depth: 7, width: 10, nodes: 64 };
 const ASKED: TreeShape = TreeShape { depth: 1, width: 1, nodes: 2 };
 
 /// Answers every prompt and writes the file.
-pub fn run(asking: &Asking, path: &Path) -> Result<()> {
-    if asking.guessing.spec_sampling != SpecSampling::Matching {
-        let what = "trees of drawn guesses are not recorded; leave out --spec-sampling rejection";
+pub fn run(o: &PromptOptions, path: &Path) -> Result<()> {
+    if o.drafting.spec_sampling != SpecSampling::Matching {
+        let what = "sampled trees are not recorded; leave out --spec-sampling rejection";
         return Err(Error::Invalid(what.into()));
     }
     output::check(RECORD, path)?;
-    let (mut session, prompts) = asking.begin()?;
-    let opened = asking.guessing.asked().open(session.setup(None))?.ok_or_else(nobody_guesses)?;
+    let (mut session, prompts) = o.begin()?;
+    let opened = o.drafting.options().open(session.setup(None))?.ok_or_else(no_drafter)?;
     let growth = if let Policy::Fixed(growth) = opened.policy { growth } else { GROWTH };
     let header = json!({
         "version": 1,
         "drafter": opened.about(),
-        "model": asking.common.model.display().to_string(),
-        "temperature": decimals(asking.temp),
-        "seed": asking.seed,
+        "model": o.common.model.display().to_string(),
+        "temperature": decimals(o.temp),
+        "seed": o.seed,
     });
     let (recorder, grown) = Recorder::new(opened.drafter, growth);
     session.speculate(Some(Speculation::new(Box::new(recorder), ASKED)))?;
@@ -67,7 +67,7 @@ pub fn run(asking: &Asking, path: &Path) -> Result<()> {
     let progress = Progress::new(&prompts);
     for (i, prompt) in prompts.iter().enumerate() {
         progress.show(i);
-        let line = record(&mut session, &grown, prompt, &asking.sampling(), asking.n_predict)?;
+        let line = record(&mut session, &grown, prompt, &o.sampling(), o.n_predict)?;
         writeln!(file, "{line}").map_err(failed)?;
     }
     file.flush().map_err(failed)?;

@@ -29,7 +29,7 @@ impl Outcome {
 /// Seconds of some rounds.
 #[derive(Clone, Copy, Default)]
 pub struct Time {
-    guessing: f64,
+    drafting: f64,
     /// Seconds of plain decoding for the same tokens.
     plain: f64,
 }
@@ -37,7 +37,7 @@ pub struct Time {
 impl Time {
     /// Speedup over plain decoding.
     pub fn speedup(&self) -> f64 {
-        self.plain / self.guessing
+        self.plain / self.drafting
     }
 }
 
@@ -85,7 +85,7 @@ impl Walk<'_> {
         self.planner.accepted(&self.growing, &path);
         self.planner.end(Some(RoundTimes { draft, verify, whole }));
         let plain = self.costs.verify.seconds(1, context, 1) + self.rest;
-        time.guessing += whole;
+        time.drafting += whole;
         time.plain += path.len() as f64 * plain;
         path.len()
     }
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn guesses_that_are_right_are_worth_what_one_computes() {
+    fn draft_tokens_that_are_right_are_worth_what_one_computes() {
         // Four rounds of five tokens: 0.2 + 3 · 0.1 for the drafter, 1.4 for the pass.
         let outcome = replayed(true, "chain:4", 0.0);
         near(outcome.speedup(), 5.0 / 1.9);
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn guesses_that_are_wrong_cost_what_one_computes() {
+    fn draft_tokens_that_are_wrong_cost_what_one_computes() {
         // Near the end there is no room for four.
         let outcome = replayed(false, "chain:4", 0.0);
         near(outcome.speedup(), 20.0 / (16.0 * 1.9 + 1.7 + 1.5 + 1.3 + 1.0));

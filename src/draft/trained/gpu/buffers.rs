@@ -7,7 +7,7 @@ use crate::gpu::device::{Buffer, Device};
 use crate::gpu::launch::attention_tree::{AttentionScratch, splits_for};
 use crate::gpu::launch::matmul::{HalfRows, Hidden};
 use crate::gpu::launch::state::TreeShapeState;
-use crate::gpu::launch::topk::{Guesses, TopKScratch};
+use crate::gpu::launch::topk::{Candidates, TopKScratch};
 use crate::gpu::launch::{MAX_ROWS, Rows};
 use crate::gpu::weights::padded;
 use crate::model::{Config, Rope};
@@ -38,7 +38,7 @@ pub struct Buffers {
     pub inner: HalfRows, // (rows, n_ff)
     pub logits: Buffer<f32>,
     pub topk: TopKScratch,
-    pub guesses: Guesses,
+    pub candidates: Candidates,
     pub caches: Vec<[Buffer<f16>; 2]>, // (kv heads, slots, head_dim): keys and values of each block
 }
 
@@ -110,7 +110,7 @@ impl Buffers {
             inner: halves(device, padded(c.n_ff))?,
             logits: floats(device, stride)?,
             topk: TopKScratch::new(device, MAX_ROWS, stride)?,
-            guesses: Guesses::new(device)?,
+            candidates: Candidates::new(device)?,
             caches: (0..c.n_layers).map(|_| cache(device)).collect::<Result<_>>()?,
         })
     }

@@ -208,7 +208,7 @@ impl Forward {
         Ok(work)
     }
 
-    /// One pass of up to `rows` rows, with the head and the likeliest tokens if guesses follow.
+    /// One pass of up to `rows` rows, with the head and the likeliest tokens if draft tokens follow.
     fn pass(&self, out: &mut Vec<Launch>, rows: usize, of: Of) {
         let Forward { network, config: c, b, .. } = self;
         let (h, eps) = (c.n_embd, c.rms_eps);
@@ -256,7 +256,7 @@ impl Forward {
             stride: head.rows,
             rows: &b.rows,
             growth: &b.growth,
-            guesses: &b.guesses,
+            candidates: &b.candidates,
             scratch: &b.topk,
         }));
     }
@@ -344,7 +344,7 @@ impl Forward {
             last,
             growth: &b.growth,
             rows: &b.rows,
-            guesses: &b.guesses,
+            candidates: &b.candidates,
             target_tokens: Some(&network.vocabulary.tokens),
             sequence: &b.written,
             proposals,

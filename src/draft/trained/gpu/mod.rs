@@ -265,7 +265,7 @@ impl GpuDrafter {
     /// Asks the device for the tree behind `tokens`, which it grows meanwhile.
     pub fn begin(&mut self, tokens: &[u32], tree: &GrowingTree) -> Result<()> {
         if tree.is_whole() {
-            return Err(Error::Unsupported("guesses that are drawn are drawn on the CPU".into()));
+            return Err(Error::Unsupported("draft tokens are sampled on the CPU only".into()));
         }
         if let Some(spoken) = self.entries.due() {
             self.forward.vocabulary_mut().add(&mut *self.device, spoken, &self.target)?;

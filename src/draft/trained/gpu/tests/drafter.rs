@@ -1,6 +1,6 @@
 //! The whole drafter on every device there is.
 
-use super::common::drafter::{SHAPES, errors_of_guesses};
+use super::common::drafter::{SHAPES, errors_of_draft_tokens};
 use super::common::gguf::Parts;
 use super::common::naive::Rounding;
 use super::common::tiny::{N_CTX, tiny};
@@ -10,7 +10,7 @@ use crate::model::Model;
 use std::sync::Arc;
 
 #[test]
-fn guesses_are_those_of_the_textbook() {
+fn draft_tokens_are_those_of_the_textbook() {
     for shape in SHAPES.into_iter().filter(|shape| !shape.is_eagle3()) {
         for device in devices() {
             let open = |parts: &Parts, target: &Arc<Model>| -> Box<dyn Drafter> {
@@ -21,7 +21,7 @@ fn guesses_are_those_of_the_textbook() {
                     DrafterContext { target, n_ctx: N_CTX as usize, threads: 1, path, placement };
                 on_device(&setup, device)
             };
-            let errors = errors_of_guesses(tiny("f32"), shape, Rounding::None, open);
+            let errors = errors_of_draft_tokens(tiny("f32"), shape, Rounding::None, open);
             // Rows are half floats between products.
             let mean = errors.iter().sum::<f64>() / errors.len() as f64;
             let most = errors.iter().fold(0.0f64, |a, b| a.max(*b));

@@ -56,7 +56,7 @@ fn open(
     })
 }
 
-/// The sequence after an answer, and what the drafter said on the way: when, what, and how many guesses had
+/// The sequence after an answer, and what the drafter said on the way: when, what, and how many draft tokens had
 /// been verified by then.
 fn answer(
     session: &mut Session,
@@ -79,7 +79,7 @@ fn answer(
 }
 
 #[test]
-fn a_failure_at_any_time_leaves_the_text_and_the_cpu_guesses_on() {
+fn a_failure_at_any_time_leaves_the_text_and_the_cpu_drafts_on() {
     let target = Arc::new(tiny("f32").parts().load().unwrap());
     // The ring does not hold all of it: a failure in the prompt shows there.
     let prompt = sequence(230, N_VOCAB, 3);
@@ -87,7 +87,7 @@ fn a_failure_at_any_time_leaves_the_text_and_the_cpu_guesses_on() {
     for (shape, how) in [(SHAPES[0], greedy()), (SHAPES[4], warm(5))] {
         let (expected, _) = answer(&mut session(&target), &prompt, &how);
         let file = file(&session(&target), shape);
-        // Where the drafter was in the end, what it said, and guesses in all.
+        // Where the drafter was in the end, what it said, and draft tokens in all.
         let run = |n_launches: u32| {
             let mut session = session(&target);
             let prepare = move |device: &mut Emulated| device.fail_after(n_launches);
@@ -128,7 +128,7 @@ fn launches_of_opening(target: &Arc<Model>, file: &NamedTempFile) -> u32 {
 }
 
 #[test]
-fn the_cpu_guesses_no_worse_after_a_failure_in_the_prompt() {
+fn the_cpu_drafts_no_worse_after_a_failure_in_the_prompt() {
     let target = Arc::new(tiny("f32").parts().load().unwrap());
     let prompt = sequence(90, N_VOCAB, 3);
     let mut session = session(&target);

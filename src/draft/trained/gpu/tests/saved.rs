@@ -115,7 +115,7 @@ fn open(shape: Shape, target: &Arc<Model>, place: usize) -> One {
     One(drafter, solo)
 }
 
-/// How far the probabilities are apart, in the order of their size: rounding may change that of guesses which are
+/// How far the probabilities are apart, in the order of their size: rounding may change that of draft tokens which are
 /// nearly as likely.
 fn distance(a: &Tree, b: &Tree) -> f32 {
     let [p, q] = [a, b].map(|tree| {

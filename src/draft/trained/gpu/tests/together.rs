@@ -1,4 +1,4 @@
-//! Drafters of several sequences: what they guess side by side is what each guesses alone.
+//! Drafters of several sequences: what they draft side by side is what each drafts alone.
 
 use super::common::bits::sequence;
 use super::common::drafter::{SHAPES, Shape};
@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 /// How large the trees are; those of the third sequence are drawn.
 const GROWTHS: [&str; 5] = ["beam:4,3,14", "chain:2", "beam:3,4,11", "beam:6,2,9", "chain:5"];
-/// Tokens of the prompts: one is longer than a share of a pass, one too short to guess behind it.
+/// Tokens of the prompts: one is longer than a share of a pass, one too short to draft behind it.
 const PROMPTS: [usize; 5] = [1, 55, 140, 9, 30];
 
 /// A sequence, what a target would hand out of it, and what the drafter knows of it.
@@ -79,7 +79,7 @@ fn planner() -> Planner {
     Planner::new(policy, costs, ByTemperature::default())
 }
 
-/// Lets them all guess in a few rounds, in which they accept some guesses; returns all trees.
+/// Lets them all draft in a few rounds, in which they accept some draft tokens; returns all trees.
 fn trees(
     drafter: &mut dyn Drafter,
     mut all: Vec<One>,
@@ -126,8 +126,8 @@ fn check(
         trees(&mut *drafter, all, pool, at_once, &mut planner)
     });
     assert_eq!(together, alone, "{shape:?}");
-    let guesses = alone.iter().map(|tree| tree.len() - 1).sum::<usize>();
-    assert!(guesses > 40, "{shape:?}: {guesses} guesses");
+    let drafted = alone.iter().map(|tree| tree.len() - 1).sum::<usize>();
+    assert!(drafted > 40, "{shape:?}: {drafted} draft tokens");
     alone
 }
 

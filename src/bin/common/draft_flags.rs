@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Speculation")]
-pub struct GuessFlags {
+pub struct DraftFlags {
     /// The kind of drafter, which changes the speed and never the text: none; ngram, the continuation of the last
     /// tokens earlier in the text; lm, a small model with the same vocabulary; dgf, a drafter trained for the model;
     /// auto, the file of -md, or a dgf that is found for the model
@@ -73,9 +73,9 @@ fn device(text: &str) -> std::result::Result<DraftDevice, String> {
     text.parse().map_err(|_| known.into())
 }
 
-impl GuessFlags {
+impl DraftFlags {
     /// The options that the flags ask for.
-    pub fn asked(&self) -> SpecOptions {
+    pub fn options(&self) -> SpecOptions {
         let cpu = self.gpu_layers_draft == Some(0);
         SpecOptions {
             kind: self.spec_type,
@@ -96,7 +96,7 @@ impl GuessFlags {
     /// # Errors
     /// If flags contradict each other, or the GPU does not exist.
     pub fn check(&self) -> Result<()> {
-        let (named, asked) = (self.draft_device, self.asked());
+        let (named, asked) = (self.draft_device, self.options());
         if named.is_gpu() && !asked.device.is_gpu() {
             return Err(Error::Invalid(format!(
                 "-ngld 0 and --draft-device {named} (DOVETAIL_DRAFT_DEVICE) contradict each other; leave one out"

@@ -1,6 +1,6 @@
 //! Options of commands that answer prompts, and reading and answering the prompts.
 
-use crate::guessing::GuessFlags;
+use crate::draft_flags::DraftFlags;
 use crate::prompts;
 use crate::words::Flags;
 use crate::{Common, at_least_one, temperature};
@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 /// Prompts and how they are answered.
 #[derive(Args)]
-pub struct Asking {
+pub struct PromptOptions {
     #[command(flatten)]
     pub common: Common,
     /// Prompts, a JSON object a line: {"prompt": TEXT}, or in Spec-Bench's form {"category": …, "turns":
@@ -24,7 +24,7 @@ pub struct Asking {
     #[arg(long, value_name = "K", value_parser = at_least_one())]
     pub limit: Option<usize>,
     #[command(flatten)]
-    pub guessing: GuessFlags,
+    pub drafting: DraftFlags,
     /// Most tokens of an answer
     #[arg(short = 'n', long = "predict", default_value_t = 128, value_parser = at_least_one())]
     pub n_predict: usize,
@@ -47,10 +47,10 @@ pub struct Prompt {
     pub tokens: Vec<u32>,
 }
 
-impl Asking {
+impl PromptOptions {
     /// Opens a session, and reads the prompts that fit its context.
     pub fn begin(&self) -> Result<(Session, Vec<Prompt>)> {
-        self.guessing.check()?;
+        self.drafting.check()?;
         let read = prompts::read(&self.prompts, self.limit)?;
         let session = self.common.session(self.ctx_size, 512)?;
         let template = ChatTemplate::from_gguf(session.model().gguf().metadata())?;
@@ -77,7 +77,7 @@ impl Asking {
     /// # Errors
     /// If a policy cannot be used.
     pub fn check_against(&self, against: &[Policy]) -> Result<()> {
-        let asked = self.guessing.asked();
+        let asked = self.drafting.options();
         let check = |policy: &Policy| asked.check_policy(*policy);
         against.iter().try_for_each(check).map_err(|e| Error::Invalid(e.line(&Against)))
     }
@@ -98,8 +98,8 @@ impl Face for Against {
 }
 
 /// The message if a drafter is needed and there is none.
-pub fn nobody_guesses() -> Error {
-    let none = "nobody guesses for this model; name a drafter with -md FILE or --spec-type TYPE";
+pub fn no_drafter() -> Error {
+    let none = "there is no drafter for this model; name one with -md FILE or --spec-type TYPE";
     Error::Invalid(none.into())
 }
 
