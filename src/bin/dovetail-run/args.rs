@@ -8,16 +8,14 @@ use crate::draft_flags::DraftFlags;
 use crate::generate::Generate;
 use crate::log::Log;
 use crate::output;
-use crate::words;
+use crate::values::{self, unescape};
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser};
-use dovetail::infer::{CacheType, CacheTypes, MAX_SEQUENCES};
-use dovetail::setting::Setting;
+use dovetail::infer::{CacheType, CacheTypes};
 use dovetail::{ChatTemplate, Error, Generation, Repack, Result, Sampling, file};
 use dovetail::{OpenOptions, Options, SessionOptions};
 use std::ffi::OsString;
 use std::hash::{BuildHasher, RandomState};
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 /// A chat with a language model, or one answer, on the CPU, with a drafter on the CPU or a GPU.
@@ -60,7 +58,7 @@ pub struct Args {
     /// Answer the prompts of -f, this many at once, from 1 to 16; each answer is the one that its prompt gets alone. A
     /// prompt is a line of JSON, {"prompt": TEXT}, {"turns": [TEXT, …]} or {"messages": [{"role": …, "content": …},
     /// …]}, and so is an answer. -c is the context of each, -s the seed of each [-np]
-    #[arg(long, value_name = "N", value_parser = parallel, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = values::parallel, allow_negative_numbers = true)]
     #[arg(conflicts_with = "prompt", help_heading = "Prompt")]
     pub parallel: Option<usize>,
     /// The system message, which tells the model its task [-sys]
@@ -97,30 +95,30 @@ pub struct Args {
     pub color: bool,
 
     /// Number of threads [default: the physical cores]
-    #[arg(short, long, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
+    #[arg(short, long, value_name = "N", value_parser = values::threads, allow_negative_numbers = true)]
     #[arg(env = "DOVETAIL_THREADS", help_heading = "Threads, context and passes")]
     threads: Option<usize>,
     /// Accepted for compatibility with llama.cpp: prompt and answer run on the same threads [-tb]
-    #[arg(long, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = values::threads, allow_negative_numbers = true)]
     #[arg(help_heading = "Threads, context and passes")]
     threads_batch: Option<usize>,
     /// Context length: tokens of prompt and answers together; 0: as many as the model was trained for and memory holds
-    #[arg(short, long, value_name = "N", default_value = "0", value_parser = context)]
+    #[arg(short, long, value_name = "N", default_value = "0", value_parser = values::context)]
     #[arg(allow_negative_numbers = true)]
     #[arg(env = "DOVETAIL_CTX_SIZE", help_heading = "Threads, context and passes")]
     pub ctx_size: usize,
     /// Most tokens of an answer; -1: until the model ends it or the context is full
     #[arg(short = 'n', long, visible_alias = "n-predict", value_name = "N", default_value = "-1")]
-    #[arg(value_parser = predict, allow_negative_numbers = true)]
+    #[arg(value_parser = values::predict, allow_negative_numbers = true)]
     #[arg(env = "DOVETAIL_PREDICT", help_heading = "Threads, context and passes")]
     predict: i64,
     /// Upper bound of --ubatch-size; no other effect
-    #[arg(short, long, value_name = "N", default_value = "2048", value_parser = pass)]
+    #[arg(short, long, value_name = "N", default_value = "2048", value_parser = values::pass)]
     #[arg(allow_negative_numbers = true)]
     #[arg(env = "DOVETAIL_BATCH_SIZE", help_heading = "Threads, context and passes")]
     batch_size: usize,
     /// Most prompt tokens that share one pass over the weights [-ub]
-    #[arg(long, value_name = "N", default_value = "512", value_parser = pass)]
+    #[arg(long, value_name = "N", default_value = "512", value_parser = values::pass)]
     #[arg(allow_negative_numbers = true)]
     #[arg(env = "DOVETAIL_UBATCH_SIZE", help_heading = "Threads, context and passes")]
     ubatch_size: usize,
@@ -134,27 +132,27 @@ pub struct Args {
     cache_type_v: CacheType,
 
     /// Seed of the random numbers; -1: another one each time
-    #[arg(short, long, value_name = "N", default_value = "-1", value_parser = seed)]
+    #[arg(short, long, value_name = "N", default_value = "-1", value_parser = values::seed)]
     #[arg(allow_negative_numbers = true, env = "DOVETAIL_SEED", help_heading = "Sampling")]
     seed: i128,
     /// Temperature: above 1 more surprising, below 1 less; 0: always the most likely token
-    #[arg(long, value_name = "X", default_value = "0.8", value_parser = temperature)]
+    #[arg(long, value_name = "X", default_value = "0.8", value_parser = values::temperature)]
     #[arg(allow_negative_numbers = true, env = "DOVETAIL_TEMP", help_heading = "Sampling")]
     temp: f32,
     /// Sample from the N most likely tokens; 0: all
-    #[arg(long, value_name = "N", default_value = "40", value_parser = top_k)]
+    #[arg(long, value_name = "N", default_value = "40", value_parser = values::top_k)]
     #[arg(allow_negative_numbers = true, env = "DOVETAIL_TOP_K", help_heading = "Sampling")]
     top_k: usize,
     /// Sample from the most likely tokens that together have this probability; 1: all
-    #[arg(long, value_name = "P", default_value = "0.95", value_parser = top_p)]
+    #[arg(long, value_name = "P", default_value = "0.95", value_parser = values::top_p)]
     #[arg(allow_negative_numbers = true, env = "DOVETAIL_TOP_P", help_heading = "Sampling")]
     top_p: f32,
     /// Drop tokens less likely than this fraction of the most likely one; 0: none
-    #[arg(long, value_name = "P", default_value = "0.05", value_parser = min_p)]
+    #[arg(long, value_name = "P", default_value = "0.05", value_parser = values::min_p)]
     #[arg(allow_negative_numbers = true, env = "DOVETAIL_MIN_P", help_heading = "Sampling")]
     min_p: f32,
     /// Make recent tokens less likely by this factor; 1: off
-    #[arg(long, value_name = "X", default_value = "1.0", value_parser = repeat_penalty)]
+    #[arg(long, value_name = "X", default_value = "1.0", value_parser = values::repeat_penalty)]
     #[arg(
         allow_negative_numbers = true,
         env = "DOVETAIL_REPEAT_PENALTY",
@@ -162,7 +160,7 @@ pub struct Args {
     )]
     repeat_penalty: f32,
     /// Number of last tokens that are recent; 0: none, -1: all
-    #[arg(long, value_name = "N", default_value = "64", value_parser = last_n)]
+    #[arg(long, value_name = "N", default_value = "64", value_parser = values::last_n)]
     #[arg(
         allow_negative_numbers = true,
         env = "DOVETAIL_REPEAT_LAST_N",
@@ -170,12 +168,12 @@ pub struct Args {
     )]
     repeat_last_n: i32,
     /// Subtracted from the logits of recent tokens
-    #[arg(long, value_name = "X", default_value = "0.0", value_parser = presence_penalty)]
+    #[arg(long, value_name = "X", default_value = "0.0", value_parser = values::presence_penalty)]
     #[arg(allow_negative_numbers = true)]
     #[arg(env = "DOVETAIL_PRESENCE_PENALTY", help_heading = "Sampling")]
     presence_penalty: f32,
     /// Subtracted from the logits of recent tokens once for each occurrence
-    #[arg(long, value_name = "X", default_value = "0.0", value_parser = frequency_penalty)]
+    #[arg(long, value_name = "X", default_value = "0.0", value_parser = values::frequency_penalty)]
     #[arg(allow_negative_numbers = true)]
     #[arg(env = "DOVETAIL_FREQUENCY_PENALTY", help_heading = "Sampling")]
     frequency_penalty: f32,
@@ -237,9 +235,6 @@ const LONG: &[(&str, &str)] = &[
     ("-tb", "--threads-batch"),
     ("-ub", "--ubatch-size"),
 ];
-
-/// A value, or a text that says what to give instead.
-type Checked<T> = std::result::Result<T, String>;
 
 /// The request of the command line.
 pub enum Parsed {
@@ -418,110 +413,12 @@ pub fn not_utf8(name: &str, error: &std::string::FromUtf8Error) -> Error {
     Error::Invalid(format!("{name}: byte {at} is not UTF-8; convert it to UTF-8 text"))
 }
 
-/// Replaces the escapes that llama.cpp knows; unknown ones stay as they are.
-fn unescape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('\\') {
-        out.push_str(before);
-        let mut chars = after.chars();
-        let known = match chars.next() {
-            Some('n') => Some('\n'),
-            Some('t') => Some('\t'),
-            Some('r') => Some('\r'),
-            Some(c @ ('\'' | '"' | '\\')) => Some(c),
-            Some('x') => {
-                let hex = after.get(1..3).and_then(|hex| u8::from_str_radix(hex, 16).ok());
-                let ascii = hex.filter(u8::is_ascii).map(char::from);
-                chars = if ascii.is_some() { after[3..].chars() } else { chars };
-                ascii
-            }
-            _ => None,
-        };
-        match known {
-            Some(c) => {
-                out.push(c);
-                rest = chars.as_str();
-            }
-            None => {
-                out.push('\\');
-                rest = after;
-            }
-        }
-    }
-    out.push_str(rest);
-    out
-}
-
-fn integer(text: &str, range: RangeInclusive<i64>, what: &str) -> Checked<i64> {
-    let found = text.parse().ok().filter(|n| range.contains(n));
-    found.ok_or_else(|| format!("give {what}"))
-}
-
-fn threads(text: &str) -> Checked<usize> {
-    words::whole(Setting::Threads, text).map(|n| n as usize)
-}
-
-fn parallel(text: &str) -> Checked<usize> {
-    let range = 1..=MAX_SEQUENCES as i64;
-    integer(text, range, "a number of sequences from 1 to 16").map(|n| n as usize)
-}
-
-fn context(text: &str) -> Checked<usize> {
-    let range = 0..=i64::from(i32::MAX);
-    integer(text, range, "a number of tokens, or 0 for the model's own").map(|n| n as usize)
-}
-
-fn predict(text: &str) -> Checked<i64> {
-    integer(text, -1..=i64::MAX, "a number of tokens, or -1 for no limit")
-}
-
-fn pass(text: &str) -> Checked<usize> {
-    words::whole(Setting::PassSize, text).map(|n| n as usize)
-}
-
-fn top_k(text: &str) -> Checked<usize> {
-    integer(text, 0..=i64::MAX, "a number of tokens, or 0 for all").map(|n| n as usize)
-}
-
-fn last_n(text: &str) -> Checked<i32> {
-    words::whole(Setting::RepeatLastN, text).map(|n| n as i32)
-}
-
-fn seed(text: &str) -> Checked<i128> {
-    let found = text.parse().ok().filter(|n| (-1..=i128::from(u64::MAX)).contains(n));
-    found.ok_or_else(|| "give a whole number of at most 64 bits, or -1 for a random one".into())
-}
-
-fn temperature(text: &str) -> Checked<f32> {
-    words::number(Setting::Temperature, text)
-}
-
-fn top_p(text: &str) -> Checked<f32> {
-    words::number(Setting::TopP, text)
-}
-
-fn min_p(text: &str) -> Checked<f32> {
-    words::number(Setting::MinP, text)
-}
-
-fn repeat_penalty(text: &str) -> Checked<f32> {
-    words::number(Setting::RepeatPenalty, text)
-}
-
-fn presence_penalty(text: &str) -> Checked<f32> {
-    words::number(Setting::PresencePenalty, text)
-}
-
-fn frequency_penalty(text: &str) -> Checked<f32> {
-    words::number(Setting::FrequencyPenalty, text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::words::Flags;
-    use dovetail::Face;
+    use crate::values::Checked;
+    use crate::words::{self, Flags};
+    use dovetail::{Face, Setting};
 
     fn run(args: &[&str]) -> Checked<(Box<Args>, Option<PathBuf>)> {
         let argv = std::iter::once("dovetail-run").chain(args.iter().copied()).map(OsString::from);

@@ -1,7 +1,8 @@
 //! `dovetail-run`: a chat, or one answer, from a model file.
 //!
 //! ```text
-//! args.rs     the flags: names, defaults, ranges
+//! args.rs     the flags: names and defaults
+//! values.rs   what their values may be
 //! open.rs     which model, loading it, the context that memory holds, drafters
 //! runner.rs   a prompt to an answer on standard output, and what is reported about it
 //! report.rs   the printed timings, the statistics as JSON
@@ -40,6 +41,7 @@ mod output;
 mod prompts;
 mod report;
 mod runner;
+mod values;
 #[path = "../common/words.rs"]
 mod words;
 
