@@ -300,6 +300,13 @@ proptest! {
             let mut out = vec![0.0; x.len()];
             (k.rms_norm)(&x, &y, 1e-5, &mut out);
             prop_assert_eq!(bits(&out), bits(&normed), "norm on {}", k.name);
+            for n in [1, 11, 16 * tiles - 3, 16 * tiles] {
+                let (x, y, out) = (&x[..n], &y[..n], &mut out[..n]);
+                (k.rms_norm)(x, y, 1e-5, out);
+                prop_assert_eq!(bits(out), bits(&order::rms_norm(x, y, 1e-5)), "{}", k.name);
+                (k.layer_norm)(x, y, 1e-5, out);
+                prop_assert_eq!(bits(out), bits(&order::layer_norm(x, y, 1e-5)), "{}", k.name);
+            }
             out.copy_from_slice(&x);
             (k.swiglu)(&mut out, &y);
             prop_assert_eq!(bits(&out), bits(&gated), "SwiGLU on {}", k.name);

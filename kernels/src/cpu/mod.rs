@@ -53,6 +53,8 @@ pub struct Kernels {
     pub quantize: fn(&[f32], ActivationFormats, &mut [Line]),
     /// `rms_norm(x, weight, eps, out)`: RMSNorm of one row.
     pub rms_norm: fn(&[f32], &[f32], f32, &mut [f32]),
+    /// `layer_norm(x, weight, eps, out)`: LayerNorm of one row, without a bias.
+    pub layer_norm: fn(&[f32], &[f32], f32, &mut [f32]),
     /// `swiglu(gate, up)`: `gate = silu(gate) · up`.
     pub swiglu: fn(&mut [f32], &[f32]),
     /// `geglu(gate, up)`: `gate = gelu(gate) · up`, GELU in its tanh form.
@@ -140,6 +142,7 @@ macro_rules! instantiate {
                 floats = matmul::floats(groups: &Groups, out: &mut [f32], scratch: &mut [f32]);
                 quantize = activations::quantize(x: &[f32], formats: ActivationFormats, out: &mut [Line]);
                 rms_norm = norm::rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]);
+                layer_norm = norm::layer_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]);
                 swiglu = norm::swiglu(gate: &mut [f32], up: &[f32]);
                 geglu = norm::geglu(gate: &mut [f32], up: &[f32]);
                 soft_cap = norm::soft_cap(x: &mut [f32], cap: f32);
@@ -171,7 +174,7 @@ macro_rules! instantiate {
                 with_block_kernel!(format, kernel => blocks(kernel, &groups, units, out))
             }
             crate::cpu::Kernels {
-                name: $name, matmul, quantize, rms_norm, swiglu, geglu, soft_cap, scale, add_scaled, add_bias,
+                name: $name, matmul, quantize, rms_norm, layer_norm, swiglu, geglu, soft_cap, scale, add_scaled, add_bias,
                 gate, sum_exp, rope, attention, combine, peak_read, peak_dot,
             }
         };

@@ -4,24 +4,65 @@
 use super::lanes::{self, LANES, Lanes, exp, lanes, nth, sum_lanes};
 use super::order;
 
-/// RMSNorm: `out = x / sqrt(mean(x²) + eps) · weight`; lengths a multiple of 16.
+/// RMSNorm: `out = x / sqrt(mean(x²) + eps) · weight`, of any length.
 ///
 /// Squares are summed in sixteen fused chains, chain `i mod 16`, folded as in
 /// [`super::lanes::sum_lanes`]. IEEE division and square root are exactly rounded everywhere, so the
 /// reciprocal root needs no polynomial.
+///
+/// # Source
+/// arXiv 1910.07467.
 #[inline(always)]
 pub(super) fn rms_norm<S: Lanes>(s: S, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    scaled(s, x, 0.0, weight, eps, out);
+}
+
+/// LayerNorm without a bias: RMSNorm of `x − mean(x)`, of any length. The mean is summed in sixteen chains too.
+///
+/// # Source
+/// arXiv 1607.06450.
+#[inline(always)]
+pub(super) fn layer_norm<S: Lanes>(s: S, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    let (lines, rest) = x.as_chunks::<LANES>();
+    let sums = lines.iter().fold(s.splat(0.0), |sums, x| s.add(sums, s.load(x)));
+    let sums = s.add(sums, s.load(&line(rest, 0.0)));
+    scaled(s, x, sum_lanes(lanes(s, sums)) / x.len() as f32, weight, eps, out);
+}
+
+/// `y / sqrt(mean(y²) + eps) · weight` of `y = x − mean`.
+#[inline(always)]
+fn scaled<S: Lanes>(s: S, x: &[f32], mean: f32, weight: &[f32], eps: f32, out: &mut [f32]) {
+    let ((lines, rest), (weights, other_weights)) = (x.as_chunks(), weight.as_chunks());
+    // What fills the last line up is 0 when the mean is subtracted.
+    let rest = line(rest, mean);
+    let mean = s.splat(mean);
     let mut squares = s.splat(0.0);
-    for i in 0..x.len() / LANES {
-        let x = s.load(nth(x, i));
-        squares = s.fma(x, x, squares);
+    for x in lines.iter().chain([&rest]) {
+        let y = s.sub(s.load(x), mean);
+        squares = s.fma(y, y, squares);
     }
-    let mean = sum_lanes(lanes(s, squares)) / x.len() as f32;
-    let scale = s.splat(1.0 / (mean + eps).sqrt());
-    for (i, out) in out.chunks_exact_mut(LANES).enumerate() {
-        let y = s.mul(s.mul(s.load(nth(x, i)), scale), s.load(nth(weight, i)));
-        s.store(y, out.try_into().expect("chunks are 16 long"));
+    let square = sum_lanes(lanes(s, squares)) / x.len() as f32;
+    let scale = s.splat(1.0 / (square + eps).sqrt());
+    let normed = |x: &[f32; LANES], weight: &[f32; LANES]| {
+        s.mul(s.mul(s.sub(s.load(x), mean), scale), s.load(weight))
+    };
+    let (outs, other_outs) = out.as_chunks_mut();
+    for (out, (x, weight)) in outs.iter_mut().zip(lines.iter().zip(weights)) {
+        s.store(normed(x, weight), out);
     }
+    if !other_outs.is_empty() {
+        let mut last = [0.0; LANES];
+        s.store(normed(&rest, &line(other_weights, 0.0)), &mut last);
+        other_outs.copy_from_slice(&last[..other_outs.len()]);
+    }
+}
+
+/// The end of a row, filled up to a line.
+#[inline(always)]
+fn line(rest: &[f32], fill: f32) -> [f32; LANES] {
+    let mut line = [fill; LANES];
+    line[..rest.len()].copy_from_slice(rest);
+    line
 }
 
 /// SwiGLU: `gate = gate / (1 + exp(−gate)) · up`, in place; lengths a multiple of 16.

@@ -63,6 +63,14 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
     x.iter().zip(weight).map(|(x, w)| x * scale * w).collect()
 }
 
+/// LayerNorm of a row, without a bias: RMSNorm of the row less its mean.
+pub fn layer_norm(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
+    let mut sums = [0.0f32; 16];
+    x.iter().enumerate().for_each(|(i, x)| sums[i % 16] += x);
+    let mean = sum_lanes(sums) / x.len() as f32;
+    rms_norm(&x.iter().map(|x| x - mean).collect::<Vec<_>>(), weight, eps)
+}
+
 /// SwiGLU of one pair.
 pub fn swiglu(gate: f32, up: f32) -> f32 {
     gate / (1.0 + exp(0.0 - gate)) * up
