@@ -221,7 +221,7 @@ fn wrong_files_are_refused() {
         (with(&set("target.block_count", Value::U32(7))), "block_count is 7, not 2"),
         (with(&set("attention.head_count", Value::U32(0))), "head_count"),
         (with(&set("attention.head_count_kv", Value::U32(3))), "divide"),
-        (with(&set("attention.key_length", Value::U32(24))), "multiples of 16"),
+        (with(&set("attention.key_length", Value::U32(2000))), "up to 1024"),
         (with(&set("feature_layers", Value::Array(Array::U32(vec![1, 0])))), "do not ascend"),
         (
             with(&set("feature_layers", Value::Array(Array::U32(vec![2])))),

@@ -17,6 +17,7 @@ use common::tiny::{ALL, Extras, Kind, N_CTX, N_VOCAB, Tiny, tiny};
 use common::{fingerprint, load, real_model};
 use dovetail::gguf::Value;
 use dovetail::infer::{CacheType, CacheTypes, Outputs};
+use dovetail::model::block::QkNormPlace;
 use dovetail::{Error, Model, Sampling, Session, SessionOptions, Stop};
 use dovetail_kernels::cpu::Kernels;
 use std::process::Command;
@@ -376,23 +377,22 @@ fn a_window_is_no_limit_of_the_context() {
 #[test]
 fn every_extra_of_the_made_up_architecture_shows() {
     // Else the comparison above would not notice that the engine leaves one out.
-    let tiny = tiny("everything");
-    let (parts, tokens) = (tiny.parts(), sequence(60, N_VOCAB, 9));
-    let logits = |extras: Extras| {
-        Naive::new(Tiny { extras, ..*tiny }, &parts, Rounding::None).logits(&tokens).concat()
-    };
-    let all = tiny.extras;
-    let expected = logits(all);
+    let all = tiny("everything").extras;
+    let (others, late) = (tiny("others").extras, tiny("norms after rope").extras);
     let kinds = |change: fn(&mut Kind)| -> &'static [Kind] {
         let mut kinds = all.kinds.to_vec();
         kinds.iter_mut().for_each(change);
         kinds.leak()
     };
-    for (name, extras) in [
+    let of_all = [
         ("biases", Extras { biases: false, ..all }),
         ("norms before", Extras { norms: false, ..all }),
         ("norms behind", Extras { post_norms: false, ..all }),
-        ("norms of heads", Extras { head_norms: false, ..all }),
+        ("norms of queries and keys", Extras { qk_norms: None, ..all }),
+        ("norms of values", Extras { v_norms: false, ..all }),
+        ("ε of norms behind", Extras { post_eps: None, ..all }),
+        ("the norm of embeddings", Extras { embedding_norm: false, ..all }),
+        ("the growth of queries", Extras { query_scale: None, ..all }),
         ("sinks", Extras { sinks: false, ..all }),
         ("the gate", Extras { gate: false, ..all }),
         ("GeGLU", Extras { geglu: false, ..all }),
@@ -411,10 +411,30 @@ fn every_extra_of_the_made_up_architecture_shows() {
         ("the base of rotation", Extras { kinds: kinds(|kind| kind.base *= 2.0), ..all }),
         ("the factor of rotation", Extras { kinds: kinds(|kind| kind.factor = 1.0), ..all }),
         ("kinds of layers", Extras { kinds: &all.kinds[..1], ..all }),
+    ];
+    let of_others = [
+        ("norms of whole rows of queries and keys", Extras { qk_norms: None, ..others }),
+        ("LayerNorm", Extras { layer_norms: false, ..others }),
+        ("parallel branches", Extras { parallel: false, ..others }),
+    ];
+    let early = Extras { qk_norms: Some(QkNormPlace::HeadsBeforeRope), ..late };
+    let of_late = [("the place of norms", early)];
+    for (model, changes) in [
+        ("everything", &of_all[..]),
+        ("others", &of_others[..]),
+        ("norms after rope", &of_late[..]),
     ] {
-        // The engine comes nearer than a third of this.
-        let distance = distance_of(&logits(extras), &expected);
-        println!("without {name}: {distance:.1e}");
-        assert!(distance > 3.0 * FLOAT, "without {name}: {distance}");
+        let tiny = tiny(model);
+        let (parts, tokens) = (tiny.parts(), sequence(60, N_VOCAB, 9));
+        let logits = |extras: Extras| {
+            Naive::new(Tiny { extras, ..*tiny }, &parts, Rounding::None).logits(&tokens).concat()
+        };
+        let expected = logits(tiny.extras);
+        for (name, extras) in changes {
+            // The engine comes nearer than a third of this.
+            let distance = distance_of(&logits(*extras), &expected);
+            println!("{model} without {name}: {distance:.1e}");
+            assert!(distance > 3.0 * FLOAT, "{model} without {name}: {distance}");
+        }
     }
 }

@@ -102,7 +102,8 @@ fn a_tree_is_all_of_its_paths_at_once() {
 
 #[test]
 fn nodes_are_those_of_the_textbook() {
-    for name in ["f32", "window", "everything", "scales", "norms behind"] {
+    let names = ["everything", "others", "norms after rope", "scales", "norms behind"];
+    for name in ["f32", "window", "odd heads"].into_iter().chain(names) {
         let tiny = tiny(name);
         let parts = tiny.parts();
         let (model, naive) =

@@ -95,7 +95,7 @@ fn what_is_unknown_is_named() {
     refused(&with("tokenizer.ggml.pre", text("nobody's")), &["nobody's"]);
     refused(&with("llama.expert_count", Some(Value::U32(8))), &["experts"]);
     refused(&with("llama.attention.head_count_kv", Some(Value::U32(3))), &["head_count_kv", "3"]);
-    refused(&with("llama.attention.key_length", Some(Value::U32(24))), &[]);
+    refused(&with("llama.attention.key_length", Some(Value::U32(2000))), &["2000", "1024"]);
     refused(&with("llama.attention.value_length", Some(Value::U32(32))), &["value_length"]);
     refused(&with("llama.rope.dimension_count", Some(Value::U32(18))), &["rope.dimension_count"]);
     refused(&with("llama.embedding_length", Some(Value::U32(32))), &["embedding_length"]);

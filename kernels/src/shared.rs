@@ -17,6 +17,13 @@ impl SharedBytes {
         (*owner).as_ref().get(range.clone())?;
         Some(Self { owner, range })
     }
+
+    /// A part of them; `None` if the range exceeds them.
+    pub fn part(&self, range: Range<usize>) -> Option<Self> {
+        self.get(range.clone())?;
+        let first = self.range.start;
+        Some(Self { owner: self.owner.clone(), range: first + range.start..first + range.end })
+    }
 }
 
 impl Deref for SharedBytes {
@@ -46,5 +53,7 @@ mod tests {
         }
         drop(owner);
         assert_eq!(&*part.clone(), [2, 3]);
+        assert_eq!(&*part.part(1..2).unwrap(), [3]);
+        assert!(part.part(1..3).is_none());
     }
 }

@@ -41,7 +41,7 @@ impl KvCache {
     /// # Errors
     /// If the types do not fit heads of this length, or memory does not suffice.
     pub fn new(config: &Config, n_ctx: usize, types: CacheTypes) -> Result<KvCache> {
-        let (layout, hd) = (Layout::new(config, n_ctx, types), config.head_dim);
+        let (layout, hd) = (Layout::new(config, n_ctx, types), config.padded_head_dim());
         let both = [(Setting::CacheTypeK, types.keys), (Setting::CacheTypeV, types.values)];
         if let Some((setting, ty)) = both.into_iter().find(|(_, ty)| !ty.fits(hd)) {
             let name = ty.name();
@@ -213,7 +213,7 @@ pub(super) struct Layout {
 
 impl Layout {
     fn new(config: &Config, n_ctx: usize, types: CacheTypes) -> Layout {
-        let (positions, head_dim) = (n_ctx.next_multiple_of(CHUNK), config.head_dim);
+        let (positions, head_dim) = (n_ctx.next_multiple_of(CHUNK), config.padded_head_dim());
         let [key_bytes, value_bytes] =
             [types.keys, types.values].map(|ty| positions * ty.row_bytes(head_dim));
         Layout { types, head_dim, positions, key_bytes, value_bytes }

@@ -5,11 +5,13 @@
 //! x += scale · post_norm(ffn(norm(x)))
 //! ```
 //!
+//! In a parallel block both branches read the `x` that enters it.
+//!
 //! New mathematics is a field or a case here. Whoever works through blocks (packing, a pass, a pass's
 //! buffers, an upload to a GPU) destructures them without `..`, so that the compiler names all who have
 //! to say what they do with it.
 
-use dovetail_kernels::cpu::{ActivationFormats, LANES, WeightMatrix};
+use dovetail_kernels::cpu::{ActivationFormats, Kernels, LANES, WeightMatrix};
 
 /// One decoder block.
 pub struct Block {
@@ -17,18 +19,57 @@ pub struct Block {
     pub mixer: Branch<Mixer>,
     /// What works on each row alone.
     pub ffn: Branch<FeedForward>,
+    /// Whether the feed-forward layer reads what enters the block, not what the mixer has added to.
+    pub parallel: bool,
 }
 
 /// A layer and its way out of and back into the hidden state.
 pub struct Branch<T> {
-    /// RMSNorm of what the layer reads, (n_embd); none where it reads the hidden state as it is.
-    pub norm: Option<Vec<f32>>,
+    /// Norm of what the layer reads, (n_embd); none where it reads the hidden state as it is.
+    pub norm: Option<Norm>,
     /// The layer.
     pub layer: T,
-    /// RMSNorm of what the layer leaves: (n_embd).
-    pub post_norm: Option<Vec<f32>>,
+    /// Norm of what the layer leaves: (n_embd).
+    pub post_norm: Option<Norm>,
     /// What that is multiplied by before it is added to the hidden state: 1 in most models.
     pub scale: f32,
+}
+
+/// A norm of rows, without a bias.
+#[derive(Clone)]
+pub struct Norm {
+    /// What is computed.
+    pub kind: NormKind,
+    /// (n).
+    pub weight: Vec<f32>,
+    /// ε.
+    pub eps: f32,
+}
+
+/// Kinds of norms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormKind {
+    /// arXiv 1910.07467.
+    Rms,
+    /// arXiv 1607.06450.
+    Layer,
+}
+
+impl Norm {
+    /// RMSNorm with these weights.
+    pub fn rms(weight: Vec<f32>, eps: f32) -> Norm {
+        Norm { kind: NormKind::Rms, weight, eps }
+    }
+
+    /// Computes the norm of `x`: (n).
+    pub fn apply(&self, kernels: &Kernels, x: &[f32], out: &mut [f32]) {
+        let Norm { kind, weight, eps } = self;
+        let norm = match kind {
+            NormKind::Rms => kernels.rms_norm,
+            NormKind::Layer => kernels.layer_norm,
+        };
+        norm(x, weight, *eps, out);
+    }
 }
 
 /// How rows are mixed.
@@ -44,9 +85,10 @@ pub struct Attention {
     /// Queries, keys and values: (n_heads · head_dim, n_in), then (n_kv_heads · head_dim, n_in) twice.
     /// `n_in` is n_embd, or the width of the rows that a drafter gives its first block.
     pub qkv: [Linear; 3],
-    /// RMSNorm of each head of queries, keys and values, (head_dim) each: before positions are embedded,
-    /// all ones where it has no weights.
-    pub head_norms: [Option<Vec<f32>>; 3],
+    /// Norms of queries and keys.
+    pub qk_norm: Option<QkNorm>,
+    /// Norm of each head of values, (head_dim): all ones where it has no weights.
+    pub v_norm: Option<Norm>,
     /// What scores are multiplied by.
     pub scale: f32,
     /// Scores become `cap · tanh(score / cap)`.
@@ -57,6 +99,25 @@ pub struct Attention {
     pub gate: Option<Linear>,
     /// (n_embd, n_heads · head_dim).
     pub output: Linear,
+}
+
+/// Norms of queries and keys.
+pub struct QkNorm {
+    /// (head_dim) each, or (n_heads · head_dim) and (n_kv_heads · head_dim) where all heads are normed together.
+    pub norms: [Norm; 2],
+    /// What is normed, and when.
+    pub place: QkNormPlace,
+}
+
+/// What norms of queries and keys are applied to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QkNormPlace {
+    /// Each head, before positions are embedded.
+    HeadsBeforeRope,
+    /// Each head, after positions are embedded.
+    HeadsAfterRope,
+    /// All heads of a row together, before positions are embedded.
+    WholeRow,
 }
 
 /// What works on each row alone.
@@ -113,7 +174,7 @@ impl Linear {
 impl Block {
     /// All matrices, in the order in which a pass reads them.
     pub fn matrices(&self) -> impl Iterator<Item = &WeightMatrix> {
-        let Block { mixer, ffn } = self;
+        let Block { mixer, ffn, parallel: _ } = self;
         let (Mixer::Attention(attention), FeedForward::Dense(dense)) = (&mixer.layer, &ffn.layer);
         attention.linears().chain(dense.linears()).map(|linear| &linear.matrix)
     }
@@ -124,7 +185,8 @@ impl Attention {
         let Attention {
             kind: _,
             qkv,
-            head_norms: _,
+            qk_norm: _,
+            v_norm: _,
             scale: _,
             soft_cap: _,
             sinks: _,

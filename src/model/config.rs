@@ -23,7 +23,7 @@ pub struct Config {
     pub n_heads: usize,
     /// Key and value heads; divides `n_heads`.
     pub n_kv_heads: usize,
-    /// Elements of a head: a multiple of 16.
+    /// Elements of a head.
     pub head_dim: usize,
     /// Width of the feed-forward layer.
     pub n_ff: usize,
@@ -31,11 +31,13 @@ pub struct Config {
     pub n_vocab: usize,
     /// Longest context the model was made for, in tokens.
     pub n_ctx: usize,
-    /// ε of RMSNorm.
-    pub rms_eps: f32,
+    /// ε of norms.
+    pub norm_eps: f32,
     /// Kinds of layers, one at least; each block names its own.
     pub kinds: Vec<LayerKind>,
-    /// What embeddings are multiplied by: 1 in most models.
+    /// ε of an RMSNorm of embeddings, without weights; none in most models.
+    pub embedding_rms_eps: Option<f32>,
+    /// What embeddings are multiplied by, after that: 1 in most models.
     pub embedding_scale: f32,
     /// What logits are multiplied by: 1 in most models.
     pub logit_scale: f32,
@@ -51,12 +53,35 @@ pub struct LayerKind {
     pub window: Option<usize>,
     /// Position embedding.
     pub rope: Rope,
+    /// What queries are multiplied by as positions grow; nothing in most models.
+    pub query_scale: Option<QueryScale>,
+}
+
+/// Queries at a position are multiplied by `1 + scale · ln(⌊position / every⌋ + 1)`.
+#[derive(Clone, Copy, Debug)]
+pub struct QueryScale {
+    /// `scale`.
+    pub scale: f64,
+    /// `every`: the context length of the first training.
+    pub every: usize,
+}
+
+impl QueryScale {
+    /// The factor of a position.
+    pub fn at(&self, position: usize) -> f32 {
+        (1.0 + self.scale * libm::log((position / self.every + 1) as f64)) as f32
+    }
 }
 
 impl Config {
     /// What scores of attention are multiplied by in most models: `1 / √head_dim`.
     pub fn attention_scale(&self) -> f32 {
         1.0 / (self.head_dim as f32).sqrt()
+    }
+
+    /// Elements of a head in caches and in attention: whole lanes, filled up with zeros.
+    pub fn padded_head_dim(&self) -> usize {
+        self.head_dim.next_multiple_of(LANES)
     }
 
     /// Whether all of these are tokens of the model.
@@ -137,19 +162,20 @@ impl Keys<'_> {
             let what = format!("is {n_kv_heads}, which does not divide {n_heads} heads");
             return Err(self.wrong("attention.head_count_kv", &what));
         }
+        if head_dim == 0 || head_dim > HEAD_DIM_MAX {
+            let what = format!("heads of {head_dim} elements; up to {HEAD_DIM_MAX} can be run");
+            return Err(Error::Unsupported(format!("{}: {what}", self.gguf.path().display())));
+        }
         if self.size("attention.value_length")?.is_some_and(|n| n != head_dim) {
             return Err(self.wrong("attention.value_length", "differs from the keys' length"));
-        }
-        if head_dim == 0 || head_dim % LANES != 0 || head_dim > HEAD_DIM_MAX {
-            let what = format!(
-                "heads of {head_dim} elements; multiples of {LANES} up to {HEAD_DIM_MAX} can be run"
-            );
-            return Err(Error::Unsupported(format!("{}: {what}", self.gguf.path().display())));
         }
         if n_rotated > head_dim || n_rotated % 2 != 0 {
             return Err(self.wrong("rope.dimension_count", "is no even part of the head"));
         }
-        let rms_eps = metadata.require_f32(&self.key("attention.layer_norm_rms_epsilon"))?;
+        let norm_eps = match self.float("attention.layer_norm_epsilon")? {
+            Some(eps) => eps,
+            None => metadata.require_f32(&self.key("attention.layer_norm_rms_epsilon"))?,
+        };
         Ok(Config {
             arch: self.arch.to_owned(),
             name: metadata.get_str("general.name")?.unwrap_or(self.arch).to_owned(),
@@ -161,8 +187,13 @@ impl Keys<'_> {
             n_ff: self.required_size("feed_forward_length")?,
             n_vocab,
             n_ctx,
-            rms_eps,
-            kinds: vec![LayerKind { window: None, rope: self.rope(style, n_rotated)? }],
+            norm_eps,
+            kinds: vec![LayerKind {
+                window: None,
+                rope: self.rope(style, n_rotated)?,
+                query_scale: None,
+            }],
+            embedding_rms_eps: None,
             embedding_scale: 1.0,
             logit_scale: 1.0,
             logit_soft_cap: None,

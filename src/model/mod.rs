@@ -17,7 +17,7 @@ mod packing;
 mod weights;
 
 pub(crate) use config::Keys;
-pub use config::{Config, LayerKind, Rope};
+pub use config::{Config, LayerKind, QueryScale, Rope};
 pub use packing::{Packing, Place, Repack};
 pub(crate) use weights::EMBEDDING;
 pub use weights::{Source, Weights};
@@ -167,7 +167,7 @@ impl Model {
     /// hexadecimal, of the last norm's weights as little-endian f32, which no quantisation touches. A
     /// fine-tune that leaves them has the same.
     pub fn fingerprint(&self) -> String {
-        let norm = self.weights.output_norm.iter().flat_map(|x| x.to_le_bytes());
+        let norm = self.weights.output_norm.weight.iter().flat_map(|x| x.to_le_bytes());
         let digest = Sha256::digest(norm.collect::<Vec<u8>>());
         digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
@@ -203,7 +203,11 @@ impl Model {
     /// block: (n_embd).
     pub fn embed(&self, token: u32, out: &mut [f32]) {
         self.embedding.row(token, out);
-        let scale = self.config.embedding_scale;
+        let mut scale = self.config.embedding_scale;
+        if let Some(eps) = self.config.embedding_rms_eps {
+            let squares: f64 = out.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
+            scale /= (squares / out.len() as f64 + f64::from(eps)).sqrt() as f32;
+        }
         if scale != 1.0 {
             out.iter_mut().for_each(|x| *x *= scale);
         }

@@ -1,11 +1,13 @@
 //! Matrices and norms, taken out of the file tensor by tensor.
 
-use super::block::{Block, Linear};
+use super::block::{Block, Linear, Norm};
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, TensorView};
 use dovetail_kernels::cpu::{GgufMatrix, ProductScratch, WeightMatrix};
 use dovetail_kernels::{SharedBytes, quant};
 use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::ops::Range;
 
 /// The embedding's name; also the head of models that have no `output.weight`.
 pub(crate) const EMBEDDING: &str = "token_embd.weight";
@@ -14,8 +16,8 @@ pub(crate) const EMBEDDING: &str = "token_embd.weight";
 pub struct Weights {
     /// Decoder blocks, in order.
     pub blocks: Vec<Block>,
-    /// Last RMSNorm: (n_embd).
-    pub output_norm: Vec<f32>,
+    /// Last norm: (n_embd).
+    pub output_norm: Norm,
     /// The head: (n_vocab, n_embd).
     pub output: WeightMatrix,
 }
@@ -43,8 +45,26 @@ impl Weights {
 
 /// A matrix that an architecture asked for, as it lies in the file.
 pub(super) struct Matrix {
-    pub(super) name: String,
+    pub(super) place: MatrixPlace,
     pub(super) rows: GgufMatrix,
+}
+
+/// Where a matrix lies in the file.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct MatrixPlace {
+    pub(super) tensor: String,
+    /// Its first row in the tensor, which holds other matrices too where that is not 0.
+    pub(super) first: usize,
+}
+
+impl fmt::Display for MatrixPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let MatrixPlace { tensor, first } = self;
+        match first {
+            0 => write!(f, "{tensor}"),
+            _ => write!(f, "{tensor} from row {first}"),
+        }
+    }
 }
 
 /// Where an architecture takes its tensors from; in the end none may be left over.
@@ -53,7 +73,7 @@ pub(super) struct Matrix {
 /// with what was packed in between.
 pub struct Source<'a> {
     gguf: &'a Gguf,
-    packed: HashMap<String, SharedBytes>,
+    packed: HashMap<MatrixPlace, SharedBytes>,
     taken: HashSet<String>,
     native: Vec<Matrix>,
     /// The first matrix of each name within a block, and whether it has a bias.
@@ -62,7 +82,7 @@ pub struct Source<'a> {
 
 impl<'a> Source<'a> {
     /// Matrices come from `packed`, by name, or else as native rows.
-    pub(super) fn new(gguf: &'a Gguf, packed: HashMap<String, SharedBytes>) -> Self {
+    pub(super) fn new(gguf: &'a Gguf, packed: HashMap<MatrixPlace, SharedBytes>) -> Self {
         // Read while configuring, or worth nothing at run time.
         let taken = [EMBEDDING, "rope_freqs.weight"].map(str::to_owned).into();
         Source { gguf, packed, taken, native: Vec::new(), biased: HashMap::new() }
@@ -70,6 +90,17 @@ impl<'a> Source<'a> {
 
     /// The matrix `name` of `n_out` rows and `n_in` columns.
     pub fn matrix(&mut self, name: &str, n_out: usize, n_in: usize) -> Result<WeightMatrix> {
+        self.rows(name, 0..n_out, n_out, n_in)
+    }
+
+    /// These rows of the matrix `name` of `n_out` rows and `n_in` columns.
+    fn rows(
+        &mut self,
+        name: &str,
+        rows: Range<usize>,
+        n_out: usize,
+        n_in: usize,
+    ) -> Result<WeightMatrix> {
         let tensor = self.gguf.require_tensor(name)?;
         expect_shape(self.gguf, &tensor, &[n_in, n_out])?;
         let error = |what: String| {
@@ -77,19 +108,28 @@ impl<'a> Source<'a> {
         };
         let ty = quant::type_info(tensor.type_id())
             .ok_or_else(|| error(format!("{} weights cannot be run", tensor.type_name())))?;
-        let rows = GgufMatrix::new(ty, n_out, n_in, self.gguf.share(&tensor)).map_err(error)?;
+        let bytes = self.gguf.share(&tensor);
+        let row = bytes.len() / n_out;
+        let part = bytes.part(rows.start * row..rows.end * row).expect("rows of the matrix");
+        let native = GgufMatrix::new(ty, rows.len(), n_in, part).map_err(error)?;
         self.taken.insert(name.to_owned());
-        if let Some(bytes) = self.packed.get(name) {
-            return WeightMatrix::from_packed(&rows, bytes.clone()).map_err(error);
+        let place = MatrixPlace { tensor: name.to_owned(), first: rows.start };
+        if let Some(bytes) = self.packed.get(&place) {
+            return WeightMatrix::from_packed(&native, bytes.clone()).map_err(error);
         }
-        self.native.push(Matrix { name: name.to_owned(), rows: rows.clone() });
-        Ok(WeightMatrix::native(rows))
+        self.native.push(Matrix { place, rows: native.clone() });
+        Ok(WeightMatrix::native(native))
     }
 
     /// The matrix `NAME.weight` of `n_out` rows and `n_in` columns, with the bias `NAME.bias` if the file has
     /// one: all matrices `blk.N.PART` of one part have a bias, or none.
     pub fn linear(&mut self, name: &str, n_out: usize, n_in: usize) -> Result<Linear> {
         let matrix = self.matrix(&format!("{name}.weight"), n_out, n_in)?;
+        Ok(Linear::new(matrix, self.bias(name, n_out)?))
+    }
+
+    /// The bias `NAME.bias`, (n_out), if the file has one.
+    fn bias(&mut self, name: &str, n_out: usize) -> Result<Option<Vec<f32>>> {
         let bias = format!("{name}.bias");
         let has_bias = self.gguf.tensor(&bias).is_some();
         let in_block = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
@@ -101,8 +141,32 @@ impl<'a> Source<'a> {
             let what = format!("tensor `{missing}.bias` is missing, {what}");
             return Err(Error::gguf(self.gguf.path(), what));
         }
-        let bias = has_bias.then(|| self.vector(&bias, n_out)).transpose()?;
-        Ok(Linear::new(matrix, bias))
+        has_bias.then(|| self.vector(&bias, n_out)).transpose()
+    }
+
+    /// The matrices whose rows follow one another in the matrix `NAME.weight`, `n_out` rows each, and their parts of the
+    /// bias `NAME.bias` if the file has one.
+    pub fn split_linear<const N: usize>(
+        &mut self,
+        name: &str,
+        n_out: [usize; N],
+        n_in: usize,
+    ) -> Result<[Linear; N]> {
+        let bias = self.bias(name, n_out.iter().sum())?;
+        let (weight, mut first, mut parts) = (format!("{name}.weight"), 0, Vec::new());
+        for n in n_out {
+            let rows = first..first + n;
+            let bias = bias.as_ref().map(|bias| bias[rows.clone()].to_vec());
+            let matrix = self.rows(&weight, rows, n_out.iter().sum(), n_in)?;
+            parts.push(Linear::new(matrix, bias));
+            first += n;
+        }
+        Ok(parts.try_into().unwrap_or_else(|_| unreachable!("one for each")))
+    }
+
+    /// Reads the weights `NAME.weight`, (n), of an RMSNorm.
+    pub fn rms_norm(&mut self, name: &str, n: usize, eps: f32) -> Result<Norm> {
+        Ok(Norm::rms(self.vector(&format!("{name}.weight"), n)?, eps))
     }
 
     /// Reads the vector `name` of `n` elements.

@@ -7,8 +7,11 @@
 use super::tiny::{Extras, Tiny, tiny};
 use dovetail::gguf::Gguf;
 use dovetail::model::arch::Arch;
-use dovetail::model::block::{Activation, Attention, Block, Branch, Dense, FeedForward, Mixer};
-use dovetail::model::{Config, LayerKind, Rope, Source, Weights};
+use dovetail::model::block::{
+    Activation, Attention, Block, Branch, Dense, FeedForward, Linear, Mixer, Norm, NormKind,
+    QkNorm, QkNormPlace,
+};
+use dovetail::model::{Config, LayerKind, QueryScale, Rope, Source, Weights};
 use dovetail::{Error, Result};
 
 /// Its row in the table of architectures.
@@ -22,6 +25,7 @@ fn config(gguf: &Gguf) -> Result<Config> {
         let frequencies = (0..kind.n_rotated / 2).map(frequency).collect();
         LayerKind {
             window: kind.window,
+            query_scale: extras.query_scale.map(|(scale, every)| QueryScale { scale, every }),
             rope: Rope { style: kind.style, frequencies, factor: kind.factor },
         }
     });
@@ -36,8 +40,9 @@ fn config(gguf: &Gguf) -> Result<Config> {
         n_ff,
         n_vocab: super::tiny::N_VOCAB,
         n_ctx: super::tiny::N_CTX as usize,
-        rms_eps: super::tiny::RMS_EPS,
+        norm_eps: super::tiny::RMS_EPS,
         kinds: kinds.collect(),
+        embedding_rms_eps: extras.embedding_norm.then_some(super::tiny::RMS_EPS),
         embedding_scale: extras.embedding_scale as f32,
         logit_scale: extras.logit_scale as f32,
         logit_soft_cap: extras.logit_cap.map(|cap| cap as f32),
@@ -48,8 +53,13 @@ fn weights(c: &Config, source: &mut Source) -> Result<Weights> {
     let extras = tiny(&c.name).extras;
     let blocks = (0..c.n_layers).map(|i| block(i, c, &extras, source));
     let blocks = blocks.collect::<Result<_>>()?;
-    let output_norm = source.vector("output_norm.weight", c.n_embd)?;
+    let weight = source.vector("output_norm.weight", c.n_embd)?;
+    let output_norm = Norm { kind: norm_kind(&extras), weight, eps: c.norm_eps };
     Ok(Weights { blocks, output_norm, output: source.head(c.n_vocab, c.n_embd)? })
+}
+
+fn norm_kind(extras: &Extras) -> NormKind {
+    if extras.layer_norms { NormKind::Layer } else { NormKind::Rms }
 }
 
 fn block(i: usize, c: &Config, extras: &Extras, source: &mut Source) -> Result<Block> {
@@ -58,45 +68,69 @@ fn block(i: usize, c: &Config, extras: &Extras, source: &mut Source) -> Result<B
         let name = format!("blk.{i}.{part}.weight");
         there.then(|| source.vector(&name, n)).transpose()
     };
-    let scale = extras.branch_scale as f32;
-    let attn_norm = vector(extras.norms, "attn_norm", c.n_embd)?;
-    let post_attn = vector(extras.post_norms, "post_attention_norm", c.n_embd)?;
-    let ffn_norm = vector(extras.norms, "ffn_norm", c.n_embd)?;
-    let post_ffn = vector(extras.post_norms, "post_ffw_norm", c.n_embd)?;
-    let q_norm = vector(extras.head_norms, "attn_q_norm", hd)?;
-    let k_norm = vector(extras.head_norms, "attn_k_norm", hd)?;
-    let v_norm = extras.head_norms.then(|| vec![1.0; hd]);
-    let sinks = vector(extras.sinks, "attn_sinks", c.n_heads)?;
-    let mut linear = |part: &str, n_out, n_in| {
-        let linear = source.linear(&format!("blk.{i}.{part}"), n_out, n_in)?;
-        match linear.bias().is_some() == extras.biases {
-            true => Ok(linear),
-            false => Err(Error::Invalid(format!("a bias of {part}, or none"))),
-        }
+    let (scale, kind) = (extras.branch_scale as f32, norm_kind(extras));
+    let mut norm = |there: bool, part: &str, eps: f32| -> Result<Option<Norm>> {
+        let weight = vector(there, part, c.n_embd)?;
+        Ok(weight.map(|weight| Norm { kind, weight, eps }))
     };
-    let attention = Attention {
-        kind: i % c.kinds.len(),
-        qkv: [
+    let post_eps = extras.post_eps.unwrap_or(c.norm_eps);
+    let attn_norm = norm(extras.norms, "attn_norm", c.norm_eps)?;
+    let post_attn = norm(extras.post_norms, "post_attention_norm", post_eps)?;
+    let ffn_norm = norm(extras.norms, "ffn_norm", c.norm_eps)?;
+    let post_ffn = norm(extras.post_norms, "post_ffw_norm", post_eps)?;
+    let whole = extras.qk_norms == Some(QkNormPlace::WholeRow);
+    let [n_q, n_k] = if whole { [q, kv] } else { [hd, hd] };
+    let q_norm = vector(extras.qk_norms.is_some(), "attn_q_norm", n_q)?;
+    let k_norm = vector(extras.qk_norms.is_some(), "attn_k_norm", n_k)?;
+    let qk_norm = extras.qk_norms.zip(q_norm.zip(k_norm)).map(|(place, (q, k))| QkNorm {
+        norms: [q, k].map(|weight| Norm::rms(weight, c.norm_eps)),
+        place,
+    });
+    let v_norm = extras.v_norms.then(|| Norm::rms(vec![1.0; hd], c.norm_eps));
+    let sinks = vector(extras.sinks, "attn_sinks", c.n_heads)?;
+    let check = |linear: Linear, part: &str| match linear.bias().is_some() == extras.biases {
+        true => Ok(linear),
+        false => Err(Error::Invalid(format!("a bias of {part}, or none"))),
+    };
+    let mut linear = |part: &str, n_out, n_in| {
+        check(source.linear(&format!("blk.{i}.{part}"), n_out, n_in)?, part)
+    };
+    let gate = extras.gate.then(|| linear("attn_gate", q, c.n_embd)).transpose()?;
+    let output = linear("attn_output", c.n_embd, q)?;
+    let down = linear("ffn_down", c.n_embd, c.n_ff)?;
+    let (qkv, [ffn_gate, up]) = if extras.fused {
+        let qkv = format!("blk.{i}.attn_qkv");
+        let qkv = source.split_linear(&qkv, [q, kv, kv], c.n_embd)?;
+        (qkv, source.split_linear(&format!("blk.{i}.ffn_up"), [c.n_ff; 2], c.n_embd)?)
+    } else {
+        let qkv = [
             linear("attn_q", q, c.n_embd)?,
             linear("attn_k", kv, c.n_embd)?,
             linear("attn_v", kv, c.n_embd)?,
-        ],
-        head_norms: [q_norm, k_norm, v_norm],
+        ];
+        (qkv, [linear("ffn_gate", c.n_ff, c.n_embd)?, linear("ffn_up", c.n_ff, c.n_embd)?])
+    };
+    let attention = Attention {
+        kind: i % c.kinds.len(),
+        qkv,
+        qk_norm,
+        v_norm,
         scale: extras.score_scale.map_or(c.attention_scale(), |scale| scale as f32),
         soft_cap: extras.score_cap.map(|cap| cap as f32),
         sinks,
-        gate: extras.gate.then(|| linear("attn_gate", q, c.n_embd)).transpose()?,
-        output: linear("attn_output", c.n_embd, q)?,
+        gate,
+        output,
     };
     let dense = Dense {
         activation: if extras.geglu { Activation::GeGlu } else { Activation::SwiGlu },
-        gate: linear("ffn_gate", c.n_ff, c.n_embd)?,
-        up: linear("ffn_up", c.n_ff, c.n_embd)?,
-        down: linear("ffn_down", c.n_embd, c.n_ff)?,
+        gate: ffn_gate,
+        up,
+        down,
     };
     let (mixer, ffn) = (Mixer::Attention(attention), FeedForward::Dense(dense));
     Ok(Block {
         mixer: Branch { norm: attn_norm, layer: mixer, post_norm: post_attn, scale },
         ffn: Branch { norm: ffn_norm, layer: ffn, post_norm: post_ffn, scale },
+        parallel: extras.parallel,
     })
 }

@@ -4,7 +4,7 @@
 //! Nothing here is shared with the engine but the file's bytes; weights are dequantised by ggml.
 //!
 //! # Sources
-//! RMSNorm arXiv 1910.07467 · RoPE 2104.09864, on adjacent pairs · grouped queries 2305.13245 ·
+//! RMSNorm arXiv 1910.07467 · LayerNorm 1607.06450 · RoPE 2104.09864, on adjacent pairs · grouped queries 2305.13245 ·
 //! SwiGLU 2002.05202 · position interpolation 2306.15595 · YaRN 2309.00071, with the ramp over the
 //! index of the pair, as its authors' program and llama.cpp have it · Llama 3.1's scaling: Meta's
 //! `apply_scaling` · GELU in its tanh form 1606.08415 · sliding windows 2310.06825, the row itself among them ·
@@ -13,6 +13,7 @@
 
 use super::gguf::Parts;
 use super::tiny::{Extras, Kind, RMS_EPS, Scaling, Tiny, types};
+use dovetail::model::block::QkNormPlace;
 use dovetail_kernels::cpu::RopeStyle;
 use half::f16;
 use std::collections::HashMap;
@@ -50,7 +51,8 @@ impl Naive {
     pub fn logits(&self, tokens: &[u32]) -> Vec<Vec<f64>> {
         let mut rows: Vec<_> = tokens.iter().map(|token| self.embedding(*token)).collect();
         self.blocks(&mut rows, None);
-        rows.iter().map(|x| self.logits_of(&self.rms_norm("output_norm.weight", x))).collect()
+        let normed = |x| self.norm("output_norm.weight", x, RMS_EPS);
+        rows.iter().map(|x| self.logits_of(&normed(x))).collect()
     }
 
     /// Logits of a hidden state that was normed.
@@ -64,7 +66,12 @@ impl Naive {
     pub fn embedding(&self, token: u32) -> Vec<f64> {
         let n = self.tiny.n_embd;
         let row = &self.weights["token_embd.weight"].1[token as usize * n..][..n];
-        row.iter().map(|x| x * self.tiny.extras.embedding_scale).collect()
+        let extras = &self.tiny.extras;
+        let row = match extras.embedding_norm {
+            true => normed(row, &vec![1.0; n], RMS_EPS),
+            false => row.to_vec(),
+        };
+        row.iter().map(|x| x * extras.embedding_scale).collect()
     }
 
     /// The name of the head.
@@ -80,12 +87,12 @@ impl Naive {
         for layer in 0..self.tiny.n_layers {
             let name = |part: &str| format!("blk.{layer}.{part}");
             let read = |row: &Vec<f64>, norm: &str| match extras.norms {
-                true => self.rms_norm(&name(norm), row),
+                true => self.norm(&name(norm), row, RMS_EPS),
                 false => row.clone(),
             };
             let add = |row: &mut [f64], mut branch: Vec<f64>, norm: &str| {
                 if extras.post_norms {
-                    branch = self.rms_norm(&name(norm), &branch);
+                    branch = self.norm(&name(norm), &branch, extras.post_eps.unwrap_or(RMS_EPS));
                 }
                 row.iter_mut().zip(branch).for_each(|(x, y)| *x += extras.branch_scale * y);
             };
@@ -95,11 +102,15 @@ impl Naive {
             };
             let attended = self.attention(&reads, layer, &name);
             for (row, attended) in rows.iter_mut().zip(attended) {
+                let entry = row.clone();
                 let branch = self.linear(&name("attn_output"), &attended);
                 add(row, branch, "post_attention_norm.weight");
-                let x = read(row, "ffn_norm.weight");
-                let gate = self.linear(&name("ffn_gate"), &x);
+                let x = read(if extras.parallel { &entry } else { row }, "ffn_norm.weight");
                 let up = self.linear(&name("ffn_up"), &x);
+                let (gate, up) = match extras.fused {
+                    true => (up[..up.len() / 2].to_vec(), up[up.len() / 2..].to_vec()),
+                    false => (self.linear(&name("ffn_gate"), &x), up),
+                };
                 let activation = if extras.geglu { gelu } else { silu };
                 let inner: Vec<f64> =
                     gate.iter().zip(up).map(|(g, u)| activation(*g) * u).collect();
@@ -120,23 +131,49 @@ impl Naive {
         let window = kind.map_or(extras.window, |kind| kind.window).unwrap_or(usize::MAX);
         let scale = extras.score_scale.unwrap_or(1.0 / (t.head_dim as f64).sqrt());
         // The heads of queries, keys or values, side by side.
-        let heads = |part: &str, x: &[f64]| -> Vec<f64> {
-            let heads = self.linear(&name(&format!("attn_{part}")), x);
-            if !extras.head_norms {
-                return heads;
+        let (q_width, kv_width) = (t.n_heads * t.head_dim, t.n_kv_heads * t.head_dim);
+        let projected = |part: &str, x: &[f64]| -> Vec<f64> {
+            if !extras.fused {
+                return self.linear(&name(&format!("attn_{part}")), x);
             }
-            let weight = self.weights.get(&name(&format!("attn_{part}_norm.weight")));
-            let weight = weight.map_or(vec![1.0; t.head_dim], |(_, weight)| weight.clone());
-            heads.chunks(t.head_dim).flat_map(|head| normed(head, &weight)).collect()
+            let qkv = self.linear(&name("attn_qkv"), x);
+            match part {
+                "q" => qkv[..q_width].to_vec(),
+                "k" => qkv[q_width..q_width + kv_width].to_vec(),
+                _ => qkv[q_width + kv_width..].to_vec(),
+            }
+        };
+        let normed_heads = |part: &str, heads: Vec<f64>| -> Vec<f64> {
+            let weight = self.vector(&name(&format!("attn_{part}_norm.weight")));
+            heads.chunks(weight.len()).flat_map(|head| normed(head, weight, RMS_EPS)).collect()
+        };
+        let late = extras.qk_norms == Some(QkNormPlace::HeadsAfterRope);
+        let query_or_key = |part: &str, x: &[f64], position: usize| -> Vec<f64> {
+            let mut heads = projected(part, x);
+            if extras.qk_norms.is_some() && !late {
+                heads = normed_heads(part, heads);
+            }
+            heads.chunks_mut(t.head_dim).for_each(|head| self.rotate(head, kind, position));
+            if late { normed_heads(part, heads) } else { heads }
+        };
+        let value = |x: &[f64]| -> Vec<f64> {
+            let heads = projected("v", x);
+            let ones = vec![1.0; t.head_dim];
+            let norm = |head: &[f64]| match extras.v_norms {
+                true => normed(head, &ones, RMS_EPS),
+                false => head.to_vec(),
+            };
+            heads.chunks(t.head_dim).flat_map(norm).collect()
         };
         let (mut keys, mut values, mut out) = (Vec::new(), Vec::new(), Vec::new());
         for (position, x) in rows.iter().enumerate() {
-            let [mut queries, mut key] = [heads("q", x), heads("k", x)];
-            for head in queries.chunks_mut(t.head_dim).chain(key.chunks_mut(t.head_dim)) {
-                self.rotate(head, kind, position);
-            }
-            keys.push(self.stored(key));
-            values.push(self.stored(heads("v", x)));
+            let queries = query_or_key("q", x, position);
+            keys.push(self.stored(query_or_key("k", x, position)));
+            values.push(self.stored(value(x)));
+            let growth = extras
+                .query_scale
+                .map_or(1.0, |(scale, every)| 1.0 + scale * ((position / every + 1) as f64).ln());
+            let scale = scale * growth;
             let seen = keys.len().saturating_sub(window)..keys.len();
             let mut attended = Vec::new();
             for (head, query) in queries.chunks(t.head_dim).enumerate() {
@@ -167,7 +204,17 @@ impl Naive {
 
     /// RMSNorm with the weights of this name.
     pub fn rms_norm(&self, weight: &str, x: &[f64]) -> Vec<f64> {
-        normed(x, &self.weights[weight].1)
+        normed(x, &self.weights[weight].1, RMS_EPS)
+    }
+
+    /// The model's kind of norm with the weights of this name.
+    fn norm(&self, weight: &str, x: &[f64], eps: f32) -> Vec<f64> {
+        let mean = match self.tiny.extras.layer_norms {
+            true => x.iter().sum::<f64>() / x.len() as f64,
+            false => 0.0,
+        };
+        let x: Vec<f64> = x.iter().map(|x| x - mean).collect();
+        normed(&x, &self.weights[weight].1, eps)
     }
 
     /// A matrix times a row, and its bias if it has one.
@@ -275,9 +322,9 @@ fn to_eight_bits(ty: u32, x: &[f64]) -> Vec<f64> {
 }
 
 /// RMSNorm.
-fn normed(x: &[f64], weight: &[f64]) -> Vec<f64> {
+fn normed(x: &[f64], weight: &[f64], eps: f32) -> Vec<f64> {
     let mean_square = x.iter().map(|x| x * x).sum::<f64>() / x.len() as f64;
-    let scale = (mean_square + f64::from(RMS_EPS)).sqrt();
+    let scale = (mean_square + f64::from(eps)).sqrt();
     x.iter().zip(weight).map(|(x, w)| x / scale * w).collect()
 }
 

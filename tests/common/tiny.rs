@@ -3,6 +3,7 @@
 use super::gguf::{Parts, Tensor};
 use super::random::Random;
 use dovetail::gguf::{Array, Value};
+use dovetail::model::block::QkNormPlace;
 use dovetail_kernels::cpu::RopeStyle;
 
 /// Numbers of weight types in GGUF files.
@@ -96,8 +97,22 @@ pub struct Extras {
     /// Norms before each branch, and behind.
     pub norms: bool,
     pub post_norms: bool,
-    /// Norms of each head of queries, keys and, without weights, values.
-    pub head_norms: bool,
+    /// Norms of queries and keys.
+    pub qk_norms: Option<QkNormPlace>,
+    /// Norms of each head of values, without weights.
+    pub v_norms: bool,
+    /// LayerNorm in place of RMSNorm, but for those of heads.
+    pub layer_norms: bool,
+    /// ε of norms behind, where it is another.
+    pub post_eps: Option<f32>,
+    /// Both branches read what enters the block.
+    pub parallel: bool,
+    /// The matrices of queries, keys and values are one, and those of gate and up.
+    pub fused: bool,
+    /// RMSNorm of embeddings, without weights.
+    pub embedding_norm: bool,
+    /// Queries grow with the logarithm of their position: by how much, and every how many positions.
+    pub query_scale: Option<(f64, usize)>,
     pub sinks: bool,
     /// The heads are gated before they are multiplied.
     pub gate: bool,
@@ -117,7 +132,14 @@ pub const LLAMA: Extras = Extras {
     biases: false,
     norms: true,
     post_norms: false,
-    head_norms: false,
+    qk_norms: None,
+    v_norms: false,
+    layer_norms: false,
+    post_eps: None,
+    parallel: false,
+    fused: false,
+    embedding_norm: false,
+    query_scale: None,
     sinks: false,
     gate: false,
     geglu: false,
@@ -142,7 +164,14 @@ const EVERYTHING: Extras = Extras {
     biases: true,
     norms: true,
     post_norms: true,
-    head_norms: true,
+    qk_norms: Some(QkNormPlace::HeadsBeforeRope),
+    v_norms: true,
+    layer_norms: false,
+    post_eps: Some(0.25),
+    parallel: false,
+    fused: false,
+    embedding_norm: true,
+    query_scale: Some((0.3, 16)),
     sinks: true,
     gate: true,
     geglu: true,
@@ -152,6 +181,17 @@ const EVERYTHING: Extras = Extras {
     branch_scale: 0.75,
     logit_scale: 0.5,
     logit_cap: Some(3.0),
+};
+
+/// What cannot be had together with [`EVERYTHING`].
+const OTHERS: Extras = Extras {
+    kinds: KINDS,
+    qk_norms: Some(QkNormPlace::WholeRow),
+    layer_norms: true,
+    parallel: true,
+    fused: true,
+    biases: true,
+    ..LLAMA
 };
 
 const BASE: Tiny = Tiny {
@@ -241,6 +281,36 @@ pub const ALL: &[Tiny] = &[
         extras: EVERYTHING,
         ..BASE
     },
+    Tiny { name: "others", arch: "everything", layers: &[F32], extras: OTHERS, ..BASE },
+    Tiny {
+        name: "others, quantised",
+        arch: "everything",
+        layers: &[Q8_0],
+        embedding: Q8_0,
+        extras: OTHERS,
+        ..BASE
+    },
+    Tiny {
+        name: "norms after rope",
+        arch: "everything",
+        layers: &[F32],
+        extras: Extras {
+            kinds: KINDS,
+            qk_norms: Some(QkNormPlace::HeadsAfterRope),
+            gate: true,
+            ..LLAMA
+        },
+        head_dim: 24,
+        ..BASE
+    },
+    Tiny {
+        name: "odd heads",
+        layers: &[F16, F32],
+        head_dim: 8,
+        n_kv_heads: 1,
+        n_rotated: 6,
+        ..BASE
+    },
     Tiny {
         name: "scales",
         arch: "everything",
@@ -296,23 +366,31 @@ impl Tiny {
         };
         let (q, kv) = (self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim);
         let extras = &self.extras;
+        let [q_norm, k_norm] = match extras.qk_norms {
+            Some(QkNormPlace::WholeRow) => [q, kv],
+            _ => [self.head_dim; 2],
+        };
         let (e, ff) = (self.n_embd, self.n_ff);
         // Products of normalised rows then have deviation `gain`; queries and logits stand out.
         let scale = |gain: f64, n_in: usize| gain / (n_in as f64).sqrt();
         let mut types = self.layers.iter().cycle().copied();
         for i in 0..self.n_layers {
-            let gate = ("attn_gate", q, e, 1.0);
-            let matrices = [
-                ("attn_q", q, e, 2.0),
-                ("attn_k", kv, e, 1.0),
-                ("attn_v", kv, e, 1.0),
-                ("attn_output", e, q, 1.0),
-                ("ffn_gate", ff, e, 1.0),
-                ("ffn_up", ff, e, 1.0),
-                ("ffn_down", e, ff, 1.0),
-            ];
-            for (part, n_out, n_in, gain) in matrices.into_iter().chain(extras.gate.then_some(gate))
-            {
+            let (whole, fused) = (!extras.fused, extras.fused);
+            for (there, part, n_out, n_in, gain) in [
+                (whole, "attn_q", q, e, 2.0),
+                (whole, "attn_k", kv, e, 1.0),
+                (whole, "attn_v", kv, e, 1.0),
+                (fused, "attn_qkv", q + 2 * kv, e, 1.5),
+                (true, "attn_output", e, q, 1.0),
+                (whole, "ffn_gate", ff, e, 1.0),
+                (whole, "ffn_up", ff, e, 1.0),
+                (fused, "ffn_up", 2 * ff, e, 1.0),
+                (true, "ffn_down", e, ff, 1.0),
+                (extras.gate, "attn_gate", q, e, 1.0),
+            ] {
+                if !there {
+                    continue;
+                }
                 let ty = types.next().expect("the cycle has no end");
                 let name = format!("blk.{i}.{part}");
                 add(&format!("{name}.weight"), ty, &[n_in, n_out], 0.0, scale(gain, n_in));
@@ -325,8 +403,8 @@ impl Tiny {
                 (extras.norms, "ffn_norm", e, 1.0, 0.2),
                 (extras.post_norms, "post_attention_norm", e, 1.0, 0.2),
                 (extras.post_norms, "post_ffw_norm", e, 1.0, 0.2),
-                (extras.head_norms, "attn_q_norm", self.head_dim, 1.5, 0.2),
-                (extras.head_norms, "attn_k_norm", self.head_dim, 1.0, 0.2),
+                (extras.qk_norms.is_some(), "attn_q_norm", q_norm, 1.5, 0.2),
+                (extras.qk_norms.is_some(), "attn_k_norm", k_norm, 1.0, 0.2),
                 (extras.sinks, "attn_sinks", self.n_heads, 0.0, 1.0),
             ] {
                 if there {

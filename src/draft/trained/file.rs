@@ -5,7 +5,7 @@ use super::dynamic_vocab::DynamicVocab;
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, OpenOptions};
 use crate::model::arch::llama;
-use crate::model::block::Block;
+use crate::model::block::{Block, Norm};
 use crate::model::{self, Config, EMBEDDING, Embedding, Keys, Model, Repack, Source};
 use dovetail_kernels::cpu::{RopeStyle, WeightMatrix};
 use std::path::Path;
@@ -44,7 +44,7 @@ pub(in crate::draft) struct File {
     pub fusion: Fusion,
     pub blocks: Vec<Block>,
     /// RMSNorm before the head, if there is one.
-    pub output_norm: Option<Vec<f32>>,
+    pub output_norm: Option<Norm>,
     /// (n_draft, H), if it is not the target's whole head.
     head: Option<WeightMatrix>,
     /// (n_vocab, H), if it is not the target's.
@@ -264,7 +264,7 @@ impl<'a> Header<'a> {
         };
         let output_norm = match kind {
             Kind::Eagle => None,
-            _ => Some(norm("output_norm.weight")?),
+            _ => Some(Norm::rms(norm("output_norm.weight")?, config.norm_eps)),
         };
         let width = tapped.len().max(1) * t.n_embd;
         let features = match tapped.len() {

@@ -4,9 +4,11 @@ use super::panel::Panel;
 use super::rows::{KindRows, Row};
 use crate::infer::logits::LogitRows;
 use crate::model::Config;
-use crate::model::block::{Attention, Block, Branch, Dense, FeedForward, Mixer};
+use crate::model::block::{
+    Attention, Block, Branch, Dense, FeedForward, Mixer, QkNorm, QkNormPlace,
+};
 use dovetail_kernels::cpu::attention::{Scratch as AttentionScratch, Shape};
-use dovetail_kernels::cpu::{Activations, ProductScratch, chunk_len};
+use dovetail_kernels::cpu::{Activations, LANES, ProductScratch, chunk_len};
 
 /// Buffers of a pass.
 pub(crate) struct Buffers {
@@ -18,6 +20,7 @@ pub(crate) struct Buffers {
     pub features: Features,
     pub(super) kinds: Vec<KindRows>, // (kinds of layers)
     pub(super) hidden: Panel,        // (n_embd)
+    pub(super) entry: Panel,         // (n_embd): what enters a parallel block, if there is any
     pub(super) more: Vec<f32>,       // (groups, rows, 16): logits before they are appended
     pub(super) more_peaks: Vec<f32>, // (groups, rows)
     pub(super) cpu: CpuBuffers,
@@ -25,8 +28,9 @@ pub(crate) struct Buffers {
 
 /// Buffers of the phases on the CPU.
 pub(super) struct CpuBuffers {
-    pub qkv: Panel, // ((n_heads + 2 n_kv_heads) · head_dim, and the gate's n_heads · head_dim)
-    pub queries: Vec<f32>, // (n_kv_heads, rows, group, head_dim), rotated and scaled
+    pub qkv: Panel,        // queries, keys, values, and the gate, each in whole groups
+    pub queries: Vec<f32>, // (n_kv_heads, rows, group, padded head_dim), rotated and scaled
+    pub qk: Vec<f32>, // (rows, (n_heads + n_kv_heads) · head_dim), if any block norms them together
     pub parts: Vec<f32>, // partial results of attention, see `Plan`
     pub inner: Panel, // (n_ff or n_embd)
     pub normed: Vec<f32>, // (rows, n_embd) to be normed and added to the hidden state, if any block has a post-norm
@@ -99,17 +103,22 @@ struct Needs {
     n_ff: usize,
     gate: bool,
     post_norm: bool,
+    /// Whether queries and keys of whole rows are normed.
+    qk: bool,
+    parallel: bool,
 }
 
 impl Needs {
     fn of(blocks: &[Block]) -> Needs {
         let mut needs = Needs::default();
-        for Block { mixer, ffn } in blocks {
+        for Block { mixer, ffn, parallel } in blocks {
+            needs.parallel |= parallel;
             let Branch { norm: _, layer: Mixer::Attention(attention), post_norm, scale: _ } = mixer;
             let Attention {
                 kind: _,
                 qkv: _,
-                head_norms: _,
+                qk_norm,
+                v_norm: _,
                 scale: _,
                 soft_cap: _,
                 sinks: _,
@@ -117,6 +126,8 @@ impl Needs {
                 output: _,
             } = attention;
             needs.gate |= gate.is_some();
+            let place = qk_norm.as_ref().map(|QkNorm { norms: _, place }| *place);
+            needs.qk |= place == Some(QkNormPlace::WholeRow);
             needs.post_norm |= post_norm.is_some();
             let Branch { norm: _, layer: FeedForward::Dense(dense), post_norm, scale: _ } = ffn;
             let Dense { activation: _, gate, up: _, down: _ } = dense;
@@ -138,14 +149,16 @@ impl Buffers {
         let Room { rows, positions, members, width } = room;
         let (shape, needs) = (shape(c), Needs::of(blocks));
         let (q_width, kv_width) = (c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim);
+        let [q_columns, kv_columns] = [q_width, kv_width].map(|n| n.next_multiple_of(LANES));
         let gate_width = if needs.gate { q_width } else { 0 };
-        let widest = c.n_embd.max(needs.n_ff).max(q_width).max(3 * c.head_dim).max(width);
+        let head_dim = c.padded_head_dim();
+        let widest = c.n_embd.max(needs.n_ff).max(q_width + head_dim).max(3 * head_dim).max(width);
         let scratch = || Scratch {
             row: vec![0.0; widest],
             normed: vec![0.0; c.n_embd],
             up: vec![0.0; chunk_len(rows)],
             gate: [vec![0.0; gate_width], vec![0.0; gate_width]],
-            attention: AttentionScratch::new(shape.unit_rows(), c.head_dim),
+            attention: AttentionScratch::new(shape.unit_rows(), head_dim),
             products: products(),
         };
         Buffers {
@@ -154,11 +167,13 @@ impl Buffers {
             features: Features::default(),
             kinds: c.kinds.iter().map(|_| KindRows::with_capacity(rows)).collect(),
             hidden: Panel::new(c.n_embd, rows),
+            entry: Panel::new(c.n_embd, if needs.parallel { rows } else { 0 }),
             more: Vec::new(),
             more_peaks: Vec::new(),
             cpu: CpuBuffers {
-                qkv: Panel::new(q_width + 2 * kv_width + gate_width, rows),
-                queries: vec![0.0; rows * q_width],
+                qkv: Panel::new(q_columns + 2 * kv_columns + gate_width, rows),
+                queries: vec![0.0; rows * c.n_heads * head_dim],
+                qk: vec![0.0; if needs.qk { rows * (q_width + kv_width) } else { 0 }],
                 parts: vec![0.0; shape.room(rows, positions)],
                 inner: Panel::new(needs.n_ff.max(c.n_embd), rows),
                 normed: vec![0.0; if needs.post_norm { rows * c.n_embd } else { 0 }],
@@ -207,5 +222,6 @@ impl Buffers {
 }
 
 pub(super) fn shape(c: &Config) -> Shape {
-    Shape { kv_heads: c.n_kv_heads, group: c.n_heads / c.n_kv_heads, head_dim: c.head_dim }
+    let head_dim = c.padded_head_dim();
+    Shape { kv_heads: c.n_kv_heads, group: c.n_heads / c.n_kv_heads, head_dim }
 }

@@ -3,7 +3,7 @@
 use super::buffers::CpuBuffers;
 use super::panel::Panel;
 use crate::model::Config;
-use crate::model::block::Linear;
+use crate::model::block::{Linear, Norm};
 use dovetail_kernels::cpu::{
     ActivationFormats, ActivationRows, Kernels, LANES, ProductScratch, ThreadPool, WeightMatrix,
     groups_per_chunk,
@@ -18,12 +18,12 @@ pub(super) struct Cpu<'a> {
 }
 
 impl Cpu<'_> {
-    /// Quantises the hidden states of `m` rows into the first `activations`, normed if there are weights. The `i`-th is
+    /// Quantises the hidden states of `m` rows into the first `activations`, normed if there is a norm. The `i`-th is
     /// `row(i)`.
     pub fn norm(
         &mut self,
         hidden: &Panel,
-        weight: Option<&[f32]>,
+        norm: Option<&Norm>,
         formats: ActivationFormats,
         m: usize,
         row: impl Fn(usize) -> usize + Sync,
@@ -34,9 +34,9 @@ impl Cpu<'_> {
         self.pool.for_chunks(activations.rows_mut(m), row_lines, scratch, |i, activations, s| {
             let x = &mut s.row[..c.n_embd];
             hidden.row(row(i), 0, x);
-            let x = match weight {
-                Some(weight) => {
-                    (kernels.rms_norm)(x, weight, c.rms_eps, &mut s.normed);
+            let x = match norm {
+                Some(norm) => {
+                    norm.apply(kernels, x, &mut s.normed);
                     &s.normed[..]
                 }
                 None => x,
@@ -76,7 +76,7 @@ impl Cpu<'_> {
     }
 
     /// Adds `scale · post_norm(w · activations)` to the hidden state.
-    pub fn add(&mut self, w: &Linear, post_norm: Option<&[f32]>, scale: f32, hidden: &mut Panel) {
+    pub fn add(&mut self, w: &Linear, post_norm: Option<&Norm>, scale: f32, hidden: &mut Panel) {
         if let Some(post_norm) = post_norm {
             return self.add_normed(w, post_norm, scale, hidden);
         }
@@ -97,7 +97,7 @@ impl Cpu<'_> {
     }
 
     /// [`Cpu::add`] with a post-norm, which needs whole rows.
-    fn add_normed(&mut self, w: &Linear, post_norm: &[f32], scale: f32, hidden: &mut Panel) {
+    fn add_normed(&mut self, w: &Linear, post_norm: &Norm, scale: f32, hidden: &mut Panel) {
         let (c, n, kernels) = (self.c, hidden.n_rows(), self.kernels);
         let n_embd = c.n_embd;
         let CpuBuffers { activations, inner, normed, scratch, .. } = &mut *self.b;
@@ -111,7 +111,7 @@ impl Cpu<'_> {
         self.pool.for_chunks(normed, n_embd, scratch, |r, normed, s| {
             let row = &mut s.row[..n_embd];
             inner.row(r, 0, row);
-            (kernels.rms_norm)(row, post_norm, c.rms_eps, normed);
+            post_norm.apply(kernels, row, normed);
         });
         let normed = &*normed;
         self.pool.for_chunks(hidden.groups_mut(n_embd), len, scratch, |i, out, s| {

@@ -7,12 +7,17 @@ use crate::model::block::{Activation, Branch, Dense, FeedForward, formats};
 use dovetail_kernels::cpu::{LANES, groups_per_chunk};
 
 impl Cpu<'_> {
-    /// Computes the feed-forward layer and adds it to the hidden state.
-    pub fn feed_forward(&mut self, ffn: &Branch<FeedForward>, hidden: &mut Panel) {
+    /// Computes the feed-forward layer of `entry`, or of the hidden state, and adds it to the hidden state.
+    pub fn feed_forward(
+        &mut self,
+        ffn: &Branch<FeedForward>,
+        entry: Option<&Panel>,
+        hidden: &mut Panel,
+    ) {
         let Branch { norm, layer: FeedForward::Dense(dense), post_norm, scale } = ffn;
         let Dense { activation, gate, up, down } = dense;
         let (n, kernels) = (hidden.n_rows(), self.kernels);
-        self.norm(hidden, norm.as_deref(), formats([gate, up]), n, |r| r);
+        self.norm(entry.unwrap_or(hidden), norm.as_ref(), formats([gate, up]), n, |r| r);
         let activate = match activation {
             Activation::SwiGlu => kernels.swiglu,
             Activation::GeGlu => kernels.geglu,
@@ -34,6 +39,6 @@ impl Cpu<'_> {
             inner.row(r, 0, row);
             (kernels.quantize)(row, formats, activations);
         });
-        self.add(down, post_norm.as_deref(), *scale, hidden);
+        self.add(down, post_norm.as_ref(), *scale, hidden);
     }
 }

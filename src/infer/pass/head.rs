@@ -5,6 +5,7 @@ use super::buffers::{Buffers, CpuBuffers, Scratch};
 use super::cpu::Cpu;
 use crate::infer::logits::find_peaks;
 use crate::model::Config;
+use crate::model::block::Norm;
 use dovetail_kernels::cpu::{
     ActivationRows, Kernels, LANES, ThreadPool, WeightMatrix, groups_per_chunk,
 };
@@ -15,7 +16,7 @@ impl Pass<'_, '_> {
     /// last norm.
     pub fn head(
         &mut self,
-        norm: Option<&[f32]>,
+        norm: Option<&Norm>,
         output: &WeightMatrix,
         m: usize,
         row: impl Fn(usize) -> usize + Sync,

@@ -35,7 +35,7 @@ use buffers::TapSet;
 pub(crate) use buffers::{Buffers, Room};
 pub(crate) use rows::{Row, Span};
 
-use crate::model::block::Block;
+use crate::model::block::{Block, Norm};
 use crate::model::{Config, Model};
 use cpu::Cpu;
 use dovetail_kernels::cpu::{Kernels, ThreadPool, WeightMatrix};
@@ -101,16 +101,16 @@ impl<'a, 's> Pass<'a, 's> {
             self.hand_out(next, None);
             let end = self.b.features.next_tap(next).unwrap_or(blocks.len()).min(blocks.len());
             let Pass { c, kernels, pool, b, spans } = &mut *self;
-            let Buffers { hidden, kinds, cpu, .. } = &mut **b;
+            let Buffers { hidden, entry, kinds, cpu, .. } = &mut **b;
             let cpu = Cpu { c, kernels, pool, b: cpu };
-            let runner: &mut dyn BlockRunner = &mut CpuBlocks { cpu, blocks };
+            let runner: &mut dyn BlockRunner = &mut CpuBlocks { cpu, blocks, entry };
             runner.run(next..end, hidden, &mut PassRows { kinds, spans, given });
             next = end;
         }
     }
 
     /// Copies the hidden states that enter `layer` to [`Features`], if they are tapped.
-    fn hand_out(&mut self, layer: usize, norm: Option<&[f32]>) {
+    fn hand_out(&mut self, layer: usize, norm: Option<&Norm>) {
         let (c, n, kernels) = (self.c, self.n_rows(), self.kernels);
         let b = &mut *self.b;
         for TapSet { taps, rows, width } in &mut b.features.sets {
@@ -118,9 +118,9 @@ impl<'a, 's> Pass<'a, 's> {
                 for (r, row) in rows.chunks_exact_mut(*width).take(n).enumerate() {
                     let out = &mut row[tap * c.n_embd..][..c.n_embd];
                     b.hidden.row(r, 0, out);
-                    if let Some(weight) = norm {
+                    if let Some(norm) = norm {
                         let normed = &mut b.cpu.scratch[0].normed;
-                        (kernels.rms_norm)(out, weight, c.rms_eps, normed);
+                        norm.apply(kernels, out, normed);
                         out.copy_from_slice(normed);
                     }
                 }

@@ -30,6 +30,13 @@ impl Panel {
         &mut self.numbers[..width.next_multiple_of(LANES) * self.n_rows]
     }
 
+    /// Becomes a copy of the first `width` numbers of another panel's rows.
+    pub fn copy_from(&mut self, other: &Panel, width: usize) {
+        self.set_rows(other.n_rows);
+        let numbers = self.groups_mut(width);
+        numbers.copy_from_slice(&other.numbers[..numbers.len()]);
+    }
+
     /// Sets the first numbers of row `r` to `x`, whose length is a multiple of 16.
     pub fn set_row(&mut self, r: usize, x: &[f32]) {
         for (g, lanes) in x.chunks_exact(LANES).enumerate() {

@@ -38,23 +38,33 @@ pub(crate) struct Span<'a> {
 pub(crate) struct KindRows {
     pub views: Vec<View>,
     pub angles: Vec<Angles>,
+    /// What queries are multiplied by; empty if by nothing.
+    pub query_scales: Vec<f32>,
 }
 
 impl KindRows {
     /// With memory for `rows` rows.
     pub fn with_capacity(rows: usize) -> KindRows {
-        KindRows { views: Vec::with_capacity(rows), angles: vec![Angles::default(); rows] }
+        KindRows {
+            views: Vec::with_capacity(rows),
+            angles: vec![Angles::default(); rows],
+            query_scales: Vec::new(),
+        }
     }
 
     /// Computes views and angles of the rows for each kind of layer.
     pub fn set_all(kinds: &mut [KindRows], c: &Config, rows: &[Row]) {
-        for (KindRows { views, angles }, LayerKind { window, rope }) in
-            kinds.iter_mut().zip(&c.kinds)
-        {
+        for (kind_rows, kind) in kinds.iter_mut().zip(&c.kinds) {
+            let KindRows { views, angles, query_scales } = kind_rows;
+            let LayerKind { window, rope, query_scale } = kind;
             views.clear();
             views.extend(rows.iter().map(|row| row.path.within(*window)));
             for (angles, row) in angles.iter_mut().zip(rows) {
                 angles.set(row.position, &rope.frequencies, rope.factor);
+            }
+            if let Some(query_scale) = query_scale {
+                query_scales.clear();
+                query_scales.extend(rows.iter().map(|row| query_scale.at(row.position)));
             }
         }
     }

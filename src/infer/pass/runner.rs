@@ -17,14 +17,19 @@ pub(super) trait BlockRunner {
 pub(super) struct CpuBlocks<'a> {
     pub cpu: Cpu<'a>,
     pub blocks: &'a [Block],
+    /// A copy of what enters a parallel block.
+    pub entry: &'a mut Panel,
 }
 
 impl BlockRunner for CpuBlocks<'_> {
     fn run(&mut self, blocks: Range<usize>, hidden: &mut Panel, rows: &mut PassRows) {
         for i in blocks {
-            let Block { mixer, ffn } = &self.blocks[i];
+            let Block { mixer, ffn, parallel } = &self.blocks[i];
+            if *parallel {
+                self.entry.copy_from(hidden, self.cpu.c.n_embd);
+            }
             self.cpu.mix(i, mixer, hidden, rows);
-            self.cpu.feed_forward(ffn, hidden);
+            self.cpu.feed_forward(ffn, parallel.then_some(&*self.entry), hidden);
         }
     }
 }

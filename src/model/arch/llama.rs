@@ -27,7 +27,7 @@ pub(super) fn config(gguf: &Gguf, arch: &str) -> Result<Config> {
 /// The weights of one whose tensors are these.
 pub(super) fn weights(c: &Config, source: &mut Source) -> Result<Weights> {
     let blocks = blocks(c, source, None)?;
-    let output_norm = source.vector("output_norm.weight", c.n_embd)?;
+    let output_norm = source.rms_norm("output_norm", c.n_embd, c.norm_eps)?;
     Ok(Weights { blocks, output_norm, output: source.head(c.n_vocab, c.n_embd)? })
 }
 
@@ -40,7 +40,7 @@ pub(crate) fn blocks(c: &Config, source: &mut Source, given: Option<usize>) -> R
         let name = |part: &str| format!("blk.{i}.{part}");
         let (norm, width) = match given {
             Some(width) if i == 0 => (None, width),
-            _ => (Some(source.vector(&name("attn_norm.weight"), c.n_embd)?), c.n_embd),
+            _ => (Some(source.rms_norm(&name("attn_norm"), c.n_embd, c.norm_eps)?), c.n_embd),
         };
         let attention = Attention {
             kind: 0,
@@ -49,7 +49,8 @@ pub(crate) fn blocks(c: &Config, source: &mut Source, given: Option<usize>) -> R
                 source.linear(&name("attn_k"), kv, width)?,
                 source.linear(&name("attn_v"), kv, width)?,
             ],
-            head_norms: [None, None, None],
+            qk_norm: None,
+            v_norm: None,
             scale: c.attention_scale(),
             soft_cap: None,
             sinks: None,
@@ -58,7 +59,7 @@ pub(crate) fn blocks(c: &Config, source: &mut Source, given: Option<usize>) -> R
         };
         let mixer =
             Branch { norm, layer: Mixer::Attention(attention), post_norm: None, scale: 1.0 };
-        let norm = Some(source.vector(&name("ffn_norm.weight"), c.n_embd)?);
+        let norm = Some(source.rms_norm(&name("ffn_norm"), c.n_embd, c.norm_eps)?);
         let dense = Dense {
             activation: Activation::SwiGlu,
             gate: source.linear(&name("ffn_gate"), c.n_ff, c.n_embd)?,
@@ -66,7 +67,7 @@ pub(crate) fn blocks(c: &Config, source: &mut Source, given: Option<usize>) -> R
             down: source.linear(&name("ffn_down"), c.n_embd, c.n_ff)?,
         };
         let ffn = Branch { norm, layer: FeedForward::Dense(dense), post_norm: None, scale: 1.0 };
-        blocks.push(Block { mixer, ffn });
+        blocks.push(Block { mixer, ffn, parallel: false });
     }
     Ok(blocks)
 }

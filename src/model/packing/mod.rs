@@ -11,7 +11,7 @@
 mod plan;
 mod sidecar;
 
-use super::weights::Matrix;
+use super::weights::{Matrix, MatrixPlace};
 use crate::error::{Error, Result};
 use crate::gguf::{FileBytes, Gguf};
 use crate::machine;
@@ -149,7 +149,7 @@ pub(super) fn pack(
     gguf: &Gguf,
     matrices: Vec<Matrix>,
     mut o: Options,
-) -> Result<(HashMap<String, SharedBytes>, Packing)> {
+) -> Result<(HashMap<MatrixPlace, SharedBytes>, Packing)> {
     let native = matrices.iter().map(|matrix| matrix.rows.bytes().len() as u64).sum();
     let stay = |reason| {
         let packing = Packing { place: Place::Native, bytes: native, reason };
@@ -197,7 +197,7 @@ fn to_sidecar(
     gguf: &Gguf,
     plan: &Plan,
     o: &mut Options,
-) -> std::result::Result<(HashMap<String, SharedBytes>, Packing), Failure> {
+) -> std::result::Result<(HashMap<MatrixPlace, SharedBytes>, Packing), Failure> {
     let Some(cache) = o.cache else {
         return Err(Failure::Refused("there is no cache directory (HOME is not set)".into()));
     };
@@ -237,6 +237,7 @@ mod tests {
         std::fs::write(&model, writer::file(&[], &[("w", &[32, 16], 0, 0)], 2048)).unwrap();
         let gguf = Gguf::open(&model).unwrap();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        let place = MatrixPlace { tensor: "w".into(), first: 0 };
         let pack = |repack, free_memory| {
             let ty = quant::type_info(0).unwrap();
             let bytes = gguf.share(&gguf.require_tensor("w").unwrap());
@@ -244,14 +245,14 @@ mod tests {
             let progress = &mut |_, _| true;
             let options =
                 Options { repack, cache: None, mlock: false, free_memory, pool: &pool, progress };
-            pack(&gguf, vec![Matrix { name: "w".into(), rows }], options).unwrap()
+            pack(&gguf, vec![Matrix { place: place.clone(), rows }], options).unwrap()
         };
         let (packed, packing) = pack(Repack::Cache, 100);
         let notice = packing.notice(&Plain).unwrap();
         assert_eq!((packing.place, packed.len()), (Place::Native, 0));
         assert!(notice.contains("HOME") && notice.contains("longer"), "{notice}");
         let (packed, packing) = pack(Repack::Cache, 1 << 20);
-        assert!(packing.place == Place::Memory && packed["w"].len() == 2048, "{packing:?}");
+        assert!(packing.place == Place::Memory && packed[&place].len() == 2048, "{packing:?}");
         let (_, packing) = pack(Repack::Memory, 100);
         assert_eq!((packing.place, packing.reason), (Place::Memory, None), "as it was asked for");
     }

@@ -1,9 +1,9 @@
 //! Which packed bytes lie where: matrix after matrix, in the order in which a pass reads them.
 
 use crate::gguf::{FileBytes, Gguf};
-use crate::model::weights::Matrix;
+use crate::model::weights::{Matrix, MatrixPlace};
 use dovetail_kernels::SharedBytes;
-use dovetail_kernels::cpu::GgufMatrix;
+use dovetail_kernels::cpu::{GgufMatrix, LANES};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub(super) struct Plan {
 
 /// A matrix and where it begins.
 pub(super) struct PlacedMatrix {
-    pub(super) name: String,
+    pub(super) place: MatrixPlace,
     pub(super) rows: GgufMatrix,
     pub(super) at: usize,
 }
@@ -43,10 +43,10 @@ pub(super) struct Run<'a> {
 impl Plan {
     pub(super) fn new(matrices: Vec<Matrix>) -> Plan {
         let mut len = 0;
-        let matrices = matrices.into_iter().map(|Matrix { name, rows }| {
+        let matrices = matrices.into_iter().map(|Matrix { place, rows }| {
             let at = len;
             len += rows.packed_len().next_multiple_of(PAGE);
-            PlacedMatrix { name, rows, at }
+            PlacedMatrix { place, rows, at }
         });
         let matrices = matrices.collect();
         Plan { matrices, len }
@@ -61,14 +61,14 @@ impl Plan {
         &self.matrices
     }
 
-    /// The packed matrices by name, out of `owner`'s bytes.
-    pub(super) fn share(&self, owner: &Arc<FileBytes>) -> HashMap<String, SharedBytes> {
-        let place = |PlacedMatrix { name, rows, at }: &PlacedMatrix| {
+    /// The packed matrices by their places in the file, out of `owner`'s bytes.
+    pub(super) fn share(&self, owner: &Arc<FileBytes>) -> HashMap<MatrixPlace, SharedBytes> {
+        let shared = |PlacedMatrix { place, rows, at }: &PlacedMatrix| {
             let range = *at..at + rows.packed_len();
             let bytes = SharedBytes::new(owner.clone(), range).expect("the plan gave the length");
-            (name.clone(), bytes)
+            (place.clone(), bytes)
         };
-        self.matrices.iter().map(place).collect()
+        self.matrices.iter().map(shared).collect()
     }
 
     /// Hands every run to `pack`, in order of place, until it fails. What has been packed is dropped
@@ -82,8 +82,10 @@ impl Plan {
     ) -> Result<(), Failure> {
         let total: usize = self.matrices.iter().map(|m| m.rows.bytes().len()).sum();
         let mut done = 0;
-        for (matrix, PlacedMatrix { name, rows, at }) in self.matrices.iter().enumerate() {
-            let tensor = gguf.tensor(name).expect("the plan was made from this model");
+        for (matrix, PlacedMatrix { place, rows, at }) in self.matrices.iter().enumerate() {
+            let MatrixPlace { tensor, first: first_row } = place;
+            let tensor = gguf.tensor(tensor).expect("the plan was made from this model");
+            let before = rows.native_group_len() / LANES * first_row; // bytes of the tensor's other rows
             gguf.will_need(&tensor);
             let group = rows.packed_group_len();
             let groups = rows.packed_len() / group;
@@ -95,7 +97,7 @@ impl Plan {
                     if end == groups { (at + len).next_multiple_of(PAGE) - at } else { len };
                 pack(&Run { rows, matrix, first, at, len, padded })?;
                 let native = |group: usize| rows.bytes().len().min(group * rows.native_group_len());
-                gguf.release(&tensor, native(first)..native(end));
+                gguf.release(&tensor, before + native(first)..before + native(end));
                 done += native(end) - native(first);
                 if !progress(done as u64, total as u64) {
                     return Err(Failure::Cancelled);

@@ -128,7 +128,7 @@ impl<'a> Sidecar<'a> {
                 let data = &bytes.bytes()[matrix.at..][..matrix.rows.packed_len()];
                 let found = self.pool.install(|| sum(matrix.rows.packed_group_len(), 0, data));
                 if found.to_le_bytes() != *checksum {
-                    return Err(refused(&format!("the weights of `{}` are damaged", matrix.name)));
+                    return Err(refused(&format!("the weights of `{}` are damaged", matrix.place)));
                 }
                 done += data.len();
                 if !progress(done as u64, self.plan.len() as u64) {
@@ -257,7 +257,7 @@ fn identity(source: &Path, fingerprint: u64, plan: &Plan) -> Vec<u8> {
     out.extend(fingerprint.to_le_bytes());
     for matrix in plan.matrices() {
         let rows = &matrix.rows;
-        text(&mut out, &matrix.name);
+        text(&mut out, &matrix.place.to_string());
         out.extend(rows.type_id().to_le_bytes());
         for number in [rows.n_rows(), rows.n_cols(), matrix.at, rows.packed_len()] {
             out.extend((number as u64).to_le_bytes());
@@ -334,7 +334,7 @@ fn boot() -> Option<[u8; BOOT_LEN]> {
 mod tests {
     use super::*;
     use crate::gguf::writer;
-    use crate::model::weights::Matrix;
+    use crate::model::weights::{Matrix, MatrixPlace};
     use dovetail_kernels::cpu::GgufMatrix;
     use tempfile::TempDir;
 
@@ -355,7 +355,10 @@ mod tests {
             let tensor = gguf.require_tensor("w").unwrap();
             let ty = dovetail_kernels::quant::type_info(0).unwrap();
             let rows = GgufMatrix::new(ty, 16, 32, gguf.share(&tensor)).unwrap();
-            let plan = Plan::new(vec![Matrix { name: "w".into(), rows }]);
+            let plan = Plan::new(vec![Matrix {
+                place: MatrixPlace { tensor: "w".into(), first: 0 },
+                rows,
+            }]);
             let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
             Small { folder, gguf, plan, pool }
         }

@@ -236,7 +236,7 @@ impl Rows {
     /// Copies the target's hidden states, (n, width), to rows `first..` of the features' input, normed if the file has
     /// such norms.
     fn put_features(&mut self, file: &File, kernels: &Kernels, first: usize, hidden: &[f32]) {
-        let (width, eps) = (file.width, file.config.rms_eps);
+        let (width, eps) = (file.width, file.config.norm_eps);
         let out = match file.features {
             Some(_) => &mut self.wide[first * width..][..hidden.len()],
             None => &mut self.feature[first * width..][..hidden.len()],
@@ -280,7 +280,7 @@ impl Step<'_, '_> {
         }
         let given = matches!(file.fusion, Fusion::Attention { .. }).then_some(&wide[..]);
         pass.blocks(&file.blocks, given);
-        pass.head(file.output_norm.as_deref(), file.head(target), heads, row);
+        pass.head(file.output_norm.as_ref(), file.head(target), heads, row);
         if heads > 0 {
             pass.more_logits(more);
         }
@@ -291,7 +291,7 @@ impl Step<'_, '_> {
     fn fuse(&mut self) {
         let Step { target, file, rows, pass } = self;
         let (h, eps, n, kernels) =
-            (file.config.n_embd, file.config.rms_eps, pass.n_rows(), pass.kernels);
+            (file.config.n_embd, file.config.norm_eps, pass.n_rows(), pass.kernels);
         let Rows { tokens, wide, feature, token, gate, row, ones, .. } = &mut **rows;
         // Embedding and feature side by side: (n, 2 H).
         for (r, pair) in wide.chunks_exact_mut(2 * h).take(n).enumerate() {

@@ -211,7 +211,7 @@ impl Forward {
     /// One pass of up to `rows` rows, with the head and the likeliest tokens if draft tokens follow.
     fn pass(&self, out: &mut Vec<Launch>, rows: usize, of: Of) {
         let Forward { network, config: c, b, .. } = self;
-        let (h, eps) = (c.n_embd, c.rms_eps);
+        let (h, eps) = (c.n_embd, c.norm_eps);
         // The count of rows is the first number of `Rows`.
         let n = &b.rows.as_words();
         if let Of::Entries { .. } = of {
@@ -272,7 +272,7 @@ impl Forward {
         };
         let sizes = [width, *taps, c.n_embd];
         out.push(receive(
-            rows, verdicts, &b.taken, sizes, c.rms_eps, &b.rows, &b.growth, &b.sent, features,
+            rows, verdicts, &b.taken, sizes, c.norm_eps, &b.rows, &b.growth, &b.sent, features,
         ));
         if let (Some((matrix, _)), Some(states)) = (&network.features, &b.states) {
             let store = Epilogue::Store(&b.feature);
@@ -290,7 +290,7 @@ impl Forward {
             hidden: &b.hidden.states,
             norms: network.norms.as_ref(),
             width: c.n_embd,
-            eps: c.rms_eps,
+            eps: c.norm_eps,
         };
         out.push(fuse(rows, &b.rows, sources, &b.fused, b.feature_at));
         let (hidden, norm) = (&b.hidden, network.norm_before(0));

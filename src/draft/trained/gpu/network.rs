@@ -5,10 +5,12 @@ use crate::draft::trained::file::{File, Fusion};
 use crate::error::{Error, Result};
 use crate::gpu::device::{Buffer, Device};
 use crate::gpu::weights::{Matrix, Store, TILE_ROWS};
-use crate::model::block::{Activation, Attention, Branch, Dense, FeedForward, Linear, Mixer};
+use crate::model::block::{
+    Activation, Attention, Branch, Dense, FeedForward, Linear, Mixer, Norm, NormKind,
+};
 use crate::model::{self, Config, LayerKind, Model, Rope};
 use crate::ring::message::write_halves;
-use dovetail_kernels::cpu::{GgufMatrix, WeightMatrix};
+use dovetail_kernels::cpu::{GgufMatrix, LANES, WeightMatrix};
 use half::f16;
 
 /// The weights. Norms that a drafter does not have are all ones.
@@ -108,7 +110,7 @@ impl Network {
             fusion,
             blocks: blocks.collect::<Result<_>>()?,
             output_normed: file.output_norm.is_some(),
-            output_norm: norm(device, file.output_norm.as_deref(), h)?,
+            output_norm: norm(device, file.output_norm.as_ref(), h)?,
             vocabulary: Vocabulary::upload(device, file, target)?,
         })
     }
@@ -131,20 +133,25 @@ pub fn rope(config: &Config) -> Result<&Rope> {
         n_embd: _,
         n_heads: _,
         n_kv_heads: _,
-        head_dim: _,
+        head_dim,
         n_ff: _,
         n_vocab: _,
         n_ctx: _,
-        rms_eps: _,
+        norm_eps: _,
+        embedding_rms_eps,
         kinds,
         embedding_scale,
         logit_scale,
         logit_soft_cap,
     } = config;
-    let [LayerKind { window: None, rope }] = &kinds[..] else {
+    if head_dim % LANES != 0 {
+        return Err(unsupported("heads that are no multiple of 16"));
+    }
+    let [LayerKind { window: None, rope, query_scale: None }] = &kinds[..] else {
         return Err(unsupported("windows, or layers of several kinds,"));
     };
-    if [*embedding_scale, *logit_scale] != [1.0, 1.0] || logit_soft_cap.is_some() {
+    let plain = [*embedding_scale, *logit_scale] == [1.0, 1.0] && embedding_rms_eps.is_none();
+    if !plain || logit_soft_cap.is_some() {
         return Err(unsupported("scales and soft caps"));
     }
     Ok(rope)
@@ -152,20 +159,24 @@ pub fn rope(config: &Config) -> Result<&Rope> {
 
 impl Block {
     fn upload(device: &mut dyn Device, block: &model::block::Block, c: &Config) -> Result<Block> {
-        let model::block::Block { mixer, ffn } = block;
+        let model::block::Block { mixer, ffn, parallel } = block;
+        if *parallel {
+            return Err(unsupported("parallel blocks"));
+        }
         let Branch { norm, layer: Mixer::Attention(attention), post_norm, scale } = mixer;
         let attn_norm = norm;
         let Attention {
             kind: _,
             qkv: [q, k, v],
-            head_norms,
+            qk_norm,
+            v_norm,
             scale: score_scale,
             soft_cap,
             sinks,
             gate,
             output,
         } = attention;
-        let plain = head_norms.iter().all(Option::is_none) && sinks.is_none() && gate.is_none();
+        let plain = qk_norm.is_none() && v_norm.is_none() && sinks.is_none() && gate.is_none();
         if !plain || *score_scale != c.attention_scale() || soft_cap.is_some() {
             return Err(unsupported("norms, scales, caps, sinks and gates of attention"));
         }
@@ -175,7 +186,7 @@ impl Block {
         }
         let Branch { norm, layer: FeedForward::Dense(dense), post_norm: _, scale: _ } = ffn;
         let Dense { activation, gate, up, down } = dense;
-        let Some(ffn_norm) = norm.as_deref().filter(|_| *activation == Activation::SwiGlu) else {
+        let Some(ffn_norm) = norm.as_ref().filter(|_| *activation == Activation::SwiGlu) else {
             return Err(unsupported("this kind of feed-forward layers"));
         };
         if q.matrix.n_cols() != c.n_embd {
@@ -183,10 +194,10 @@ impl Block {
         }
         Ok(Block {
             normed: attn_norm.is_some(),
-            attn_norm: self::norm(device, attn_norm.as_deref(), c.n_embd)?,
+            attn_norm: self::norm(device, attn_norm.as_ref(), c.n_embd)?,
             qkv: Matrix::stacked(device, &[unbiased(q)?, unbiased(k)?, unbiased(v)?])?,
             attn_output: Matrix::stacked(device, &[unbiased(output)?])?,
-            ffn_norm: Buffer::of(device, ffn_norm)?,
+            ffn_norm: Buffer::of(device, weights(ffn_norm)?)?,
             gate_up: Matrix::paired(device, unbiased(gate)?, unbiased(up)?)?,
             down: Matrix::stacked(device, &[unbiased(down)?])?,
         })
@@ -299,9 +310,16 @@ fn rows(matrix: &WeightMatrix) -> Result<&GgufMatrix> {
     matrix.as_native().ok_or_else(|| Error::Unsupported(what.into()))
 }
 
-fn norm(device: &mut dyn Device, weights: Option<&[f32]>, width: usize) -> Result<Buffer<f32>> {
-    match weights {
-        Some(weights) => Buffer::of(device, weights),
+fn norm(device: &mut dyn Device, norm: Option<&Norm>, width: usize) -> Result<Buffer<f32>> {
+    match norm {
+        Some(norm) => Buffer::of(device, weights(norm)?),
         None => Buffer::of(device, &vec![1.0; width]),
+    }
+}
+
+fn weights(norm: &Norm) -> Result<&[f32]> {
+    match norm.kind {
+        NormKind::Rms => Ok(&norm.weight),
+        NormKind::Layer => Err(unsupported("LayerNorm")),
     }
 }
