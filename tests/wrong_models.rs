@@ -90,10 +90,15 @@ fn what_is_unknown_is_named() {
         parts
     };
     refused(&with("general.architecture", text("made-up")), &["made-up", "llama"]);
-    refused(&with("llama.rope.scaling.type", text("longrope")), &["longrope", "yarn"]);
+    refused(&with("llama.rope.scaling.type", text("made-up")), &["made-up", "yarn"]);
     refused(&with("tokenizer.ggml.model", text("rwkv")), &["rwkv"]);
     refused(&with("tokenizer.ggml.pre", text("nobody's")), &["nobody's"]);
     refused(&with("llama.expert_count", Some(Value::U32(8))), &["experts"]);
+    let clamp = "llama.attention.clamp_kqv";
+    refused(&with(clamp, Some(Value::F32(8.0))), &[clamp]);
+    with(clamp, Some(Value::F32(0.0))).load().unwrap();
+    with("llama.vocab_size", Some(Value::U32(7))).load().unwrap();
+    refused(&with("llama.attention.causal", Some(Value::Bool(false))), &["attention.causal"]);
     refused(&with("llama.attention.head_count_kv", Some(Value::U32(3))), &["head_count_kv", "3"]);
     refused(&with("llama.attention.key_length", Some(Value::U32(2000))), &["2000", "1024"]);
     refused(&with("llama.attention.value_length", Some(Value::U32(32))), &["value_length"]);
@@ -102,7 +107,7 @@ fn what_is_unknown_is_named() {
     refused(&with("llama.feed_forward_length", Some(Value::U32(0))), &["feed_forward_length"]);
     refused(&with("llama.block_count", Some(Value::U32(3))), &["blk.2."]);
     refused(&with("llama.block_count", Some(Value::U32(1))), &["blk.1."]);
-    refused(&with("llama.block_count", Some(Value::U32(u32::MAX))), &["blk.2."]);
+    refused(&with("llama.block_count", Some(Value::U32(u32::MAX))), &["block_count"]);
     refused(&with("llama.block_count", text("two")), &["llama.block_count"]);
 
     let mut parts = parts();

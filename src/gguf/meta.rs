@@ -160,6 +160,17 @@ impl Metadata {
         self.get_integers(key, "an array of i32")
     }
 
+    /// An array of truth values; of integers, 0 is false.
+    pub fn get_bool_array(&self, key: &str) -> Result<Option<Vec<bool>>> {
+        match self.get(key) {
+            Some(Value::Array(Array::Bool(items))) => Ok(Some(items.clone())),
+            _ => {
+                let items = self.get_integers::<i64>(key, "an array of bool")?;
+                Ok(items.map(|items| items.into_iter().map(|item| item != 0).collect()))
+            }
+        }
+    }
+
     /// An array of floats; `f64` items are rounded to `f32`.
     pub fn get_f32_array(&self, key: &str) -> Result<Option<Vec<f32>>> {
         match self.get(key) {

@@ -94,6 +94,18 @@ impl Value {
         }
     }
 
+    /// Whether it says as little as a key that is missing: 0, false, the text "none", or nothing.
+    pub fn says_nothing(&self) -> bool {
+        match self {
+            Self::String(text) => text.is_empty() || text == "none",
+            Self::Bool(x) => !x,
+            Self::Array(array) => array.is_empty(),
+            Self::F32(x) => *x == 0.0,
+            Self::F64(x) => *x == 0.0,
+            value => value.integer() == Some(0),
+        }
+    }
+
     pub(super) fn integer(&self) -> Option<i128> {
         match *self {
             Self::U8(x) => Some(x.into()),

@@ -80,8 +80,6 @@ pub enum Mixer {
 
 /// Attention with grouped heads.
 pub struct Attention {
-    /// Which of [`Config::kinds`](super::Config::kinds) it is: its window and its position embedding.
-    pub kind: usize,
     /// Queries, keys and values: (n_heads · head_dim, n_in), then (n_kv_heads · head_dim, n_in) twice.
     /// `n_in` is n_embd, or the width of the rows that a drafter gives its first block.
     pub qkv: [Linear; 3],
@@ -182,17 +180,8 @@ impl Block {
 
 impl Attention {
     fn linears(&self) -> impl Iterator<Item = &Linear> {
-        let Attention {
-            kind: _,
-            qkv,
-            qk_norm: _,
-            v_norm: _,
-            scale: _,
-            soft_cap: _,
-            sinks: _,
-            gate,
-            output,
-        } = self;
+        let Attention { qkv, qk_norm: _, v_norm: _, scale: _, soft_cap: _, sinks: _, gate, output } =
+            self;
         qkv.iter().chain(gate).chain([output])
     }
 

@@ -1,8 +1,10 @@
 //! Sizes and constants of a model, read from its metadata and checked.
 
 use crate::error::{Error, Result};
-use crate::gguf::Gguf;
+use crate::gguf::{Gguf, Value};
 use dovetail_kernels::cpu::{LANES, RopeStyle};
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::f64::consts::PI;
 
 /// Longest head: no model comes near, and a damaged file must not make us allocate for it.
@@ -33,12 +35,20 @@ pub struct Config {
     pub n_ctx: usize,
     /// ε of norms.
     pub norm_eps: f32,
-    /// Kinds of layers, one at least; each block names its own.
+    /// Kinds of layers, one at least.
     pub kinds: Vec<LayerKind>,
+    /// Which of them each block is: (n_layers).
+    pub layer_kinds: Vec<usize>,
     /// ε of an RMSNorm of embeddings, without weights; none in most models.
     pub embedding_rms_eps: Option<f32>,
     /// What embeddings are multiplied by, after that: 1 in most models.
     pub embedding_scale: f32,
+    /// What scores of attention are multiplied by, if not by `1 / √head_dim`.
+    pub score_scale: Option<f32>,
+    /// Scores become `cap · tanh(score / cap)`.
+    pub score_soft_cap: Option<f32>,
+    /// What each branch is multiplied by before it is added: 1 in most models.
+    pub branch_scale: f32,
     /// What logits are multiplied by: 1 in most models.
     pub logit_scale: f32,
     /// Logits become `cap · tanh(logit / cap)`, after they are multiplied.
@@ -74,9 +84,24 @@ impl QueryScale {
 }
 
 impl Config {
-    /// What scores of attention are multiplied by in most models: `1 / √head_dim`.
+    /// What scores of attention are multiplied by.
     pub fn attention_scale(&self) -> f32 {
-        1.0 / (self.head_dim as f32).sqrt()
+        self.score_scale.unwrap_or(1.0 / (self.head_dim as f32).sqrt())
+    }
+
+    /// The kind of block `i`.
+    pub fn kind(&self, i: usize) -> &LayerKind {
+        &self.kinds[self.layer_kinds[i]]
+    }
+
+    /// Makes those blocks which `of_new_kind` names a new kind of layers.
+    pub fn add_kind(&mut self, kind: LayerKind, of_new_kind: impl Fn(usize) -> bool) {
+        self.kinds.push(kind);
+        for (i, layer_kind) in self.layer_kinds.iter_mut().enumerate() {
+            if of_new_kind(i) {
+                *layer_kind = self.kinds.len() - 1;
+            }
+        }
     }
 
     /// Elements of a head in caches and in attention: whole lanes, filled up with zeros.
@@ -94,6 +119,18 @@ impl Config {
     }
 }
 
+impl LayerKind {
+    /// Layers that see all positions.
+    pub fn full(rope: Rope) -> LayerKind {
+        LayerKind { window: None, rope, query_scale: None }
+    }
+
+    /// Layers that see `window` positions.
+    pub fn windowed(window: usize, rope: Rope) -> LayerKind {
+        LayerKind { window: Some(window), ..LayerKind::full(rope) }
+    }
+}
+
 /// Rotary position embedding: pair `i` turns by `position · frequencies[i]` radians. Elements past the pairs
 /// stay as they are; without a pair positions are not embedded at all.
 #[derive(Clone, Debug)]
@@ -102,19 +139,108 @@ pub struct Rope {
     pub style: RopeStyle,
     /// Radians a position, for each pair.
     pub frequencies: Vec<f64>,
+    /// Others for contexts of more tokens than these (LongRoPE, arXiv 2402.13753).
+    pub long: Option<(usize, Vec<f64>)>,
     /// What cos and sin are multiplied by (YaRN's attention factor).
     pub factor: f64,
 }
 
-/// Typed look-ups under the architecture's prefix.
-pub(crate) struct Keys<'a> {
-    pub gguf: &'a Gguf,
-    pub arch: &'a str,
+impl Rope {
+    /// The frequencies for contexts of `n_ctx` tokens.
+    pub fn frequencies(&self, n_ctx: usize) -> &[f64] {
+        match &self.long {
+            Some((beyond, long)) if n_ctx > *beyond => long,
+            _ => &self.frequencies,
+        }
+    }
+
+    /// No position is embedded.
+    pub fn none() -> Rope {
+        Rope { style: RopeStyle::Adjacent, frequencies: Vec::new(), long: None, factor: 1.0 }
+    }
 }
 
-impl Keys<'_> {
+/// Keys under an architecture's prefix, of which those that were looked at are known in the end.
+pub struct Keys<'a> {
+    gguf: &'a Gguf,
+    arch: &'a str,
+    known: RefCell<HashSet<String>>,
+}
+
+/// Keys that change nothing in a pass over text, whatever they say.
+const WITHOUT_EFFECT: [&str; 5] = [
+    "vocab_size",
+    "rope.scaling.finetuned",
+    "rope.dimension_sections",
+    "n_deepstack_layers",
+    "tensor_data_layout",
+];
+
+impl<'a> Keys<'a> {
+    /// The keys `ARCH.…` of a file.
+    pub(crate) fn new(gguf: &'a Gguf, arch: &'a str) -> Keys<'a> {
+        Keys { gguf, arch, known: RefCell::default() }
+    }
+
+    /// The file.
+    pub fn gguf(&self) -> &'a Gguf {
+        self.gguf
+    }
+
     fn key(&self, name: &str) -> String {
-        format!("{}.{name}", self.arch)
+        let key = format!("{}.{name}", self.arch);
+        self.known.borrow_mut().insert(key.clone());
+        key
+    }
+
+    /// Checks that no key is left over which says more than 0, false, "none" or nothing: it might change the answer.
+    pub(crate) fn finish(self) -> Result<()> {
+        let (prefix, known) = (format!("{}.", self.arch), self.known.borrow());
+        let left = self.gguf.metadata().iter().find(|(key, value)| {
+            key.strip_prefix(&prefix).is_some_and(|name| {
+                !known.contains(*key) && !WITHOUT_EFFECT.contains(&name) && !value.says_nothing()
+            })
+        });
+        match left {
+            None => Ok(()),
+            Some((key, _)) => Err(Error::Unsupported(format!(
+                "{}: key `{key}` belongs to a variant of the architecture that cannot be run yet",
+                self.gguf.path().display()
+            ))),
+        }
+    }
+
+    /// For each block, whether it has a window, and how wide windows are; `None` without windows. Where the file has no
+    /// pattern, every `period`-th block sees all.
+    pub fn windows(&self, n_layers: usize, period: usize) -> Result<Option<(usize, Vec<bool>)>> {
+        const PATTERN: &str = "attention.sliding_window_pattern";
+        let Some(window) = self.size("attention.sliding_window")?.filter(|window| *window > 0)
+        else {
+            return Ok(None);
+        };
+        let metadata = self.gguf.metadata();
+        let periodic = |period: usize| (0..n_layers).map(|i| (i + 1) % period != 0).collect();
+        let windowed: Vec<bool> = match metadata.get(&self.key(PATTERN)) {
+            None => periodic(period),
+            Some(Value::Array(_)) => {
+                metadata.get_bool_array(&self.key(PATTERN))?.unwrap_or_default()
+            }
+            Some(_) => match self.size(PATTERN)? {
+                None | Some(0) => vec![false; n_layers],
+                Some(period) => periodic(period),
+            },
+        };
+        if windowed.len() != n_layers {
+            return Err(
+                self.wrong(PATTERN, &format!("has not one element for each of {n_layers} blocks"))
+            );
+        }
+        Ok(Some((window, windowed)))
+    }
+
+    /// A switch, if the file says it.
+    pub fn switch(&self, name: &str) -> Result<Option<bool>> {
+        self.gguf.metadata().get_bool(&self.key(name))
     }
 
     /// A number of something, if the file says it.
@@ -122,7 +248,8 @@ impl Keys<'_> {
         Ok(self.gguf.metadata().get_u32(&self.key(name))?.map(|n| n as usize))
     }
 
-    fn required_size(&self, name: &str) -> Result<usize> {
+    /// A number of something that the file has to say.
+    pub fn required_size(&self, name: &str) -> Result<usize> {
         match self.gguf.metadata().require_u32(&self.key(name))? as usize {
             0 => Err(self.wrong(name, "is 0")),
             n => Ok(n),
@@ -134,7 +261,13 @@ impl Keys<'_> {
         self.gguf.metadata().get_f32(&self.key(name))
     }
 
-    fn wrong(&self, name: &str, what: &str) -> Error {
+    /// A factor: 1 where the file says none, or 0.
+    pub fn factor(&self, name: &str) -> Result<f32> {
+        Ok(self.float(name)?.filter(|factor| *factor != 0.0).unwrap_or(1.0))
+    }
+
+    /// The error of a key.
+    pub fn wrong(&self, name: &str, what: &str) -> Error {
         Error::gguf(self.gguf.path(), format!("key `{}` {what}", self.key(name)))
     }
 
@@ -172,6 +305,17 @@ impl Keys<'_> {
         if n_rotated > head_dim || n_rotated % 2 != 0 {
             return Err(self.wrong("rope.dimension_count", "is no even part of the head"));
         }
+        if self.switch("attention.causal")? == Some(false) {
+            return Err(
+                self.wrong("attention.causal", "is false; such a model does not write text")
+            );
+        }
+        let n_layers = self.required_size("block_count")?;
+        if n_layers > self.gguf.tensors().count() {
+            return Err(
+                self.wrong("block_count", &format!("is {n_layers}, more than there are tensors"))
+            );
+        }
         let norm_eps = match self.float("attention.layer_norm_epsilon")? {
             Some(eps) => eps,
             None => metadata.require_f32(&self.key("attention.layer_norm_rms_epsilon"))?,
@@ -179,7 +323,7 @@ impl Keys<'_> {
         Ok(Config {
             arch: self.arch.to_owned(),
             name: metadata.get_str("general.name")?.unwrap_or(self.arch).to_owned(),
-            n_layers: self.required_size("block_count")?,
+            n_layers,
             n_embd,
             n_heads,
             n_kv_heads,
@@ -188,20 +332,25 @@ impl Keys<'_> {
             n_vocab,
             n_ctx,
             norm_eps,
-            kinds: vec![LayerKind {
-                window: None,
-                rope: self.rope(style, n_rotated)?,
-                query_scale: None,
-            }],
+            kinds: vec![LayerKind::full(self.rope(style, n_rotated)?)],
+            layer_kinds: vec![0; n_layers],
             embedding_rms_eps: None,
             embedding_scale: 1.0,
+            score_scale: None,
+            score_soft_cap: None,
+            branch_scale: 1.0,
             logit_scale: 1.0,
             logit_soft_cap: None,
         })
     }
 
+    /// The rotation of `rope.freq_base` with the scaling that the file says.
     fn rope(&self, style: RopeStyle, n_rotated: usize) -> Result<Rope> {
-        let base = self.float("rope.freq_base")?.unwrap_or(10_000.0) as f64;
+        let mut base = self.float("rope.freq_base")?.unwrap_or(10_000.0) as f64;
+        if let Some(alpha) = self.float("rope.scaling.alpha")?.filter(|alpha| *alpha > 0.0) {
+            let n = n_rotated as f64;
+            base *= libm::pow(f64::from(alpha), n / (n - 2.0));
+        }
         let scaling = self.gguf.metadata().get_str(&self.key("rope.scaling.type"))?;
         let factor = match self.float("rope.scaling.factor")? {
             Some(factor) if factor != 0.0 => factor as f64,
@@ -212,12 +361,10 @@ impl Keys<'_> {
         };
         let pairs = n_rotated / 2;
         let frequency = |i: usize| libm::pow(base, -2.0 * i as f64 / n_rotated as f64);
-        let attention = self.float("rope.scaling.attn_factor")?.unwrap_or(1.0) as f64;
-        let (mut frequencies, attention): (Vec<f64>, f64) = match scaling {
-            Some("none") => ((0..pairs).map(frequency).collect(), attention),
-            None | Some("linear") => {
-                ((0..pairs).map(|i| frequency(i) / factor).collect(), attention)
-            }
+        let mut attention = self.float("rope.scaling.attn_factor")?.unwrap_or(1.0) as f64;
+        let mut frequencies: Vec<f64> = match scaling {
+            Some("none" | "longrope") => (0..pairs).map(frequency).collect(),
+            None | Some("linear") => (0..pairs).map(|i| frequency(i) / factor).collect(),
             Some("yarn") => {
                 let trained = match self.size("rope.scaling.original_context_length")? {
                     Some(n) => n,
@@ -233,27 +380,58 @@ impl Keys<'_> {
                     let kept = ramp.kept(i);
                     frequency(i) * (kept + (1.0 - kept) / factor)
                 };
-                let scale = if factor > 1.0 { 1.0 + 0.1 * libm::log(factor) } else { 1.0 };
-                ((0..pairs).map(mixed).collect(), attention * scale)
+                let grown = |times: f64| match factor > 1.0 {
+                    true => 1.0 + 0.1 * times * libm::log(factor),
+                    false => 1.0,
+                };
+                attention *= grown(1.0);
+                if let Some(times) = self.float("rope.scaling.yarn_log_multiplier")? {
+                    attention /= if times == 0.0 { 1.0 } else { grown(f64::from(times)) };
+                }
+                (0..pairs).map(mixed).collect()
             }
             Some(other) => {
-                let what = format!("RoPE scaling `{other}` is unknown; known: none, linear, yarn");
+                let what = format!(
+                    "RoPE scaling `{other}` is unknown; known: none, linear, yarn, longrope"
+                );
                 return Err(Error::Unsupported(format!("{}: {what}", self.gguf.path().display())));
             }
         };
-        self.divide_by_factors(&mut frequencies)?;
-        Ok(Rope { style, frequencies, factor: attention })
+        // llama.cpp says them in its own words in these too, and obeys the one above.
+        for name in ["rope.scaling.yarn_ext_factor", "rope.scaling.yarn_attn_factor"] {
+            if self.float(name)?.is_some_and(|x| x != 1.0 && x != 0.0 && x != -1.0) {
+                return Err(self.wrong(name, "is none that can be run yet"));
+            }
+        }
+        let divisors = |name: &str| -> Result<Option<Vec<f32>>> {
+            let tensor = self.gguf.tensor(name);
+            let read = |tensor| super::weights::floats(self.gguf, &tensor, &[pairs]);
+            tensor.map(read).transpose()
+        };
+        let divided = |frequencies: &[f64], divisors: &[f32]| -> Vec<f64> {
+            frequencies.iter().zip(divisors).map(|(f, divisor)| f / f64::from(*divisor)).collect()
+        };
+        let [short, long] =
+            ["short", "long"].map(|n| divisors(&format!("rope_factors_{n}.weight")));
+        let long = match (long?, self.size("rope.scaling.original_context_length")?) {
+            (Some(long), Some(beyond)) => Some((beyond, divided(&frequencies, &long))),
+            (Some(_), None) => {
+                let what = "is missing, though there are long factors; convert the model anew";
+                return Err(self.wrong("rope.scaling.original_context_length", what));
+            }
+            (None, _) => None,
+        };
+        for divisors in [short?, divisors("rope_freqs.weight")?].iter().flatten() {
+            frequencies = divided(&frequencies, divisors);
+        }
+        Ok(Rope { style, frequencies, long, factor: attention })
     }
 
-    /// Llama 3's scaling: the file brings a divisor for each frequency.
-    fn divide_by_factors(&self, frequencies: &mut [f64]) -> Result<()> {
-        const NAME: &str = "rope_freqs.weight";
-        let Some(tensor) = self.gguf.tensor(NAME) else { return Ok(()) };
-        let factors = super::weights::floats(self.gguf, &tensor, &[frequencies.len()])?;
-        for (frequency, factor) in frequencies.iter_mut().zip(factors) {
-            *frequency /= factor as f64;
-        }
-        Ok(())
+    /// A rotation of this base without any scaling.
+    pub fn plain_rope(style: RopeStyle, base: f32, n_rotated: usize) -> Rope {
+        let exponent = |i: usize| -2.0 * i as f64 / n_rotated as f64;
+        let frequencies = (0..n_rotated / 2).map(|i| libm::pow(f64::from(base), exponent(i)));
+        Rope { style, frequencies: frequencies.collect(), long: None, factor: 1.0 }
     }
 }
 

@@ -16,8 +16,7 @@ mod config;
 mod packing;
 mod weights;
 
-pub(crate) use config::Keys;
-pub use config::{Config, LayerKind, QueryScale, Rope};
+pub use config::{Config, Keys, LayerKind, QueryScale, Rope};
 pub use packing::{Packing, Place, Repack};
 pub(crate) use weights::EMBEDDING;
 pub use weights::{Source, Weights};
@@ -110,7 +109,9 @@ impl Model {
         let gguf = Gguf::open_with(path, open)?;
         let loader = arch::find(&gguf, known)?;
         let tokenizer = Tokenizer::from_gguf(gguf.metadata())?;
-        let config = (loader.config)(&gguf)?;
+        let keys = Keys::new(&gguf, loader.name);
+        let config = (loader.config)(&keys)?;
+        keys.finish()?;
         if tokenizer.n_vocab() != config.n_vocab {
             let (ours, theirs) = (tokenizer.n_vocab(), config.n_vocab);
             let what = format!("has {ours} tokens but embeds {theirs}; convert the model anew");

@@ -8,6 +8,7 @@ use dovetail_kernels::{SharedBytes, quant};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::ops::Range;
+use std::path::Path;
 
 /// The embedding's name; also the head of models that have no `output.weight`.
 pub(crate) const EMBEDDING: &str = "token_embd.weight";
@@ -84,8 +85,19 @@ impl<'a> Source<'a> {
     /// Matrices come from `packed`, by name, or else as native rows.
     pub(super) fn new(gguf: &'a Gguf, packed: HashMap<MatrixPlace, SharedBytes>) -> Self {
         // Read while configuring, or worth nothing at run time.
-        let taken = [EMBEDDING, "rope_freqs.weight"].map(str::to_owned).into();
+        let taken = [
+            EMBEDDING,
+            "rope_freqs.weight",
+            "rope_factors_long.weight",
+            "rope_factors_short.weight",
+        ];
+        let taken = taken.map(str::to_owned).into();
         Source { gguf, packed, taken, native: Vec::new(), biased: HashMap::new() }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        self.gguf.path()
     }
 
     /// The matrix `name` of `n_out` rows and `n_in` columns.

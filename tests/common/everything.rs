@@ -5,47 +5,36 @@
 //! are told the same numbers and make of them what they do.
 
 use super::tiny::{Extras, Tiny, tiny};
-use dovetail::gguf::Gguf;
 use dovetail::model::arch::Arch;
 use dovetail::model::block::{
     Activation, Attention, Block, Branch, Dense, FeedForward, Linear, Mixer, Norm, NormKind,
     QkNorm, QkNormPlace,
 };
-use dovetail::model::{Config, LayerKind, QueryScale, Rope, Source, Weights};
+use dovetail::model::{Config, Keys, LayerKind, QueryScale, Rope, Source, Weights};
 use dovetail::{Error, Result};
+use dovetail_kernels::cpu::RopeStyle;
 
 /// Its row in the table of architectures.
 pub const ARCH: Arch = Arch { name: "everything", config, weights };
 
-fn config(gguf: &Gguf) -> Result<Config> {
-    let name = gguf.metadata().require_str("general.name")?;
-    let Tiny { n_layers, n_embd, n_heads, n_kv_heads, head_dim, n_ff, extras, .. } = *tiny(name);
+fn config(keys: &Keys) -> Result<Config> {
+    let config = keys.config(RopeStyle::Adjacent)?;
+    let Tiny { n_layers, extras, .. } = *tiny(&config.name);
     let kinds = extras.kinds.iter().map(|kind| {
         let frequency = |i: usize| kind.base.powf(-2.0 * i as f64 / kind.n_rotated as f64);
         let frequencies = (0..kind.n_rotated / 2).map(frequency).collect();
-        LayerKind {
-            window: kind.window,
-            query_scale: extras.query_scale.map(|(scale, every)| QueryScale { scale, every }),
-            rope: Rope { style: kind.style, frequencies, factor: kind.factor },
-        }
+        let query_scale = extras.query_scale.map(|(scale, every)| QueryScale { scale, every });
+        let rope = Rope { style: kind.style, frequencies, long: None, factor: kind.factor };
+        LayerKind { window: kind.window, rope, query_scale }
     });
     Ok(Config {
-        arch: ARCH.name.to_owned(),
-        name: name.to_owned(),
-        n_layers,
-        n_embd,
-        n_heads,
-        n_kv_heads,
-        head_dim,
-        n_ff,
-        n_vocab: super::tiny::N_VOCAB,
-        n_ctx: super::tiny::N_CTX as usize,
-        norm_eps: super::tiny::RMS_EPS,
         kinds: kinds.collect(),
+        layer_kinds: (0..n_layers).map(|i| i % extras.kinds.len()).collect(),
         embedding_rms_eps: extras.embedding_norm.then_some(super::tiny::RMS_EPS),
         embedding_scale: extras.embedding_scale as f32,
         logit_scale: extras.logit_scale as f32,
         logit_soft_cap: extras.logit_cap.map(|cap| cap as f32),
+        ..config
     })
 }
 
@@ -111,7 +100,6 @@ fn block(i: usize, c: &Config, extras: &Extras, source: &mut Source) -> Result<B
         (qkv, [linear("ffn_gate", c.n_ff, c.n_embd)?, linear("ffn_up", c.n_ff, c.n_embd)?])
     };
     let attention = Attention {
-        kind: i % c.kinds.len(),
         qkv,
         qk_norm,
         v_norm,

@@ -4,7 +4,7 @@
 use super::dynamic_vocab::DynamicVocab;
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, OpenOptions};
-use crate::model::arch::llama;
+use crate::model::arch::decoder;
 use crate::model::block::{Block, Norm};
 use crate::model::{self, Config, EMBEDDING, Embedding, Keys, Model, Repack, Source};
 use dovetail_kernels::cpu::{RopeStyle, WeightMatrix};
@@ -233,7 +233,7 @@ impl<'a> Header<'a> {
         let eagle3 = matches!(kind, Kind::Eagle3 { .. });
         let tokens = self.tokens(source, if eagle3 { "d2t" } else { "draft_tokens" })?;
         let n_draft = tokens.as_ref().map_or(t.n_vocab, Vec::len);
-        let mut config = Keys { gguf, arch }.blocks(RopeStyle::Adjacent, n_draft, t.n_ctx)?;
+        let mut config = Keys::new(gguf, arch).blocks(RopeStyle::Adjacent, n_draft, t.n_ctx)?;
         let h = config.n_embd;
         let norms = ["fuse_feature_norm.weight", "fuse_token_norm.weight"];
         let (norms, fusion, given) = match *kind {
@@ -278,7 +278,7 @@ impl<'a> Header<'a> {
                 Some(Features { norms, matrix: source.matrix("features.weight", h, width)? })
             }
         };
-        let blocks = llama::blocks(&config, source, given)?;
+        let blocks = decoder::blocks(&config, source, &decoder::LLAMA, given)?;
         let head = if eagle3 { self.own_head(source, n_draft, h)? } else { None };
         if head.is_none() {
             (config.logit_scale, config.logit_soft_cap) = (t.logit_scale, t.logit_soft_cap);

@@ -3,7 +3,7 @@
 use super::buffers::{CpuBuffers, shape};
 use super::cpu::{Cpu, product};
 use super::panel::Panel;
-use super::rows::PassRows;
+use super::rows::{KindRows, PassRows};
 use crate::model::block::{Attention, Branch, Linear, Mixer, Norm, QkNorm, QkNormPlace, formats};
 use dovetail_kernels::cpu::attention::{Attention as Task, MAX_SEQUENCES, Parts, Plan};
 use dovetail_kernels::cpu::{
@@ -25,7 +25,6 @@ impl Cpu<'_> {
         let Attention {
             qkv,
             gate: _,
-            kind: _,
             qk_norm: _,
             v_norm: _,
             scale: _,
@@ -81,12 +80,11 @@ impl Cpu<'_> {
 
     /// Norms and rotates queries and keys, and stores keys and values in layer `i` of the caches.
     fn rotate_and_store(&mut self, i: usize, a: &Attention, rows: &mut PassRows) {
-        let Attention { kind, qk_norm, v_norm, scale, .. } = a;
+        let Attention { qk_norm, v_norm, scale, .. } = a;
         let (c, kernels, n) = (self.c, self.kernels, self.b.qkv.n_rows());
         let (hd, padded, group) = (c.head_dim, c.padded_head_dim(), c.n_heads / c.n_kv_heads);
-        let style = c.kinds[*kind].rope.style;
-        let (angles, query_scales) =
-            (&rows.kinds[*kind].angles[..n], &rows.kinds[*kind].query_scales[..]);
+        let style = c.kind(i).rope.style;
+        let KindRows { angles, query_scales, .. } = &rows.kinds[c.layer_kinds[i]];
         let CpuBuffers { qkv, queries, qk, scratch, .. } = &mut *self.b;
         let (qkv, qk, columns) = (&*qkv, &*qk, columns(a));
         let qk_norm = qk_norm.as_ref().map(|QkNorm { norms, place }| (norms, *place));
@@ -152,11 +150,11 @@ impl Cpu<'_> {
     /// Computes attention of as many rows from `from` on as the buffer holds, quantised into `activations`; returns
     /// their number.
     fn attend(&mut self, i: usize, a: &Attention, rows: &PassRows, from: usize) -> usize {
-        let Attention { kind, soft_cap, sinks, gate, output, .. } = a;
+        let Attention { soft_cap, sinks, gate, output, .. } = a;
         let (c, kernels) = (self.c, self.kernels);
         let (hd, padded, formats) = (c.head_dim, c.padded_head_dim(), output.matrix.formats());
         let gate_columns = columns(a)[3];
-        let (views, spans) = (&rows.kinds[*kind].views[..], &*rows.spans);
+        let (views, spans) = (&rows.kinds[c.layer_kinds[i]].views[..], &*rows.spans);
         let CpuBuffers { qkv, queries, parts, activations, scratch, .. } = &mut *self.b;
         let lens = spans.iter().map(|span| span.n);
         let plan = Plan::new(shape(c), views, lens, from, parts.len(), self.pool.members());

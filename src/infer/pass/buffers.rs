@@ -19,6 +19,7 @@ pub(crate) struct Buffers {
     /// Hidden states of the last pass that drafters asked for.
     pub features: Features,
     pub(super) kinds: Vec<KindRows>, // (kinds of layers)
+    pub(super) n_ctx: usize,         // largest number of positions of a sequence
     pub(super) hidden: Panel,        // (n_embd)
     pub(super) entry: Panel,         // (n_embd): what enters a parallel block, if there is any
     pub(super) more: Vec<f32>,       // (groups, rows, 16): logits before they are appended
@@ -115,7 +116,6 @@ impl Needs {
             needs.parallel |= parallel;
             let Branch { norm: _, layer: Mixer::Attention(attention), post_norm, scale: _ } = mixer;
             let Attention {
-                kind: _,
                 qkv: _,
                 qk_norm,
                 v_norm: _,
@@ -165,6 +165,7 @@ impl Buffers {
             rows: Vec::with_capacity(rows),
             logits: LogitRows::new(c.n_vocab),
             features: Features::default(),
+            n_ctx: positions,
             kinds: c.kinds.iter().map(|_| KindRows::with_capacity(rows)).collect(),
             hidden: Panel::new(c.n_embd, rows),
             entry: Panel::new(c.n_embd, if needs.parallel { rows } else { 0 }),

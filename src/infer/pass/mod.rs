@@ -95,7 +95,7 @@ impl<'a, 's> Pass<'a, 's> {
     /// Runs decoder blocks on the hidden states. If there is `given`, attention of the first block reads it in place of
     /// the hidden state: (rows, input width of its matrices).
     pub fn blocks(&mut self, blocks: &[Block], given: Option<&[f32]>) {
-        KindRows::set_all(&mut self.b.kinds, self.c, &self.b.rows);
+        KindRows::set_all(&mut self.b.kinds, self.c, self.b.n_ctx, &self.b.rows);
         let mut next = 0;
         while next < blocks.len() {
             self.hand_out(next, None);

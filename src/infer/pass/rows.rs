@@ -52,15 +52,15 @@ impl KindRows {
         }
     }
 
-    /// Computes views and angles of the rows for each kind of layer.
-    pub fn set_all(kinds: &mut [KindRows], c: &Config, rows: &[Row]) {
+    /// Computes views and angles of the rows for each kind of layer, in a context of `n_ctx` tokens.
+    pub fn set_all(kinds: &mut [KindRows], c: &Config, n_ctx: usize, rows: &[Row]) {
         for (kind_rows, kind) in kinds.iter_mut().zip(&c.kinds) {
             let KindRows { views, angles, query_scales } = kind_rows;
             let LayerKind { window, rope, query_scale } = kind;
             views.clear();
             views.extend(rows.iter().map(|row| row.path.within(*window)));
             for (angles, row) in angles.iter_mut().zip(rows) {
-                angles.set(row.position, &rope.frequencies, rope.factor);
+                angles.set(row.position, rope.frequencies(n_ctx), rope.factor);
             }
             if let Some(query_scale) = query_scale {
                 query_scales.clear();

@@ -4,9 +4,29 @@
 //! the steps. Mathematics that no other architecture has becomes a field or a case in [`super::block`] or
 //! [`super::Config`].
 
-pub(crate) mod llama;
+mod cohere2;
+pub(crate) mod decoder;
+mod ernie4_5;
+mod exaone;
+mod exaone4;
+mod gemma;
+mod gemma2;
+mod gemma3;
+mod glm4;
+mod granite;
+mod hunyuan_dense;
+mod internlm2;
+mod llama;
+mod mistral3;
+mod muse_glimmer;
+mod olmo2;
+mod phi3;
+mod qwen2;
+mod qwen3;
+mod seed_oss;
+mod smollm3;
 
-use super::config::Config;
+use super::config::{Config, Keys};
 use super::weights::{Source, Weights};
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
@@ -17,13 +37,35 @@ pub struct Arch {
     /// `general.architecture`.
     pub name: &'static str,
     /// Reads and checks the configuration.
-    pub config: fn(&Gguf) -> Result<Config>,
+    pub config: fn(&Keys) -> Result<Config>,
     /// Takes the weights.
     pub weights: fn(&Config, &mut Source) -> Result<Weights>,
 }
 
 /// All architectures that can be run.
-pub static ARCHITECTURES: &[Arch] = &[llama::ARCH];
+pub static ARCHITECTURES: &[Arch] = &[
+    cohere2::ARCH,
+    ernie4_5::ARCH,
+    exaone::ARCH,
+    exaone4::ARCH,
+    gemma::ARCH,
+    gemma2::ARCH,
+    gemma3::ARCH,
+    glm4::ARCH,
+    granite::ARCH,
+    hunyuan_dense::ARCH,
+    internlm2::ARCH,
+    llama::ARCH,
+    mistral3::ARCH,
+    muse_glimmer::ARCH,
+    olmo2::ARCH,
+    phi3::ARCH,
+    qwen2::ARCH,
+    qwen3::ARCH,
+    qwen3::VISION,
+    seed_oss::ARCH,
+    smollm3::ARCH,
+];
 
 /// The architecture of a file, which has to be one of these.
 pub(super) fn find<'a>(gguf: &Gguf, known: &'a [Arch]) -> Result<&'a Arch> {

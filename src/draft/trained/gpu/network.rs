@@ -140,7 +140,11 @@ pub fn rope(config: &Config) -> Result<&Rope> {
         norm_eps: _,
         embedding_rms_eps,
         kinds,
+        layer_kinds: _,
         embedding_scale,
+        score_scale: _,
+        score_soft_cap: _,
+        branch_scale: _,
         logit_scale,
         logit_soft_cap,
     } = config;
@@ -166,7 +170,6 @@ impl Block {
         let Branch { norm, layer: Mixer::Attention(attention), post_norm, scale } = mixer;
         let attn_norm = norm;
         let Attention {
-            kind: _,
             qkv: [q, k, v],
             qk_norm,
             v_norm,

@@ -1,0 +1,25 @@
+//! `cohere2`: Command R7B, Command A, Aya. LayerNorm, both branches side by side; only under windows positions are
+//! embedded.
+
+use super::Arch;
+use super::decoder::{self, BlockTensors, LLAMA};
+use crate::error::Result;
+use crate::model::block::NormKind;
+use crate::model::{Config, Keys, LayerKind, Rope};
+use dovetail_kernels::cpu::RopeStyle;
+
+pub(super) const ARCH: Arch =
+    Arch { name: "cohere2", config, weights: |c, source| decoder::weights(c, source, &TENSORS) };
+
+const TENSORS: BlockTensors =
+    BlockTensors { norm_kind: NormKind::Layer, parallel: true, ffn_norm: None, ..LLAMA };
+
+fn config(keys: &Keys) -> Result<Config> {
+    let mut config = keys.config(RopeStyle::Adjacent)?;
+    config.logit_scale = keys.factor("logit_scale")?;
+    let rope = std::mem::replace(&mut config.kinds[0].rope, Rope::none());
+    if let Some((window, windowed)) = keys.windows(config.n_layers, 4)? {
+        config.add_kind(LayerKind::windowed(window, rope), |i| windowed[i]);
+    }
+    Ok(config)
+}

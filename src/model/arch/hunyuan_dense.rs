@@ -1,0 +1,14 @@
+//! `hunyuan-dense`: heads of queries and keys are normed after RoPE.
+
+use super::Arch;
+use super::decoder::{self, BlockTensors, LLAMA};
+use crate::model::block::QkNormPlace;
+use dovetail_kernels::cpu::RopeStyle;
+
+pub(super) const ARCH: Arch = Arch {
+    name: "hunyuan-dense",
+    config: |keys| keys.config(RopeStyle::Halves),
+    weights: |c, source| decoder::weights(c, source, &TENSORS),
+};
+
+const TENSORS: BlockTensors = BlockTensors { qk_norm: Some(QkNormPlace::HeadsAfterRope), ..LLAMA };

@@ -1,0 +1,11 @@
+//! `internlm2`: llama under another name.
+
+use super::Arch;
+use super::decoder::{self, LLAMA};
+use dovetail_kernels::cpu::RopeStyle;
+
+pub(super) const ARCH: Arch = Arch {
+    name: "internlm2",
+    config: |keys| keys.config(RopeStyle::Adjacent),
+    weights: |c, source| decoder::weights(c, source, &LLAMA),
+};

@@ -1,0 +1,16 @@
+//! `smollm3`: SmolLM3. Every fourth block embeds no positions.
+
+use super::Arch;
+use super::decoder::{self, LLAMA};
+use crate::error::Result;
+use crate::model::{Config, Keys, LayerKind, Rope};
+use dovetail_kernels::cpu::RopeStyle;
+
+pub(super) const ARCH: Arch =
+    Arch { name: "smollm3", config, weights: |c, source| decoder::weights(c, source, &LLAMA) };
+
+fn config(keys: &Keys) -> Result<Config> {
+    let mut config = keys.config(RopeStyle::Adjacent)?;
+    config.add_kind(LayerKind::full(Rope::none()), |i| (i + 1) % 4 == 0);
+    Ok(config)
+}
