@@ -597,7 +597,7 @@ fn wrong_flags_give_one_line() {
         (&["-t", "0"][..], "from 1 to 1024"),
         (&["--top-p", "2"], "from 0 to 1"),
         (&["--temp", "-1"], "positive"),
-        (&["-ctk", "q4_0"], "f16 or q8_0"),
+        (&["-ctk", "q4_0"], "f16, q8_0 or f32"),
         (&["--spec-type", "magic"], ", none, auto"),
         (&["--tree", "bush:3"], "chain:K or beam"),
         (&["--draft-max", "64"], "0..=63"),

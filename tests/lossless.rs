@@ -13,6 +13,7 @@ use common::bits::{
     FLOAT, assert_same_bits, cache_types, distance, distance_of, logits, sequence, tiny_models,
 };
 use common::naive::{Naive, Rounding};
+use common::reference::{Reference, references};
 use common::tiny::{ALL, Extras, Kind, N_CTX, N_VOCAB, Tiny, tiny};
 use common::{fingerprint, load, real_model};
 use dovetail::gguf::Value;
@@ -77,6 +78,15 @@ fn logits_depend_on_the_tokens_alone() {
 }
 
 #[test]
+fn logits_of_each_architecture_depend_on_the_tokens_alone() {
+    for Reference { name, parts, .. } in references() {
+        let model = Arc::new(parts.load().unwrap());
+        let tokens = sequence(48, N_VOCAB, 1);
+        check_passes(&model, CacheTypes::default(), &tokens, &[2, 3], &name);
+    }
+}
+
+#[test]
 fn logits_of_the_real_model_depend_on_the_tokens_alone() {
     let Some(path) = real_model() else { return };
     let model = Arc::new(load(&path).unwrap());
@@ -94,7 +104,7 @@ fn fingerprints() -> String {
         let mut bits = logits(&mut target, &tokens, n);
         target.truncate(n / 2);
         bits.extend(logits(&mut target, &tokens[n / 2..], 3));
-        if Q8_0.fits(model.config().head_dim) {
+        if Q8_0.fits(model.config().padded_head_dim()) {
             let cache = CacheTypes { keys: Q8_0, values: Q8_0 };
             let mut target = Alone::with_cache(model.clone(), n, 2, n, cache);
             bits.extend(logits(&mut target, &tokens, n));
@@ -104,6 +114,9 @@ fn fingerprints() -> String {
         lines += &format!("{name}: {:016x} {text:?}\n", fingerprint(bits));
     };
     tiny_models().for_each(|(tiny, model)| line(tiny.name, &model, 48, 16));
+    for Reference { name, parts, .. } in references() {
+        line(&name, &Arc::new(parts.load().unwrap()), 32, 4);
+    }
     if let Some(path) = real_model() {
         line("the real model", &Arc::new(load(&path).unwrap()), 12, 4);
     }
@@ -136,7 +149,8 @@ fn every_instruction_set_gives_the_same_bits() {
         std::fs::read_to_string(path).unwrap()
     };
     let expected = run(here[0]);
-    assert_eq!(expected.lines().count(), ALL.len() + usize::from(real_model().is_some()));
+    let n_models = ALL.len() + references().len() + usize::from(real_model().is_some());
+    assert_eq!(expected.lines().count(), n_models);
     for isa in &here[1..] {
         for (found, expected) in run(isa).lines().zip(expected.lines()) {
             assert_eq!(found, expected, "{isa} and {}", here[0]);

@@ -8,6 +8,7 @@ use common::alone::Alone;
 use common::bits::{FLOAT, assert_same_bits, cache_types, distance, logits, sequence, tiny_models};
 use common::naive::{Naive, Rounding};
 use common::random::Random;
+use common::reference::{Reference, references};
 use common::tiny::{N_VOCAB, tiny};
 use common::{load, real_model};
 use dovetail::infer::{
@@ -97,6 +98,14 @@ fn a_tree_is_all_of_its_paths_at_once() {
             let name = format!("{}, {cache:?}", tiny.name);
             check_trees(&model, cache, &[0, 1, 15, 17, 200, 255, 256], 2, &name);
         }
+    }
+}
+
+#[test]
+fn a_tree_of_each_architecture_is_all_of_its_paths_at_once() {
+    for Reference { name, parts, .. } in references() {
+        let model = Arc::new(parts.load().unwrap());
+        check_trees(&model, CacheTypes::default(), &[0, 9], 2, &name);
     }
 }
 

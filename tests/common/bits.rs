@@ -62,9 +62,11 @@ pub fn tiny_models() -> impl Iterator<Item = (&'static Tiny, Arc<Model>)> {
     ALL.iter().map(|tiny| (tiny, Arc::new(tiny.parts().load().unwrap())))
 }
 
-/// All ways in which the model's heads can be stored.
+/// Ways in which the model's heads can be stored: all types of keys, and of values beside the same and another one.
 pub fn cache_types(model: &Model) -> impl Iterator<Item = CacheTypes> {
-    let head_dim = model.config().head_dim;
+    let head_dim = model.config().padded_head_dim();
     let types = CacheType::ALL.into_iter().filter(move |ty| ty.fits(head_dim));
-    types.clone().flat_map(move |keys| types.clone().map(move |values| CacheTypes { keys, values }))
+    let others = types.clone().cycle().skip(1);
+    let pair = |(keys, values)| CacheTypes { keys, values };
+    types.clone().zip(types.clone()).chain(types.zip(others)).map(pair)
 }

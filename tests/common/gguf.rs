@@ -106,6 +106,11 @@ fn value(out: &mut Vec<u8>, value: &Value) {
             out.extend((items.len() as u64).to_le_bytes());
             items.iter().for_each(|item| out.extend(item.to_le_bytes()));
         }
+        Value::Array(Array::Bool(items)) => {
+            put(9, &7u32.to_le_bytes());
+            out.extend((items.len() as u64).to_le_bytes());
+            out.extend(items.iter().map(|item| u8::from(*item)));
+        }
         Value::Array(Array::String(items)) => {
             put(9, &8u32.to_le_bytes());
             out.extend((items.len() as u64).to_le_bytes());

@@ -11,6 +11,7 @@
 //! gguf.rs    a writer of GGUF files
 //! naive.rs   the textbook forward pass in double precision
 //! place.rs   a model file beside a cache directory
+//! reference.rs  small models of each architecture and their logits
 //! ```
 
 #![allow(dead_code, reason = "each test binary uses a part of this")]
@@ -25,6 +26,7 @@ pub mod gguf;
 pub mod naive;
 pub mod place;
 pub mod random;
+pub mod reference;
 pub mod tiny;
 
 use dovetail::draft::{self, Drafter, DrafterContext, Placement};

@@ -440,11 +440,6 @@ impl Tiny {
             ("llama.attention.layer_norm_rms_epsilon", Value::F32(RMS_EPS)),
             ("llama.rope.dimension_count", size(self.n_rotated)),
             ("llama.rope.freq_base", Value::F32(self.rope_base as f32)),
-            ("tokenizer.ggml.model", text("gpt2")),
-            ("tokenizer.ggml.pre", text("smollm")),
-            ("tokenizer.ggml.bos_token_id", size(N_VOCAB - 2)),
-            ("tokenizer.ggml.eos_token_id", size(N_VOCAB - 1)),
-            ("tokenizer.ggml.add_bos_token", Value::Bool(false)),
         ];
         match self.scaling {
             Scaling::Linear { factor } => keys.extend([
@@ -461,12 +456,12 @@ impl Tiny {
         if let Some(window) = self.extras.window {
             keys.push(("llama.attention.sliding_window", size(window)));
         }
-        keys.extend(vocabulary());
         let key = |key: &str| match key.strip_prefix("llama.") {
             Some(key) => format!("{}.{key}", self.arch),
             None => key.to_owned(),
         };
-        keys.into_iter().map(|(name, value)| (key(name), value)).collect()
+        let keys = keys.into_iter().map(|(name, value)| (key(name), value));
+        keys.chain(tokenizer_keys()).collect()
     }
 
     /// The divisors that Llama 3's converter writes.
@@ -513,6 +508,19 @@ pub fn tensor(name: &str, type_id: u32, shape: &[usize], values: &[f32]) -> Tens
 }
 
 /// Byte-level BPE: all bytes, a few merges, three special tokens.
+/// The keys of the tokenizer of every tiny model.
+pub fn tokenizer_keys() -> impl Iterator<Item = (String, Value)> {
+    let text = |text: &str| Value::String(text.to_owned());
+    let keys = [
+        ("tokenizer.ggml.model", text("gpt2")),
+        ("tokenizer.ggml.pre", text("smollm")),
+        ("tokenizer.ggml.bos_token_id", Value::U32(N_VOCAB as u32 - 2)),
+        ("tokenizer.ggml.eos_token_id", Value::U32(N_VOCAB as u32 - 1)),
+        ("tokenizer.ggml.add_bos_token", Value::Bool(false)),
+    ];
+    keys.into_iter().chain(vocabulary()).map(|(key, value)| (key.to_owned(), value))
+}
+
 fn vocabulary() -> [(&'static str, Value); 3] {
     let mut others = '\u{100}'..;
     let mut tokens: Vec<String> = (0..=255u8)

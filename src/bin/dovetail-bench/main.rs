@@ -98,10 +98,10 @@ struct Common {
     /// Where weights are packed: auto, cache, memory or off, as in dovetail-run
     #[arg(long, value_name = "HOW", default_value = "auto")]
     repack: Repack,
-    /// Type of cached keys: f16 or q8_0
+    /// Type of cached keys: f16, q8_0 or f32
     #[arg(long, value_name = "TYPE", default_value = "f16")]
     cache_type_k: CacheType,
-    /// Type of cached values: f16 or q8_0
+    /// Type of cached values: f16, q8_0 or f32
     #[arg(long, value_name = "TYPE", default_value = "f16")]
     cache_type_v: CacheType,
     /// Output format

@@ -122,7 +122,7 @@ pub struct Args {
     #[arg(allow_negative_numbers = true)]
     #[arg(env = "DOVETAIL_UBATCH_SIZE", help_heading = "Threads, context and passes")]
     ubatch_size: usize,
-    /// Type of cached keys: f16, or q8_0 in half the memory [-ctk]
+    /// Type of cached keys: f16; q8_0 in half the memory; f32 in twice [-ctk]
     #[arg(long, value_name = "TYPE", default_value = "f16")]
     #[arg(env = "DOVETAIL_CACHE_TYPE_K", help_heading = "Threads, context and passes")]
     cache_type_k: CacheType,
@@ -523,7 +523,7 @@ mod tests {
             ("--repeat-penalty 0", "positive"),
             ("--repeat-last-n -2", "-1 for all"),
             ("-s -2", "-1 for a random one"),
-            ("-ctk q4_0", "f16 or q8_0"),
+            ("-ctk q4_0", "f16, q8_0 or f32"),
             ("--spec-type magic", ", none, auto"),
             ("--tree beam:9,9,9", "chain:K"),
             ("--draft-device cuda0", "auto, cpu, gpu, and gpu0"),

@@ -8,10 +8,12 @@
 //! ```text
 //!         keys of a block               values of a chunk
 //! f16     (head_dim, 16)                (head_dim / 16, CHUNK, 16)
+//! f32     the same                      the same
 //! q8_0    (head_dim / 32) ×             (head_dim / 32) ×
 //!         [ 16 scales | (32, 16) ]      [ CHUNK scales | (2, CHUNK, 16) ]
 //! ```
-//! Numbers and scales are little-endian IEEE half floats, the codes of q8_0 signed bytes.
+//! Numbers of f16 and scales are little-endian IEEE half floats, numbers of f32 little-endian floats, the codes of
+//! q8_0 signed bytes.
 //!
 //! # Rounding
 //! Half floats are the nearest, ties to even. A block of q8_0 is 32 elements of a head at one position:
@@ -37,6 +39,8 @@ pub enum CacheType {
     F16,
     /// Bytes, 32 of them with one half float as their scale.
     Q8_0,
+    /// Floats: nothing is rounded.
+    F32,
 }
 
 impl std::str::FromStr for CacheType {
@@ -44,7 +48,8 @@ impl std::str::FromStr for CacheType {
 
     /// By its name.
     fn from_str(name: &str) -> Result<CacheType, String> {
-        let names = CacheType::ALL.map(|ty| ty.name()).join(" or ");
+        let [first, second, last] = CacheType::ALL.map(|ty| ty.name());
+        let names = format!("{first}, {second} or {last}");
         let found = CacheType::ALL.into_iter().find(|ty| ty.name() == name);
         found.ok_or_else(|| format!("give {names}"))
     }
@@ -79,19 +84,20 @@ impl Half {
 
 impl CacheType {
     /// Every type.
-    pub const ALL: [CacheType; 2] = [CacheType::F16, CacheType::Q8_0];
+    pub const ALL: [CacheType; 3] = [CacheType::F16, CacheType::Q8_0, CacheType::F32];
 
     /// The name that llama.cpp's flags `-ctk` and `-ctv` use.
     pub fn name(self) -> &'static str {
         match self {
             CacheType::F16 => "f16",
             CacheType::Q8_0 => "q8_0",
+            CacheType::F32 => "f32",
         }
     }
 
     /// Whether heads of so many elements, a multiple of 16, can be stored.
     pub fn fits(self, head_dim: usize) -> bool {
-        self == CacheType::F16 || head_dim.is_multiple_of(GROUP)
+        self != CacheType::Q8_0 || head_dim.is_multiple_of(GROUP)
     }
 
     /// Bytes of one position of a head.
@@ -99,6 +105,7 @@ impl CacheType {
         match self {
             CacheType::F16 => 2 * head_dim,
             CacheType::Q8_0 => head_dim / GROUP * (2 + GROUP),
+            CacheType::F32 => 4 * head_dim,
         }
     }
 
@@ -117,6 +124,12 @@ impl CacheType {
                 for (d, x) in row.iter().enumerate() {
                     let at = 2 * half.index(d, p);
                     piece[at..at + 2].copy_from_slice(&f16::from_f32(*x).to_le_bytes());
+                }
+            }
+            CacheType::F32 => {
+                for (d, x) in row.iter().enumerate() {
+                    let at = 4 * half.index(d, p);
+                    piece[at..at + 4].copy_from_slice(&x.to_le_bytes());
                 }
             }
             CacheType::Q8_0 => {
@@ -143,6 +156,7 @@ impl CacheType {
         match self {
             CacheType::F16 => row.iter().map(|x| f16::from_f32(*x).to_f32()).collect(),
             CacheType::Q8_0 => row.chunks_exact(GROUP).flat_map(group).collect(),
+            CacheType::F32 => row.to_vec(),
         }
     }
 
@@ -192,6 +206,7 @@ impl CacheType {
     ) {
         match self {
             CacheType::F16 => (0..head_dim).for_each(|d| part(0, 2, &|p| half.index(d, p))),
+            CacheType::F32 => (0..head_dim).for_each(|d| part(0, 4, &|p| half.index(d, p))),
             CacheType::Q8_0 => {
                 for group in 0..head_dim / GROUP {
                     let scales = group * (2 + GROUP) * half.positions();
@@ -226,6 +241,7 @@ impl<'a> Cells<'a> {
         let piece = &self.bytes[block * piece_bytes..][..piece_bytes];
         match self.ty {
             CacheType::F16 => widen(s, piece, out),
+            CacheType::F32 => copy(piece, out),
             CacheType::Q8_0 => {
                 let groups = piece.chunks_exact((2 + GROUP) * LANES);
                 for (group, out) in groups.zip(out.chunks_exact_mut(GROUP)) {
@@ -255,6 +271,7 @@ impl<'a> Cells<'a> {
         let piece = &self.bytes[chunk * piece_bytes..][..piece_bytes];
         match self.ty {
             CacheType::F16 => widen(s, &piece[2 * LANES * (strip * CHUNK + first)..], out),
+            CacheType::F32 => copy(&piece[4 * LANES * (strip * CHUNK + first)..], out),
             CacheType::Q8_0 => {
                 let (scales, codes) = strip_of_group(piece, strip);
                 for (i, out) in (first / LANES..).zip(out.chunks_mut(LANES)) {
@@ -282,6 +299,7 @@ impl<'a> Cells<'a> {
         let p = position % CHUNK;
         match self.ty {
             CacheType::F16 => s.load_f16(nth(piece, strip * CHUNK + p)),
+            CacheType::F32 => s.load(&floats(nth(piece, strip * CHUNK + p))),
             CacheType::Q8_0 => {
                 let (scales, codes) = strip_of_group(piece, strip);
                 let scale = lanes(s, s.load_f16(nth(scales, p / LANES)))[p % LANES];
@@ -298,6 +316,19 @@ fn strip_of_group(piece: &[u8], strip: usize) -> (&[u8], &[u8]) {
     let group = &piece[strip * LANES / GROUP * len..][..len];
     let (scales, codes) = group.split_at(2 * CHUNK);
     (scales, &codes[strip * LANES % GROUP * CHUNK..][..LANES * CHUNK])
+}
+
+/// Floats of sixteen numbers each.
+#[inline(always)]
+fn copy(bytes: &[u8], out: &mut [[f32; LANES]]) {
+    for (bytes, out) in bytes.as_chunks().0.iter().zip(out) {
+        *out = floats(bytes);
+    }
+}
+
+#[inline(always)]
+fn floats(bytes: &[u8; 4 * LANES]) -> [f32; LANES] {
+    std::array::from_fn(|i| f32::from_le_bytes(*nth(bytes, i)))
 }
 
 /// Half floats as floats.
