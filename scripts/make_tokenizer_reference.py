@@ -3,7 +3,7 @@
 
 Run by hand when the corpus or the table of pre-tokenizers grows:
 
-    pip install llama-cpp-python
+    pip install llama-cpp-python==0.3.36 regex
     python scripts/make_tokenizer_reference.py ~/.cache/dovetail/SmolLM2-135M-Instruct.Q4_1.gguf
 
 The output is the same on every run. Vocabularies: the given model's own, of which only ids are kept;
@@ -20,10 +20,24 @@ import sys
 import tempfile
 
 import llama_cpp
+import regex
 
 DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests", "data")
 # One name for each row of the table in src/text/bpe.rs.
-PRE_TOKENIZERS = ["smollm", "default", "gpt-2", "falcon", "llama-bpe", "glm4", "dbrx", "qwen2", "qwen35"]
+PRE_TOKENIZERS = [
+    "smollm", "default", "gpt-2", "falcon", "llama-bpe", "glm4", "dbrx", "qwen2", "qwen35", "tekken", "gpt-4o", "deepseek-llm",
+    "deepseek-coder", "deepseek-v3", "poro-chat", "viking", "chameleon", "tiny_aya", "superbpe", "bailingmoe", "seed-coder",
+    "exaone-moe", "minicpm5", "youtu", "jais-2", "ufakzeka", "laguna", "spark2_5",
+]
+# Patterns that llama.cpp only comes near: the ids are those of the models' own patterns, by another regex engine. Does a
+# word that is a token stay whole, and does a text begin with BOS?
+UPPER, LOWER, END = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]", r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])?"
+WORDS = "[^\\r\\n\\p{{L}}\\p{{N}}]?{U}*{L}+{E}|[^\\r\\n\\p{{L}}\\p{{N}}]?{U}+{L}*{E}"
+OTHERS = r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+PATTERNS = {
+    "tekken": (WORDS.format(U=UPPER, L=LOWER, E="") + r"|\p{N}" + OTHERS, True, True),
+    "gpt-4o": (WORDS.format(U=UPPER, L=LOWER, E=END) + r"|\p{N}{1,3}" + OTHERS, False, False),
+}
 
 HARD = [
     "", " ", "  ", "   ", "\t", "\n", "\r\n", "\n\n\n", " \n", "\n ", " \t \n\t ", "a", " a", "a ", "  a  b   c    ",
@@ -272,6 +286,61 @@ class Reference:
         }
 
 
+# Texts that llama.cpp cuts otherwise than the pattern says, and which are not compared: it reads every whitespace beyond
+# ASCII as a vertical tab, so it is in no range, and to it only ASCII has digits and words.
+CUT_OTHERWISE = {
+    "deepseek-llm": r"(?=\s)[\u0800-\u4e00]",
+    "deepseek-coder": r"(?=\s)[\u0800-\u4e00]",
+    "tiny_aya": r"[^\x00-\x7f]\d|\d[^\x00-\x7f]|(?=\d)[^\x00-\x7f]",
+}
+
+
+class ByPattern:
+    """What a pattern and plain merging give, in the form of `Reference.describe`."""
+
+    def __init__(self, tokens, merges, pattern, whole_words, adds_bos):
+        self.pattern, self.whole_words, self.adds_bos = regex.compile(pattern), whole_words, adds_bos
+        self.ids = {token: id for id, token in enumerate(tokens)}
+        self.ranks = {tuple(merge.split(" ")): rank for rank, merge in reversed(list(enumerate(merges)))}
+        self.table = byte_characters()
+
+    def word(self, word):
+        parts = [self.table[byte] for byte in word.encode()]
+        if self.whole_words and "".join(parts) in self.ids:
+            return [self.ids["".join(parts)]]
+        while True:
+            pairs = [(self.ranks[pair], i) for i, pair in enumerate(zip(parts, parts[1:])) if pair in self.ranks]
+            if not pairs:
+                return [self.ids[part] for part in parts]
+            _, i = min(pairs)
+            parts[i : i + 2] = [parts[i] + parts[i + 1]]
+
+    def tokenize(self, text):
+        ids, end = [], 0
+        for match in self.pattern.finditer(text):
+            for word in (text[end : match.start()], match.group()):
+                ids += self.word(word) if word else []
+            end = match.end()
+        return ids + (self.word(text[end:]) if text[end:] else [])
+
+    def replace(self, found, texts, special):
+        """Puts these ids in the place of llama.cpp's."""
+        differ = 0
+        found["parsed"] = {}
+        for i, text in enumerate(map(spelled, texts)):
+            plain = self.tokenize(text)
+            differ += plain != found["plain"][i]
+            found["plain"][i] = plain
+            parsed = list(found["first"])
+            for part in regex.split("(" + "|".join(map(regex.escape, special)) + ")", text):
+                parsed += [self.ids[part]] if part in special else self.tokenize(part)
+            parsed += found["last"]
+            if parsed != found["first"] + plain + found["last"]:
+                found["parsed"][str(i)] = parsed
+        print(f"{found['pre']}: llama.cpp cuts {differ} of {len(texts)} texts otherwise")
+        assert found["first"] == ([found["bos"]] if self.adds_bos else [])
+
+
 def write(name, value):
     # The corpus holds characters that editors hide or reorder: it stays ASCII.
     with open(os.path.join(DATA, f"tokenizer_{name}.json"), "w", encoding="utf-8") as file:
@@ -297,6 +366,12 @@ def main():
         variants = []
         for pre in PRE_TOKENIZERS:
             found = {"pre": pre, **reference(bpe_metadata(tokens, merges, pre))}
+            if pre in PATTERNS:
+                special = [tokens[id] for id in {found["bos"], *found["eog"]}]
+                ByPattern(tokens, merges, *PATTERNS[pre]).replace(found, texts, special)
+            if pre in CUT_OTHERWISE:
+                otherwise = regex.compile(CUT_OTHERWISE[pre])
+                found["skipped"] = [i for i, text in enumerate(map(spelled, texts)) if otherwise.search(text)]
             if variants:
                 # As a difference from the first: most texts are cut alike.
                 first = variants[0]["plain"]

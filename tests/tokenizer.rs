@@ -52,7 +52,12 @@ fn check(tokenizer: &Tokenizer, texts: &[String], expected: &Expected<'_>) {
     assert_eq!(ends, ids(&reference["eog"]), "{about}");
     let (first, last) = (ids(&reference["first"]), ids(&reference["last"]));
     assert_eq!(texts.len(), expected.plain.len());
+    let skipped = reference["skipped"].as_array().map(|_| ids(&reference["skipped"]));
+    let skipped = skipped.unwrap_or_default();
     for (i, (text, plain)) in texts.iter().zip(&expected.plain).enumerate() {
+        if skipped.contains(&(i as u32)) {
+            continue;
+        }
         let found = tokenizer.encode(text, false, false).unwrap();
         assert_eq!(&found, plain, "{about}: text {i}: {text:?}");
         let parsed = match reference["parsed"].get(i.to_string()) {
@@ -123,7 +128,9 @@ fn bpe_ids_are_llama_cpps() {
             }
         }
         let tokenizer = Tokenizer::from_gguf(&bpe_metadata(&tokens, &merges, pre)).unwrap();
-        let cleans_spaces = !matches!(pre, "smollm" | "qwen2" | "qwen35");
+        let cleans =
+            ["default", "gpt-2", "falcon", "llama-bpe", "glm4", "dbrx", "jais-2", "exaone-moe"];
+        let cleans_spaces = cleans.contains(&pre) || pre == "minicpm5";
         check(&tokenizer, &texts, &Expected { about: pre, reference, plain, cleans_spaces });
     }
 }
