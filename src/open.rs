@@ -77,6 +77,8 @@ pub enum Stage {
 pub enum Notice<'a> {
     /// A model was loaded.
     Loaded(&'a Model),
+    /// Its file does not say how text is split into words.
+    NoPreTokenizer,
     /// Its weights were packed into a file, or could not be kept as requested.
     Packed(&'a Packing),
     /// The sizes with which the model will run.
@@ -123,6 +125,11 @@ impl Notice<'_> {
             Notice::Loaded(model) => return (Level::Detail, about(model)),
             Notice::Packed(packing) => packing.notice(face).unwrap_or_default(),
             Notice::Sized(model, options) => return (Level::Detail, sizes(model, options)),
+            Notice::NoPreTokenizer => {
+                "the model does not say how its text is split into words (tokenizer.ggml.pre), so it may understand and \
+                 answer worse; get a newer file of it"
+                    .to_owned()
+            }
             Notice::LongContext { n_ctx, trained } => {
                 format!(
                     "the model was made for {trained} tokens; beyond, to {n_ctx}, it may ramble"
@@ -227,6 +234,9 @@ impl Options {
             observer.notice(&Notice::Packed(model.packing()));
         }
         observer.notice(&Notice::Loaded(&model));
+        if model.tokenizer().lacks_pre_tokenizer() {
+            observer.notice(&Notice::NoPreTokenizer);
+        }
         Ok(Arc::new(model))
     }
 

@@ -4,9 +4,11 @@
 
 mod common;
 
+use common::tiny::tiny;
 use dovetail::gguf::{Array, Gguf, Metadata, Value};
+use dovetail::setting::Plain;
 use dovetail::text::Tokenizer;
-use dovetail::{ChatTemplate, Error, Message};
+use dovetail::{ChatTemplate, Error, Level, Message, Notice, Observer, Options, Repack};
 use proptest::prelude::*;
 use serde_json::Value as Json;
 
@@ -406,5 +408,28 @@ proptest! {
         let tokenizer = spm_tokenizer();
         let ids = tokenizer.encode(&text, false, false).unwrap();
         prop_assert_eq!(String::from_utf8(tokenizer.decode(&ids, true)).unwrap(), text);
+    }
+}
+
+#[test]
+fn a_file_that_does_not_say_how_words_are_found_is_used_with_a_notice() {
+    struct Notices(Vec<String>);
+    impl Observer for Notices {
+        fn notice(&mut self, notice: &Notice) {
+            if let (Level::Note, line) = notice.lines(&Plain) {
+                self.0.push(line);
+            }
+        }
+    }
+    let mut parts = tiny("f32").parts();
+    let options = Options { repack: Repack::Memory, ..Options::default() };
+    for lacks in [false, true] {
+        if lacks {
+            parts.set("tokenizer.ggml.pre", None);
+        }
+        let mut notices = Notices(Vec::new());
+        options.model(parts.write().path(), &mut notices).unwrap();
+        let told = notices.0.iter().any(|line| line.contains("tokenizer.ggml.pre"));
+        assert_eq!(told, lacks, "{:?}", notices.0);
     }
 }

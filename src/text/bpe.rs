@@ -364,11 +364,14 @@ pub(super) struct Bpe {
     splits: Vec<SysRegex>,
     /// Whether a text begins with BOS unless the file says otherwise.
     pub(super) add_bos: bool,
+    /// Whether the file names its pre-tokenizer.
+    pub(super) named: bool,
 }
 
 impl Bpe {
     pub(super) fn from_gguf(metadata: &Metadata, vocab: &Vocab) -> Result<Self> {
-        let name = metadata.get_str("tokenizer.ggml.pre")?.unwrap_or("default");
+        let named = metadata.get_str("tokenizer.ggml.pre")?;
+        let name = named.unwrap_or("default");
         let pre = PRE_TOKENIZERS.iter().find(|pre| pre.names.contains(&name)).ok_or_else(|| {
             let known: Vec<_> = PRE_TOKENIZERS.iter().flat_map(|pre| pre.names).copied().collect();
             Error::Unsupported(format!(
@@ -387,7 +390,7 @@ impl Bpe {
             .build()
             .map_err(|error| Error::gguf(metadata.path(), format!("bad merges: {error}")))?;
         let splits = pre.patterns.iter().map(compile).collect();
-        Ok(Self { model, splits, add_bos: pre.add_bos })
+        Ok(Self { model, splits, add_bos: pre.add_bos, named: named.is_some() })
     }
 
     /// Appends the tokens of a text to `out`.

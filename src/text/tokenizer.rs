@@ -83,6 +83,12 @@ impl Tokenizer {
         })
     }
 
+    /// Whether the file does not say how text is split into words, so that the default way had to be taken, which is
+    /// right for few models.
+    pub fn lacks_pre_tokenizer(&self) -> bool {
+        matches!(&self.algorithm, Algorithm::Bpe(bpe) if !bpe.named)
+    }
+
     /// The tokens of a text.
     ///
     /// `add_special` adds BOS at the beginning and EOS at the end if the model wants them. With `parse_special` the
