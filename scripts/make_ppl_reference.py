@@ -5,6 +5,8 @@
     python scripts/make_ppl_reference.py text      ~/.cache/dovetail/SmolLM2-135M-Instruct.Q4_1.gguf
     python scripts/make_ppl_reference.py reference ~/.cache/dovetail/SmolLM2-135M-Instruct.Q4_1.gguf
 
+and the same with ~/.cache/dovetail/Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf, which has a greedy text alone.
+
 `text` lets the model itself write the texts of tests/data, so that nobody else's words are committed:
 ppl_sampled.txt at temperature 1, full of surprises, by llama.cpp, and ppl_greedy.txt at temperature 0,
 the answers that target/release/dovetail-run prints. `reference` measures each with llama.cpp and writes a .json beside it. Both
@@ -28,15 +30,17 @@ import numpy as np
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DATA = os.path.join(ROOT, "tests", "data")
 RUN = os.path.join(os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target")), "release/dovetail-run")
-# Names of the texts and the temperatures they are written at.
-TEXTS = {"ppl_sampled": 1.0, "ppl_greedy": 0.0}
+# Of each model the names of its texts, their temperatures, and the tokens that they have at least.
+TEXTS = {
+    "SmolLM2": {"ppl_sampled": (1.0, 23_000), "ppl_greedy": (0.0, 23_000)},
+    "Qwen2.5-Coder": {"ppl_qwen_greedy": (0.0, 11_000)},
+}
 WINDOW = 512
 # llama.cpp's threads wait for each other by spinning: on a busy machine one is faster than two. The
 # figures are the same.
 THREADS = int(os.environ.get("THREADS", "1"))
-# The text: tokens of one answer at most, and of all at least.
+# Tokens of one answer at most.
 ANSWER = 480
-ENOUGH = 23_000
 
 REQUESTS = [
     "Write an essay on why rivers shaped the first cities.",
@@ -102,7 +106,7 @@ REQUESTS = [
 ]
 
 
-def write_text(model, name, temperature):
+def write_text(model, name, temperature, enough):
     """Asks for each text in turn, again with other seeds, until there is enough.
 
     A greedy answer is the same every time, so these are made longer by asking for more of them in
@@ -110,7 +114,7 @@ def write_text(model, name, temperature):
     """
     llm = llama_cpp.Llama(model, n_ctx=1024, n_threads=THREADS, n_threads_batch=THREADS, verbose=False)
     text, tokens, asked = "", 0, 0
-    while tokens < ENOUGH:
+    while tokens < enough:
         request = REQUESTS[asked % len(REQUESTS)]
         if temperature == 0.0 and asked >= len(REQUESTS):
             request = "In simple words: " + request
@@ -134,7 +138,7 @@ def write_text(model, name, temperature):
         file.write(text)
 
 
-def measure(model, name, _):
+def measure(model, name, *_):
     """Perplexity and most likely tokens, with the plain C functions of llama.cpp."""
     text = open(os.path.join(DATA, name + ".txt"), "rb").read()
     llama_cpp.llama_backend_init()
@@ -201,5 +205,8 @@ if __name__ == "__main__":
     modes = {"text": write_text, "reference": measure}
     if len(sys.argv) != 3 or sys.argv[1] not in modes:
         sys.exit(__doc__)
-    for name, temperature in TEXTS.items():
-        modes[sys.argv[1]](sys.argv[2], name, temperature)
+    texts = [texts for family, texts in TEXTS.items() if os.path.basename(sys.argv[2]).startswith(family)]
+    if not texts:
+        sys.exit(f"error: {sys.argv[2]} is none of {', '.join(TEXTS)}")
+    for name, (temperature, enough) in texts[0].items():
+        modes[sys.argv[1]](sys.argv[2], name, temperature, enough)

@@ -42,7 +42,7 @@ fn begins_with_two_letters(text: &str) -> bool {
 }
 
 /// Whether this is exactly the name of a flag that takes the next argument as its value.
-fn takes_value(command: &clap::Command, arg: &OsString) -> bool {
+pub fn takes_value(command: &clap::Command, arg: &OsString) -> bool {
     let of_subcommands = command.get_subcommands().flat_map(|command| command.get_arguments());
     let known = command.get_arguments().chain(of_subcommands);
     known.filter(|known| known.get_action().takes_values()).any(|known| {

@@ -5,6 +5,7 @@
 
 use crate::argv;
 use crate::draft_flags::DraftFlags;
+use crate::foreign;
 use crate::generate::Generate;
 use crate::log::Log;
 use crate::output;
@@ -24,6 +25,7 @@ use std::path::{Path, PathBuf};
 /// everything else to standard error.
 #[derive(Debug, Parser)]
 #[command(name = "dovetail-run", disable_version_flag = true, max_term_width = 100)]
+#[command(args_override_self = true)]
 pub struct Args {
     /// The model, a GGUF file; by default the model that scripts/setup fetches
     #[arg(value_name = "MODEL", help_heading = "Model")]
@@ -213,6 +215,15 @@ pub struct Args {
     /// Print the man page, or completions for a shell, and exit
     #[arg(long, value_name = "WHAT", help_heading = "Reports")]
     pub generate: Option<Generate>,
+    /// A line about each flag of llama.cpp's that was set aside
+    #[arg(skip)]
+    pub without_effect: Vec<String>,
+}
+
+/// Whether an argument is a flag, by any of its names, that takes the next one as its value.
+fn takes_value(command: &clap::Command, arg: &OsString) -> bool {
+    let long = LONG.iter().find(|(typed, _)| arg == *typed).map(|(_, long)| OsString::from(long));
+    argv::takes_value(command, long.as_ref().unwrap_or(arg))
 }
 
 /// The flag of the field `stats_json`.
@@ -249,8 +260,11 @@ pub enum Parsed {
 /// Reads the command line and the environment.
 pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Parsed {
     let command = Args::command().mut_args(|arg| arg.hide_env_values(true));
-    let argv = match argv::rewrite(argv, &command, LONG) {
-        Ok(argv) => argv,
+    let argv = foreign::set_aside(argv, &command, takes_value);
+    let rewritten =
+        argv.and_then(|(argv, aside)| Ok((argv::rewrite(argv, &command, LONG)?, aside)));
+    let (argv, without_effect) = match rewritten {
+        Ok(both) => both,
         Err(line) => return Parsed::Wrong(line),
     };
     let matches = match command.try_get_matches_from(argv) {
@@ -271,6 +285,7 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Parsed {
         (positional, flag) => positional.or(flag),
     };
     args.unescape();
+    args.without_effect = without_effect;
     Parsed::Run(Box::new(args), model)
 }
 
@@ -279,8 +294,11 @@ fn one_line(rendered: &str) -> String {
     let mut lines = rendered.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
     let first = lines.next().unwrap_or_default();
     let first = first.strip_prefix("error: ").unwrap_or(first);
-    let more: Vec<_> =
-        lines.filter(|line| !line.is_empty() && !line.starts_with("For more")).collect();
+    let useful = |line: &&str| {
+        let noise = line.starts_with("For more") || line.starts_with("tip: to pass");
+        !line.is_empty() && !noise
+    };
+    let more: Vec<_> = lines.filter(useful).collect();
     let more = more.iter().map(|line| line.strip_prefix("tip: ").unwrap_or(line));
     let parts: Vec<_> = [first].into_iter().chain(more).chain(["see --help"]).collect();
     parts.join("; ")
@@ -298,6 +316,7 @@ impl Args {
                  fetch the model's .gguf file yourself and give its path"
             )));
         }
+        self.without_effect.iter().for_each(|line| log.note(line));
         if self.gpu_layers.is_some() {
             log.note("-ngl has no effect: the model runs on the CPU");
         }

@@ -3,6 +3,7 @@
 //! ```text
 //! args.rs     the flags: names and defaults
 //! values.rs   what their values may be
+//! foreign.rs  flags of llama.cpp that are set aside
 //! open.rs     which model, loading it, the context that memory holds, drafters
 //! runner.rs   a prompt to an answer on standard output, and what is reported about it
 //! report.rs   the printed timings, the statistics as JSON
@@ -30,6 +31,7 @@ mod chat;
 mod draft_flags;
 #[path = "../common/explain.rs"]
 mod explain;
+mod foreign;
 mod generate;
 mod interrupt;
 mod log;
