@@ -37,18 +37,34 @@ use std::sync::Arc;
 
 /// Where the default model lies, or `None`, said aloud.
 pub fn real_model() -> Option<PathBuf> {
-    let named = std::env::var_os("DOVETAIL_TEST_MODEL").map(PathBuf::from);
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-    let default = cache.map(|dir| dir.join("dovetail/SmolLM2-135M-Instruct.Q4_1.gguf"));
-    let path = named.or(default).filter(|path| path.exists());
+    let default = cache_folder().map(|dir| dir.join("SmolLM2-135M-Instruct.Q4_1.gguf"));
+    let path = std::env::var_os("DOVETAIL_TEST_MODEL").map(PathBuf::from).or(default);
+    let path = path.filter(|path| path.exists());
     if path.is_none() {
         eprintln!(
             "SKIPPED: the default model is absent; set DOVETAIL_TEST_MODEL or run scripts/setup"
         );
     }
     path
+}
+
+/// Where Qwen2.5-Coder-0.5B-Instruct lies, or `None`, said aloud.
+pub fn real_qwen() -> Option<PathBuf> {
+    let path = cache_folder()?.join("Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf");
+    if !path.exists() {
+        eprintln!("SKIPPED: run scripts/setup --model qwen2.5-coder-0.5b");
+        return None;
+    }
+    Some(path)
+}
+
+/// The folder that scripts/setup writes to.
+fn cache_folder() -> Option<PathBuf> {
+    let named = std::env::var_os("DOVETAIL_CACHE").map(PathBuf::from);
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+    named.or_else(|| Some(cache?.join("dovetail")))
 }
 
 /// Loads a model with two threads.
