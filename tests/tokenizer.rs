@@ -433,3 +433,41 @@ fn a_file_that_does_not_say_how_words_are_found_is_used_with_a_notice() {
         assert_eq!(told, lacks, "{:?}", notices.0);
     }
 }
+
+#[test]
+fn no_message_is_lost() {
+    let tokenizer = &spm_tokenizer();
+    let text = |source: &str, messages: &[Message]| {
+        ChatTemplate::from_source(source).unwrap().text(tokenizer, messages, false)
+    };
+    let all = [("system", "Be brief."), ("user", "Hi"), ("assistant", "Hello."), ("user", "Bye")];
+    let all = all.map(|(role, content)| Message::new(role, content));
+    let plain = "{% for m in messages %}[{{ m.role }}]{{ m.content | trim }}{% endfor %}";
+    assert_eq!(text(plain, &all[..2]).unwrap(), "[system]Be brief.[user]Hi");
+    // Contents as parts.
+    let typed = "{% for m in messages %}[{{ m.role }}]{% for p in m.content %}{% if p.type == 'text' %}{{ p.text }}\
+                 {% endif %}{% endfor %}{% endfor %}";
+    assert_eq!(text(typed, &all[..2]).unwrap(), "[system]Be brief.[user]Hi");
+    // No place for a system message, or none wanted.
+    let deaf = "{% for m in messages %}{% if m.role != 'system' %}[{{ m.role }}]{{ m.content }}{% endif %}\
+                {% endfor %}";
+    let strict =
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+            .to_owned();
+    for source in [deaf, &(strict + plain)] {
+        let found = text(source, &all).unwrap();
+        assert_eq!(found, "[user]Be brief.\n\nHi[assistant]Hello.[user]Bye");
+    }
+    // The same text twice, of which one is lost.
+    let first = "{{ messages[0].content }}";
+    let twice = [Message::new("user", "Hi"), Message::new("user", "Hi")];
+    let error = text(first, &twice).unwrap_err().to_string();
+    assert!(error.contains("loses the text of a message of role user"), "{error}");
+    assert_eq!(text(first, &twice[..1]).unwrap(), "Hi");
+    // Thoughts may go, and a tool's text may be quoted.
+    let thinker = [Message::new("assistant", "<think>hm</think>\n\nYes")];
+    let last = "{{ messages[0].content.split('</think>')[-1] | trim }}";
+    assert_eq!(text(last, &thinker).unwrap(), "Yes");
+    let tool = [Message::new("tool", "a \"b\"")];
+    assert_eq!(text("{{ messages[0].content | tojson }}", &tool).unwrap(), r#""a \"b\"""#);
+}

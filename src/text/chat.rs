@@ -183,8 +183,23 @@ impl ChatTemplate {
         bos: &str,
         eos: &str,
     ) -> Result<String> {
+        self.render_with(messages, false, add_generation_prompt, bos, eos)
+    }
+
+    /// [`render`](Self::render); with `parts` each content is a list of parts, of which there is one.
+    fn render_with(
+        &self,
+        messages: &[Message],
+        parts: bool,
+        add_generation_prompt: bool,
+        bos: &str,
+        eos: &str,
+    ) -> Result<String> {
         let messages = messages.iter().map(|Message { role, content }| {
-            Data::Map(vec![("role", Data::Text(role)), ("content", Data::Text(content))])
+            let part =
+                || Data::Map(vec![("type", Data::Text("text")), ("text", Data::Text(content))]);
+            let content = if parts { Data::List(vec![part()]) } else { Data::Text(content) };
+            Data::Map(vec![("role", Data::Text(role)), ("content", content)])
         });
         let variables = [
             ("messages", Data::List(messages.collect())),
@@ -198,10 +213,13 @@ impl ChatTemplate {
         self.template.render(&variables, now).map_err(|fault| explain("failed", &fault))
     }
 
-    /// [`render`](Self::render) with the texts of this tokenizer's BOS and EOS.
+    /// [`render`](Self::render) with the texts of this tokenizer's BOS and EOS, such that no message is lost: where the
+    /// template loses one, it gets contents as lists of parts, and the text of a system message that it has no place for
+    /// stands before that of the first user message.
     ///
     /// # Errors
-    /// Those of [`render`](Self::render), and if a message has an unknown role.
+    /// Those of [`render`](Self::render), if a message has an unknown role, and if the template loses a message all the
+    /// same.
     pub fn text(
         &self,
         tokenizer: &Tokenizer,
@@ -211,7 +229,21 @@ impl ChatTemplate {
         check_roles(messages)?;
         let text = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id)).unwrap_or_default();
         let (bos, eos) = (text(tokenizer.bos()), text(tokenizer.eos()));
-        self.render(messages, add_generation_prompt, bos, eos)
+        let (mut failure, merged) = (None, with_system_in_user(messages));
+        for messages in [Some(messages), merged.as_deref()].into_iter().flatten() {
+            for parts in [false, true] {
+                let found = self.render_with(messages, parts, add_generation_prompt, bos, eos);
+                let failed = match found.map(|text| (lost(messages, &text), text)) {
+                    Ok((None, text)) => return Ok(text),
+                    Ok((Some(Message { role, .. }), _)) => {
+                        Error::Template(format!("loses the text of a message of role {role}"))
+                    }
+                    Err(error) => error,
+                };
+                failure.get_or_insert(failed);
+            }
+        }
+        Err(failure.expect("it was tried"))
     }
 
     /// Renders and tokenises the prompt for a context of `n_ctx` tokens. BOS comes first, once, if the model wants it.
@@ -234,6 +266,44 @@ impl ChatTemplate {
         tokenizer.check_fits(&text, n_ctx)?;
         tokenizer.encode_chat(&text)
     }
+}
+
+/// A message whose text does not occur in a prompt as often as it was given. What an assistant thought may be missing, as
+/// may white space around a text, and a tool's text may be quoted as JSON.
+fn lost<'a>(messages: &'a [Message], prompt: &str) -> Option<&'a Message> {
+    messages.iter().find(|message| {
+        let text = spoken(message);
+        let given = messages.iter().filter(|other| spoken(other) == text).count();
+        let quoted = serde_json::to_string(text).unwrap_or_default();
+        let quoted = &quoted[1..quoted.len() - 1];
+        let found = prompt.matches(text).count();
+        !text.is_empty() && found < given && !(message.role == "tool" && prompt.contains(quoted))
+    })
+}
+
+/// What a prompt has of a message at least.
+fn spoken(message: &Message) -> &str {
+    const THOUGHT_ENDS: &str = "</think>";
+    let content = &*message.content;
+    let thought = (message.role == "assistant").then(|| content.rfind(THOUGHT_ENDS)).flatten();
+    thought.map_or(content, |at| &content[at + THOUGHT_ENDS.len()..]).trim()
+}
+
+/// The same conversation, with the texts of system and developer messages before that of the first user message; `None`
+/// where there are none of either.
+fn with_system_in_user(messages: &[Message]) -> Option<Vec<Message>> {
+    let is_system = |message: &&Message| ["system", "developer"].contains(&&*message.role);
+    let user = messages.iter().position(|message| message.role == "user")?;
+    let mut texts: Vec<&str> = messages.iter().filter(is_system).map(|m| &*m.content).collect();
+    if texts.is_empty() {
+        return None;
+    }
+    texts.push(&messages[user].content);
+    let first = Message::new("user", texts.join("\n\n"));
+    let others = |messages: &[Message]| -> Vec<Message> {
+        messages.iter().filter(|message| !is_system(message)).cloned().collect()
+    };
+    Some([others(&messages[..user]), vec![first], others(&messages[user + 1..])].concat())
 }
 
 /// The roles of messages.
