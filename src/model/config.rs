@@ -214,17 +214,16 @@ impl<'a> Keys<'a> {
     /// pattern, every `period`-th block sees all.
     pub fn windows(&self, n_layers: usize, period: usize) -> Result<Option<(usize, Vec<bool>)>> {
         const PATTERN: &str = "attention.sliding_window_pattern";
+        let pattern = self.key(PATTERN);
         let Some(window) = self.size("attention.sliding_window")?.filter(|window| *window > 0)
         else {
             return Ok(None);
         };
         let metadata = self.gguf.metadata();
         let periodic = |period: usize| (0..n_layers).map(|i| (i + 1) % period != 0).collect();
-        let windowed: Vec<bool> = match metadata.get(&self.key(PATTERN)) {
+        let windowed: Vec<bool> = match metadata.get(&pattern) {
             None => periodic(period),
-            Some(Value::Array(_)) => {
-                metadata.get_bool_array(&self.key(PATTERN))?.unwrap_or_default()
-            }
+            Some(Value::Array(_)) => metadata.get_bool_array(&pattern)?.unwrap_or_default(),
             Some(_) => match self.size(PATTERN)? {
                 None | Some(0) => vec![false; n_layers],
                 Some(period) => periodic(period),
@@ -316,7 +315,8 @@ impl<'a> Keys<'a> {
                 self.wrong("block_count", &format!("is {n_layers}, more than there are tensors"))
             );
         }
-        let norm_eps = match self.float("attention.layer_norm_epsilon")? {
+        let layer_norm_eps = self.float("attention.layer_norm_epsilon")?;
+        let norm_eps = match self.float("attention.layer_norm_rms_epsilon")?.or(layer_norm_eps) {
             Some(eps) => eps,
             None => metadata.require_f32(&self.key("attention.layer_norm_rms_epsilon"))?,
         };
