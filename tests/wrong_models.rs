@@ -50,6 +50,16 @@ fn every_tensor_is_needed_and_named() {
 }
 
 #[test]
+fn a_vector_may_be_a_matrix_of_one_row() {
+    let mut parts = parts();
+    let expected = parts.load().unwrap().fingerprint();
+    for tensor in parts.tensors.iter_mut().filter(|tensor| tensor.shape.len() == 1) {
+        tensor.shape.push(1);
+    }
+    assert_eq!(parts.load().unwrap().fingerprint(), expected);
+}
+
+#[test]
 fn every_shape_is_checked() {
     let whole = tiny("llama3").parts();
     for i in 0..whole.tensors.len() {

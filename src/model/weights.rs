@@ -249,9 +249,11 @@ pub(super) fn expect_shape(gguf: &Gguf, tensor: &TensorView, shape: &[usize]) ->
     Err(Error::gguf(gguf.path(), what))
 }
 
-/// Dequantises a small tensor of the given shape.
+/// Dequantises a small tensor of the given shape. A vector may also be a matrix of one row, (n, 1).
 pub(super) fn floats(gguf: &Gguf, tensor: &TensorView, shape: &[usize]) -> Result<Vec<f32>> {
-    expect_shape(gguf, tensor, shape)?;
+    if tensor.shape() != [shape, &[1]].concat() {
+        expect_shape(gguf, tensor, shape)?;
+    }
     let ty = quant::type_info(tensor.type_id()).ok_or_else(|| {
         let (name, ty) = (tensor.name(), tensor.type_name());
         Error::gguf(gguf.path(), format!("tensor `{name}` has type {ty}, not floats"))
