@@ -154,9 +154,21 @@ impl Rope {
         }
     }
 
+    /// A rotation of `n_rotated` elements without any scaling.
+    pub fn plain(style: RopeStyle, base: f64, n_rotated: usize) -> Rope {
+        let exponent = |i: usize| -2.0 * i as f64 / n_rotated as f64;
+        let frequencies = (0..n_rotated / 2).map(|i| libm::pow(base, exponent(i)));
+        Rope { style, frequencies: frequencies.collect(), long: None, factor: 1.0 }
+    }
+
     /// No position is embedded.
     pub fn none() -> Rope {
-        Rope { style: RopeStyle::Adjacent, frequencies: Vec::new(), long: None, factor: 1.0 }
+        Rope::plain(RopeStyle::Adjacent, 1.0, 0)
+    }
+
+    /// The number of elements that turn.
+    pub fn n_rotated(&self) -> usize {
+        2 * self.frequencies.len()
     }
 }
 
@@ -235,6 +247,14 @@ impl<'a> Keys<'a> {
             );
         }
         Ok(Some((window, windowed)))
+    }
+
+    /// Makes the blocks that have a window, as [`Keys::windows`] says, a kind with this rotation.
+    pub fn add_windows(&self, config: &mut Config, period: usize, rope: Rope) -> Result<()> {
+        if let Some((window, windowed)) = self.windows(config.n_layers, period)? {
+            config.add_kind(LayerKind::windowed(window, rope), |i| windowed[i]);
+        }
+        Ok(())
     }
 
     /// A switch, if the file says it.
@@ -344,9 +364,14 @@ impl<'a> Keys<'a> {
         })
     }
 
+    /// The base of rotations.
+    pub fn rope_base(&self) -> Result<f64> {
+        Ok(f64::from(self.float("rope.freq_base")?.unwrap_or(10_000.0)))
+    }
+
     /// The rotation of `rope.freq_base` with the scaling that the file says.
     fn rope(&self, style: RopeStyle, n_rotated: usize) -> Result<Rope> {
-        let mut base = self.float("rope.freq_base")?.unwrap_or(10_000.0) as f64;
+        let mut base = self.rope_base()?;
         if let Some(alpha) = self.float("rope.scaling.alpha")?.filter(|alpha| *alpha > 0.0) {
             let n = n_rotated as f64;
             base *= libm::pow(f64::from(alpha), n / (n - 2.0));
@@ -359,12 +384,12 @@ impl<'a> Keys<'a> {
                 _ => 1.0,
             },
         };
-        let pairs = n_rotated / 2;
-        let frequency = |i: usize| libm::pow(base, -2.0 * i as f64 / n_rotated as f64);
+        let Rope { frequencies: plain, .. } = Rope::plain(style, base, n_rotated);
+        let pairs = plain.len();
         let mut attention = self.float("rope.scaling.attn_factor")?.unwrap_or(1.0) as f64;
         let mut frequencies: Vec<f64> = match scaling {
-            Some("none" | "longrope") => (0..pairs).map(frequency).collect(),
-            None | Some("linear") => (0..pairs).map(|i| frequency(i) / factor).collect(),
+            Some("none" | "longrope") => plain,
+            None | Some("linear") => plain.iter().map(|frequency| frequency / factor).collect(),
             Some("yarn") => {
                 let trained = match self.size("rope.scaling.original_context_length")? {
                     Some(n) => n,
@@ -376,9 +401,9 @@ impl<'a> Keys<'a> {
                         value.map(|beta| beta.unwrap_or(default) as f64)
                     });
                 let ramp = Ramp::new(base, n_rotated, trained, fast?, slow?);
-                let mixed = |i: usize| {
+                let mixed = |(i, frequency): (usize, &f64)| {
                     let kept = ramp.kept(i);
-                    frequency(i) * (kept + (1.0 - kept) / factor)
+                    frequency * (kept + (1.0 - kept) / factor)
                 };
                 let grown = |times: f64| match factor > 1.0 {
                     true => 1.0 + 0.1 * times * libm::log(factor),
@@ -388,7 +413,7 @@ impl<'a> Keys<'a> {
                 if let Some(times) = self.float("rope.scaling.yarn_log_multiplier")? {
                     attention /= if times == 0.0 { 1.0 } else { grown(f64::from(times)) };
                 }
-                (0..pairs).map(mixed).collect()
+                plain.iter().enumerate().map(mixed).collect()
             }
             Some(other) => {
                 let what = format!(
@@ -425,13 +450,6 @@ impl<'a> Keys<'a> {
             frequencies = divided(&frequencies, divisors);
         }
         Ok(Rope { style, frequencies, long, factor: attention })
-    }
-
-    /// A rotation of this base without any scaling.
-    pub fn plain_rope(style: RopeStyle, base: f32, n_rotated: usize) -> Rope {
-        let exponent = |i: usize| -2.0 * i as f64 / n_rotated as f64;
-        let frequencies = (0..n_rotated / 2).map(|i| libm::pow(f64::from(base), exponent(i)));
-        Rope { style, frequencies: frequencies.collect(), long: None, factor: 1.0 }
     }
 }
 

@@ -8,7 +8,6 @@ use dovetail_kernels::{SharedBytes, quant};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::ops::Range;
-use std::path::Path;
 
 /// The embedding's name; also the head of models that have no `output.weight`.
 pub(crate) const EMBEDDING: &str = "token_embd.weight";
@@ -95,9 +94,9 @@ impl<'a> Source<'a> {
         Source { gguf, packed, taken, native: Vec::new(), biased: HashMap::new() }
     }
 
-    /// The file.
-    pub fn path(&self) -> &Path {
-        self.gguf.path()
+    /// Checks that the file has the tensor `name`.
+    pub fn require(&self, name: &str) -> Result<()> {
+        self.gguf.require_tensor(name).map(drop)
     }
 
     /// The matrix `name` of `n_out` rows and `n_in` columns.

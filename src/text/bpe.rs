@@ -25,18 +25,24 @@ macro_rules! contractions {
         r"'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]"
     };
 }
+/// What stands between words: signs with the newlines behind them, and white space.
+macro_rules! signs_and_spaces {
+    () => {
+        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    };
+}
+/// Words that one sign may begin.
+macro_rules! signed_words {
+    () => {
+        r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"##
+    };
+}
 /// Words of Llama 3: any one other character may begin a word, digits come in threes, newlines end a word.
-const LLAMA3: &str = concat!(
-    contractions!(),
-    r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}",
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-);
+const LLAMA3: &str =
+    concat!(contractions!(), r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}", signs_and_spaces!());
 /// Words of Qwen 2: as in Llama 3, but each digit alone.
-const QWEN2: &str = concat!(
-    contractions!(),
-    r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}",
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-);
+const QWEN2: &str =
+    concat!(contractions!(), r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}", signs_and_spaces!());
 /// Words of Qwen 3.5: as in Qwen 2, but combining marks stay with their letters.
 const QWEN35: &str = concat!(
     contractions!(),
@@ -60,10 +66,8 @@ macro_rules! cased_words {
 const GPT4O: &str = cased_words!(concat!("(?:", contractions!(), ")?"), r"\p{N}{1,3}");
 const TEKKEN: &str = cased_words!("", r"\p{N}");
 /// Words of DeepSeek 3, between digits and the scripts of East Asia.
-const DEEPSEEK3: &str = concat!(
-    r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"##,
-    r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-);
+const DEEPSEEK3: &str =
+    concat!(signed_words!(), r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+");
 /// Letters of scripts with capitals, in the first models of DeepSeek.
 const DEEPSEEK_LETTERS: &str = concat!(
     r"\s?[",
@@ -233,10 +237,7 @@ static PRE_TOKENIZERS: &[PreTokenizer] = &[
         patterns: &[
             ONE_TO_THREE,
             EAST_ASIA,
-            concat!(
-                r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"##,
-                r"| ?[\p{P}\p{S}]+|[\r\n]|\s+(?!\S)|\s+"
-            ),
+            concat!(signed_words!(), r"| ?[\p{P}\p{S}]+|[\r\n]|\s+(?!\S)|\s+"),
             DIGIT,
         ],
         whole_words: false,
@@ -311,11 +312,7 @@ static PRE_TOKENIZERS: &[PreTokenizer] = &[
         names: &["minicpm5"],
         patterns: &[
             ONE_TO_THREE,
-            concat!(
-                contractions!(),
-                r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}+",
-                r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-            ),
+            concat!(contractions!(), r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}+", signs_and_spaces!()),
         ],
         whole_words: true,
         add_bos: false,
@@ -342,10 +339,7 @@ static PRE_TOKENIZERS: &[PreTokenizer] = &[
     },
     PreTokenizer {
         names: &["ufakzeka"],
-        patterns: &[concat!(
-            r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}",
-            r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-        )],
+        patterns: &[concat!(r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}", signs_and_spaces!())],
         whole_words: false,
         add_bos: false,
     },

@@ -229,21 +229,22 @@ impl ChatTemplate {
         check_roles(messages)?;
         let text = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id)).unwrap_or_default();
         let (bos, eos) = (text(tokenizer.bos()), text(tokenizer.eos()));
-        let (mut failure, merged) = (None, with_system_in_user(messages));
-        for messages in [Some(messages), merged.as_deref()].into_iter().flatten() {
-            for parts in [false, true] {
-                let found = self.render_with(messages, parts, add_generation_prompt, bos, eos);
-                let failed = match found.map(|text| (lost(messages, &text), text)) {
-                    Ok((None, text)) => return Ok(text),
-                    Ok((Some(Message { role, .. }), _)) => {
-                        Error::Template(format!("loses the text of a message of role {role}"))
-                    }
-                    Err(error) => error,
-                };
-                failure.get_or_insert(failed);
+        let whole = |messages: &[Message], parts: bool| {
+            let text = self.render_with(messages, parts, add_generation_prompt, bos, eos)?;
+            match lost(messages, &text) {
+                None => Ok(text),
+                Some(Message { role, .. }) => {
+                    Err(Error::Template(format!("loses the text of a message of role {role}")))
+                }
             }
-        }
-        Err(failure.expect("it was tried"))
+        };
+        let either = |messages: &[Message]| {
+            whole(messages, false).or_else(|error| whole(messages, true).map_err(|_| error))
+        };
+        either(messages).or_else(|error| match with_system_in_user(messages) {
+            Some(merged) => either(&merged).map_err(|_| error),
+            None => Err(error),
+        })
     }
 
     /// Renders and tokenises the prompt for a context of `n_ctx` tokens. BOS comes first, once, if the model wants it.
@@ -274,10 +275,11 @@ fn lost<'a>(messages: &'a [Message], prompt: &str) -> Option<&'a Message> {
     messages.iter().find(|message| {
         let text = spoken(message);
         let given = messages.iter().filter(|other| spoken(other) == text).count();
-        let quoted = serde_json::to_string(text).unwrap_or_default();
-        let quoted = &quoted[1..quoted.len() - 1];
-        let found = prompt.matches(text).count();
-        !text.is_empty() && found < given && !(message.role == "tool" && prompt.contains(quoted))
+        let is_quoted = || {
+            let quoted = serde_json::to_string(text).expect("a text is JSON");
+            message.role == "tool" && prompt.contains(&quoted[1..quoted.len() - 1])
+        };
+        !text.is_empty() && prompt.matches(text).count() < given && !is_quoted()
     })
 }
 

@@ -96,9 +96,14 @@ pub fn open_drafter(
     (draft::kind(kind).unwrap().open)(&setup)
 }
 
-/// A fingerprint of bits: FNV-1a.
+/// A fingerprint of bits.
 pub fn fingerprint(words: impl IntoIterator<Item = u32>) -> u64 {
-    words.into_iter().flat_map(u32::to_le_bytes).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+    fnv(words.into_iter().flat_map(u32::to_le_bytes))
+}
+
+/// FNV-1a.
+pub fn fnv(bytes: impl IntoIterator<Item = u8>) -> u64 {
+    bytes.into_iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
     })
 }

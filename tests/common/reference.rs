@@ -1,6 +1,7 @@
 //! Small models of each architecture, and their logits by its formulas: tests/data/architectures, which
 //! scripts/make_architecture_reference.py writes after it has compared them with llama.cpp.
 
+use super::fnv;
 use super::gguf::{Parts, Tensor};
 use super::tiny::{tensor, tokenizer_keys, types};
 use dovetail::gguf::{Array, Value};
@@ -89,10 +90,7 @@ fn drawn(model: &str, item: &Json) -> Tensor {
         (Json::Array(numbers), _) => numbers.iter().map(|x| x.as_f64().unwrap() as f32).collect(),
         (mean, deviation) => {
             let (mean, deviation) = (mean.as_f64().unwrap(), deviation.unwrap());
-            let seed =
-                format!("{model}/{name}").bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
-                    (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-                });
+            let seed = fnv(format!("{model}/{name}").bytes());
             let number = |i: u64| {
                 let mut z = seed.wrapping_add(i.wrapping_mul(0x9e37_79b9_7f4a_7c15));
                 z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -5,7 +5,7 @@ use super::Arch;
 use super::decoder::{self, BlockTensors, LLAMA};
 use crate::error::Result;
 use crate::model::block::NormKind;
-use crate::model::{Config, Keys, LayerKind, Rope};
+use crate::model::{Config, Keys, Rope};
 use dovetail_kernels::cpu::RopeStyle;
 
 pub(super) const ARCH: Arch =
@@ -18,8 +18,6 @@ fn config(keys: &Keys) -> Result<Config> {
     let mut config = keys.config(RopeStyle::Adjacent)?;
     config.logit_scale = keys.factor("logit_scale")?;
     let rope = std::mem::replace(&mut config.kinds[0].rope, Rope::none());
-    if let Some((window, windowed)) = keys.windows(config.n_layers, 4)? {
-        config.add_kind(LayerKind::windowed(window, rope), |i| windowed[i]);
-    }
+    keys.add_windows(&mut config, 4, rope)?;
     Ok(config)
 }

@@ -3,10 +3,10 @@
 //! [`BlockTensors`] says what a block has and what its tensors are called; an architecture names what differs from
 //! [`LLAMA`].
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::block::{
-    Activation, Attention, Block, Branch, Dense, FeedForward, Linear, Mixer, Norm, NormKind,
-    QkNorm, QkNormPlace,
+    Activation, Attention, Block, Branch, Dense, FeedForward, Mixer, Norm, NormKind, QkNorm,
+    QkNormPlace,
 };
 use crate::model::weights::Source;
 use crate::model::{Config, Weights};
@@ -136,7 +136,8 @@ fn block(
         ],
     };
     if qkv_biases {
-        check_biases(i, &qkv, source)?;
+        let mut biases = ["attn_q", "attn_k", "attn_v"].into_iter();
+        biases.try_for_each(|part| source.require(&name(&format!("{part}.bias"))))?;
     }
     let gate = gate.then(|| source.linear(&name("attn_gate"), q, c.n_embd)).transpose()?;
     let attention = Attention {
@@ -169,15 +170,4 @@ fn block(
         ffn: Branch { norm: ffn_norm, layer: ffn, post_norm: post_ffn_norm, scale: c.branch_scale },
         parallel,
     })
-}
-
-fn check_biases(i: usize, qkv: &[Linear; 3], source: &Source) -> Result<()> {
-    match ["q", "k", "v"].iter().zip(qkv).find(|(_, linear)| linear.bias().is_none()) {
-        None => Ok(()),
-        Some((part, _)) => {
-            let what =
-                format!("tensor `blk.{i}.attn_{part}.bias` is missing; convert the model anew");
-            Err(Error::gguf(source.path(), what))
-        }
-    }
 }

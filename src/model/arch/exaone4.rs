@@ -2,7 +2,8 @@
 //! them alone.
 
 use super::Arch;
-use super::decoder::{self, BlockTensors, LLAMA};
+use super::decoder::{self, BlockTensors};
+use super::olmo2;
 use crate::error::Result;
 use crate::model::block::QkNormPlace;
 use crate::model::{Config, Keys, LayerKind, Rope};
@@ -11,14 +12,8 @@ use dovetail_kernels::cpu::RopeStyle;
 pub(super) const ARCH: Arch =
     Arch { name: "exaone4", config, weights: |c, source| decoder::weights(c, source, &TENSORS) };
 
-const TENSORS: BlockTensors = BlockTensors {
-    attn_norm: None,
-    post_attn_norm: Some("post_attention_norm"),
-    ffn_norm: None,
-    post_ffn_norm: Some("post_ffw_norm"),
-    qk_norm: Some(QkNormPlace::HeadsBeforeRope),
-    ..LLAMA
-};
+const TENSORS: BlockTensors =
+    BlockTensors { qk_norm: Some(QkNormPlace::HeadsBeforeRope), ..olmo2::TENSORS };
 
 /// Blocks of the model that has windows.
 const LARGE: usize = 64;

@@ -4,7 +4,7 @@ use super::Arch;
 use super::decoder::{self, BlockTensors};
 use super::gemma;
 use crate::error::Result;
-use crate::model::{Config, Keys, LayerKind};
+use crate::model::{Config, Keys};
 
 pub(super) const ARCH: Arch =
     Arch { name: "gemma2", config, weights: |c, source| decoder::weights(c, source, &TENSORS) };
@@ -20,10 +20,8 @@ fn config(keys: &Keys) -> Result<Config> {
     config.score_soft_cap = Some(keys.float("attn_logit_softcapping")?.unwrap_or(50.0));
     config.logit_soft_cap = Some(keys.float("final_logit_softcapping")?.unwrap_or(30.0));
     config.score_scale = score_scale(&config, 46);
-    if let Some((window, windowed)) = keys.windows(config.n_layers, 2)? {
-        let rope = config.kinds[0].rope.clone();
-        config.add_kind(LayerKind::windowed(window, rope), |i| windowed[i]);
-    }
+    let rope = config.kinds[0].rope.clone();
+    keys.add_windows(&mut config, 2, rope)?;
     Ok(config)
 }
 

@@ -4,7 +4,7 @@ use super::Arch;
 use super::decoder::{self, BlockTensors, LLAMA};
 use crate::error::Result;
 use crate::model::block::QkNormPlace;
-use crate::model::{Config, Keys, LayerKind, Rope};
+use crate::model::{Config, Keys, Rope};
 use dovetail_kernels::cpu::RopeStyle;
 
 pub(super) const ARCH: Arch = Arch {
@@ -28,8 +28,6 @@ fn config(keys: &Keys) -> Result<Config> {
     config.logit_scale = keys.factor("logit_scale")?;
     config.logit_soft_cap = keys.float("final_logit_softcapping")?.filter(|cap| *cap != 0.0);
     let rope = std::mem::replace(&mut config.kinds[0].rope, Rope::none());
-    if let Some((window, windowed)) = keys.windows(config.n_layers, 4)? {
-        config.add_kind(LayerKind::windowed(window, rope), |i| windowed[i]);
-    }
+    keys.add_windows(&mut config, 4, rope)?;
     Ok(config)
 }

@@ -5,13 +5,13 @@ use super::Arch;
 use super::decoder::{self, BlockTensors, LLAMA};
 use crate::error::Result;
 use crate::model::block::QkNormPlace;
-use crate::model::{Config, Keys, LayerKind};
+use crate::model::{Config, Keys, Rope};
 use dovetail_kernels::cpu::RopeStyle;
 
 pub(super) const ARCH: Arch =
     Arch { name: "olmo2", config, weights: |c, source| decoder::weights(c, source, &TENSORS) };
 
-const TENSORS: BlockTensors = BlockTensors {
+pub(super) const TENSORS: BlockTensors = BlockTensors {
     attn_norm: None,
     post_attn_norm: Some("post_attention_norm"),
     ffn_norm: None,
@@ -22,11 +22,7 @@ const TENSORS: BlockTensors = BlockTensors {
 
 fn config(keys: &Keys) -> Result<Config> {
     let mut config = keys.config(RopeStyle::Halves)?;
-    if let Some((window, windowed)) = keys.windows(config.n_layers, 4)? {
-        let base = keys.float("rope.freq_base")?.unwrap_or(10_000.0);
-        let rope =
-            Keys::plain_rope(RopeStyle::Halves, base, 2 * config.kinds[0].rope.frequencies.len());
-        config.add_kind(LayerKind::windowed(window, rope), |i| windowed[i]);
-    }
+    let n_rotated = config.kinds[0].rope.n_rotated();
+    keys.add_windows(&mut config, 4, Rope::plain(RopeStyle::Halves, keys.rope_base()?, n_rotated))?;
     Ok(config)
 }
