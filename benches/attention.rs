@@ -209,6 +209,7 @@ fn rival(
     const HIDDEN: u16 = 0xfc00; // −∞ as a half float
     let (hd, group, n) = (SHAPE.head_dim, SHAPE.group, problem.masks.len());
     let id = match ty {
+        CacheType::F32 => 0,
         CacheType::F16 => 1,
         CacheType::Q8_0 => 8,
     };
