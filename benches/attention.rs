@@ -175,8 +175,10 @@ impl Side for Ours<'_> {
             let parts = &mut self.parts[..plan.len()];
             self.pool.for_chunks(parts, plan.unit_len(), &mut self.scratch, |i, parts, scratch| {
                 let cells = |_, head: usize| {
-                    let [keys, values] = cache.each_ref().map(|half| &half[head]);
-                    (Cells { ty, bytes: keys }, Cells { ty, bytes: values })
+                    let halves = [(&cache[0], Half::Keys), (&cache[1], Half::Values)];
+                    let cells = halves
+                        .map(|(bytes, half)| Cells::new(ty, half, SHAPE.head_dim, &bytes[head]));
+                    cells.into()
                 };
                 let task = plan.task(i, &problem.queries, views, cells);
                 (kernels.attention)(&task, scratch, parts);

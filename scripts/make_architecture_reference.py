@@ -50,12 +50,12 @@ class Model:
     def __init__(self, name, arch, width=64, layers=3, heads=4, kv_heads=2, ff=96, head=None, rotated=None,
                  base=5000.0, eps=3e-5):
         self.name, self.arch, self.width, self.layers = name, arch, width, layers
-        self.heads, self.kv_heads, self.ff = heads, kv_heads, ff
-        self.head = head or width // heads
+        self.heads, self.kv_heads, self.ff = [heads] * layers, [kv_heads] * layers, [ff] * layers
+        self.head = [head or width // heads] * layers
         self.keys, self.tensors = {}, {}
         self.set(context_length=128, embedding_length=width, block_count=layers, feed_forward_length=ff)
         self.set(**{"attention.head_count": heads, "attention.head_count_kv": kv_heads,
-                    "attention.layer_norm_rms_epsilon": eps, "rope.dimension_count": rotated or self.head,
+                    "attention.layer_norm_rms_epsilon": eps, "rope.dimension_count": rotated or self.head[0],
                     "rope.freq_base": base})
         if head:
             self.set(**{"attention.key_length": head, "attention.value_length": head})
@@ -92,9 +92,9 @@ class Model:
         return self
 
     def blocks(self, norms=("attn_norm", "ffn_norm"), biases=(), fused_qkv=False, fused_up=False, qk=None, gate=False):
-        q, kv = self.heads * self.head, self.kv_heads * self.head
         for i in range(self.layers):
-            at = f"blk.{i}."
+            at, head, ff = f"blk.{i}.", self.head[i], self.ff[i]
+            q, kv = self.heads[i] * head, self.kv_heads[i] * head
             for norm in norms:
                 self.norm(at + norm, self.width)
             if fused_qkv:
@@ -106,12 +106,12 @@ class Model:
                 self.matrix(at + "attn_gate", q, self.width)
             self.matrix(at + "attn_output", self.width, q)
             if not fused_up:
-                self.matrix(at + "ffn_gate", self.ff, self.width, 1.3)
-            self.matrix(at + "ffn_up", self.ff * (2 if fused_up else 1), self.width, 1.3)
-            self.matrix(at + "ffn_down", self.width, self.ff, 1.5)
+                self.matrix(at + "ffn_gate", ff, self.width, 1.3)
+            self.matrix(at + "ffn_up", ff * (2 if fused_up else 1), self.width, 1.3)
+            self.matrix(at + "ffn_down", self.width, ff, 1.5)
             if qk:
-                self.norm(at + "attn_q_norm", self.head if qk == "heads" else q)
-                self.norm(at + "attn_k_norm", self.head if qk == "heads" else kv)
+                self.norm(at + "attn_q_norm", head if qk == "heads" else q)
+                self.norm(at + "attn_k_norm", head if qk == "heads" else kv)
             for part in biases:
                 self.bias(at + part, self.tensors[at + part + ".weight"][0][0])
         return self
@@ -158,7 +158,7 @@ def models():
                keys={"rope.scaling.type": "linear", "rope.scaling.factor": 4.0})
     yield make("llama-yarn", "llama", keys={**YARN, "rope.scaling.attn_factor": 1.2})
     freqs = make("llama-freqs", "llama", tied=True)
-    freqs.values("rope_freqs.weight", np.geomspace(1.0, 8.0, freqs.head // 2))
+    freqs.values("rope_freqs.weight", np.geomspace(1.0, 8.0, freqs.head[0] // 2))
     yield freqs
     yield make("internlm2")
     yield make("ernie4_5", tied=True)
@@ -199,15 +199,54 @@ def models():
     yield make("muse-glimmer", norms=FOUR_NORMS, qk="heads", gate=True, keys={
         **WINDOW, "attention.sliding_window_pattern": [True, False, True, True, False], "logit_scale": 0.7,
         "final_logit_softcapping": 2.0}, sizes={"layers": 5, "head": 24, "eps": 0.05})
+    yield gemma4("gemma4", 7, kv_heads=[2, 2, 2, 2, 2, 1, 2])
+    yield gemma4("gemma4-e2b", 8, kv_heads=[1] * 8, shared=4, ff=[96] * 4 + [160] * 4, embeddings=16)
+    lists = Model("llama-lists", "llama")
+    lists.set(**{"attention.head_count": lists.heads, "attention.head_count_kv": lists.kv_heads,
+                 "feed_forward_length": lists.ff})
+    yield lists.ends().blocks()
     cohere2 = make("cohere2", tied=True, norms=("attn_norm",), keys={**WINDOW, "logit_scale": 0.6}, sizes={"layers": 5})
     del cohere2.keys["attention.layer_norm_rms_epsilon"]
     cohere2.set(**{"attention.layer_norm_epsilon": 1e-4})
     yield cohere2
 
 
+def gemma4(name, layers, kv_heads, shared=0, ff=None, embeddings=0):
+    """Every fourth block sees all, with wider heads, of which half of the pairs turn. With `shared` blocks at the end
+    that have no keys and values, or with `embeddings` for each block."""
+    m = Model(name, "gemma4", layers=layers, heads=2, base=1e6)
+    windowed = [(i + 1) % 4 != 0 for i in range(layers)]
+    m.kv_heads, m.ff, m.head = kv_heads, ff or m.ff, [24 if window else 48 for window in windowed]
+    m.set(**WINDOW, **{
+        "attention.key_length": 48, "attention.value_length": 48, "attention.key_length_swa": 24,
+        "attention.value_length_swa": 24, "rope.dimension_count": 48, "rope.dimension_count_swa": 24,
+        "rope.freq_base_swa": 500.0, "attention.sliding_window_pattern": windowed, "final_logit_softcapping": 3.0,
+        "attention.head_count_kv": kv_heads, "feed_forward_length": m.ff})
+    m.set(embedding_length_per_layer_input=embeddings)
+    if shared:
+        m.set(**{"attention.shared_kv_layers": shared})
+    m.ends(True).blocks(norms=FOUR_NORMS, qk="heads")
+    m.values("rope_freqs.weight", [1.0] * 12 + [1e30] * 12)
+    for i in range(layers):
+        at = f"blk.{i}."
+        m.values(at + "layer_output_scale.weight", [0.8 + 0.1 * i])
+        for part in ("attn_k.weight", "attn_v.weight", "attn_k_norm.weight"):
+            if i >= layers - shared or part == "attn_v.weight" and not windowed[i] and not shared:
+                del m.tensors[at + part]
+        if embeddings:
+            m.matrix(at + "inp_gate", embeddings, m.width, 1.3)
+            m.matrix(at + "proj", m.width, embeddings)
+            m.norm(at + "post_norm", m.width)
+    if embeddings:
+        m.matrix("per_layer_token_embd", VOCAB, embeddings * layers, math.sqrt(layers))
+        m.matrix("per_layer_model_proj", embeddings * layers, m.width, math.sqrt(m.width))
+        m.norm("per_layer_proj_norm", embeddings)
+    return m
+
+
 # ---- what llama.cpp does, as formulas
 
-HALVES = {"qwen2", "qwen3", "qwen3vl", "gemma", "gemma2", "gemma3", "phi3", "olmo2", "seed_oss", "hunyuan-dense", "exaone",
+HALVES = {"qwen2", "qwen3", "qwen3vl", "gemma", "gemma2", "gemma3", "gemma4", "phi3", "olmo2", "seed_oss", "hunyuan-dense", "exaone",
           "exaone4"}
 WINDOW_PERIODS = {"gemma2": 2, "gemma3": 6, "olmo2": 4, "cohere2": 4, "muse-glimmer": 4, "exaone4": 4}
 
@@ -249,8 +288,8 @@ class Rotation:
         get, n, n_rotated = m.get, m.get("rope.dimension_count") // 2, m.get("rope.dimension_count")
         base = get("rope.freq_base")
         if get("rope.scaling.alpha"):
-            base *= get("rope.scaling.alpha") ** (m.head / (m.head - 2))
-        plain = lambda base: base ** (-np.arange(n) / n)
+            base *= get("rope.scaling.alpha") ** (n_rotated / (n_rotated - 2))
+        plain = lambda base, n=n: base ** (-np.arange(n) / n)
         self.full, self.factor = plain(base), get("rope.scaling.attn_factor", 1.0)
         factor = get("rope.scaling.factor", 1.0)
         if get("rope.scaling.type") == "yarn":
@@ -270,6 +309,8 @@ class Rotation:
         if "rope_freqs.weight" in tensors:
             self.full = self.full / tensors["rope_freqs.weight"]
         self.windowed, self.windowed_factor = self.full, self.factor
+        if m.arch == "gemma4":
+            self.windowed = plain(get("rope.freq_base_swa"), get("rope.dimension_count_swa") // 2)
         if m.arch in ("gemma3", "olmo2"):
             swa = get("rope.freq_base_swa", 10000.0) if m.arch == "gemma3" else base
             self.windowed, self.windowed_factor = plain(swa), 1.0
@@ -303,15 +344,20 @@ def specification(m, tokens):
         return x @ t[name + ".weight"].T + t.get(name + ".bias", 0.0)
 
     def attention(x, i):
-        at, h, kv, hd = f"blk.{i}.", m.heads, m.kv_heads, m.head
+        at, h, kv, hd = f"blk.{i}.", m.heads[i], m.kv_heads[i], m.head[i]
         if at + "attn_qkv.weight" in t:
             q, k, v = np.split(linear(x, at + "attn_qkv"), [h * hd, (h + kv) * hd], 1)
+        elif at + "attn_k.weight" in t:
+            q, k = (linear(x, at + part) for part in ("attn_q", "attn_k"))
+            v = linear(x, at + "attn_v") if at + "attn_v.weight" in t else k
         else:
-            q, k, v = (linear(x, at + part) for part in QKV)
-        norms = [t[at + f"attn_{part}_norm.weight"] for part in "qk"] if at + "attn_q_norm.weight" in t else None
+            q, k, v = linear(x, at + "attn_q"), np.zeros((n, kv * hd)), np.zeros((n, kv * hd))
+        norms = [t.get(at + f"attn_{part}_norm.weight", 1.0) for part in "qk"] if at + "attn_q_norm.weight" in t else None
         if norms and arch == "olmo2":
             q, k, norms = rms(q, norms[0], eps), rms(k, norms[1], eps), None
         q, k, v = q.reshape(n, h, hd), k.reshape(n, kv, hd), v.reshape(n, kv, hd)
+        if arch == "gemma4":
+            v = rms(v, 1.0, eps)
         late = arch == "hunyuan-dense"
         if norms and not late:
             q, k = rms(q, norms[0], eps), rms(k, norms[1], eps)
@@ -326,11 +372,15 @@ def specification(m, tokens):
             scale = (m.width // h) ** -0.5
         if arch == "granite":
             scale = get("attention.scale")
+        if arch == "gemma4":
+            scale = 1.0
         grown = np.ones(n)
         if get("attention.temperature_scale"):
             original = get("rope.scaling.original_context_length")
             grown = 1 + get("attention.temperature_scale") * np.log(np.floor(positions / original) + 1)
-        k, v = (np.repeat(x, h // kv, 1) for x in (k, v))
+        if at + "attn_k.weight" in t:
+            caches[bool(window)] = (k, v)
+        k, v = (np.repeat(x, h // kv, 1) for x in caches[bool(window)])
         scores = np.einsum("qhd,khd->hqk", q * grown[:, None, None], k) * scale
         if arch == "gemma2":
             cap = get("attn_logit_softcapping", 50.0)
@@ -351,6 +401,13 @@ def specification(m, tokens):
         gate, up = np.split(linear(x, at + "up"), 2, 1)
         return linear(activation(gate) * up, at + "down")
 
+    def with_embeddings(x, i):
+        at = f"blk.{i}."
+        if at + "inp_gate.weight" in t:
+            y = linear(gelu(linear(x, at + "inp_gate")) * embeddings[:, i], at + "proj")
+            x = x + rms(y, t[at + "post_norm.weight"], eps)
+        return x * t.get(at + "layer_output_scale.weight", 1.0)
+
     def block(x, i):
         norm = lambda x, name, eps: normed(x, t[name], eps) if (name := f"blk.{i}.{name}.weight") in t else x
         scale = get("residual_scale", 1.0)
@@ -370,8 +427,14 @@ def specification(m, tokens):
     if arch == "muse-glimmer":
         x = rms(x, 1.0, eps)
     x = x * get("embedding_scale", 1.0)
+    if get("embedding_length_per_layer_input"):
+        shape = (n, m.layers, get("embedding_length_per_layer_input"))
+        projected = linear(x, "per_layer_model_proj").reshape(shape) / math.sqrt(m.width)
+        own = t["per_layer_token_embd.weight"][tokens].reshape(shape) * math.sqrt(shape[2])
+        embeddings = (rms(projected, t["per_layer_proj_norm.weight"], eps) + own) / math.sqrt(2)
+    caches = {}
     for i in range(m.layers):
-        x = block(x, i)
+        x = with_embeddings(block(x, i), i)
     head = t.get("output.weight", t["token_embd.weight"])
     logits = normed(x, t["output_norm.weight"], eps) @ head.T
     scale = get("logit_scale", 1.0)

@@ -19,7 +19,7 @@ use crate::draft::{DraftDevice, DrafterContext};
 use crate::engine::{Engine, Session, SessionOptions};
 use crate::error::{Error, Result};
 use crate::gguf::OpenOptions;
-use crate::infer::KvCache;
+use crate::infer::{KvCache, KvSize};
 use crate::machine;
 use crate::model::{LoadOptions, Model, Packing, Repack};
 use crate::printable::Printable;
@@ -178,10 +178,11 @@ fn about(model: &Model) -> String {
 /// The lines about the sizes with which it runs.
 fn sizes(model: &Model, options: &SessionOptions) -> String {
     let SessionOptions { n_ctx, threads, n_ubatch, cache } = options;
+    let size = KvSize { n_ctx: *n_ctx, rows: *n_ubatch, types: *cache };
     format!(
         "context {n_ctx} tokens, {:.1} MB when full (keys {}, values {})\n\
          {threads} threads, instruction set {}, passes of {n_ubatch}",
-        KvCache::bytes_for(model.config(), *n_ctx, *cache) as f64 / 1e6,
+        KvCache::bytes_for(model.config(), size) as f64 / 1e6,
         cache.keys.name(),
         cache.values.name(),
         Kernels::choose().map_or("unknown", |kernels| kernels.name),

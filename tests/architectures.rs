@@ -92,24 +92,28 @@ fn every_tensor_counts() {
 #[test]
 fn every_key_counts() {
     // What text does not need, what is not obeyed (`arch/phi3.rs`), and what only says how much there is.
-    const WITHOUT_EFFECT: [&str; 6] = [
+    const WITHOUT_EFFECT: [&str; 7] = [
         "qwen3vl.rope.dimension_sections",
         "qwen3vl.n_deepstack_layers",
         "phi3.attention.sliding_window",
         "attention.key_length",
         "attention.value_length",
+        "attention.value_length_swa",
         "context_length",
     ];
     for of in references() {
-        for (key, _) in of.parts.keys.iter().filter(|(key, _)| key.starts_with(&of.arch)) {
+        for (key, value) in of.parts.keys.iter().filter(|(key, _)| key.starts_with(&of.arch)) {
             let same = |known: &str| {
                 key == known || key.strip_prefix(&of.arch[..]) == Some(&format!(".{known}"))
             };
             // All of a head turns where nothing else is said.
-            let whole =
-                key.ends_with("rope.dimension_count") && !["phi3", "glm4"].contains(&&of.arch[..]);
+            let whole = ["rope.dimension_count", "rope.dimension_count_swa"]
+                .iter()
+                .any(|name| key.ends_with(name))
+                && !["phi3", "glm4"].contains(&&of.arch[..]);
             let unrotated = of.name == "granite-nope" && key.ends_with("rope.freq_base");
-            if WITHOUT_EFFECT.into_iter().any(same) || whole || unrotated {
+            let nothing = *value == Value::U32(0);
+            if WITHOUT_EFFECT.into_iter().any(same) || whole || unrotated || nothing {
                 continue;
             }
             // "linear" is what a missing type of scaling is too.

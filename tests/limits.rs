@@ -7,7 +7,7 @@ mod common;
 
 use common::tiny::tiny;
 use dovetail::gguf::Value;
-use dovetail::infer::{CacheTypes, KvCache};
+use dovetail::infer::{CacheTypes, KvCache, KvSize};
 use dovetail::{Error, Session, SessionOptions};
 use std::fs;
 use std::path::Path;
@@ -62,7 +62,8 @@ fn the_default_context_is_what_limits_leave() {
 fn caches_that_the_system_refuses_are_an_error() {
     let model = tiny("q4_1").parts().load().unwrap();
     let beyond = 1 << 40;
-    let error = KvCache::new(model.config(), beyond, CacheTypes::default()).err().unwrap();
+    let size = KvSize { n_ctx: beyond, rows: 512, types: CacheTypes::default() };
+    let error = KvCache::new(model.config(), size).err().unwrap();
     assert!(matches!(&error, Error::Memory { free_bytes: None, .. }), "{error}");
     let options = SessionOptions { n_ctx: beyond, ..SessionOptions::default() };
     let error = Session::new(model.into(), options).err().unwrap();

@@ -82,7 +82,7 @@ fn go_on(session: &mut Session, how: &Sampling, n: usize) -> Vec<u32> {
 #[test]
 fn the_text_goes_on_as_if_nothing_had_happened() {
     for (t, model) in tiny_models() {
-        for cache in cache_types(&model) {
+        for cache in cache_types() {
             let (_folder, path) = place();
             let mut session = Session::new(model.clone(), options(400, cache)).unwrap();
             session.speculate(ngram()).unwrap();

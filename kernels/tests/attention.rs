@@ -107,7 +107,10 @@ fn check_attention(
     let [first, some] = [pairs.len(), pairs.len().min(4)].map(|n| rng.next_u32() as usize % n);
     for ty in pairs.into_iter().cycle().skip(first).take(1 + some) {
         // What nobody has written is all ones: no number either.
-        let pieces = positions.next_multiple_of(attention::CHUNK);
+        // A ring has room for the positions that are seen, and for no more.
+        let lowest = *seen.iter().copied().flatten().min().unwrap();
+        let lowest = [0, lowest][rng.next_u32() as usize % 2];
+        let pieces = (positions - lowest).next_multiple_of(attention::CHUNK);
         let head_bytes = |ty: CacheType| pieces * ty.row_bytes(head_dim);
         let mut caches =
             [vec![0xff; kv_heads * head_bytes(ty.0)], vec![0xff; kv_heads * head_bytes(ty.1)]];
@@ -119,8 +122,8 @@ fn check_attention(
             for cache in cache.chunks_mut(head_bytes(ty)) {
                 for position in 0..positions {
                     let row = gaussian(rng, head_dim, 2.0);
-                    if position != poison {
-                        ty.store(half, cache, position, &row);
+                    if position != poison && position >= lowest {
+                        ty.store(half, cache, position % pieces, &row);
                     }
                     rows.push(ty.rounded(&row));
                 }
@@ -151,7 +154,7 @@ fn check_attention(
             let mut scratch = Scratch::new(shape.unit_rows(), head_dim);
             let mut first = 0;
             while first < views.len() {
-                let room = shape.room(views.len() / 2, pieces);
+                let room = shape.room(views.len() / 2, positions);
                 let plan = Plan::new(shape, views, [views.len()], first, room, members);
                 let mut parts = vec![f32::NAN; plan.len()];
                 for (i, parts) in parts.chunks_mut(plan.unit_len()).enumerate() {
@@ -159,7 +162,7 @@ fn check_attention(
                         let [keys, values] = [0, 1].map(|half| {
                             let ty = halves[half].1;
                             let bytes = &caches[half][head * head_bytes(ty)..][..head_bytes(ty)];
-                            Cells { ty, bytes }
+                            Cells::new(ty, halves[half].0, head_dim, bytes)
                         });
                         (keys, values)
                     };

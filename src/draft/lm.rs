@@ -5,7 +5,7 @@
 use super::shared::{file_key, shared};
 use super::{DraftJob, DraftState, Drafter, DrafterContext, DrafterKind, FileFrom, RoundContext};
 use crate::error::{Error, Result};
-use crate::infer::{CacheTypes, KvCache, Outputs, Sequence, Target};
+use crate::infer::{CacheTypes, KvCache, KvSize, Outputs, Sequence, Target};
 use crate::model::{LoadOptions, Model};
 use crate::text::Tokenizer;
 use crate::tree::{MAX_NODES, TreeShape};
@@ -36,6 +36,15 @@ struct Cached {
     tokens: Vec<u32>,
 }
 
+impl Cached {
+    /// Drops the tokens from position `len` on, and returns how many remain: see [`Sequence::truncate`].
+    fn truncate(&mut self, len: usize) -> usize {
+        let kept = self.seq.truncate(len);
+        self.tokens.truncate(kept);
+        kept
+    }
+}
+
 impl Lm {
     fn open(setup: &DrafterContext) -> Result<Lm> {
         let path = setup.file(KIND.name)?;
@@ -57,10 +66,8 @@ impl Lm {
         done
     }
 
-    /// Runs tokens at positions `first..`; later positions are dropped.
-    fn run(&mut self, cached: &mut Cached, first: usize, tokens: &[u32]) -> Result<()> {
-        cached.seq.truncate(first);
-        cached.tokens.truncate(first);
+    /// Appends tokens.
+    fn run(&mut self, cached: &mut Cached, tokens: &[u32]) -> Result<()> {
         for chunk in tokens.chunks(ROWS) {
             self.small.append(&mut cached.seq, chunk, Outputs::None)?;
             cached.tokens.extend_from_slice(chunk);
@@ -84,7 +91,8 @@ impl Lm {
 impl Drafter for Lm {
     fn state(&mut self) -> Result<DraftState> {
         let (types, n_ctx) = (CacheTypes::default(), self.small.n_ctx());
-        KvCache::check_memory(self.small.model().config(), n_ctx, types, 1)?;
+        let size = KvSize { n_ctx, rows: ROWS, types };
+        KvCache::check_memory(self.small.model().config(), size, 1)?;
         let tokens = Vec::with_capacity(n_ctx);
         Ok(DraftState::new(Cached { seq: self.small.sequence(types)?, tokens }))
     }
@@ -99,10 +107,10 @@ impl Drafter for Lm {
     ) -> Result<()> {
         let cached = state.get::<Cached>();
         let known = tokens.iter().all(|token| (*token as usize) < self.n_shared);
-        if !known || first > cached.tokens.len() {
+        if !known || first > cached.tokens.len() || cached.truncate(first) < first {
             return Ok(()); // `expand` will catch up, or draft nothing
         }
-        self.with(pool, |lm| lm.run(cached, first, tokens))
+        self.with(pool, |lm| lm.run(cached, tokens))
     }
 
     fn save(&mut self, state: &mut DraftState, out: &mut Vec<u8>) -> Result<()> {
@@ -116,8 +124,7 @@ impl Drafter for Lm {
 
     fn restore(&mut self, state: &mut DraftState, tokens: &[u32], saved: &[u8]) -> Result<bool> {
         let cached = state.get::<Cached>();
-        cached.seq.truncate(0);
-        cached.tokens.clear();
+        cached.truncate(0);
         let Some((numbers, mut rows)) = saved.split_at_checked(2 * size_of::<u64>()) else {
             return Ok(false);
         };
@@ -125,12 +132,13 @@ impl Drafter for Lm {
         let [found, n] = [0, 1].map(|i| u64::from_le_bytes(numbers[i]));
         let n = usize::try_from(n).unwrap_or(usize::MAX);
         let ours = found == self.small.model().gguf().content_fingerprint();
-        if !ours || n > cached.seq.capacity() || rows.len() != n * cached.seq.cache().row_bytes() {
+        let fits = n <= cached.seq.capacity();
+        if !ours || !fits || cached.seq.cache().saved_bytes(n as u64) != Some(rows.len() as u64) {
             return Ok(false);
         }
         cached.seq.cache_mut().read_rows(n, &mut rows).expect("they are as long");
-        cached.seq.truncate(tokens.len());
-        cached.tokens.extend_from_slice(&tokens[..cached.seq.len()]);
+        let kept = cached.seq.truncate(tokens.len());
+        cached.tokens.extend_from_slice(&tokens[..kept]);
         Ok(true)
     }
 
@@ -141,7 +149,8 @@ impl Drafter for Lm {
         }
         let cached = job.state.get::<Cached>();
         let same = cached.tokens.iter().zip(seen).take_while(|(a, b)| a == b).count();
-        self.with(round.pool, |lm| lm.run(cached, same, &seen[same..]))?;
+        let same = cached.truncate(same);
+        self.with(round.pool, |lm| lm.run(cached, &seen[same..]))?;
         while job.tree.is_growing() {
             self.with(round.pool, |lm| lm.run_level(job))?;
             round.next_level(std::slice::from_mut(job));

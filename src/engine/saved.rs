@@ -130,8 +130,8 @@ pub(super) fn load(
     file.read_exact(&mut bytes).map_err(failed)?;
     let header = Header::read(&bytes).map_err(wrong)?;
     header.check(model, types).map_err(wrong)?;
-    let row_bytes = sequence.cache().row_bytes() as u64;
-    if header.bytes_in_all(row_bytes) != Some(len) {
+    let rows_bytes = sequence.cache().saved_bytes(header.cached);
+    if rows_bytes.and_then(|rows| header.bytes_in_all(rows)) != Some(len) {
         return Err(wrong("is damaged or cut off (its length is wrong); save it anew".into()));
     }
     let [n, cached] = [header.tokens, header.cached].map(|n| n as usize);
@@ -141,7 +141,7 @@ pub(super) fn load(
             "has {n} tokens and the context holds {most}; make the session with a larger context"
         )));
     }
-    KvCache::check_memory(model.config(), sequence.capacity(), types, 1)?;
+    KvCache::check_memory(model.config(), sequence.cache().size(), 1)?;
     let mut tokens = Vec::with_capacity(sequence.capacity());
     let mut token = [0; 4];
     for _ in 0..n {
@@ -202,13 +202,12 @@ impl Header {
     }
 
     /// Bytes of the whole file; `None` if the numbers are inconsistent or too large.
-    fn bytes_in_all(&self, row_bytes: u64) -> Option<u64> {
+    fn bytes_in_all(&self, rows_bytes: u64) -> Option<u64> {
         // Every token but the last must be in the cache.
         let inside = (self.tokens.saturating_sub(1)..=self.tokens).contains(&self.cached)
             && self.told <= self.cached;
         let tokens = self.tokens.checked_mul(4).filter(|_| inside)?;
-        let rows = self.cached.checked_mul(row_bytes)?;
-        let all = tokens.checked_add(rows)?.checked_add(self.drafter_bytes)?;
+        let all = tokens.checked_add(rows_bytes)?.checked_add(self.drafter_bytes)?;
         all.checked_add(HEADER_BYTES as u64 + SUM_BYTES)
     }
 

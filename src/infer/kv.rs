@@ -4,19 +4,24 @@
 //! that [`dovetail_kernels::cpu::attention`] reads:
 //!
 //! ```text
-//! (n_kv_heads) × [ keys (n_ctx / 16 blocks) | values (n_ctx / 256 chunks) ]
+//! (n_kv_heads) × [ keys (positions / 16 blocks) | values (positions / 256 chunks) ]
 //! ```
+//!
+//! A layer with a window has room only for the positions that the rows of a pass see and write: a ring, in which later
+//! positions replace those that no row sees any more. So a sequence can be truncated by a tree's path, but seldom by
+//! more: [`KvCache::truncate`].
 //!
 //! Positions `0..len` are the sequence. The positions behind are free: a pass writes its rows there, and
 //! [`KvCache::keep`] or [`KvCache::grow`] makes them part of the sequence.
 
 use crate::error::{Error, Result};
 use crate::machine;
-use crate::model::Config;
-use crate::setting::{Advice, Setting};
+use crate::model::{Config, LayerKind};
+use crate::tree::MAX_NODES;
 use dovetail_kernels::cpu::attention::{CHUNK, Cells, Half};
 use dovetail_kernels::cpu::{CacheType, ThreadPool};
 use std::io::{self, Read, Write};
+use std::ops::Range;
 
 /// How keys and values are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,56 +34,62 @@ pub struct CacheTypes {
 
 /// The KV cache of one sequence. The system provides memory as positions are first written.
 pub struct KvCache {
-    layers: Vec<Vec<u8>>,
-    layout: Layout,
-    capacity: usize,
+    layers: Vec<Layer>,
+    size: KvSize,
     len: usize,
 }
 
+/// One layer's keys and values; no bytes where the layer reads another's.
+struct Layer {
+    bytes: Vec<u8>, // (n_kv_heads, head_bytes)
+    layout: Layout,
+    /// The first position that is still there.
+    oldest: usize,
+}
+
+/// Sizes that caches are made for.
+#[derive(Clone, Copy, Debug)]
+pub struct KvSize {
+    /// Largest number of positions.
+    pub n_ctx: usize,
+    /// Largest number of rows that a pass writes behind the sequence.
+    pub rows: usize,
+    /// How keys and values are stored.
+    pub types: CacheTypes,
+}
+
 impl KvCache {
-    /// An empty cache for `n_ctx` positions.
+    /// An empty cache.
     ///
     /// # Errors
-    /// If the types do not fit heads of this length, or memory does not suffice.
-    pub fn new(config: &Config, n_ctx: usize, types: CacheTypes) -> Result<KvCache> {
-        let (layout, hd) = (Layout::new(config, n_ctx, types), config.padded_head_dim());
-        let both = [(Setting::CacheTypeK, types.keys), (Setting::CacheTypeV, types.values)];
-        if let Some((setting, ty)) = both.into_iter().find(|(_, ty)| !ty.fits(hd)) {
-            let name = ty.name();
-            let what = format!(
-                "a cache of type {name} takes heads of a multiple of 32 elements, this model's have {hd}"
-            );
-            let refusal = setting.with(name).refuse_since(what);
-            return Err(refusal.or(Advice::Do("use f16".into())).into());
-        }
-        let layer = layout.head_bytes() * config.n_kv_heads;
+    /// If memory does not suffice.
+    pub fn new(config: &Config, size: KvSize) -> Result<KvCache> {
         // The memory itself comes later, but the system must grant the address space now.
-        let layers = (0..config.n_layers).map(|_| bytemuck::allocation::try_zeroed_vec(layer));
-        let layers = layers.collect::<std::result::Result<_, _>>().map_err(|()| {
-            let needed_bytes = KvCache::bytes_for(config, n_ctx, types);
-            Error::Memory { n_ctx, sequences: 1, needed_bytes, free_bytes: None }
+        let layer = |i: usize| {
+            let layout = Layout::new(config.kind(i), size);
+            let bytes = bytemuck::allocation::try_zeroed_vec(layer_bytes(config, i, size))?;
+            Ok(Layer { bytes, layout, oldest: 0 })
+        };
+        let layers = (0..config.n_layers).map(layer).collect::<std::result::Result<_, ()>>();
+        let layers = layers.map_err(|()| {
+            let needed_bytes = KvCache::bytes_for(config, size);
+            Error::Memory { n_ctx: size.n_ctx, sequences: 1, needed_bytes, free_bytes: None }
         })?;
-        Ok(KvCache { layers, layout, capacity: n_ctx, len: 0 })
+        Ok(KvCache { layers, size, len: 0 })
     }
 
-    /// Bytes of a full cache of `n_ctx` positions.
-    pub fn bytes_for(config: &Config, n_ctx: usize, types: CacheTypes) -> u64 {
-        let head = Layout::new(config, n_ctx, types).head_bytes();
-        (head * config.n_kv_heads * config.n_layers) as u64
+    /// Bytes of a full cache.
+    pub fn bytes_for(config: &Config, size: KvSize) -> u64 {
+        (0..config.n_layers).map(|i| layer_bytes(config, i, size) as u64).sum()
     }
 
     /// Checks that there is memory for the caches of `sequences` sequences.
     ///
     /// # Errors
     /// If they need more than is free.
-    pub fn check_memory(
-        config: &Config,
-        n_ctx: usize,
-        types: CacheTypes,
-        sequences: usize,
-    ) -> Result<()> {
-        let needed = KvCache::bytes_for(config, n_ctx, types) * sequences as u64;
-        KvCache::check_bytes(needed, n_ctx, sequences)
+    pub fn check_memory(config: &Config, size: KvSize, sequences: usize) -> Result<()> {
+        let needed = KvCache::bytes_for(config, size) * sequences as u64;
+        KvCache::check_bytes(needed, size.n_ctx, sequences)
     }
 
     /// Checks that `needed_bytes` are free for the context of `sequences` sequences.
@@ -94,7 +105,12 @@ impl KvCache {
 
     /// Largest number of positions.
     pub fn capacity(&self) -> usize {
-        self.capacity
+        self.size.n_ctx
+    }
+
+    /// What it was made for.
+    pub fn size(&self) -> KvSize {
+        self.size
     }
 
     /// Number of filled positions.
@@ -107,28 +123,51 @@ impl KvCache {
         self.len == 0
     }
 
-    /// Drops all positions from `len` on.
-    pub fn truncate(&mut self, len: usize) {
-        self.len = self.len.min(len);
+    /// Drops all positions from `len` on, and returns how many remain. These are none if the next row would see
+    /// positions that the cache of a window no longer holds.
+    #[must_use]
+    pub fn truncate(&mut self, len: usize) -> usize {
+        let mut len = self.len.min(len);
+        let needed = |layer: &Layer| {
+            layer.layout.window.map_or(0, |window| (len + 1).saturating_sub(window))
+        };
+        if self.layers.iter().any(|layer| layer.oldest > needed(layer)) {
+            len = 0;
+        }
+        if len == 0 {
+            self.layers.iter_mut().for_each(|layer| layer.oldest = 0);
+        }
+        self.len = len;
+        len
     }
 
     /// Fills `len` positions with meaningless values, to measure passes behind them. They are written, because memory
     /// that was never written is the system's one zero page, which is faster to read.
     pub(super) fn pretend(&mut self, len: usize) {
-        let (layout, heads) = (self.layout, self.layers.iter_mut());
-        for head in heads.flat_map(|layer| layer.chunks_exact_mut(layout.head_bytes())) {
-            let (keys, values) = head.split_at_mut(layout.key_bytes);
-            for bytes in [keys, values] {
-                let used = bytes.len() / layout.positions * len.next_multiple_of(CHUNK);
-                bytes[..used].fill(0x11);
+        for Layer { bytes, layout, .. } in &mut self.layers {
+            let used = layout.positions.min(len.next_multiple_of(CHUNK));
+            for head in bytes.chunks_exact_mut(layout.head_bytes()) {
+                let (keys, values) = head.split_at_mut(layout.key_bytes);
+                for bytes in [keys, values] {
+                    let used = bytes.len() / layout.positions * used;
+                    bytes[..used].fill(0x11);
+                }
             }
         }
+        self.will_write(len);
         self.len = len;
+    }
+
+    /// Says that a pass writes positions up to `end`, which in a ring replace others.
+    pub(super) fn will_write(&mut self, end: usize) {
+        for layer in &mut self.layers {
+            layer.oldest = layer.oldest.max(end.saturating_sub(layer.layout.positions));
+        }
     }
 
     /// Makes the next `n` positions part of the sequence.
     pub(super) fn grow(&mut self, n: usize) {
-        debug_assert!(self.len + n <= self.capacity);
+        debug_assert!(self.len + n <= self.size.n_ctx);
         self.len += n;
     }
 
@@ -136,12 +175,13 @@ impl KvCache {
     /// and is ascending. The bytes are far apart and no longer in any cache of the CPU, so each layer is one task of
     /// the thread pool and the members wait for memory in parallel.
     pub(super) fn keep(&mut self, path: &[usize], pool: &mut ThreadPool) {
-        let (layout, len) = (self.layout, self.len);
+        let len = self.len;
         let moves = || path.iter().enumerate().filter(|(depth, node)| depth != *node);
         if moves().next().is_some() {
             let mut scratch = vec![(); pool.members()];
             pool.for_chunks(&mut self.layers, 1, &mut scratch, |_, layer, _| {
-                for head in layer[0].chunks_exact_mut(layout.head_bytes()) {
+                let Layer { bytes, layout, .. } = &mut layer[0];
+                for head in bytes.chunks_exact_mut(layout.head_bytes()) {
                     // A node lies at or behind its destination, so nothing is overwritten before it is read.
                     for (depth, node) in moves() {
                         layout.copy(head, len + node, len + depth);
@@ -152,20 +192,28 @@ impl KvCache {
         self.grow(path.len());
     }
 
-    /// Bytes of a position in [`KvCache::write_rows`].
-    pub(crate) fn row_bytes(&self) -> usize {
-        let heads = self.layers.len() * self.layers.first().map_or(0, Vec::len);
-        heads / self.layout.head_bytes().max(1) * self.layout.row_bytes()
+    /// Bytes that [`KvCache::write_rows`] writes for `n` positions, if there can be so many.
+    pub(crate) fn saved_bytes(&self, n: u64) -> Option<u64> {
+        let n = usize::try_from(n).ok()?;
+        let layer = |Layer { bytes, layout, .. }: &Layer| {
+            let row_bytes = bytes.len() / layout.head_bytes() * layout.row_bytes();
+            layout.seen(n).len().checked_mul(row_bytes)
+        };
+        let sum = self.layers.iter().try_fold(0usize, |sum, all| sum.checked_add(layer(all)?))?;
+        Some(sum as u64)
     }
 
     /// Writes the first `n` positions independently of the cache's layout: (layers, n_kv_heads, n), each the key and
-    /// the value as [`CacheType::read`](dovetail_kernels::cpu::CacheType::read) gives them.
+    /// the value as [`CacheType::read`](dovetail_kernels::cpu::CacheType::read) gives them. Of a layer with a window
+    /// these are only the last positions, which a row behind them sees.
     pub(crate) fn write_rows(&self, n: usize, out: &mut dyn Write) -> io::Result<()> {
-        let mut row = vec![0; self.layout.row_bytes()];
-        for head in self.layers.iter().flat_map(|l| l.chunks_exact(self.layout.head_bytes())) {
-            for position in 0..n {
-                self.layout.read(head, position, &mut row);
-                out.write_all(&row)?;
+        for Layer { bytes, layout, .. } in &self.layers {
+            let mut row = vec![0; layout.row_bytes()];
+            for head in bytes.chunks_exact(layout.head_bytes()) {
+                for position in layout.seen(n) {
+                    layout.read(head, position, &mut row);
+                    out.write_all(&row)?;
+                }
             }
         }
         Ok(())
@@ -173,15 +221,17 @@ impl KvCache {
 
     /// Replaces the sequence by `n` positions written by [`KvCache::write_rows`].
     pub(crate) fn read_rows(&mut self, n: usize, from: &mut dyn Read) -> io::Result<()> {
-        assert!(n <= self.capacity, "the caller has looked");
-        let layout = self.layout;
-        let mut row = vec![0; layout.row_bytes()];
+        assert!(n <= self.size.n_ctx, "the caller has looked");
         self.len = 0;
-        for head in self.layers.iter_mut().flat_map(|l| l.chunks_exact_mut(layout.head_bytes())) {
-            for position in 0..n {
-                from.read_exact(&mut row)?;
-                layout.write(head, position, &row);
+        for Layer { bytes, layout, oldest } in &mut self.layers {
+            let mut row = vec![0; layout.row_bytes()];
+            for head in bytes.chunks_exact_mut(layout.head_bytes()) {
+                for position in layout.seen(n) {
+                    from.read_exact(&mut row)?;
+                    layout.write(head, position, &row);
+                }
             }
+            *oldest = layout.seen(n).start;
         }
         self.len = n;
         Ok(())
@@ -189,15 +239,27 @@ impl KvCache {
 
     /// One layer's buffer and its layout.
     pub(super) fn layer_mut(&mut self, layer: usize) -> (&mut [u8], Layout) {
-        (&mut self.layers[layer], self.layout)
+        let Layer { bytes, layout, .. } = &mut self.layers[layer];
+        (bytes, *layout)
     }
 
     /// Keys and values of one head.
     pub(super) fn head(&self, layer: usize, head: usize) -> (Cells<'_>, Cells<'_>) {
-        let Layout { types, key_bytes, .. } = self.layout;
-        let len = self.layout.head_bytes();
-        let (keys, values) = self.layers[layer][head * len..][..len].split_at(key_bytes);
-        (Cells { ty: types.keys, bytes: keys }, Cells { ty: types.values, bytes: values })
+        let Layer { bytes, layout, .. } = &self.layers[layer];
+        let Layout { types, head_dim, key_bytes, .. } = *layout;
+        let len = layout.head_bytes();
+        let (keys, values) = bytes[head * len..][..len].split_at(key_bytes);
+        let keys = Cells::new(types.keys, Half::Keys, head_dim, keys);
+        (keys, Cells::new(types.values, Half::Values, head_dim, values))
+    }
+}
+
+/// Bytes of a layer.
+fn layer_bytes(config: &Config, layer: usize, size: KvSize) -> usize {
+    let kind = config.kind(layer);
+    match config.has_kv(layer) {
+        true => Layout::new(kind, size).head_bytes() * kind.heads.n_kv,
+        false => 0,
     }
 }
 
@@ -206,17 +268,25 @@ impl KvCache {
 pub(super) struct Layout {
     types: CacheTypes,
     head_dim: usize,
+    /// Positions that a row sees; none if these are all.
+    window: Option<usize>,
+    /// Positions that there is room for: position `p` lies at `p` modulo this number.
     positions: usize,
     key_bytes: usize,
     value_bytes: usize,
 }
 
 impl Layout {
-    fn new(config: &Config, n_ctx: usize, types: CacheTypes) -> Layout {
-        let (positions, head_dim) = (n_ctx.next_multiple_of(CHUNK), config.padded_head_dim());
+    fn new(kind: &LayerKind, size: KvSize) -> Layout {
+        let KvSize { n_ctx, rows, types } = size;
+        let (head_dim, window) = (kind.heads.padded_dim(), kind.window);
+        // A ring holds what the first row of a pass sees and the pass writes, after a tree's path was dropped.
+        let ring =
+            window.map_or(n_ctx, |window| window.saturating_add(rows.max(MAX_NODES) + MAX_NODES));
+        let positions = n_ctx.min(ring).next_multiple_of(CHUNK);
         let [key_bytes, value_bytes] =
             [types.keys, types.values].map(|ty| positions * ty.row_bytes(head_dim));
-        Layout { types, head_dim, positions, key_bytes, value_bytes }
+        Layout { types, head_dim, window, positions, key_bytes, value_bytes }
     }
 
     /// Bytes of one head.
@@ -224,11 +294,17 @@ impl Layout {
         self.key_bytes + self.value_bytes
     }
 
+    /// The positions before `n` that later rows see.
+    fn seen(&self, n: usize) -> Range<usize> {
+        self.window.map_or(0, |window| n.saturating_add(1).saturating_sub(window)).min(n)..n
+    }
+
     /// Writes the key and the value of one position.
     pub fn store(&self, head: &mut [u8], position: usize, key: &[f32], value: &[f32]) {
+        let slot = position % self.positions;
         let (keys, values) = head.split_at_mut(self.key_bytes);
-        self.types.keys.store(Half::Keys, keys, position, key);
-        self.types.values.store(Half::Values, values, position, value);
+        self.types.keys.store(Half::Keys, keys, slot, key);
+        self.types.values.store(Half::Values, values, slot, value);
     }
 
     /// Bytes of one position's key and value, independent of the layout.
@@ -237,20 +313,23 @@ impl Layout {
     }
 
     fn read(&self, head: &[u8], position: usize, row: &mut [u8]) {
+        let (slot, head_dim) = (position % self.positions, self.head_dim);
         let (keys, values) = head.split_at(self.key_bytes);
-        let (key, value) = row.split_at_mut(self.types.keys.row_bytes(self.head_dim));
-        self.types.keys.read(Half::Keys, keys, self.head_dim, position, key);
-        self.types.values.read(Half::Values, values, self.head_dim, position, value);
+        let (key, value) = row.split_at_mut(self.types.keys.row_bytes(head_dim));
+        self.types.keys.read(Half::Keys, keys, head_dim, slot, key);
+        self.types.values.read(Half::Values, values, head_dim, slot, value);
     }
 
     fn write(&self, head: &mut [u8], position: usize, row: &[u8]) {
+        let (slot, head_dim) = (position % self.positions, self.head_dim);
         let (keys, values) = head.split_at_mut(self.key_bytes);
-        let (key, value) = row.split_at(self.types.keys.row_bytes(self.head_dim));
-        self.types.keys.write(Half::Keys, keys, self.head_dim, position, key);
-        self.types.values.write(Half::Values, values, self.head_dim, position, value);
+        let (key, value) = row.split_at(self.types.keys.row_bytes(head_dim));
+        self.types.keys.write(Half::Keys, keys, head_dim, slot, key);
+        self.types.values.write(Half::Values, values, head_dim, slot, value);
     }
 
     fn copy(&self, head: &mut [u8], from: usize, to: usize) {
+        let [from, to] = [from, to].map(|position| position % self.positions);
         let (keys, values) = head.split_at_mut(self.key_bytes);
         self.types.keys.copy(Half::Keys, keys, self.head_dim, from, to);
         self.types.values.copy(Half::Values, values, self.head_dim, from, to);

@@ -18,7 +18,7 @@ mod work;
 
 pub use dovetail_kernels::cpu::CacheType;
 pub use dovetail_kernels::cpu::attention::MAX_SEQUENCES;
-pub use kv::{CacheTypes, KvCache};
+pub use kv::{CacheTypes, KvCache, KvSize};
 pub(crate) use logits::SavedLogits;
 pub(crate) use logits::by_logit;
 #[cfg(test)]

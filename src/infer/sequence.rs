@@ -1,6 +1,6 @@
 //! One sequence: its KV cache, and the last tree behind it.
 
-use super::kv::{CacheTypes, KvCache};
+use super::kv::{KvCache, KvSize};
 use super::pass::Span;
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -17,9 +17,9 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    /// An empty sequence of up to `n_ctx` tokens.
-    pub(super) fn new(model: &Arc<Model>, n_ctx: usize, types: CacheTypes) -> Result<Sequence> {
-        let kv = KvCache::new(model.config(), n_ctx, types)?;
+    /// An empty sequence.
+    pub(super) fn new(model: &Arc<Model>, size: KvSize) -> Result<Sequence> {
+        let kv = KvCache::new(model.config(), size)?;
         Ok(Sequence { model: model.clone(), kv, tree: Tree::new(0), has_tree: false })
     }
 
@@ -44,10 +44,12 @@ impl Sequence {
         self.has_tree = false;
     }
 
-    /// Drops the tokens from position `len` on, and the last tree.
-    pub fn truncate(&mut self, len: usize) {
-        self.kv.truncate(len);
+    /// Drops the tokens from position `len` on, and the last tree. Returns how many tokens remain: none if the next one
+    /// would see tokens that the cache of a window no longer holds. [`MAX_NODES`](crate::tree::MAX_NODES) tokens of the
+    /// last pass can always be dropped.
+    pub fn truncate(&mut self, len: usize) -> usize {
         self.has_tree = false;
+        self.kv.truncate(len)
     }
 
     /// Its KV cache.
@@ -88,6 +90,8 @@ impl Sequence {
 
     /// The next `n` rows of a pass, behind the sequence and the first `done` nodes of its tree.
     pub(super) fn span(&mut self, done: usize, n: usize) -> Span<'_> {
-        Span { first: self.kv.len() + done, n, kv: &mut self.kv }
+        let first = self.kv.len() + done;
+        self.kv.will_write(first + n);
+        Span { first, n, kv: &mut self.kv }
     }
 }

@@ -5,7 +5,7 @@
 //! sequence, in the order of the nodes; [`Target::keep`] moves the accepted ones to their positions. Every row has the
 //! same bits as when its path is run alone as a plain sequence.
 
-use super::kv::{CacheTypes, KvCache};
+use super::kv::{CacheTypes, KvCache, KvSize};
 use super::logits::Logits;
 use super::pass::{Buffers, Features, Pass, Room, Row, Span};
 use super::sequence::Sequence;
@@ -86,9 +86,9 @@ impl Target {
     /// An empty sequence, whose cache has these types.
     ///
     /// # Errors
-    /// If the types do not fit the model's heads.
+    /// If memory does not suffice.
     pub fn sequence(&self, types: CacheTypes) -> Result<Sequence> {
-        Sequence::new(&self.model, self.n_ctx, types)
+        Sequence::new(&self.model, KvSize { n_ctx: self.n_ctx, rows: self.max_rows, types })
     }
 
     /// The model.
@@ -310,7 +310,7 @@ fn bytes_for(
 ) -> u64 {
     let (config, blocks) = (model.config(), &model.weights().blocks);
     let tokens = size_of::<u32>() as u64 * n_ctx as u64;
-    let sequence = KvCache::bytes_for(config, n_ctx, types) + tokens;
+    let sequence = KvCache::bytes_for(config, KvSize { n_ctx, rows: max_rows, types }) + tokens;
     let logit_rows = max_rows.min(MAX_NODES * sequences);
     sequence * sequences as u64 + Buffers::bytes_for(config, blocks, max_rows, logit_rows, n_ctx)
 }

@@ -3,9 +3,11 @@
 //! ```text
 //! x += scale · post_norm(mixer(norm(x)))
 //! x += scale · post_norm(ffn(norm(x)))
+//! x += scale · post_norm(per_layer(norm(x)))
+//! x *= output_scale
 //! ```
 //!
-//! In a parallel block both branches read the `x` that enters it.
+//! Most blocks end with the second line. In a parallel block both branches read the `x` that enters it.
 //!
 //! New mathematics is a field or a case here. Whoever works through blocks (packing, a pass, a pass's
 //! buffers, an upload to a GPU) destructures them without `..`, so that the compiler names all who have
@@ -21,6 +23,10 @@ pub struct Block {
     pub ffn: Branch<FeedForward>,
     /// Whether the feed-forward layer reads what enters the block, not what the mixer has added to.
     pub parallel: bool,
+    /// What adds the embeddings of this block: see [`PerLayer`].
+    pub per_layer: Option<Branch<PerLayer>>,
+    /// What the hidden state is multiplied by in the end: 1 in most models.
+    pub output_scale: f32,
 }
 
 /// A layer and its way out of and back into the hidden state.
@@ -80,13 +86,13 @@ pub enum Mixer {
 
 /// Attention with grouped heads.
 pub struct Attention {
-    /// Queries, keys and values: (n_heads · head_dim, n_in), then (n_kv_heads · head_dim, n_in) twice.
-    /// `n_in` is n_embd, or the width of the rows that a drafter gives its first block.
-    pub qkv: [Linear; 3],
+    /// Queries: (n_heads · head_dim, n_in). `n_in` is n_embd, or the width of the rows that a drafter gives its first
+    /// block.
+    pub q: Linear,
+    /// Keys and values; none where the block reads those of another ([`kv_layers`](crate::model::Config::kv_layers)).
+    pub kv: Option<KeysValues>,
     /// Norms of queries and keys.
     pub qk_norm: Option<QkNorm>,
-    /// Norm of each head of values, (head_dim): all ones where it has no weights.
-    pub v_norm: Option<Norm>,
     /// What scores are multiplied by.
     pub scale: f32,
     /// Scores become `cap · tanh(score / cap)`.
@@ -99,10 +105,22 @@ pub struct Attention {
     pub output: Linear,
 }
 
+/// Keys and values of a block.
+pub struct KeysValues {
+    /// (n_kv_heads · head_dim, n_in).
+    pub k: Linear,
+    /// (n_kv_heads · head_dim, n_in); none where the products of `k` are values too.
+    pub v: Option<Linear>,
+    /// Norm of each head of values, (head_dim): all ones where it has no weights.
+    pub v_norm: Option<Norm>,
+}
+
 /// Norms of queries and keys.
 pub struct QkNorm {
-    /// (head_dim) each, or (n_heads · head_dim) and (n_kv_heads · head_dim) where all heads are normed together.
-    pub norms: [Norm; 2],
+    /// (head_dim), or (n_heads · head_dim) where all heads are normed together.
+    pub q: Norm,
+    /// (head_dim), or (n_kv_heads · head_dim); none where the block has no keys.
+    pub k: Option<Norm>,
     /// What is normed, and when.
     pub place: QkNormPlace,
 }
@@ -134,6 +152,14 @@ pub struct Dense {
     pub up: Linear,
     /// (n_embd, n_ff).
     pub down: Linear,
+}
+
+/// Adds embeddings that a token has for this block alone, p: `projection · (GELU(gate · x) ⊙ p)`.
+pub struct PerLayer {
+    /// (n_embd_per_layer, n_embd).
+    pub gate: Linear,
+    /// (n_embd, n_embd_per_layer).
+    pub projection: Linear,
 }
 
 /// A gated activation.
@@ -172,22 +198,33 @@ impl Linear {
 impl Block {
     /// All matrices, in the order in which a pass reads them.
     pub fn matrices(&self) -> impl Iterator<Item = &WeightMatrix> {
-        let Block { mixer, ffn, parallel: _ } = self;
+        let Block { mixer, ffn, parallel: _, per_layer, output_scale: _ } = self;
         let (Mixer::Attention(attention), FeedForward::Dense(dense)) = (&mixer.layer, &ffn.layer);
-        attention.linears().chain(dense.linears()).map(|linear| &linear.matrix)
+        let per_layer = per_layer.iter().flat_map(|branch| branch.layer.linears());
+        let linears = attention.linears().chain(dense.linears()).chain(per_layer);
+        linears.map(|linear| &linear.matrix)
     }
 }
 
 impl Attention {
     fn linears(&self) -> impl Iterator<Item = &Linear> {
-        let Attention { qkv, qk_norm: _, v_norm: _, scale: _, soft_cap: _, sinks: _, gate, output } =
+        let Attention { q: _, kv: _, qk_norm: _, scale: _, soft_cap: _, sinks: _, gate: _, output } =
             self;
-        qkv.iter().chain(gate).chain([output])
+        self.inputs().chain([output])
     }
 
     /// Matrices that read the row as it enters, in the order of their products.
     pub fn inputs(&self) -> impl Iterator<Item = &Linear> + Clone {
-        self.qkv.iter().chain(&self.gate)
+        let keys_values =
+            self.kv.iter().flat_map(|KeysValues { k, v, v_norm: _ }| std::iter::once(k).chain(v));
+        std::iter::once(&self.q).chain(keys_values).chain(&self.gate)
+    }
+}
+
+impl PerLayer {
+    fn linears(&self) -> impl Iterator<Item = &Linear> {
+        let PerLayer { gate, projection } = self;
+        [gate, projection].into_iter()
     }
 }
 

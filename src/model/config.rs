@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, Value};
-use dovetail_kernels::cpu::{LANES, RopeStyle};
+use dovetail_kernels::cpu::RopeStyle;
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::f64::consts::PI;
@@ -21,14 +21,8 @@ pub struct Config {
     pub n_layers: usize,
     /// Width of the residual stream.
     pub n_embd: usize,
-    /// Query heads.
-    pub n_heads: usize,
-    /// Key and value heads; divides `n_heads`.
-    pub n_kv_heads: usize,
-    /// Elements of a head.
-    pub head_dim: usize,
-    /// Width of the feed-forward layer.
-    pub n_ff: usize,
+    /// Widths of the feed-forward layers: (n_layers).
+    pub n_ff: Vec<usize>,
     /// Tokens in the vocabulary.
     pub n_vocab: usize,
     /// Longest context the model was made for, in tokens.
@@ -39,6 +33,10 @@ pub struct Config {
     pub kinds: Vec<LayerKind>,
     /// Which of them each block is: (n_layers).
     pub layer_kinds: Vec<usize>,
+    /// The block whose keys and values each block attends to, which is itself in most models: (n_layers).
+    pub kv_layers: Vec<usize>,
+    /// Width of the embeddings that enter each block; 0 in most models.
+    pub n_embd_per_layer: usize,
     /// ε of an RMSNorm of embeddings, without weights; none in most models.
     pub embedding_rms_eps: Option<f32>,
     /// What embeddings are multiplied by, after that: 1 in most models.
@@ -55,10 +53,40 @@ pub struct Config {
     pub logit_soft_cap: Option<f32>,
 }
 
-/// What layers of one kind have in common: what a row sees, and how positions are embedded. A pass works
-/// both out once for all of them.
+/// Heads of a layer's attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heads {
+    /// Query heads.
+    pub n: usize,
+    /// Key and value heads; divides `n`.
+    pub n_kv: usize,
+    /// Elements of a head.
+    pub dim: usize,
+}
+
+impl Heads {
+    /// Elements of a row's queries.
+    pub fn q_width(&self) -> usize {
+        self.n * self.dim
+    }
+
+    /// Elements of a row's keys, and of its values.
+    pub fn kv_width(&self) -> usize {
+        self.n_kv * self.dim
+    }
+
+    /// Elements of a head in caches and in attention, filled up with zeros to whole blocks of every type of cache.
+    pub fn padded_dim(&self) -> usize {
+        self.dim.next_multiple_of(32)
+    }
+}
+
+/// What layers of one kind have in common: their heads, what a row sees, and how positions are embedded. A pass
+/// computes the last two once for all of them.
 #[derive(Clone, Debug)]
 pub struct LayerKind {
+    /// Heads.
+    pub heads: Heads,
     /// Positions that a row sees, itself included, if these are not all.
     pub window: Option<usize>,
     /// Position embedding.
@@ -84,9 +112,9 @@ impl QueryScale {
 }
 
 impl Config {
-    /// What scores of attention are multiplied by.
-    pub fn attention_scale(&self) -> f32 {
-        self.score_scale.unwrap_or(1.0 / (self.head_dim as f32).sqrt())
+    /// What scores of attention in block `i` are multiplied by.
+    pub fn attention_scale(&self, i: usize) -> f32 {
+        self.score_scale.unwrap_or(1.0 / (self.heads(i).dim as f32).sqrt())
     }
 
     /// The kind of block `i`.
@@ -94,19 +122,48 @@ impl Config {
         &self.kinds[self.layer_kinds[i]]
     }
 
-    /// Makes those blocks which `of_new_kind` names a new kind of layers.
-    pub fn add_kind(&mut self, kind: LayerKind, of_new_kind: impl Fn(usize) -> bool) {
-        self.kinds.push(kind);
-        for (i, layer_kind) in self.layer_kinds.iter_mut().enumerate() {
-            if of_new_kind(i) {
-                *layer_kind = self.kinds.len() - 1;
-            }
-        }
+    /// The heads of block `i`.
+    pub fn heads(&self, i: usize) -> Heads {
+        self.kind(i).heads
     }
 
-    /// Elements of a head in caches and in attention: whole lanes, filled up with zeros.
-    pub fn padded_head_dim(&self) -> usize {
-        self.head_dim.next_multiple_of(LANES)
+    /// Whether block `i` has keys and values of its own.
+    pub fn has_kv(&self, i: usize) -> bool {
+        self.kv_layers[i] == i
+    }
+
+    /// Changes the kind of those blocks which `changed` names. Blocks of one kind remain of one kind.
+    pub fn change_kinds(
+        &mut self,
+        changed: impl Fn(usize) -> bool,
+        mut change: impl FnMut(&mut LayerKind),
+    ) {
+        for old in 0..self.kinds.len() {
+            let mut kind = self.kinds[old].clone();
+            change(&mut kind);
+            self.kinds.push(kind);
+            let layers = self.layer_kinds.iter_mut().enumerate();
+            let layers = layers.filter(|(i, kind)| **kind == old && changed(*i));
+            layers.for_each(|(_, kind)| *kind = self.kinds.len() - 1);
+        }
+        self.drop_empty_kinds();
+    }
+
+    /// Gives all kinds of layers this rotation in place of the one that they share, and returns that.
+    pub fn replace_rope(&mut self, rope: Rope) -> Rope {
+        let shared = self.kinds[0].rope.clone();
+        self.kinds.iter_mut().for_each(|kind| kind.rope = rope.clone());
+        shared
+    }
+
+    /// Numbers the kinds anew without those that no block is of.
+    fn drop_empty_kinds(&mut self) {
+        let used: Vec<usize> =
+            (0..self.kinds.len()).filter(|kind| self.layer_kinds.contains(kind)).collect();
+        self.kinds = used.iter().map(|kind| self.kinds[*kind].clone()).collect();
+        for kind in &mut self.layer_kinds {
+            *kind = used.binary_search(kind).expect("each kind of a block is used");
+        }
     }
 
     /// Whether all of these are tokens of the model.
@@ -116,18 +173,6 @@ impl Config {
             Some(token) => Err(Error::Invalid(format!("token {token} is not one of {n_vocab}"))),
             None => Ok(()),
         }
-    }
-}
-
-impl LayerKind {
-    /// Layers that see all positions.
-    pub fn full(rope: Rope) -> LayerKind {
-        LayerKind { window: None, rope, query_scale: None }
-    }
-
-    /// Layers that see `window` positions.
-    pub fn windowed(window: usize, rope: Rope) -> LayerKind {
-        LayerKind { window: Some(window), ..LayerKind::full(rope) }
     }
 }
 
@@ -249,10 +294,13 @@ impl<'a> Keys<'a> {
         Ok(Some((window, windowed)))
     }
 
-    /// Makes the blocks that have a window, as [`Keys::windows`] says, a kind with this rotation.
+    /// Gives the blocks that have a window, as [`Keys::windows`] says, that window and this rotation.
     pub fn add_windows(&self, config: &mut Config, period: usize, rope: Rope) -> Result<()> {
         if let Some((window, windowed)) = self.windows(config.n_layers, period)? {
-            config.add_kind(LayerKind::windowed(window, rope), |i| windowed[i]);
+            config.change_kinds(
+                |i| windowed[i],
+                |kind| (kind.window, kind.rope) = (Some(window), rope.clone()),
+            );
         }
         Ok(())
     }
@@ -265,6 +313,29 @@ impl<'a> Keys<'a> {
     /// A number of something, if the file says it.
     pub fn size(&self, name: &str) -> Result<Option<usize>> {
         Ok(self.gguf.metadata().get_u32(&self.key(name))?.map(|n| n as usize))
+    }
+
+    /// A number of something for each of `n_layers` blocks, if the file says it: one for all, or a list.
+    pub fn sizes(&self, name: &str, n_layers: usize) -> Result<Option<Vec<usize>>> {
+        let key = self.key(name);
+        if !matches!(self.gguf.metadata().get(&key), Some(Value::Array(_))) {
+            return Ok(self.size(name)?.map(|n| vec![n; n_layers]));
+        }
+        let sizes = self.gguf.metadata().get_u32_array(&key)?.unwrap_or_default();
+        if sizes.len() != n_layers {
+            let what = format!("has not one element for each of {n_layers} blocks");
+            return Err(self.wrong(name, &what));
+        }
+        Ok(Some(sizes.into_iter().map(|n| n as usize).collect()))
+    }
+
+    /// The same, which the file has to say and of which none is 0.
+    fn required_sizes(&self, name: &str, n_layers: usize) -> Result<Vec<usize>> {
+        match self.sizes(name, n_layers)? {
+            None => self.required_size(name).map(|n| vec![n; n_layers]),
+            Some(sizes) if sizes.contains(&0) => Err(self.wrong(name, "is 0")),
+            Some(sizes) => Ok(sizes),
+        }
     }
 
     /// A number of something that the file has to say.
@@ -295,7 +366,7 @@ impl<'a> Keys<'a> {
     pub fn config(&self, style: RopeStyle) -> Result<Config> {
         let n_embd = self.required_size("embedding_length")?;
         let embedding = self.gguf.require_tensor(super::weights::EMBEDDING)?;
-        let n_vocab = match *embedding.shape() {
+        let n_vocab = match *super::weights::trimmed(embedding.shape()) {
             [width, n_vocab] if width == n_embd => n_vocab,
             _ => return Err(self.wrong("embedding_length", "differs from the embedding's width")),
         };
@@ -306,33 +377,16 @@ impl<'a> Keys<'a> {
     pub fn blocks(&self, style: RopeStyle, n_vocab: usize, n_ctx: usize) -> Result<Config> {
         let metadata = self.gguf.metadata();
         let n_embd = self.required_size("embedding_length")?;
-        let n_heads = self.required_size("attention.head_count")?;
-        let n_kv_heads = self.size("attention.head_count_kv")?.unwrap_or(n_heads);
-        let head_dim = self.size("attention.key_length")?.unwrap_or(n_embd / n_heads);
-        let n_rotated = self.size("rope.dimension_count")?.unwrap_or(head_dim);
-        if n_kv_heads == 0 || n_heads % n_kv_heads != 0 {
-            let what = format!("is {n_kv_heads}, which does not divide {n_heads} heads");
-            return Err(self.wrong("attention.head_count_kv", &what));
-        }
-        if head_dim == 0 || head_dim > HEAD_DIM_MAX {
-            let what = format!("heads of {head_dim} elements; up to {HEAD_DIM_MAX} can be run");
-            return Err(Error::Unsupported(format!("{}: {what}", self.gguf.path().display())));
-        }
-        if self.size("attention.value_length")?.is_some_and(|n| n != head_dim) {
-            return Err(self.wrong("attention.value_length", "differs from the keys' length"));
-        }
-        if n_rotated > head_dim || n_rotated % 2 != 0 {
-            return Err(self.wrong("rope.dimension_count", "is no even part of the head"));
-        }
-        if self.switch("attention.causal")? == Some(false) {
-            return Err(
-                self.wrong("attention.causal", "is false; such a model does not write text")
-            );
-        }
         let n_layers = self.required_size("block_count")?;
         if n_layers > self.gguf.tensors().count() {
             return Err(
                 self.wrong("block_count", &format!("is {n_layers}, more than there are tensors"))
+            );
+        }
+        let (kinds, layer_kinds) = self.kinds(style, n_embd, n_layers)?;
+        if self.switch("attention.causal")? == Some(false) {
+            return Err(
+                self.wrong("attention.causal", "is false; such a model does not write text")
             );
         }
         let layer_norm_eps = self.float("attention.layer_norm_epsilon")?;
@@ -345,15 +399,14 @@ impl<'a> Keys<'a> {
             name: metadata.get_str("general.name")?.unwrap_or(self.arch).to_owned(),
             n_layers,
             n_embd,
-            n_heads,
-            n_kv_heads,
-            head_dim,
-            n_ff: self.required_size("feed_forward_length")?,
+            n_ff: self.required_sizes("feed_forward_length", n_layers)?,
             n_vocab,
             n_ctx,
             norm_eps,
-            kinds: vec![LayerKind::full(self.rope(style, n_rotated)?)],
-            layer_kinds: vec![0; n_layers],
+            kinds,
+            layer_kinds,
+            kv_layers: (0..n_layers).collect(),
+            n_embd_per_layer: 0,
             embedding_rms_eps: None,
             embedding_scale: 1.0,
             score_scale: None,
@@ -364,13 +417,60 @@ impl<'a> Keys<'a> {
         })
     }
 
+    /// The kinds of layers, which differ in their heads, and which of them each block is.
+    fn kinds(
+        &self,
+        style: RopeStyle,
+        n_embd: usize,
+        n_layers: usize,
+    ) -> Result<(Vec<LayerKind>, Vec<usize>)> {
+        let n_heads = self.required_sizes("attention.head_count", n_layers)?;
+        let n_kv_heads = self.sizes("attention.head_count_kv", n_layers)?;
+        let n_kv_heads = n_kv_heads.unwrap_or_else(|| n_heads.clone());
+        let dim = self.size("attention.key_length")?.unwrap_or(n_embd / n_heads[0]);
+        let n_rotated = self.size("rope.dimension_count")?.unwrap_or(dim);
+        self.check_heads(Heads { n: n_heads[0], n_kv: n_kv_heads[0], dim })?;
+        if self.size("attention.value_length")?.is_some_and(|n| n != dim) {
+            return Err(self.wrong("attention.value_length", "differs from the keys' length"));
+        }
+        let rope = self.rope(style, n_rotated, dim)?;
+        let (mut kinds, mut layer_kinds) = (Vec::<LayerKind>::new(), Vec::new());
+        for (n, n_kv) in n_heads.into_iter().zip(n_kv_heads) {
+            let heads = self.check_heads(Heads { n, n_kv, dim })?;
+            let known = kinds.iter().position(|kind| kind.heads == heads);
+            layer_kinds.push(known.unwrap_or(kinds.len()));
+            if known.is_none() {
+                let rope = rope.clone();
+                kinds.push(LayerKind { heads, window: None, rope, query_scale: None });
+            }
+        }
+        Ok((kinds, layer_kinds))
+    }
+
+    /// Checks that such heads can be run.
+    pub fn check_heads(&self, heads: Heads) -> Result<Heads> {
+        let Heads { n, n_kv, dim } = heads;
+        if n_kv == 0 || n % n_kv != 0 {
+            let what = format!("is {n_kv}, which does not divide {n} heads");
+            return Err(self.wrong("attention.head_count_kv", &what));
+        }
+        if dim == 0 || dim > HEAD_DIM_MAX {
+            let what = format!("heads of {dim} elements; up to {HEAD_DIM_MAX} can be run");
+            return Err(Error::Unsupported(format!("{}: {what}", self.gguf.path().display())));
+        }
+        Ok(heads)
+    }
+
     /// The base of rotations.
     pub fn rope_base(&self) -> Result<f64> {
         Ok(f64::from(self.float("rope.freq_base")?.unwrap_or(10_000.0)))
     }
 
     /// The rotation of `rope.freq_base` with the scaling that the file says.
-    fn rope(&self, style: RopeStyle, n_rotated: usize) -> Result<Rope> {
+    fn rope(&self, style: RopeStyle, n_rotated: usize, head_dim: usize) -> Result<Rope> {
+        if n_rotated > head_dim || !n_rotated.is_multiple_of(2) {
+            return Err(self.wrong("rope.dimension_count", "is no even part of the head"));
+        }
         let mut base = self.rope_base()?;
         if let Some(alpha) = self.float("rope.scaling.alpha")?.filter(|alpha| *alpha > 0.0) {
             let n = n_rotated as f64;

@@ -16,10 +16,11 @@ mod config;
 mod packing;
 mod weights;
 
-pub use config::{Config, Keys, LayerKind, QueryScale, Rope};
+pub use config::{Config, Heads, Keys, LayerKind, QueryScale, Rope};
 pub use packing::{Packing, Place, Repack};
 pub(crate) use weights::EMBEDDING;
-pub use weights::{Source, Weights};
+use weights::PER_LAYER_EMBEDDING;
+pub use weights::{PerLayerInput, Source, Weights};
 
 use crate::error::{Error, Result};
 use crate::gguf::{FileBytes, Gguf, OpenOptions};
@@ -70,6 +71,7 @@ pub struct Model {
     weights: Weights,
     tokenizer: Tokenizer,
     embedding: Embedding,
+    per_layer: Option<Embedding>,
     packing: Packing,
 }
 
@@ -134,9 +136,14 @@ impl Model {
             weights = (loader.weights)(&config, &mut Source::new(&gguf, packed))?;
         }
         let in_memory = (no_mmap || mlock) && packing.place != Place::Native;
-        let shape = [config.n_embd, config.n_vocab];
-        let embedding = Embedding::of(&gguf, shape, in_memory, mlock)?;
-        Ok(Model { gguf, config, weights, tokenizer, embedding, packing })
+        let table =
+            |name, width| Embedding::of(&gguf, name, [width, config.n_vocab], in_memory, mlock);
+        let embedding = table(EMBEDDING, config.n_embd)?;
+        let per_layer = match config.n_embd_per_layer {
+            0 => None,
+            width => Some(table(PER_LAYER_EMBEDDING, width * config.n_layers)?),
+        };
+        Ok(Model { gguf, config, weights, tokenizer, embedding, per_layer, packing })
     }
 
     /// Sizes and constants.
@@ -213,6 +220,12 @@ impl Model {
             out.iter_mut().for_each(|x| *x *= scale);
         }
     }
+
+    /// Writes the embeddings of `token`, as for [`Model::embed`], for each block: (n_layers, n_embd_per_layer). There
+    /// must be some.
+    pub(crate) fn embed_per_layer(&self, token: u32, out: &mut [f32]) {
+        self.per_layer.as_ref().expect("the model has them").row(token, out);
+    }
 }
 
 /// Takes matrices out of a file that is not a whole model, and packs them in memory or not at all.
@@ -251,14 +264,15 @@ impl Embedding {
         self.ty.dequantize(&self.rows[token as usize * row..][..row], out);
     }
 
-    /// The table of this shape in its file, or copied from there to memory, which may be locked.
+    /// The table `name` of this shape in its file, or copied from there to memory, which may be locked.
     pub(crate) fn of(
         gguf: &Gguf,
+        name: &str,
         shape: [usize; 2],
         in_memory: bool,
         mlock: bool,
     ) -> Result<Embedding> {
-        let table = gguf.require_tensor(EMBEDDING)?;
+        let table = gguf.require_tensor(name)?;
         weights::expect_shape(gguf, &table, &shape)?;
         let ty = quant::type_info(table.type_id()).ok_or_else(|| {
             let what = format!("tensor `{}` cannot be of type {}", table.name(), table.type_name());

@@ -12,8 +12,13 @@ use std::ops::Range;
 /// The embedding's name; also the head of models that have no `output.weight`.
 pub(crate) const EMBEDDING: &str = "token_embd.weight";
 
-/// All weights but the embedding, whose rows are read from the file as they are needed.
+/// The embeddings of tokens for each block: (n_vocab, n_layers · n_embd_per_layer).
+pub(crate) const PER_LAYER_EMBEDDING: &str = "per_layer_token_embd.weight";
+
+/// All weights but the embeddings, whose rows are read from the file as they are needed.
 pub struct Weights {
+    /// What makes the embeddings that enter each block; none in most models.
+    pub per_layer: Option<PerLayerInput>,
     /// Decoder blocks, in order.
     pub blocks: Vec<Block>,
     /// Last norm: (n_embd).
@@ -39,8 +44,22 @@ impl Weights {
     }
 
     fn matrices(&self) -> impl Iterator<Item = &WeightMatrix> {
-        self.blocks.iter().flat_map(Block::matrices).chain([&self.output])
+        let Weights { per_layer, blocks, output_norm: _, output } = self;
+        let per_layer = per_layer.iter().map(|PerLayerInput { projection, norm: _ }| projection);
+        per_layer.chain(blocks.iter().flat_map(Block::matrices)).chain([output])
     }
+}
+
+/// Makes what enters each block beside the hidden state, from a token's embedding e and its embedding for that block,
+/// b: `(norm(projection · e / √n_embd) + √n_embd_per_layer · b) / √2`.
+///
+/// # Source
+/// Gemma 3n and 4.
+pub struct PerLayerInput {
+    /// (n_layers · n_embd_per_layer, n_embd).
+    pub projection: WeightMatrix,
+    /// (n_embd_per_layer).
+    pub norm: Norm,
 }
 
 /// A matrix that an architecture asked for, as it lies in the file.
@@ -180,6 +199,37 @@ impl<'a> Source<'a> {
         Ok(Norm::rms(self.vector(&format!("{name}.weight"), n)?, eps))
     }
 
+    /// Whether the file has the tensor `name`.
+    pub fn has(&self, name: &str) -> bool {
+        self.gguf.tensor(name).is_some()
+    }
+
+    /// Lets the tensor `name` be in the file, though it is not taken here.
+    pub fn pass_over(&mut self, name: &str) {
+        self.taken.insert(name.to_owned());
+    }
+
+    /// The one number of the tensor `name`, if there is such a tensor.
+    pub fn scalar(&mut self, name: &str) -> Result<Option<f32>> {
+        if !self.has(name) {
+            return Ok(None);
+        }
+        Ok(self.vector(name, 1)?.pop())
+    }
+
+    /// What makes the embeddings of `width` numbers that enter each block.
+    pub fn per_layer_input(
+        &mut self,
+        n_layers: usize,
+        width: usize,
+        n_embd: usize,
+        eps: f32,
+    ) -> Result<PerLayerInput> {
+        self.pass_over(PER_LAYER_EMBEDDING);
+        let projection = self.matrix("per_layer_model_proj.weight", n_layers * width, n_embd)?;
+        Ok(PerLayerInput { projection, norm: self.rms_norm("per_layer_proj_norm", width, eps)? })
+    }
+
     /// Reads the vector `name` of `n` elements.
     pub fn vector(&mut self, name: &str, n: usize) -> Result<Vec<f32>> {
         let tensor = self.gguf.require_tensor(name)?;
@@ -239,7 +289,7 @@ pub(super) fn head_name(gguf: &Gguf) -> &'static str {
 }
 
 pub(super) fn expect_shape(gguf: &Gguf, tensor: &TensorView, shape: &[usize]) -> Result<()> {
-    if tensor.shape() == shape {
+    if trimmed(tensor.shape()) == trimmed(shape) {
         return Ok(());
     }
     let (name, found) = (tensor.name(), tensor.shape());
@@ -248,11 +298,15 @@ pub(super) fn expect_shape(gguf: &Gguf, tensor: &TensorView, shape: &[usize]) ->
     Err(Error::gguf(gguf.path(), what))
 }
 
-/// Dequantises a small tensor of the given shape. A vector may also be a matrix of one row, (n, 1).
+/// A shape without last dimensions of 1, which some files have.
+pub(super) fn trimmed(shape: &[usize]) -> &[usize] {
+    let used = shape.iter().rposition(|n| *n != 1).map_or(0, |last| last + 1);
+    &shape[..used]
+}
+
+/// Dequantises a small tensor of the given shape.
 pub(super) fn floats(gguf: &Gguf, tensor: &TensorView, shape: &[usize]) -> Result<Vec<f32>> {
-    if tensor.shape() != [shape, &[1]].concat() {
-        expect_shape(gguf, tensor, shape)?;
-    }
+    expect_shape(gguf, tensor, shape)?;
     let ty = quant::type_info(tensor.type_id()).ok_or_else(|| {
         let (name, ty) = (tensor.name(), tensor.type_name());
         Error::gguf(gguf.path(), format!("tensor `{name}` has type {ty}, not floats"))

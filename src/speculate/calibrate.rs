@@ -9,7 +9,7 @@ use super::measure::{DraftPass, curve, levels};
 use super::store::{Kept, Store};
 use crate::draft::{Drafter, SoloDraft};
 use crate::error::Result;
-use crate::infer::{CacheTypes, KvCache, Sequence, Target};
+use crate::infer::{CacheTypes, KvCache, KvSize, Sequence, Target};
 use crate::model::{self, Model};
 use crate::planner::acceptance::ByTemperature;
 use crate::planner::cost::{Costs, Curve, DraftCost, TAKEN_IN, Table, VerifyCost};
@@ -193,8 +193,9 @@ impl<'a> Calibrator<'a> {
             return Ok(None);
         };
         let mut tables = vec![Table { batch: 1, context: short, curve: all.clone() }];
-        let (config, n) = (self.target.model().config(), long + MAX_NODES);
-        if long > 2 * short && KvCache::check_memory(config, n, self.types, 1).is_ok() {
+        let (config, rows) = (self.target.model().config(), self.target.max_rows());
+        let size = KvSize { n_ctx: long + MAX_NODES, rows, types: self.types };
+        if long > 2 * short && KvCache::check_memory(config, size, 1).is_ok() {
             let few = self.passes(1, long, &FEW_ROWS, BUDGETS[1], 0.55..0.8)?;
             let Some(few) = few else { return Ok(None) };
             tables.push(Table { batch: 1, context: long, curve: longer(&all, &few) });

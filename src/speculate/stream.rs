@@ -188,7 +188,7 @@ impl Stream {
             // Hidden states of the target are not stored, so a drafter that reads them must see the rows again.
             kept = kept.min(draft.len);
         }
-        self.truncate(kept);
+        let kept = self.truncate(kept);
         self.tokens.truncate(kept);
         self.taken = kept;
         self.prompt.clear();
@@ -339,12 +339,13 @@ impl Stream {
         }
     }
 
-    /// Drops positions from `len` on.
-    fn truncate(&mut self, len: usize) {
-        self.seq.truncate(len);
+    /// Drops positions from `len` on, and returns how many remain: see [`Sequence::truncate`].
+    fn truncate(&mut self, len: usize) -> usize {
+        let kept = self.seq.truncate(len);
         if let Some(draft) = &mut self.draft {
-            draft.len = draft.len.min(len);
+            draft.len = draft.len.min(kept);
         }
+        kept
     }
 
     /// Number of positions in the cache.
@@ -360,7 +361,8 @@ impl Stream {
     /// Starts a round, whose tree may have `most_rows` nodes.
     pub fn start_round(&mut self, planner: &mut Planner, most_rows: usize) {
         let last = self.tokens.len() - 1;
-        self.truncate(last);
+        let kept = self.truncate(last);
+        debug_assert_eq!(kept, last, "at most a tree's path is dropped");
         let room = self.seq.capacity() - last;
         let most = self.left.min(room - 1);
         let mut limits = TreeLimits::of(TreeShape::ROOT);

@@ -48,7 +48,7 @@ impl Alone {
     }
 
     pub fn truncate(&mut self, len: usize) {
-        self.seq.truncate(len);
+        assert_eq!(self.seq.truncate(len), len);
     }
 
     pub fn len(&self) -> usize {

@@ -62,10 +62,9 @@ pub fn tiny_models() -> impl Iterator<Item = (&'static Tiny, Arc<Model>)> {
     ALL.iter().map(|tiny| (tiny, Arc::new(tiny.parts().load().unwrap())))
 }
 
-/// Ways in which the model's heads can be stored: all types of keys, and of values beside the same and another one.
-pub fn cache_types(model: &Model) -> impl Iterator<Item = CacheTypes> {
-    let head_dim = model.config().padded_head_dim();
-    let types = CacheType::ALL.into_iter().filter(move |ty| ty.fits(head_dim));
+/// Ways in which heads can be stored: all types of keys, and of values beside the same and another one.
+pub fn cache_types() -> impl Iterator<Item = CacheTypes> {
+    let types = CacheType::ALL.into_iter();
     let others = types.clone().cycle().skip(1);
     let pair = |(keys, values)| CacheTypes { keys, values };
     types.clone().zip(types.clone()).chain(types.zip(others)).map(pair)

@@ -7,8 +7,8 @@
 use super::tiny::{Extras, Tiny, tiny};
 use dovetail::model::arch::Arch;
 use dovetail::model::block::{
-    Activation, Attention, Block, Branch, Dense, FeedForward, Linear, Mixer, Norm, NormKind,
-    QkNorm, QkNormPlace,
+    Activation, Attention, Block, Branch, Dense, FeedForward, KeysValues, Linear, Mixer, Norm,
+    NormKind, QkNorm, QkNormPlace,
 };
 use dovetail::model::{Config, Keys, LayerKind, QueryScale, Rope, Source, Weights};
 use dovetail::{Error, Result};
@@ -20,12 +20,13 @@ pub const ARCH: Arch = Arch { name: "everything", config, weights };
 fn config(keys: &Keys) -> Result<Config> {
     let config = keys.config(RopeStyle::Adjacent)?;
     let Tiny { n_layers, extras, .. } = *tiny(&config.name);
+    let heads = config.heads(0);
     let kinds = extras.kinds.iter().map(|kind| {
         let frequency = |i: usize| kind.base.powf(-2.0 * i as f64 / kind.n_rotated as f64);
         let frequencies = (0..kind.n_rotated / 2).map(frequency).collect();
         let query_scale = extras.query_scale.map(|(scale, every)| QueryScale { scale, every });
         let rope = Rope { style: kind.style, frequencies, long: None, factor: kind.factor };
-        LayerKind { window: kind.window, rope, query_scale }
+        LayerKind { heads, window: kind.window, rope, query_scale }
     });
     Ok(Config {
         kinds: kinds.collect(),
@@ -44,7 +45,7 @@ fn weights(c: &Config, source: &mut Source) -> Result<Weights> {
     let blocks = blocks.collect::<Result<_>>()?;
     let weight = source.vector("output_norm.weight", c.n_embd)?;
     let output_norm = Norm { kind: norm_kind(&extras), weight, eps: c.norm_eps };
-    Ok(Weights { blocks, output_norm, output: source.head(c.n_vocab, c.n_embd)? })
+    Ok(Weights { per_layer: None, blocks, output_norm, output: source.head(c.n_vocab, c.n_embd)? })
 }
 
 fn norm_kind(extras: &Extras) -> NormKind {
@@ -52,7 +53,8 @@ fn norm_kind(extras: &Extras) -> NormKind {
 }
 
 fn block(i: usize, c: &Config, extras: &Extras, source: &mut Source) -> Result<Block> {
-    let (q, kv, hd) = (c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim, c.head_dim);
+    let (heads, n_ff) = (c.heads(i), c.n_ff[i]);
+    let (q, kv, hd) = (heads.q_width(), heads.kv_width(), heads.dim);
     let mut vector = |there: bool, part: &str, n: usize| -> Result<Option<Vec<f32>>> {
         let name = format!("blk.{i}.{part}.weight");
         there.then(|| source.vector(&name, n)).transpose()
@@ -72,11 +74,12 @@ fn block(i: usize, c: &Config, extras: &Extras, source: &mut Source) -> Result<B
     let q_norm = vector(extras.qk_norms.is_some(), "attn_q_norm", n_q)?;
     let k_norm = vector(extras.qk_norms.is_some(), "attn_k_norm", n_k)?;
     let qk_norm = extras.qk_norms.zip(q_norm.zip(k_norm)).map(|(place, (q, k))| QkNorm {
-        norms: [q, k].map(|weight| Norm::rms(weight, c.norm_eps)),
+        q: Norm::rms(q, c.norm_eps),
+        k: Some(Norm::rms(k, c.norm_eps)),
         place,
     });
     let v_norm = extras.v_norms.then(|| Norm::rms(vec![1.0; hd], c.norm_eps));
-    let sinks = vector(extras.sinks, "attn_sinks", c.n_heads)?;
+    let sinks = vector(extras.sinks, "attn_sinks", heads.n)?;
     let check = |linear: Linear, part: &str| match linear.bias().is_some() == extras.biases {
         true => Ok(linear),
         false => Err(Error::Invalid(format!("a bias of {part}, or none"))),
@@ -86,24 +89,24 @@ fn block(i: usize, c: &Config, extras: &Extras, source: &mut Source) -> Result<B
     };
     let gate = extras.gate.then(|| linear("attn_gate", q, c.n_embd)).transpose()?;
     let output = linear("attn_output", c.n_embd, q)?;
-    let down = linear("ffn_down", c.n_embd, c.n_ff)?;
-    let (qkv, [ffn_gate, up]) = if extras.fused {
+    let down = linear("ffn_down", c.n_embd, n_ff)?;
+    let ([q, k, v], [ffn_gate, up]) = if extras.fused {
         let qkv = format!("blk.{i}.attn_qkv");
         let qkv = source.split_linear(&qkv, [q, kv, kv], c.n_embd)?;
-        (qkv, source.split_linear(&format!("blk.{i}.ffn_up"), [c.n_ff; 2], c.n_embd)?)
+        (qkv, source.split_linear(&format!("blk.{i}.ffn_up"), [n_ff; 2], c.n_embd)?)
     } else {
         let qkv = [
             linear("attn_q", q, c.n_embd)?,
             linear("attn_k", kv, c.n_embd)?,
             linear("attn_v", kv, c.n_embd)?,
         ];
-        (qkv, [linear("ffn_gate", c.n_ff, c.n_embd)?, linear("ffn_up", c.n_ff, c.n_embd)?])
+        (qkv, [linear("ffn_gate", n_ff, c.n_embd)?, linear("ffn_up", n_ff, c.n_embd)?])
     };
     let attention = Attention {
-        qkv,
+        q,
+        kv: Some(KeysValues { k, v: Some(v), v_norm }),
         qk_norm,
-        v_norm,
-        scale: extras.score_scale.map_or(c.attention_scale(), |scale| scale as f32),
+        scale: extras.score_scale.map_or(c.attention_scale(i), |scale| scale as f32),
         soft_cap: extras.score_cap.map(|cap| cap as f32),
         sinks,
         gate,
@@ -120,5 +123,7 @@ fn block(i: usize, c: &Config, extras: &Extras, source: &mut Source) -> Result<B
         mixer: Branch { norm: attn_norm, layer: mixer, post_norm: post_attn, scale },
         ffn: Branch { norm: ffn_norm, layer: ffn, post_norm: post_ffn, scale },
         parallel: extras.parallel,
+        per_layer: None,
+        output_scale: 1.0,
     })
 }

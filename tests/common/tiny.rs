@@ -303,6 +303,7 @@ pub const ALL: &[Tiny] = &[
         head_dim: 24,
         ..BASE
     },
+    Tiny { name: "odd widths", layers: &[F16, F32, BF16], n_embd: 44, n_ff: 53, ..BASE },
     Tiny {
         name: "odd heads",
         layers: &[F16, F32],

@@ -17,7 +17,7 @@ impl GgufMatrix {
     /// `n_rows` rows of `n_cols` weights.
     ///
     /// # Errors
-    /// If the shape does not fit the type: `n_cols` must be a multiple of the block length and of 32.
+    /// If the shape does not fit the type: `n_cols` must be a multiple of the block length.
     pub fn new(
         ty: TypeInfo,
         n_rows: usize,

@@ -83,9 +83,11 @@ impl Shape {
         n_cols: usize,
         len: usize,
     ) -> Result<Shape, String> {
+        // Rows of floats are multiplied element by element.
+        let is_float = matches!(ty.kind, Kind::F32 | Kind::F16 | Kind::BF16);
         let row_bytes = ty
             .row_bytes(n_cols)
-            .filter(|_| n_cols.is_multiple_of(32) && n_cols > 0)
+            .filter(|_| n_cols > 0 && (n_cols.is_multiple_of(32) || is_float))
             .ok_or_else(|| format!("rows of {n_cols} {} weights cannot be multiplied", ty.name))?;
         if row_bytes.checked_mul(n_rows) != Some(len) {
             let name = ty.name;
@@ -101,7 +103,7 @@ impl Shape {
         let group_lines = match layout {
             Layout::Blocks(f) => Units::new(&f, n_cols).lines(),
             Layout::F32 => n_cols,
-            Layout::F16 | Layout::BF16 => n_cols / 2,
+            Layout::F16 | Layout::BF16 => n_cols.div_ceil(2),
             Layout::Foreign { row_bytes } => (foreign_stride(row_bytes) * LANES).div_ceil(64),
         };
         Ok(Shape { layout, ty, n_rows, n_cols, row_bytes, group_lines })

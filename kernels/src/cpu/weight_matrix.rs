@@ -25,7 +25,7 @@ impl WeightMatrix {
     /// Packs `n_rows` rows of `n_cols` weights from their GGUF bytes into memory of its own, on the current rayon pool.
     ///
     /// # Errors
-    /// If the shape does not fit the type: `n_cols` must be a multiple of the block length and of 32.
+    /// If the shape does not fit the type: `n_cols` must be a multiple of the block length.
     pub fn pack(
         ty: TypeInfo,
         n_rows: usize,

@@ -333,7 +333,8 @@ impl<'a> Header<'a> {
     fn own_embedding(&self, h: usize) -> Result<Option<Embedding>> {
         match self.gguf.tensor(EMBEDDING) {
             None if h == self.target.n_embd => Ok(None),
-            _ => Embedding::of(self.gguf, [h, self.target.n_vocab], false, false).map(Some),
+            _ => Embedding::of(self.gguf, EMBEDDING, [h, self.target.n_vocab], false, false)
+                .map(Some),
         }
     }
 }

@@ -3,10 +3,10 @@
 use super::panel::Panel;
 use super::rows::{KindRows, Row};
 use crate::infer::logits::LogitRows;
-use crate::model::Config;
 use crate::model::block::{
-    Attention, Block, Branch, Dense, FeedForward, Mixer, QkNorm, QkNormPlace,
+    Attention, Block, Branch, Dense, FeedForward, Mixer, PerLayer, QkNorm, QkNormPlace,
 };
+use crate::model::{Config, Heads};
 use dovetail_kernels::cpu::attention::{Scratch as AttentionScratch, Shape};
 use dovetail_kernels::cpu::{Activations, LANES, ProductScratch, chunk_len};
 
@@ -22,7 +22,8 @@ pub(crate) struct Buffers {
     pub(super) n_ctx: usize,         // largest number of positions of a sequence
     pub(super) hidden: Panel,        // (n_embd)
     pub(super) entry: Panel,         // (n_embd): what enters a parallel block, if there is any
-    pub(super) more: Vec<f32>,       // (groups, rows, 16): logits before they are appended
+    pub(super) per_layer: Vec<f32>, // (rows, n_layers, n_embd_per_layer): embeddings for each block
+    pub(super) more: Vec<f32>,      // (groups, rows, 16): logits before they are appended
     pub(super) more_peaks: Vec<f32>, // (groups, rows)
     pub(super) cpu: CpuBuffers,
 }
@@ -100,7 +101,7 @@ pub(crate) struct Room {
 /// Sizes that only some blocks need.
 #[derive(Default)]
 struct Needs {
-    /// Largest inner width of a feed-forward layer.
+    /// Largest inner width of a layer that works on each row alone.
     n_ff: usize,
     gate: bool,
     post_norm: bool,
@@ -112,13 +113,13 @@ struct Needs {
 impl Needs {
     fn of(blocks: &[Block]) -> Needs {
         let mut needs = Needs::default();
-        for Block { mixer, ffn, parallel } in blocks {
+        for Block { mixer, ffn, parallel, per_layer, output_scale: _ } in blocks {
             needs.parallel |= parallel;
             let Branch { norm: _, layer: Mixer::Attention(attention), post_norm, scale: _ } = mixer;
             let Attention {
-                qkv: _,
+                q: _,
+                kv: _,
                 qk_norm,
-                v_norm: _,
                 scale: _,
                 soft_cap: _,
                 sinks: _,
@@ -126,13 +127,18 @@ impl Needs {
                 output: _,
             } = attention;
             needs.gate |= gate.is_some();
-            let place = qk_norm.as_ref().map(|QkNorm { norms: _, place }| *place);
+            let place = qk_norm.as_ref().map(|QkNorm { q: _, k: _, place }| *place);
             needs.qk |= place == Some(QkNormPlace::WholeRow);
             needs.post_norm |= post_norm.is_some();
             let Branch { norm: _, layer: FeedForward::Dense(dense), post_norm, scale: _ } = ffn;
             let Dense { activation: _, gate, up: _, down: _ } = dense;
             needs.n_ff = needs.n_ff.max(gate.matrix.n_rows());
             needs.post_norm |= post_norm.is_some();
+            if let Some(Branch { norm: _, layer, post_norm, scale: _ }) = per_layer {
+                let PerLayer { gate, projection: _ } = layer;
+                needs.n_ff = needs.n_ff.max(gate.matrix.n_rows());
+                needs.post_norm |= post_norm.is_some();
+            }
         }
         needs
     }
@@ -147,18 +153,20 @@ impl Buffers {
         products: impl Fn() -> ProductScratch,
     ) -> Buffers {
         let Room { rows, positions, members, width } = room;
-        let (shape, needs) = (shape(c), Needs::of(blocks));
-        let (q_width, kv_width) = (c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim);
+        let (needs, per_layer) = (Needs::of(blocks), c.n_layers * c.n_embd_per_layer);
+        let most = |of: &dyn Fn(Heads) -> usize| most(c, of);
+        let [q_width, kv_width] = [most(&|heads| heads.q_width()), most(&|heads| heads.kv_width())];
         let [q_columns, kv_columns] = [q_width, kv_width].map(|n| n.next_multiple_of(LANES));
         let gate_width = if needs.gate { q_width } else { 0 };
-        let head_dim = c.padded_head_dim();
-        let widest = c.n_embd.max(needs.n_ff).max(q_width + head_dim).max(3 * head_dim).max(width);
+        let head_dim = most(&|heads| heads.padded_dim());
+        let inner = needs.n_ff.max(c.n_embd).max(per_layer + c.n_embd_per_layer);
+        let widest = inner.max(q_width + head_dim).max(3 * head_dim).max(width);
         let scratch = || Scratch {
             row: vec![0.0; widest],
             normed: vec![0.0; c.n_embd],
             up: vec![0.0; chunk_len(rows)],
             gate: [vec![0.0; gate_width], vec![0.0; gate_width]],
-            attention: AttentionScratch::new(shape.unit_rows(), head_dim),
+            attention: AttentionScratch::new(most(&|heads| shape(heads).unit_rows()), head_dim),
             products: products(),
         };
         Buffers {
@@ -169,14 +177,15 @@ impl Buffers {
             kinds: c.kinds.iter().map(|_| KindRows::with_capacity(rows)).collect(),
             hidden: Panel::new(c.n_embd, rows),
             entry: Panel::new(c.n_embd, if needs.parallel { rows } else { 0 }),
+            per_layer: vec![0.0; rows * per_layer],
             more: Vec::new(),
             more_peaks: Vec::new(),
             cpu: CpuBuffers {
                 qkv: Panel::new(q_columns + 2 * kv_columns + gate_width, rows),
-                queries: vec![0.0; rows * c.n_heads * head_dim],
+                queries: vec![0.0; rows * most(&|heads| heads.n * heads.padded_dim())],
                 qk: vec![0.0; if needs.qk { rows * (q_width + kv_width) } else { 0 }],
-                parts: vec![0.0; shape.room(rows, positions)],
-                inner: Panel::new(needs.n_ff.max(c.n_embd), rows),
+                parts: vec![0.0; most(&|heads| shape(heads).room(rows, positions))],
+                inner: Panel::new(inner, rows),
                 normed: vec![0.0; if needs.post_norm { rows * c.n_embd } else { 0 }],
                 activations: Activations::new(rows, widest),
                 scratch: (0..members).map(|_| scratch()).collect(),
@@ -193,14 +202,16 @@ impl Buffers {
         logit_rows: usize,
         positions: usize,
     ) -> u64 {
-        let (q_width, kv_width) = (c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim);
-        let inner = Needs::of(blocks).n_ff.max(c.n_embd);
+        let [q_width, kv_width] =
+            [most(c, &|heads| heads.q_width()), most(c, &|heads| heads.kv_width())];
+        let per_layer = c.n_layers * c.n_embd_per_layer;
+        let inner = Needs::of(blocks).n_ff.max(c.n_embd).max(per_layer);
         // Activations are stored as floats and in two quantised formats.
         let activations = 2 * inner.max(q_width);
-        let row = c.n_embd + 2 * (q_width + kv_width) + inner + activations;
+        let row = c.n_embd + 2 * (q_width + kv_width) + inner + activations + per_layer;
         let floats = row as u64 * rows as u64
             + c.n_vocab as u64 * logit_rows as u64
-            + shape(c).room(rows, positions) as u64;
+            + most(c, &|heads| shape(heads).room(rows, positions)) as u64;
         floats * size_of::<f32>() as u64
     }
 
@@ -222,7 +233,11 @@ impl Buffers {
     }
 }
 
-pub(super) fn shape(c: &Config) -> Shape {
-    let head_dim = c.padded_head_dim();
-    Shape { kv_heads: c.n_kv_heads, group: c.n_heads / c.n_kv_heads, head_dim }
+pub(super) fn shape(heads: Heads) -> Shape {
+    Shape { kv_heads: heads.n_kv, group: heads.n / heads.n_kv, head_dim: heads.padded_dim() }
+}
+
+/// The largest of a size among all kinds of layers.
+fn most(c: &Config, size: &dyn Fn(Heads) -> usize) -> usize {
+    c.kinds.iter().map(|kind| size(kind.heads)).fold(0, usize::max)
 }

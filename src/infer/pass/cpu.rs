@@ -60,6 +60,27 @@ impl Cpu<'_> {
         });
     }
 
+    /// Quantises `n` rows of the inner panel, (width) each, into `activations`.
+    pub fn quantize_inner(&mut self, n: usize, width: usize, formats: ActivationFormats) {
+        let kernels = self.kernels;
+        let CpuBuffers { activations, inner, scratch, .. } = &mut *self.b;
+        let (inner, row_lines) = (&*inner, activations.row_lines());
+        self.pool.for_chunks(activations.rows_mut(n), row_lines, scratch, |r, activations, s| {
+            let row = &mut s.row[..width];
+            inner.row(r, 0, row);
+            (kernels.quantize)(row, formats, activations);
+        });
+    }
+
+    /// Multiplies the hidden state by `scale`.
+    pub fn scale(&mut self, scale: f32, hidden: &mut Panel) {
+        let (hidden, kernels) = (hidden.groups_mut(self.c.n_embd), self.kernels);
+        let chunk = hidden.len().div_ceil(self.pool.members()).next_multiple_of(LANES);
+        self.pool.for_chunks(hidden, chunk, &mut self.b.scratch, |_, hidden, _| {
+            (kernels.scale)(hidden, scale);
+        });
+    }
+
     /// Multiplies the first `n` rows of activations; `out` becomes (n, n_out).
     pub fn multiply(&mut self, n: usize, w: &WeightMatrix, out: &mut [f32]) {
         let kernels = self.kernels;
@@ -116,12 +137,20 @@ impl Cpu<'_> {
         let normed = &*normed;
         self.pool.for_chunks(hidden.groups_mut(n_embd), len, scratch, |i, out, s| {
             let y = &mut s.up[..out.len()];
-            for (tile, lanes) in y.chunks_exact_mut(LANES).enumerate() {
-                let (group, row) = (i * chunk + tile / n, tile % n);
-                lanes.copy_from_slice(&normed[row * n_embd + group * LANES..][..LANES]);
-            }
+            to_lanes(normed, n_embd, n, i * chunk, y);
             (kernels.add_scaled)(out, y, scale);
         });
+    }
+}
+
+/// Copies groups `first..` of `n` rows, which begin `stride` numbers apart, to the layout of a panel. What fills up the
+/// last group is unspecified.
+pub(super) fn to_lanes(rows: &[f32], stride: usize, n: usize, first: usize, out: &mut [f32]) {
+    for (tile, lanes) in out.chunks_exact_mut(LANES).enumerate() {
+        let (group, row) = (first + tile / n, tile % n);
+        let rest = &rows[row * stride + group * LANES..];
+        let len = LANES.min(rest.len());
+        lanes[..len].copy_from_slice(&rest[..len]);
     }
 }
 

@@ -32,13 +32,7 @@ impl Cpu<'_> {
             product(kernels, up, i * chunk, x, other, &mut s.products);
             activate(out, other);
         });
-        let (inner, formats) = (&*inner, down.matrix.formats());
-        let row_lines = activations.row_lines();
-        self.pool.for_chunks(activations.rows_mut(n), row_lines, scratch, |r, activations, s| {
-            let row = &mut s.row[..down.matrix.n_cols()];
-            inner.row(r, 0, row);
-            (kernels.quantize)(row, formats, activations);
-        });
+        self.quantize_inner(n, down.matrix.n_cols(), down.matrix.formats());
         self.add(down, post_norm.as_ref(), *scale, hidden);
     }
 }

@@ -8,6 +8,7 @@
 //! cpu.rs           phases that blocks and the head share
 //! attention.rs     a block's attention
 //! feed_forward.rs  a block's feed-forward layer
+//! per_layer.rs     embeddings of tokens for each block
 //! head.rs          from hidden states to logits
 //! ```
 //!
@@ -27,6 +28,7 @@ mod cpu;
 mod feed_forward;
 mod head;
 mod panel;
+mod per_layer;
 mod rows;
 mod runner;
 
@@ -82,6 +84,9 @@ impl<'a, 's> Pass<'a, 's> {
             self.set_hidden(r, embedding);
         }
         self.b.cpu.scratch[0].row = row;
+        if let Some(input) = &weights.per_layer {
+            self.embed_per_layer(model, input, tokens);
+        }
         self.blocks(&weights.blocks, None);
         self.hand_out(weights.blocks.len(), Some(&weights.output_norm));
         self.head(Some(&weights.output_norm), &weights.output, outputs.len(), |i| outputs[i]);
@@ -101,10 +106,10 @@ impl<'a, 's> Pass<'a, 's> {
             self.hand_out(next, None);
             let end = self.b.features.next_tap(next).unwrap_or(blocks.len()).min(blocks.len());
             let Pass { c, kernels, pool, b, spans } = &mut *self;
-            let Buffers { hidden, entry, kinds, cpu, .. } = &mut **b;
+            let Buffers { hidden, entry, kinds, per_layer, cpu, .. } = &mut **b;
             let cpu = Cpu { c, kernels, pool, b: cpu };
             let runner: &mut dyn BlockRunner = &mut CpuBlocks { cpu, blocks, entry };
-            runner.run(next..end, hidden, &mut PassRows { kinds, spans, given });
+            runner.run(next..end, hidden, &mut PassRows { kinds, spans, per_layer, given });
             next = end;
         }
     }

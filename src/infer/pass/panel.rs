@@ -37,10 +37,11 @@ impl Panel {
         numbers.copy_from_slice(&other.numbers[..numbers.len()]);
     }
 
-    /// Sets the first numbers of row `r` to `x`, whose length is a multiple of 16.
+    /// Sets the first numbers of row `r` to `x`.
     pub fn set_row(&mut self, r: usize, x: &[f32]) {
-        for (g, lanes) in x.chunks_exact(LANES).enumerate() {
-            self.numbers[(g * self.n_rows + r) * LANES..][..LANES].copy_from_slice(lanes);
+        for (g, lanes) in x.chunks(LANES).enumerate() {
+            let at = (g * self.n_rows + r) * LANES;
+            self.numbers[at..at + lanes.len()].copy_from_slice(lanes);
         }
     }
 

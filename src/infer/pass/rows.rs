@@ -56,7 +56,7 @@ impl KindRows {
     pub fn set_all(kinds: &mut [KindRows], c: &Config, n_ctx: usize, rows: &[Row]) {
         for (kind_rows, kind) in kinds.iter_mut().zip(&c.kinds) {
             let KindRows { views, angles, query_scales } = kind_rows;
-            let LayerKind { window, rope, query_scale } = kind;
+            let LayerKind { heads: _, window, rope, query_scale } = kind;
             views.clear();
             views.extend(rows.iter().map(|row| row.path.within(*window)));
             for (angles, row) in angles.iter_mut().zip(rows) {
@@ -76,6 +76,8 @@ pub(crate) struct PassRows<'a, 's> {
     pub kinds: &'a [KindRows],
     /// The rows of each sequence, in order.
     pub spans: &'a mut [Span<'s>],
+    /// Embeddings for each block, if it has any: (rows, n_layers, n_embd_per_layer).
+    pub per_layer: &'a [f32],
     /// Input of attention in block 0 in place of the hidden state: (rows, input width of its matrices).
     pub given: Option<&'a [f32]>,
 }

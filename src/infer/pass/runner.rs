@@ -24,12 +24,18 @@ pub(super) struct CpuBlocks<'a> {
 impl BlockRunner for CpuBlocks<'_> {
     fn run(&mut self, blocks: Range<usize>, hidden: &mut Panel, rows: &mut PassRows) {
         for i in blocks {
-            let Block { mixer, ffn, parallel } = &self.blocks[i];
+            let Block { mixer, ffn, parallel, per_layer, output_scale } = &self.blocks[i];
             if *parallel {
                 self.entry.copy_from(hidden, self.cpu.c.n_embd);
             }
             self.cpu.mix(i, mixer, hidden, rows);
             self.cpu.feed_forward(ffn, parallel.then_some(&*self.entry), hidden);
+            if let Some(branch) = per_layer {
+                self.cpu.per_layer(i, branch, rows.per_layer, hidden);
+            }
+            if *output_scale != 1.0 {
+                self.cpu.scale(*output_scale, hidden);
+            }
         }
     }
 }

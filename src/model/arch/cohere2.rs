@@ -17,7 +17,7 @@ const TENSORS: BlockTensors =
 fn config(keys: &Keys) -> Result<Config> {
     let mut config = keys.config(RopeStyle::Adjacent)?;
     config.logit_scale = keys.factor("logit_scale")?;
-    let rope = std::mem::replace(&mut config.kinds[0].rope, Rope::none());
+    let rope = config.replace_rope(Rope::none());
     keys.add_windows(&mut config, 4, rope)?;
     Ok(config)
 }

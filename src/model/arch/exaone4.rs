@@ -6,7 +6,7 @@ use super::decoder::{self, BlockTensors};
 use super::olmo2;
 use crate::error::Result;
 use crate::model::block::QkNormPlace;
-use crate::model::{Config, Keys, LayerKind, Rope};
+use crate::model::{Config, Keys, Rope};
 use dovetail_kernels::cpu::RopeStyle;
 
 pub(super) const ARCH: Arch =
@@ -22,8 +22,11 @@ fn config(keys: &Keys) -> Result<Config> {
     let mut config = keys.config(RopeStyle::Halves)?;
     let windows = keys.windows(config.n_layers, 4)?;
     if let Some((window, windowed)) = windows.filter(|_| config.n_layers == LARGE) {
-        let rope = std::mem::replace(&mut config.kinds[0].rope, Rope::none());
-        config.add_kind(LayerKind::windowed(window, rope), |i| windowed[i]);
+        let rope = config.replace_rope(Rope::none());
+        config.change_kinds(
+            |i| windowed[i],
+            |kind| (kind.window, kind.rope) = (Some(window), rope.clone()),
+        );
     }
     Ok(config)
 }

@@ -27,5 +27,5 @@ fn config(keys: &Keys) -> Result<Config> {
 
 /// What scores are multiplied by in the largest model, of so many blocks: by the width for each head.
 pub(super) fn score_scale(c: &Config, largest: usize) -> Option<f32> {
-    (c.n_layers == largest).then(|| 1.0 / ((c.n_embd / c.n_heads) as f32).sqrt())
+    (c.n_layers == largest).then(|| 1.0 / ((c.n_embd / c.heads(0).n) as f32).sqrt())
 }

@@ -11,7 +11,7 @@ use dovetail_kernels::cpu::RopeStyle;
 pub(super) const ARCH: Arch =
     Arch { name: "gemma3", config, weights: |c, source| decoder::weights(c, source, &TENSORS) };
 
-const TENSORS: BlockTensors =
+pub(super) const TENSORS: BlockTensors =
     BlockTensors { qk_norm: Some(QkNormPlace::HeadsBeforeRope), ..gemma2::TENSORS };
 
 fn config(keys: &Keys) -> Result<Config> {

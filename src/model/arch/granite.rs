@@ -16,7 +16,7 @@ fn config(keys: &Keys) -> Result<Config> {
     config.logit_scale = 1.0 / keys.factor("logit_scale")?;
     config.score_scale = keys.float("attention.scale")?.filter(|scale| *scale != 0.0);
     if keys.switch("rope.scaling.finetuned")? == Some(false) {
-        config.kinds[0].rope = Rope::none();
+        config.replace_rope(Rope::none());
     }
     Ok(config)
 }

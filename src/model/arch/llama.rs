@@ -12,7 +12,8 @@ pub(super) const ARCH: Arch =
 fn config(keys: &Keys) -> Result<Config> {
     let mut config = keys.config(RopeStyle::Adjacent)?;
     // Mistral's first models have a window in every layer.
-    config.kinds[0].window = keys.size("attention.sliding_window")?.filter(|window| *window > 0);
+    let window = keys.size("attention.sliding_window")?.filter(|window| *window > 0);
+    config.kinds.iter_mut().for_each(|kind| kind.window = window);
     if keys.size("expert_count")?.is_some_and(|n| n > 0) {
         let path = keys.gguf().path().display();
         return Err(Error::Unsupported(format!("{path}: mixtures of experts cannot be run yet")));

@@ -14,7 +14,8 @@ fn config(keys: &Keys) -> Result<Config> {
     if let Some(scale) = keys.float("attention.temperature_scale")?.filter(|scale| *scale != 0.0) {
         let every = keys.required_size("rope.scaling.original_context_length")?;
         let scale = f64::from(scale);
-        config.kinds[0].query_scale = Some(QueryScale { scale, every });
+        let query_scale = Some(QueryScale { scale, every });
+        config.kinds.iter_mut().for_each(|kind| kind.query_scale = query_scale);
     }
     Ok(config)
 }

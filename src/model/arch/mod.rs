@@ -12,6 +12,7 @@ mod exaone4;
 mod gemma;
 mod gemma2;
 mod gemma3;
+mod gemma4;
 mod glm4;
 mod granite;
 mod hunyuan_dense;
@@ -51,6 +52,7 @@ pub static ARCHITECTURES: &[Arch] = &[
     gemma::ARCH,
     gemma2::ARCH,
     gemma3::ARCH,
+    gemma4::ARCH,
     glm4::ARCH,
     granite::ARCH,
     hunyuan_dense::ARCH,

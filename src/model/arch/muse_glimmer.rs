@@ -27,7 +27,7 @@ fn config(keys: &Keys) -> Result<Config> {
     config.embedding_rms_eps = Some(config.norm_eps);
     config.logit_scale = keys.factor("logit_scale")?;
     config.logit_soft_cap = keys.float("final_logit_softcapping")?.filter(|cap| *cap != 0.0);
-    let rope = std::mem::replace(&mut config.kinds[0].rope, Rope::none());
+    let rope = config.replace_rope(Rope::none());
     keys.add_windows(&mut config, 4, rope)?;
     Ok(config)
 }

@@ -3,7 +3,7 @@
 use super::Arch;
 use super::decoder::{self, LLAMA};
 use crate::error::Result;
-use crate::model::{Config, Keys, LayerKind, Rope};
+use crate::model::{Config, Keys, Rope};
 use dovetail_kernels::cpu::RopeStyle;
 
 pub(super) const ARCH: Arch =
@@ -11,6 +11,6 @@ pub(super) const ARCH: Arch =
 
 fn config(keys: &Keys) -> Result<Config> {
     let mut config = keys.config(RopeStyle::Adjacent)?;
-    config.add_kind(LayerKind::full(Rope::none()), |i| (i + 1) % 4 == 0);
+    config.change_kinds(|i| (i + 1) % 4 == 0, |kind| kind.rope = Rope::none());
     Ok(config)
 }

@@ -224,17 +224,30 @@ impl CacheType {
 pub struct Cells<'a> {
     /// How they are stored.
     pub ty: CacheType,
-    /// Pieces, one after the other.
-    pub bytes: &'a [u8],
+    bytes: &'a [u8], // pieces, one after the other
+    chunks: usize,
 }
 
 impl<'a> Cells<'a> {
+    /// The pieces of one head, which are whole chunks. Chunk `c` of a sequence lies at `c` modulo their number: a cache
+    /// that is shorter than the sequence is a ring.
+    pub fn new(ty: CacheType, half: Half, head_dim: usize, bytes: &'a [u8]) -> Cells<'a> {
+        let chunk = ty.piece_bytes(half, head_dim) * (CHUNK / half.positions());
+        Cells { ty, bytes, chunks: bytes.len() / chunk }
+    }
+
+    /// Where chunk `chunk` of the sequence lies.
+    #[inline(always)]
+    pub(super) fn slot(&self, chunk: usize) -> usize {
+        if chunk < self.chunks { chunk } else { chunk % self.chunks }
+    }
+
     /// The pieces of type f16, sixteen numbers a cell.
     pub(super) fn f16_cells(&self) -> &'a [[u8; 2 * LANES]] {
         bytemuck::cast_slice(self.bytes)
     }
 
-    /// Keys of the 16 positions of one block as floats: (head_dim, 16).
+    /// Keys of the 16 positions of block `block` of the cache as floats: (head_dim, 16).
     #[inline(always)]
     pub(super) fn keys<S: Lanes>(&self, s: S, block: usize, out: &mut [[f32; LANES]]) {
         let piece_bytes = self.ty.piece_bytes(Half::Keys, out.len());
@@ -268,7 +281,7 @@ impl<'a> Cells<'a> {
         out: &mut [[f32; LANES]],
     ) {
         let piece_bytes = self.ty.piece_bytes(Half::Values, head_dim);
-        let piece = &self.bytes[chunk * piece_bytes..][..piece_bytes];
+        let piece = &self.bytes[self.slot(chunk) * piece_bytes..][..piece_bytes];
         match self.ty {
             CacheType::F16 => widen(s, &piece[2 * LANES * (strip * CHUNK + first)..], out),
             CacheType::F32 => copy(&piece[4 * LANES * (strip * CHUNK + first)..], out),
@@ -295,7 +308,7 @@ impl<'a> Cells<'a> {
         strip: usize,
     ) -> S::F {
         let piece_bytes = self.ty.piece_bytes(Half::Values, head_dim);
-        let piece = &self.bytes[position / CHUNK * piece_bytes..][..piece_bytes];
+        let piece = &self.bytes[self.slot(position / CHUNK) * piece_bytes..][..piece_bytes];
         let p = position % CHUNK;
         match self.ty {
             CacheType::F16 => s.load_f16(nth(piece, strip * CHUNK + p)),
@@ -386,7 +399,8 @@ mod tests {
                     }
                 }
                 let expect = |bytes: &[Vec<u8>; 2], at: usize, like: usize| {
-                    let [keys, values] = [0, 1].map(|i| Cells { ty, bytes: &bytes[i] });
+                    let [keys, values] =
+                        [0, 1].map(|i| Cells::new(ty, halves[i], head_dim, &bytes[i]));
                     let expected = row(like, head_dim);
                     assert_eq!(read(keys, values, at, head_dim), [expected.clone(), expected]);
                 };

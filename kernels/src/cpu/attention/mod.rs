@@ -32,6 +32,10 @@
 //! Every node is scored for every row; then each row moves the scores of its ancestors together and
 //! goes on as if they were a sequence. Nothing else of the tree enters the row, not even with weight
 //! zero: a stale cell of the cache might hold an infinity.
+//!
+//! # A ring
+//! The cache of a window need not hold the whole sequence: chunks lie modulo its length ([`Cells::new`]). What a row
+//! computes is the same, since chunks are counted in the sequence.
 
 mod cache;
 mod plan;
@@ -49,6 +53,9 @@ use view::Seen;
 
 /// Scores of a row: a chunk, and as far behind it as the nodes of a tree may lie.
 const SCORES: usize = CHUNK + MAX_TREE;
+
+/// Blocks of keys of a chunk.
+const BLOCKS: usize = CHUNK / LANES;
 
 /// Some query rows over a chunk of the keys and values of one KV head.
 pub struct Attention<'a> {
@@ -113,7 +120,10 @@ pub(super) fn attention<S: Lanes>(s: S, a: &Attention, scratch: &mut Scratch, ou
     let (sums, weighted) = out.split_at_mut(2 * rows);
     let scores = &mut scratch.scores[..rows * SCORES];
     let blocks = start / LANES..(end - first).div_ceil(LANES);
-    score(s, a, blocks, &mut scratch.cells, scores);
+    score(s, a, blocks.start..blocks.end.min(BLOCKS), &mut scratch.cells, scores);
+    if blocks.end > BLOCKS {
+        score(s, a, blocks.start.max(BLOCKS)..blocks.end, &mut scratch.cells, scores);
+    }
     for (r, scores) in scores.chunks_exact_mut(SCORES).enumerate() {
         let seen = seen[r / a.group];
         let mut n = seen.first_node();
@@ -132,7 +142,7 @@ pub(super) fn attention<S: Lanes>(s: S, a: &Attention, scratch: &mut Scratch, ou
     weigh(s, a, seen, scores, &mut scratch.cells, weighted);
 }
 
-/// Scores of some blocks of the chunk, seen or not: (rows, SCORES).
+/// Scores of some blocks of the chunk or of the next one, seen or not: (rows, SCORES).
 #[inline(always)]
 fn score<S: Lanes>(
     s: S,
@@ -141,11 +151,12 @@ fn score<S: Lanes>(
     cells: &mut [[f32; LANES]],
     scores: &mut [f32],
 ) {
-    let (hd, first) = (a.head_dim, a.chunk * CHUNK / LANES);
+    let (hd, chunk) = (a.head_dim, a.chunk + blocks.start / BLOCKS);
+    let first = a.keys.slot(chunk) * BLOCKS + blocks.start % BLOCKS;
     let rows = a.queries.len() / hd;
     let terms = Terms::first(hd, hd);
     if rows <= TILE && a.keys.ty == CacheType::F16 {
-        let keys = &a.keys.f16_cells()[(first + blocks.start) * hd..][..blocks.len() * hd];
+        let keys = &a.keys.f16_cells()[first * hd..][..blocks.len() * hd];
         let out = &mut scores[blocks.start * LANES..];
         return multiply(s, keys, terms, rows, (a.queries, hd), (out, SCORES));
     }
@@ -153,7 +164,7 @@ fn score<S: Lanes>(
         let some = abreast::<S>().min(blocks.end - block);
         let cells = &mut cells[..some * hd];
         for (i, cells) in cells.chunks_exact_mut(hd).enumerate() {
-            a.keys.keys(s, first + block + i, cells);
+            a.keys.keys(s, first + (block - blocks.start) + i, cells);
         }
         let mut r = 0;
         while r < rows {
@@ -178,7 +189,8 @@ fn weigh<S: Lanes>(
     let (hd, strips) = (a.head_dim, a.head_dim / LANES);
     let rows = a.queries.len() / hd;
     if rows <= TILE && a.values.ty == CacheType::F16 {
-        let values = &a.values.f16_cells()[a.chunk * CHUNK * strips..][..CHUNK * strips];
+        let values =
+            &a.values.f16_cells()[a.values.slot(a.chunk) * CHUNK * strips..][..CHUNK * strips];
         let sums = Sums { a, rows: (0, rows), strips: 0..strips, common: common(seen), seen };
         let onto = sums.begin(s, weights, out);
         let terms = Terms { stride: CHUNK, range: sums.common.clone(), onto };

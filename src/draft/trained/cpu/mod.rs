@@ -27,7 +27,7 @@ use crate::draft::shared::{file_key, shared};
 use crate::draft::trained::KIND;
 use crate::draft::{DraftJob, DrafterContext, RoundContext};
 use crate::error::Result;
-use crate::infer::{CacheTypes, KvCache};
+use crate::infer::{CacheTypes, KvCache, KvSize};
 use crate::tree::MAX_NODES;
 use dovetail_kernels::cpu::ThreadPool;
 use forward::{Forward, ROWS};
@@ -53,6 +53,11 @@ pub fn key(setup: &DrafterContext) -> Result<String> {
     Ok(format!("trained {target:x} {}", file_key(setup.file(KIND.name)?)))
 }
 
+/// The cache of a sequence of `n_ctx` slots.
+fn kv_size(n_ctx: usize) -> KvSize {
+    KvSize { n_ctx, rows: ROWS, types: CacheTypes::default() }
+}
+
 impl CpuDrafter {
     /// Opens the drafter in the file of this context.
     ///
@@ -61,7 +66,7 @@ impl CpuDrafter {
     pub fn open(setup: &DrafterContext) -> Result<CpuDrafter> {
         let weights = shared(key(setup)?, || Weights::open(setup))?;
         let positions = setup.n_ctx + MAX_NODES;
-        KvCache::check_memory(weights.config(), positions, CacheTypes::default(), 1)?;
+        KvCache::check_memory(weights.config(), kv_size(positions), 1)?;
         let forward = Forward::new(&weights, positions, setup.threads);
         Ok(CpuDrafter { weights, forward, positions, threads: setup.threads })
     }
@@ -75,10 +80,10 @@ impl CpuDrafter {
     /// # Errors
     /// If there is too little memory.
     pub fn state(&self) -> Result<CpuState> {
-        let (c, types, n) = (self.weights.config(), CacheTypes::default(), self.positions);
-        KvCache::check_memory(c, n, types, 1)?;
+        let (c, size) = (self.weights.config(), kv_size(self.positions));
+        KvCache::check_memory(c, size, 1)?;
         Ok(CpuState {
-            kv: KvCache::new(c, n, types)?,
+            kv: KvCache::new(c, size)?,
             entries: self.weights.entries(),
             added: Added::default(),
             outputs: vec![0.0; MAX_NODES * c.n_embd],

@@ -10,7 +10,7 @@ use crate::gpu::launch::state::TreeShapeState;
 use crate::gpu::launch::topk::{Candidates, TopKScratch};
 use crate::gpu::launch::{MAX_ROWS, Rows};
 use crate::gpu::weights::padded;
-use crate::model::{Config, Rope};
+use crate::model::{Config, Heads, Rope};
 use dovetail_kernels::cpu::attention::Shape;
 use half::f16;
 
@@ -55,7 +55,7 @@ impl Buffers {
     ) -> Result<Buffers> {
         let (c, multiprocessors) = (&file.config, device.multiprocessors());
         let (h, shape) = (c.n_embd, shape(c));
-        let (q_width, kv_width) = (c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim);
+        let (q_width, kv_width) = (c.heads(0).q_width(), c.heads(0).kv_width());
         let floats = |device: &mut dyn Device, width: usize| Buffer::new(device, MAX_ROWS * width);
         let halves = |device: &mut dyn Device, stride: usize| -> Result<HalfRows> {
             Ok(HalfRows { buffer: Buffer::new(device, MAX_ROWS * stride)?, stride })
@@ -107,7 +107,7 @@ impl Buffers {
             queries: Buffer::new(device, MAX_ROWS * q_width)?,
             heads: halves(device, padded(q_width))?,
             attention: AttentionScratch::new(device, shape, MAX_ROWS, splits)?,
-            inner: halves(device, padded(c.n_ff))?,
+            inner: halves(device, padded(c.n_ff.iter().copied().max().unwrap_or(0)))?,
             logits: floats(device, stride)?,
             topk: TopKScratch::new(device, MAX_ROWS, stride)?,
             candidates: Candidates::new(device)?,
@@ -118,5 +118,6 @@ impl Buffers {
 
 /// The heads of attention.
 pub fn shape(c: &Config) -> Shape {
-    Shape { kv_heads: c.n_kv_heads, group: c.n_heads / c.n_kv_heads, head_dim: c.head_dim }
+    let Heads { n, n_kv, dim } = c.heads(0);
+    Shape { kv_heads: n_kv, group: n / n_kv, head_dim: dim }
 }

@@ -24,7 +24,7 @@ use crate::gpu::launch::receive::{Features, receive};
 use crate::gpu::launch::rope_kv::{RopeKv, rope_kv};
 use crate::gpu::launch::topk::{TopK, topk};
 use crate::gpu::launch::{MAX_ROWS, Slots};
-use crate::model::Config;
+use crate::model::{Config, Heads};
 use crate::tree::{MAX_NODES, TreeShape};
 use half::f16;
 
@@ -107,13 +107,15 @@ impl Forward {
     /// # Errors
     /// When the device fails.
     pub fn save(&self, device: &mut dyn Device, n: usize, out: &mut Vec<u8>) -> Result<()> {
-        let head_dim = self.config.head_dim;
+        let heads = self.config.heads(0);
+        // As the CPU's caches write them.
+        let filling = vec![f16::ZERO; heads.padded_dim() - heads.dim];
         for head in self.cache_heads(n) {
             let [keys, values] = head;
             let [keys, values] = [keys.read(device)?, values.read(device)?];
-            for row in keys.chunks_exact(head_dim).zip(values.chunks_exact(head_dim)) {
-                out.extend(bytemuck::cast_slice(row.0));
-                out.extend(bytemuck::cast_slice(row.1));
+            for (key, value) in keys.chunks_exact(heads.dim).zip(values.chunks_exact(heads.dim)) {
+                let rows = [key, &filling, value, &filling];
+                rows.into_iter().for_each(|row| out.extend(bytemuck::cast_slice(row)));
             }
         }
         Ok(())
@@ -124,14 +126,16 @@ impl Forward {
     /// # Errors
     /// When the device fails.
     pub fn restore(&self, device: &mut dyn Device, n: usize, rows: &[u8]) -> Result<bool> {
-        let row_bytes = self.config.head_dim * size_of::<f16>();
+        let Heads { dim, .. } = self.config.heads(0);
+        let row_bytes = self.config.heads(0).padded_dim() * size_of::<f16>();
         let heads = self.cache_heads(n);
         if rows.len() != heads.len() * n * 2 * row_bytes {
             return Ok(false);
         }
         for (head, rows) in heads.iter().zip(rows.chunks_exact((n * 2 * row_bytes).max(1))) {
             for (i, half) in head.iter().enumerate() {
-                let rows = rows.chunks_exact(row_bytes).skip(i).step_by(2).flatten();
+                let rows = rows.chunks_exact(row_bytes).skip(i).step_by(2);
+                let rows = rows.flat_map(|row| &row[..dim * size_of::<f16>()]);
                 let bytes: Vec<u8> = rows.copied().collect();
                 half.write(device, 0, &bytemuck::pod_collect_to_vec(&bytes))?;
             }
@@ -141,13 +145,13 @@ impl Forward {
 
     /// Keys and values of the first `n` slots of each head of each block.
     fn cache_heads(&self, n: usize) -> Vec<[Buffer<f16>; 2]> {
-        let (c, slots) = (&self.config, self.slots());
+        let (Heads { n_kv, dim, .. }, slots) = (self.config.heads(0), self.slots());
         let head = |cache: &[Buffer<f16>; 2], head: usize| {
-            let first = head * slots * c.head_dim;
-            cache.each_ref().map(|half| half.part(first..first + n * c.head_dim))
+            let first = head * slots * dim;
+            cache.each_ref().map(|half| half.part(first..first + n * dim))
         };
         let heads = self.b.caches.iter();
-        heads.flat_map(|cache| (0..c.n_kv_heads).map(move |i| head(cache, i))).collect()
+        heads.flat_map(|cache| (0..n_kv).map(move |i| head(cache, i))).collect()
     }
 
     /// The draft tokens.

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::gpu::device::{Buffer, Device};
 use crate::gpu::weights::{Matrix, Store, TILE_ROWS};
 use crate::model::block::{
-    Activation, Attention, Branch, Dense, FeedForward, Linear, Mixer, Norm, NormKind,
+    Activation, Attention, Branch, Dense, FeedForward, KeysValues, Linear, Mixer, Norm, NormKind,
 };
 use crate::model::{self, Config, LayerKind, Model, Rope};
 use crate::ring::message::write_halves;
@@ -131,9 +131,6 @@ pub fn rope(config: &Config) -> Result<&Rope> {
         name: _,
         n_layers: _,
         n_embd: _,
-        n_heads: _,
-        n_kv_heads: _,
-        head_dim,
         n_ff: _,
         n_vocab: _,
         n_ctx: _,
@@ -141,6 +138,8 @@ pub fn rope(config: &Config) -> Result<&Rope> {
         embedding_rms_eps,
         kinds,
         layer_kinds: _,
+        kv_layers: _,
+        n_embd_per_layer: _,
         embedding_scale,
         score_scale: _,
         score_soft_cap: _,
@@ -148,12 +147,12 @@ pub fn rope(config: &Config) -> Result<&Rope> {
         logit_scale,
         logit_soft_cap,
     } = config;
-    if head_dim % LANES != 0 {
-        return Err(unsupported("heads that are no multiple of 16"));
-    }
-    let [LayerKind { window: None, rope, query_scale: None }] = &kinds[..] else {
+    let [LayerKind { heads, window: None, rope, query_scale: None }] = &kinds[..] else {
         return Err(unsupported("windows, or layers of several kinds,"));
     };
+    if heads.dim % LANES != 0 {
+        return Err(unsupported("heads that are no multiple of 16"));
+    }
     let plain = [*embedding_scale, *logit_scale] == [1.0, 1.0] && embedding_rms_eps.is_none();
     if !plain || logit_soft_cap.is_some() {
         return Err(unsupported("scales and soft caps"));
@@ -163,24 +162,19 @@ pub fn rope(config: &Config) -> Result<&Rope> {
 
 impl Block {
     fn upload(device: &mut dyn Device, block: &model::block::Block, c: &Config) -> Result<Block> {
-        let model::block::Block { mixer, ffn, parallel } = block;
-        if *parallel {
-            return Err(unsupported("parallel blocks"));
+        let model::block::Block { mixer, ffn, parallel, per_layer, output_scale } = block;
+        if *parallel || per_layer.is_some() || *output_scale != 1.0 {
+            return Err(unsupported("blocks other than Llama's"));
         }
         let Branch { norm, layer: Mixer::Attention(attention), post_norm, scale } = mixer;
         let attn_norm = norm;
-        let Attention {
-            qkv: [q, k, v],
-            qk_norm,
-            v_norm,
-            scale: score_scale,
-            soft_cap,
-            sinks,
-            gate,
-            output,
-        } = attention;
-        let plain = qk_norm.is_none() && v_norm.is_none() && sinks.is_none() && gate.is_none();
-        if !plain || *score_scale != c.attention_scale() || soft_cap.is_some() {
+        let Attention { q, kv, qk_norm, scale: score_scale, soft_cap, sinks, gate, output } =
+            attention;
+        let plain = qk_norm.is_none() && sinks.is_none() && gate.is_none();
+        let Some(KeysValues { k, v: Some(v), v_norm: None }) = kv else {
+            return Err(unsupported("this kind of keys and values"));
+        };
+        if !plain || *score_scale != c.attention_scale(0) || soft_cap.is_some() {
             return Err(unsupported("norms, scales, caps, sinks and gates of attention"));
         }
         let mut branches = [(post_norm, *scale), (&ffn.post_norm, ffn.scale)].into_iter();
