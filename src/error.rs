@@ -281,9 +281,9 @@ impl std::error::Error for Error {
 mod tests {
     use super::*;
 
-    struct Flags;
+    struct FlagNames;
 
-    impl Face for Flags {
+    impl Face for FlagNames {
         fn name(&self, setting: Setting) -> &'static str {
             match setting {
                 Setting::ContextSize => "--ctx-size",
@@ -401,7 +401,7 @@ mod tests {
         ] {
             let error: Error = error;
             assert_eq!(
-                (error.line(&Flags), error.to_string()),
+                (error.line(&FlagNames), error.to_string()),
                 (flags.to_owned(), plain.to_owned())
             );
         }

@@ -26,7 +26,7 @@ pub fn open(path: &Path) -> io::Result<File> {
 pub fn open_with(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     // Some devices act when they are merely opened.
     match fs::metadata(path) {
-        Ok(about) => check_regular(&about)?,
+        Ok(metadata) => check_regular(&metadata)?,
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
@@ -80,20 +80,20 @@ fn read_at_most(n_bytes: u64, from: impl Read) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// When it is something else; the message says what.
-pub fn check_regular(about: &Metadata) -> io::Result<()> {
-    if about.is_file() {
+pub fn check_regular(metadata: &Metadata) -> io::Result<()> {
+    if metadata.is_file() {
         return Ok(());
     }
-    let what = format!("is {}, not a regular file; give another path", kind(about));
+    let what = format!("is {}, not a regular file; give another path", kind(metadata));
     Err(io::Error::new(ErrorKind::InvalidInput, what))
 }
 
 /// What something is that is no regular file.
-fn kind(about: &Metadata) -> &'static str {
+fn kind(metadata: &Metadata) -> &'static str {
     #[cfg(unix)]
     {
         use std::os::unix::fs::FileTypeExt;
-        let ty = about.file_type();
+        let ty = metadata.file_type();
         if ty.is_fifo() {
             return "a pipe";
         }
@@ -104,7 +104,7 @@ fn kind(about: &Metadata) -> &'static str {
             return "a device";
         }
     }
-    if about.is_dir() { "a directory" } else { "something else" }
+    if metadata.is_dir() { "a directory" } else { "something else" }
 }
 
 #[cfg(test)]

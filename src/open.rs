@@ -122,7 +122,7 @@ impl Notice<'_> {
     /// The text of the notice in the terms of a face, and who should read it. It may have several lines.
     pub fn lines(&self, face: &dyn Face) -> (Level, String) {
         let line = match self {
-            Notice::Loaded(model) => return (Level::Detail, about(model)),
+            Notice::Loaded(model) => return (Level::Detail, model_lines(model)),
             Notice::Packed(packing) => packing.notice(face).unwrap_or_default(),
             Notice::Sized(model, options) => return (Level::Detail, sizes(model, options)),
             Notice::NoPreTokenizer => {
@@ -142,7 +142,7 @@ impl Notice<'_> {
             Notice::Drafter(drafter) => {
                 let why = drafter.drafter.why_there();
                 let why = why.map(|why| format!("\nno GPU is used: {why}")).unwrap_or_default();
-                return (Level::Detail, format!("drafter {}{why}", drafter.about()));
+                return (Level::Detail, format!("drafter {}{why}", drafter.description()));
             }
             Notice::NoDrafter(error) => {
                 format!("going on without a drafter: {}", error.line(face))
@@ -162,7 +162,7 @@ impl Notice<'_> {
 }
 
 /// The lines about a loaded model.
-fn about(model: &Model) -> String {
+fn model_lines(model: &Model) -> String {
     let config = model.config();
     format!(
         "model {} ({}), {} layers, {} wide, vocabulary {}\nweights {}",

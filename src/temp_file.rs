@@ -178,7 +178,7 @@ fn folder_of(path: &Path) -> &Path {
 /// What has this name, links not followed.
 fn found(path: &Path) -> io::Result<Option<Metadata>> {
     match fs::symlink_metadata(path) {
-        Ok(about) => Ok(Some(about)),
+        Ok(metadata) => Ok(Some(metadata)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
@@ -188,10 +188,10 @@ fn found(path: &Path) -> io::Result<Option<Metadata>> {
 fn resolve(path: &Path) -> io::Result<(PathBuf, Option<Metadata>)> {
     let mut path = path.to_owned();
     loop {
-        let about = found(&path)?;
-        if !about.as_ref().is_some_and(Metadata::is_symlink) {
-            about.as_ref().map_or(Ok(()), file::check_regular)?;
-            return Ok((path, about));
+        let metadata = found(&path)?;
+        if !metadata.as_ref().is_some_and(Metadata::is_symlink) {
+            metadata.as_ref().map_or(Ok(()), file::check_regular)?;
+            return Ok((path, metadata));
         }
         // The system ends circles, and may forbid to follow a link, as one of another user's in /tmp.
         if let Err(error) = fs::metadata(&path)
@@ -417,7 +417,7 @@ mod tests {
             return;
         }
         write(&target, "new", Access::Usual).unwrap();
-        let about = fs::metadata(&target).unwrap();
-        assert_eq!((about.uid(), about.gid()), (12_345, 23_456));
+        let metadata = fs::metadata(&target).unwrap();
+        assert_eq!((metadata.uid(), metadata.gid()), (12_345, 23_456));
     }
 }

@@ -1,4 +1,5 @@
-//! No file needs, by the files that it imports, itself: neither inside a folder nor, in the crate of kernels, anywhere.
+//! No file needs, by the files that it imports, itself: neither inside a folder of the library nor, in the crate of
+//! kernels and in the programs, anywhere.
 
 #[path = "common/sources.rs"]
 mod sources;
@@ -7,7 +8,8 @@ use sources::{Source, code, is_word, sources};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Files by the modules that lead to them: `src/model/arch/llama.rs` is `["src", "model", "arch", "llama"]`, and
-/// `src/model/mod.rs` is `["src", "model"]`.
+/// `src/model/mod.rs` is `["src", "model"]`. The first name is that of the crate; the crate of `src/bin/run/main.rs` is
+/// `["run"]`.
 type Files = BTreeMap<Vec<String>, Source>;
 
 fn files(sources: Vec<Source>) -> Files {
@@ -21,8 +23,73 @@ fn files(sources: Vec<Source>) -> Files {
     kept.map(|source| (modules(&source.path), source)).collect()
 }
 
+/// The files of the programs. One that several programs have belongs to each.
+fn programs(sources: &[Source]) -> Files {
+    let mut files = Files::new();
+    for main in sources {
+        if let Some(folder) = main.path.strip_suffix("/main.rs") {
+            let (_, program) = folder.rsplit_once('/').expect("src/bin is above it");
+            add(&mut files, sources, vec![program.to_owned()], main, true);
+        }
+    }
+    files
+}
+
+/// Adds a file, and those of the modules that it declares: in its own folder if it `owns_folder`, as `mod.rs` does, or
+/// in the one with its name.
+fn add(
+    files: &mut Files,
+    sources: &[Source],
+    modules: Vec<String>,
+    source: &Source,
+    owns_folder: bool,
+) {
+    let (folder, _) = source.path.rsplit_once('/').expect("it is in a folder");
+    let below = if owns_folder { folder } else { source.path.trim_end_matches(".rs") };
+    for (module, attribute) in declared(source) {
+        let places = match &attribute {
+            Some(path) => vec![joined(folder, path)],
+            None => [".rs", "/mod.rs"].map(|end| format!("{below}/{module}{end}")).into(),
+        };
+        let file = sources.iter().find(|source| places.contains(&source.path));
+        let file = file.unwrap_or_else(|| panic!("{}: where is `{module}`?", source.path));
+        let owns_folder = attribute.is_some() || file.path.ends_with("/mod.rs");
+        add(files, sources, [&modules[..], &[module]].concat(), file, owns_folder);
+    }
+    files.insert(modules, source.clone());
+}
+
+/// The modules that a file declares, and the path of each that has an attribute `#[path = "…"]`.
+fn declared(source: &Source) -> Vec<(String, Option<String>)> {
+    let (mut found, mut path) = (Vec::new(), None);
+    for (code, line) in code(&source.text).lines().zip(source.text.lines()) {
+        let code = code.trim_start_matches("pub ").trim_start_matches("pub(crate) ");
+        if let Some(attribute) = line.strip_prefix("#[path = \"") {
+            path = attribute.strip_suffix("\"]").map(str::to_owned);
+        } else if let Some(module) = code.strip_prefix("mod ").and_then(|m| m.strip_suffix(';')) {
+            found.push((module.to_owned(), path.take()));
+        }
+    }
+    found
+}
+
+/// The path `relative` of a folder.
+fn joined(folder: &str, relative: &str) -> String {
+    let mut parts: Vec<&str> = folder.split('/').collect();
+    for part in relative.split('/') {
+        match part {
+            ".." => _ = parts.pop(),
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
 /// The paths that a file names, without those that it hands on (`pub use`). Modules written inside the file, which are its
 /// tests mostly, stand last and do not count.
+///
+/// In programs, where `main.rs` runs `chat::run`, paths outside of `use` may begin with any module. In the libraries they
+/// begin with a root: there the table of a `mod.rs` names the modules that fill it, and these need what it defines.
 fn paths(source: &Source) -> Vec<Vec<String>> {
     let code = code(&source.text);
     let is_inner = |line: &&str| {
@@ -45,15 +112,12 @@ fn paths(source: &Source) -> Vec<Vec<String>> {
             None => others += statement,
         }
     }
-    for root in ["crate::", "super::", "self::"] {
-        for (at, _) in others.match_indices(root) {
-            if !others[..at].ends_with(|c| is_word(c) || c == ':') {
-                let path =
-                    others[at..].split(|c| !is_word(c) && c != ':').next().expect("the root");
-                paths.push(path.to_owned());
-            }
-        }
-    }
+    let is_program = source.path.starts_with("src/bin/");
+    let counts = |path: &&str| match path.split_once("::") {
+        Some((first, _)) => is_program || ["crate", "super", "self"].contains(&first),
+        None => false,
+    };
+    paths.extend(others.split(|c| !is_word(c) && c != ':').filter(counts).map(str::to_owned));
     paths.iter().map(|path| path.split("::").map(str::to_owned).collect()).collect()
 }
 
@@ -140,18 +204,17 @@ fn circles(files: &Files) -> Vec<String> {
 
 #[test]
 fn no_file_needs_itself() {
-    let files = files([sources("src"), sources("kernels/src")].concat());
-    let found = circles(&files);
+    let mut found = circles(&files([sources("src"), sources("kernels/src")].concat()));
+    found.extend(circles(&programs(&sources("src/bin"))));
     assert!(found.is_empty(), "on a circle:\n{}", found.join("\n"));
 }
 
 #[test]
 fn this_test_finds_circles() {
-    let count = |texts: &[(&str, &str)]| {
-        let source =
-            |(path, text): &(&str, &str)| Source { path: (*path).into(), text: (*text).into() };
-        circles(&files(texts.iter().map(source).collect())).len()
-    };
+    let source =
+        |(path, text): &(&str, &str)| Source { path: (*path).into(), text: (*text).into() };
+    let sources = |texts: &[(&str, &str)]| texts.iter().map(source).collect::<Vec<_>>();
+    let count = |texts: &[(&str, &str)]| circles(&files(sources(texts))).len();
     let back = ("src/a/b.rs", "use super::c::C;");
     for (text, expected) in [
         ("use super::b::B;", 2),
@@ -164,10 +227,46 @@ fn this_test_finds_circles() {
         ("// use super::b::B;", 0),
         ("#[cfg(test)]\nmod tests {\n    use super::b::B;", 0),
         ("use super::A;", 3),
+        ("fn f() { super::f() }", 3),
     ] {
         let (module, c) = (("src/a/mod.rs", "mod b;\nuse b::B;"), ("src/a/c.rs", text));
         assert_eq!(count(&[module, back, c]), expected, "{text}");
     }
     let kernels = [("kernels/src/a.rs", "use crate::b::B;"), ("kernels/src/b.rs", "use crate::a;")];
     assert_eq!(count(&kernels), 2);
+    let folder = [("src/a/mod.rs", "mod b;\nfn f() { b::f() }"), ("src/a/b.rs", "use super::f;")];
+    assert_eq!(count(&folder), 0, "a table and what fills it");
+
+    // Two programs with files in common.
+    let count = |texts: &[(&str, &str)], n_files: usize| {
+        let programs = programs(&sources(texts));
+        assert_eq!(programs.len(), n_files, "{:?}", programs.keys());
+        circles(&programs).len()
+    };
+    let words = "#[path = \"../common/words.rs\"]\nmod words;\n";
+    let main = format!("{words}mod args;\nfn main() {{ args::run() }}");
+    for (args, text, expected) in [
+        ("use crate::words::line;", "use dovetail::args;", 0),
+        ("use crate::words::line;", "use crate::args::Args;", 2),
+        ("use crate::{words::line, Common};", "", 2),
+        ("fn run() { crate::f() }", "", 2),
+        ("fn run() {}", "use super::args;", 0),
+    ] {
+        let main = [("src/bin/run/main.rs", &main[..]), ("src/bin/run/args.rs", args)];
+        let other = [("src/bin/other/main.rs", words), ("src/bin/common/words.rs", text)];
+        assert_eq!(count(&[main, other].concat(), 5), expected, "{args:?} {text:?}");
+    }
+    let main = "#[path = \"../common/mod.rs\"]\nmod common;\npub mod trees;\nuse trees::T;";
+    let common = ("src/bin/common/mod.rs", "pub(crate) mod a;\nmod b;");
+    let trees = ("src/bin/run/trees.rs", "mod read;\nuse read::R;");
+    for (a, b, read, expected) in [
+        ("use super::b;", "", "use crate::common::a;", 0),
+        ("use super::b;", "use crate::common::a;", "", 2),
+        ("use super::b;", "use super::a::A;", "use super::T;", 4),
+        ("", "", "use crate::trees;", 2),
+    ] {
+        let common = [common, ("src/bin/common/a.rs", a), ("src/bin/common/b.rs", b)];
+        let run = [("src/bin/run/main.rs", main), trees, ("src/bin/run/trees/read.rs", read)];
+        assert_eq!(count(&[common, run].concat(), 6), expected, "{a:?} {b:?} {read:?}");
+    }
 }

@@ -6,7 +6,7 @@ use common::gguf::{Parts, Tensor};
 use common::place::{Folder, logits};
 use common::tiny::{ALL, Tiny};
 use dovetail::gguf::Value;
-use dovetail::model::{Place, Repack};
+use dovetail::model::{Repack, WeightStorage};
 use dovetail::setting::Plain;
 use dovetail::{LoadOptions, Model, OpenOptions};
 use std::fs::{self, File};
@@ -23,7 +23,11 @@ fn a_small_model_leaves_no_file_unless_that_is_asked_for() {
     let folder = Folder::new(&tiny("f16"));
     for repack in [Repack::Auto, Repack::Memory, LoadOptions::default().repack] {
         let packing = folder.load(repack).packing().clone();
-        assert_eq!((&packing.place, packing.notice(&Plain)), (&Place::Memory, None), "{repack:?}");
+        assert_eq!(
+            (&packing.storage, packing.notice(&Plain)),
+            (&WeightStorage::Memory, None),
+            "{repack:?}"
+        );
         assert!(!folder.cache().exists());
     }
 }
@@ -44,7 +48,7 @@ fn without_a_place_for_a_sidecar_memory_is_used_and_that_is_told() {
         options.cache = cache;
         let model = Model::load(&folder.model(), options).unwrap();
         let packing = model.packing().clone();
-        assert_eq!(packing.place, Place::Memory);
+        assert_eq!(packing.storage, WeightStorage::Memory);
         let notice = packing.notice(&Plain).unwrap();
         assert!(notice.contains(part) && notice.contains("DOVETAIL_CACHE"), "{notice}");
         assert!(!notice.contains('\n'), "{notice}");

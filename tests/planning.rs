@@ -242,9 +242,9 @@ fn what_is_measured_is_kept_and_found() {
             goes_on
         };
         // A busy machine: what is kept is used, whether or not it is in doubt.
-        let calibrator = session.calibrator(&mut progress).idle_where(|_| false);
-        let calibrator = calibrator.keep_at(Store::at(folder.path().to_owned()));
-        let mut calibrator = if anew { calibrator.anew() } else { calibrator };
+        let calibrator = session.calibrator(&mut progress).with_idle_test(|_| false);
+        let calibrator = calibrator.with_store(Store::at(folder.path().to_owned()));
+        let mut calibrator = if anew { calibrator.ignore_kept() } else { calibrator };
         let costs = calibrator.costs(2, &mut NGram, "ngram").unwrap();
         (costs, told)
     };
@@ -276,10 +276,10 @@ fn what_is_measured_is_kept_and_found() {
         asked = true;
         true
     };
-    let calibrator = session.calibrator(&mut progress).idle_where(|times| times.len() == 5);
-    let mut calibrator = calibrator.keep_at(Store::at(folder.path().to_owned()));
+    let calibrator = session.calibrator(&mut progress).with_idle_test(|times| times.len() == 5);
+    let mut calibrator = calibrator.with_store(Store::at(folder.path().to_owned()));
     assert!(calibrator.costs(2, &mut NGram, "ngram").unwrap().is_some());
-    assert_eq!(calibrator.kept().len(), 3);
+    assert_eq!(calibrator.saved_files().len(), 3);
     assert!(asked);
     // Another number of threads is another machine.
     let mut other =
@@ -290,7 +290,7 @@ fn what_is_measured_is_kept_and_found() {
         std::fs::write(file.unwrap().path(), "{\"version\": 1").unwrap();
     }
     assert!(!measure(&mut session, false, true).1.is_empty());
-    assert!(same(&json::to_costs(&json::of_costs(&first)).unwrap(), &first));
+    assert!(same(&json::costs_from_json(&json::costs_to_json(&first)).unwrap(), &first));
     // A context with next to no room.
     let mut small = Session::new(model.clone(), SessionOptions { n_ctx: 4, ..options() }).unwrap();
     assert!(measure(&mut small, false, true).0.is_some());

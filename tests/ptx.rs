@@ -8,7 +8,7 @@ use std::process::Command;
 
 const MAKE_ANEW: &str = "run scripts/build-ptx";
 /// The newest version of PTX that drivers from 530 on read.
-const MOST_VERSION: (u32, u32) = (8, 1);
+const MAX_VERSION: (u32, u32) = (8, 1);
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -70,7 +70,7 @@ fn old_drivers_read_the_ptx() {
             |what| text.lines().find_map(|line| line.strip_prefix(what)).unwrap().trim();
         let (major, minor) = directive(".version ").split_once('.').unwrap();
         let version = (major.parse().unwrap(), minor.parse().unwrap());
-        assert!(version <= MOST_VERSION, "{name} is PTX {version:?}");
+        assert!(version <= MAX_VERSION, "{name} is PTX {version:?}");
         assert!(name.ends_with(&format!(".{}.ptx", directive(".target "))), "{name}");
         assert!(text.contains(".visible .entry "), "{name} has no kernel");
         let root = root().to_str().unwrap();

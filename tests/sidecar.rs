@@ -7,7 +7,7 @@ use common::gguf::Parts;
 use common::place::{Folder, logits, rewrite, time_of};
 use common::tiny::{ALL, tensor, types};
 use dovetail::gguf::Value;
-use dovetail::model::{Place, Repack};
+use dovetail::model::{Repack, WeightStorage};
 use dovetail::{Error, Model};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ fn packed_found_packed_and_not_packed_give_the_same_bits() {
         let folder = Folder::new(&tiny.parts());
         let expected = logits(folder.load(Repack::Memory));
         let native = folder.load(Repack::Off);
-        assert_eq!(native.packing().place, Place::Native);
+        assert_eq!(native.packing().storage, WeightStorage::Native);
         assert!(logits(native) == expected, "{}: native rows", tiny.name);
         assert!(!folder.cache().exists(), "nobody asked for a file");
         for is_new in [true, false] {
@@ -101,7 +101,7 @@ fn weights_are_checked_once_after_each_start_of_the_system() {
             true
         });
         let model = Model::load(&folder.model(), options).unwrap();
-        assert!(matches!(model.packing().place, Place::Sidecar { new: false, .. }));
+        assert!(matches!(model.packing().storage, WeightStorage::Sidecar { new: false, .. }));
         assert!(logits(model) == expected);
         calls > 0
     };
@@ -159,7 +159,7 @@ fn another_path_has_a_sidecar_of_its_own() {
     let copy = folder.model().with_file_name("copy.gguf");
     fs::copy(folder.model(), &copy).unwrap();
     let loaded = Model::load(&copy, folder.options(Repack::Cache)).unwrap();
-    assert!(matches!(loaded.packing().place, Place::Sidecar { new: true, .. }));
+    assert!(matches!(loaded.packing().storage, WeightStorage::Sidecar { new: true, .. }));
     assert_eq!(folder.files().len(), 2);
     #[cfg(unix)]
     {
@@ -167,9 +167,10 @@ fn another_path_has_a_sidecar_of_its_own() {
         std::os::unix::fs::symlink(&copy, &link).unwrap();
         let linked = Model::load(&link, folder.options(Repack::Cache)).unwrap();
         assert_eq!(
-            linked.packing().place,
-            match &loaded.packing().place {
-                Place::Sidecar { path, .. } => Place::Sidecar { path: path.clone(), new: false },
+            linked.packing().storage,
+            match &loaded.packing().storage {
+                WeightStorage::Sidecar { path, .. } =>
+                    WeightStorage::Sidecar { path: path.clone(), new: false },
                 other => panic!("{other:?}"),
             }
         );

@@ -6,17 +6,17 @@
 // 1 / √head_dim, so that attention need not. Half floats are never infinite or NaN (to_f16): attention may
 // multiply cells that a row does not see by zero.
 //
-//   qkv      (rows, (heads + 2 · kv_heads) · head_dim): queries, keys, values of a row
-//   turns    (positions, pairs) cos and sin
-//   queries  (rows, heads, head_dim)
-//   keys     (kv_heads, slots, head_dim); values alike: the key of a row goes to slot `Rows.slot`
+//   qkv        (rows, (heads + 2 · kv_heads) · head_dim): queries, keys, values of a row
+//   rotations  (positions, pairs) cos and sin
+//   queries    (rows, heads, head_dim)
+//   keys       (kv_heads, slots, head_dim); values alike: the key of a row goes to slot `Rows.slot`
 //
 // Grid: rows × pieces of 1024 elements of a row of qkv; a thread has 4 elements.
 #include "common.cuh"
 
 struct rope_kv_args {
     const float *qkv;
-    const float2 *turns;
+    const float2 *rotations;
     const Rows *rows;
     f16 *queries;
     f16 *keys;
@@ -31,9 +31,9 @@ struct rope_kv_args {
 
 #define THREADS 256
 
-__device__ __forceinline__ void rotate(float &a, float &b, float2 turn) {
-    float x = a * turn.x - b * turn.y;
-    b = a * turn.y + b * turn.x;
+__device__ __forceinline__ void rotate(float &a, float &b, float2 rotation) {
+    float x = a * rotation.x - b * rotation.y;
+    b = a * rotation.y + b * rotation.x;
     a = x;
 }
 
@@ -48,10 +48,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) rope_kv(rope_kv_args a) {
     float4 x = *(const float4 *)(a.qkv + (u64)r * width + at);
     u32 head = at / a.head_dim, element = at % a.head_dim;
     if (head < a.heads + a.kv_heads) {
-        const float2 *turns = a.turns + (u64)a.rows->position[r] * a.pairs;
+        const float2 *rotations = a.rotations + (u64)a.rows->position[r] * a.pairs;
         u32 pair = element / 2;
-        if (pair < a.pairs) rotate(x.x, x.y, turns[pair]);
-        if (pair + 1 < a.pairs) rotate(x.z, x.w, turns[pair + 1]);
+        if (pair < a.pairs) rotate(x.x, x.y, rotations[pair]);
+        if (pair + 1 < a.pairs) rotate(x.z, x.w, rotations[pair + 1]);
     }
 
     float scale = 1.0f;

@@ -7,7 +7,7 @@ use super::piece::dovetail_piece;
 use super::piece::dovetail_stop::DOVETAIL_STOP_CALLBACK;
 use super::pointer;
 use super::session::dovetail_session;
-use super::state::{Session, Shown, State};
+use super::state::{CPiece, Session, State};
 use super::status::Failure;
 use super::status::dovetail_status::{self, DOVETAIL_OK};
 use crate::engine::{self, Engine};
@@ -68,7 +68,7 @@ fn step(
         let _ = state.check_cancelled();
     }
     let mut stopped = vec![false; states.len()];
-    let mut shown = Shown::default();
+    let mut c_piece = CPiece::default();
     if states.iter().any(|state| state.session.tokens().is_empty()) {
         let what = "nothing to continue; give each session a prompt";
         return Err(Error::Prompt(what.into()).into());
@@ -78,15 +78,15 @@ fn step(
     let planning = engine::planning(&engines);
     engine::step_together(&mut engines, &mut |i, _, piece| {
         // A session that a callback has freed or cancelled receives no more pieces.
-        stopped[i] = stopped[i] || sessions[i].ends.now() || !tell(i, shown.set(piece));
+        stopped[i] = stopped[i] || sessions[i].cancel.is_set() || !tell(i, c_piece.set(piece));
     })?;
     for (i, (state, stopped)) in states.iter_mut().zip(stopped).enumerate() {
-        let cancelled = sessions[i].ends.now();
+        let cancelled = sessions[i].cancel.is_set();
         if stopped && !cancelled {
             state.end(DOVETAIL_STOP_CALLBACK);
         }
         let _ = state.check_cancelled();
-        state.has_stopped(planning == Some(i));
+        state.record_stop(planning == Some(i));
     }
     Ok(states.iter().any(|state| state.session.stop().is_none()))
 }

@@ -1,7 +1,7 @@
 //! Models.
 
 use super::handle::{self, Handle};
-use super::observer::Told;
+use super::observer::CallbackObserver;
 use super::options::{Settings, dovetail_options};
 use super::panic;
 use super::pointer::{self, Versioned};
@@ -59,7 +59,7 @@ pub struct dovetail_model_info {
 // SAFETY: it is `repr(C)` and begins with its size; it is only written.
 unsafe impl Versioned for dovetail_model_info {
     const NAME: &'static str = "dovetail_model_info";
-    const LEAST: usize = offset_of!(Self, has_chat_template) + size_of::<bool>();
+    const MIN_BYTES: usize = offset_of!(Self, has_chat_template) + size_of::<bool>();
     const BOOLS: &'static [usize] = &[];
 }
 
@@ -136,8 +136,8 @@ impl Model {
     fn load(path: &Path, settings: Settings) -> Result<Model, Failure> {
         let given = settings.template()?;
         let callbacks = &settings.callbacks;
-        let mut told = Told { callbacks, ends: &|| false, drafter: None };
-        let model = settings.options.model(path, &mut told)?;
+        let mut observer = CallbackObserver { callbacks, is_cancelled: &|| false, drafter: None };
+        let model = settings.options.model(path, &mut observer)?;
         let template = match given {
             // A model with a broken template can still be used for all but chat.
             None => ChatTemplate::from_gguf(model.gguf().metadata())

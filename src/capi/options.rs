@@ -185,14 +185,14 @@ pub struct dovetail_logit_bias {
 // SAFETY: it is `repr(C)` and begins with its size; the rest is pointers, numbers and functions that may be NULL.
 unsafe impl Versioned for dovetail_options {
     const NAME: &'static str = "dovetail_options";
-    const LEAST: usize = offset_of!(Self, draft_p_min) + size_of::<f32>();
+    const MIN_BYTES: usize = offset_of!(Self, draft_p_min) + size_of::<f32>();
     const BOOLS: &'static [usize] = &[offset_of!(Self, no_mmap), offset_of!(Self, mlock)];
 }
 
 // SAFETY: it is `repr(C)` and begins with its size; the rest is numbers, and pointers that may be NULL.
 unsafe impl Versioned for dovetail_sampling {
     const NAME: &'static str = "dovetail_sampling";
-    const LEAST: usize = offset_of!(Self, ignore_eos) + size_of::<bool>();
+    const MIN_BYTES: usize = offset_of!(Self, ignore_eos) + size_of::<bool>();
     const BOOLS: &'static [usize] = &[offset_of!(Self, ignore_eos), offset_of!(Self, logprobs)];
 }
 

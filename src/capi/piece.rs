@@ -106,6 +106,6 @@ pub struct dovetail_stats {
 // SAFETY: it is `repr(C)` and begins with its size; it is only written.
 unsafe impl Versioned for dovetail_stats {
     const NAME: &'static str = "dovetail_stats";
-    const LEAST: usize = offset_of!(Self, stop) + size_of::<dovetail_stop>();
+    const MIN_BYTES: usize = offset_of!(Self, stop) + size_of::<dovetail_stop>();
     const BOOLS: &'static [usize] = &[];
 }

@@ -15,22 +15,22 @@ use std::path::PathBuf;
 /// program knows.
 ///
 /// # Safety
-/// It is `repr(C)`, its first field is its size, its first `LEAST` bytes are whole fields, and every pattern of bytes
+/// It is `repr(C)`, its first field is its size, its first `MIN_BYTES` bytes are whole fields, and every pattern of bytes
 /// is valid except that the bytes at `BOOLS` must be 0 or 1.
 pub(super) unsafe trait Versioned: Copy {
     /// Its name in messages.
     const NAME: &'static str;
     /// Its size in the first version, in bytes.
-    const LEAST: usize;
+    const MIN_BYTES: usize;
     /// Offsets of its fields of type `bool`.
     const BOOLS: &'static [usize];
 }
 
 /// More bytes than a structure will ever have.
-const MOST_BYTES: usize = 4096;
+const MAX_BYTES: usize = 4096;
 
 fn check_size<T: Versioned>(size: usize) -> Result<(), Failure> {
-    if (T::LEAST..=MOST_BYTES).contains(&size) {
+    if (T::MIN_BYTES..=MAX_BYTES).contains(&size) {
         return Ok(());
     }
     let (name, now) = (T::NAME, size_of::<T>());

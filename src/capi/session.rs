@@ -67,7 +67,7 @@ pub unsafe extern "C" fn dovetail_session_new(
 pub extern "C" fn dovetail_session_free(session: *mut dovetail_session) {
     panic::value((), || {
         if let Some(found) = handle::remove(session) {
-            found.ends.free();
+            found.cancel.set_for_good();
         }
     });
 }
@@ -121,7 +121,7 @@ pub unsafe extern "C" fn dovetail_session_generate(
         unsafe { state.begin(sampling, n_predict) }?;
         while state.next()? {
             // SAFETY: C passed both for this purpose.
-            let go_on = callback.is_none_or(|tell| unsafe { tell(userdata, state.piece.show()) });
+            let go_on = callback.is_none_or(|tell| unsafe { tell(userdata, state.piece.as_ptr()) });
             if !go_on {
                 state.end(dovetail_stop::DOVETAIL_STOP_CALLBACK);
             }
@@ -136,7 +136,7 @@ pub unsafe extern "C" fn dovetail_session_generate(
 #[unsafe(no_mangle)]
 pub extern "C" fn dovetail_session_cancel(session: *mut dovetail_session) -> dovetail_status {
     panic::call(session, || {
-        handle::get(session)?.ends.cancel();
+        handle::get(session)?.cancel.set();
         Ok(DOVETAIL_OK)
     })
 }

@@ -2,7 +2,7 @@
 
 use super::handle::{self, Handle};
 use super::model::Model;
-use super::observer::Told;
+use super::observer::CallbackObserver;
 use super::options::dovetail_log_level::{self, DOVETAIL_LOG_NOTE};
 use super::options::dovetail_stage::DOVETAIL_STAGE_PROMPT;
 use super::options::{Settings, dovetail_sampling, generation};
@@ -13,7 +13,7 @@ use super::pointer;
 use super::status::dovetail_status::{
     self, DOVETAIL_ERROR_BUSY, DOVETAIL_ERROR_INTERNAL, DOVETAIL_OK,
 };
-use super::status::{Failure, Fields};
+use super::status::{Failure, FieldNames};
 use crate::engine;
 use crate::error::Error;
 use crate::open::{Notice, Options};
@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 /// The object behind a session's handle.
 pub(super) struct Session {
     state: Mutex<State>,
-    pub ends: Arc<Ends>,
+    pub cancel: Arc<CancelFlags>,
     /// Statistics for callers that ask during a call, and the context length.
     live: (LiveStats, u64),
 }
@@ -46,45 +46,46 @@ pub(super) fn call_for_prompt<H: Handle<Object = Session>>(
     work: impl FnOnce(&mut State) -> Outcome,
 ) -> dovetail_status {
     call(session, |state| {
-        state.ends.forget();
+        state.cancel.clear();
         work(state)
     })
 }
 
-/// Signals that a session must end its current call.
+/// Whether a session's current call must end: it was cancelled, or the session was freed.
 #[derive(Default)]
-pub(super) struct Ends {
+pub(super) struct CancelFlags {
     cancelled: AtomicBool,
     freed: AtomicBool,
 }
 
-impl Ends {
-    pub fn cancel(&self) {
+impl CancelFlags {
+    /// Cancels the current call, or else the next one.
+    pub fn set(&self) {
         self.cancelled.store(true, Ordering::Relaxed);
     }
 
-    /// Cancels for good.
-    pub fn free(&self) {
+    /// Cancels all calls from now on, since the session was freed.
+    pub fn set_for_good(&self) {
         self.freed.store(true, Ordering::Relaxed);
     }
 
     /// Clears an earlier cancellation.
-    pub fn forget(&self) {
+    pub fn clear(&self) {
         self.cancelled.store(false, Ordering::Relaxed);
     }
 
     /// Whether the current call must end.
-    pub fn now(&self) -> bool {
+    pub fn is_set(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed) || self.freed.load(Ordering::Relaxed)
     }
 }
 
 impl Session {
     pub fn new(model: Arc<Model>, settings: Settings) -> Result<Session, Failure> {
-        let ends = Arc::new(Ends::default());
-        let state = State::new(model, settings, ends.clone())?;
+        let cancel = Arc::new(CancelFlags::default());
+        let state = State::new(model, settings, cancel.clone())?;
         let live = (state.session.live_stats(), state.session.n_ctx() as u64);
-        Ok(Session { state: Mutex::new(state), ends, live })
+        Ok(Session { state: Mutex::new(state), cancel, live })
     }
 
     /// Statistics; during a call those so far.
@@ -125,22 +126,22 @@ pub(super) struct State {
     kind: String,
     drafter: Option<CString>,
     stop: dovetail_stop,
-    pub piece: Shown,
-    ends: Arc<Ends>,
+    pub piece: CPiece,
+    cancel: Arc<CancelFlags>,
 }
 
-/// A piece as C sees it.
+/// The last piece, and the text and tokens that its C structure points to.
 #[derive(Default)]
-pub(super) struct Shown {
+pub(super) struct CPiece {
     text: String,
     top: Vec<dovetail_logprob>,
     piece: Option<dovetail_piece>,
 }
 
 // SAFETY: the pointers are to the text and the tokens beside them.
-unsafe impl Send for Shown {}
+unsafe impl Send for CPiece {}
 
-impl Shown {
+impl CPiece {
     /// Stores a piece and returns it for C.
     pub fn set(&mut self, piece: Piece) -> *const dovetail_piece {
         self.text = piece.text;
@@ -165,28 +166,33 @@ impl Shown {
     }
 
     /// The piece that was stored last; NULL if there is none.
-    pub fn show(&self) -> *const dovetail_piece {
+    pub fn as_ptr(&self) -> *const dovetail_piece {
         self.piece.as_ref().map_or(null(), std::ptr::from_ref)
     }
 }
 
 impl State {
-    fn new(model: Arc<Model>, settings: Settings, ends: Arc<Ends>) -> Result<State, Failure> {
+    fn new(
+        model: Arc<Model>,
+        settings: Settings,
+        cancel: Arc<CancelFlags>,
+    ) -> Result<State, Failure> {
         let callbacks = &settings.callbacks;
-        let mut told = Told { callbacks, ends: &|| ends.now(), drafter: None };
-        let session = settings.options.session(model.model.clone(), &mut told)?;
+        let mut observer =
+            CallbackObserver { callbacks, is_cancelled: &|| cancel.is_set(), drafter: None };
+        let session = settings.options.session(model.model.clone(), &mut observer)?;
         let mut state = State {
             session,
             template: settings.template()?,
             model,
-            kind: told.drafter.take().unwrap_or_default(),
+            kind: observer.drafter.take().unwrap_or_default(),
             drafter: None,
             stop: DOVETAIL_STOP_NONE,
-            piece: Shown::default(),
-            ends,
+            piece: CPiece::default(),
+            cancel,
             settings,
         };
-        state.tell_of_drafter();
+        state.report_drafter();
         Ok(state)
     }
 
@@ -207,13 +213,16 @@ impl State {
     pub fn change_drafter(&mut self, settings: Settings) -> Result<(), Failure> {
         let Options { speculation, n_together, .. } = settings.options;
         let options = Options { speculation, n_together, ..self.settings.options.clone() };
-        let ends = self.ends.clone();
-        let mut told =
-            Told { callbacks: &self.settings.callbacks, ends: &|| ends.now(), drafter: None };
-        options.attach(&mut self.session, &mut told)?;
-        self.kind = told.drafter.unwrap_or_default();
+        let cancel = self.cancel.clone();
+        let mut observer = CallbackObserver {
+            callbacks: &self.settings.callbacks,
+            is_cancelled: &|| cancel.is_set(),
+            drafter: None,
+        };
+        options.attach(&mut self.session, &mut observer)?;
+        self.kind = observer.drafter.unwrap_or_default();
         self.settings.options = options;
-        self.tell_of_drafter();
+        self.report_drafter();
         Ok(())
     }
 
@@ -224,15 +233,15 @@ impl State {
     /// Makes these tokens the sequence.
     pub fn prompt(&mut self, tokens: &[u32]) -> Result<dovetail_status, Failure> {
         self.model.model.config().check_tokens(tokens)?;
-        let (callbacks, ends) = (&self.settings.callbacks, &self.ends);
+        let (callbacks, cancel) = (&self.settings.callbacks, &self.cancel);
         let mut cancelled = false;
         self.session.prompt(tokens, &mut |done, total| {
             let part = done as f64 / total.max(1) as f64;
-            cancelled = !callbacks.progress(DOVETAIL_STAGE_PROMPT, part) || ends.now();
+            cancelled = !callbacks.progress(DOVETAIL_STAGE_PROMPT, part) || cancel.is_set();
             !cancelled
         })?;
         self.stop = DOVETAIL_STOP_NONE;
-        ends.forget();
+        cancel.clear();
         if cancelled { Err(Error::Cancelled("reading the prompt").into()) } else { Ok(DOVETAIL_OK) }
     }
 
@@ -263,7 +272,7 @@ impl State {
                 Ok(true)
             }
             Ok(None) => {
-                self.has_stopped(true);
+                self.record_stop(true);
                 Ok(false)
             }
             Err(error) => {
@@ -275,10 +284,10 @@ impl State {
 
     /// Ends the answer if it was cancelled.
     pub fn check_cancelled(&mut self) -> Result<(), Failure> {
-        if !self.ends.now() {
+        if !self.cancel.is_set() {
             return Ok(());
         }
-        self.ends.forget();
+        self.cancel.clear();
         if self.stop != DOVETAIL_STOP_NONE {
             return Ok(());
         }
@@ -290,11 +299,11 @@ impl State {
     pub fn end(&mut self, why: dovetail_stop) {
         self.session.end();
         self.stop = why;
-        self.learn();
+        self.save_acceptance();
     }
 
-    /// Records why the answer has ended, if it has. `learned` says whether the session's own planner took part.
-    pub fn has_stopped(&mut self, learned: bool) {
+    /// Records why the answer has ended, if it has. `planned` says whether the session's own planner sized the trees.
+    pub fn record_stop(&mut self, planned: bool) {
         if self.stop == DOVETAIL_STOP_NONE
             && let Some(stop) = self.session.stop()
         {
@@ -304,26 +313,26 @@ impl State {
                 Stop::Context => DOVETAIL_STOP_CONTEXT,
                 Stop::Text => DOVETAIL_STOP_TEXT,
             };
-            if learned {
-                self.learn();
+            if planned {
+                self.save_acceptance();
             }
         }
     }
 
     /// Saves acceptance rates and reports changes of the drafter.
-    pub fn learn(&mut self) {
+    pub fn save_acceptance(&mut self) {
         // A failure is ignored: the rates will be learned again.
         let _ = self.session.save_acceptance();
-        self.tell_of_drafter();
+        self.report_drafter();
     }
 
     /// Reports changes of the drafter.
-    pub fn tell_of_drafter(&mut self) {
+    pub fn report_drafter(&mut self) {
         if let Some(notice) = self.session.take_drafter_notice() {
             self.log(DOVETAIL_LOG_NOTE, &notice);
         }
         if let Some(error) = self.session.take_drafter_error() {
-            let (_, line) = Notice::DrafterFailed(&error).lines(&Fields);
+            let (_, line) = Notice::DrafterFailed(&error).lines(&FieldNames);
             self.log(DOVETAIL_LOG_NOTE, &line);
         }
         let drafter = self.session.drafter();
@@ -334,7 +343,7 @@ impl State {
     /// Called after another sequence was loaded.
     pub fn loaded(&mut self) {
         self.stop = DOVETAIL_STOP_NONE;
-        self.tell_of_drafter();
+        self.report_drafter();
     }
 
     fn stats(&self) -> dovetail_stats {

@@ -67,10 +67,10 @@ const NAMES: [&CStr; 17] = [
     c"an internal error",
 ];
 
-/// Names of settings in errors: the fields of options.
-pub(super) struct Fields;
+/// The names of settings in errors: those of the fields of options.
+pub(super) struct FieldNames;
 
-impl Face for Fields {
+impl Face for FieldNames {
     fn name(&self, setting: Setting) -> &'static str {
         match setting {
             Setting::Repack => "repack",
@@ -123,7 +123,7 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
-        Failure::new(status(&error), error.line(&Fields))
+        Failure::new(status(&error), error.line(&FieldNames))
     }
 }
 
@@ -161,7 +161,7 @@ mod tests {
     fn errors_name_fields_of_the_header_and_leave_paths_alone() {
         let header = include_str!("../../include/dovetail.h");
         for setting in Setting::ALL.iter().filter(|setting| **setting != Setting::DeviceList) {
-            let name = Fields.name(*setting);
+            let name = FieldNames.name(*setting);
             let mut words = header.split(|c: char| !(c.is_alphanumeric() || c == '_'));
             assert!(words.any(|word| word == name), "{name}");
         }

@@ -63,7 +63,7 @@ pub unsafe extern "C" fn dovetail_session_next(
             return Ok(DOVETAIL_END);
         }
         // SAFETY: it is not NULL.
-        unsafe { pointer::put(piece, state.piece.show()) };
+        unsafe { pointer::put(piece, state.piece.as_ptr()) };
         Ok(DOVETAIL_OK)
     })
 }

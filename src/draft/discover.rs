@@ -46,7 +46,7 @@ fn drafters_in(folder: PathBuf) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     paths.retain(|path| path.to_string_lossy().ends_with(ENDING));
     paths.sort_by_cached_key(|path| {
-        (path.metadata().map_or(u64::MAX, |about| about.len()), path.clone())
+        (path.metadata().map_or(u64::MAX, |metadata| metadata.len()), path.clone())
     });
     paths
 }

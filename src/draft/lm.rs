@@ -31,12 +31,12 @@ pub struct Lm {
 }
 
 /// A sequence in the small model's cache.
-struct Cached {
+struct CachedSequence {
     seq: Sequence,
     tokens: Vec<u32>,
 }
 
-impl Cached {
+impl CachedSequence {
     /// Drops the tokens from position `len` on, and returns how many remain: see [`Sequence::truncate`].
     fn truncate(&mut self, len: usize) -> usize {
         let kept = self.seq.truncate(len);
@@ -67,7 +67,7 @@ impl Lm {
     }
 
     /// Appends tokens.
-    fn run(&mut self, cached: &mut Cached, tokens: &[u32]) -> Result<()> {
+    fn run(&mut self, cached: &mut CachedSequence, tokens: &[u32]) -> Result<()> {
         for chunk in tokens.chunks(ROWS) {
             self.small.append(&mut cached.seq, chunk, Outputs::None)?;
             cached.tokens.extend_from_slice(chunk);
@@ -78,7 +78,7 @@ impl Lm {
     /// Runs the level of a tree, and proposes candidates after its nodes.
     fn run_level(&mut self, job: &mut DraftJob) -> Result<()> {
         let (level, n_shared) = (job.tree.level(), self.n_shared as u32);
-        let seq = &mut job.state.get::<Cached>().seq;
+        let seq = &mut job.state.get::<CachedSequence>().seq;
         self.small.verify_more(seq, job.tree.frontier(), level.start)?;
         for (r, parent) in level.enumerate() {
             let token = |token: u32| (token < n_shared).then_some(token);
@@ -94,7 +94,7 @@ impl Drafter for Lm {
         let size = KvSize { n_ctx, rows: ROWS, types };
         KvCache::check_memory(self.small.model().config(), size, 1)?;
         let tokens = Vec::with_capacity(n_ctx);
-        Ok(DraftState::new(Cached { seq: self.small.sequence(types)?, tokens }))
+        Ok(DraftState::new(CachedSequence { seq: self.small.sequence(types)?, tokens }))
     }
 
     fn commit(
@@ -105,7 +105,7 @@ impl Drafter for Lm {
         _: &mut dyn Iterator<Item = &[f32]>,
         pool: &mut ThreadPool,
     ) -> Result<()> {
-        let cached = state.get::<Cached>();
+        let cached = state.get::<CachedSequence>();
         let known = tokens.iter().all(|token| (*token as usize) < self.n_shared);
         if !known || first > cached.tokens.len() || cached.truncate(first) < first {
             return Ok(()); // `expand` will catch up, or draft nothing
@@ -114,7 +114,7 @@ impl Drafter for Lm {
     }
 
     fn save(&mut self, state: &mut DraftState, out: &mut Vec<u8>) -> Result<()> {
-        let Cached { seq, tokens } = state.get();
+        let CachedSequence { seq, tokens } = state.get();
         let numbers = [self.small.model().gguf().content_fingerprint(), tokens.len() as u64];
         out.extend(numbers.iter().flat_map(|n| n.to_le_bytes()));
         let written = seq.cache().write_rows(tokens.len(), out);
@@ -123,7 +123,7 @@ impl Drafter for Lm {
     }
 
     fn restore(&mut self, state: &mut DraftState, tokens: &[u32], saved: &[u8]) -> Result<bool> {
-        let cached = state.get::<Cached>();
+        let cached = state.get::<CachedSequence>();
         cached.truncate(0);
         let Some((numbers, mut rows)) = saved.split_at_checked(2 * size_of::<u64>()) else {
             return Ok(false);
@@ -147,7 +147,7 @@ impl Drafter for Lm {
         if job.tokens.iter().any(|token| *token as usize >= self.n_shared) {
             return Ok(()); // a token at the end of the target's table, which the drafter lacks
         }
-        let cached = job.state.get::<Cached>();
+        let cached = job.state.get::<CachedSequence>();
         let same = cached.tokens.iter().zip(seen).take_while(|(a, b)| a == b).count();
         let same = cached.truncate(same);
         self.with(round.pool, |lm| lm.run(cached, &seen[same..]))?;

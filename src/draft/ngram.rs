@@ -146,14 +146,14 @@ mod tests {
         *tree.tree()
     }
 
-    fn anew() -> DraftState {
+    fn new_state() -> DraftState {
         NGram.state().unwrap()
     }
 
     #[test]
     fn a_repeated_phrase_is_continued() {
         let text = [1, 2, 3, 4, 5, 6, 7, 9, 9, 1, 2, 3];
-        let tree = expand(&mut anew(), &text, "chain:3");
+        let tree = expand(&mut new_state(), &text, "chain:3");
         assert_eq!(tree.tokens(), [3, 4, 5, 6]);
         assert_eq!(tree.masks(), [1, 3, 7, 15]);
     }
@@ -161,24 +161,24 @@ mod tests {
     #[test]
     fn the_longest_match_comes_first_and_others_branch_off() {
         let text = [5, 1, 2, 8, 8, 1, 2, 6, 6, 5, 1, 2];
-        let tree = expand(&mut anew(), &text, "beam:2,2,8");
+        let tree = expand(&mut new_state(), &text, "beam:2,2,8");
         assert_eq!(tree.tokens(), [2, 8, 8, 6, 6]);
         assert_eq!(tree.masks(), [1, 3, 7, 9, 25]);
         assert!(tree.log_probs()[1] > tree.log_probs()[3]);
-        assert_eq!(expand(&mut anew(), &text, "chain:1").tokens(), [2, 8]);
+        assert_eq!(expand(&mut new_state(), &text, "chain:1").tokens(), [2, 8]);
     }
 
     #[test]
     fn a_text_that_repeats_itself_is_continued_past_its_end() {
-        let tree = expand(&mut anew(), &[7, 1, 2, 1, 2, 1, 2], "chain:5");
+        let tree = expand(&mut new_state(), &[7, 1, 2, 1, 2, 1, 2], "chain:5");
         assert_eq!(tree.tokens(), [2, 1, 2, 1, 2, 1]);
-        assert_eq!(expand(&mut anew(), &[4; 6], "chain:7").tokens(), [4; 8]);
+        assert_eq!(expand(&mut new_state(), &[4; 6], "chain:7").tokens(), [4; 8]);
     }
 
     #[test]
     fn nothing_seen_before_is_no_draft() {
         for text in [&[1][..], &[1, 2], &[1, 2, 3, 4], &[2, 2]] {
-            assert_eq!(expand(&mut anew(), text, "chain:3").len(), 1, "{text:?}");
+            assert_eq!(expand(&mut new_state(), text, "chain:3").len(), 1, "{text:?}");
         }
     }
 
@@ -188,12 +188,12 @@ mod tests {
         fn a_sequence_that_changed_leaves_no_trace(
             texts in prop::collection::vec((0usize..40, prop::collection::vec(0u32..4, 1..40)), 1..6),
         ) {
-            let (mut drafter, mut text) = (anew(), Vec::new());
+            let (mut drafter, mut text) = (new_state(), Vec::new());
             for (kept, more) in texts {
                 text.truncate(kept);
                 text.extend(more);
                 let found = expand(&mut drafter, &text, "beam:5,4,20");
-                prop_assert_eq!(found, expand(&mut anew(), &text, "beam:5,4,20"));
+                prop_assert_eq!(found, expand(&mut new_state(), &text, "beam:5,4,20"));
             }
         }
     }

@@ -9,13 +9,13 @@ use dovetail_kernels::cpu::{Kernels, LANES};
 /// Selects candidates for one sequence. Holds buffers, and the distributions that candidates were sampled from.
 #[derive(Default)]
 pub struct CandidateSelector {
-    drawing: Option<Drawing>,
+    sampling_state: Option<SamplingState>,
     best: Vec<TokenLogit>,
     row: Vec<f32>,
 }
 
 /// State of a tree whose candidates are sampled.
-struct Drawing {
+struct SamplingState {
     sampler: Sampler,
     /// Position of the root's children.
     position: usize,
@@ -26,16 +26,17 @@ struct Drawing {
 impl CandidateSelector {
     /// Samples the candidates of the next tree with these settings; `position` is that of the root's children.
     pub fn draw(&mut self, sampling: &Sampling, position: usize) {
-        let distributions = self.drawing.take().map(|drawing| drawing.distributions);
+        let distributions =
+            self.sampling_state.take().map(|sampling_state| sampling_state.distributions);
         let mut distributions = distributions.unwrap_or_default();
         distributions.clear();
         let sampler = Sampler::new(sampling.clone());
-        self.drawing = Some(Drawing { sampler, position, distributions });
+        self.sampling_state = Some(SamplingState { sampler, position, distributions });
     }
 
     /// The distribution from which the children of this node were sampled; `None` if they were not sampled.
     pub(crate) fn drawn_from(&self, tree: &GrowingTree, node: usize) -> Option<&Distribution> {
-        self.drawing.as_ref()?.distributions.get(tree.frontier_of(node)?)
+        self.sampling_state.as_ref()?.distributions.get(tree.frontier_of(node)?)
     }
 
     /// Proposes candidates from the logits of the frontier's node `parent`. `token` maps a token of the drafter to one
@@ -60,7 +61,7 @@ impl CandidateSelector {
         if !(largest.is_finite() && sum.is_finite()) {
             return Err(Error::Invalid("its probabilities are no numbers".into()));
         }
-        let Some(drawing) = &mut self.drawing else {
+        let Some(sampling_state) = &mut self.sampling_state else {
             for best in &self.best {
                 if let Some(token) = token(best.token) {
                     let log_prob = best.logit - largest - sum;
@@ -69,19 +70,19 @@ impl CandidateSelector {
             }
             return Ok(());
         };
-        let whole = drawing.sampler.distribution(logits, &[]).map(token);
-        let (mut left, seed) = (whole.clone(), drawing.sampler.sampling().seed);
+        let whole = sampling_state.sampler.distribution(logits, &[]).map(token);
+        let (mut left, seed) = (whole.clone(), sampling_state.sampler.sampling().seed);
         let depth = tree.depth() - 1;
         for nth in 0..width {
-            let node = (drawing.position + depth) * MAX_NODES + parent;
+            let node = (sampling_state.position + depth) * MAX_NODES + parent;
             let draw = uniform(seed, Purpose::Draft, (node * MAX_NODES + nth) as u64);
             let Some(token) = left.at(draw) else { break };
             left.remove(token);
             let log_prob = whole.of(token).ln() as f32;
             tree.propose(Candidate { parent, token, log_prob });
         }
-        debug_assert_eq!(drawing.distributions.len(), parent);
-        drawing.distributions.push(whole);
+        debug_assert_eq!(sampling_state.distributions.len(), parent);
+        sampling_state.distributions.push(whole);
         Ok(())
     }
 }

@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::infer::{CacheTypes, MAX_SEQUENCES, Target};
 use crate::model::Model;
 use crate::planner::Planner;
-use crate::speculate::calibrate::{Calibrator, Counts};
+use crate::speculate::calibrate::{AcceptanceCounts, Calibrator};
 use crate::speculate::stream::Stream;
 use crate::speculate::{
     ConfiguredDrafter, Generation, LiveStats, Piece, RoundStats, Speculation, Stats, Stop, round,
@@ -81,13 +81,13 @@ pub struct Answer {
 struct Slot {
     stream: Stream,
     /// The request that it works for.
-    running: Option<Running>,
+    request: Option<ActiveRequest>,
     /// Number of the engine's last request that it was given.
     last_used: u64,
 }
 
 /// A request in a slot.
-struct Running {
+struct ActiveRequest {
     id: RequestId,
     prompt_len: usize,
     generation: Generation,
@@ -105,7 +105,7 @@ pub struct Engine {
     cache: CacheTypes,
     planner: Planner,
     /// The place where acceptance rates are kept.
-    counts: Option<Counts>,
+    counts: Option<AcceptanceCounts>,
     drafters: Vec<(DrafterId, Speculation)>,
     slots: Vec<Slot>,
     /// Numbers of requests and drafters so far.
@@ -127,7 +127,7 @@ impl Engine {
         let target = options.target(model, slots)?;
         let slot = |_| {
             let stream = Stream::new(&target, options.cache)?;
-            Ok(Slot { stream, running: None, last_used: 0 })
+            Ok(Slot { stream, request: None, last_used: 0 })
         };
         let slots = (0..slots).map(slot).collect::<Result<_>>()?;
         let (n_ubatch, cache) = (options.n_ubatch.max(1), options.cache);
@@ -189,7 +189,7 @@ impl Engine {
     }
 
     /// Sets the planner, and the place where acceptance rates are kept.
-    pub(super) fn plan_and_count(&mut self, planned: Option<(Planner, Counts)>) {
+    pub(super) fn plan_and_count(&mut self, planned: Option<(Planner, AcceptanceCounts)>) {
         let (planner, counts) = planned.unzip();
         self.plan(planner.unwrap_or_default());
         self.counts = counts;
@@ -260,7 +260,7 @@ impl Engine {
 
     /// Whether another request can be added.
     pub fn has_room(&self) -> bool {
-        self.slots.iter().any(|slot| slot.running.is_none())
+        self.slots.iter().any(|slot| slot.request.is_none())
     }
 
     /// Adds a request, whose prompt the next steps read. It gets the free slot whose sequence shares the longest prefix
@@ -286,14 +286,14 @@ impl Engine {
         slot.stream.set_drafting(generation.drafting);
         slot.stream.start_prompt(&prompt);
         let prompt_len = prompt.len();
-        slot.running = Some(Running { id, prompt_len, generation, begun: false });
+        slot.request = Some(ActiveRequest { id, prompt_len, generation, begun: false });
         slot.last_used = self.requests;
         Ok(id)
     }
 
     /// The free slot for a prompt.
     fn choose_slot(&self, prompt: &[u32]) -> Option<usize> {
-        let free = self.slots.iter().enumerate().filter(|(_, slot)| slot.running.is_none());
+        let free = self.slots.iter().enumerate().filter(|(_, slot)| slot.request.is_none());
         let least = prompt.len().div_ceil(COMMON_PART);
         let worth = |slot: &Slot| {
             let common = slot.stream.common_with(prompt);
@@ -329,7 +329,7 @@ impl Engine {
 
     /// Why a request has ended; `None` if it has not ended or does not exist.
     pub fn stop(&self, id: RequestId) -> Option<Stop> {
-        let slot = self.slot(id).filter(|slot| slot.running.as_ref().is_some_and(|r| r.begun));
+        let slot = self.slot(id).filter(|slot| slot.request.as_ref().is_some_and(|r| r.begun));
         slot.and_then(|slot| slot.stream.stop())
     }
 
@@ -344,21 +344,21 @@ impl Engine {
     }
 
     fn slot(&self, id: RequestId) -> Option<&Slot> {
-        let is_it = |slot: &&Slot| slot.running.as_ref().is_some_and(|running| running.id == id);
+        let is_it = |slot: &&Slot| slot.request.as_ref().is_some_and(|request| request.id == id);
         self.slots.iter().find(is_it)
     }
 
     /// Removes a request, ended or not; `None` if there is none. Its sequence stays for prompts with the same prefix.
     pub fn remove(&mut self, id: RequestId) -> Option<Answer> {
-        let is_it = |slot: &&mut Slot| slot.running.as_ref().is_some_and(|r| r.id == id);
+        let is_it = |slot: &&mut Slot| slot.request.as_ref().is_some_and(|r| r.id == id);
         let slot = self.slots.iter_mut().find(is_it)?;
-        let running = slot.running.take()?;
+        let request = slot.request.take()?;
         let stream = &mut slot.stream;
         stream.stop_reading();
-        let prompt_len = running.prompt_len.min(stream.tokens().len());
+        let prompt_len = request.prompt_len.min(stream.tokens().len());
         let answer = Answer {
             tokens: stream.tokens()[prompt_len..].to_vec(),
-            stop: stream.stop().filter(|_| running.begun),
+            stop: stream.stop().filter(|_| request.begun),
             stats: stream.stats().clone(),
             rounds: stream.rounds().cloned(),
             drafter_error: stream.take_drafter_error(),
@@ -403,17 +403,17 @@ impl Engine {
     pub(super) fn begin_session(&mut self, generation: Generation) -> Result<()> {
         self.requests += 1;
         let (id, slot) = (RequestId(self.requests), &mut self.slots[0]);
-        slot.running = None;
+        slot.request = None;
         slot.stream.generate(&generation, self.target.model().tokenizer())?;
         let prompt_len = slot.stream.tokens().len();
-        slot.running = Some(Running { id, prompt_len, generation, begun: true });
+        slot.request = Some(ActiveRequest { id, prompt_len, generation, begun: true });
         Ok(())
     }
 
     /// Ends the generation in the only sequence of a session, and starts to read `prompt`.
     pub(super) fn prompt_session(&mut self, prompt: &[u32]) {
-        let Slot { stream, running, .. } = &mut self.slots[0];
-        *running = None;
+        let Slot { stream, request, .. } = &mut self.slots[0];
+        *request = None;
         stream.start_prompt(prompt);
     }
 
@@ -454,20 +454,20 @@ pub fn step_together(
     let (time, mut goes_on) = (start.elapsed(), false);
     for (e, engine) in engines.iter_mut().enumerate() {
         let tokenizer = engine.target.model().tokenizer();
-        for Slot { stream, running, .. } in &mut engine.slots {
-            let Some(running) = running else { continue };
-            if !running.begun && stream.unread() > 0 {
+        for Slot { stream, request, .. } in &mut engine.slots {
+            let Some(request) = request else { continue };
+            if !request.begun && stream.unread() > 0 {
                 goes_on = true;
                 continue;
             }
-            match std::mem::replace(&mut running.begun, true) {
-                false => stream.generate(&running.generation, tokenizer)?,
+            match std::mem::replace(&mut request.begun, true) {
+                false => stream.generate(&request.generation, tokenizer)?,
                 true if stream.stop().is_none() => stream.spent(time),
                 true => {}
             }
             stream.sample_pending();
             while let Some(piece) = stream.take(tokenizer) {
-                take(e, running.id, piece);
+                take(e, request.id, piece);
             }
             goes_on |= stream.stop().is_none();
         }
@@ -477,7 +477,7 @@ pub fn step_together(
 
 /// Checks that these engines can share a pass.
 fn check_together(engines: &[&mut Engine]) -> Result<()> {
-    let running = |engine: &Engine| engine.slots.iter().filter(|s| s.running.is_some()).count();
+    let running = |engine: &Engine| engine.slots.iter().filter(|s| s.request.is_some()).count();
     let n: usize = engines.iter().map(|engine| running(engine)).sum();
     if n > MAX_SEQUENCES {
         let what = format!("{n} sequences in one step; at most {MAX_SEQUENCES} fit");
@@ -509,7 +509,7 @@ fn round_together(engines: &mut [&mut Engine]) -> Result<()> {
     let mut reading: SmallVec<[(u64, &mut Stream); MAX_SEQUENCES]> = SmallVec::new();
     let mut unread = engines[lead].n_ubatch;
     for (e, engine) in engines.iter_mut().enumerate() {
-        let running = engine.slots.iter_mut().filter(|slot| slot.running.is_some());
+        let running = engine.slots.iter_mut().filter(|slot| slot.request.is_some());
         for Slot { stream, last_used, .. } in running {
             stream.sample_pending();
             if stream.unread() > 0 {

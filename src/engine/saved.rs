@@ -38,23 +38,23 @@ struct Header {
     types: [u32; 2],
     tokens: u64,
     cached: u64,
-    told: u64,
+    draft_len: u64,
     drafter_bytes: u64,
 }
 
 /// Computes the checksum of the bytes that pass through.
-struct Summed<T> {
+struct Checksummed<T> {
     inner: T,
     sum: XxHash3_64,
 }
 
-impl<T> Summed<T> {
-    fn new(inner: T) -> Summed<T> {
-        Summed { inner, sum: XxHash3_64::new() }
+impl<T> Checksummed<T> {
+    fn new(inner: T) -> Checksummed<T> {
+        Checksummed { inner, sum: XxHash3_64::new() }
     }
 }
 
-impl<T: Write> Write for Summed<T> {
+impl<T: Write> Write for Checksummed<T> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n = self.inner.write(bytes)?;
         self.sum.write(&bytes[..n]);
@@ -66,7 +66,7 @@ impl<T: Write> Write for Summed<T> {
     }
 }
 
-impl<T: Read> Read for Summed<T> {
+impl<T: Read> Read for Checksummed<T> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(bytes)?;
         self.sum.write(&bytes[..n]);
@@ -89,11 +89,11 @@ pub(super) fn save(
         types: number(types),
         tokens: saved.tokens.len() as u64,
         cached: saved.cached as u64,
-        told: saved.draft_len as u64,
+        draft_len: saved.draft_len as u64,
         drafter_bytes: saved.draft.len() as u64,
     };
     let written = temp_file::replace(path, Access::Private, |file| {
-        let mut out = Summed::new(BufWriter::new(file));
+        let mut out = Checksummed::new(BufWriter::new(file));
         out.write_all(&header.bytes())?;
         for token in &saved.tokens {
             out.write_all(&token.to_le_bytes())?;
@@ -122,7 +122,7 @@ pub(super) fn load(
     let failed = |source| Error::io(path, source);
     let file = file::open(path).map_err(failed)?;
     let len = file.metadata().map_err(failed)?.len();
-    let mut file = Summed::new(BufReader::new(file));
+    let mut file = Checksummed::new(BufReader::new(file));
     let mut bytes = [0; HEADER_BYTES];
     if len < HEADER_BYTES as u64 + SUM_BYTES {
         return Err(wrong("is no session file; name one that was saved".into()));
@@ -158,7 +158,7 @@ pub(super) fn load(
     }
     let unknown = model.config().check_tokens(&tokens);
     unknown.map_err(|error| wrong(format!("is damaged ({error}); save it anew")))?;
-    let draft_len = header.told as usize;
+    let draft_len = header.draft_len as usize;
     Ok(SavedStream { tokens, sequence, cached, draft_len, draft: drafter })
 }
 
@@ -171,7 +171,7 @@ impl Header {
         for (i, ty) in self.types.iter().enumerate() {
             bytes[24 + 4 * i..][..4].copy_from_slice(&ty.to_le_bytes());
         }
-        let counts = [self.tokens, self.cached, self.told, self.drafter_bytes];
+        let counts = [self.tokens, self.cached, self.draft_len, self.drafter_bytes];
         for (i, n) in counts.iter().enumerate() {
             bytes[32 + 8 * i..][..8].copy_from_slice(&n.to_le_bytes());
         }
@@ -196,7 +196,7 @@ impl Header {
             types: [24, 28].map(u32_at),
             tokens: u64_at(32),
             cached: u64_at(40),
-            told: u64_at(48),
+            draft_len: u64_at(48),
             drafter_bytes: u64_at(56),
         })
     }
@@ -205,7 +205,7 @@ impl Header {
     fn bytes_in_all(&self, rows_bytes: u64) -> Option<u64> {
         // Every token but the last must be in the cache.
         let inside = (self.tokens.saturating_sub(1)..=self.tokens).contains(&self.cached)
-            && self.told <= self.cached;
+            && self.draft_len <= self.cached;
         let tokens = self.tokens.checked_mul(4).filter(|_| inside)?;
         let all = tokens.checked_add(rows_bytes)?.checked_add(self.drafter_bytes)?;
         all.checked_add(HEADER_BYTES as u64 + SUM_BYTES)

@@ -55,11 +55,11 @@ pub(crate) struct FileBytes {
 impl FileBytes {
     pub(super) fn open(path: &Path, options: OpenOptions) -> Result<Self> {
         let io = |source| Error::io(path, source);
-        let about = std::fs::metadata(path).map_err(io)?;
-        if about.is_dir() {
+        let metadata = std::fs::metadata(path).map_err(io)?;
+        if metadata.is_dir() {
             return Err(Error::gguf(path, "is a directory; name a .gguf file inside it"));
         }
-        if !about.is_file() {
+        if !metadata.is_file() {
             // Pipes have no length to map or check against.
             return Err(Error::gguf(path, "is not a regular file; save the model to disk first"));
         }

@@ -120,7 +120,7 @@ pub(super) fn read_infos(reader: &mut Reader<'_>, n: usize, part: usize) -> Pars
     let mut infos = Vec::with_capacity(n);
     for _ in 0..n {
         let name = reader.name("tensor")?;
-        let info = read_info(reader, &name, part).map_err(|what| about(&name, &what))?;
+        let info = read_info(reader, &name, part).map_err(|what| tensor_error(&name, &what))?;
         infos.push(info);
     }
     Ok(infos)
@@ -154,7 +154,7 @@ pub(super) fn place(
     for info in infos.iter_mut() {
         if !info.offset.is_multiple_of(alignment) {
             let what = format!("begins at {}, not a multiple of {alignment}", info.offset);
-            return Err(about(&info.name, &what));
+            return Err(tensor_error(&info.name, &what));
         }
         let start = data.checked_add(info.offset);
         let end = start.and_then(|start| start.checked_add(info.bytes));
@@ -166,7 +166,7 @@ pub(super) fn place(
                      the download is incomplete",
                     info.bytes, info.offset
                 );
-                return Err(about(&info.name, &what));
+                return Err(tensor_error(&info.name, &what));
             }
         }
     }
@@ -174,13 +174,13 @@ pub(super) fn place(
     order.sort_unstable_by_key(|info| info.offset);
     for pair in order.windows(2) {
         if pair[0].offset + pair[0].bytes > pair[1].offset {
-            return Err(about(&pair[1].name, &format!("overlaps `{}`", pair[0].name)));
+            return Err(tensor_error(&pair[1].name, &format!("overlaps `{}`", pair[0].name)));
         }
     }
     Ok(())
 }
 
-fn about(name: &str, what: &str) -> String {
+fn tensor_error(name: &str, what: &str) -> String {
     format!("tensor `{name}` {what}")
 }
 

@@ -1,6 +1,6 @@
 //! Replaces the driver if the feature `gpu` is off.
 
-use super::{Device, Found};
+use super::{Device, GpuInfo};
 use crate::error::{Error, Result};
 
 const WHY: &str = "this was built for the CPU alone; build it with the feature gpu";
@@ -9,7 +9,7 @@ const WHY: &str = "this was built for the CPU alone; build it with the feature g
 ///
 /// # Errors
 /// Always.
-pub fn list() -> std::result::Result<Vec<Found>, String> {
+pub fn list() -> std::result::Result<Vec<GpuInfo>, String> {
     Err(WHY.into())
 }
 

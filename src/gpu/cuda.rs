@@ -1,6 +1,6 @@
 //! An NVIDIA GPU through the CUDA driver. The driver is loaded at run time; without it everything else works.
 
-use super::device::{Buffer, Counted, Device, DeviceId, Doorbell, Launch, Memory, Shared};
+use super::device::{Buffer, CountedBytes, Device, DeviceId, Doorbell, Launch, Memory, Shared};
 use super::list::{driver_version, reason};
 use super::ptx::PTX;
 use crate::error::{Error, Result};
@@ -42,7 +42,7 @@ pub struct Cuda {
     modules: HashMap<&'static str, sys::CUmodule>,
     functions: HashMap<&'static str, sys::CUfunction>,
     /// Recorded work by number; `None` if it was forgotten.
-    work: Vec<Option<Recorded>>,
+    work: Vec<Option<RecordedGraph>>,
     /// Doorbells that the stream waits for or rings.
     doorbells: Vec<Doorbell>,
     used_bytes: Arc<AtomicUsize>,
@@ -50,19 +50,19 @@ pub struct Cuda {
 }
 
 /// Recorded work, and the memory that it uses.
-struct Recorded {
+struct RecordedGraph {
     exec: sys::CUgraphExec,
     _memory: Vec<Memory>,
 }
 
 /// Memory of the GPU, freed when this is dropped.
-struct Allocated {
+struct DeviceAllocation {
     context: Arc<CudaContext>,
     address: sys::CUdeviceptr,
-    _counted: Counted,
+    _counted: CountedBytes,
 }
 
-impl Drop for Allocated {
+impl Drop for DeviceAllocation {
     fn drop(&mut self) {
         let freed = self.context.bind_to_thread();
         // SAFETY: `alloc` got it from `malloc_sync`, and it is no longer used: work keeps what it uses until the stream
@@ -288,8 +288,9 @@ impl Device for Cuda {
             )),
             _ => failed(error),
         })?;
-        let (context, counted) = (self.context.clone(), Counted::new(padded, &self.used_bytes));
-        let owner = Allocated { context, address, _counted: counted };
+        let (context, counted) =
+            (self.context.clone(), CountedBytes::new(padded, &self.used_bytes));
+        let owner = DeviceAllocation { context, address, _counted: counted };
         // SAFETY: it was allocated above; the call below waits until it is done.
         unsafe { result::memset_d8_async(address, 0, padded, self.copies.cu_stream()) }
             .map_err(failed)?;
@@ -334,11 +335,11 @@ impl Device for Cuda {
         self.bind()?;
         let mut memory = Vec::new();
         for launch in launches {
-            memory.extend_from_slice(launch.uses_on(self.id));
+            memory.extend_from_slice(launch.memory_on(self.id));
             self.function(launch.kernel())?;
         }
         let exec = self.instantiate(launches).map_err(failed)?;
-        self.work.push(Some(Recorded { exec, _memory: memory }));
+        self.work.push(Some(RecordedGraph { exec, _memory: memory }));
         Ok(self.work.len() - 1)
     }
 

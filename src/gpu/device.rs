@@ -110,7 +110,7 @@ impl DeviceId {
 /// A part of a device's memory, or all of an allocation.
 #[derive(Clone)]
 pub struct Memory {
-    of: Arc<Allocation>,
+    allocation: Arc<Allocation>,
     /// Offset of the first byte in the allocation.
     first: usize,
     bytes: usize,
@@ -133,8 +133,8 @@ impl Memory {
         bytes: usize,
         owner: impl Send + Sync + 'static,
     ) -> Memory {
-        let of = Allocation { device, address, _owner: Box::new(owner) };
-        Memory { of: Arc::new(of), first: 0, bytes }
+        let allocation = Allocation { device, address, _owner: Box::new(owner) };
+        Memory { allocation: Arc::new(allocation), first: 0, bytes }
     }
 
     /// Length in bytes.
@@ -147,35 +147,39 @@ impl Memory {
     /// # Panics
     /// If the memory belongs to another device.
     pub fn address_on(&self, device: DeviceId) -> u64 {
-        assert!(self.of.device == device, "memory of another device");
+        assert!(self.allocation.device == device, "memory of another device");
         self.address()
     }
 
     fn address(&self) -> u64 {
-        self.of.address + self.first as u64
+        self.allocation.address + self.first as u64
     }
 
     fn part(&self, range: Range<usize>) -> Memory {
         assert!(range.start <= range.end && range.end <= self.bytes, "a part is inside");
-        Memory { of: self.of.clone(), first: self.first + range.start, bytes: range.len() }
+        Memory {
+            allocation: self.allocation.clone(),
+            first: self.first + range.start,
+            bytes: range.len(),
+        }
     }
 }
 
 /// Bytes that count as used until this is dropped.
-pub struct Counted {
+pub struct CountedBytes {
     bytes: usize,
     used: Arc<AtomicUsize>,
 }
 
-impl Counted {
+impl CountedBytes {
     /// Counts `bytes` more.
-    pub fn new(bytes: usize, used: &Arc<AtomicUsize>) -> Counted {
+    pub fn new(bytes: usize, used: &Arc<AtomicUsize>) -> CountedBytes {
         used.fetch_add(bytes, Relaxed);
-        Counted { bytes, used: used.clone() }
+        CountedBytes { bytes, used: used.clone() }
     }
 }
 
-impl Drop for Counted {
+impl Drop for CountedBytes {
     fn drop(&mut self) {
         self.used.fetch_sub(self.bytes, Relaxed);
     }
@@ -184,12 +188,12 @@ impl Drop for Counted {
 /// Memory of a device that holds values of `T`. Clones are the same memory.
 pub struct Buffer<T> {
     memory: Memory,
-    of: PhantomData<T>,
+    _values: PhantomData<T>,
 }
 
 impl<T> Clone for Buffer<T> {
     fn clone(&self) -> Self {
-        Buffer { memory: self.memory.clone(), of: PhantomData }
+        Buffer { memory: self.memory.clone(), _values: PhantomData }
     }
 }
 
@@ -197,11 +201,11 @@ impl<T: NoUninit + AnyBitPattern> Buffer<T> {
     /// `len` zeros on the device.
     pub fn new(device: &mut dyn Device, len: usize) -> Result<Buffer<T>> {
         let memory = device.alloc(len * size_of::<T>())?;
-        Ok(Buffer { memory, of: PhantomData })
+        Ok(Buffer { memory, _values: PhantomData })
     }
 
     /// A copy of `data` on the device.
-    pub fn of(device: &mut dyn Device, data: &[T]) -> Result<Buffer<T>> {
+    pub fn from_slice(device: &mut dyn Device, data: &[T]) -> Result<Buffer<T>> {
         let buffer = Buffer::new(device, data.len())?;
         buffer.write(device, 0, data)?;
         Ok(buffer)
@@ -219,7 +223,7 @@ impl<T: NoUninit + AnyBitPattern> Buffer<T> {
 
     /// The same memory as 32-bit words.
     pub fn as_words(&self) -> Buffer<u32> {
-        Buffer { memory: self.memory.clone(), of: PhantomData }
+        Buffer { memory: self.memory.clone(), _values: PhantomData }
     }
 
     /// A part of it.
@@ -228,7 +232,7 @@ impl<T: NoUninit + AnyBitPattern> Buffer<T> {
     /// If the range is not inside.
     pub fn part(&self, range: Range<usize>) -> Buffer<T> {
         let bytes = range.start * size_of::<T>()..range.end * size_of::<T>();
-        Buffer { memory: self.memory.part(bytes), of: PhantomData }
+        Buffer { memory: self.memory.part(bytes), _values: PhantomData }
     }
 
     /// Copies `data` to the values from `first` on.
@@ -289,12 +293,12 @@ impl Doorbell {
 
 /// The memory that a launch uses, collected while the addresses are written to its argument.
 #[derive(Default)]
-pub struct Uses(Vec<Memory>);
+pub struct LaunchMemory(Vec<Memory>);
 
-impl Uses {
+impl LaunchMemory {
     /// Adds a buffer. Returns its address.
     pub fn buffer<T>(&mut self, buffer: &Buffer<T>) -> u64 {
-        self.memory(&buffer.memory)
+        self.add(&buffer.memory)
     }
 
     /// Adds a buffer if there is one. Returns its address, or 0.
@@ -304,15 +308,15 @@ impl Uses {
 
     /// Adds shared memory. Returns its address.
     pub fn shared(&mut self, shared: &Shared) -> u64 {
-        self.memory(&shared.0)
+        self.add(&shared.0)
     }
 
     /// Adds a doorbell. Returns its address.
     pub fn doorbell(&mut self, doorbell: &Doorbell) -> u64 {
-        self.memory(&doorbell.0)
+        self.add(&doorbell.0)
     }
 
-    fn memory(&mut self, memory: &Memory) -> u64 {
+    fn add(&mut self, memory: &Memory) -> u64 {
         self.0.push(memory.clone());
         memory.address()
     }
@@ -325,23 +329,23 @@ pub struct Launch {
     grid: [u32; 2],
     threads: u32,
     args: Vec<u8>,
-    uses: Vec<Memory>,
+    memory: Vec<Memory>,
 }
 
 impl Launch {
     /// A launch of the kernel with this name in `kernels/cuda`, in `grid` blocks (x and y) of `threads` threads.
     ///
     /// # Safety
-    /// `args` must be the structure that the kernel takes. All memory that it points to must be in `uses`, and be as
+    /// `args` must be the structure that the kernel takes. All memory that it points to must be in `memory`, and be as
     /// long as the kernel reads and writes there.
     pub unsafe fn new(
         kernel: &'static str,
         grid: [u32; 2],
         threads: u32,
         args: &impl NoUninit,
-        uses: Uses,
+        memory: LaunchMemory,
     ) -> Launch {
-        Launch { kernel, grid, threads, args: bytemuck::bytes_of(args).to_vec(), uses: uses.0 }
+        Launch { kernel, grid, threads, args: bytemuck::bytes_of(args).to_vec(), memory: memory.0 }
     }
 
     /// The kernel's name.
@@ -368,8 +372,8 @@ impl Launch {
     ///
     /// # Panics
     /// If it belongs to another device.
-    pub fn uses_on(&self, device: DeviceId) -> &[Memory] {
-        self.uses.iter().for_each(|memory| _ = memory.address_on(device));
-        &self.uses
+    pub fn memory_on(&self, device: DeviceId) -> &[Memory] {
+        self.memory.iter().for_each(|memory| _ = memory.address_on(device));
+        &self.memory
     }
 }

@@ -1,6 +1,6 @@
 //! The GPUs that the CUDA driver knows. The driver is loaded at run time.
 
-use super::Found;
+use super::GpuInfo;
 use cudarc::driver::{DriverError, result, sys};
 use std::ffi::c_void;
 
@@ -10,7 +10,7 @@ const DRIVER: i32 = 12_010;
 const CAPABILITY: (i32, i32) = (7, 5);
 
 /// All GPUs that the driver knows, or why there are none.
-pub fn list() -> std::result::Result<Vec<Found>, String> {
+pub fn list() -> std::result::Result<Vec<GpuInfo>, String> {
     // SAFETY: it loads the driver's library and unloads it.
     if !unsafe { sys::is_culib_present() } {
         return Err(
@@ -43,7 +43,7 @@ pub fn list() -> std::result::Result<Vec<Found>, String> {
     if count == 0 {
         return Err(no_gpu.into());
     }
-    (0..count).map(|ordinal| look(ordinal).map_err(failed)).collect()
+    (0..count).map(|ordinal| gpu_info(ordinal).map_err(failed)).collect()
 }
 
 /// The driver's version as CUDA counts: 12010 is 12.1.
@@ -54,7 +54,7 @@ pub(super) fn driver_version() -> std::result::Result<i32, DriverError> {
     Ok(version)
 }
 
-fn look(ordinal: i32) -> std::result::Result<Found, DriverError> {
+fn gpu_info(ordinal: i32) -> std::result::Result<GpuInfo, DriverError> {
     use sys::CUdevice_attribute_enum as Attribute;
     let device = result::device::get(ordinal)?;
     // SAFETY: `device` is one of the driver's.
@@ -78,7 +78,7 @@ fn look(ordinal: i32) -> std::result::Result<Found, DriverError> {
     } else {
         None
     };
-    Ok(Found {
+    Ok(GpuInfo {
         ordinal: ordinal as usize,
         name: result::device::get_name(device)?,
         capability,

@@ -5,7 +5,7 @@ use super::device::{Buffer, Device, Launch};
 use super::launch::MAX_ROWS;
 use super::launch::echo::{Words, echo};
 use super::launch::matmul::{Epilogue, HalfRows, matmul};
-use super::weights::{Matrix, Store, padded};
+use super::weights::{Matrix, WeightFormat, padded};
 use crate::error::Result;
 use crate::ring::{Layout, Receiver, Sender};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, Debug)]
 pub struct ProductRate {
     /// Format of the weights.
-    pub store: &'static str,
+    pub format: &'static str,
     /// Rows of the matrix.
     pub rows: usize,
     /// Columns of the matrix.
@@ -62,21 +62,21 @@ pub fn products(cuda: &mut Cuda, width: usize, n_ff: usize) -> Result<Vec<Produc
     /// More than any L2 cache holds.
     const BYTES: usize = 512 << 20;
     let mut rates = Vec::new();
-    for store in [Store::F16, Store::Q8, Store::Q4] {
+    for format in [WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4] {
         for (rows, columns) in
             [(3 * width, width), (width, width), (2 * n_ff, width), (width, n_ff)]
         {
-            let one = Matrix::zeros(cuda, store, rows, columns)?;
+            let one = Matrix::zeros(cuda, format, rows, columns)?;
             let copies = (BYTES / one.bytes()).clamp(1, 256);
             let mut matrices = vec![one];
             for _ in 1..copies {
-                matrices.push(Matrix::zeros(cuda, store, rows, columns)?);
+                matrices.push(Matrix::zeros(cuda, format, rows, columns)?);
             }
             let stride = padded(columns);
             let input = HalfRows { buffer: Buffer::new(cuda, MAX_ROWS * stride)?, stride };
             let out = Buffer::new(cuda, MAX_ROWS * rows)?;
             for n in [1, 8, 16, 32] {
-                let count = Buffer::of(cuda, &[n as u32])?;
+                let count = Buffer::from_slice(cuda, &[n as u32])?;
                 let launch = |matrix| {
                     matmul(n, &count, &[(matrix, &input)], None, None, Epilogue::Store(&out))
                 };
@@ -84,7 +84,7 @@ pub fn products(cuda: &mut Cuda, width: usize, n_ff: usize) -> Result<Vec<Produc
                 let work = cuda.record(&launches)?;
                 let time = time(cuda, work, copies)?;
                 let bytes = matrices[0].bytes();
-                rates.push(ProductRate { store: store.name(), rows, columns, n, time, bytes });
+                rates.push(ProductRate { format: format.name(), rows, columns, n, time, bytes });
             }
             cuda.forget_work();
         }

@@ -42,7 +42,7 @@ pub use list::list;
 
 /// A GPU that was found.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct GpuInfo {
     /// Its number in the driver.
     pub ordinal: usize,
     /// Its name.

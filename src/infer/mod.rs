@@ -25,7 +25,7 @@ pub(crate) use logits::by_logit;
 pub(crate) use logits::tests::rows_of;
 pub use logits::{Logits, TokenLogit};
 pub use pass::Features;
-pub(crate) use pass::{Buffers, Pass, Room, Row, Span};
+pub(crate) use pass::{BufferSizes, Buffers, Pass, Row, Span};
 pub use sequence::Sequence;
 pub use target::Target;
 pub use work::{Outputs, Rows, Work, WorkRows};

@@ -7,7 +7,7 @@
 
 use super::kv::{CacheTypes, KvCache, KvSize};
 use super::logits::Logits;
-use super::pass::{Buffers, Features, Pass, Room, Row, Span};
+use super::pass::{BufferSizes, Buffers, Features, Pass, Row, Span};
 use super::sequence::Sequence;
 use super::work::{Outputs, Rows, Work, WorkRows};
 use crate::error::{Error, Result};
@@ -44,9 +44,10 @@ impl Target {
     pub fn new(model: Arc<Model>, n_ctx: usize, threads: usize, max_rows: usize) -> Result<Target> {
         let kernels = Kernels::choose().map_err(Error::Invalid)?;
         let (max_rows, pool) = (max_rows.max(1), ThreadPool::new(threads));
-        let room = Room { rows: max_rows, positions: n_ctx, members: pool.members(), width: 0 };
+        let sizes =
+            BufferSizes { rows: max_rows, positions: n_ctx, members: pool.members(), width: 0 };
         let weights = model.weights();
-        let buffers = Buffers::new(model.config(), &weights.blocks, room, || weights.scratch());
+        let buffers = Buffers::new(model.config(), &weights.blocks, sizes, || weights.scratch());
         let (tokens, outputs) = (Vec::with_capacity(max_rows), Vec::with_capacity(max_rows));
         Ok(Target { model, kernels, pool, buffers, tokens, outputs, max_rows, n_ctx })
     }

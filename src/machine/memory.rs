@@ -31,7 +31,7 @@ fn kib(text: &str, name: &str) -> Option<u64> {
 fn within_limits(status: &str) -> Option<u64> {
     use rustix::process::{Resource, getrlimit};
     let left =
-        |(resource, taken)| Some(getrlimit(resource).current?.saturating_sub(kib(status, taken)?));
+        |(resource, used)| Some(getrlimit(resource).current?.saturating_sub(kib(status, used)?));
     [(Resource::As, "VmSize:"), (Resource::Data, "VmData:")].into_iter().filter_map(left).min()
 }
 
@@ -42,21 +42,21 @@ fn within_limits(_: &str) -> Option<u64> {
 
 /// The files of a control group that say how much memory it may take, and has taken, and which part of that would be given
 /// back at once: pages of files.
-struct Files {
+struct CgroupFiles {
     limit: &'static str,
-    taken: &'static str,
+    used: &'static str,
     reclaimable: [&'static str; 2],
 }
 
-const VERSION_1: Files = Files {
+const VERSION_1: CgroupFiles = CgroupFiles {
     limit: "memory.limit_in_bytes",
-    taken: "memory.usage_in_bytes",
+    used: "memory.usage_in_bytes",
     reclaimable: ["total_inactive_file ", "total_active_file "],
 };
 
-const VERSION_2: Files = Files {
+const VERSION_2: CgroupFiles = CgroupFiles {
     limit: "memory.max",
-    taken: "memory.current",
+    used: "memory.current",
     reclaimable: ["inactive_file ", "active_file "],
 };
 
@@ -87,16 +87,16 @@ fn relative(path: &str) -> &str {
 }
 
 /// What a group and those around it leave.
-fn within_group(group: &Path, root: &Path, files: &Files) -> Option<u64> {
+fn within_group(group: &Path, root: &Path, files: &CgroupFiles) -> Option<u64> {
     let left = |group: &Path| {
         let read = |name| fs::read_to_string(group.join(name)).ok();
         let number = |name| read(name)?.trim().parse::<u64>().ok();
-        let (limit, taken) = (number(files.limit)?, number(files.taken)?);
+        let (limit, used) = (number(files.limit)?, number(files.used)?);
         let stat = read("memory.stat").unwrap_or_default();
         let part =
             |name: &str| stat.lines().find_map(|line| line.strip_prefix(name)?.parse::<u64>().ok());
         let reclaimable: u64 = files.reclaimable.iter().filter_map(|name| part(name)).sum();
-        Some(limit.saturating_sub(taken.saturating_sub(reclaimable)))
+        Some(limit.saturating_sub(used.saturating_sub(reclaimable)))
     };
     let around = group.ancestors().take_while(|folder| folder.starts_with(root));
     around.filter_map(left).min()
@@ -124,9 +124,9 @@ mod tests {
                 fs::write(root.path().join(group).join(name), text).unwrap();
             });
         };
-        let two = |limit: &'static str, taken: &'static str| {
+        let two = |limit: &'static str, used: &'static str| {
             let stat = ("memory.stat", "anon 70\ninactive_file 20\nactive_file 10\n");
-            [("memory.max", limit), ("memory.current", taken), stat]
+            [("memory.max", limit), ("memory.current", used), stat]
         };
         write("a/b/c", &two("max\n", "100\n"));
         write("a/b", &two("1000\n", "100\n"));

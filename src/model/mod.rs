@@ -17,7 +17,7 @@ mod packing;
 mod weights;
 
 pub use config::{Config, Heads, Keys, LayerKind, QueryScale, Rope};
-pub use packing::{Packing, Place, Repack};
+pub use packing::{Packing, Repack, WeightStorage};
 pub(crate) use weights::EMBEDDING;
 use weights::PER_LAYER_EMBEDDING;
 pub use weights::{PerLayerInput, Source, Weights};
@@ -132,10 +132,10 @@ impl Model {
             progress: &mut *options.progress,
         };
         let (packed, packing) = packing::pack(&gguf, source.finish()?, how)?;
-        if packing.place != Place::Native {
+        if packing.storage != WeightStorage::Native {
             weights = (loader.weights)(&config, &mut Source::new(&gguf, packed))?;
         }
-        let in_memory = (no_mmap || mlock) && packing.place != Place::Native;
+        let in_memory = (no_mmap || mlock) && packing.storage != WeightStorage::Native;
         let table =
             |name, width| Embedding::of(&gguf, name, [width, config.n_vocab], in_memory, mlock);
         let embedding = table(EMBEDDING, config.n_embd)?;

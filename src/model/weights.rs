@@ -93,7 +93,7 @@ impl fmt::Display for MatrixPlace {
 pub struct Source<'a> {
     gguf: &'a Gguf,
     packed: HashMap<MatrixPlace, SharedBytes>,
-    taken: HashSet<String>,
+    used: HashSet<String>,
     native: Vec<Matrix>,
     /// The first matrix of each name within a block, and whether it has a bias.
     biased: HashMap<String, (String, bool)>,
@@ -103,14 +103,14 @@ impl<'a> Source<'a> {
     /// Matrices come from `packed`, by name, or else as native rows.
     pub(super) fn new(gguf: &'a Gguf, packed: HashMap<MatrixPlace, SharedBytes>) -> Self {
         // Read while configuring, or worth nothing at run time.
-        let taken = [
+        let used = [
             EMBEDDING,
             "rope_freqs.weight",
             "rope_factors_long.weight",
             "rope_factors_short.weight",
         ];
-        let taken = taken.map(str::to_owned).into();
-        Source { gguf, packed, taken, native: Vec::new(), biased: HashMap::new() }
+        let used = used.map(str::to_owned).into();
+        Source { gguf, packed, used, native: Vec::new(), biased: HashMap::new() }
     }
 
     /// Checks that the file has the tensor `name`.
@@ -142,7 +142,7 @@ impl<'a> Source<'a> {
         let row = bytes.len() / n_out;
         let part = bytes.part(rows.start * row..rows.end * row).expect("rows of the matrix");
         let native = GgufMatrix::new(ty, rows.len(), n_in, part).map_err(error)?;
-        self.taken.insert(name.to_owned());
+        self.used.insert(name.to_owned());
         let place = MatrixPlace { tensor: name.to_owned(), first: rows.start };
         if let Some(bytes) = self.packed.get(&place) {
             return WeightMatrix::from_packed(&native, bytes.clone()).map_err(error);
@@ -206,7 +206,7 @@ impl<'a> Source<'a> {
 
     /// Lets the tensor `name` be in the file, though it is not taken here.
     pub fn pass_over(&mut self, name: &str) {
-        self.taken.insert(name.to_owned());
+        self.used.insert(name.to_owned());
     }
 
     /// The one number of the tensor `name`, if there is such a tensor.
@@ -233,7 +233,7 @@ impl<'a> Source<'a> {
     /// Reads the vector `name` of `n` elements.
     pub fn vector(&mut self, name: &str, n: usize) -> Result<Vec<f32>> {
         let tensor = self.gguf.require_tensor(name)?;
-        self.taken.insert(name.to_owned());
+        self.used.insert(name.to_owned());
         let vector = floats(self.gguf, &tensor, &[n]);
         // With these few bytes the system has mapped megabytes of matrices around them.
         self.gguf.release(&tensor, 0..tensor.bytes().len());
@@ -245,7 +245,7 @@ impl<'a> Source<'a> {
         const I32: u32 = 26;
         const I64: u32 = 27;
         let Some(tensor) = self.gguf.tensor(name) else { return Ok(None) };
-        self.taken.insert(name.to_owned());
+        self.used.insert(name.to_owned());
         let bytes = tensor.bytes();
         let numbers: Option<Vec<u32>> = match (tensor.type_id(), tensor.shape().len()) {
             (I32, 1) => Some(bytes.as_chunks().0.iter().map(|x| u32::from_le_bytes(*x)).collect()),
@@ -271,7 +271,7 @@ impl<'a> Source<'a> {
     /// Checks that the architecture has used every tensor: one it ignores would change the answer.
     /// Returns the matrices that were given out as native rows, in order.
     pub(super) fn finish(self) -> Result<Vec<Matrix>> {
-        match self.gguf.tensors().find(|t| !self.taken.contains(t.name())) {
+        match self.gguf.tensors().find(|t| !self.used.contains(t.name())) {
             None => Ok(self.native),
             Some(t) => Err(Error::Unsupported(format!(
                 "{}: tensor `{}` belongs to a variant of the architecture that cannot be run yet",

@@ -45,14 +45,14 @@ pub(super) fn most_that_pay(
 
 /// How the sum of a level's probabilities declines from level to level.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Decline {
+pub(super) struct UtilityDecay {
     /// Mean ratio of successive levels.
     ratio: f64,
 }
 
-impl Decline {
-    pub fn new() -> Decline {
-        Decline { ratio: 0.8 }
+impl UtilityDecay {
+    pub fn new() -> UtilityDecay {
+        UtilityDecay { ratio: 0.8 }
     }
 
     /// Records a level's sum, where `last` is the sum of the level before or 0, and predicts the sum of the next level.
@@ -84,12 +84,12 @@ mod tests {
 
     #[test]
     fn levels_are_expected_to_decline_as_they_did() {
-        let mut decline = Decline::new();
+        let mut decay = UtilityDecay::new();
         for _ in 0..300 {
             let mut last = 0.0;
-            decline.next(&mut last, 1.0);
-            decline.next(&mut last, 0.5);
+            decay.next(&mut last, 1.0);
+            decay.next(&mut last, 0.5);
         }
-        assert!((decline.next(&mut 0.0, 0.6) - 0.3).abs() < 1e-3);
+        assert!((decay.next(&mut 0.0, 0.6) - 0.3).abs() < 1e-3);
     }
 }

@@ -157,47 +157,49 @@ impl DraftCost {
 /// succession, to the same side, is wrong and follows the measured passes.
 #[derive(Clone, Debug)]
 pub struct Correction {
-    now: f64,            // logarithm of the common factor
-    entries: Vec<Entry>, // by rows
+    now: f64,                    // logarithm of the common factor
+    entries: Vec<RowCorrection>, // by rows
     last: Option<(usize, f64)>,
 }
 
 /// Correction of one number of rows.
 #[derive(Clone, Copy, Debug, Default)]
-struct Entry {
+struct RowCorrection {
     off: f32, // logarithm of the factor
     times: f32,
     /// Observations in succession that were off by more than the bound to one side; negative where they were less.
     far: i32,
 }
 
-impl Entry {
+impl RowCorrection {
     /// Moves by a fraction of `step`, larger for the first observations.
     fn learn(&mut self, step: f64) {
         self.times += 1.0;
-        let side = if step.abs() > MOST { step.signum() as i32 } else { 0 };
+        let side = if step.abs() > MAX_STEP { step.signum() as i32 } else { 0 };
         self.far = if side == self.far.signum() { self.far + side } else { side };
-        let (step, part) = match self.far.abs() >= WRONG {
+        let (step, part) = match self.far.abs() >= WRONG_AFTER {
             true => (step, 0.5),
-            false => (step.clamp(-MOST, MOST), SLOWLY.max(0.5 / f64::from(1.0 + self.times))),
+            false => {
+                (step.clamp(-MAX_STEP, MAX_STEP), SLOWLY.max(0.5 / f64::from(1.0 + self.times)))
+            }
         };
         self.off += (step * part) as f32;
     }
 }
 
 /// Largest logarithm that one observation counts for.
-const MOST: f64 = 0.3;
+const MAX_STEP: f64 = 0.3;
 /// Weight of an observation in the common factor, and the smallest in the factor of one number of rows.
 const QUICKLY: f64 = 0.1;
 const SLOWLY: f64 = 0.02;
 /// Observations in succession that are far off to one side by which an entry is known to be wrong.
 /// A single spike brings two: the pass after it is fast beside it.
-const WRONG: i32 = 5;
+const WRONG_AFTER: i32 = 5;
 
 impl Correction {
     /// No correction yet; for passes of up to `rows` rows.
     pub fn new(rows: usize) -> Correction {
-        Correction { now: 0.0, entries: vec![Entry::default(); rows + 1], last: None }
+        Correction { now: 0.0, entries: vec![RowCorrection::default(); rows + 1], last: None }
     }
 
     /// The factor for the tables' time of a pass over `n` rows.
@@ -221,7 +223,7 @@ impl Correction {
             return;
         }
         let off_now = off - self.entry(n);
-        self.now += QUICKLY * (off_now - self.now).clamp(-MOST, MOST);
+        self.now += QUICKLY * (off_now - self.now).clamp(-MAX_STEP, MAX_STEP);
         if let Some((before, off_before)) = self.last.replace((n, off))
             && before != n
         {

@@ -11,15 +11,15 @@ const PRIOR: f64 = 8.0;
 
 /// Size of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Load {
+pub(super) struct RoundSize {
     /// Number of sequences.
     pub batch: usize,
     /// Tokens of a sequence on average.
     pub context: usize,
 }
 
-/// What was observed in a round.
-pub(super) struct Observed {
+/// What a round was expected to gain, and what it gained.
+pub(super) struct RoundObservation {
     /// Whether the round did not draft because drafting had not paid.
     pub pauses: bool,
     /// Expected seconds of drafting.
@@ -40,7 +40,7 @@ pub(super) struct CostModel {
     /// Seconds of a round besides drafting and pass, for each token gained: sampling it and notifying the drafter.
     rest: f64,
     /// Averages of rounds, by the class of the batch size.
-    rounds: [Rounds; BATCH_CLASSES],
+    rounds: [RoundAverages; BATCH_CLASSES],
 }
 
 /// Classes of the batch size: 1, 2, up to 4, up to 8, and more.
@@ -53,7 +53,7 @@ pub(super) fn batch_class(batch: usize) -> usize {
 
 /// Averages of recent rounds.
 #[derive(Clone, Copy, Debug)]
-struct Rounds {
+struct RoundAverages {
     /// Of all rounds, and of rounds that drafted.
     all: Average,
     drafting: Average,
@@ -87,8 +87,8 @@ impl Average {
     }
 }
 
-/// What was expected of a round.
-pub(super) struct Expected {
+/// What a round was expected to take and to gain.
+pub(super) struct RoundForecast {
     pub seconds: f64,
     /// Speed-up over plain decoding.
     pub speed_up: f64,
@@ -101,7 +101,7 @@ impl CostModel {
             verify: Correction::new(MAX_BATCH * MAX_NODES),
             draft: std::array::from_fn(|_| Correction::new(1)),
             rest: 0.0,
-            rounds: [Rounds { all: Average::NEW, drafting: Average::NEW, rows: 1.0 };
+            rounds: [RoundAverages { all: Average::NEW, drafting: Average::NEW, rows: 1.0 };
                 BATCH_CLASSES],
         }
     }
@@ -111,79 +111,79 @@ impl CostModel {
     }
 
     /// Averages of rounds of this batch size.
-    fn rounds(&self, load: Load) -> &Rounds {
-        &self.rounds[batch_class(load.batch)]
+    fn rounds(&self, size: RoundSize) -> &RoundAverages {
+        &self.rounds[batch_class(size.batch)]
     }
 
     /// Expected rows of the pass that belong to other sequences than `these`.
-    pub fn rows_of_others(&self, load: Load, these: usize) -> usize {
-        (self.rounds(load).rows * (load.batch - these) as f64).round() as usize
+    pub fn rows_of_others(&self, size: RoundSize, these: usize) -> usize {
+        (self.rounds(size).rows * (size.batch - these) as f64).round() as usize
     }
 
     /// Seconds of a pass over `n` rows of this round's sequences.
-    pub fn verify_seconds(&self, load: Load, n: usize) -> f64 {
-        self.costs.verify.seconds(load.batch, load.context, n) * self.verify.factor(n)
+    pub fn verify_seconds(&self, size: RoundSize, n: usize) -> f64 {
+        self.costs.verify.seconds(size.batch, size.context, n) * self.verify.factor(n)
     }
 
     /// Seconds of a pass without drafted tokens.
-    pub fn plain_seconds(&self, load: Load) -> f64 {
-        self.verify_seconds(load, load.batch)
+    pub fn plain_seconds(&self, size: RoundSize) -> f64 {
+        self.verify_seconds(size, size.batch)
     }
 
     /// Seconds of a round without drafting.
-    pub fn plain_round(&self, load: Load) -> f64 {
-        self.plain_seconds(load) + self.rest * load.batch as f64
+    pub fn plain_round(&self, size: RoundSize) -> f64 {
+        self.plain_seconds(size) + self.rest * size.batch as f64
     }
 
     /// Seconds of the first level of the trees of `sequences` sequences.
-    pub fn first_seconds(&self, load: Load, sequences: usize) -> f64 {
-        self.costs.draft.first_of(sequences) * self.draft[batch_class(load.batch)].now()
+    pub fn first_seconds(&self, size: RoundSize, sequences: usize) -> f64 {
+        self.costs.draft.first_of(sequences) * self.draft[batch_class(size.batch)].now()
     }
 
     /// Seconds of each further level that runs `width` nodes, in one tree or in several.
-    pub fn level_seconds(&self, load: Load, width: usize) -> f64 {
-        self.costs.draft.level.seconds(width) * self.draft[batch_class(load.batch)].now()
+    pub fn level_seconds(&self, size: RoundSize, width: usize) -> f64 {
+        self.costs.draft.level.seconds(width) * self.draft[batch_class(size.batch)].now()
     }
 
     /// Value of a second in tokens of all sequences. The time that each token takes in any case is left out, and plain
     /// decoding is a lower bound.
-    pub fn price(&self, load: Load) -> f64 {
-        let tokens = self.rounds(load).all.speed_up().max(1.0) * load.batch as f64;
-        tokens / (self.plain_round(load) - tokens * self.rest).max(0.1 * self.plain_seconds(load))
+    pub fn price(&self, size: RoundSize) -> f64 {
+        let tokens = self.rounds(size).all.speed_up().max(1.0) * size.batch as f64;
+        tokens / (self.plain_round(size) - tokens * self.rest).max(0.1 * self.plain_seconds(size))
     }
 
     /// Speed-up over plain decoding of rounds that draft.
-    pub fn drafting(&self, load: Load) -> f64 {
-        self.rounds(load).drafting.speed_up()
+    pub fn drafting(&self, size: RoundSize) -> f64 {
+        self.rounds(size).drafting.speed_up()
     }
 
     /// Records a round, with this `weight` if it drafted; returns what was expected of it.
     pub fn observe(
         &mut self,
-        load: Load,
-        round: &Observed,
+        size: RoundSize,
+        round: &RoundObservation,
         weight: f64,
         taken: RoundTimes,
-    ) -> Expected {
+    ) -> RoundForecast {
         let rest = self.rest * round.expected;
-        let seconds = round.draft_seconds + self.verify_seconds(load, round.rows) + rest;
-        let time = seconds / self.plain_round(load);
-        let tokens = round.expected / load.batch as f64;
-        let rounds = &mut self.rounds[batch_class(load.batch)];
+        let seconds = round.draft_seconds + self.verify_seconds(size, round.rows) + rest;
+        let time = seconds / self.plain_round(size);
+        let tokens = round.expected / size.batch as f64;
+        let rounds = &mut self.rounds[batch_class(size.batch)];
         rounds.all.add(tokens, time, 1.0);
         if !round.pauses {
             rounds.drafting.add(tokens, time, weight);
         }
-        rounds.rows += RECENT * (round.rows as f64 / load.batch as f64 - rounds.rows);
-        let table = self.costs.verify.seconds(load.batch, load.context, round.rows);
+        rounds.rows += RECENT * (round.rows as f64 / size.batch as f64 - rounds.rows);
+        let table = self.costs.verify.seconds(size.batch, size.context, round.rows);
         self.verify.observe(round.rows, table, taken.verify);
         if round.draft_seconds > 0.0 {
-            let draft = &mut self.draft[batch_class(load.batch)];
+            let draft = &mut self.draft[batch_class(size.batch)];
             draft.observe(0, round.draft_seconds / draft.now(), taken.draft);
         }
         // A round that was interrupted by something else must not raise the average for good.
         let rest = (taken.whole - taken.draft - taken.verify).clamp(0.0, 0.1 * taken.verify);
         self.rest += RECENT * (rest / round.tokens.max(1) as f64 - self.rest);
-        Expected { seconds, speed_up: tokens / time }
+        RoundForecast { seconds, speed_up: tokens / time }
     }
 }

@@ -23,9 +23,9 @@
 
 use super::acceptance::ByTemperature;
 use super::backoff::Backoff;
-use super::cast::{Decline, most_that_pay};
+use super::cast::{UtilityDecay, most_that_pay};
 use super::cost::Costs;
-use super::cost_model::{BATCH_CLASSES, CostModel, Load, Observed, batch_class};
+use super::cost_model::{BATCH_CLASSES, CostModel, RoundObservation, RoundSize, batch_class};
 use super::policy::Policy;
 use super::report::{Report, RoundTimes};
 use super::round_state::RoundState;
@@ -35,7 +35,7 @@ use crate::tree::{GrowingTree, MAX_NODES, TreeShape};
 pub const LARGEST: TreeShape = TreeShape { depth: 7, width: 10, nodes: MAX_NODES };
 
 /// One sequence without a context.
-const ALONE: Load = Load { batch: 1, context: 0 };
+const ALONE: RoundSize = RoundSize { batch: 1, context: 0 };
 
 /// Chooses tree sizes. See the module.
 #[derive(Clone, Debug)]
@@ -47,7 +47,7 @@ pub struct Planner {
     stats: ByTemperature,
     /// Largest number of drafted tokens on a path.
     depth: usize,
-    decline: Decline,
+    decay: UtilityDecay,
     /// By the class of the batch size.
     backoffs: [Backoff; BATCH_CLASSES],
     report: Report,
@@ -95,7 +95,7 @@ impl Planner {
             measured: true,
             stats,
             depth: MAX_NODES,
-            decline: Decline::new(),
+            decay: UtilityDecay::new(),
             backoffs: [Backoff::default(); BATCH_CLASSES],
             report: Report::default(),
             round: RoundState::new(),
@@ -158,7 +158,7 @@ impl Planner {
     pub fn begin(&mut self, batch: usize, context: usize, drafts: bool) {
         let backoff = &mut self.backoffs[batch_class(batch)];
         let pauses = drafts && self.policy == Policy::Cost && backoff.goes_on();
-        self.round.begin(Load { batch, context }, drafts, pauses);
+        self.round.begin(RoundSize { batch, context }, drafts, pauses);
     }
 
     /// Whether this round does not draft because drafting has not paid.
@@ -182,21 +182,21 @@ impl Planner {
     /// Sets how many candidates of a level each tree expands. The trees grow side by side: all have pooled the
     /// candidates of the same depth.
     pub fn next(&mut self, trees: &mut [&mut GrowingTree]) {
-        let Planner { policy, costs, stats, decline, round: r, .. } = self;
+        let Planner { policy, costs, stats, decay, round: r, .. } = self;
         r.drafted(trees, costs);
         match policy {
             Policy::Fixed(_) => {
                 trees.iter_mut().for_each(|tree| tree.set_width(tree.most_that_go_on()));
             }
             Policy::Cast(thresholds) => {
-                let load = r.load;
-                let cost = |n: usize| costs.level_seconds(load, n) / costs.plain_seconds(load);
+                let size = r.size;
+                let cost = |n: usize| costs.level_seconds(size, n) / costs.plain_seconds(size);
                 for tree in trees.iter_mut().filter(|tree| tree.most_that_go_on() > 0) {
                     let candidates = tree.candidates().iter().take(tree.most_that_go_on());
                     let paths = candidates.map(|one| f64::from(libm::expf(one.log_prob)));
                     let (width, _) =
                         most_that_pay(paths.clone().skip(1), 1, thresholds.breadth, cost);
-                    let utility = decline.next(r.utility_mut(tree), paths.take(width).sum());
+                    let utility = decay.next(r.utility_mut(tree), paths.take(width).sum());
                     let pays = utility >= thresholds.depth * cost(width);
                     tree.set_width(if pays { width } else { 0 });
                 }
@@ -224,15 +224,15 @@ impl Planner {
             Policy::Fixed(_) => {}
             Policy::Cast(thresholds) => {
                 r.sort(trees);
-                let plain = costs.plain_seconds(r.load);
-                let cost = |n: usize| costs.verify_seconds(r.load, n) / plain;
+                let plain = costs.plain_seconds(r.size);
+                let cost = |n: usize| costs.verify_seconds(r.size, n) / plain;
                 let paths = r.order().map(|log_prob| f64::from(libm::expf(log_prob)));
                 let (rows, _) = most_that_pay(paths, least, thresholds.nodes, cost);
                 r.keep(rows - least, trees);
             }
             Policy::Cost => {
                 r.sort(trees);
-                let backoff = &mut self.backoffs[batch_class(r.load.batch)];
+                let backoff = &mut self.backoffs[batch_class(r.size.batch)];
                 let more = usize::from(!r.pauses && backoff.is_curious());
                 r.keep(r.rows_that_pay(costs, least) - least + more, trees);
             }
@@ -251,7 +251,7 @@ impl Planner {
             return;
         }
         if !tree.is_whole() {
-            let weight = self.backoffs[batch_class(self.round.load.batch)].weight();
+            let weight = self.backoffs[batch_class(self.round.size.batch)].weight();
             let stats = self.stats.at_mut(self.round.temperature(tree));
             stats.count(tree.tree(), path, weight);
         }
@@ -265,22 +265,22 @@ impl Planner {
     pub fn end(&mut self, times: Option<RoundTimes>) {
         let Planner { policy, costs, backoffs, report, round: r, .. } = self;
         let Some(times) = times.filter(|_| r.drafts) else { return };
-        let backoff = &mut backoffs[batch_class(r.load.batch)];
+        let backoff = &mut backoffs[batch_class(r.size.batch)];
         report.tokens += r.tokens;
         report.seconds += times.whole;
-        let observed = Observed {
+        let observed = RoundObservation {
             pauses: r.pauses,
             draft_seconds: r.draft_seconds,
             expected: r.expected,
             tokens: r.tokens,
             rows: r.rows,
         };
-        let expected = costs.observe(r.load, &observed, f64::from(backoff.weight()), times);
+        let expected = costs.observe(r.size, &observed, f64::from(backoff.weight()), times);
         report.expected_tokens += r.expected;
         report.expected_seconds += expected.seconds;
-        report.plain_seconds += r.tokens as f64 / r.load.batch as f64 * costs.plain_round(r.load);
+        report.plain_seconds += r.tokens as f64 / r.size.batch as f64 * costs.plain_round(r.size);
         if *policy == Policy::Cost && !r.pauses {
-            backoff.set(costs.drafting(r.load), expected.speed_up);
+            backoff.set(costs.drafting(r.size), expected.speed_up);
         }
     }
 }
@@ -365,11 +365,11 @@ mod tests {
 
             // No other number of rows is worth more.
             let (batch, costs) = (trees.len(), &planner.costs);
-            let load = planner.round.load;
-            let price = costs.price(load);
+            let size = planner.round.size;
+            let price = costs.price(size);
             let value = |n: usize| {
                 let accepted: f64 = all[..n - batch].iter().map(|e| f64::from(*e)).sum();
-                accepted - price * costs.verify_seconds(load, n)
+                accepted - price * costs.verify_seconds(size, n)
             };
             for n in batch..=batch + all.len() {
                 prop_assert!(value(kept.len() + batch) >= value(n) - 1e-9, "{} rows for {}", n, kept.len() + batch);

@@ -2,7 +2,7 @@
 
 use super::acceptance::{AcceptanceStats, ByTemperature};
 use super::cost::MAX_BATCH;
-use super::cost_model::{CostModel, Load};
+use super::cost_model::{CostModel, RoundSize};
 use crate::tree::{GrowingTree, MAX_NODES};
 use std::cmp::Ordering;
 
@@ -15,19 +15,19 @@ const TYPICAL: f32 = 0.03;
 
 /// Probability that a drafted token is accepted: together with its whole path, and given that its parent is.
 #[derive(Clone, Copy, Debug)]
-struct Chance {
+struct AcceptProbability {
     path: f32,
     step: f32,
 }
 
-impl Chance {
-    const CERTAIN: Chance = Chance { path: 1.0, step: 1.0 };
+impl AcceptProbability {
+    const CERTAIN: AcceptProbability = AcceptProbability { path: 1.0, step: 1.0 };
 
     fn class(self) -> usize {
         ((self.step * CLASSES as f32) as usize).min(CLASSES - 1)
     }
 
-    fn by_path(&self, other: &Chance) -> Ordering {
+    fn by_path(&self, other: &AcceptProbability) -> Ordering {
         self.path.total_cmp(&other.path)
     }
 }
@@ -40,10 +40,10 @@ struct TreeEstimate {
     levels: usize,
     /// Sum of the path probabilities of the last level (CAST's utility).
     utility: f64,
-    /// Chance of each node of the frontier, and of the candidates pooled last.
-    frontier: [Chance; MAX_NODES],
+    /// Acceptance probability of each node of the frontier, and of each candidate pooled last.
+    frontier: [AcceptProbability; MAX_NODES],
     n_frontier: usize,
-    new: [Chance; MAX_NODES],
+    new: [AcceptProbability; MAX_NODES],
     n_new: usize,
     /// Value of each node of the grown tree; no node exceeds its parent.
     values: [f32; MAX_NODES],
@@ -51,7 +51,7 @@ struct TreeEstimate {
 
 impl TreeEstimate {
     fn new(temperature: f32) -> TreeEstimate {
-        let certain = [Chance::CERTAIN; MAX_NODES];
+        let certain = [AcceptProbability::CERTAIN; MAX_NODES];
         TreeEstimate {
             temperature,
             levels: 0,
@@ -64,8 +64,9 @@ impl TreeEstimate {
         }
     }
 
-    /// Chance of the candidate after which another level could be grown, if `width` others are expanded too.
-    fn after(&self, tree: &GrowingTree, width: usize) -> Option<Chance> {
+    /// Acceptance probability of the candidate after which another level could be grown, if `width` others are expanded
+    /// too.
+    fn after(&self, tree: &GrowingTree, width: usize) -> Option<AcceptProbability> {
         let shape = tree.shape();
         let most = shape.width.min(MAX_NODES - self.n_frontier).min(self.n_new);
         (tree.depth() < shape.depth && width < most).then(|| self.new[width])
@@ -75,7 +76,7 @@ impl TreeEstimate {
 /// The state of a round.
 #[derive(Clone, Debug)]
 pub(super) struct RoundState {
-    pub load: Load,
+    pub size: RoundSize,
     /// Whether any sequence has a drafter.
     pub drafts: bool,
     /// Whether this round does not draft because drafting has not paid.
@@ -92,9 +93,9 @@ pub(super) struct RoundState {
     width: usize,
     /// Seconds that `n` drafted tokens of these trees add to the pass, at index `n`.
     seconds: Vec<f64>,
-    /// Chances of the likeliest candidates so far; and these together with the candidates expected after them.
-    pool: Likeliest,
-    hoped: Likeliest,
+    /// Path probabilities of the likeliest candidates so far; and the same with the candidates expected after them.
+    pool: TopProbabilities,
+    forecast: TopProbabilities,
     /// Estimates by the number of each tree.
     trees: Vec<TreeEstimate>,
     /// Values of all nodes that may be dropped (no roots, no whole trees) and their trees, the best first.
@@ -107,7 +108,7 @@ pub(super) struct RoundState {
 impl RoundState {
     pub fn new() -> RoundState {
         RoundState {
-            load: Load { batch: 1, context: 0 },
+            size: RoundSize { batch: 1, context: 0 },
             drafts: false,
             pauses: false,
             draft_seconds: 0.0,
@@ -117,8 +118,8 @@ impl RoundState {
             at_once_seconds: 0.0,
             width: 0,
             seconds: Vec::with_capacity(MAX_BATCH * MAX_NODES),
-            pool: Likeliest::default(),
-            hoped: Likeliest::default(),
+            pool: TopProbabilities::default(),
+            forecast: TopProbabilities::default(),
             trees: Vec::with_capacity(MAX_BATCH),
             order: Vec::with_capacity(MAX_BATCH * MAX_NODES),
             // The children of a likely token tend to be likely.
@@ -129,8 +130,8 @@ impl RoundState {
         }
     }
 
-    pub fn begin(&mut self, load: Load, drafts: bool, pauses: bool) {
-        (self.load, self.drafts, self.pauses) = (load, drafts, pauses);
+    pub fn begin(&mut self, size: RoundSize, drafts: bool, pauses: bool) {
+        (self.size, self.drafts, self.pauses) = (size, drafts, pauses);
         (self.draft_seconds, self.expected, self.tokens, self.rows) = (0.0, 0.0, 0, 0);
         self.at_once_seconds = 0.0;
         self.trees.clear();
@@ -156,8 +157,8 @@ impl RoundState {
     pub fn drafted(&mut self, trees: &[&mut GrowingTree], costs: &CostModel) {
         let first = trees.first().is_some_and(|tree| tree.depth() == 1);
         self.draft_seconds += match first {
-            true => costs.first_seconds(self.load, trees.len()),
-            false => costs.level_seconds(self.load, self.width),
+            true => costs.first_seconds(self.size, trees.len()),
+            false => costs.level_seconds(self.size, self.width),
         };
         if first {
             self.expand_from_roots(trees, costs);
@@ -169,11 +170,11 @@ impl RoundState {
         let most = cuttable(trees).map(|tree| tree.shape().nodes - 1).sum();
         self.pool.clear(most);
         // The rows of the other sequences are not known yet: their average of earlier rounds is taken.
-        let rows = trees.len() + costs.rows_of_others(self.load, trees.len());
-        let before = costs.verify_seconds(self.load, rows);
+        let rows = trees.len() + costs.rows_of_others(self.size, trees.len());
+        let before = costs.verify_seconds(self.size, rows);
         self.seconds.clear();
         for n in 0..=most {
-            let seconds = costs.verify_seconds(self.load, rows + n) - before;
+            let seconds = costs.verify_seconds(self.size, rows + n) - before;
             self.seconds.push(seconds);
         }
     }
@@ -194,10 +195,10 @@ impl RoundState {
         for tree in cuttable(trees) {
             self.expect(stats.at(self.temperature(tree)), tree);
         }
-        let price = costs.price(self.load);
+        let price = costs.price(self.size);
         let mut best = (0, self.best(&self.pool, price));
         let mut widths = [0; MAX_BATCH];
-        self.hoped.copy(&self.pool);
+        self.forecast.copy(&self.pool);
         for width in 1.. {
             let next = trees.iter().enumerate().filter(|(_, tree)| !tree.is_whole());
             let next = next.filter_map(|(t, tree)| {
@@ -206,12 +207,12 @@ impl RoundState {
             let Some((candidate, t)) = next.max_by(|a, b| a.0.by_path(&b.0)) else { break };
             widths[t] += 1;
             let behind = self.typical[candidate.class()].map(|accepted| candidate.path * accepted);
-            if self.hoped.least().is_some_and(|least| behind[0] < least) {
+            if self.forecast.least().is_some_and(|least| behind[0] < least) {
                 break;
             }
-            behind.into_iter().for_each(|path| self.hoped.add(path));
+            behind.into_iter().for_each(|path| self.forecast.add(path));
             let value =
-                self.best(&self.hoped, price) - price * costs.level_seconds(self.load, width);
+                self.best(&self.forecast, price) - price * costs.level_seconds(self.size, width);
             if value > best.1 {
                 best = (width, value);
                 trees.iter_mut().zip(widths).for_each(|(tree, width)| tree.set_width(width));
@@ -238,7 +239,7 @@ impl RoundState {
             let step = candidate.log_prob - frontier.log_probs()[candidate.parent];
             let parent = estimate.frontier[candidate.parent];
             let step = stats.accepted(depth, step);
-            *out = Chance { path: parent.path * step, step };
+            *out = AcceptProbability { path: parent.path * step, step };
             self.pool.add(out.path);
             let typical = self.typical[parent.class()].get_mut(ranks[candidate.parent]);
             if let Some(typical) = typical.filter(|_| depth > 1) {
@@ -249,7 +250,7 @@ impl RoundState {
     }
 
     /// The best value of trees that contain the likeliest of these candidates.
-    fn best(&self, candidates: &Likeliest, price: f64) -> f64 {
+    fn best(&self, candidates: &TopProbabilities, price: f64) -> f64 {
         let (mut accepted, mut best) = (0.0, 0.0);
         for (candidate, seconds) in candidates.get().iter().zip(&self.seconds[1..]) {
             accepted += f64::from(*candidate);
@@ -271,8 +272,8 @@ impl RoundState {
         if estimate.levels == 0 && tree.tree().len() > 1 {
             let shape = tree.shape();
             let levels = shape.depth.saturating_sub(1) as f64;
-            let level = costs.level_seconds(self.load, shape.width);
-            let all = costs.first_seconds(self.load, 1) + levels * level;
+            let level = costs.level_seconds(self.size, shape.width);
+            let all = costs.first_seconds(self.size, 1) + levels * level;
             let more = (all - self.at_once_seconds).max(0.0);
             self.at_once_seconds += more;
             self.draft_seconds += more;
@@ -297,12 +298,12 @@ impl RoundState {
 
     /// The number of rows with the best value, at least `least`; node values are acceptance probabilities.
     pub fn rows_that_pay(&self, costs: &CostModel, least: usize) -> usize {
-        let price = costs.price(self.load);
+        let price = costs.price(self.size);
         let mut accepted = 0.0;
-        let mut best = (least, -price * costs.verify_seconds(self.load, least));
+        let mut best = (least, -price * costs.verify_seconds(self.size, least));
         for (rows, (candidate, _)) in (least + 1..).zip(&self.order) {
             accepted += f64::from(*candidate);
-            let value = accepted - price * costs.verify_seconds(self.load, rows);
+            let value = accepted - price * costs.verify_seconds(self.size, rows);
             if value > best.1 {
                 best = (rows, value);
             }
@@ -339,12 +340,12 @@ fn cuttable<'a>(trees: &'a [&mut GrowingTree]) -> impl Iterator<Item = &'a Growi
 /// tokens. It is kept sorted on insertion: sorting once for each width of each level would take as long as the rest of
 /// a round.
 #[derive(Clone, Debug, Default)]
-struct Likeliest {
+struct TopProbabilities {
     most: usize,
     probabilities: Vec<f32>,
 }
 
-impl Likeliest {
+impl TopProbabilities {
     /// Removes all; holds at most `most` from now on.
     fn clear(&mut self, most: usize) {
         self.most = most;
@@ -352,7 +353,7 @@ impl Likeliest {
     }
 
     /// Copies `other`.
-    fn copy(&mut self, other: &Likeliest) {
+    fn copy(&mut self, other: &TopProbabilities) {
         self.clear(other.most);
         self.probabilities.extend_from_slice(&other.probabilities);
     }
@@ -387,7 +388,7 @@ mod tests {
             all in prop::collection::vec(0u8..99, 0..200), most in 1usize..150,
         ) {
             let mut all: Vec<f32> = all.into_iter().map(|x| f32::from(x) / 99.0).collect();
-            let mut likeliest = Likeliest::default();
+            let mut likeliest = TopProbabilities::default();
             likeliest.clear(most);
             all.iter().for_each(|x| likeliest.add(*x));
             all.sort_by(|a, b| b.total_cmp(a));

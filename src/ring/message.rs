@@ -133,12 +133,12 @@ impl VerdictShape {
 /// If the lengths differ.
 pub fn write_halves(floats: &[f32], halves: &mut [f16]) {
     assert_eq!(floats.len(), halves.len(), "a half float for each float");
-    const MOST: f32 = 65504.0;
+    const MAX_F16: f32 = 65504.0;
     let mut within = [0.0; 64];
     for (floats, halves) in floats.chunks(within.len()).zip(halves.chunks_mut(within.len())) {
         let within = &mut within[..floats.len()];
         for (to, from) in within.iter_mut().zip(floats) {
-            *to = from.clamp(-MOST, MOST);
+            *to = from.clamp(-MAX_F16, MAX_F16);
         }
         halves.convert_from_f32_slice(within);
     }

@@ -3,10 +3,10 @@
 //! The target's passes are timed over many numbers of rows after a short context, and over a few after a long one; the
 //! drafter's over trees of one and of three levels. Tokens are made up: the time of a pass does not depend on them.
 
-use super::json::{of_confidences, to_confidences};
-use super::kept::{Measured, Place, find_or_measure, is_steady};
+use super::json::{acceptance_from_json, acceptance_to_json};
+use super::kept::{KeptMeasurement, TableKey, find_or_measure, is_steady};
 use super::measure::{DraftPass, curve, levels};
-use super::store::{Kept, Store};
+use super::store::{Store, StoreEntry};
 use crate::draft::{Drafter, SoloDraft};
 use crate::error::Result;
 use crate::infer::{CacheTypes, KvCache, KvSize, Sequence, Target};
@@ -42,9 +42,9 @@ pub struct Calibrator<'a> {
     target: &'a mut Target,
     types: CacheTypes,
     store: Option<Store>,
-    anew: bool,
+    ignore_kept: bool,
     is_steady: fn(&[f64]) -> bool,
-    kept: Vec<PathBuf>,
+    saved_files: Vec<PathBuf>,
     progress: &'a mut dyn FnMut(f64) -> bool,
 }
 
@@ -57,7 +57,15 @@ impl<'a> Calibrator<'a> {
         progress: &'a mut dyn FnMut(f64) -> bool,
     ) -> Calibrator<'a> {
         let store = Store::open();
-        Calibrator { target, types, store, anew: false, is_steady, kept: Vec::new(), progress }
+        Calibrator {
+            target,
+            types,
+            store,
+            ignore_kept: false,
+            is_steady,
+            saved_files: Vec::new(),
+            progress,
+        }
     }
 
     /// The model.
@@ -65,29 +73,29 @@ impl<'a> Calibrator<'a> {
         self.target.model()
     }
 
-    /// The files in which results were kept.
-    pub fn kept(&self) -> &[PathBuf] {
-        &self.kept
+    /// The files in which this calibrator saved results.
+    pub fn saved_files(&self) -> &[PathBuf] {
+        &self.saved_files
     }
 
     /// Keeps results in this store.
-    pub fn keep_at(self, store: Store) -> Calibrator<'a> {
+    pub fn with_store(self, store: Store) -> Calibrator<'a> {
         Calibrator { store: Some(store), ..self }
     }
 
-    /// Measures even if results are kept.
-    pub fn anew(self) -> Calibrator<'a> {
-        Calibrator { anew: true, ..self }
+    /// Measures all costs, even those that are kept.
+    pub fn ignore_kept(self) -> Calibrator<'a> {
+        Calibrator { ignore_kept: true, ..self }
     }
 
-    /// Decides by the seconds of some passes over one row whether the machine is idle. Only then are tables renewed
-    /// that were measured under load.
-    pub fn idle_where(self, is_steady: fn(&[f64]) -> bool) -> Calibrator<'a> {
+    /// Decides whether the machine is idle by `is_steady` of the seconds of some passes over one row. Tables that were
+    /// measured under load are measured again only on an idle machine.
+    pub fn with_idle_test(self, is_steady: fn(&[f64]) -> bool) -> Calibrator<'a> {
         Calibrator { is_steady, ..self }
     }
 
     /// Costs of the target's passes with up to `batch` sequences, and of the drafter's; `None` if it was cancelled.
-    /// `about` identifies the drafter.
+    /// The function [`drafter_id`] gives `drafter_id`.
     ///
     /// # Errors
     /// If the target or the drafter fails.
@@ -95,10 +103,10 @@ impl<'a> Calibrator<'a> {
         &mut self,
         batch: usize,
         drafter: &mut dyn Drafter,
-        about: &str,
+        drafter_id: &str,
     ) -> Result<Option<Costs>> {
         let Some(verify) = self.verify(batch)? else { return Ok(None) };
-        let draft = self.draft(drafter, about)?;
+        let draft = self.draft(drafter, drafter_id)?;
         Ok(draft.map(|draft| Costs { verify, draft }))
     }
 
@@ -137,8 +145,12 @@ impl<'a> Calibrator<'a> {
     ///
     /// # Errors
     /// If the drafter fails.
-    pub fn draft(&mut self, drafter: &mut dyn Drafter, about: &str) -> Result<Option<DraftCost>> {
-        let key = format!("{} drafted by {about} {}", self.target_key(), drafter.place());
+    pub fn draft(
+        &mut self,
+        drafter: &mut dyn Drafter,
+        drafter_id: &str,
+    ) -> Result<Option<DraftCost>> {
+        let key = format!("{} drafted by {drafter_id} {}", self.target_key(), drafter.place());
         let name = format!("{}-drafter", self.target.model().config().name);
         self.find_or_measure((&name, &key), |this| this.measure_draft(drafter))
     }
@@ -149,7 +161,11 @@ impl<'a> Calibrator<'a> {
         format!(
             "model {:016x} {} on {}, {} threads, {}, keys {}, values {}, up to {} tokens",
             model.gguf().fingerprint(),
-            if model.packing().place == model::Place::Native { "not packed" } else { "packed" },
+            if model.packing().storage == model::WeightStorage::Native {
+                "not packed"
+            } else {
+                "packed"
+            },
             machine::cpu_name(),
             target.threads(),
             target.isa(),
@@ -159,16 +175,17 @@ impl<'a> Calibrator<'a> {
         )
     }
 
-    /// Finds kept results, or measures them if there are none, all are to be measured anew, or they are in doubt.
-    fn find_or_measure<T: Measured>(
+    /// Finds kept results. Measures them if there are none, if kept ones are ignored, or if they are in doubt.
+    fn find_or_measure<T: KeptMeasurement>(
         &mut self,
         (name, key): (&str, &str),
         measure: impl FnOnce(&mut Self) -> Result<Option<T>>,
     ) -> Result<Option<T>> {
         let store = self.store.clone();
-        let place = Place { store: store.as_ref(), name, key, anew: self.anew };
-        let (found, saved) = find_or_measure(&place, self, Self::is_idle, measure)?;
-        self.kept.extend(store.filter(|_| saved).map(|store| store.path(name, key)));
+        let table_key =
+            TableKey { store: store.as_ref(), name, key, ignore_kept: self.ignore_kept };
+        let (found, saved) = find_or_measure(&table_key, self, Self::is_idle, measure)?;
+        self.saved_files.extend(store.filter(|_| saved).map(|store| store.path(name, key)));
         Ok(found)
     }
 
@@ -198,7 +215,7 @@ impl<'a> Calibrator<'a> {
         if long > 2 * short && KvCache::check_memory(config, size, 1).is_ok() {
             let few = self.passes(1, long, &FEW_ROWS, BUDGETS[1], 0.55..0.8)?;
             let Some(few) = few else { return Ok(None) };
-            tables.push(Table { batch: 1, context: long, curve: longer(&all, &few) });
+            tables.push(Table { batch: 1, context: long, curve: interpolate(&all, &few) });
         }
         Ok(Some(tables))
     }
@@ -209,7 +226,7 @@ impl<'a> Calibrator<'a> {
         let [context, _] = self.contexts();
         let rows = [1, 2, 4].map(|each| each * batch);
         let few = self.passes(batch, context, &rows, BUDGETS[1], 0.0..0.8)?;
-        let table = |few: Curve| Table { batch, context, curve: longer(alone, &few) };
+        let table = |few: Curve| Table { batch, context, curve: interpolate(alone, &few) };
         Ok(few.map(|few| vec![table(few)]))
     }
 
@@ -299,9 +316,9 @@ fn chain(n: usize) -> Tree {
     tree
 }
 
-/// The curve for longer attention, of which a few sizes were measured: the additional time is interpolated between
-/// them.
-fn longer(all: &Curve, few: &Curve) -> Curve {
+/// The curve of passes with longer attention than those of `all`, from a few measured sizes: the additional time is
+/// interpolated between them.
+fn interpolate(all: &Curve, few: &Curve) -> Curve {
     let (first, _) = few.measured().next().expect("a curve is not empty");
     let more = few.measured().map(|(n, seconds)| (n, (seconds - all.seconds(n)).max(1e-9)));
     let more = Curve::new(&more.collect::<Vec<_>>()).expect("they ascend");
@@ -311,29 +328,29 @@ fn longer(all: &Curve, few: &Curve) -> Curve {
     Curve::new(&measured).expect("they ascend")
 }
 
-/// Identifies a drafter's file.
+/// Identifies a drafter by its kind and its file.
 ///
 /// # Errors
 /// If it cannot be read.
-pub fn about_drafter(kind: &str, path: Option<&Path>) -> Result<String> {
+pub fn drafter_id(kind: &str, path: Option<&Path>) -> Result<String> {
     let Some(path) = path else { return Ok(kind.to_owned()) };
     let gguf = crate::gguf::Gguf::open_with(path, crate::gguf::OpenOptions::default())?;
     Ok(format!("{kind} {:016x}", gguf.fingerprint()))
 }
 
 /// Acceptance counts of a drafter, kept from run to run.
-pub struct Counts {
+pub struct AcceptanceCounts {
     store: Option<Store>,
     name: String,
     key: String,
 }
 
-impl Counts {
-    /// Counts of the drafter that `about` identifies, for this model; kept in the cache directory.
-    pub fn of(about: &str, model: &Model) -> Counts {
+impl AcceptanceCounts {
+    /// The counts of this drafter for this model, in the cache directory.
+    pub fn of(drafter_id: &str, model: &Model) -> AcceptanceCounts {
         let name = format!("{}-counts", model.config().name);
-        let key = format!("{about} for {}", model.fingerprint());
-        Counts { store: Store::open(), name, key }
+        let key = format!("{drafter_id} for {}", model.fingerprint());
+        AcceptanceCounts { store: Store::open(), name, key }
     }
 
     /// The kept counts; if there are none, those of the file beside the drafter's.
@@ -342,9 +359,10 @@ impl Counts {
             .store
             .as_ref()
             .and_then(|store| store.load(&self.name, &self.key))
-            .map(|kept| kept.data);
-        let shipped = || serde_json::from_slice(&file::read(&prior(drafter?)).ok()?).ok();
-        let counts = kept.or_else(shipped).and_then(|value| to_confidences(&value).ok());
+            .map(|entry| entry.data);
+        let shipped =
+            || serde_json::from_slice(&file::read(&initial_counts_path(drafter?)).ok()?).ok();
+        let counts = kept.or_else(shipped).and_then(|value| acceptance_from_json(&value).ok());
         counts.unwrap_or_default()
     }
 
@@ -353,12 +371,12 @@ impl Counts {
     /// # Errors
     /// If they cannot be written.
     pub fn save(&self, counts: &ByTemperature) -> std::io::Result<()> {
-        let kept = Kept::new(of_confidences(counts));
-        self.store.as_ref().map_or(Ok(()), |store| store.save(&self.name, &self.key, &kept))
+        let entry = StoreEntry::new(acceptance_to_json(counts));
+        self.store.as_ref().map_or(Ok(()), |store| store.save(&self.name, &self.key, &entry))
     }
 }
 
 /// The file of a drafter's initial counts: `NAME.counts.json` beside `NAME.gguf`.
-pub fn prior(drafter: &Path) -> PathBuf {
+pub fn initial_counts_path(drafter: &Path) -> PathBuf {
     drafter.with_extension("counts.json")
 }

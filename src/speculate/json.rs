@@ -54,42 +54,45 @@ fn read<'a, T: Deserialize<'a>>(value: &'a Value) -> Result<T, String> {
 
 /// Costs as JSON: `{"verify": [table, …], "draft": {"first", "rows", "seconds"}}`, where a table is `{"batch",
 /// "context", "rows", "seconds"}`. Times are in seconds.
-pub fn of_costs(costs: &Costs) -> Value {
-    json!({ "verify": of_verify(&costs.verify), "draft": of_draft(&costs.draft) })
+pub fn costs_to_json(costs: &Costs) -> Value {
+    json!({ "verify": verify_to_json(&costs.verify), "draft": draft_to_json(&costs.draft) })
 }
 
 /// Costs from JSON.
 ///
 /// # Errors
 /// A text that says what is missing or wrong.
-pub fn to_costs(value: &Value) -> Result<Costs, String> {
-    Ok(Costs { verify: to_verify(&value["verify"])?, draft: to_draft(&value["draft"])? })
+pub fn costs_from_json(value: &Value) -> Result<Costs, String> {
+    Ok(Costs {
+        verify: verify_from_json(&value["verify"])?,
+        draft: draft_from_json(&value["draft"])?,
+    })
 }
 
-pub(super) fn of_verify(cost: &VerifyCost) -> Value {
+pub(super) fn verify_to_json(cost: &VerifyCost) -> Value {
     let tables = cost.tables().iter().map(|Table { batch, context, curve }| {
         json!(TableData { batch: *batch, context: *context, curve: CurveData::of(curve) })
     });
     tables.collect()
 }
 
-pub(super) fn to_verify(value: &Value) -> Result<VerifyCost, String> {
+pub(super) fn verify_from_json(value: &Value) -> Result<VerifyCost, String> {
     let tables = read::<Vec<TableData>>(value)?.into_iter().map(|table| {
         Ok(Table { batch: table.batch, context: table.context, curve: table.curve.curve()? })
     });
     let cost = VerifyCost::new(tables.collect::<Result<_, String>>()?)?;
-    let place = |table: &Table| (table.batch, table.context);
-    match cost.tables().windows(2).find(|pair| place(&pair[0]) == place(&pair[1])) {
+    let key = |table: &Table| (table.batch, table.context);
+    match cost.tables().windows(2).find(|pair| key(&pair[0]) == key(&pair[1])) {
         None => Ok(cost),
         Some(_) => Err("two tables of one batch and context".into()),
     }
 }
 
-pub(super) fn of_draft(cost: &DraftCost) -> Value {
+pub(super) fn draft_to_json(cost: &DraftCost) -> Value {
     json!(DraftData { first: cost.first, level: CurveData::of(&cost.level) })
 }
 
-pub(super) fn to_draft(value: &Value) -> Result<DraftCost, String> {
+pub(super) fn draft_from_json(value: &Value) -> Result<DraftCost, String> {
     let DraftData { first, level } = read(value)?;
     if first < 0.0 {
         return Err(format!("the first level takes {first} s"));
@@ -98,10 +101,10 @@ pub(super) fn to_draft(value: &Value) -> Result<DraftCost, String> {
 }
 
 /// Acceptance counts as JSON: for each temperature and depth, [tested, accepted] of each class.
-pub fn of_confidences(confidences: &ByTemperature) -> Value {
+pub fn acceptance_to_json(acceptance: &ByTemperature) -> Value {
     let round = |x: f32| (f64::from(x) * 100.0).round() / 100.0;
     let cell = |cell: Cell| [round(cell.tested), round(cell.accepted.min(cell.tested))];
-    let counts = confidences.counts().map(|cells| cells.map(|classes| classes.map(cell)));
+    let counts = acceptance.counts().map(|cells| cells.map(|classes| classes.map(cell)));
     json!(counts.collect::<CountsData>())
 }
 
@@ -109,7 +112,7 @@ pub fn of_confidences(confidences: &ByTemperature) -> Value {
 ///
 /// # Errors
 /// A text that says what is wrong.
-pub fn to_confidences(value: &Value) -> Result<ByTemperature, String> {
+pub fn acceptance_from_json(value: &Value) -> Result<ByTemperature, String> {
     let counts: CountsData = read(value)?;
     let wrong = |[tested, accepted]: &[f64; 2]| {
         !(0.0..=1e9).contains(tested) || !(0.0..=*tested).contains(accepted)
@@ -135,24 +138,24 @@ mod tests {
             verify: VerifyCost::new(vec![table(1, 64), table(8, 64), table(1, 2048)]).unwrap(),
             draft: DraftCost { first: 0.5, level: curve(1) },
         };
-        assert_eq!(to_costs(&of_costs(&costs)), Ok(costs.clone()));
+        assert_eq!(costs_from_json(&costs_to_json(&costs)), Ok(costs.clone()));
         let mut cells = [[Cell::default(); CLASSES]; DEPTHS];
         cells[2][5] = Cell { tested: 3.25, accepted: 1.5 };
-        let confidences = ByTemperature::of(&[cells, cells]);
-        assert_eq!(to_confidences(&of_confidences(&confidences)), Ok(confidences.clone()));
+        let acceptance = ByTemperature::of(&[cells, cells]);
+        assert_eq!(acceptance_from_json(&acceptance_to_json(&acceptance)), Ok(acceptance.clone()));
         // Key order, additional keys and integers do not matter.
         let text = r#"{"draft": {"first": 1, "rows": [1], "seconds": [0.25]}, "took": 3,
             "verify": [{"seconds": [2, 0.5], "rows": [1, 1024], "context": 0, "batch": 1, "isa": "avx2"}]}"#;
-        let read = to_costs(&serde_json::from_str(text).unwrap()).unwrap();
+        let read = costs_from_json(&serde_json::from_str(text).unwrap()).unwrap();
         assert_eq!(read.verify.seconds(1, 9, 1024), 0.5);
         assert_eq!((read.draft.first, read.draft.level.seconds(1)), (1.0, 0.25));
         // Every number is read back exactly.
         for first in (1..1000).map(|i| f64::from(i) / 7e8) {
             let draft = DraftCost { first, level: curve(1) };
-            let text = of_draft(&draft).to_string();
-            assert_eq!(to_draft(&serde_json::from_str(&text).unwrap()), Ok(draft));
+            let text = draft_to_json(&draft).to_string();
+            assert_eq!(draft_from_json(&serde_json::from_str(&text).unwrap()), Ok(draft));
         }
-        let good = of_costs(&costs);
+        let good = costs_to_json(&costs);
         for (path, wrong) in [
             ("/verify", json!([])),
             ("/verify/0/rows", json!([1])),
@@ -170,12 +173,12 @@ mod tests {
         ] {
             let mut bad = good.clone();
             *bad.pointer_mut(path).unwrap() = wrong;
-            to_costs(&bad).unwrap_err();
+            costs_from_json(&bad).unwrap_err();
         }
         for (path, wrong) in [("", json!({})), ("/0/1/1", json!([1, 2])), ("/1/2", json!([]))] {
-            let mut bad = of_confidences(&confidences);
+            let mut bad = acceptance_to_json(&acceptance);
             *bad.pointer_mut(path).unwrap() = wrong;
-            to_confidences(&bad).unwrap_err();
+            acceptance_from_json(&bad).unwrap_err();
         }
     }
 }

@@ -4,33 +4,33 @@
 //! a start when the machine is idle. If the result is implausible several times, it is accepted as a property of the
 //! machine.
 
-use super::json::{of_draft, of_verify, to_draft, to_verify};
-use super::store::{Kept, Store};
+use super::json::{draft_from_json, draft_to_json, verify_from_json, verify_to_json};
+use super::store::{Store, StoreEntry};
 use crate::error::Result;
 use crate::planner::cost::{DraftCost, VerifyCost};
 use crate::planner::plausible::is_step_down;
 use serde_json::Value;
 
 /// Most times that an implausible table is measured again.
-const RENEWALS: u32 = 3;
+const MAX_REMEASUREMENTS: u32 = 3;
 
 /// A measurement that can be kept.
-pub(super) trait Measured: Sized {
+pub(super) trait KeptMeasurement: Sized {
     /// Its JSON in a file.
     fn to_json(&self) -> Value;
     /// Reads its JSON.
-    fn of_json(value: &Value) -> std::result::Result<Self, String>;
+    fn from_json(value: &Value) -> std::result::Result<Self, String>;
     /// Whether all its times are plausible.
     fn is_plausible(&self) -> bool;
 }
 
-impl Measured for VerifyCost {
+impl KeptMeasurement for VerifyCost {
     fn to_json(&self) -> Value {
-        of_verify(self)
+        verify_to_json(self)
     }
 
-    fn of_json(value: &Value) -> std::result::Result<VerifyCost, String> {
-        to_verify(value)
+    fn from_json(value: &Value) -> std::result::Result<VerifyCost, String> {
+        verify_from_json(value)
     }
 
     fn is_plausible(&self) -> bool {
@@ -38,13 +38,13 @@ impl Measured for VerifyCost {
     }
 }
 
-impl Measured for DraftCost {
+impl KeptMeasurement for DraftCost {
     fn to_json(&self) -> Value {
-        of_draft(self)
+        draft_to_json(self)
     }
 
-    fn of_json(value: &Value) -> std::result::Result<DraftCost, String> {
-        to_draft(value)
+    fn from_json(value: &Value) -> std::result::Result<DraftCost, String> {
+        draft_from_json(value)
     }
 
     fn is_plausible(&self) -> bool {
@@ -52,44 +52,46 @@ impl Measured for DraftCost {
     }
 }
 
-/// The place of a table.
-pub(super) struct Place<'a> {
+/// Where a table is kept.
+pub(super) struct TableKey<'a> {
     /// `None` if nothing can be kept.
     pub store: Option<&'a Store>,
+    /// The name of the file, for people.
     pub name: &'a str,
+    /// All that the times depend on.
     pub key: &'a str,
-    /// Whether a kept table is ignored.
-    pub anew: bool,
+    /// Whether the table is measured even if it is kept.
+    pub ignore_kept: bool,
 }
 
-/// The table kept at a place. It is measured if there is none, and again if it is in doubt and the machine is idle.
-/// Returns the table, `None` if the measurement was cancelled, and whether it was saved now.
+/// The table of a key. It is measured if none is kept, and again if the kept one is in doubt and the machine is idle.
+/// Returns the table, `None` if the measurement was cancelled, and whether this call saved it.
 ///
 /// # Errors
 /// Those of `is_idle` and `measure`.
-pub(super) fn find_or_measure<M, T: Measured>(
-    place: &Place,
+pub(super) fn find_or_measure<M, T: KeptMeasurement>(
+    table_key: &TableKey,
     measurer: &mut M,
     is_idle: impl FnOnce(&mut M) -> Result<bool>,
     measure: impl FnOnce(&mut M) -> Result<Option<T>>,
 ) -> Result<(Option<T>, bool)> {
-    let Place { store, name, key, anew } = *place;
-    let kept = store.filter(|_| !anew).and_then(|store| store.load(name, key));
-    let kept =
-        kept.and_then(|Kept { data, under_load }| Some((T::of_json(&data).ok()?, under_load)));
+    let TableKey { store, name, key, ignore_kept } = *table_key;
+    let kept = store.filter(|_| !ignore_kept).and_then(|store| store.load(name, key));
+    let kept = kept
+        .and_then(|StoreEntry { data, under_load }| Some((T::from_json(&data).ok()?, under_load)));
     let mut before = 0;
     if let Some((table, under_load)) = kept {
         let in_doubt = under_load > 0 || !table.is_plausible();
-        if !in_doubt || under_load > RENEWALS || !is_idle(measurer)? {
+        if !in_doubt || under_load > MAX_REMEASUREMENTS || !is_idle(measurer)? {
             return Ok((Some(table), false));
         }
         before = under_load;
     }
     let Some(table) = measure(measurer)? else { return Ok((None, false)) };
     let under_load = if table.is_plausible() { 0 } else { before + 1 };
-    let kept = Kept { data: table.to_json(), under_load };
+    let entry = StoreEntry { data: table.to_json(), under_load };
     // A failure is ignored: the table will be measured again.
-    let saved = store.is_some_and(|store| store.save(name, key, &kept).is_ok());
+    let saved = store.is_some_and(|store| store.save(name, key, &entry).is_ok());
     Ok((Some(table), saved))
 }
 
@@ -119,8 +121,9 @@ mod tests {
             *asked = true;
             Ok(Some(measured.clone()))
         };
-        let place = Place { store: Some(store), name: "name", key: "key", anew: false };
-        let (used, saved) = find_or_measure(&place, &mut asked, |_| Ok(idle), measure).unwrap();
+        let table_key =
+            TableKey { store: Some(store), name: "name", key: "key", ignore_kept: false };
+        let (used, saved) = find_or_measure(&table_key, &mut asked, |_| Ok(idle), measure).unwrap();
         assert_eq!(saved, asked);
         (used.unwrap(), asked)
     }
@@ -139,15 +142,16 @@ mod tests {
 
         // Tables without a mark: one without any time, and one with a step down.
         for old in [draft([1.0, 1e-9, 1.0]), wrong.clone()] {
-            let text = json!({ "version": 1, "about": "key", "data": of_draft(&old) }).to_string();
+            let text =
+                json!({ "version": 1, "about": "key", "data": draft_to_json(&old) }).to_string();
             std::fs::write(store.path("name", "key"), text).unwrap();
             assert_eq!(start(&store, false, &right), (old, false));
             assert_eq!(start(&store, true, &right), (right.clone(), true));
         }
 
         // A marked table is in doubt even if it is plausible.
-        let kept = Kept { data: of_draft(&right), under_load: 1 };
-        store.save("name", "key", &kept).unwrap();
+        let entry = StoreEntry { data: draft_to_json(&right), under_load: 1 };
+        store.save("name", "key", &entry).unwrap();
         assert!(start(&store, true, &right).1);
     }
 
@@ -157,7 +161,7 @@ mod tests {
         let store = Store::at(folder.path().to_owned());
         let wrong = draft([1.0, 3.0, 1.0]);
         let measured = (0..9).filter(|_| start(&store, true, &wrong).1).count();
-        assert_eq!(measured, 1 + RENEWALS as usize);
+        assert_eq!(measured, 1 + MAX_REMEASUREMENTS as usize);
     }
 
     #[test]

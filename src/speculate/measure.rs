@@ -11,32 +11,32 @@ use crate::planner::plausible::{ZERO, implausible, is_step_down};
 use std::time::{Duration, Instant};
 
 /// Most and least rounds of a measurement.
-const MOST_ROUNDS: usize = 9;
-const LEAST_ROUNDS: usize = 2;
+const MAX_ROUNDS: usize = 9;
+const MIN_ROUNDS: usize = 2;
 /// Most times that implausible results are measured again.
-const AGAIN: usize = 3;
+const MAX_REMEASUREMENTS: usize = 3;
 
 /// If a pass over the fewest rows takes fewer seconds than this, one is timed next to each other pass.
 const SHORT: f64 = 0.02;
-/// Seconds. Shorter work is repeated, at most `MOST_IN_SUCCESSION` times, and timed as a whole: clocks resolve a
+/// Seconds. Shorter work is repeated, at most `MAX_IN_SUCCESSION` times, and timed as a whole: clocks resolve a
 /// hundredth of this.
 const LONG_ENOUGH: f64 = 5e-5;
-const MOST_IN_SUCCESSION: f64 = 1000.0;
+const MAX_IN_SUCCESSION: f64 = 1000.0;
 /// Most rounds of a drafter's measurement.
-const MOST_DRAFT_ROUNDS: usize = 21;
+const MAX_DRAFT_ROUNDS: usize = 21;
 /// Least cost of a level as a fraction of the first one's: the difference of two times cannot show less.
-const LEAST_LEVEL: f64 = 0.01;
+const MIN_LEVEL: f64 = 0.01;
 
 /// Numbers of rows, and the seconds that a pass over each takes.
 type Times = Vec<(usize, f64)>;
 
 /// Measures implausible times again. Of two medians of a time the smaller counts, since other load on the machine can
 /// only prolong it. All others are timed relative to the first one; if that is in doubt, all are replaced.
-fn again(
+fn remeasure(
     mut measured: Times,
     mut measure: impl FnMut(&Times, &[usize]) -> Result<Option<Times>>,
 ) -> Result<Option<Times>> {
-    for _ in 0..AGAIN {
+    for _ in 0..MAX_REMEASUREMENTS {
         let wrong = implausible(&measured);
         if wrong.is_empty() {
             break;
@@ -91,7 +91,7 @@ fn curve_by(
 ) -> Result<Option<Curve>> {
     let measured = rounds(clock, rows, budget, progress, pass)?;
     let Some(measured) = measured else { return Ok(None) };
-    let measured = again(measured, |before, wrong| {
+    let measured = remeasure(measured, |before, wrong| {
         let (first, one) = before[0];
         let others = wrong.iter().copied().filter(|n| *n != first);
         let rows: Vec<usize> = [first].into_iter().chain(others).collect();
@@ -125,13 +125,13 @@ fn rounds(
     let longest = (LARGEST.depth + 1) as f64;
     let mut fewest = Vec::new();
     let mut ratios: Vec<(usize, Vec<f64>)> = rows[1..].iter().map(|n| (*n, Vec::new())).collect();
-    for round in 0..MOST_ROUNDS {
+    for round in 0..MAX_ROUNDS {
         let mut beside = timed(rows[0])?;
         fewest.push(beside);
         let (mut worth, sizes) = (0, ratios.len() as f64);
         for (n, ratios) in &mut ratios {
             let spent = (clock() - start).as_secs_f64() / budget.as_secs_f64();
-            let done = (round as f64 + worth as f64 / sizes) / MOST_ROUNDS as f64;
+            let done = (round as f64 + worth as f64 / sizes) / MAX_ROUNDS as f64;
             if !progress(spent.max(done).min(1.0)) {
                 return Ok(None);
             }
@@ -153,7 +153,7 @@ fn rounds(
         }
         ratios.truncate(worth);
         let rounds = (round + 1) as u32;
-        if rounds as usize >= LEAST_ROUNDS && (clock() - start) * (rounds + 1) / rounds > budget {
+        if rounds as usize >= MIN_ROUNDS && (clock() - start) * (rounds + 1) / rounds > budget {
             break;
         }
     }
@@ -204,7 +204,7 @@ fn levels_by(
     let mut firsts = Vec::new();
     let measured = draft_rounds(clock, widths, budget, progress, (&mut firsts, pass))?;
     let Some(measured) = measured else { return Ok(None) };
-    let level = again(measured, |_, wrong| {
+    let level = remeasure(measured, |_, wrong| {
         draft_rounds(clock, wrong, budget / 4, &mut |_| progress(1.0), (&mut firsts, pass))
     })?;
     let first = median(&mut firsts).max(ZERO);
@@ -227,16 +227,16 @@ fn draft_rounds(
             pass(DraftPass::Tree { depth, width })?;
             times += 1.0;
             let seconds = (clock() - start).as_secs_f64();
-            if seconds >= LONG_ENOUGH || times >= MOST_IN_SUCCESSION {
+            if seconds >= LONG_ENOUGH || times >= MAX_IN_SUCCESSION {
                 return Ok(seconds / times);
             }
         }
     };
     let start = clock();
     let mut levels: Vec<(usize, Vec<f64>)> = widths.iter().map(|n| (*n, Vec::new())).collect();
-    for round in 0..MOST_DRAFT_ROUNDS {
+    for round in 0..MAX_DRAFT_ROUNDS {
         let spent = (clock() - start).as_secs_f64() / budget.as_secs_f64();
-        if round >= LEAST_ROUNDS && spent > 1.0 {
+        if round >= MIN_ROUNDS && spent > 1.0 {
             break;
         }
         for (width, times) in &mut levels {
@@ -250,7 +250,7 @@ fn draft_rounds(
         }
     }
     let first = median(&mut firsts.clone());
-    let least = (LEAST_LEVEL * first).max(2.0 * ZERO);
+    let least = (MIN_LEVEL * first).max(2.0 * ZERO);
     let seconds = |times: &mut [f64]| match median(times) {
         // If two more levels seem to take less than no time: beyond noise the result is implausible and kept as such,
         // within noise it is a short level.
@@ -322,34 +322,34 @@ mod tests {
             assert!((measured[n - 1].1 - seconds).abs() < 1e-6, "{n}: {measured:?}");
         };
         let (all, usual) = measured(&rows, |n, _| right(n));
-        assert_eq!((all.len(), usual), (4, MOST_ROUNDS * 4));
+        assert_eq!((all.len(), usual), (4, MAX_ROUNDS * 4));
         // Two rows are slow during the first measurement.
-        let busy = |n: usize, i: usize| if n == 2 && i < MOST_ROUNDS { 3.18 } else { right(n) };
+        let busy = |n: usize, i: usize| if n == 2 && i < MAX_ROUNDS { 3.18 } else { right(n) };
         let (all, calls) = measured(&rows, busy);
         (1..=4).for_each(|n| is(&all, n, right(n)));
         assert!(calls > usual && calls <= 2 * usual);
         // One row is slow, relative to which all others are timed; later the whole machine is faster.
         let busy = |n: usize, i: usize| match n {
-            1 if i < MOST_ROUNDS => 4.0,
-            _ if i < MOST_ROUNDS => 2.0 * right(n),
+            1 if i < MAX_ROUNDS => 4.0,
+            _ if i < MAX_ROUNDS => 2.0 * right(n),
             _ => right(n),
         };
         let (all, _) = measured(&rows, busy);
         (1..=4).for_each(|n| is(&all, n, right(n)));
         // The machine is twice as slow while two rows are measured again.
         let busy = |n: usize, i: usize| {
-            let slow = if i < MOST_ROUNDS { 1.0 } else { 2.0 };
-            if n == 2 && i < MOST_ROUNDS { 3.18 } else { slow * right(n) }
+            let slow = if i < MAX_ROUNDS { 1.0 } else { 2.0 };
+            if n == 2 && i < MAX_ROUNDS { 3.18 } else { slow * right(n) }
         };
         is(&measured(&rows, busy).0, 2, right(2));
         // A time that is always implausible is accepted.
         let (all, calls) = measured(&rows, |n, _| if n == 2 { 3.18 } else { right(n) });
         is(&all, 2, 3.18);
-        assert!(calls <= (1 + AGAIN) * usual);
+        assert!(calls <= (1 + MAX_REMEASUREMENTS) * usual);
         assert_eq!(implausible(&all), [2, 3, 4]);
         // No time at all.
         let (all, _) =
-            measured(&rows, |n, i| if n == 3 && i < MOST_ROUNDS { 0.0 } else { right(n) });
+            measured(&rows, |n, i| if n == 3 && i < MAX_ROUNDS { 0.0 } else { right(n) });
         is(&all, 3, right(3));
         // One slow moment excludes no size.
         let (all, _) = measured(&rows, |n, i| if n == 2 && i == 0 { 99.0 } else { right(n) });
@@ -389,7 +389,7 @@ mod tests {
         let mut times = 0;
         let mut pass = |work: DraftPass| {
             let DraftPass::Tree { depth, width } = work else { return Ok(()) };
-            let slow = width == 2 && depth == 3 && times < MOST_DRAFT_ROUNDS;
+            let slow = width == 2 && depth == 3 && times < MAX_DRAFT_ROUNDS;
             times += usize::from(width == 2 && depth == 3);
             now.set(now.get() + if slow { 9.0 } else { 0.5 + 0.1 * (depth * width) as f64 });
             Ok(())
@@ -413,7 +413,7 @@ mod tests {
         };
         let measured = curve_by(&clock, &[1, 2], Duration::ZERO, &mut |_| true, &mut pass);
         let rows = measured.unwrap().unwrap().measured().count();
-        assert_eq!((rows, passes.get()), (2, 3 * LEAST_ROUNDS));
+        assert_eq!((rows, passes.get()), (2, 3 * MIN_ROUNDS));
         let mut calls = 0;
         let mut stop = |_| {
             calls += 1;

@@ -1,6 +1,6 @@
 //! From the user's options to a configured drafter, with a planner or without.
 
-use super::calibrate::{Calibrator, Counts, about_drafter};
+use super::calibrate::{AcceptanceCounts, Calibrator, drafter_id};
 use super::speculation::{SpecSampling, Speculation};
 use crate::draft::{self, DraftDevice, Drafter, DrafterContext, DrafterKind, Placement, SpecType};
 use crate::error::{Error, Result};
@@ -190,23 +190,23 @@ impl ConfiguredDrafter {
     }
 
     /// A planner for up to `batch` sequences, and the place where acceptance rates are kept. Measures the costs of
-    /// passes first if they are unknown. `None` if trees have a fixed size, unless `even_then`.
+    /// passes first if they are unknown. `None` if trees have a fixed size, unless `even_if_fixed`.
     ///
     /// # Errors
     /// If a pass fails, or the calibration was ended.
     pub fn planner(
         &mut self,
-        even_then: bool,
+        even_if_fixed: bool,
         batch: usize,
         mut calibrator: Calibrator,
-    ) -> Result<Option<(Planner, Counts)>> {
-        if matches!(self.policy, Policy::Fixed(_)) && !even_then {
+    ) -> Result<Option<(Planner, AcceptanceCounts)>> {
+        if matches!(self.policy, Policy::Fixed(_)) && !even_if_fixed {
             return Ok(None);
         }
         let Some(costs) = self.costs(batch, &mut calibrator)? else {
             return Err(Error::Cancelled("measuring"));
         };
-        let counts = Counts::of(&self.name()?, calibrator.model());
+        let counts = AcceptanceCounts::of(&self.id()?, calibrator.model());
         let planner = Planner::new(self.policy, costs, counts.load(self.path.as_deref()));
         let depth = self.depth.unwrap_or(LARGEST.depth);
         let fixed = matches!(self.policy, Policy::Fixed(_));
@@ -218,13 +218,13 @@ impl ConfiguredDrafter {
     /// # Errors
     /// If a pass fails.
     pub fn costs(&mut self, batch: usize, calibrator: &mut Calibrator) -> Result<Option<Costs>> {
-        let name = self.name()?;
-        calibrator.costs(batch, &mut *self.drafter, &name)
+        let id = self.id()?;
+        calibrator.costs(batch, &mut *self.drafter, &id)
     }
 
-    /// The name under which its costs are stored.
-    fn name(&self) -> Result<String> {
-        about_drafter(self.row.name, self.path.as_deref())
+    /// Identifies the drafter in the keys of stored costs and counts.
+    fn id(&self) -> Result<String> {
+        drafter_id(self.row.name, self.path.as_deref())
     }
 
     /// The kind of drafter and its file.
@@ -234,19 +234,19 @@ impl ConfiguredDrafter {
     }
 
     /// The drafter's kind and place.
-    pub fn who(&self) -> String {
+    pub fn kind_and_place(&self) -> String {
         format!("{} {}", self.kind(), self.drafter.place())
     }
 
     /// A line that describes it.
-    pub fn about(&self) -> String {
+    pub fn description(&self) -> String {
         let p_min = self.limits(true).1;
         let p_min = if p_min > 0.0 { format!(", p-min {p_min}") } else { String::new() };
         let tree = match self.policy {
             Policy::Fixed(_) => self.limits(true).0.to_string(),
             policy => policy.to_string(),
         };
-        format!("{}, tree {tree}{p_min}", self.who())
+        format!("{}, tree {tree}{p_min}", self.kind_and_place())
     }
 }
 

@@ -22,11 +22,11 @@ pub struct Stats {
 
 /// Counts of a sequence for other threads, updated after each chunk of its prompt and each round.
 #[derive(Clone, Debug, Default)]
-pub struct LiveStats(Arc<Counts>);
+pub struct LiveStats(Arc<LiveCounts>);
 
 /// The fields of [`Stats`], with times in nanoseconds, and of [`RoundStats`].
 #[derive(Debug, Default)]
-struct Counts {
+struct LiveCounts {
     prompt: [AtomicU64; 3],
     predicted: [AtomicU64; 2],
     rounds: [AtomicU64; 3],
@@ -35,7 +35,7 @@ struct Counts {
 impl LiveStats {
     /// The counts so far. Counts that change together may be read apart.
     pub fn read(&self) -> (Stats, RoundStats) {
-        let Counts { prompt, predicted, rounds } = &*self.0;
+        let LiveCounts { prompt, predicted, rounds } = &*self.0;
         let [prompt_n, prompt_ns, cached_n] = [0, 1, 2].map(|i| prompt[i].load(Relaxed));
         let [predicted_n, predicted_ns] = [0, 1].map(|i| predicted[i].load(Relaxed));
         let [rounds, drafted, accepted] = [0, 1, 2].map(|i| rounds[i].load(Relaxed) as usize);
@@ -54,7 +54,7 @@ impl LiveStats {
         let store = |places: &[AtomicU64], values: &[u64]| {
             places.iter().zip(values).for_each(|(place, value)| place.store(*value, Relaxed));
         };
-        let Counts { prompt, predicted, rounds: drafting } = &*self.0;
+        let LiveCounts { prompt, predicted, rounds: drafting } = &*self.0;
         let Stats { prompt_n, prompt_time, cached_n, predicted_n, predicted_time } = stats;
         let prompt_ns = prompt_time.as_nanos() as u64;
         store(prompt, &[*prompt_n as u64, prompt_ns, *cached_n as u64]);

@@ -16,19 +16,19 @@ use twox_hash::XxHash3_64;
 /// Changes when the meaning of a file changes.
 const VERSION: u32 = 1;
 
-/// The data of a key.
+/// What a file holds for its key.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Kept {
+pub struct StoreEntry {
     /// The measurement or the counts.
     pub data: Value,
     /// How many times in succession the measurement was implausible, so made under load; 0 if it is plausible.
     pub under_load: u32,
 }
 
-impl Kept {
+impl StoreEntry {
     /// Plausible data.
-    pub fn new(data: Value) -> Kept {
-        Kept { data, under_load: 0 }
+    pub fn new(data: Value) -> StoreEntry {
+        StoreEntry { data, under_load: 0 }
     }
 }
 
@@ -58,8 +58,8 @@ impl Store {
         self.folder.join(format!("{name}-{:016x}.json", hash.finish()))
     }
 
-    /// Reads the data of `key`.
-    pub fn load(&self, name: &str, key: &str) -> Option<Kept> {
+    /// Reads the entry of `key`.
+    pub fn load(&self, name: &str, key: &str) -> Option<StoreEntry> {
         let mut value = read(&self.path(name, key))?;
         if value["version"] != VERSION || value["about"] != key {
             return None;
@@ -67,18 +67,18 @@ impl Store {
         // Files without a mark are not marked.
         let under_load = value["under_load"].as_u64().unwrap_or(0);
         let under_load = u32::try_from(under_load).unwrap_or(u32::MAX);
-        Some(Kept { data: value["data"].take(), under_load })
+        Some(StoreEntry { data: value["data"].take(), under_load })
     }
 
-    /// Writes the data of `key`. The file is replaced as a whole or not at all.
+    /// Writes the entry of `key`. The file is replaced as a whole or not at all.
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn save(&self, name: &str, key: &str, kept: &Kept) -> std::io::Result<()> {
+    pub fn save(&self, name: &str, key: &str, entry: &StoreEntry) -> std::io::Result<()> {
         fs::create_dir_all(&self.folder)?;
-        let mut file = json!({ "version": VERSION, "about": key, "data": kept.data });
-        if kept.under_load > 0 {
-            file["under_load"] = kept.under_load.into();
+        let mut file = json!({ "version": VERSION, "about": key, "data": entry.data });
+        if entry.under_load > 0 {
+            file["under_load"] = entry.under_load.into();
         }
         let text = file.to_string();
         let path = self.path(name, key);
@@ -100,9 +100,9 @@ mod tests {
         let store = Store::at(folder.path().join("new"));
         assert_eq!(store.load("a/b", "key"), None);
         for (data, under_load) in [(json!({ "x": 1.5 }), 2), (json!([2]), 0)] {
-            let kept = Kept { data, under_load };
-            store.save("a/b", "key", &kept).unwrap();
-            assert_eq!(store.load("a/b", "key"), Some(kept));
+            let entry = StoreEntry { data, under_load };
+            store.save("a/b", "key", &entry).unwrap();
+            assert_eq!(store.load("a/b", "key"), Some(entry));
         }
         assert_eq!(store.load("a/b", "other"), None);
         let path = store.path("a/b", "key");
@@ -127,6 +127,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         fs::write(&file, "").unwrap();
-        Store::at(file).save("a", "key", &Kept::new(json!(1))).unwrap_err();
+        Store::at(file).save("a", "key", &StoreEntry::new(json!(1))).unwrap_err();
     }
 }

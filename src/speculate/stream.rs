@@ -46,12 +46,12 @@ pub(crate) struct Stream {
     path: Vec<usize>,
     draft: Option<Draft>,
     drafting: Drafting,
-    /// Statistics of a drafter that failed since the last prompt, and its error until it is taken.
-    given_up: Option<(RoundStats, Option<Error>)>,
+    /// Statistics of the drafter that failed since the last prompt, and its error until it is taken.
+    failed_draft: Option<(RoundStats, Option<Error>)>,
     sampler: Sampler,
     output: Output,
     /// Number of tokens still to be generated.
-    left: usize,
+    n_left: usize,
     stats: Stats,
     live: LiveStats,
     stop: Option<Stop>,
@@ -74,10 +74,10 @@ impl Stream {
             path: Vec::with_capacity(MAX_NODES),
             draft: None,
             drafting: Drafting::Auto,
-            given_up: None,
+            failed_draft: None,
             sampler: Sampler::new(Sampling::default()),
             output: Output::new(),
-            left: 0,
+            n_left: 0,
             stats: Stats::default(),
             live: LiveStats::default(),
             stop: None,
@@ -86,7 +86,7 @@ impl Stream {
 
     /// Sets or removes the drafter's state for the sequence.
     pub fn set_draft(&mut self, draft: Option<Draft>) {
-        (self.draft, self.given_up) = (draft, None);
+        (self.draft, self.failed_draft) = (draft, None);
     }
 
     /// Whether a drafter has state for the sequence.
@@ -111,13 +111,13 @@ impl Stream {
 
     /// Counts and times of drafting since the last prompt.
     pub fn rounds(&self) -> Option<&RoundStats> {
-        let given_up = self.given_up.as_ref().map(|(stats, _)| stats);
-        self.draft.as_ref().map(|draft| &draft.stats).or(given_up)
+        let failed_draft = self.failed_draft.as_ref().map(|(stats, _)| stats);
+        self.draft.as_ref().map(|draft| &draft.stats).or(failed_draft)
     }
 
     /// The error of a failed drafter; returned once.
     pub fn take_drafter_error(&mut self) -> Option<Error> {
-        self.given_up.as_mut().and_then(|(_, error)| error.take())
+        self.failed_draft.as_mut().and_then(|(_, error)| error.take())
     }
 
     /// The sequence so far: prompt and answer.
@@ -198,7 +198,7 @@ impl Stream {
             draft.paused = 0;
         }
         self.pending.clear();
-        (self.chunk, self.left, self.stop, self.given_up) = (0, 0, None, None);
+        (self.chunk, self.n_left, self.stop, self.failed_draft) = (0, 0, None, None);
         self.stats = Stats { cached_n: kept, ..Stats::default() };
         self.show_stats();
     }
@@ -256,8 +256,8 @@ impl Stream {
     pub fn load(&mut self, kept: SavedStream<Sequence>, drafters: &mut [&mut Speculation]) {
         let SavedStream { tokens, sequence, draft_len, draft: saved, .. } = kept;
         (self.seq, self.tokens) = (sequence, tokens);
-        (self.taken, self.left) = (self.tokens.len(), 0);
-        (self.given_up, self.stop) = (None, None);
+        (self.taken, self.n_left) = (self.tokens.len(), 0);
+        (self.failed_draft, self.stop) = (None, None);
         self.prompt.clear();
         self.pending.clear();
         self.output = Output::new();
@@ -282,7 +282,7 @@ impl Stream {
         self.output.begin(what, tokenizer)?;
         self.tokens.truncate(self.taken);
         self.sampler = Sampler::new(what.sampling.clone());
-        (self.left, self.stop) = (what.n_predict, None);
+        (self.n_left, self.stop) = (what.n_predict, None);
         self.drafting = what.drafting;
         Ok(())
     }
@@ -299,7 +299,7 @@ impl Stream {
         }
         let next = self.tokens.get(self.taken).copied();
         self.stop = match next {
-            _ if self.left == 0 => Some(Stop::Length),
+            _ if self.n_left == 0 => Some(Stop::Length),
             _ if self.taken == self.seq.capacity() => Some(Stop::Context),
             Some(token) => self.output.ends(tokenizer, token),
             None => None,
@@ -309,7 +309,7 @@ impl Stream {
         }
         let token = next?;
         self.taken += 1;
-        self.left -= 1;
+        self.n_left -= 1;
         self.stats.predicted_n += 1;
         // The last token of a round is the target's own, not a drafted one.
         let drafted = self.taken < self.tokens.len();
@@ -321,7 +321,7 @@ impl Stream {
 
     /// Whether the next piece needs a round.
     pub fn needs_round(&self) -> bool {
-        self.left > 0
+        self.n_left > 0
             && self.stop.is_none()
             && self.taken == self.tokens.len()
             && self.unread() == 0
@@ -364,7 +364,7 @@ impl Stream {
         let kept = self.truncate(last);
         debug_assert_eq!(kept, last, "at most a tree's path is dropped");
         let room = self.seq.capacity() - last;
-        let most = self.left.min(room - 1);
+        let most = self.n_left.min(room - 1);
         let mut limits = TreeLimits::of(TreeShape::ROOT);
         limits.always = self.drafting == Drafting::On;
         limits.temperature = self.sampler.sampling().temperature;
@@ -543,12 +543,12 @@ impl Stream {
         let (features, pool) = target.features_and_pool();
         let mut features = rows.map(|row| features.row(taps, row));
         let tokens = &self.tokens[first..end];
-        let told = drafter.commit(state, first, tokens, &mut features, pool);
+        let committed = drafter.commit(state, first, tokens, &mut features, pool);
         match self.chunk {
             0 => draft.stats.draft_time += start.elapsed(),
             _ => self.stats.prompt_time += start.elapsed(),
         }
-        match told {
+        match committed {
             Ok(()) => draft.len = end,
             Err(error) => self.give_up(error),
         }
@@ -556,7 +556,7 @@ impl Stream {
 
     fn give_up(&mut self, error: Error) {
         self.tree.stop();
-        self.given_up = self.draft.take().map(|draft| (draft.stats, Some(error)));
+        self.failed_draft = self.draft.take().map(|draft| (draft.stats, Some(error)));
     }
 }
 

@@ -6,18 +6,18 @@
 
 use super::vocab::{BYTE_CHARACTERS, Spelling, Vocab};
 
-/// The lower bound of a vocabulary.
+/// A lower bound on the tokens of a text, for one vocabulary.
 #[derive(Debug)]
-pub(super) struct Bound {
+pub(super) struct TokenBound {
     /// Most bytes of a text that one token stands for; at least 1.
     longest_bytes: usize,
     /// Whether each byte is sure to be part of a token.
     counted: [bool; 256],
 }
 
-impl Bound {
+impl TokenBound {
     /// For a vocabulary. The characters of `stripped`, all ASCII, may be dropped.
-    pub(super) fn new(vocab: &Vocab, spelling: Spelling, stripped: &[char]) -> Bound {
+    pub(super) fn new(vocab: &Vocab, spelling: Spelling, stripped: &[char]) -> TokenBound {
         let bytes = |(text, &id): (&String, &u32)| match spelling {
             // One character for each byte, unless the token is matched in the text as it stands.
             Spelling::ByteLevel if !vocab.is_matched(id) => text.chars().count(),
@@ -31,7 +31,7 @@ impl Bound {
             let stays = spelling == Spelling::Sentence || vocab.ids.contains_key(&text);
             stays && !stripped.contains(&char::from(byte as u8))
         });
-        Bound { longest_bytes, counted }
+        TokenBound { longest_bytes, counted }
     }
 
     /// The least number of tokens that this text can have.

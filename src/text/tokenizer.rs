@@ -4,7 +4,7 @@
 //! algorithm. Ids equal llama.cpp's with one deliberate exception: if a BPE model names no BOS or EOS, there is none,
 //! while llama.cpp takes token 11.
 
-use super::bound::Bound;
+use super::bound::TokenBound;
 use super::bpe::Bpe;
 use super::spm::Spm;
 use super::vocab::{Kind, Spelling, Vocab};
@@ -31,7 +31,7 @@ pub struct Tokenizer {
     add_space: bool,
     /// Special tokens after which white space is dropped, as in Phi 3.
     strip_after: Vec<u32>,
-    bound: Bound,
+    token_bound: TokenBound,
 }
 
 /// A part of the input: text still to be tokenised, or a special token found in it.
@@ -77,7 +77,7 @@ impl Tokenizer {
             add_eos: metadata.get_bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false),
             add_space,
             strip_after,
-            bound: Bound::new(&vocab, spelling, stripped),
+            token_bound: TokenBound::new(&vocab, spelling, stripped),
             vocab,
             algorithm,
         })
@@ -151,7 +151,7 @@ impl Tokenizer {
     /// [`Error::Context`] with the least number of tokens that the text can have.
     pub fn check_fits(&self, text: &str, n_ctx: usize) -> Result<()> {
         // A prompt leaves room for one token of its answer.
-        let needed = self.bound.fewest_tokens(text).saturating_add(1);
+        let needed = self.token_bound.fewest_tokens(text).saturating_add(1);
         if needed > n_ctx {
             return Err(Error::Context { needed, available: n_ctx });
         }

@@ -7,7 +7,7 @@ use dovetail::{ChatTemplate, Message};
 use std::time::{Duration, Instant};
 
 /// The longest that anything may take: many times of what it does, for machines that do other things meanwhile.
-const MOST_TIME: Duration = Duration::from_secs(20);
+const MAX_TIME: Duration = Duration::from_secs(20);
 
 /// Pieces of templates: any bytes are seldom even one tag.
 const PIECES: &[&str] = &[
@@ -369,7 +369,7 @@ pub fn render(data: &[u8]) {
     if let Ok(template) = ChatTemplate::from_source(&source) {
         let _ = template.render(&messages, true, "<s>", "</s>");
     }
-    assert!(start.elapsed() < MOST_TIME, "{:?}: {source}", start.elapsed());
+    assert!(start.elapsed() < MAX_TIME, "{:?}: {source}", start.elapsed());
 }
 
 /// Tokens of the made-up vocabularies beside all bytes.
@@ -502,5 +502,5 @@ pub fn tokenise(tokenizers: &[Tokenizer], data: &[u8]) {
         let pieces: usize = tokens.iter().map(|id| tokenizer.piece_bytes(*id).len()).sum();
         assert!(pieces <= 3 * text.len() + 3, "{text:?}");
     }
-    assert!(start.elapsed() < MOST_TIME, "{:?}: {text:?}", start.elapsed());
+    assert!(start.elapsed() < MAX_TIME, "{:?}: {text:?}", start.elapsed());
 }

@@ -4,7 +4,7 @@ use super::alone::Alone;
 use super::gguf::Parts;
 use super::tiny::N_VOCAB;
 use dovetail::infer::Outputs;
-use dovetail::model::{Packing, Place, Repack};
+use dovetail::model::{Packing, Repack, WeightStorage};
 use dovetail::{LoadOptions, Model};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -59,8 +59,10 @@ impl Folder {
     /// logits, whether the sidecar was written for it, and why there had to be another.
     pub fn load_sidecar(&self) -> (Vec<u32>, bool, String) {
         let model = self.load(Repack::Cache);
-        let Packing { place, bytes, reason } = model.packing().clone();
-        let Place::Sidecar { path, new } = place else { panic!("{place:?}: {reason:?}") };
+        let Packing { storage, bytes, reason } = model.packing().clone();
+        let WeightStorage::Sidecar { path, new } = storage else {
+            panic!("{storage:?}: {reason:?}")
+        };
         assert_eq!((&path, bytes), (&self.sidecar(), fs::metadata(&path).unwrap().len()));
         (logits(model), new, reason.unwrap_or_default())
     }

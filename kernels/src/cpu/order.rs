@@ -97,8 +97,8 @@ pub fn add_scaled(sum: f32, x: f32, factor: f32) -> f32 {
 
 /// Rotates the pairs of a head; elements beyond the pairs of `angles` are unchanged.
 pub fn rope(x: &[f32], angles: &Angles, style: RopeStyle) -> Vec<f32> {
-    let (mut out, pairs) = (x.to_vec(), angles.turns.len());
-    for (i, (cos, sin)) in angles.turns.iter().enumerate() {
+    let (mut out, pairs) = (x.to_vec(), angles.rotations.len());
+    for (i, (cos, sin)) in angles.rotations.iter().enumerate() {
         let (a, b) = match style {
             RopeStyle::Adjacent => (2 * i, 2 * i + 1),
             RopeStyle::Halves => (i, pairs + i),

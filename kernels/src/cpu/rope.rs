@@ -22,15 +22,15 @@ pub enum RopeStyle {
 #[derive(Clone, Debug, Default)]
 pub struct Angles {
     /// (cos, sin) of pair `i`.
-    pub turns: Vec<(f32, f32)>,
+    pub rotations: Vec<(f32, f32)>,
 }
 
 impl Angles {
     /// Sets the angles of `position`: pair `i` turns by `position · frequencies[i]` radians. Allocates only if there
     /// are more pairs than ever before.
     pub fn set(&mut self, position: usize, frequencies: &[f64], factor: f64) {
-        self.turns.clear();
-        self.turns.extend(frequencies.iter().map(|frequency| {
+        self.rotations.clear();
+        self.rotations.extend(frequencies.iter().map(|frequency| {
             let (sin, cos) = sin_cos(position as f64 * frequency);
             ((cos * factor) as f32, (sin * factor) as f32)
         }));
@@ -41,17 +41,17 @@ impl Angles {
 /// second. Elements beyond the pairs of `angles` are unchanged.
 #[inline(always)]
 pub(super) fn rope<S: Lanes>(_: S, x: &mut [f32], angles: &Angles, style: RopeStyle) {
-    let half = angles.turns.len();
+    let half = angles.rotations.len();
     match style {
         RopeStyle::Adjacent => {
-            for (pair, &turn) in x.chunks_exact_mut(2).zip(&angles.turns) {
-                (pair[0], pair[1]) = rotate(pair[0], pair[1], turn);
+            for (pair, &rotation) in x.chunks_exact_mut(2).zip(&angles.rotations) {
+                (pair[0], pair[1]) = rotate(pair[0], pair[1], rotation);
             }
         }
         RopeStyle::Halves => {
             let (left, right) = x[..2 * half].split_at_mut(half);
-            for ((a, b), &turn) in left.iter_mut().zip(right).zip(&angles.turns) {
-                (*a, *b) = rotate(*a, *b, turn);
+            for ((a, b), &rotation) in left.iter_mut().zip(right).zip(&angles.rotations) {
+                (*a, *b) = rotate(*a, *b, rotation);
             }
         }
     }

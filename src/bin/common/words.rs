@@ -4,10 +4,10 @@ use dovetail::Error;
 use dovetail::setting::{Choice, Face, Setting};
 use std::process::ExitCode;
 
-/// Names of settings: flags.
-pub struct Flags;
+/// The names of settings in errors: those of flags.
+pub struct FlagNames;
 
-impl Face for Flags {
+impl Face for FlagNames {
     fn name(&self, setting: Setting) -> &'static str {
         match setting {
             Setting::Repack => "--repack",
@@ -63,7 +63,7 @@ impl Face for Flags {
 
 /// The line of an error.
 pub fn line(error: &Error) -> String {
-    error.line(&Flags)
+    error.line(&FlagNames)
 }
 
 /// Parses the value of a numeric setting.
@@ -72,7 +72,7 @@ pub fn line(error: &Error) -> String {
 /// A text that says what to give instead.
 pub fn number(setting: Setting, text: &str) -> Result<f32, String> {
     let value: f32 = text.parse().unwrap_or(f32::NAN);
-    setting.check(value).map(|()| value).map_err(|refusal| refusal.help(&Flags))
+    setting.check(value).map(|()| value).map_err(|refusal| refusal.help(&FlagNames))
 }
 
 /// Parses the value of an integer setting.
@@ -82,7 +82,7 @@ pub fn number(setting: Setting, text: &str) -> Result<f32, String> {
 pub fn whole(setting: Setting, text: &str) -> Result<i64, String> {
     let value = text.parse::<i64>().ok();
     let checked = setting.check(value.map_or(f64::NAN, |n| n as f64));
-    checked.map(|()| value.unwrap_or_default()).map_err(|refusal| refusal.help(&Flags))
+    checked.map(|()| value.unwrap_or_default()).map_err(|refusal| refusal.help(&FlagNames))
 }
 
 /// The exit code of a failed program: 2 if the caller has to change something, else 1.

@@ -1,8 +1,11 @@
 //! Several prompts at once: measures the gain of sharing passes, and checks that the texts stay the same.
 
+use crate::common_options::{Format, at_least_one};
 use crate::explain::explain;
+use crate::median::median;
+use crate::output;
+use crate::plot::{self, PLOT};
 use crate::prompt_options::{Prompt, PromptOptions, answer};
-use crate::{Format, PLOT, at_least_one, median, output, plot};
 use clap::Args;
 use dovetail::infer::MAX_SEQUENCES;
 use dovetail::planner::Report;
@@ -51,7 +54,7 @@ fn published(text: &str) -> std::result::Result<(String, f64), String> {
 /// A way to answer: a number of prompts at once, plainly or with a drafter.
 struct Side {
     parallel: usize,
-    who: String,
+    policy: String,
     /// Whether the drafter is used.
     drafts: bool,
     planner: Planner,
@@ -100,16 +103,16 @@ pub fn run(o: &Options) -> Result<()> {
     let mut engine = options.engine(session.model().clone(), most, &mut ())?;
     drop(session);
     let mut opened = o.answers.drafting.options().open(engine.setup(None))?;
-    let mut about = "no drafter".to_owned();
+    let mut description = "no drafter".to_owned();
     let mut policies = Vec::new();
     if let Some(opened) = &mut opened {
-        about = opened.about();
+        description = opened.description();
         let chosen = opened.policy;
         for policy in [chosen].into_iter().chain(o.against.iter().copied()) {
             opened.policy = policy;
             // If policies are compared, all of them use the planner.
-            let even_then = o.explain || !o.against.is_empty();
-            let planned = opened.planner(even_then, most, engine.calibrator(&mut |_| true))?;
+            let even_if_fixed = o.explain || !o.against.is_empty();
+            let planned = opened.planner(even_if_fixed, most, engine.calibrator(&mut |_| true))?;
             let planner = planned.map(|(planner, _)| planner).unwrap_or_default();
             policies.push((policy.to_string(), planner));
         }
@@ -119,8 +122,8 @@ pub fn run(o: &Options) -> Result<()> {
     for parallel in o.parallel.iter().copied().map(usize::from) {
         sides.push(Side::new(parallel, "plain", false, Planner::default(), tasks.len()));
         let compared = if parallel > 1 { policies.len() } else { 1 };
-        for (who, planner) in policies.iter().take(compared) {
-            sides.push(Side::new(parallel, who, true, planner.clone(), tasks.len()));
+        for (policy, planner) in policies.iter().take(compared) {
+            sides.push(Side::new(parallel, policy, true, planner.clone(), tasks.len()));
         }
     }
     let planned = policies.iter().any(|(_, planner)| planner.costs().is_some());
@@ -138,9 +141,9 @@ pub fn run(o: &Options) -> Result<()> {
             }
         }
     }
-    print(o, &about, &sides, &tasks, different);
+    print(o, &description, &sides, &tasks, different);
     if let Some(path) = &o.plot {
-        let title = format!("{}, temperature {}", plot::title(&about), o.answers.temp);
+        let title = format!("{}, temperature {}", plot::title(&description), o.answers.temp);
         let svg = picture(&title, &sides, &tasks, &o.published);
         output::write(PLOT, path, &svg)?;
     }
@@ -165,10 +168,11 @@ pub fn run(o: &Options) -> Result<()> {
 }
 
 impl Side {
-    fn new(parallel: usize, who: &str, drafts: bool, planner: Planner, tasks: usize) -> Side {
-        let (who, report, times) = (who.to_owned(), Report::default(), vec![Vec::new(); tasks]);
+    fn new(parallel: usize, policy: &str, drafts: bool, planner: Planner, tasks: usize) -> Side {
+        let (policy, report, times) =
+            (policy.to_owned(), Report::default(), vec![Vec::new(); tasks]);
         let (seconds, decoding) = (times.clone(), times);
-        Side { parallel, who, drafts, planner, report, seconds, decoding, rounds: 0 }
+        Side { parallel, policy, drafts, planner, report, seconds, decoding, rounds: 0 }
     }
 
     /// Answers all prompts of task number `t`. Returns how many texts differ from those written alone.
@@ -237,7 +241,7 @@ fn print(o: &Options, drafter: &str, sides: &[Side], tasks: &[Task], different: 
                     (task.category.clone(), json!(speed))
                 });
                 json!({
-                    "parallel": side.parallel, "tree": side.who, "drafts": side.drafts,
+                    "parallel": side.parallel, "tree": side.policy, "drafts": side.drafts,
                     "rounds": side.rounds / o.repetitions,
                     "tokens_per_second": speed(&side.seconds),
                     "decoded_per_second": speed(&side.decoding),
@@ -262,10 +266,10 @@ fn print(o: &Options, drafter: &str, sides: &[Side], tasks: &[Task], different: 
     println!("| at once | | rounds | t/s | t/s without prompts |");
     println!("| --: | --- | --: | --: | --: |");
     for side in sides {
-        let Side { parallel, who, rounds, .. } = side;
+        let Side { parallel, policy, rounds, .. } = side;
         let [whole, decoding] = [&side.seconds, &side.decoding].map(|seconds| speed(seconds));
         let rounds = rounds / o.repetitions;
-        println!("| {parallel} | {who} | {rounds} | {whole:.1} | {decoding:.1} |");
+        println!("| {parallel} | {policy} | {rounds} | {whole:.1} | {decoding:.1} |");
     }
     compare(sides, tasks);
 }
@@ -273,30 +277,30 @@ fn print(o: &Options, drafter: &str, sides: &[Side], tasks: &[Task], different: 
 /// Speedups of each way over plain decoding of as many prompts at once.
 fn picture(title: &str, sides: &[Side], tasks: &[Task], published: &[(String, f64)]) -> String {
     let mut plain = &sides[0];
-    let mut ways: Vec<plot::Way> = Vec::new();
+    let mut ways: Vec<plot::Speedups> = Vec::new();
     for side in sides {
         if side.drafts {
             let times = |t: usize| side.gain(plain, t);
-            let name = format!("{} at once, {}", side.parallel, side.who);
+            let name = format!("{} at once, {}", side.parallel, side.policy);
             ways.push((name, (0..tasks.len()).map(times).collect()));
         } else {
             plain = side;
         }
     }
     let names: Vec<&str> = tasks.iter().map(|task| &task.category[..]).collect();
-    plot::ways(title, &names, &ways, published)
+    plot::speedups(title, &names, &ways, published)
 }
 
 /// Prints the speedups of all ways over the first one, which is plain.
 fn compare(sides: &[Side], tasks: &[Task]) {
     let names: Vec<&str> = tasks.iter().map(|task| &task.category[..]).collect();
     let first = &sides[0];
-    println!("\n| times {} {} | {} | mean |", first.parallel, first.who, names.join(" | "));
+    println!("\n| times {} {} | {} | mean |", first.parallel, first.policy, names.join(" | "));
     println!("| --- |{}", " --: |".repeat(names.len() + 1));
     for side in &sides[1..] {
         let mean = side.mean_gain(first, tasks.len());
         let all = (0..tasks.len()).map(|t| format!("{:.3}", side.gain(first, t)));
         let all: Vec<String> = all.collect();
-        println!("| {} {} | {} | **{mean:.3}** |", side.parallel, side.who, all.join(" | "));
+        println!("| {} {} | {} | **{mean:.3}** |", side.parallel, side.policy, all.join(" | "));
     }
 }

@@ -1,13 +1,15 @@
 //! Measures the costs of the target's and the drafter's passes anew, keeps them for planners, and prints them.
 
+use crate::common_options::{CommonOptions, Format, at_least_one};
 use crate::draft_flags::DraftFlags;
-use crate::{Common, Format, PLOT, at_least_one, output, plot};
+use crate::output;
+use crate::plot::{self, PLOT};
 use clap::Args;
 use dovetail::infer::MAX_SEQUENCES;
 use dovetail::planner::Policy;
 use dovetail::planner::cost::{Costs, DraftCost, Table};
 use dovetail::printable::Printable;
-use dovetail::speculate::json::of_costs;
+use dovetail::speculate::json::costs_to_json;
 use dovetail::speculate::{ConfiguredDrafter, SpecOptions, SpecSampling};
 use dovetail::{Error, Result};
 use dovetail_kernels::cpu::Kernels;
@@ -19,7 +21,7 @@ use std::time::{Duration, Instant};
 #[derive(Args)]
 pub struct Options {
     #[command(flatten)]
-    common: Common,
+    common: CommonOptions,
     #[command(flatten)]
     drafting: DraftFlags,
     /// Also measure passes that this many sequences share
@@ -70,11 +72,11 @@ fn measure(o: &Options) -> Result<Measurement> {
     let (tree, sampling) = (Some(Policy::Cost), SpecSampling::Matching);
     let options = SpecOptions { tree, sampling, ..o.drafting.options() };
     let mut opened = options.open(engine.setup(None))?;
-    let drafter = opened.as_ref().map(ConfiguredDrafter::who);
+    let drafter = opened.as_ref().map(ConfiguredDrafter::kind_and_place);
     let model = engine.model().config().name.clone();
     let start = Instant::now();
     let mut go_on = |_| true;
-    let mut calibrator = engine.calibrator(&mut go_on).anew();
+    let mut calibrator = engine.calibrator(&mut go_on).ignore_kept();
     let costs = match &mut opened {
         Some(opened) => opened.costs(batch, &mut calibrator)?,
         None => {
@@ -89,7 +91,7 @@ fn measure(o: &Options) -> Result<Measurement> {
         threads: o.common.threads(),
         isa: Kernels::choose().map_err(Error::Unsupported)?.name,
         took: start.elapsed(),
-        kept: calibrator.kept().to_vec(),
+        kept: calibrator.saved_files().to_vec(),
     })
 }
 
@@ -156,9 +158,9 @@ fn significant(x: f64) -> String {
     format!("{x:.places$}")
 }
 
-/// [`of_costs`] with the circumstances of the measurement.
+/// [`costs_to_json`] with the circumstances of the measurement.
 fn json(m: &Measurement) -> serde_json::Value {
-    let mut value = of_costs(&m.costs);
+    let mut value = costs_to_json(&m.costs);
     value["about"] = json!({
         "model": m.model, "drafter": m.drafter, "threads": m.threads, "isa": m.isa,
         "seconds": m.took.as_secs_f64(),

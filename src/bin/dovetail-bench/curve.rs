@@ -5,7 +5,8 @@
 //! integer-dot peak)`.
 
 use crate::ceilings::Ceilings;
-use crate::{Common, Format, at_least_one, median};
+use crate::common_options::{CommonOptions, Format, at_least_one};
+use crate::median::median;
 use clap::Args;
 use dovetail::infer::Outputs;
 use dovetail::{Error, Result};
@@ -19,7 +20,7 @@ const ROWS: [usize; 12] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64];
 #[derive(Args)]
 pub struct Options {
     #[command(flatten)]
-    common: Common,
+    common: CommonOptions,
     /// Tokens in the context before each pass
     #[arg(short, long, default_value_t = 256)]
     context: usize,

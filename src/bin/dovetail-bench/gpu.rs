@@ -3,7 +3,8 @@
 //! Weights are read from memory, not from a cache: each product of a run has its own matrix, half a gigabyte in all.
 //! The share is relative to a copy inside the GPU's memory, counting bytes read and written.
 
-use crate::{Format, at_least_one, median};
+use crate::common_options::{Format, at_least_one};
+use crate::median::median;
 use clap::Args;
 use dovetail::draft::{self, DraftDevice, Drafter, DrafterContext, Placement, SoloDraft};
 use dovetail::gpu::{self, Cuda, measure};
@@ -65,7 +66,7 @@ pub fn run(o: &Options) -> Result<()> {
         let products: Vec<Value> = products
             .iter()
             .map(|p| {
-                json!({"weights": p.store, "rows": p.rows, "columns": p.columns, "n": p.n,
+                json!({"weights": p.format, "rows": p.rows, "columns": p.columns, "n": p.n,
                     "us": us(p.time), "gb_per_s": p.bytes as f64 / p.time.as_secs_f64() / 1e9})
             })
             .collect();
@@ -98,7 +99,7 @@ pub fn run(o: &Options) -> Result<()> {
         let rate = p.bytes as f64 / p.time.as_secs_f64();
         println!(
             "| {} | {} x {} | {} | {:.1} | {:.0} | {:.2} |",
-            p.store,
+            p.format,
             p.rows,
             p.columns,
             p.n,

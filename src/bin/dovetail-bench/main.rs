@@ -11,8 +11,8 @@
 //! calibrate.rs       what passes and drafting cost, measured anew for planners
 //! plot.rs            pictures of it
 //! trees/             what a drafter proposes at every position of answers, and what policies make of that
-//! prompt_options.rs  prompts and their answers
-//! ceilings.rs        what memory delivers and the integer units multiply
+//! common_options.rs  options that several commands have · prompt_options.rs  prompts and their answers
+//! ceilings.rs        what memory delivers and the integer units multiply · median.rs
 //! ../common          argv.rs  flags as llama.cpp's users type them · draft_flags.rs  flags of drafters
 //!                    prompts.rs  files of prompts · output.rs  files for results
 //!                    words.rs    what errors call flags, exit codes
@@ -23,6 +23,7 @@ mod argv;
 mod batch;
 mod calibrate;
 mod ceilings;
+mod common_options;
 mod curve;
 #[path = "../common/draft_flags.rs"]
 mod draft_flags;
@@ -30,6 +31,7 @@ mod draft_flags;
 mod explain;
 #[cfg(feature = "gpu")]
 mod gpu;
+mod median;
 #[path = "../common/output.rs"]
 mod output;
 mod pause;
@@ -44,14 +46,7 @@ mod trees;
 #[path = "../common/words.rs"]
 mod words;
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use dovetail::draft::SpecType;
-use dovetail::infer::{CacheType, CacheTypes};
-use dovetail::speculate::SpecOptions;
-use dovetail::{
-    Engine, Level, Notice, Observer, Options, Repack, Result, Session, SessionOptions, Setting,
-};
-use std::path::PathBuf;
+use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
 
 /// How fast and how exact a model runs on this machine.
@@ -85,97 +80,6 @@ enum Command {
     /// Perplexity of a text: windows of --ctx-size tokens, the second half of each counted
     Ppl(ppl::Options),
 }
-
-/// Options of all commands.
-#[derive(Args)]
-struct Common {
-    /// The model, a GGUF file
-    #[arg(short, long, value_name = "FILE")]
-    model: PathBuf,
-    /// Number of threads [default: the physical cores]
-    #[arg(short, long, value_parser = threads)]
-    threads: Option<usize>,
-    /// Where weights are packed: auto, cache, memory or off, as in dovetail-run
-    #[arg(long, value_name = "HOW", default_value = "auto")]
-    repack: Repack,
-    /// Type of cached keys: f16, q8_0 or f32
-    #[arg(long, value_name = "TYPE", default_value = "f16")]
-    cache_type_k: CacheType,
-    /// Type of cached values: f16, q8_0 or f32
-    #[arg(long, value_name = "TYPE", default_value = "f16")]
-    cache_type_v: CacheType,
-    /// Output format
-    #[arg(short, long, value_enum, default_value = "md")]
-    output: Format,
-}
-
-/// How results are printed.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// A Markdown table
-    Md,
-    /// JSON
-    Json,
-}
-
-impl Common {
-    fn threads(&self) -> usize {
-        self.threads.unwrap_or_else(dovetail::machine::physical_cores)
-    }
-
-    /// Options for opening the model without a drafter.
-    fn options(&self, n_ctx: usize, n_ubatch: usize) -> Options {
-        let (threads, cache) = (self.threads(), self.cache());
-        Options {
-            repack: self.repack,
-            session: SessionOptions { n_ctx, threads, n_ubatch, cache },
-            speculation: SpecOptions { kind: SpecType::None, ..SpecOptions::default() },
-            ..Options::default()
-        }
-    }
-
-    fn cache(&self) -> CacheTypes {
-        CacheTypes { keys: self.cache_type_k, values: self.cache_type_v }
-    }
-
-    fn session(&self, n_ctx: usize, n_ubatch: usize) -> Result<Session> {
-        let options = self.options(n_ctx, n_ubatch);
-        options.session(options.model(&self.model, &mut Told)?, &mut Told)
-    }
-
-    fn engine(&self, n_ctx: usize, slots: usize) -> Result<Engine> {
-        let options = self.options(n_ctx, 512);
-        options.engine(options.model(&self.model, &mut Told)?, slots, &mut Told)
-    }
-}
-
-/// Prints lines that everyone should read.
-struct Told;
-
-impl Observer for Told {
-    fn notice(&mut self, notice: &Notice) {
-        if let (Level::Note, lines) = notice.lines(&words::Flags) {
-            eprintln!("{lines}");
-        }
-    }
-}
-
-fn threads(text: &str) -> std::result::Result<usize, String> {
-    words::whole(Setting::Threads, text).map(|n| n as usize)
-}
-
-/// Parses a length of at least one.
-fn at_least_one() -> clap::builder::RangedU64ValueParser<usize> {
-    clap::builder::RangedU64ValueParser::new().range(1..)
-}
-
-/// Parses a temperature.
-fn temperature(text: &str) -> std::result::Result<f32, String> {
-    words::number(Setting::Temperature, text)
-}
-
-/// The flag of SVG files.
-const PLOT: &str = "--plot";
 
 /// Flags of several letters after one dash, and their long names.
 const LONG: &[(&str, &str)] = &[
@@ -211,15 +115,5 @@ fn main() -> ExitCode {
             eprintln!("error: {}", words::line(&error));
             words::exit_code(&error)
         }
-    }
-}
-
-/// The median; NaN if there are no values.
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    match values.len() {
-        0 => f64::NAN,
-        n if n % 2 == 1 => values[n / 2],
-        n => (values[n / 2 - 1] + values[n / 2]) / 2.0,
     }
 }

@@ -3,8 +3,8 @@
 //! A prompt is read in chunks, each in one pass with the rows of the others. What the others wait for is compared with
 //! the passes over the same chunks alone, in the same run.
 
+use crate::common_options::{CommonOptions, Format, LogObserver, at_least_one};
 use crate::draft_flags::DraftFlags;
-use crate::{Common, Format, at_least_one};
 use clap::Args;
 use dovetail::infer::{MAX_SEQUENCES, Outputs};
 use dovetail::{Engine, Error, Request, RequestId, Result};
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 #[derive(Args)]
 pub struct Options {
     #[command(flatten)]
-    common: Common,
+    common: CommonOptions,
     #[command(flatten)]
     drafting: DraftFlags,
     /// Tokens of the long prompt
@@ -42,8 +42,8 @@ pub fn run(o: &Options) -> Result<()> {
     let n_ctx = o.n_prompt + BEFORE + 64;
     let mut options = o.common.options(n_ctx, o.ubatch_size);
     options.speculation = o.drafting.options();
-    let model = options.model(&o.common.model, &mut crate::Told)?;
-    let mut engine = options.engine(model, others + 1, &mut crate::Told)?;
+    let model = options.model(&o.common.model, &mut LogObserver)?;
+    let mut engine = options.engine(model, others + 1, &mut LogObserver)?;
     let n_vocab = engine.model().config().n_vocab;
     let (mut alone, mut pauses): (Vec<Duration>, Vec<Duration>) = (Vec::new(), Vec::new());
     for repetition in 0..o.repetitions {

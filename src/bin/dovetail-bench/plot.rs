@@ -3,6 +3,9 @@
 
 use std::fmt::Write;
 
+/// The flag of SVG files.
+pub const PLOT: &str = "--plot";
+
 /// One category.
 pub struct Bars<'a> {
     pub name: &'a str,
@@ -53,12 +56,17 @@ pub fn svg(title: &str, categories: &[Bars], by_depth: &[f64]) -> String {
     out + "</svg>\n"
 }
 
-/// A way to decode, and its speedups over plain decoding: (categories).
-pub type Way = (String, Vec<f64>);
+/// The name of a way to decode, and its speedups over plain decoding: (categories).
+pub type Speedups = (String, Vec<f64>);
 
 /// An SVG of the speedups of all ways, side by side for each category, with a line at 1 and one for each published
 /// figure.
-pub fn ways(title: &str, categories: &[&str], ways: &[Way], published: &[(String, f64)]) -> String {
+pub fn speedups(
+    title: &str,
+    categories: &[&str],
+    ways: &[Speedups],
+    published: &[(String, f64)],
+) -> String {
     let values = ways.iter().flat_map(|(_, times)| times.iter().copied());
     let top = values.chain(published.iter().map(|(_, times)| *times)).fold(1.0, f64::max);
     let group = BAR * (ways.len() as f64 + 1.5);
@@ -201,7 +209,7 @@ mod tests {
     #[test]
     fn ways_stand_side_by_side_under_published_figures() {
         let both = [("8 cost".to_owned(), vec![1.0, 2.0]), ("8 cast".to_owned(), vec![0.5, 3.0])];
-        let svg = ways("a title", &["qa", "rag"], &both, &[("a & b".to_owned(), 4.0)]);
+        let svg = speedups("a title", &["qa", "rag"], &both, &[("a & b".to_owned(), 4.0)]);
         assert_eq!(heights(&svg), ["50.0", "25.0", "100.0", "150.0"]);
         assert!(svg.contains(">4.00 a &amp; b<") && svg.contains(">8 cast<"));
         // The line at 1 is a quarter of the panel above its bottom at 250.

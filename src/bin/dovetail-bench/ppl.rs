@@ -4,7 +4,7 @@
 //! replaced by BOS if the tokenizer adds one. In each window the tokens after the middle are predicted from all tokens
 //! before them. A remainder at the end is dropped.
 
-use crate::{Common, Format};
+use crate::common_options::{CommonOptions, Format};
 use clap::Args;
 use dovetail::infer::Outputs;
 use dovetail::{Error, Result, file};
@@ -18,7 +18,7 @@ const ROWS: usize = 64;
 #[derive(Args)]
 pub struct Options {
     #[command(flatten)]
-    common: Common,
+    common: CommonOptions,
     /// The text
     #[arg(short, long, value_name = "FILE")]
     file: PathBuf,

@@ -1,9 +1,9 @@
 //! Options of commands that answer prompts, and reading and answering the prompts.
 
+use crate::common_options::{CommonOptions, at_least_one, temperature};
 use crate::draft_flags::DraftFlags;
 use crate::prompts;
-use crate::words::Flags;
-use crate::{Common, at_least_one, temperature};
+use crate::words::FlagNames;
 use clap::Args;
 use dovetail::planner::Policy;
 use dovetail::printable::Printable;
@@ -15,7 +15,7 @@ use std::path::PathBuf;
 #[derive(Args)]
 pub struct PromptOptions {
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
     /// Prompts, a JSON object a line: {"prompt": TEXT}, or in Spec-Bench's form {"category": …, "turns":
     /// [TEXT, …]}, of which the first turn is answered
     #[arg(long, value_name = "FILE")]
@@ -79,7 +79,7 @@ impl PromptOptions {
     pub fn check_against(&self, against: &[Policy]) -> Result<()> {
         let asked = self.drafting.options();
         let check = |policy: &Policy| asked.check_policy(*policy);
-        against.iter().try_for_each(check).map_err(|e| Error::Invalid(e.line(&Against)))
+        against.iter().try_for_each(check).map_err(|e| Error::Invalid(e.line(&AgainstFlagNames)))
     }
 
     /// How tokens are sampled.
@@ -88,12 +88,12 @@ impl PromptOptions {
     }
 }
 
-/// The flags of additional policies.
-struct Against;
+/// The names of settings in errors, with the flag of the other policies.
+struct AgainstFlagNames;
 
-impl Face for Against {
+impl Face for AgainstFlagNames {
     fn name(&self, setting: Setting) -> &'static str {
-        if setting == Setting::Tree { "--against" } else { Flags.name(setting) }
+        if setting == Setting::Tree { "--against" } else { FlagNames.name(setting) }
     }
 }
 

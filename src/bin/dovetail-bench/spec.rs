@@ -1,9 +1,11 @@
 //! Plain and speculative decoding of the same prompts: checks that the texts are equal, and measures acceptance and
 //! speedup.
 
+use crate::common_options::Format;
 use crate::explain::explain;
+use crate::plot::{self, PLOT};
 use crate::prompt_options::{Progress, PromptOptions, answer, no_drafter};
-use crate::{Format, PLOT, output, plot, words};
+use crate::{output, words};
 use clap::Args;
 use dovetail::planner::Report;
 use dovetail::planner::{Planner, Policy};
@@ -119,7 +121,7 @@ pub fn run(o: &Options) -> Result<()> {
         o.answers.drafting.options().open(session.setup(None))?.ok_or_else(no_drafter)
     };
     let mut opened = open(&session)?;
-    let about = opened.about();
+    let description = opened.description();
     let planner = Planner::default;
     let mut sides =
         vec![Side { name: "plain".into(), planner: planner(), report: Report::default() }];
@@ -194,7 +196,7 @@ pub fn run(o: &Options) -> Result<()> {
         return Err(Error::Invalid("no prompt was answered; give others, or a larger -c".into()));
     }
     categories.sort_by(|a, b| a.0.cmp(&b.0));
-    print(o, &about, &categories, &different);
+    print(o, &description, &categories, &different);
     if !o.against.is_empty() && o.answers.common.output == Format::Md {
         compare(&sides, &categories);
     }
@@ -203,7 +205,7 @@ pub fn run(o: &Options) -> Result<()> {
         eprintln!("\n{}", explain(planner, report, Some(mean(&categories, |row| row.speedup(1)))));
     }
     if let Some(path) = &o.plot {
-        output::write(PLOT, path, &picture(&about, &categories))?;
+        output::write(PLOT, path, &picture(&description, &categories))?;
     }
     match different.first() {
         None => Ok(()),

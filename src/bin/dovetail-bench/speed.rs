@@ -1,7 +1,8 @@
 //! Tokens per second for prompts and for decoding, and the share of the read bandwidth that decoding reaches.
 
 use crate::ceilings::Ceilings;
-use crate::{Common, Format, at_least_one, median};
+use crate::common_options::{CommonOptions, Format, at_least_one};
+use crate::median::median;
 use clap::Args;
 use dovetail::infer::{Outputs, Sequence, Target};
 use dovetail::printable::Printable;
@@ -13,7 +14,7 @@ use std::time::Instant;
 #[derive(Args)]
 pub struct Options {
     #[command(flatten)]
-    common: Common,
+    common: CommonOptions,
     /// Tokens of the prompt; 0 skips this test
     #[arg(short = 'p', long, default_value_t = 512)]
     n_prompt: usize,

@@ -436,7 +436,7 @@ pub fn not_utf8(name: &str, error: &std::string::FromUtf8Error) -> Error {
 mod tests {
     use super::*;
     use crate::values::Checked;
-    use crate::words::{self, Flags};
+    use crate::words::{self, FlagNames};
     use dovetail::{Face, Setting};
 
     fn run(args: &[&str]) -> Checked<(Box<Args>, Option<PathBuf>)> {
@@ -598,7 +598,7 @@ mod tests {
     fn errors_name_flags_of_this_program() {
         let command = Args::command();
         for setting in Setting::ALL {
-            let name = Flags.name(*setting);
+            let name = FlagNames.name(*setting);
             let long = LONG.iter().find(|(typed, _)| *typed == name).map_or(name, |(_, long)| long);
             let known = command.get_arguments().any(|a| a.get_long() == long.strip_prefix("--"));
             assert!(known, "{setting:?} is {name}, which is no flag");

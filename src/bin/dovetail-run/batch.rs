@@ -3,11 +3,12 @@
 use crate::args::Args;
 use crate::interrupt::{EXIT_CODE, Interrupt};
 use crate::log::Log;
-use crate::open::{self, Loaded, Told};
+use crate::open::{self, Loaded, LogObserver};
 use crate::prompts::{self, Prompt};
-use crate::report::{self, Total};
-use crate::runner::{End, emit};
-use crate::words::{self, Flags};
+use crate::report::{self, BatchStats};
+use crate::runner::End;
+use crate::stdout::emit;
+use crate::words::{self, FlagNames};
 use dovetail::{ChatTemplate, Engine, Error, Notice, Request, RequestId, Result, Sampling};
 use serde_json::json;
 use std::path::Path;
@@ -30,7 +31,7 @@ struct Batch<'a> {
     jobs: Vec<Job>,
     lines: Vec<Option<String>>, // (prompts)
     printed: usize,
-    total: Total,
+    total: BatchStats,
 }
 
 /// Answers all prompts of the file that `-f` names, up to `slots` at a time.
@@ -53,7 +54,7 @@ pub fn run(args: &Args, slots: usize, model: Option<&Path>, log: &Log) -> Result
     if template.is_none() && !args.raw {
         log.note("the model has no chat template: completing the prompts as they are");
     }
-    let engine = options.engine(model, slots, &mut Told::new(log, None))?;
+    let engine = options.engine(model, slots, &mut LogObserver::new(log, None))?;
     log.detail(&format!("seed {}", sampling.seed));
     let mut requests = requests(args, &prompts, template.as_ref(), &sampling, &engine)?.into_iter();
     let mut batch = Batch {
@@ -63,7 +64,7 @@ pub fn run(args: &Args, slots: usize, model: Option<&Path>, log: &Log) -> Result
         jobs: Vec::with_capacity(slots),
         lines: vec![None; prompts.len()],
         printed: 0,
-        total: Total::default(),
+        total: BatchStats::default(),
     };
     let start = Instant::now();
     interrupt.defer();
@@ -129,7 +130,7 @@ impl Batch<'_> {
         let Some(answer) = self.engine.remove(job.id) else { return };
         let prompt = &self.prompts[job.prompt];
         if let Some(error) = answer.drafter_error {
-            let (_, line) = Notice::DrafterFailed(&error).lines(&Flags);
+            let (_, line) = Notice::DrafterFailed(&error).lines(&FlagNames);
             self.log.note(&format!("{}: {line}", prompt.place));
         }
         let end = answer.stop.map_or(End::Interrupted, End::Session);

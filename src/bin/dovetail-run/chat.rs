@@ -6,7 +6,8 @@
 use crate::args::read_text;
 use crate::interrupt::EXIT_CODE;
 use crate::runner::{Answer, End, Runner};
-use crate::{STDOUT, words};
+use crate::stdout::STDOUT;
+use crate::words;
 use dovetail::printable::Printable;
 use dovetail::{Error, Message, Result};
 use rustyline::error::ReadlineError;

@@ -1,13 +1,13 @@
 //! llama.cpp's flags that this program has no use for: scripts pass them, so they are set aside with a line, or refused
 //! where the answer would be another one.
 //!
-//! To add one: a row in [`FOREIGN`].
+//! To add one: a row in [`LLAMA_FLAGS`].
 
 use clap::Command;
 use std::ffi::OsString;
 
 /// A flag of llama.cpp.
-struct Foreign {
+struct LlamaFlag {
     names: &'static [&'static str],
     value: Value,
     /// Why it has no effect; or why it cannot be had, if `refused`.
@@ -26,15 +26,15 @@ enum Value {
 
 const SWITCH: Value = Value::Maybe(&["on", "off", "auto", "0", "1"]);
 
-const fn aside(names: &'static [&'static str], value: Value, why: &'static str) -> Foreign {
-    Foreign { names, value, why, refused: false }
+const fn aside(names: &'static [&'static str], value: Value, why: &'static str) -> LlamaFlag {
+    LlamaFlag { names, value, why, refused: false }
 }
 
-const fn refused(names: &'static [&'static str], value: Value, why: &'static str) -> Foreign {
-    Foreign { names, value, why, refused: true }
+const fn refused(names: &'static [&'static str], value: Value, why: &'static str) -> LlamaFlag {
+    LlamaFlag { names, value, why, refused: true }
 }
 
-const FOREIGN: &[Foreign] = &[
+const LLAMA_FLAGS: &[LlamaFlag] = &[
     aside(&["-fa", "--flash-attn"], SWITCH, "attention has one way here"),
     aside(
         &["-cnv", "--conversation", "-i", "--interactive"],
@@ -97,14 +97,14 @@ pub fn set_aside(
             Some((name, value)) if text.starts_with("--") => (name, Some(value)),
             _ => (text, None),
         };
-        let Some(flag) = FOREIGN.iter().find(|flag| flag.names.contains(&name)) else {
+        let Some(flag) = LLAMA_FLAGS.iter().find(|flag| flag.names.contains(&name)) else {
             // What follows a flag of ours is its value, whatever it looks like.
             let value = takes_value(command, &arg).then(|| argv.next()).flatten();
             left.push(arg);
             left.extend(value);
             continue;
         };
-        let Foreign { why, refused, .. } = flag;
+        let LlamaFlag { why, refused, .. } = flag;
         if *refused {
             return Err(format!("{name} is not supported: {why}"));
         }

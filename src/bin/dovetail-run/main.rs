@@ -5,7 +5,7 @@
 //! values.rs   what their values may be
 //! foreign.rs  flags of llama.cpp that are set aside
 //! open.rs     which model, loading it, the context that memory holds, drafters
-//! runner.rs   a prompt to an answer on standard output, and what is reported about it
+//! runner.rs   a prompt to an answer, and what is reported about it · stdout.rs  text on standard output
 //! report.rs   the printed timings, the statistics as JSON
 //! once.rs     one prompt, one answer
 //! batch.rs    the prompts of a file, several at once
@@ -43,22 +43,21 @@ mod output;
 mod prompts;
 mod report;
 mod runner;
+mod stdout;
 mod values;
 #[path = "../common/words.rs"]
 mod words;
 
 use args::{Args, Parsed};
 use clap::CommandFactory;
-use dovetail::gpu::{self, Found};
+use dovetail::gpu::{self, GpuInfo};
 use dovetail::{Error, Result};
 use dovetail_kernels::cpu::Kernels;
 use log::Log;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
-
-/// The name of standard output in errors.
-const STDOUT: &str = "standard output";
+use stdout::STDOUT;
 
 fn main() -> ExitCode {
     let (args, model) = match args::parse(std::env::args_os()) {
@@ -163,8 +162,8 @@ fn devices() -> Result<String> {
     Ok([vec![cpu], gpus].concat().join("\n"))
 }
 
-fn about_gpu(found: &Found) -> String {
-    let Found { ordinal, name, capability: (major, minor), memory_bytes, unusable } = found;
+fn about_gpu(found: &GpuInfo) -> String {
+    let GpuInfo { ordinal, name, capability: (major, minor), memory_bytes, unusable } = found;
     let use_of_it = match unusable {
         None => format!("can draft: --draft-device gpu{ordinal}"),
         Some(why) => format!("is not used: {why}"),

@@ -2,13 +2,11 @@
 
 use crate::args::{Args, not_utf8, read_text};
 use crate::interrupt::EXIT_CODE;
-use crate::runner::{End, Runner, emit};
+use crate::runner::{End, Runner};
+use crate::stdout::{YELLOW, emit};
 use dovetail::{Error, Message, Result, file};
 use std::io::IsTerminal;
 use std::process::ExitCode;
-
-/// The terminal's code for yellow.
-const YELLOW: &str = "\x1b[33m";
 
 /// The prompt to answer once: `-p`, `-f`, or standard input unless that is a terminal.
 ///

@@ -4,7 +4,7 @@ use crate::args::Args;
 use crate::interrupt::Interrupt;
 use crate::log::{Log, Progress};
 use crate::runner::Runner;
-use crate::words::Flags;
+use crate::words::FlagNames;
 use dovetail::machine;
 use dovetail::{ChatTemplate, Error, Level, Model, Notice, Observer, Options, Result, Stage};
 use std::path::{Path, PathBuf};
@@ -61,7 +61,7 @@ pub fn load(
 ) -> Result<Option<Loaded>> {
     let options = args.options();
     interrupt.defer();
-    let loaded = options.model(path, &mut Told::new(log, Some(interrupt)));
+    let loaded = options.model(path, &mut LogObserver::new(log, Some(interrupt)));
     if interrupt.came() {
         return Ok(None);
     }
@@ -89,28 +89,28 @@ pub fn open<'a>(
     let Some(loaded) = load(args, path, template, interrupt, log)? else { return Ok(None) };
     let Loaded { model, template, options } = loaded;
     let sampling = args.sampling();
-    let session = options.session(model, &mut Told::new(log, None))?;
+    let session = options.session(model, &mut LogObserver::new(log, None))?;
     log.detail(&format!("seed {}", sampling.seed));
     let (path, load_time) = (path.to_owned(), start.elapsed());
     Ok(Some(Runner { args, path, session, template, sampling, load_time, interrupt, log }))
 }
 
 /// Shows notices and progress while a model is opened.
-pub struct Told<'a> {
+pub struct LogObserver<'a> {
     log: &'a Log,
     /// Cancels loading instead of ending the program.
     interrupt: Option<&'a Interrupt>,
     progress: Option<(Stage, Progress)>,
 }
 
-impl<'a> Told<'a> {
+impl<'a> LogObserver<'a> {
     /// Writes to `log`; `interrupt` cancels loading if it does not end the program.
-    pub fn new(log: &'a Log, interrupt: Option<&'a Interrupt>) -> Told<'a> {
-        Told { log, interrupt, progress: None }
+    pub fn new(log: &'a Log, interrupt: Option<&'a Interrupt>) -> LogObserver<'a> {
+        LogObserver { log, interrupt, progress: None }
     }
 }
 
-impl Observer for Told<'_> {
+impl Observer for LogObserver<'_> {
     fn progress(&mut self, stage: Stage, part: f64) -> bool {
         if self.progress.as_ref().is_none_or(|(shown, _)| *shown != stage) {
             let label = match stage {
@@ -128,7 +128,7 @@ impl Observer for Told<'_> {
     fn notice(&mut self, notice: &Notice) {
         // Lines replace the percentage.
         self.progress = None;
-        match notice.lines(&Flags) {
+        match notice.lines(&FlagNames) {
             (Level::Note, lines) => self.log.note(&lines),
             (Level::Detail, lines) => self.log.detail(&lines),
         }

@@ -77,7 +77,7 @@ pub fn draft_stats(rounds: &RoundStats) -> String {
 
 /// Statistics of many answers, and the time from the first prompt to the last token.
 #[derive(Default)]
-pub struct Total {
+pub struct BatchStats {
     /// Number of passes, which sequences may have shared.
     pub rounds: usize,
     /// Time from the first prompt to the last token.
@@ -88,7 +88,7 @@ pub struct Total {
     draft_stats: Option<RoundStats>,
 }
 
-impl Total {
+impl BatchStats {
     /// Adds an answer and the statistics of its draft tokens.
     pub fn add(&mut self, stats: &Stats, draft_stats: Option<&RoundStats>) {
         self.prompts += 1;
@@ -106,7 +106,7 @@ impl Total {
 
     /// The line after a file of prompts.
     pub fn line(&self) -> String {
-        let Total { prompts, prompt_n, predicted_n, rounds, time, .. } = self;
+        let BatchStats { prompts, prompt_n, predicted_n, rounds, time, .. } = self;
         format!(
             "[ Prompts: {prompts} of {prompt_n} tokens | Generation: {predicted_n} tokens, {:.1} t/s, {rounds} \
              rounds ]",
@@ -176,7 +176,8 @@ mod tests {
 
     #[test]
     fn many_answers_are_one_line() {
-        let mut total = Total { rounds: 40, time: Duration::from_secs(3), ..Total::default() };
+        let mut total =
+            BatchStats { rounds: 40, time: Duration::from_secs(3), ..BatchStats::default() };
         total.add(&stats(), None);
         total.add(&stats(), Some(&RoundStats { rounds: 7, ..RoundStats::default() }));
         let line = "[ Prompts: 2 of 114 tokens | Generation: 60 tokens, 20.0 t/s, 40 rounds ]";

@@ -3,12 +3,12 @@
 use crate::args::{Args, STATS_JSON};
 use crate::interrupt::Interrupt;
 use crate::log::{Log, Progress};
-use crate::words::Flags;
-use crate::{STDOUT, output, report};
-use dovetail::printable::for_terminal;
+use crate::stdout::{GREEN, emit};
+use crate::words::FlagNames;
+use crate::{output, report};
 use dovetail::{ChatTemplate, Error, Message, Notice, Result, Sampling, Session, Stop};
 use serde_json::json;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -135,7 +135,7 @@ impl Runner<'_> {
             self.log.note(&notice);
         }
         if let Some(error) = self.session.take_drafter_error() {
-            let (_, line) = Notice::DrafterFailed(&error).lines(&Flags);
+            let (_, line) = Notice::DrafterFailed(&error).lines(&FlagNames);
             self.log.note(&line);
         }
         let saved = self.session.save_acceptance();
@@ -170,21 +170,4 @@ impl Runner<'_> {
             self.log.note(&format!("the context of {n} tokens is full; {remedy}"));
         }
     }
-}
-
-/// The terminal's code for green.
-const GREEN: &str = "\x1b[32m";
-
-/// The terminal's code that ends a colour.
-const PLAIN: &str = "\x1b[0m";
-
-/// Writes text to standard output at once, in a colour if one is given. For a terminal, control sequences are escaped.
-pub fn emit(text: &str, colour: Option<&str>) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    let text = if out.is_terminal() { for_terminal(text) } else { text.into() };
-    let written = match colour.filter(|_| !text.is_empty()) {
-        Some(colour) => write!(out, "{colour}{text}{PLAIN}"),
-        None => out.write_all(text.as_bytes()),
-    };
-    written.and_then(|()| out.flush()).map_err(|source| Error::Io { path: STDOUT.into(), source })
 }

@@ -17,13 +17,13 @@ pub(in crate::draft) struct Entries {
     features: Vec<f32>, // (positions, width)
     width: usize,
     /// The sequence's dynamic vocabulary, if the draft vocabulary can grow.
-    spoken: Option<DynamicVocab>,
+    vocab: Option<DynamicVocab>,
 }
 
 impl Entries {
     /// No entries yet; features have length `width`.
-    pub fn new(width: usize, spoken: Option<DynamicVocab>) -> Entries {
-        Entries { start: 0, filled: 0, tokens: Vec::new(), features: Vec::new(), width, spoken }
+    pub fn new(width: usize, vocab: Option<DynamicVocab>) -> Entries {
+        Entries { start: 0, filled: 0, tokens: Vec::new(), features: Vec::new(), width, vocab }
     }
 
     /// Records positions `first..`; earlier records of these and of later positions are dropped.
@@ -34,11 +34,11 @@ impl Entries {
         features: impl Iterator<Item = &'a [f32]>,
     ) {
         let joins = self.append(first, tokens, features);
-        if let Some(spoken) = &mut self.spoken {
+        if let Some(vocab) = &mut self.vocab {
             if joins {
-                spoken.hear(0, &[]);
+                vocab.commit(0, &[]);
             }
-            spoken.hear(first, tokens);
+            vocab.commit(first, tokens);
         }
     }
 
@@ -84,16 +84,16 @@ impl Entries {
 
     /// Drops everything.
     pub fn forget(&mut self) {
-        if let Some(spoken) = &mut self.spoken {
-            spoken.hear(0, &[]);
+        if let Some(vocab) = &mut self.vocab {
+            vocab.commit(0, &[]);
         }
-        *self = Entries::new(self.width, self.spoken.take());
+        *self = Entries::new(self.width, self.vocab.take());
     }
 
     /// Must be called when a tree is grown. Returns the tokens that must be added to the draft vocabulary first.
     pub fn due(&mut self) -> Option<impl Iterator<Item = u32>> {
-        let spoken = self.spoken.as_mut()?;
-        spoken.is_due().then_some(spoken.tokens())
+        let vocab = self.vocab.as_mut()?;
+        vocab.is_due().then_some(vocab.tokens())
     }
 
     /// Drops `last` and later positions. Returns whether positions up to the one before `last` wait, so that a tree can
@@ -171,8 +171,8 @@ impl Entries {
             self.forget();
             return None;
         }
-        if let Some(spoken) = &mut self.spoken {
-            spoken.hear(start, &tokens[start..]);
+        if let Some(vocab) = &mut self.vocab {
+            vocab.commit(start, &tokens[start..]);
         }
         Some((filled, rows))
     }

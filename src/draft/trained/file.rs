@@ -124,7 +124,7 @@ impl File {
     }
 
     /// The dynamic vocabulary of a sequence, if tokens can be added to the head.
-    pub fn spoken(&self, target: &Model) -> Option<DynamicVocab> {
+    pub fn dynamic_vocab(&self, target: &Model) -> Option<DynamicVocab> {
         let tokens = self.tokens.as_ref().filter(|_| self.grows)?;
         Some(DynamicVocab::new(tokens, target.config().n_vocab))
     }
@@ -236,7 +236,7 @@ impl<'a> Header<'a> {
         let mut config = Keys::new(gguf, arch).blocks(RopeStyle::Adjacent, n_draft, t.n_ctx)?;
         let h = config.n_embd;
         let norms = ["fuse_feature_norm.weight", "fuse_token_norm.weight"];
-        let (norms, fusion, given) = match *kind {
+        let (norms, fusion, first_width) = match *kind {
             Kind::CpuDrafter => {
                 let feature = source.matrix("fuse_feature.weight", h, h)?;
                 let token = source.matrix("fuse_token.weight", h, h)?;
@@ -278,7 +278,7 @@ impl<'a> Header<'a> {
                 Some(Features { norms, matrix: source.matrix("features.weight", h, width)? })
             }
         };
-        let blocks = decoder::blocks(&config, source, &decoder::LLAMA, given)?;
+        let blocks = decoder::blocks(&config, source, &decoder::LLAMA, first_width)?;
         let head = if eagle3 { self.own_head(source, n_draft, h)? } else { None };
         if head.is_none() {
             (config.logit_scale, config.logit_soft_cap) = (t.logit_scale, t.logit_soft_cap);

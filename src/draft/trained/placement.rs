@@ -5,7 +5,7 @@ use super::cpu::{self, CpuDrafter, CpuState};
 use super::gpu::GpuDrafter;
 use crate::draft::{DraftJob, DraftState, Drafter, DrafterContext, RoundContext};
 use crate::error::{Error, Result};
-use crate::gpu::{self, Device, Found};
+use crate::gpu::{self, Device, GpuInfo};
 use crate::infer::MAX_SEQUENCES;
 use crate::model::Model;
 use crate::tree::TreeShape;
@@ -126,7 +126,10 @@ pub(super) fn open(setup: &DrafterContext) -> Result<Box<dyn Drafter>> {
 }
 
 /// The GPU among those found that the drafter uses.
-fn choose(device: DraftDevice, found: std::result::Result<Vec<Found>, String>) -> Result<Found> {
+fn choose(
+    device: DraftDevice,
+    found: std::result::Result<Vec<GpuInfo>, String>,
+) -> Result<GpuInfo> {
     let wrong = |what: String| Err(Error::Unsupported(what));
     let mut found = found.map_err(Error::Unsupported)?;
     if let DraftDevice::Gpu(Some(number)) = device {
@@ -145,13 +148,13 @@ fn choose(device: DraftDevice, found: std::result::Result<Vec<Found>, String>) -
 
 /// An NVIDIA GPU and its name.
 fn cuda(placement: &Placement) -> Result<(Box<dyn Device>, String)> {
-    let Found { ordinal, name, .. } = choose(placement.device, gpu::list())?;
+    let GpuInfo { ordinal, name, .. } = choose(placement.device, gpu::list())?;
     let device = gpu::open(ordinal, placement.vram_limit.unwrap_or(usize::MAX))?;
     Ok((device, format!("gpu{ordinal}, {name}")))
 }
 
 /// Everything needed to open the drafter again on the CPU.
-struct Back {
+struct ReopenContext {
     target: Arc<Model>,
     n_ctx: usize,
     threads: usize,
@@ -159,14 +162,20 @@ struct Back {
     placement: Placement,
 }
 
-impl Back {
-    fn of(setup: &DrafterContext) -> Back {
+impl ReopenContext {
+    fn of(setup: &DrafterContext) -> ReopenContext {
         let DrafterContext { target, n_ctx, threads, path, placement } = *setup;
-        Back { target: target.clone(), n_ctx, threads, path: path.map(Into::into), placement }
+        ReopenContext {
+            target: target.clone(),
+            n_ctx,
+            threads,
+            path: path.map(Into::into),
+            placement,
+        }
     }
 
     fn context(&self) -> DrafterContext<'_> {
-        let Back { target, n_ctx, threads, path, placement } = self;
+        let ReopenContext { target, n_ctx, threads, path, placement } = self;
         let path = path.as_deref();
         DrafterContext { target, n_ctx: *n_ctx, threads: *threads, path, placement: *placement }
     }
@@ -174,58 +183,58 @@ impl Back {
 
 /// A drafter's state for a sequence, on the device where it runs.
 #[allow(clippy::large_enum_variant, reason = "a sequence has one")]
-enum Place {
+enum SequenceState {
     Gpu(GpuDrafter),
     Cpu(CpuState),
 }
 
-impl Place {
+impl SequenceState {
     fn cpu(&mut self) -> Option<&mut CpuState> {
-        if let Place::Cpu(state) = self { Some(state) } else { None }
+        if let SequenceState::Cpu(state) = self { Some(state) } else { None }
     }
 
     fn gpu(&mut self) -> Option<&mut GpuDrafter> {
-        if let Place::Gpu(drafter) = self { Some(drafter) } else { None }
+        if let SequenceState::Gpu(drafter) = self { Some(drafter) } else { None }
     }
 }
 
-/// Finds a device and its name.
-type Find = dyn Fn(&Placement) -> Result<(Box<dyn Device>, String)> + Send;
+/// Opens a device. Returns it and its name.
+type OpenDevice = dyn Fn(&Placement) -> Result<(Box<dyn Device>, String)> + Send;
 
 /// A trained drafter that falls back to the CPU for sequences for which a GPU fails.
 pub(in crate::draft) struct TrainedDrafter {
     taps: Vec<usize>,
     /// Common to all drafters opened from the same file for the same target.
     family: u64,
-    back: Back,
-    find: Box<Find>,
+    reopen: ReopenContext,
+    open_device: Box<OpenDevice>,
     /// Whether new sequences are drafted for on a GPU.
     on_gpu: bool,
     /// The state of the first sequence, which is opened in advance to see that the GPU works.
     first: Option<GpuDrafter>,
     /// Opened when it is needed.
     cpu: Option<CpuDrafter>,
-    about: String,
+    place_name: String,
     why: Option<String>,
     notice: Option<String>,
 }
 
 impl TrainedDrafter {
-    /// Opens it on the device that `find` gives; otherwise on the CPU, unless a GPU was asked for.
+    /// Opens it on the device from `open_device`; otherwise on the CPU, unless a GPU was asked for.
     pub fn open(
         setup: &DrafterContext,
-        find: impl Fn(&Placement) -> Result<(Box<dyn Device>, String)> + Send + 'static,
+        open_device: impl Fn(&Placement) -> Result<(Box<dyn Device>, String)> + Send + 'static,
     ) -> Result<TrainedDrafter> {
         let placement = setup.placement;
         let mut drafter = TrainedDrafter {
             taps: Vec::new(),
             family: XxHash3_64::oneshot(cpu::key(setup)?.as_bytes()),
-            back: Back::of(setup),
-            find: Box::new(find),
+            reopen: ReopenContext::of(setup),
+            open_device: Box::new(open_device),
             on_gpu: false,
             first: None,
             cpu: None,
-            about: ON_THE_CPU.into(),
+            place_name: ON_THE_CPU.into(),
             why: None,
             notice: None,
         };
@@ -235,9 +244,10 @@ impl TrainedDrafter {
                 Some(Error::Unsupported("draft tokens are sampled on the CPU only".into()))
             }
             _ => match drafter.open_on_device() {
-                Ok((first, about)) => {
+                Ok((first, place_name)) => {
                     drafter.taps = first.taps().to_vec();
-                    (drafter.first, drafter.on_gpu, drafter.about) = (Some(first), true, about);
+                    (drafter.first, drafter.on_gpu, drafter.place_name) =
+                        (Some(first), true, place_name);
                     return Ok(drafter);
                 }
                 Err(error) if placement.device.is_gpu() => {
@@ -258,8 +268,8 @@ impl TrainedDrafter {
     }
 
     fn open_on_device(&self) -> Result<(GpuDrafter, String)> {
-        let (device, name) = (self.find)(&self.back.placement)?;
-        let drafter = GpuDrafter::open(&self.back.context(), device)?;
+        let (device, name) = (self.open_device)(&self.reopen.placement)?;
+        let drafter = GpuDrafter::open(&self.reopen.context(), device)?;
         let mib = drafter.device_bytes().div_ceil(1 << 20);
         Ok((drafter, format!("on {name} ({mib} MiB)")))
     }
@@ -267,17 +277,22 @@ impl TrainedDrafter {
     /// The drafter on the CPU, which is opened if necessary.
     fn on_cpu(&mut self) -> Result<&mut CpuDrafter> {
         if self.cpu.is_none() {
-            self.cpu = Some(CpuDrafter::open(&self.back.context())?);
+            self.cpu = Some(CpuDrafter::open(&self.reopen.context())?);
         }
         Ok(self.cpu.as_mut().expect("it was opened"))
     }
 
     /// Moves a sequence to the CPU, with the positions that the GPU has not run yet. The drafter's sequence starts
     /// there.
-    fn fall_back(&mut self, place: &mut Place, error: &Error, pool: &mut ThreadPool) -> Result<()> {
+    fn fall_back(
+        &mut self,
+        sequence: &mut SequenceState,
+        error: &Error,
+        pool: &mut ThreadPool,
+    ) -> Result<()> {
         let opened = self.on_cpu().and_then(|cpu| {
             let mut state = cpu.state()?;
-            if let Some(gpu) = place.gpu() {
+            if let Some(gpu) = sequence.gpu() {
                 let (first, tokens, mut features) = gpu.waiting();
                 cpu.commit(&mut state, first, tokens, &mut features, pool);
             }
@@ -286,21 +301,22 @@ impl TrainedDrafter {
         let state = opened.map_err(|cpu| {
             Error::Device(format!("{error}; and it cannot go on on the CPU: {cpu}"))
         })?;
-        self.go_on_with(place, state, error);
+        self.go_on_with(sequence, state, error);
         Ok(())
     }
 
-    fn go_on_with(&mut self, place: &mut Place, state: CpuState, error: &Error) {
-        *place = Place::Cpu(state);
+    fn go_on_with(&mut self, sequence: &mut SequenceState, state: CpuState, error: &Error) {
+        *sequence = SequenceState::Cpu(state);
         (self.on_gpu, self.first) = (false, None);
         self.notice = Some(format!("going on with the drafter on the CPU: {error}"));
-        self.about = ON_THE_CPU.into();
+        self.place_name = ON_THE_CPU.into();
     }
 
     /// Grows the trees whose states are on the CPU.
     fn expand_on_cpu(&mut self, jobs: &mut [DraftJob], round: &mut RoundContext) {
         let on_cpu = jobs.iter_mut().filter(|job| job.tree.is_growing());
-        let on_cpu = on_cpu.filter_map(|job| job.with_state(|state| state.get::<Place>().cpu()));
+        let on_cpu =
+            on_cpu.filter_map(|job| job.with_state(|state| state.get::<SequenceState>().cpu()));
         let mut on_cpu: SmallVec<[DraftJob<CpuState>; MAX_SEQUENCES]> = on_cpu.collect();
         if on_cpu.is_empty() {
             return;
@@ -331,9 +347,9 @@ impl Drafter for TrainedDrafter {
                 None => self.open_on_device().map(|(drafter, _)| drafter),
             };
             match drafter {
-                Ok(drafter) => return Ok(DraftState::new(Place::Gpu(drafter))),
-                Err(error) if self.back.placement.device.is_gpu() => {
-                    return Err(self.back.placement.device.refuse(error));
+                Ok(drafter) => return Ok(DraftState::new(SequenceState::Gpu(drafter))),
+                Err(error) if self.reopen.placement.device.is_gpu() => {
+                    return Err(self.reopen.placement.device.refuse(error));
                 }
                 // If the GPU has no memory for all sequences, the last ones are on the CPU.
                 Err(error) => {
@@ -342,7 +358,7 @@ impl Drafter for TrainedDrafter {
             }
         }
         let state = self.on_cpu()?.state()?;
-        Ok(DraftState::new(Place::Cpu(state)))
+        Ok(DraftState::new(SequenceState::Cpu(state)))
     }
 
     fn commit(
@@ -353,13 +369,13 @@ impl Drafter for TrainedDrafter {
         features: &mut dyn Iterator<Item = &[f32]>,
         pool: &mut ThreadPool,
     ) -> Result<()> {
-        let place = state.get::<Place>();
-        match place {
-            Place::Gpu(drafter) => match drafter.commit(first, tokens, features) {
-                Err(error) => self.fall_back(place, &error, pool),
+        let sequence = state.get::<SequenceState>();
+        match sequence {
+            SequenceState::Gpu(drafter) => match drafter.commit(first, tokens, features) {
+                Err(error) => self.fall_back(sequence, &error, pool),
                 done => done,
             },
-            Place::Cpu(state) => {
+            SequenceState::Cpu(state) => {
                 self.on_cpu()?.commit(state, first, tokens, features, pool);
                 Ok(())
             }
@@ -368,7 +384,7 @@ impl Drafter for TrainedDrafter {
 
     fn skip_to_last(&mut self, state: &mut DraftState, n: usize) {
         // A GPU catches up while the CPU verifies.
-        if let Some(state) = state.get::<Place>().cpu() {
+        if let Some(state) = state.get::<SequenceState>().cpu() {
             state.skip_to_last(n);
         }
     }
@@ -376,15 +392,16 @@ impl Drafter for TrainedDrafter {
     /// All devices work at the same time, and the CPU beside them.
     fn expand(&mut self, jobs: &mut [DraftJob], round: &mut RoundContext) {
         for job in &mut *jobs {
-            let place = job.state.get::<Place>();
-            let begun = place.gpu().map_or(Ok(()), |gpu| gpu.begin(job.tokens, job.tree));
-            if let Err(error) = begun.or_else(|error| self.fall_back(place, &error, round.pool)) {
+            let sequence = job.state.get::<SequenceState>();
+            let begun = sequence.gpu().map_or(Ok(()), |gpu| gpu.begin(job.tokens, job.tree));
+            if let Err(error) = begun.or_else(|error| self.fall_back(sequence, &error, round.pool))
+            {
                 job.fail(error);
             }
         }
         self.expand_on_cpu(jobs, round);
         for job in jobs {
-            let Some(gpu) = job.state.get::<Place>().gpu() else { continue };
+            let Some(gpu) = job.state.get::<SequenceState>().gpu() else { continue };
             if let Err(error) = gpu.finish(job.tree) {
                 job.tree.restart();
                 match self.fall_back(job.state.get(), &error, round.pool) {
@@ -397,8 +414,8 @@ impl Drafter for TrainedDrafter {
 
     fn save(&mut self, state: &mut DraftState, out: &mut Vec<u8>) -> Result<()> {
         match state.get() {
-            Place::Gpu(drafter) => drafter.save(out),
-            Place::Cpu(state) => {
+            SequenceState::Gpu(drafter) => drafter.save(out),
+            SequenceState::Cpu(state) => {
                 self.on_cpu()?.save(state, out);
                 Ok(())
             }
@@ -406,17 +423,17 @@ impl Drafter for TrainedDrafter {
     }
 
     fn restore(&mut self, state: &mut DraftState, tokens: &[u32], saved: &[u8]) -> Result<bool> {
-        let place = state.get::<Place>();
-        if let Some(gpu) = place.gpu() {
+        let sequence = state.get::<SequenceState>();
+        if let Some(gpu) = sequence.gpu() {
             match gpu.restore(tokens, saved) {
                 Err(error) => {
                     let state = self.on_cpu()?.state()?;
-                    self.go_on_with(place, state, &error);
+                    self.go_on_with(sequence, state, &error);
                 }
                 done => return done,
             }
         }
-        let state = place.cpu().expect("it is on one of the two");
+        let state = sequence.cpu().expect("it is on one of the two");
         Ok(self.on_cpu()?.restore(state, tokens, saved))
     }
 
@@ -425,7 +442,7 @@ impl Drafter for TrainedDrafter {
     }
 
     fn place(&self) -> &str {
-        &self.about
+        &self.place_name
     }
 
     fn why_there(&self) -> Option<&str> {
@@ -456,7 +473,7 @@ mod tests {
 
     #[test]
     fn the_first_gpu_that_can_be_used_is_chosen() {
-        let gpu = |ordinal: usize, unusable: Option<&str>| Found {
+        let gpu = |ordinal: usize, unusable: Option<&str>| GpuInfo {
             ordinal,
             name: "GTX".into(),
             capability: (6, 1),

@@ -1,7 +1,7 @@
 //! Attention over the cache and the tree in it.
 
 use super::matmul::HalfRows;
-use super::{Buffer, Launch, MAX_ROWS, Rows, Uses};
+use super::{Buffer, Launch, LaunchMemory, MAX_ROWS, Rows};
 use crate::error::Result;
 use crate::gpu::device::Device;
 use bytemuck::{Pod, Zeroable};
@@ -113,15 +113,15 @@ pub fn attention_tree(a: &AttentionTree) -> Launch {
     let parts = kv_heads * tiles * a.splits * part_len(a.shape);
     assert!(a.scratch.parts.len() >= parts, "room for all splits");
     assert!(a.scratch.arrived.len() >= kv_heads * tiles, "a counter for each tile");
-    let mut uses = Uses::default();
+    let mut memory = LaunchMemory::default();
     let args = Args {
-        queries: uses.buffer(a.queries),
-        keys: uses.buffer(a.keys),
-        values: uses.buffer(a.values),
-        rows: uses.buffer(a.rows),
-        out: uses.buffer(&a.out.buffer),
-        parts: uses.buffer(&a.scratch.parts),
-        arrived: uses.buffer(&a.scratch.arrived),
+        queries: memory.buffer(a.queries),
+        keys: memory.buffer(a.keys),
+        values: memory.buffer(a.values),
+        rows: memory.buffer(a.rows),
+        out: memory.buffer(&a.out.buffer),
+        parts: memory.buffer(&a.scratch.parts),
+        arrived: memory.buffer(&a.scratch.arrived),
         kv_heads: kv_heads as u32,
         group: group as u32,
         head_dim: head_dim as u32,
@@ -140,7 +140,7 @@ pub fn attention_tree(a: &AttentionTree) -> Launch {
     let splits = a.splits.min(slots.div_ceil(BLOCK_KEYS));
     let grid = [(kv_heads * tiles) as u32, splits as u32];
     // SAFETY: lengths were checked above.
-    unsafe { Launch::new(kernel, grid, THREADS, &args, uses) }
+    unsafe { Launch::new(kernel, grid, THREADS, &args, memory) }
 }
 
 #[cfg(test)]
@@ -242,9 +242,9 @@ mod tests {
             let scratch = AttentionScratch::new(device, self.shape, max_rows, self.splits).unwrap();
             let untouched = vec![f16::from_f32(77.0); all_rows * out_stride];
             let [queries, keys, values] = [&queries, &self.keys, &self.values]
-                .map(|halves| Buffer::of(device, halves).unwrap());
-            let rows = Buffer::of(device, &[self.rows]).unwrap();
-            let buffer = Buffer::of(device, &untouched).unwrap();
+                .map(|halves| Buffer::from_slice(device, halves).unwrap());
+            let rows = Buffer::from_slice(device, &[self.rows]).unwrap();
+            let buffer = Buffer::from_slice(device, &untouched).unwrap();
             let out = HalfRows { buffer, stride: out_stride };
             let a = AttentionTree {
                 shape: self.shape,

@@ -1,6 +1,6 @@
 //! Answers every message, for measurements.
 
-use super::{Launch, Uses};
+use super::{Launch, LaunchMemory};
 use crate::gpu::device::Doorbell;
 use bytemuck::{Pod, Zeroable};
 
@@ -25,12 +25,12 @@ pub struct Words {
 
 /// Answers the `times` messages after number `first`, polling at most `patience` times for each.
 pub fn echo(words: &Words, first: u32, times: u32, patience: u32) -> Launch {
-    let mut uses = Uses::default();
+    let mut memory = LaunchMemory::default();
     let Words { call, taken, answer } = words;
-    let [call, taken, answer] = [call, taken, answer].map(|word| uses.doorbell(word));
+    let [call, taken, answer] = [call, taken, answer].map(|word| memory.doorbell(word));
     let args = Args { call, taken, answer, first, times, patience, unused: 0 };
     // SAFETY: the kernel uses the three words as the other side of a ring does.
-    unsafe { Launch::new("echo", [1, 1], 32, &args, uses) }
+    unsafe { Launch::new("echo", [1, 1], 32, &args, memory) }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The input of the fusion: normed embeddings and features.
 
-use super::{Buffer, Launch, MAX_ROWS, Rows, Uses};
+use super::{Buffer, Launch, LaunchMemory, MAX_ROWS, Rows};
 use crate::gpu::launch::matmul::HalfRows;
 use bytemuck::{Pod, Zeroable};
 use half::f16;
@@ -60,25 +60,25 @@ pub fn fuse(
     );
     assert!(out.buffer.len() >= max_rows * out.stride, "rows");
     assert!(norms.is_none_or(|norms| norms.iter().all(|norm| norm.len() == width)), "norms");
-    let mut uses = Uses::default();
-    let [feature_norm, token_norm] = [0, 1].map(|i| uses.optional(norms.map(|norms| &norms[i])));
+    let mut memory = LaunchMemory::default();
+    let [feature_norm, token_norm] = [0, 1].map(|i| memory.optional(norms.map(|norms| &norms[i])));
     let args = Args {
-        rows: uses.buffer(rows),
-        table: uses.buffer(table),
-        sent: uses.buffer(sent),
-        feature: uses.buffer(feature),
-        hidden: uses.buffer(hidden),
+        rows: memory.buffer(rows),
+        table: memory.buffer(table),
+        sent: memory.buffer(sent),
+        feature: memory.buffer(feature),
+        hidden: memory.buffer(hidden),
         token_norm,
         feature_norm,
-        out_token: uses.buffer(&out.buffer),
-        out_feature: uses.buffer(&out.columns(feature_at).buffer),
+        out_token: memory.buffer(&out.buffer),
+        out_feature: memory.buffer(&out.columns(feature_at).buffer),
         width: width as u32,
         stride: out.stride as u32,
         eps,
         unused: 0,
     };
     // SAFETY: lengths were checked above.
-    unsafe { Launch::new("fuse", [max_rows as u32, 1], 256, &args, uses) }
+    unsafe { Launch::new("fuse", [max_rows as u32, 1], 256, &args, memory) }
 }
 
 #[cfg(test)]
@@ -132,20 +132,21 @@ mod tests {
         let feature_at = width.next_multiple_of(128);
         let stride = 2 * feature_at;
         let untouched = vec![f16::from_f32(7.0); MAX_ROWS * stride];
-        let out = HalfRows { buffer: Buffer::of(device, &untouched).unwrap(), stride };
+        let out = HalfRows { buffer: Buffer::from_slice(device, &untouched).unwrap(), stride };
         let [feature_norm, token_norm] = &norms;
-        let on = |device: &mut dyn crate::gpu::Device, x: &[f32]| Buffer::of(device, x).unwrap();
+        let on =
+            |device: &mut dyn crate::gpu::Device, x: &[f32]| Buffer::from_slice(device, x).unwrap();
         let norms_on = normed.then(|| [on(device, feature_norm), on(device, token_norm)]);
         let from = Sources {
-            table: &Buffer::of(device, &table).unwrap(),
-            sent: &Buffer::of(device, &sent).unwrap(),
+            table: &Buffer::from_slice(device, &table).unwrap(),
+            sent: &Buffer::from_slice(device, &sent).unwrap(),
             feature: &on(device, &feature),
             hidden: &on(device, &hidden),
             norms: norms_on.as_ref(),
             width,
             eps: EPS,
         };
-        let rows_on = Buffer::of(device, &[rows]).unwrap();
+        let rows_on = Buffer::from_slice(device, &[rows]).unwrap();
         run(device, &[fuse(MAX_ROWS, &rows_on, from, &out, feature_at)]);
         let found = out.buffer.read(device).unwrap();
         for r in 0..n {

@@ -2,7 +2,7 @@
 
 use super::state::TreeShapeState;
 use super::topk::Candidates;
-use super::{Buffer, Launch, Rows, Slots, Uses};
+use super::{Buffer, Launch, LaunchMemory, Rows, Slots};
 use crate::ring::message::Proposals;
 use bytemuck::{Pod, Zeroable};
 
@@ -53,23 +53,23 @@ pub fn grow(a: &Grow) -> Launch {
     assert!(a.growth.len() == 1 && a.rows.len() == 1 && a.sequence.len() == 1);
     assert!(a.proposals.slot_bytes() >= size_of::<Proposals>(), "a slot holds a tree");
     a.candidates.check();
-    let mut uses = Uses::default();
+    let mut memory = LaunchMemory::default();
     let args = Args {
-        growth: uses.buffer(a.growth),
-        rows: uses.buffer(a.rows),
-        counts: uses.buffer(&a.candidates.counts),
-        tokens: uses.buffer(&a.candidates.tokens),
-        log_probs: uses.buffer(&a.candidates.log_probs),
-        target_tokens: uses.optional(a.target_tokens),
-        sequence: uses.buffer(a.sequence),
-        proposals: a.proposals.address(&mut uses),
+        growth: memory.buffer(a.growth),
+        rows: memory.buffer(a.rows),
+        counts: memory.buffer(&a.candidates.counts),
+        tokens: memory.buffer(&a.candidates.tokens),
+        log_probs: memory.buffer(&a.candidates.log_probs),
+        target_tokens: memory.optional(a.target_tokens),
+        sequence: memory.buffer(a.sequence),
+        proposals: a.proposals.address(&mut memory),
         proposal_slots: a.proposals.n_slots() as u32,
         slot_bytes: a.proposals.slot_bytes() as u32,
         level: a.level as u32,
         last: a.last.into(),
     };
     // SAFETY: lengths were checked above.
-    unsafe { Launch::new("grow", [1, 1], THREADS, &args, uses) }
+    unsafe { Launch::new("grow", [1, 1], THREADS, &args, memory) }
 }
 
 #[cfg(test)]
@@ -186,8 +186,8 @@ mod tests {
                 growth: Buffer::new(d, 1).unwrap(),
                 rows: Buffer::new(d, 1).unwrap(),
                 candidates: Candidates::new(d).unwrap(),
-                target_tokens: Buffer::of(d, &tokens).unwrap(),
-                sequence: Buffer::of(d, &[written]).unwrap(),
+                target_tokens: Buffer::from_slice(d, &tokens).unwrap(),
+                sequence: Buffer::from_slice(d, &[written]).unwrap(),
                 slots: Slots::new(&shared, LAYOUT),
                 doorbell: shared.doorbell(LAYOUT.head_at()),
                 receiver: Receiver::new(region, LAYOUT),

@@ -1,6 +1,6 @@
 //! Products of a matrix with up to 64 rows of activations.
 
-use super::{Buffer, Launch, MAX_ROWS, Uses};
+use super::{Buffer, Launch, LaunchMemory, MAX_ROWS};
 use crate::gpu::weights::{Matrix, TILE_ROWS, padded};
 use bytemuck::{Pod, Zeroable};
 use half::f16;
@@ -132,17 +132,17 @@ pub fn matmul(
     let groups = max_rows.div_ceil(block_n);
     let rows = groups * block_n;
     assert!(max_rows <= MAX_ROWS && rows <= MAX_ROWS && n.len() > 0, "rows");
-    let (mut args, mut uses) = (Args::zeroed(), Uses::default());
+    let (mut args, mut memory) = (Args::zeroed(), LaunchMemory::default());
     for (job, (of, input)) in args.jobs.iter_mut().zip(jobs) {
-        let same = (of.store, of.rows, of.columns) == (matrix.store, matrix.rows, matrix.columns);
+        let same = (of.format, of.rows, of.columns) == (matrix.format, matrix.rows, matrix.columns);
         let width = padded(matrix.columns);
         assert!(same && input.stride >= width, "rows as wide as the matrix");
         let last = (rows - 8) * input.stride + 8 * width;
         assert!(input.buffer.len() >= last, "rows of activations");
         *job = Job {
-            weights: uses.buffer(&of.weights),
-            scales: uses.buffer(&of.scales),
-            input: uses.buffer(&input.buffer),
+            weights: memory.buffer(&of.weights),
+            scales: memory.buffer(&of.scales),
+            input: memory.buffer(&input.buffer),
             stride: input.stride as u64,
         };
     }
@@ -156,65 +156,65 @@ pub fn matmul(
         matrix.weights.len() >= blocks * block_m / TILE_ROWS * matrix.column_tiles() * 1024,
         "whole blocks of tiles"
     );
-    args.n = uses.buffer(n);
+    args.n = memory.buffer(n);
     args.out_rows = matrix.rows as u32;
     args.column_tiles = matrix.column_tiles() as u32;
     args.groups = groups as u32;
-    args.n_out = uses.optional(n_out);
+    args.n_out = memory.optional(n_out);
     if let Some(Squares { sums, parts, width, eps }) = squares {
         assert!(sums.len() >= rows * parts, "sums of squares");
-        (args.sums, args.parts) = (uses.buffer(sums), parts as u32);
+        (args.sums, args.parts) = (memory.buffer(sums), parts as u32);
         (args.width, args.eps) = (width as f32, eps);
     }
-    let half_rows = |uses: &mut Uses, to: &HalfRows, width: usize| {
+    let half_rows = |memory: &mut LaunchMemory, to: &HalfRows, width: usize| {
         assert!(to.stride >= width && to.buffer.len() >= rows * to.stride, "rows of the product");
-        (uses.buffer(&to.buffer), to.stride as u32)
+        (memory.buffer(&to.buffer), to.stride as u32)
     };
-    let mut hidden = |uses: &mut Uses, to: &Hidden, norm: &Buffer<f32>| {
+    let mut hidden = |memory: &mut LaunchMemory, to: &Hidden, norm: &Buffer<f32>| {
         assert!(
             to.states.len() >= rows * matrix.rows && norm.len() == matrix.rows,
             "hidden states"
         );
         assert!(to.squares.len() >= rows * blocks, "sums of squares");
-        (args.out16, args.out_stride) = half_rows(uses, &to.normed, matrix.rows);
-        args.hidden = uses.buffer(&to.states);
-        args.norm = uses.buffer(norm);
-        args.sums_out = uses.buffer(&to.squares);
+        (args.out16, args.out_stride) = half_rows(memory, &to.normed, matrix.rows);
+        args.hidden = memory.buffer(&to.states);
+        args.norm = memory.buffer(norm);
+        args.sums_out = memory.buffer(&to.squares);
     };
     args.epilogue = match epilogue {
         Epilogue::Store(out) => {
             assert!(out.len() >= rows * matrix.rows, "rows of the product");
-            args.out32 = uses.buffer(out);
+            args.out32 = memory.buffer(out);
             0
         }
         Epilogue::Pair(out) => {
-            (args.out16, args.out_stride) = half_rows(&mut uses, out, 2 * matrix.rows);
+            (args.out16, args.out_stride) = half_rows(&mut memory, out, 2 * matrix.rows);
             1
         }
         Epilogue::SwiGlu(out) => {
-            (args.out16, args.out_stride) = half_rows(&mut uses, out, matrix.rows);
+            (args.out16, args.out_stride) = half_rows(&mut memory, out, matrix.rows);
             2
         }
         Epilogue::Set { hidden: to, norm, bias } => {
-            hidden(&mut uses, to, norm);
+            hidden(&mut memory, to, norm);
             assert!(bias.is_none_or(|bias| bias.len() == matrix.rows), "bias");
-            args.bias = uses.optional(bias);
+            args.bias = memory.optional(bias);
             3
         }
         Epilogue::Gate { hidden: to, norm, pair } => {
-            hidden(&mut uses, to, norm);
-            (args.pair, args.pair_stride) = half_rows(&mut uses, pair, 2 * matrix.rows);
+            hidden(&mut memory, to, norm);
+            (args.pair, args.pair_stride) = half_rows(&mut memory, pair, 2 * matrix.rows);
             4
         }
         Epilogue::Add { hidden: to, norm } => {
-            hidden(&mut uses, to, norm);
+            hidden(&mut memory, to, norm);
             5
         }
     };
     let kernel = kernel(matrix, block_n, block_m);
     let grid = [blocks as u32, (groups * jobs.len()) as u32];
     // SAFETY: lengths were checked above.
-    unsafe { Launch::new(kernel, grid, 256, &args, uses) }
+    unsafe { Launch::new(kernel, grid, 256, &args, memory) }
 }
 
 fn kernel(matrix: &Matrix, n: usize, m: usize) -> &'static str {
@@ -223,7 +223,7 @@ fn kernel(matrix: &Matrix, n: usize, m: usize) -> &'static str {
         [["matmul_q8_8_16", "matmul_q8_8_32"], ["matmul_q8_16_16", "matmul_q8_16_32"]],
         [["matmul_q4_8_16", "matmul_q4_8_32"], ["matmul_q4_16_16", "matmul_q4_16_32"]],
     ];
-    NAMES[matrix.store as usize][n / 16][m / 32]
+    NAMES[matrix.format as usize][n / 16][m / 32]
 }
 
 #[cfg(test)]
@@ -313,8 +313,8 @@ mod tests {
     ) {
         let (rows, columns) = (matrix.rows, matrix.columns);
         let (input, x) = half_rows(device, n, columns, 3);
-        let out = Buffer::of(device, &vec![f32::NAN; MAX_ROWS * rows]).unwrap();
-        let count = Buffer::of(device, &[n as u32]).unwrap();
+        let out = Buffer::from_slice(device, &vec![f32::NAN; MAX_ROWS * rows]).unwrap();
+        let count = Buffer::from_slice(device, &[n as u32]).unwrap();
         let store = Epilogue::Store(&out);
         run(device, &[matmul(max_rows, &count, &[(matrix, &input)], None, None, store)]);
         let found = out.read(device).unwrap();
@@ -336,9 +336,9 @@ mod tests {
             let native = random(Q8_0, 96, 64, 5);
             let matrix = Matrix::stacked(device, &[&native]).unwrap();
             let (input, _) = half_rows(device, 1, 64, 3);
-            let one = Buffer::of(device, &[1u32]).unwrap();
-            let n_out = Buffer::of(device, &[50u32]).unwrap();
-            let out = Buffer::of(device, &vec![f32::NAN; 8 * 96]).unwrap();
+            let one = Buffer::from_slice(device, &[1u32]).unwrap();
+            let n_out = Buffer::from_slice(device, &[50u32]).unwrap();
+            let out = Buffer::from_slice(device, &vec![f32::NAN; 8 * 96]).unwrap();
             let store = Epilogue::Store(&out);
             run(device, &[matmul(1, &one, &[(&matrix, &input)], None, Some(&n_out), store)]);
             let found = out.read(device).unwrap();
@@ -356,7 +356,7 @@ mod tests {
             let device = &mut *device;
             for (ty, h) in [(Q8_0, 64), (F16, 2080), (Q4_0, 96)] {
                 let n = 3;
-                let count = Buffer::of(device, &[n as u32]).unwrap();
+                let count = Buffer::from_slice(device, &[n as u32]).unwrap();
                 let natives: Vec<GgufMatrix> =
                     (0..4).map(|seed| random(ty, h, h, seed + 10)).collect();
                 let wide = random(ty, h, 2 * h, 20);
@@ -368,7 +368,7 @@ mod tests {
                 let (xa, a) = half_rows(device, n, h, 1);
                 let (xb, b) = half_rows(device, n, h, 2);
                 let norm: Vec<f32> = (0..h).map(|i| 0.5 + i as f32 / h as f32).collect();
-                let norm_on = Buffer::of(device, &norm).unwrap();
+                let norm_on = Buffer::from_slice(device, &norm).unwrap();
                 let half = |device: &mut dyn Device, width: usize| HalfRows {
                     buffer: Buffer::new(device, MAX_ROWS * padded(width)).unwrap(),
                     stride: padded(width),
@@ -466,7 +466,7 @@ mod tests {
                 close("swiglu", &read(device, &inner, h), &expected);
                 // The residual stream: set with a bias, then added to.
                 let bias: Vec<f32> = (0..h).map(|i| i as f32 / 100.0).collect();
-                let bias_on = Buffer::of(device, &bias).unwrap();
+                let bias_on = Buffer::from_slice(device, &bias).unwrap();
                 let set = Epilogue::Set { hidden: &hidden, norm: &norm_on, bias: Some(&bias_on) };
                 let add = Epilogue::Add { hidden: &hidden, norm: &norm_on };
                 run(

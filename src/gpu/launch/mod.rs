@@ -22,7 +22,7 @@ pub mod topk;
 
 pub use receive::Slots;
 
-use super::device::{Buffer, Launch, Uses};
+use super::device::{Buffer, Launch, LaunchMemory};
 use bytemuck::{Pod, Zeroable};
 
 /// Most rows in a pass.

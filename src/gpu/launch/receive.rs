@@ -1,7 +1,7 @@
 //! The receiving end of the ring.
 
 use super::state::TreeShapeState;
-use super::{Buffer, Launch, MAX_ROWS, Rows, Uses};
+use super::{Buffer, Launch, LaunchMemory, MAX_ROWS, Rows};
 use crate::gpu::device::Shared;
 use crate::gpu::launch::matmul::HalfRows;
 use crate::ring::Layout;
@@ -57,8 +57,8 @@ impl Slots {
     }
 
     /// Address of the first slot, for a launch that uses them.
-    pub fn address(&self, uses: &mut Uses) -> u64 {
-        uses.shared(&self.shared) + self.layout.slot_at(0) as u64
+    pub fn address(&self, memory: &mut LaunchMemory) -> u64 {
+        memory.shared(&self.shared) + self.layout.slot_at(0) as u64
     }
 }
 
@@ -94,13 +94,13 @@ pub fn receive(
     assert!(sequence.len() == 2, "two counters");
     assert!(width.is_multiple_of(8 * taps) && embedding.is_multiple_of(8), "whole words");
     assert!(sent.len() >= max_rows * embedding, "embeddings");
-    let mut uses = Uses::default();
+    let mut memory = LaunchMemory::default();
     let mut args = Args {
-        slots: slots.address(&mut uses),
-        sequence: uses.buffer(sequence),
-        rows: uses.buffer(rows),
-        growth: uses.buffer(growth),
-        sent: uses.buffer(sent),
+        slots: slots.address(&mut memory),
+        sequence: memory.buffer(sequence),
+        rows: memory.buffer(rows),
+        growth: memory.buffer(growth),
+        sent: memory.buffer(sent),
         x: 0,
         feature: 0,
         norms: 0,
@@ -117,16 +117,16 @@ pub fn receive(
         Features::Rows(x, norms) => {
             assert!(x.stride >= width && x.buffer.len() >= max_rows * x.stride, "features");
             assert!(norms.is_none_or(|norms| norms.len() == width), "norms");
-            (args.x, args.stride) = (uses.buffer(&x.buffer), x.stride as u32);
-            args.norms = uses.optional(norms);
+            (args.x, args.stride) = (memory.buffer(&x.buffer), x.stride as u32);
+            args.norms = memory.optional(norms);
         }
         Features::Plain(feature) => {
             assert!(feature.len() >= max_rows * width, "features");
-            args.feature = uses.buffer(feature);
+            args.feature = memory.buffer(feature);
         }
     }
     // SAFETY: lengths were checked above; the kernel takes no more rows than a message can have.
-    unsafe { Launch::new("receive", [max_rows as u32, 1], 256, &args, uses) }
+    unsafe { Launch::new("receive", [max_rows as u32, 1], 256, &args, memory) }
 }
 
 #[cfg(test)]
@@ -155,7 +155,7 @@ mod tests {
 
     /// More messages than there are slots, with various numbers of rows.
     fn check(device: &mut dyn Device, tap_width: usize, taps: usize, embedding: usize, how: &str) {
-        const MOST: usize = 33;
+        const LAUNCH_ROWS: usize = 33;
         let (width, mut draw) = (taps * tap_width, noise(4));
         let shape = VerdictShape::new(width, embedding).unwrap();
         let layout = Layout::new(2, shape.slot_bytes());
@@ -163,7 +163,7 @@ mod tests {
         let mut sender = Sender::new(region, layout);
         let (slots, taken) = (Slots::new(&shared, layout), shared.doorbell(layout.tail_at()));
         let norms: Vec<f32> = (0..width).map(|_| draw()).collect();
-        let norms_on = Buffer::of(device, &norms).unwrap();
+        let norms_on = Buffer::from_slice(device, &norms).unwrap();
         let stride = width.next_multiple_of(128);
         let x = HalfRows { buffer: Buffer::new(device, MAX_ROWS * stride).unwrap(), stride };
         let plain = Buffer::new(device, MAX_ROWS * width).unwrap();
@@ -178,8 +178,8 @@ mod tests {
         };
         let sizes = [width, taps, embedding];
         let launch =
-            || receive(MOST, &slots, &sequence, sizes, EPS, &rows, &growth, &sent, features);
-        for (i, n) in [1, 8, 0, MOST, 2].into_iter().enumerate() {
+            || receive(LAUNCH_ROWS, &slots, &sequence, sizes, EPS, &rows, &growth, &sent, features);
+        for (i, n) in [1, 8, 0, LAUNCH_ROWS, 2].into_iter().enumerate() {
             let slot = sender.claim().unwrap();
             let mut header: Verdict = Zeroable::zeroed();
             (header.rows, header.first) = (n as u32, 100 + i as u32);

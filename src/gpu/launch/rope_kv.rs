@@ -1,6 +1,6 @@
 //! Rotates queries and keys, and writes the cache.
 
-use super::{Buffer, Launch, MAX_ROWS, Rows, Uses};
+use super::{Buffer, Launch, LaunchMemory, MAX_ROWS, Rows};
 use bytemuck::{Pod, Zeroable};
 use dovetail_kernels::cpu::attention::Shape;
 use half::f16;
@@ -11,7 +11,7 @@ const THREADS: u32 = 256;
 #[repr(C)]
 struct Args {
     qkv: u64,
-    turns: u64,
+    rotations: u64,
     rows: u64,
     queries: u64,
     keys: u64,
@@ -32,7 +32,7 @@ pub struct RopeKv<'a> {
     /// (max_rows, (heads + 2 · kv_heads) · head_dim).
     pub qkv: &'a Buffer<f32>,
     /// cos and sin of each rotated pair: (positions, pairs).
-    pub turns: &'a Buffer<[f32; 2]>,
+    pub rotations: &'a Buffer<[f32; 2]>,
     /// Rotated pairs of a head.
     pub pairs: usize,
     /// A buffer of one.
@@ -60,15 +60,15 @@ pub fn rope_kv(a: &RopeKv) -> Launch {
     assert!(a.queries.len() >= a.max_rows * heads * head_dim, "queries of all rows");
     assert_eq!(a.keys.len(), kv_heads * slots * head_dim, "whole slots");
     assert_eq!(a.values.len(), a.keys.len(), "a value for each key");
-    assert!(a.pairs == 0 || a.turns.len().is_multiple_of(a.pairs), "whole positions");
-    let mut uses = Uses::default();
+    assert!(a.pairs == 0 || a.rotations.len().is_multiple_of(a.pairs), "whole positions");
+    let mut memory = LaunchMemory::default();
     let args = Args {
-        qkv: uses.buffer(a.qkv),
-        turns: uses.buffer(a.turns),
-        rows: uses.buffer(a.rows),
-        queries: uses.buffer(a.queries),
-        keys: uses.buffer(a.keys),
-        values: uses.buffer(a.values),
+        qkv: memory.buffer(a.qkv),
+        rotations: memory.buffer(a.rotations),
+        rows: memory.buffer(a.rows),
+        queries: memory.buffer(a.queries),
+        keys: memory.buffer(a.keys),
+        values: memory.buffer(a.values),
         heads: heads as u32,
         kv_heads: kv_heads as u32,
         head_dim: head_dim as u32,
@@ -78,7 +78,7 @@ pub fn rope_kv(a: &RopeKv) -> Launch {
     };
     let grid = [a.max_rows as u32, (width as u32).div_ceil(4 * THREADS)];
     // SAFETY: lengths were checked above.
-    unsafe { Launch::new("rope_kv", grid, THREADS, &args, uses) }
+    unsafe { Launch::new("rope_kv", grid, THREADS, &args, memory) }
 }
 
 #[cfg(test)]
@@ -88,9 +88,9 @@ mod tests {
     use crate::gpu::tests::{devices, run};
 
     /// The specification: a rotated head.
-    fn rotate(head: &[f32], turns: &[[f32; 2]], scale: f64) -> Vec<f64> {
+    fn rotate(head: &[f32], rotations: &[[f32; 2]], scale: f64) -> Vec<f64> {
         let mut out: Vec<f64> = head.iter().map(|x| *x as f64).collect();
-        for (pair, [cos, sin]) in out.chunks_exact_mut(2).zip(turns) {
+        for (pair, [cos, sin]) in out.chunks_exact_mut(2).zip(rotations) {
             let (a, b, cos, sin) = (pair[0], pair[1], *cos as f64, *sin as f64);
             (pair[0], pair[1]) = (a * cos - b * sin, a * sin + b * cos);
         }
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_turn_and_go_to_their_slots() {
+    fn rows_are_rotated_and_go_to_their_slots() {
         let mut random = Random(1);
         let sizes = [(1, 1, 1), (2, 3, 3), (7, 8, 1), (8, 1, 2), (9, 3, 2), (16, 7, 2), (33, 4, 1)];
         for (i, (n, group, kv_heads)) in sizes.into_iter().chain([(64, 1, 3)]).enumerate() {
@@ -123,7 +123,7 @@ mod tests {
         let width = (heads + 2 * kv_heads) * head_dim;
         let max_rows = n.next_power_of_two();
         let qkv: Vec<f32> = (0..max_rows * width).map(|_| random.float(4.0)).collect();
-        let turns: Vec<[f32; 2]> = (0..positions * pairs)
+        let rotations: Vec<[f32; 2]> = (0..positions * pairs)
             .map(|_| random.float(3.0).sin_cos())
             .map(|(sin, cos)| [cos, sin])
             .collect();
@@ -140,19 +140,19 @@ mod tests {
             let a = RopeKv {
                 shape,
                 max_rows,
-                qkv: &Buffer::of(device, &qkv).unwrap(),
-                turns: &Buffer::of(device, &turns).unwrap(),
+                qkv: &Buffer::from_slice(device, &qkv).unwrap(),
+                rotations: &Buffer::from_slice(device, &rotations).unwrap(),
                 pairs,
-                rows: &Buffer::of(device, &[rows]).unwrap(),
-                queries: &Buffer::of(device, &vec![untouched; max_rows * heads * head_dim])
+                rows: &Buffer::from_slice(device, &[rows]).unwrap(),
+                queries: &Buffer::from_slice(device, &vec![untouched; max_rows * heads * head_dim])
                     .unwrap(),
-                keys: &Buffer::of(device, &cells).unwrap(),
-                values: &Buffer::of(device, &cells).unwrap(),
+                keys: &Buffer::from_slice(device, &cells).unwrap(),
+                values: &Buffer::from_slice(device, &cells).unwrap(),
             };
             run(device, &[rope_kv(&a)]);
             let queries = a.queries.read(device).unwrap();
             let cells = [a.keys.read(device).unwrap(), a.values.read(device).unwrap()];
-            let turns_of = |r: usize| &turns[rows.position[r] as usize * pairs..][..pairs];
+            let rotations_of = |r: usize| &rotations[rows.position[r] as usize * pairs..][..pairs];
             let head_of = |r: usize, head: usize| &qkv[r * width + head * head_dim..][..head_dim];
             for (i, query) in queries.chunks_exact(head_dim).enumerate() {
                 let (r, head) = (i / heads, i % heads);
@@ -161,7 +161,7 @@ mod tests {
                     continue;
                 }
                 let scale = (head_dim as f64).powf(-0.5);
-                assert_close(query, &rotate(head_of(r, head), turns_of(r), scale));
+                assert_close(query, &rotate(head_of(r, head), rotations_of(r), scale));
             }
             for (what, cells) in cells.iter().enumerate() {
                 for (i, cell) in cells.chunks_exact(head_dim).enumerate() {
@@ -170,8 +170,8 @@ mod tests {
                         assert!(cell.iter().all(|x| *x == untouched), "nobody's slot {slot}");
                         continue;
                     };
-                    let turns = if what == 0 { turns_of(r) } else { &[] };
-                    assert_close(cell, &rotate(head_of(r, head), turns, 1.0));
+                    let rotations = if what == 0 { rotations_of(r) } else { &[] };
+                    assert_close(cell, &rotate(head_of(r, head), rotations, 1.0));
                 }
             }
         }
@@ -185,10 +185,10 @@ mod tests {
             let a = RopeKv {
                 shape: Shape { kv_heads: 1, group: 1, head_dim: 4 },
                 max_rows: 1,
-                qkv: &Buffer::of(device, &qkv).unwrap(),
-                turns: &Buffer::of(device, &[[1.0, 0.0]]).unwrap(),
+                qkv: &Buffer::from_slice(device, &qkv).unwrap(),
+                rotations: &Buffer::from_slice(device, &[[1.0, 0.0]]).unwrap(),
                 pairs: 1,
-                rows: &Buffer::of(device, &[Rows { n: 1, ..Rows::zeroed() }]).unwrap(),
+                rows: &Buffer::from_slice(device, &[Rows { n: 1, ..Rows::zeroed() }]).unwrap(),
                 queries: &Buffer::new(device, 4).unwrap(),
                 keys: &Buffer::new(device, 4).unwrap(),
                 values: &Buffer::new(device, 4).unwrap(),

@@ -1,7 +1,7 @@
 //! The likeliest tokens of each row.
 
 use super::state::{RoundParameters, TreeShapeState};
-use super::{Buffer, Launch, MAX_ROWS, Rows, Uses};
+use super::{Buffer, Launch, LaunchMemory, MAX_ROWS, Rows};
 use crate::error::Result;
 use crate::gpu::device::Device;
 use bytemuck::{Pod, Zeroable};
@@ -111,26 +111,26 @@ pub fn topk(a: &TopK) -> Launch {
     assert!(a.scratch.arrived.len() >= max_rows && a.scratch.sums.len() >= max_rows * splits);
     assert!(a.scratch.keys.len() >= max_rows * splits * MAX_ROWS, "room for each split's best");
     a.candidates.check();
-    let mut uses = Uses::default();
-    let growth = uses.buffer(a.growth);
+    let mut memory = LaunchMemory::default();
+    let growth = memory.buffer(a.growth);
     let args = Args {
-        logits: uses.buffer(a.logits),
-        rows: uses.buffer(a.rows),
+        logits: memory.buffer(a.logits),
+        rows: memory.buffer(a.rows),
         n_draft: growth + offset_of!(RoundParameters, n_draft) as u64,
         width: growth + offset_of!(RoundParameters, width) as u64,
-        counts: uses.buffer(&a.candidates.counts),
-        tokens: uses.buffer(&a.candidates.tokens),
-        log_probs: uses.buffer(&a.candidates.log_probs),
-        keys: uses.buffer(&a.scratch.keys),
-        sums: uses.buffer(&a.scratch.sums),
-        arrived: uses.buffer(&a.scratch.arrived),
+        counts: memory.buffer(&a.candidates.counts),
+        tokens: memory.buffer(&a.candidates.tokens),
+        log_probs: memory.buffer(&a.candidates.log_probs),
+        keys: memory.buffer(&a.scratch.keys),
+        sums: memory.buffer(&a.scratch.sums),
+        arrived: memory.buffer(&a.scratch.arrived),
         stride: a.stride as u32,
         splits: splits as u32,
         first_row_only: a.first_row_only.into(),
         unused: 0,
     };
     // SAFETY: lengths were checked above; the state begins with the parameters.
-    unsafe { Launch::new("topk", [max_rows as u32, splits as u32], THREADS, &args, uses) }
+    unsafe { Launch::new("topk", [max_rows as u32, splits as u32], THREADS, &args, memory) }
 }
 
 #[cfg(test)]
@@ -163,11 +163,11 @@ mod tests {
         let a = TopK {
             max_rows,
             first_row_only,
-            logits: &Buffer::of(device, &padded).unwrap(),
+            logits: &Buffer::from_slice(device, &padded).unwrap(),
             stride,
-            rows: &Buffer::of(device, &[Rows { n: logits.len() as u32, ..Rows::zeroed() }])
+            rows: &Buffer::from_slice(device, &[Rows { n: logits.len() as u32, ..Rows::zeroed() }])
                 .unwrap(),
-            growth: &Buffer::of(device, &[growth]).unwrap(),
+            growth: &Buffer::from_slice(device, &[growth]).unwrap(),
             candidates: &candidates,
             scratch: &TopKScratch::new(device, max_rows, stride).unwrap(),
         };

@@ -3,7 +3,7 @@
 //! A thread runs queued work in order, concurrently with the caller, as a GPU does.
 
 use crate::error::{Error, Result};
-use crate::gpu::device::{Counted, Device, DeviceId, Doorbell, Launch, Memory, Shared};
+use crate::gpu::device::{CountedBytes, Device, DeviceId, Doorbell, Launch, Memory, Shared};
 use crate::ring::Region;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -94,7 +94,7 @@ impl Device for Emulated {
         }
         let memory = cuda_emulator::Memory::new(bytes);
         let address = memory.address();
-        let owner = (memory, Counted::new(bytes, &self.used_bytes));
+        let owner = (memory, CountedBytes::new(bytes, &self.used_bytes));
         // SAFETY: zeros that nothing else uses.
         Ok(unsafe { Memory::new(self.id, address, bytes, owner) })
     }
@@ -142,7 +142,7 @@ impl Device for Emulated {
 
     fn record(&mut self, launches: &[Launch]) -> Result<usize> {
         for launch in launches {
-            launch.uses_on(self.id);
+            launch.memory_on(self.id);
             let (kernel, args) = (launch.kernel(), launch.args());
             cuda_emulator::check(kernel, launch.grid(), launch.threads(), args.len())
                 .map_err(Error::Unsupported)?;
@@ -251,7 +251,7 @@ fn word(doorbell: &Doorbell, device: DeviceId) -> &AtomicU32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::device::{Buffer, Uses};
+    use crate::gpu::device::{Buffer, LaunchMemory};
     use crate::ring::DOORBELLS_AT;
 
     #[derive(Clone, Copy, bytemuck::NoUninit)]
@@ -267,17 +267,17 @@ mod tests {
     /// The emulator's own kernel: `sum` = `x` + `y`.
     fn add(x: &Buffer<f32>, y: &Buffer<f32>, sum: &Buffer<f32>) -> Launch {
         assert!(x.len() == y.len() && x.len() == sum.len());
-        let (n, mut uses) = (x.len() as u32, Uses::default());
-        let [x, y, sum] = [x, y, sum].map(|buffer| uses.buffer(buffer));
+        let (n, mut memory) = (x.len() as u32, LaunchMemory::default());
+        let [x, y, sum] = [x, y, sum].map(|buffer| memory.buffer(buffer));
         let args = Add { x, y, sum, n, unused: 0 };
         // SAFETY: the kernel reads and writes `n` floats.
-        unsafe { Launch::new("test_add", [n.div_ceil(64), 1], 64, &args, uses) }
+        unsafe { Launch::new("test_add", [n.div_ceil(64), 1], 64, &args, memory) }
     }
 
     #[test]
     fn does_what_is_queued_in_order() {
         let mut device = Emulated::new(1);
-        let x = Buffer::of(&mut device, &[1.0f32; 100]).unwrap();
+        let x = Buffer::from_slice(&mut device, &[1.0f32; 100]).unwrap();
         let y = Buffer::new(&mut device, 100).unwrap();
         assert_eq!(x.memory().address_on(device.id) % 256, 0);
         let work = device.record(&[add(&x, &y, &y), add(&y, &y, &y)]).unwrap();
@@ -321,7 +321,7 @@ mod tests {
     #[test]
     fn a_failure_is_told_and_nothing_is_done_after_it() {
         let mut device = Emulated::new(0);
-        let x = Buffer::of(&mut device, &[1.0f32; 64]).unwrap();
+        let x = Buffer::from_slice(&mut device, &[1.0f32; 64]).unwrap();
         let (_region, shared) = device.share(128).unwrap();
         let doorbell = shared.doorbell(0);
         let work = device.record(&[add(&x, &x, &x)]).unwrap();
@@ -342,10 +342,10 @@ mod tests {
         // SAFETY: none of them runs.
         let [good, wrong @ ..] = unsafe {
             [
-                Launch::new("test_add", [1, 1], 64, &[0u8; BYTES], Uses::default()),
-                Launch::new("nothing", [1, 1], 64, &[0u8; BYTES], Uses::default()),
-                Launch::new("test_add", [1, 1], 65, &[0u8; BYTES], Uses::default()),
-                Launch::new("test_add", [1, 1], 64, &[0u8; BYTES - 1], Uses::default()),
+                Launch::new("test_add", [1, 1], 64, &[0u8; BYTES], LaunchMemory::default()),
+                Launch::new("nothing", [1, 1], 64, &[0u8; BYTES], LaunchMemory::default()),
+                Launch::new("test_add", [1, 1], 65, &[0u8; BYTES], LaunchMemory::default()),
+                Launch::new("test_add", [1, 1], 64, &[0u8; BYTES - 1], LaunchMemory::default()),
             ]
         };
         assert!(device.record(&[good]).is_ok());

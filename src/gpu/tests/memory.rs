@@ -4,7 +4,7 @@ use super::{Emulated, devices};
 use crate::gpu::device::{Buffer, Device};
 use crate::gpu::launch::echo::{Words, echo};
 use crate::gpu::launch::matmul::{Epilogue, HalfRows, matmul};
-use crate::gpu::weights::{Matrix, Store};
+use crate::gpu::weights::{Matrix, WeightFormat};
 use crate::ring::{DOORBELLS_AT, Layout, Sender};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -21,7 +21,7 @@ fn memory_is_freed_with_the_last_part_of_it() {
     for mut device in devices() {
         let device = &mut *device;
         let before = device.used_bytes();
-        let all = Buffer::of(device, &[1.0f32; 1000]).unwrap();
+        let all = Buffer::from_slice(device, &[1.0f32; 1000]).unwrap();
         let (used, part) = (device.used_bytes(), all.part(200..300));
         assert!(used >= before + 4000);
         drop(all);
@@ -34,12 +34,13 @@ fn memory_is_freed_with_the_last_part_of_it() {
 
 /// A product of ones, so each output is the number of columns. Returns the output, and work that computes it.
 fn product(device: &mut dyn Device) -> (Buffer<f32>, usize) {
-    let matrix = Matrix::zeros(device, Store::F16, 16, 32).unwrap();
+    let matrix = Matrix::zeros(device, WeightFormat::F16, 16, 32).unwrap();
     let one = 0x3c00u16.to_le_bytes();
     matrix.weights.write(device, 0, &one.repeat(matrix.weights.len() / 2)).unwrap();
     let halves = vec![half::f16::ONE; 8 * 128];
-    let input = HalfRows { buffer: Buffer::of(device, &halves).unwrap(), stride: 128 };
-    let (n, out) = (Buffer::of(device, &[1]).unwrap(), Buffer::new(device, 8 * 16).unwrap());
+    let input = HalfRows { buffer: Buffer::from_slice(device, &halves).unwrap(), stride: 128 };
+    let (n, out) =
+        (Buffer::from_slice(device, &[1]).unwrap(), Buffer::new(device, 8 * 16).unwrap());
     let launch = matmul(1, &n, &[(&matrix, &input)], None, None, Epilogue::Store(&out));
     let work = device.record(&[launch]).unwrap();
     (out, work)
@@ -91,7 +92,7 @@ fn shared_memory_lives_as_long_as_either_side_has_it() {
 fn a_device_refuses_memory_of_another() {
     for (mut device, mut other) in devices().into_iter().zip(devices()) {
         let device = &mut *device;
-        let foreign = Buffer::of(&mut *other, &[7u32; 64]).unwrap();
+        let foreign = Buffer::from_slice(&mut *other, &[7u32; 64]).unwrap();
         let doorbell = other.share(256).unwrap().1.doorbell(0);
         let words = Words { call: doorbell.clone(), taken: doorbell.clone(), answer: doorbell };
         let of_another = "memory of another device";
@@ -107,7 +108,7 @@ fn a_device_refuses_memory_of_another() {
 #[test]
 fn what_is_copied_is_inside() {
     let device = &mut Emulated::new(0);
-    let buffer = Buffer::of(device, &[1u32; 8]).unwrap();
+    let buffer = Buffer::from_slice(device, &[1u32; 8]).unwrap();
     assert_eq!(refusal(|| buffer.write(device, 7, &[1, 2])), "a part is inside");
     assert_eq!(refusal(|| buffer.part(3..9)), "a part is inside");
     let long = [0; 33];

@@ -61,7 +61,7 @@ pub fn half_rows(
             values.push(value.to_f32());
         }
     }
-    (HalfRows { buffer: Buffer::of(device, &rows).unwrap(), stride }, values)
+    (HalfRows { buffer: Buffer::from_slice(device, &rows).unwrap(), stride }, values)
 }
 
 /// Runs these launches and waits for them.

@@ -28,8 +28,8 @@ impl Cpu<'_> {
             a;
         let (n, formats) = (hidden.n_rows(), formats(a.inputs()));
         let width = q.matrix.n_cols();
-        match rows.given.filter(|_| i == 0) {
-            Some(given) => self.quantize(n, |r| &given[r * width..][..width], formats),
+        match rows.first_input.filter(|_| i == 0) {
+            Some(first_input) => self.quantize(n, |r| &first_input[r * width..][..width], formats),
             None => self.norm(hidden, norm.as_ref(), formats, n, |r| r),
         }
         self.project(a, n);

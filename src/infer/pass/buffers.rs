@@ -87,7 +87,7 @@ impl Features {
 }
 
 /// Sizes that buffers are allocated for.
-pub(crate) struct Room {
+pub(crate) struct BufferSizes {
     /// Largest number of rows of a pass.
     pub rows: usize,
     /// Largest number of positions that a row sees.
@@ -98,9 +98,9 @@ pub(crate) struct Room {
     pub width: usize,
 }
 
-/// Sizes that only some blocks need.
+/// What the buffers need for these blocks.
 #[derive(Default)]
-struct Needs {
+struct BlockSizes {
     /// Largest inner width of a layer that works on each row alone.
     n_ff: usize,
     gate: bool,
@@ -110,9 +110,9 @@ struct Needs {
     parallel: bool,
 }
 
-impl Needs {
-    fn of(blocks: &[Block]) -> Needs {
-        let mut needs = Needs::default();
+impl BlockSizes {
+    fn of(blocks: &[Block]) -> BlockSizes {
+        let mut needs = BlockSizes::default();
         for Block { mixer, ffn, parallel, per_layer, output_scale: _ } in blocks {
             needs.parallel |= parallel;
             let Branch { norm: _, layer: Mixer::Attention(attention), post_norm, scale: _ } = mixer;
@@ -149,11 +149,11 @@ impl Buffers {
     pub fn new(
         c: &Config,
         blocks: &[Block],
-        room: Room,
+        sizes: BufferSizes,
         products: impl Fn() -> ProductScratch,
     ) -> Buffers {
-        let Room { rows, positions, members, width } = room;
-        let (needs, per_layer) = (Needs::of(blocks), c.n_layers * c.n_embd_per_layer);
+        let BufferSizes { rows, positions, members, width } = sizes;
+        let (needs, per_layer) = (BlockSizes::of(blocks), c.n_layers * c.n_embd_per_layer);
         let most = |of: &dyn Fn(Heads) -> usize| most(c, of);
         let [q_width, kv_width] = [most(&|heads| heads.q_width()), most(&|heads| heads.kv_width())];
         let [q_columns, kv_columns] = [q_width, kv_width].map(|n| n.next_multiple_of(LANES));
@@ -205,7 +205,7 @@ impl Buffers {
         let [q_width, kv_width] =
             [most(c, &|heads| heads.q_width()), most(c, &|heads| heads.kv_width())];
         let per_layer = c.n_layers * c.n_embd_per_layer;
-        let inner = Needs::of(blocks).n_ff.max(c.n_embd).max(per_layer);
+        let inner = BlockSizes::of(blocks).n_ff.max(c.n_embd).max(per_layer);
         // Activations are stored as floats and in two quantised formats.
         let activations = 2 * inner.max(q_width);
         let row = c.n_embd + 2 * (q_width + kv_width) + inner + activations + per_layer;

@@ -34,7 +34,7 @@ mod runner;
 
 pub use buffers::Features;
 use buffers::TapSet;
-pub(crate) use buffers::{Buffers, Room};
+pub(crate) use buffers::{BufferSizes, Buffers};
 pub(crate) use rows::{Row, Span};
 
 use crate::model::block::{Block, Norm};
@@ -97,9 +97,9 @@ impl<'a, 's> Pass<'a, 's> {
         self.b.hidden.set_row(r, x);
     }
 
-    /// Runs decoder blocks on the hidden states. If there is `given`, attention of the first block reads it in place of
+    /// Runs decoder blocks on the hidden states. Attention of the first block reads `first_input`, if given, in place of
     /// the hidden state: (rows, input width of its matrices).
-    pub fn blocks(&mut self, blocks: &[Block], given: Option<&[f32]>) {
+    pub fn blocks(&mut self, blocks: &[Block], first_input: Option<&[f32]>) {
         KindRows::set_all(&mut self.b.kinds, self.c, self.b.n_ctx, &self.b.rows);
         let mut next = 0;
         while next < blocks.len() {
@@ -109,7 +109,7 @@ impl<'a, 's> Pass<'a, 's> {
             let Buffers { hidden, entry, kinds, per_layer, cpu, .. } = &mut **b;
             let cpu = Cpu { c, kernels, pool, b: cpu };
             let runner: &mut dyn BlockRunner = &mut CpuBlocks { cpu, blocks, entry };
-            runner.run(next..end, hidden, &mut PassRows { kinds, spans, per_layer, given });
+            runner.run(next..end, hidden, &mut PassRows { kinds, spans, per_layer, first_input });
             next = end;
         }
     }

@@ -79,5 +79,5 @@ pub(crate) struct PassRows<'a, 's> {
     /// Embeddings for each block, if it has any: (rows, n_layers, n_embd_per_layer).
     pub per_layer: &'a [f32],
     /// Input of attention in block 0 in place of the hidden state: (rows, input width of its matrices).
-    pub given: Option<&'a [f32]>,
+    pub first_input: Option<&'a [f32]>,
 }

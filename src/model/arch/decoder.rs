@@ -76,15 +76,15 @@ pub(crate) fn weights(c: &Config, source: &mut Source, tensors: &BlockTensors) -
     Ok(Weights { per_layer, blocks, output_norm, output: source.head(c.n_vocab, c.n_embd)? })
 }
 
-/// The blocks, which the files of drafters name alike. `given` is the width of what the first block's attention reads,
-/// if that is not the hidden state, normed.
+/// The blocks, which the files of drafters name alike. `first_width` is the width of the first attention's input, if that
+/// is not the normed hidden state.
 pub(crate) fn blocks(
     c: &Config,
     source: &mut Source,
     tensors: &BlockTensors,
-    given: Option<usize>,
+    first_width: Option<usize>,
 ) -> Result<Vec<Block>> {
-    (0..c.n_layers).map(|i| block(i, c, source, tensors, given.filter(|_| i == 0))).collect()
+    (0..c.n_layers).map(|i| block(i, c, source, tensors, first_width.filter(|_| i == 0))).collect()
 }
 
 fn block(
@@ -92,7 +92,7 @@ fn block(
     c: &Config,
     source: &mut Source,
     tensors: &BlockTensors,
-    given: Option<usize>,
+    first_width: Option<usize>,
 ) -> Result<Block> {
     let BlockTensors {
         attn_norm,
@@ -129,7 +129,7 @@ fn block(
             Ok(weight.transpose()?.map(|weight| Norm { kind, weight, eps }))
         };
     let post_eps = post_eps.unwrap_or(c.norm_eps);
-    let attn_norm = match given {
+    let attn_norm = match first_width {
         Some(_) => None,
         None => norm(attn_norm, norm_kind, c.n_embd, c.norm_eps)?,
     };
@@ -155,7 +155,7 @@ fn block(
         0 => None,
         _ => norm(Some("post_norm"), norm_kind, c.n_embd, c.norm_eps)?,
     };
-    let width = given.unwrap_or(c.n_embd);
+    let width = first_width.unwrap_or(c.n_embd);
     let (q, kv) = if fused_qkv {
         let [q, k, v] = source.split_linear(&name("attn_qkv"), [q, kv, kv], width)?;
         (q, Some((k, Some(v))))

@@ -67,9 +67,9 @@ impl FromStr for Repack {
 /// Where a loaded model's weights are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packing {
-    /// The place.
-    pub place: Place,
-    /// Bytes of it.
+    /// Where they are.
+    pub storage: WeightStorage,
+    /// The weights' bytes there.
     pub bytes: u64,
     /// Why there is no sidecar though one was wanted, or why the one that was there had to be
     /// replaced: a clause that names the folder or the file.
@@ -82,16 +82,16 @@ impl Packing {
     pub fn notice(&self, face: &dyn Face) -> Option<String> {
         let size = machine::human_bytes(self.bytes);
         let in_memory = face.choice(&Setting::Repack.with("memory"));
-        match (&self.place, &self.reason) {
-            (Place::Sidecar { path, new: true }, _) => Some(format!(
+        match (&self.storage, &self.reason) {
+            (WeightStorage::Sidecar { path, new: true }, _) => Some(format!(
                 "packed {size} of weights into {}; the next start maps them",
                 path.display()
             )),
-            (Place::Memory, Some(why)) => Some(format!(
+            (WeightStorage::Memory, Some(why)) => Some(format!(
                 "packed weights cannot be kept ({why}): packing them in memory at every start; \
                  DOVETAIL_CACHE names another folder, {in_memory} needs none"
             )),
-            (Place::Native, Some(why)) => Some(format!(
+            (WeightStorage::Native, Some(why)) => Some(format!(
                 "no memory for {size} of packed weights, nor a file ({why}): they stay as they are, \
                  and every token takes several times longer; make room, or name another folder with \
                  DOVETAIL_CACHE"
@@ -104,10 +104,10 @@ impl Packing {
 impl fmt::Display for Packing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let size = machine::human_bytes(self.bytes);
-        match &self.place {
-            Place::Memory => write!(f, "{size} packed in memory"),
-            Place::Sidecar { path, .. } => write!(f, "{size} packed in {}", path.display()),
-            Place::Native => write!(f, "{size} as in the model's file"),
+        match &self.storage {
+            WeightStorage::Memory => write!(f, "{size} packed in memory"),
+            WeightStorage::Sidecar { path, .. } => write!(f, "{size} packed in {}", path.display()),
+            WeightStorage::Native => write!(f, "{size} as in the model's file"),
         }?;
         self.reason.as_ref().map_or(Ok(()), |why| write!(f, " ({why})"))
     }
@@ -115,7 +115,7 @@ impl fmt::Display for Packing {
 
 /// Where the weights are that a pass reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum WeightStorage {
     /// In memory, packed.
     Memory,
     /// In a file, packed and mapped.
@@ -152,7 +152,7 @@ pub(super) fn pack(
 ) -> Result<(HashMap<MatrixPlace, SharedBytes>, Packing)> {
     let native = matrices.iter().map(|matrix| matrix.rows.bytes().len() as u64).sum();
     let stay = |reason| {
-        let packing = Packing { place: Place::Native, bytes: native, reason };
+        let packing = Packing { storage: WeightStorage::Native, bytes: native, reason };
         Ok((HashMap::new(), packing))
     };
     let plan = Plan::new(matrices);
@@ -173,7 +173,7 @@ pub(super) fn pack(
         Repack::Memory => {}
     }
     let bytes = to_memory(gguf, &plan, &mut o)?;
-    let packing = Packing { place: Place::Memory, bytes: plan.len() as u64, reason };
+    let packing = Packing { storage: WeightStorage::Memory, bytes: plan.len() as u64, reason };
     Ok((plan.share(&bytes), packing))
 }
 
@@ -214,8 +214,8 @@ fn to_sidecar(
     if o.mlock {
         bytes.lock(sidecar.path()).map_err(|error| Failure::Refused(error.to_string()))?;
     }
-    let place = Place::Sidecar { path: sidecar.path().to_owned(), new };
-    let packing = Packing { place, bytes: sidecar.len() as u64, reason };
+    let storage = WeightStorage::Sidecar { path: sidecar.path().to_owned(), new };
+    let packing = Packing { storage, bytes: sidecar.len() as u64, reason };
     Ok((plan.share(&Arc::new(bytes)), packing))
 }
 
@@ -249,11 +249,18 @@ mod tests {
         };
         let (packed, packing) = pack(Repack::Cache, 100);
         let notice = packing.notice(&Plain).unwrap();
-        assert_eq!((packing.place, packed.len()), (Place::Native, 0));
+        assert_eq!((packing.storage, packed.len()), (WeightStorage::Native, 0));
         assert!(notice.contains("HOME") && notice.contains("longer"), "{notice}");
         let (packed, packing) = pack(Repack::Cache, 1 << 20);
-        assert!(packing.place == Place::Memory && packed[&place].len() == 2048, "{packing:?}");
+        assert!(
+            packing.storage == WeightStorage::Memory && packed[&place].len() == 2048,
+            "{packing:?}"
+        );
         let (_, packing) = pack(Repack::Memory, 100);
-        assert_eq!((packing.place, packing.reason), (Place::Memory, None), "as it was asked for");
+        assert_eq!(
+            (packing.storage, packing.reason),
+            (WeightStorage::Memory, None),
+            "as it was asked for"
+        );
     }
 }

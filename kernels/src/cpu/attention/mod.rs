@@ -47,7 +47,7 @@ pub use plan::{MAX_SEQUENCES, Plan, Shape};
 pub use view::{CHUNK, MAX_TREE, View};
 
 use super::lanes::{LANES, Lanes, exp, lanes, max_lanes, nth, soft_cap, sum_lanes};
-use product::{MOST_ABREAST, TILE, Terms, abreast, multiply, tile};
+use product::{MAX_ABREAST, TILE, Terms, abreast, multiply, tile};
 use std::ops::Range;
 use view::Seen;
 
@@ -90,7 +90,7 @@ impl Scratch {
         Scratch {
             scores: vec![0.0; rows * SCORES],
             seen: vec![Seen::NOTHING; rows],
-            cells: vec![[0.0; LANES]; MOST_ABREAST * head_dim.max(CHUNK)],
+            cells: vec![[0.0; LANES]; MAX_ABREAST * head_dim.max(CHUNK)],
         }
     }
 }

@@ -11,14 +11,14 @@
 use crate::cpu::lanes::{LANES, Lanes, nth};
 use std::ops::Range;
 
-/// Number of blocks that products of many rows should process side by side, at most [`MOST_ABREAST`].
+/// Number of blocks that products of many rows should process side by side, at most [`MAX_ABREAST`].
 #[inline(always)]
 pub(super) fn abreast<S: Lanes>() -> usize {
-    if S::REGISTERS == 1 { MOST_ABREAST } else { 1 }
+    if S::REGISTERS == 1 { MAX_ABREAST } else { 1 }
 }
 
 /// See [`abreast`].
-pub(super) const MOST_ABREAST: usize = 2;
+pub(super) const MAX_ABREAST: usize = 2;
 
 /// Largest number of rows of one product.
 pub(super) const TILE: usize = 6;

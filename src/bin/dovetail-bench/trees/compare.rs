@@ -2,11 +2,11 @@
 
 use super::read::{Answer, read};
 use super::replay::{Outcome, Time, replay};
-use crate::Format;
+use crate::common_options::Format;
 use dovetail::planner::Policy;
 use dovetail::planner::Report;
 use dovetail::planner::cost::Costs;
-use dovetail::speculate::json::to_costs;
+use dovetail::speculate::json::costs_from_json;
 use dovetail::{Error, Result, file};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -85,7 +85,7 @@ fn costs(path: &Path) -> Result<Costs> {
     let failed = |source| Error::Io { path: path.to_owned(), source };
     let text = file::read_text(path).map_err(failed)?;
     let value = serde_json::from_str(&text).map_err(|_| "no JSON".to_owned());
-    value.and_then(|value| to_costs(&value)).map_err(|what| {
+    value.and_then(|value| costs_from_json(&value)).map_err(|what| {
         let how = "dovetail-bench calibrate -o json writes such a file";
         Error::Invalid(format!("{}: no costs: {what}; {how}", path.display()))
     })

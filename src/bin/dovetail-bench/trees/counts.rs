@@ -3,7 +3,7 @@
 use super::read::{Answer, read};
 use crate::output;
 use dovetail::planner::acceptance::{AcceptanceStats, ByTemperature};
-use dovetail::speculate::json::{of_confidences, to_confidences};
+use dovetail::speculate::json::{acceptance_from_json, acceptance_to_json};
 use dovetail::{Error, Result, file};
 use std::io::ErrorKind;
 use std::path::Path;
@@ -18,7 +18,7 @@ pub fn run(record: &Path, path: &Path) -> Result<()> {
     let mut counts = match file::read(path) {
         Ok(bytes) => {
             let value = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
-            to_confidences(&value).map_err(wrong)?
+            acceptance_from_json(&value).map_err(wrong)?
         }
         Err(error) if error.kind() == ErrorKind::NotFound => ByTemperature::default(),
         Err(error) => return Err(output::refused(COUNTS, path, error)),
@@ -26,7 +26,7 @@ pub fn run(record: &Path, path: &Path) -> Result<()> {
     let record = read(record)?;
     let confidences = counts.at_mut(record.temperature);
     record.answers.iter().for_each(|answer| count(answer, confidences));
-    output::write(COUNTS, path, &format!("{}\n", of_confidences(&counts)))
+    output::write(COUNTS, path, &format!("{}\n", acceptance_to_json(&counts)))
 }
 
 /// Counts the draft tokens at each position of an answer; those that match the answer are accepted.

@@ -53,7 +53,7 @@ pub fn run(o: &PromptOptions, path: &Path) -> Result<()> {
     let growth = if let Policy::Fixed(growth) = opened.policy { growth } else { GROWTH };
     let header = json!({
         "version": 1,
-        "drafter": opened.about(),
+        "drafter": opened.description(),
         "model": o.common.model.display().to_string(),
         "temperature": decimals(o.temp),
         "seed": o.seed,

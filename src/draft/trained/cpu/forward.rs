@@ -4,7 +4,7 @@ use super::state::CpuState;
 use super::weights::Weights;
 use crate::draft::DraftJob;
 use crate::draft::trained::file::{File, Fusion};
-use crate::infer::{Buffers, MAX_SEQUENCES, Pass, Room, Row, Span};
+use crate::infer::{BufferSizes, Buffers, MAX_SEQUENCES, Pass, Row, Span};
 use crate::model::Model;
 use dovetail_kernels::cpu::{Kernels, LANES, ProductScratch, ThreadPool, WeightMatrix};
 use smallvec::SmallVec;
@@ -30,8 +30,8 @@ struct Rows {
     ones: Vec<f32>,    // H, one row
 }
 
-/// Positions of a sequence that become entries.
-struct Entering<'a> {
+/// Waiting positions of a sequence that become entries in this pass.
+struct PendingPositions<'a> {
     state: &'a mut CpuState,
     /// Number of positions.
     n: usize,
@@ -42,7 +42,7 @@ struct Entering<'a> {
 /// The rows of each sequence in a pass.
 type Spans<'a> = SmallVec<[Span<'a>; MAX_SEQUENCES]>;
 /// Ranges of logit rows, and the head of the tokens that their sequence has added.
-type More<'a> = SmallVec<[(Range<usize>, &'a WeightMatrix); MAX_SEQUENCES]>;
+type AddedHeads<'a> = SmallVec<[(Range<usize>, &'a WeightMatrix); MAX_SEQUENCES]>;
 
 impl Forward {
     /// For sequences of up to `positions` slots, on `threads` threads.
@@ -50,11 +50,11 @@ impl Forward {
         let Weights { file, target, .. } = weights;
         let h = file.config.n_embd;
         let wide = file.width.max(2 * h);
-        let room = Room { rows: ROWS, positions, members: threads, width: wide };
+        let sizes = BufferSizes { rows: ROWS, positions, members: threads, width: wide };
         let products = || ProductScratch::for_matrices(file.matrices(target));
         let rows = |width: usize| vec![0.0; ROWS * width];
         Forward {
-            buffers: Buffers::new(&file.config, &file.blocks, room, products),
+            buffers: Buffers::new(&file.config, &file.blocks, sizes, products),
             rows: Rows {
                 tokens: Vec::with_capacity(ROWS),
                 wide: rows(wide),
@@ -77,7 +77,7 @@ impl Forward {
     ) {
         while n > 0 {
             let some = n.min(ROWS);
-            self.enter(weights, &mut [Entering { state, n: some, last: None }], pool);
+            self.enter(weights, &mut [PendingPositions { state, n: some, last: None }], pool);
             n -= some;
         }
     }
@@ -92,9 +92,9 @@ impl Forward {
         let growing = jobs.iter_mut().filter(|job| job.tree.is_growing());
         let entering = growing.map(|job| {
             let (n, last) = (job.state.entries.waiting(), job.tokens.last().copied());
-            Entering { state: &mut *job.state, n, last }
+            PendingPositions { state: &mut *job.state, n, last }
         });
-        let mut entering: SmallVec<[Entering; MAX_SEQUENCES]> = entering.collect();
+        let mut entering: SmallVec<[PendingPositions; MAX_SEQUENCES]> = entering.collect();
         if entering.is_empty() {
             return;
         }
@@ -107,12 +107,12 @@ impl Forward {
     /// Turns waiting positions into entries, each with the token after it: at least one of each sequence, and at most
     /// [`ROWS`] in all. For sequences with a tree it computes the logits of the last position, one row for each
     /// sequence.
-    fn enter(&mut self, weights: &Weights, all: &mut [Entering], pool: &mut ThreadPool) {
+    fn enter(&mut self, weights: &Weights, all: &mut [PendingPositions], pool: &mut ThreadPool) {
         let Forward { buffers, rows } = self;
         rows.tokens.clear();
         buffers.rows.clear();
         let mut ends: SmallVec<[usize; MAX_SEQUENCES]> = SmallVec::new();
-        for Entering { state, n, last } in &*all {
+        for PendingPositions { state, n, last } in &*all {
             let (first, filled, n) = (rows.tokens.len(), state.entries.filled(), *n);
             let (features, tokens) = state.entries.first(n, *last);
             rows.tokens.extend(tokens);
@@ -120,9 +120,9 @@ impl Forward {
             rows.put_features(&weights.file, weights.kernels, first, features);
             ends.push(first + n);
         }
-        let (mut spans, mut more) = (Spans::new(), More::new());
+        let (mut spans, mut more) = (Spans::new(), AddedHeads::new());
         let heads = if all.iter().all(|one| one.last.is_some()) { all.len() } else { 0 };
-        for (i, Entering { state, n, .. }) in all.iter_mut().enumerate() {
+        for (i, PendingPositions { state, n, .. }) in all.iter_mut().enumerate() {
             let CpuState { kv, entries, added, .. } = &mut **state;
             spans.push(Span { kv, first: entries.filled(), n: *n });
             more.extend(added.head.iter().map(|head| (i..i + 1, head)));
@@ -132,7 +132,7 @@ impl Forward {
         step.run(heads, |i| ends[i] - 1, &more);
         drop((spans, more));
         let h = weights.file.config.n_embd;
-        for (Entering { state, n: entered, .. }, end) in all.iter_mut().zip(ends) {
+        for (PendingPositions { state, n: entered, .. }, end) in all.iter_mut().zip(ends) {
             state.entries.fill(*entered);
             self.buffers.hidden(end - 1, &mut state.outputs[..h]);
         }
@@ -182,7 +182,7 @@ impl Forward {
         if n == 0 {
             return;
         }
-        let (mut spans, mut more, mut first) = (Spans::new(), More::new(), 0);
+        let (mut spans, mut more, mut first) = (Spans::new(), AddedHeads::new(), 0);
         for job in jobs.iter_mut().filter(|job| job.tree.is_growing()) {
             let (root, level) = (job.state.root(), job.tree.level());
             let CpuState { kv, added, .. } = &mut *job.state;
@@ -225,10 +225,10 @@ impl Forward {
         weights: &'a Weights,
         spans: &'a mut [Span<'s>],
         pool: &'a mut ThreadPool,
-    ) -> Step<'a, 's> {
+    ) -> ForwardPass<'a, 's> {
         let Weights { target, file, kernels, .. } = weights;
         let pass = Pass::new(&file.config, kernels, pool, &mut self.buffers, spans);
-        Step { target, file, rows: &mut self.rows, pass }
+        ForwardPass { target, file, rows: &mut self.rows, pass }
     }
 }
 
@@ -254,14 +254,14 @@ impl Rows {
 }
 
 /// One pass of the drafter.
-struct Step<'a, 's> {
+struct ForwardPass<'a, 's> {
     target: &'a Model,
     file: &'a File,
     rows: &'a mut Rows,
     pass: Pass<'a, 's>,
 }
 
-impl Step<'_, '_> {
+impl ForwardPass<'_, '_> {
     /// Projects hidden states, (n, width), to features, (n, H).
     fn features(&mut self) {
         let (Some(features), width) = (&self.file.features, self.file.width) else { return };
@@ -271,15 +271,15 @@ impl Step<'_, '_> {
 
     /// Fuses the rows' features with their tokens, runs the blocks, and computes logits of `heads` rows; the `i`-th is
     /// `row(i)`.
-    fn run(&mut self, heads: usize, row: impl Fn(usize) -> usize + Sync, more: &More) {
+    fn run(&mut self, heads: usize, row: impl Fn(usize) -> usize + Sync, more: &AddedHeads) {
         self.fuse();
-        let Step { target, file, rows, pass } = self;
+        let ForwardPass { target, file, rows, pass } = self;
         let (h, Rows { wide, feature, .. }) = (file.config.n_embd, &**rows);
         for r in 0..pass.n_rows() {
             pass.set_hidden(r, &feature[r * h..][..h]);
         }
-        let given = matches!(file.fusion, Fusion::Attention { .. }).then_some(&wide[..]);
-        pass.blocks(&file.blocks, given);
+        let first_input = matches!(file.fusion, Fusion::Attention { .. }).then_some(&wide[..]);
+        pass.blocks(&file.blocks, first_input);
         pass.head(file.output_norm.as_ref(), file.head(target), heads, row);
         if heads > 0 {
             pass.more_logits(more);
@@ -289,7 +289,7 @@ impl Step<'_, '_> {
     /// Fuses features, (n, H), and tokens to the input of the blocks. For EAGLE-3, the input of the first attention is
     /// left in `wide`, (n, 2 H).
     fn fuse(&mut self) {
-        let Step { target, file, rows, pass } = self;
+        let ForwardPass { target, file, rows, pass } = self;
         let (h, eps, n, kernels) =
             (file.config.n_embd, file.config.norm_eps, pass.n_rows(), pass.kernels);
         let Rows { tokens, wide, feature, token, gate, row, ones, .. } = &mut **rows;

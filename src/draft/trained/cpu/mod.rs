@@ -31,7 +31,7 @@ use crate::infer::{CacheTypes, KvCache, KvSize};
 use crate::tree::MAX_NODES;
 use dovetail_kernels::cpu::ThreadPool;
 use forward::{Forward, ROWS};
-use state::Added;
+use state::AddedTokens;
 use std::sync::Arc;
 use weights::Weights;
 
@@ -85,7 +85,7 @@ impl CpuDrafter {
         Ok(CpuState {
             kv: KvCache::new(c, size)?,
             entries: self.weights.entries(),
-            added: Added::default(),
+            added: AddedTokens::default(),
             outputs: vec![0.0; MAX_NODES * c.n_embd],
         })
     }

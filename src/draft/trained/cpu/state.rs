@@ -10,14 +10,14 @@ use dovetail_kernels::cpu::WeightMatrix;
 pub struct CpuState {
     pub(super) kv: KvCache,
     pub(super) entries: Entries,
-    pub(super) added: Added,
+    pub(super) added: AddedTokens,
     /// Output of the blocks for each node of the tree that was run: (nodes, H).
     pub(super) outputs: Vec<f32>,
 }
 
 /// The tokens that the sequence adds to the draft vocabulary, and their head.
 #[derive(Default)]
-pub(super) struct Added {
+pub(super) struct AddedTokens {
     pub(super) tokens: Vec<u32>,
     pub(super) head: Option<WeightMatrix>, // (tokens, H)
 }
@@ -34,7 +34,7 @@ impl CpuState {
     }
 }
 
-impl Added {
+impl AddedTokens {
     /// Replaces the added tokens.
     pub(super) fn set(
         &mut self,

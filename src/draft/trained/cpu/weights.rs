@@ -43,7 +43,7 @@ impl Weights {
 
     /// Empty entries of a sequence.
     pub fn entries(&self) -> Entries {
-        Entries::new(self.file.width, self.file.spoken(&self.target))
+        Entries::new(self.file.width, self.file.dynamic_vocab(&self.target))
     }
 
     /// The target's head for some tokens: (tokens, H).

@@ -31,7 +31,7 @@ pub struct Buffers {
     pub pair: HalfRows, // (rows, 2 H)
     pub hidden: Hidden, // (rows, H)
     pub qkv: Buffer<f32>,
-    pub turns: Buffer<[f32; 2]>, // (slots, pairs)
+    pub rotations: Buffer<[f32; 2]>, // (slots, pairs)
     pub queries: Buffer<f16>,
     pub heads: HalfRows, // (rows, heads · head_dim)
     pub attention: AttentionScratch,
@@ -70,7 +70,7 @@ impl Buffers {
             None => None,
         };
         let Rope { frequencies, factor, .. } = network::rope(c)?;
-        let turns: Vec<[f32; 2]> = (0..slots)
+        let rotations: Vec<[f32; 2]> = (0..slots)
             .flat_map(|position| {
                 frequencies.iter().map(move |frequency| {
                     let (sin, cos) = libm::sincos(position as f64 * frequency);
@@ -90,7 +90,7 @@ impl Buffers {
             growth: Buffer::new(device, 1)?,
             taken: Buffer::new(device, 2)?,
             written: Buffer::new(device, 1)?,
-            one: Buffer::of(device, &[1])?,
+            one: Buffer::from_slice(device, &[1])?,
             states,
             feature: floats(device, h)?,
             sent: Buffer::new(device, MAX_ROWS * h)?,
@@ -103,7 +103,7 @@ impl Buffers {
                 squares: floats(device, h.div_ceil(16))?,
             },
             qkv: floats(device, q_width + 2 * kv_width)?,
-            turns: Buffer::of(device, &turns)?,
+            rotations: Buffer::from_slice(device, &rotations)?,
             queries: Buffer::new(device, MAX_ROWS * q_width)?,
             heads: halves(device, padded(q_width))?,
             attention: AttentionScratch::new(device, shape, MAX_ROWS, splits)?,

@@ -33,7 +33,7 @@ pub const SHARE: usize = 32;
 
 /// A recorded piece of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Work {
+pub struct RecordedWork {
     /// The device's number for it.
     pub number: usize,
     /// Most rows of its message.
@@ -52,13 +52,13 @@ pub struct Forward {
     verdicts: Slots,
     proposals: Slots,
     multiprocessors: usize,
-    recorded: Vec<Work>,
+    recorded: Vec<RecordedWork>,
     b: Buffers,
 }
 
 /// Which rows a pass has.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Of {
+enum RowKind {
     /// Entries, and whether a tree is grown behind them.
     Entries { grows: bool },
     /// A level of a tree.
@@ -99,7 +99,7 @@ impl Forward {
 
     /// Slots of a sequence's cache.
     pub fn slots(&self) -> usize {
-        self.b.turns.len() / self.pairs
+        self.b.rotations.len() / self.pairs
     }
 
     /// Appends keys and values of the first `n` slots: (blocks, kv heads, n), of each slot key and value.
@@ -168,12 +168,12 @@ impl Forward {
     ///
     /// # Errors
     /// When the device fails.
-    pub fn absorb(&mut self, device: &mut dyn Device) -> Result<Work> {
+    pub fn absorb(&mut self, device: &mut dyn Device) -> Result<RecordedWork> {
         if let Some(work) = self.recorded.iter().find(|work| work.grows.is_none()) {
             return Ok(*work);
         }
         let mut launches = Vec::new();
-        self.pass(&mut launches, SHARE, Of::Entries { grows: false });
+        self.pass(&mut launches, SHARE, RowKind::Entries { grows: false });
         self.record(device, &launches, SHARE, None)
     }
 
@@ -181,8 +181,8 @@ impl Forward {
     ///
     /// # Errors
     /// When the device fails.
-    pub fn round(&mut self, device: &mut dyn Device, growth: TreeShape) -> Result<Work> {
-        let enough = |work: &&Work| {
+    pub fn round(&mut self, device: &mut dyn Device, growth: TreeShape) -> Result<RecordedWork> {
+        let enough = |work: &&RecordedWork| {
             work.grows.is_some_and(|(depth, width)| depth >= growth.depth && width >= growth.width)
         };
         if let Some(work) = self.recorded.iter().find(enough) {
@@ -191,10 +191,10 @@ impl Forward {
         // A whole path and the token after it.
         let rows = (growth.depth + 1).next_multiple_of(8).min(MAX_ROWS);
         let mut launches = Vec::new();
-        self.pass(&mut launches, rows, Of::Entries { grows: true });
+        self.pass(&mut launches, rows, RowKind::Entries { grows: true });
         self.grow(&mut launches, 0, growth.depth <= 1);
         for level in 1..growth.depth {
-            self.pass(&mut launches, growth.width, Of::Level { level });
+            self.pass(&mut launches, growth.width, RowKind::Level { level });
             self.grow(&mut launches, level, level + 1 == growth.depth);
         }
         self.record(device, &launches, rows, Some((growth.depth, growth.width)))
@@ -206,19 +206,19 @@ impl Forward {
         launches: &[Launch],
         rows: usize,
         grows: Option<(usize, usize)>,
-    ) -> Result<Work> {
-        let work = Work { number: device.record(launches)?, rows, grows };
+    ) -> Result<RecordedWork> {
+        let work = RecordedWork { number: device.record(launches)?, rows, grows };
         self.recorded.push(work);
         Ok(work)
     }
 
     /// One pass of up to `rows` rows, with the head and the likeliest tokens if draft tokens follow.
-    fn pass(&self, out: &mut Vec<Launch>, rows: usize, of: Of) {
+    fn pass(&self, out: &mut Vec<Launch>, rows: usize, of: RowKind) {
         let Forward { network, config: c, b, .. } = self;
         let (h, eps) = (c.n_embd, c.norm_eps);
         // The count of rows is the first number of `Rows`.
         let n = &b.rows.as_words();
-        if let Of::Entries { .. } = of {
+        if let RowKind::Entries { .. } = of {
             self.receive(out, rows, n);
         }
         self.fuse(out, rows, n);
@@ -238,10 +238,10 @@ impl Forward {
             out.push(product(&block.down, &b.inner, None, add));
         }
         let (rows, n, first_row_only) = match of {
-            Of::Entries { grows: false } => return,
+            RowKind::Entries { grows: false } => return,
             // Row 0 is the root.
-            Of::Entries { grows: true } => (1, &b.one, true),
-            Of::Level { .. } => (rows, n, false),
+            RowKind::Entries { grows: true } => (1, &b.one, true),
+            RowKind::Level { .. } => (rows, n, false),
         };
         let head = &network.vocabulary.head;
         let n_draft = b.growth.as_words().part(4..5);
@@ -316,12 +316,12 @@ impl Forward {
     fn attention(&self, out: &mut Vec<Launch>, max_rows: usize, [keys, values]: &[Buffer<f16>; 2]) {
         let Forward { config: c, pairs, b, multiprocessors, .. } = self;
         let (shape, pairs) = (shape(c), *pairs);
-        let Buffers { qkv, turns, rows, queries, .. } = b;
+        let Buffers { qkv, rotations, rows, queries, .. } = b;
         out.push(rope_kv(&RopeKv {
             shape,
             max_rows,
             qkv,
-            turns,
+            rotations,
             pairs,
             rows,
             queries,

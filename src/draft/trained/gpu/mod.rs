@@ -35,7 +35,7 @@ use crate::model::Model;
 use crate::ring::message::{MAX_ROWS, Proposals, VerdictShape, write_halves};
 use crate::ring::{Layout, Receiver, Sender};
 use crate::tree::{GrowingTree, MAX_NODES, TreeShape};
-use forward::{Forward, SHARE, Work};
+use forward::{Forward, RecordedWork, SHARE};
 use network::embed;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -69,9 +69,9 @@ pub struct GpuDrafter {
     shape: VerdictShape,
     entries: Entries,
     /// The round that waits for the next message.
-    queued: Option<Work>,
+    queued: Option<RecordedWork>,
     /// The tree that is growing.
-    begun: Option<(Work, TreeShape)>,
+    begun: Option<(RecordedWork, TreeShape)>,
     embedding: Vec<f32>, // one row
 }
 
@@ -122,7 +122,7 @@ impl GpuDrafter {
                 proposals_head: proposals_memory.doorbell(proposals.head_at()),
             },
             shape,
-            entries: Entries::new(file.width, file.spoken(setup.target)),
+            entries: Entries::new(file.width, file.dynamic_vocab(setup.target)),
             queued: None,
             begun: None,
             embedding: vec![0.0; h],
@@ -148,7 +148,7 @@ impl GpuDrafter {
 
     /// Queues work behind the message of this number. It should have been sent where there are other drafters: in the
     /// middle of this, a thread may come to wait for all that is queued on the GPU, and others then for this thread.
-    fn queue(&mut self, work: Work, message: u32) -> Result<()> {
+    fn queue(&mut self, work: RecordedWork, message: u32) -> Result<()> {
         self.device.wait(&self.doorbells.verdict_head, message)?;
         self.device.run(work.number)?;
         self.device.ring(&self.doorbells.verdict_tail, message)?;
@@ -267,8 +267,8 @@ impl GpuDrafter {
         if tree.is_whole() {
             return Err(Error::Unsupported("draft tokens are sampled on the CPU only".into()));
         }
-        if let Some(spoken) = self.entries.due() {
-            self.forward.vocabulary_mut().add(&mut *self.device, spoken, &self.target)?;
+        if let Some(vocab) = self.entries.due() {
+            self.forward.vocabulary_mut().add(&mut *self.device, vocab, &self.target)?;
         }
         let (shape, last) = (tree.shape(), tokens.last().copied());
         if !self.entries.reach(tokens.len() - 1) || shape.is_root() {

@@ -1,10 +1,10 @@
 //! A drafter's weights on a device.
 
-use crate::draft::trained::dynamic_vocab::MOST;
+use crate::draft::trained::dynamic_vocab::MAX_ADDED;
 use crate::draft::trained::file::{File, Fusion};
 use crate::error::{Error, Result};
 use crate::gpu::device::{Buffer, Device};
-use crate::gpu::weights::{Matrix, Store, TILE_ROWS};
+use crate::gpu::weights::{Matrix, TILE_ROWS, WeightFormat};
 use crate::model::block::{
     Activation, Attention, Branch, Dense, FeedForward, KeysValues, Linear, Mixer, Norm, NormKind,
 };
@@ -74,16 +74,16 @@ impl Network {
             Fusion::CpuDrafter { feature, token, gate } => {
                 // One launch multiplies both.
                 let (f, t) = (rows(feature)?, rows(token)?);
-                let store = Store::of_all([f.ty(), t.ty()].into_iter());
+                let format = WeightFormat::for_types([f.ty(), t.ty()].into_iter());
                 Fused::CpuDrafter {
-                    feature: Matrix::stored(device, store, &[f])?,
-                    token: Matrix::stored(device, store, &[t])?,
+                    feature: Matrix::with_format(device, format, &[f])?,
+                    token: Matrix::with_format(device, format, &[t])?,
                     gate: matrix(device, gate)?,
                 }
             }
             Fusion::Fc { matrix: w, bias } => Fused::Fc {
                 matrix: matrix(device, w)?,
-                bias: bias.as_deref().map(|bias| Buffer::of(device, bias)).transpose()?,
+                bias: bias.as_deref().map(|bias| Buffer::from_slice(device, bias)).transpose()?,
             },
             Fusion::Attention { .. } => {
                 return Err(Error::Unsupported("drafters of EAGLE-3's kind run on the CPU".into()));
@@ -93,14 +93,14 @@ impl Network {
             None => None,
             Some(features) => {
                 let norms = features.norms.as_ref().map(|norms| norms.concat());
-                let norms = norms.map(|norms| Buffer::of(device, &norms)).transpose()?;
+                let norms = norms.map(|norms| Buffer::from_slice(device, &norms)).transpose()?;
                 Some((matrix(device, &features.matrix)?, norms))
             }
         };
         let norms = match &file.norms {
             None => None,
             Some([feature, token]) => {
-                Some([Buffer::of(device, feature)?, Buffer::of(device, token)?])
+                Some([Buffer::from_slice(device, feature)?, Buffer::from_slice(device, token)?])
             }
         };
         let blocks = file.blocks.iter().map(|block| Block::upload(device, block, &file.config));
@@ -194,7 +194,7 @@ impl Block {
             attn_norm: self::norm(device, attn_norm.as_ref(), c.n_embd)?,
             qkv: Matrix::stacked(device, &[unbiased(q)?, unbiased(k)?, unbiased(v)?])?,
             attn_output: Matrix::stacked(device, &[unbiased(output)?])?,
-            ffn_norm: Buffer::of(device, weights(ffn_norm)?)?,
+            ffn_norm: Buffer::from_slice(device, weights(ffn_norm)?)?,
             gate_up: Matrix::paired(device, unbiased(gate)?, unbiased(up)?)?,
             down: Matrix::stacked(device, &[unbiased(down)?])?,
         })
@@ -208,13 +208,13 @@ impl Vocabulary {
             Some(tokens) => tokens.clone(),
             None => (0..target.config().n_vocab as u32).collect(),
         };
-        let added = if file.tokens.is_some() { MOST } else { 0 };
+        let added = if file.tokens.is_some() { MAX_ADDED } else { 0 };
         // Whole tiles: rows of logits are read in fours.
         let room = (own.len() + added).next_multiple_of(TILE_ROWS);
         let (ty, _) = target.head_rows(&[])?;
-        let store = Store::of_all([ty].iter());
+        let format = WeightFormat::for_types([ty].iter());
         let mut vocabulary = Vocabulary {
-            head: Matrix::zeros(device, store, room, width)?,
+            head: Matrix::zeros(device, format, room, width)?,
             table: Buffer::new(device, room * width)?,
             tokens: Buffer::new(device, room)?,
             present: Vec::with_capacity(room),
@@ -309,8 +309,8 @@ fn rows(matrix: &WeightMatrix) -> Result<&GgufMatrix> {
 
 fn norm(device: &mut dyn Device, norm: Option<&Norm>, width: usize) -> Result<Buffer<f32>> {
     match norm {
-        Some(norm) => Buffer::of(device, weights(norm)?),
-        None => Buffer::of(device, &vec![1.0; width]),
+        Some(norm) => Buffer::from_slice(device, weights(norm)?),
+        None => Buffer::from_slice(device, &vec![1.0; width]),
     }
 }
 
