@@ -126,8 +126,8 @@ impl Notice<'_> {
             Notice::Packed(packing) => packing.notice(face).unwrap_or_default(),
             Notice::Sized(model, options) => return (Level::Detail, sizes(model, options)),
             Notice::NoPreTokenizer => {
-                "the model does not say how its text is split into words (tokenizer.ggml.pre), so it may understand and \
-                 answer worse; get a newer file of it"
+                "the model's file does not name its pre-tokenizer (tokenizer.ggml.pre): text is split in the default \
+                 way, so the model may understand and answer worse; get a newer file of it"
                     .to_owned()
             }
             Notice::LongContext { n_ctx, trained } => {

@@ -5,8 +5,8 @@ use std::process::Command;
 
 /// What it names itself.
 const DIRECT: &str = "
-    bytemuck dovetail-kernels half libm memmap2 rayon rustix serde serde_json sha2 smallvec tempfile
-    tokenizers twox-hash
+    bytemuck dovetail-kernels fancy-regex half libm memmap2 rayon rustix serde serde_json sha2
+    smallvec tempfile tokenizers twox-hash
 ";
 
 /// These, and all that they pull in.

@@ -4,7 +4,7 @@
 //! that may produce no token, because the vocabulary lacks them or they are dropped after a special token, do not
 //! count.
 
-use super::vocab::{BYTE_CHARACTERS, Spelling, Vocab};
+use super::vocab::{Spelling, Vocab};
 
 /// A lower bound on the tokens of a text, for one vocabulary.
 #[derive(Debug)]
@@ -16,8 +16,12 @@ pub(super) struct TokenBound {
 }
 
 impl TokenBound {
-    /// For a vocabulary. The characters of `stripped`, all ASCII, may be dropped.
-    pub(super) fn new(vocab: &Vocab, spelling: Spelling, stripped: &[char]) -> TokenBound {
+    /// For a vocabulary. A byte that `may_vanish` may be part of no token.
+    pub(super) fn new(
+        vocab: &Vocab,
+        spelling: Spelling,
+        may_vanish: impl Fn(u8) -> bool,
+    ) -> TokenBound {
         let bytes = |(text, &id): (&String, &u32)| match spelling {
             // One character for each byte, unless the token is matched in the text as it stands.
             Spelling::ByteLevel if !vocab.is_matched(id) => text.chars().count(),
@@ -25,12 +29,7 @@ impl TokenBound {
             Spelling::ByteLevel | Spelling::Sentence => text.len(),
         };
         let longest_bytes = vocab.ids.iter().map(bytes).max().unwrap_or(1).max(1);
-        let counted = std::array::from_fn(|byte| {
-            let text = BYTE_CHARACTERS[byte].to_string();
-            // Byte-level BPE leaves out bytes that are no token; SentencePiece spells them out.
-            let stays = spelling == Spelling::Sentence || vocab.ids.contains_key(&text);
-            stays && !stripped.contains(&char::from(byte as u8))
-        });
+        let counted = std::array::from_fn(|byte| !may_vanish(byte as u8));
         TokenBound { longest_bytes, counted }
     }
 

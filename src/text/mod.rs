@@ -1,15 +1,16 @@
 //! From text to tokens and back.
 //!
 //! ```text
-//! tokenizer.rs   the public face: encode, decode, special tokens
-//! vocab.rs       what the file says of each token, and which tokens are special
-//! bpe.rs         byte-level BPE: the table of pre-tokenizers
-//! spm.rs         SentencePiece by score
-//! bound.rs       the fewest tokens that a text can have
-//! stops.rs       stop strings in a text that comes in pieces
-//! utf8.rs        bytes of a stream to text that never splits a character
-//! chat.rs        messages to a prompt, by the model's own template
-//! jinja/         an interpreter of templates whose steps, memory and stack are bounded
+//! tokenizer.rs       the public face: encode, decode, special tokens
+//! vocab.rs           what the file says of each token, and which tokens are special
+//! bpe.rs             BPE: words, then merges by rank
+//! pre_tokenizers.rs  the table of ways to split text into words
+//! spm.rs             SentencePiece by score
+//! bound.rs           the fewest tokens that a text can have
+//! stops.rs           stop strings in a text that comes in pieces
+//! utf8.rs            bytes of a stream to text that never splits a character
+//! chat.rs            messages to a prompt, by the model's own template
+//! jinja/             an interpreter of templates whose steps, memory and stack are bounded
 //! ```
 //!
 //! Token ids equal llama.cpp's: models are judged with it, and a drafter's vocabulary must agree with its target's.
@@ -22,6 +23,7 @@ pub mod utf8;
 mod bound;
 mod bpe;
 mod jinja;
+mod pre_tokenizers;
 mod spm;
 mod stops;
 mod vocab;

@@ -21,6 +21,8 @@ pub(super) struct Spm {
     scores: Vec<f32>,
     /// Longer unions need not be looked up.
     longest_bytes: usize,
+    /// The token for a byte: `<0x0A>`, else the byte itself, else the unknown token.
+    bytes: [Option<u32>; 256],
 }
 
 /// A part of the text that is one token so far; empty once joined to its left neighbour.
@@ -81,7 +83,16 @@ impl Spm {
         // Zeros of either sign are equal as scores, but not for `total_cmp`.
         scores.iter_mut().for_each(|score| *score += 0.0);
         let longest_bytes = vocab.ids.keys().map(String::len).max().unwrap_or(0);
-        Ok(Self { scores, longest_bytes })
+        let mut bytes = [vocab.unknown; 256];
+        for id in 0..n_tokens as u32 {
+            if let Some(&[byte]) = vocab.text_bytes(id) {
+                bytes[usize::from(byte)] = Some(id);
+            }
+        }
+        for (byte, named) in bytes.iter_mut().zip(vocab.byte_tokens()) {
+            *byte = named.or(*byte);
+        }
+        Ok(Self { scores, longest_bytes, bytes })
     }
 
     /// Appends the tokens of a text whose spaces are already `▁` to `out`.
@@ -112,7 +123,7 @@ impl Spm {
             let part = &text[symbol.start..symbol.end];
             match vocab.ids.get(part) {
                 Some(&id) => out.push(id),
-                None => spell(part, vocab, out)?,
+                None => self.spell(part, out)?,
             }
         }
         Ok(())
@@ -127,6 +138,20 @@ impl Spm {
         }
         let id = *vocab.ids.get(&text[start..end])?;
         Some(Union { score: self.scores[id as usize], left, right, len: end - start })
+    }
+
+    /// Appends the tokens of a text byte by byte.
+    fn spell(&self, part: &str, out: &mut Vec<u32>) -> Result<()> {
+        for byte in part.bytes() {
+            let id = self.bytes[usize::from(byte)].ok_or_else(|| {
+                Error::Unsupported(format!(
+                    "the vocabulary has no token for the byte 0x{byte:02X} of {part:?}, \
+                     nor one for the unknown; leave that character out"
+                ))
+            })?;
+            out.push(id);
+        }
+        Ok(())
     }
 }
 
@@ -145,21 +170,4 @@ fn characters(text: &str) -> Vec<Symbol> {
         last.next = None;
     }
     symbols
-}
-
-/// Appends the tokens of a text byte by byte: `<0x0A>`, else the byte itself, else the unknown token.
-fn spell(part: &str, vocab: &Vocab, out: &mut Vec<u32>) -> Result<()> {
-    for byte in part.bytes() {
-        let named = vocab.ids.get(&format!("<0x{byte:02X}>"));
-        let plain =
-            || vocab.ids.get(byte.is_ascii().then(|| char::from(byte).to_string())?.as_str());
-        let id = named.or_else(plain).copied().or(vocab.unknown).ok_or_else(|| {
-            Error::Unsupported(format!(
-                "the vocabulary has no token for the byte 0x{byte:02X} of {part:?}, \
-                 nor one for the unknown; leave that character out"
-            ))
-        })?;
-        out.push(id);
-    }
-    Ok(())
 }

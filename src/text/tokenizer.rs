@@ -1,23 +1,37 @@
 //! Text to token ids and back, for the vocabulary in a model file.
 //!
 //! A text is first searched for special tokens, the longest first; the text between them goes through the model's own
-//! algorithm. Ids equal llama.cpp's with one deliberate exception: if a BPE model names no BOS or EOS, there is none,
-//! while llama.cpp takes token 11.
+//! algorithm. Ids equal llama.cpp's with three deliberate exceptions: if a BPE model names no BOS or EOS, there is none,
+//! while llama.cpp takes token 11; published patterns stand above llama.cpp's (`pre_tokenizers.rs`); and merges of parts
+//! that are no tokens do not count (`bpe.rs`).
 
 use super::bound::TokenBound;
 use super::bpe::Bpe;
+use super::pre_tokenizers::{self, AddBos, PreTokenizer};
 use super::spm::Spm;
-use super::vocab::{Kind, Spelling, Vocab};
+use super::vocab::{Defaults, Kind, Spelling, Vocab};
 use crate::error::{Error, Result};
 use crate::gguf::Metadata;
 
 /// The values of `tokenizer.ggml.model` that [`Tokenizer::from_gguf`] accepts.
-const MODELS: &[&str] = &["gpt2", "llama"];
+const MODELS: &[&str] = &["gpt2", "llama", "gemma4"];
+
+/// Further values of `tokenizer.ggml.model`, and the models that they belong to, none of which can be run.
+const OTHER_MODELS: &[(&str, &str)] = &[
+    ("bert", "BERT and other encoders"),
+    ("t5", "T5 and other encoders"),
+    ("whitespace", "Jina's encoders"),
+    ("rwkv", "RWKV"),
+    ("plamo2", "PLaMo 2"),
+    ("hybriddna", "models of DNA"),
+    ("none", "models without text"),
+    ("no_vocab", "models without text"),
+];
 
 #[derive(Debug)]
 enum Algorithm {
     Bpe(Box<Bpe>),
-    Spm(Spm),
+    Spm(Box<Spm>),
 }
 
 /// Encodes and decodes text.
@@ -29,9 +43,17 @@ pub struct Tokenizer {
     add_eos: bool,
     /// Whether text at the beginning and after a special token gets a space in front.
     add_space: bool,
-    /// Special tokens after which white space is dropped, as in Phi 3.
-    strip_after: Vec<u32>,
+    spelling: Spelling,
+    lacks_pre_tokenizer: bool,
+    strips: Strips,
     token_bound: TokenBound,
+}
+
+/// Special tokens beside which white space is dropped.
+#[derive(Debug, Default)]
+struct Strips {
+    before: Vec<u32>,
+    after: Vec<u32>,
 }
 
 /// A part of the input: text still to be tokenised, or a special token found in it.
@@ -47,37 +69,46 @@ impl Tokenizer {
     /// If keys are missing or contradict each other, or the kind of tokenizer is unknown.
     pub fn from_gguf(metadata: &Metadata) -> Result<Self> {
         let model = metadata.require_str("tokenizer.ggml.model")?;
-        let spelling = match model {
-            "gpt2" => Spelling::ByteLevel,
-            "llama" => Spelling::Sentence,
-            other => {
-                return Err(Error::Unsupported(format!(
-                    "{}: tokenizer `{other}` is not known; known are {}",
-                    metadata.path().display(),
-                    MODELS.join(", ")
-                )));
-            }
+        let named = metadata.get_str("tokenizer.ggml.pre")?.filter(|name| !name.is_empty());
+        let pre = match model {
+            "llama" => None,
+            "gpt2" => Some(pre_tokenizer(metadata, named.unwrap_or("default"))?),
+            "gemma4" => Some(pre_tokenizer(metadata, "gemma4")?),
+            other => return Err(unknown_model(metadata, other)),
         };
-        let vocab = Vocab::from_gguf(metadata, spelling)?;
-        let (algorithm, bos_default, space_default) = match spelling {
-            Spelling::ByteLevel => {
-                let bpe = Bpe::from_gguf(metadata, &vocab)?;
-                let add_bos = bpe.add_bos;
-                (Algorithm::Bpe(Box::new(bpe)), add_bos, false)
-            }
-            Spelling::Sentence => (Algorithm::Spm(Spm::from_gguf(metadata, &vocab)?), true, true),
+        let spelling = pre.map_or(Spelling::Sentence, |pre| pre.spelling);
+        let defaults = match pre {
+            None => Defaults { bos: Some(1), eos: Some(2), unknown: Some(0) },
+            Some(_) => Defaults::default(),
+        };
+        let vocab = Vocab::from_gguf(metadata, spelling, defaults)?;
+        let algorithm = match pre {
+            None => Algorithm::Spm(Box::new(Spm::from_gguf(metadata, &vocab)?)),
+            Some(pre) => Algorithm::Bpe(Box::new(Bpe::from_gguf(metadata, &vocab, pre)?)),
+        };
+        let add_bos = metadata.get_bool("tokenizer.ggml.add_bos_token")?;
+        let add_bos = match pre.map_or(AddBos::Yes, |pre| pre.add_bos) {
+            AddBos::No => add_bos.unwrap_or(false),
+            AddBos::Yes => add_bos.unwrap_or(true),
+            AddBos::Always => true,
         };
         // BPE adds no space: llama.cpp reads the key there but does not use it.
-        let add_space = space_default
-            && metadata.get_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(space_default);
-        let strip_after = strip_after(metadata, &vocab)?;
-        let stripped: &[char] = if strip_after.is_empty() { &[] } else { &STRIPPED };
+        let add_space =
+            pre.is_none() && metadata.get_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
+        let strips = strips(metadata, &vocab, named.unwrap_or_default())?;
+        let may_vanish = |byte| {
+            let strips = !strips.before.is_empty() || !strips.after.is_empty();
+            strips && STRIPPED.contains(&char::from(byte))
+                || matches!(&algorithm, Algorithm::Bpe(bpe) if bpe.may_lose(byte))
+        };
         Ok(Self {
-            add_bos: metadata.get_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(bos_default),
+            add_bos,
             add_eos: metadata.get_bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false),
             add_space,
-            strip_after,
-            token_bound: TokenBound::new(&vocab, spelling, stripped),
+            spelling,
+            lacks_pre_tokenizer: model == "gpt2" && named.is_none(),
+            token_bound: TokenBound::new(&vocab, spelling, may_vanish),
+            strips,
             vocab,
             algorithm,
         })
@@ -86,7 +117,7 @@ impl Tokenizer {
     /// Whether the file does not say how text is split into words, so that the default way had to be taken, which is
     /// right for few models.
     pub fn lacks_pre_tokenizer(&self) -> bool {
-        matches!(&self.algorithm, Algorithm::Bpe(bpe) if !bpe.named)
+        self.lacks_pre_tokenizer
     }
 
     /// The tokens of a text.
@@ -105,21 +136,23 @@ impl Tokenizer {
         let mut after_special = true;
         let mut spaced = String::new();
         for fragment in self.fragments(text, parse_special) {
-            match (fragment, &self.algorithm) {
-                (Fragment::Token(id), _) => {
+            let part = match fragment {
+                Fragment::Token(id) => {
                     out.push(id);
                     after_special = true;
                     continue;
                 }
-                (Fragment::Text(part), Algorithm::Bpe(bpe)) => bpe.encode(part, &mut out)?,
-                (Fragment::Text(part), Algorithm::Spm(spm)) => {
+                Fragment::Text(part) if self.spelling == Spelling::ByteLevel => part,
+                Fragment::Text(part) => {
                     spaced.clear();
-                    if self.add_space && after_special {
-                        spaced.push('▁');
-                    }
+                    spaced.extend((self.add_space && after_special).then_some('▁'));
                     spaced.extend(part.chars().map(|c| if c == ' ' { '▁' } else { c }));
-                    spm.encode(&spaced, &self.vocab, &mut out)?;
+                    &spaced
                 }
+            };
+            match &self.algorithm {
+                Algorithm::Bpe(bpe) => bpe.encode(part, &mut out)?,
+                Algorithm::Spm(spm) => spm.encode(part, &self.vocab, &mut out)?,
             }
             after_special = false;
         }
@@ -269,11 +302,10 @@ impl Tokenizer {
             if (hidden && !parse_special) || !text.contains(special) {
                 continue;
             }
-            let strip = self.strip_after.contains(&id);
             let mut cut = Vec::with_capacity(fragments.len() + 2);
             for fragment in fragments {
                 match fragment {
-                    Fragment::Text(text) => cut_at(text, special, id, strip, &mut cut),
+                    Fragment::Text(text) => self.strips.cut(text, special, id, &mut cut),
                     token => cut.push(token),
                 }
             }
@@ -283,29 +315,64 @@ impl Tokenizer {
     }
 }
 
-fn cut_at<'a>(mut text: &'a str, special: &str, id: u32, strip: bool, out: &mut Vec<Fragment<'a>>) {
-    while let Some((before, after)) = text.split_once(special) {
-        if !before.is_empty() {
-            out.push(Fragment::Text(before));
+impl Strips {
+    /// Cuts a text at the token `id`, whose text is `special`.
+    fn cut<'a>(&self, mut text: &'a str, special: &str, id: u32, out: &mut Vec<Fragment<'a>>) {
+        let (before_it, after_it) = (self.before.contains(&id), self.after.contains(&id));
+        while let Some((before, after)) = text.split_once(special) {
+            let before = if before_it { before.trim_end_matches(STRIPPED) } else { before };
+            if !before.is_empty() {
+                out.push(Fragment::Text(before));
+            }
+            out.push(Fragment::Token(id));
+            text = if after_it { after.trim_start_matches(STRIPPED) } else { after };
         }
-        out.push(Fragment::Token(id));
-        text = if strip { after.trim_start_matches(STRIPPED) } else { after };
-    }
-    if !text.is_empty() {
-        out.push(Fragment::Text(text));
+        if !text.is_empty() {
+            out.push(Fragment::Text(text));
+        }
     }
 }
 
-/// White space that is dropped after some special tokens.
+/// White space that is dropped beside some special tokens.
 const STRIPPED: [char; 6] = [' ', '\t', '\n', '\x0b', '\x0c', '\r'];
 
-/// The special tokens that drop the white space after them: those of Phi 3, which no key marks.
-fn strip_after(metadata: &Metadata, vocab: &Vocab) -> Result<Vec<u32>> {
+/// The special tokens that drop white space beside them, which no key marks: llama.cpp knows their models by name.
+fn strips(metadata: &Metadata, vocab: &Vocab, pre: &str) -> Result<Strips> {
     let name = metadata.get_str("general.name")?.unwrap_or_default().to_ascii_lowercase();
-    if !name.contains("phi-3") && !name.contains("phi3") {
-        return Ok(Vec::new());
+    let is_any = |text: &str, parts: &[&str]| parts.iter().any(|part| text.contains(part));
+    let mask = |text: &str| Strips {
+        before: vocab.ids.get(text).copied().into_iter().collect(),
+        after: Vec::new(),
+    };
+    if is_any(pre, &["jina-v2-de", "jina-v2-es", "jina-v2-code"]) {
+        return Ok(mask("<mask>"));
     }
-    let kept = ["<unk>", "<s>", "<|endoftext|>"];
-    let strips = |&id: &u32| vocab.text(id).is_none_or(|text| !kept.contains(&text));
-    Ok(vocab.matched.iter().copied().filter(strips).collect())
+    if is_any(&name, &["phi-3", "phi3"]) {
+        let kept = ["<unk>", "<s>", "<|endoftext|>"];
+        let strips = |&id: &u32| vocab.text(id).is_none_or(|text| !kept.contains(&text));
+        let after = vocab.matched.iter().copied().filter(strips).collect();
+        return Ok(Strips { before: Vec::new(), after });
+    }
+    Ok(if name.contains("modern-bert") { mask("[MASK]") } else { Strips::default() })
+}
+
+fn pre_tokenizer(metadata: &Metadata, name: &str) -> Result<&'static PreTokenizer> {
+    pre_tokenizers::find(name).ok_or_else(|| {
+        let known: Vec<_> = pre_tokenizers::names().collect();
+        Error::Unsupported(format!(
+            "{}: pre-tokenizer `{name}` is not known; known are {}",
+            metadata.path().display(),
+            known.join(", ")
+        ))
+    })
+}
+
+fn unknown_model(metadata: &Metadata, model: &str) -> Error {
+    let path = metadata.path().display();
+    let why = match OTHER_MODELS.iter().find(|(name, _)| *name == model) {
+        Some((_, models)) => format!("belongs to {models}, which cannot be run"),
+        None => "is not known".to_owned(),
+    };
+    let known = MODELS.join(", ");
+    Error::Unsupported(format!("{path}: tokenizer `{model}` {why}; known are {known}"))
 }

@@ -39,6 +39,14 @@ pub(super) enum Spelling {
     Sentence,
 }
 
+/// Special tokens of a vocabulary whose file names none.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Defaults {
+    pub(super) bos: Option<u32>,
+    pub(super) eos: Option<u32>,
+    pub(super) unknown: Option<u32>,
+}
+
 /// All tokens of a model.
 #[derive(Debug)]
 pub(super) struct Vocab {
@@ -102,13 +110,21 @@ const GENERATION_ENDS: &[&str] = &[
     "[e~[",
 ];
 
-/// Texts of a code model's fill-in-the-middle tokens: the first one found in each row is a control token. The flag says
-/// whether it also ends a generation: padding, next repository, next file.
-const FILL_IN: &[(&str, bool, &[&str])] = &[
-    (
-        "fim_pre",
-        false,
-        &[
+/// A role of tokens in code that a code model fills in.
+struct FillIn {
+    /// The keys that name the token, without what they share; the last one counts.
+    keys: &'static [&'static str],
+    /// Whether the token also ends a generation: padding, next repository, next file.
+    ends: bool,
+    /// Texts of the token if no key names it: the first one found is a control token.
+    texts: &'static [&'static str],
+}
+
+const FILL_IN: &[FillIn] = &[
+    FillIn {
+        keys: &["fim_pre", "prefix"],
+        ends: false,
+        texts: &[
             "<|fim_prefix|>",
             "<fim-prefix>",
             "<fim_prefix>",
@@ -118,11 +134,11 @@ const FILL_IN: &[(&str, bool, &[&str])] = &[
             "<|code_prefix|>",
             "<|prefix|>",
         ],
-    ),
-    (
-        "fim_suf",
-        false,
-        &[
+    },
+    FillIn {
+        keys: &["fim_suf", "suffix"],
+        ends: false,
+        texts: &[
             "<|fim_suffix|>",
             "<fim-suffix>",
             "<fim_suffix>",
@@ -132,11 +148,11 @@ const FILL_IN: &[(&str, bool, &[&str])] = &[
             "<|code_suffix|>",
             "<|suffix|>",
         ],
-    ),
-    (
-        "fim_mid",
-        false,
-        &[
+    },
+    FillIn {
+        keys: &["fim_mid", "middle"],
+        ends: false,
+        texts: &[
             "<|fim_middle|>",
             "<fim-middle>",
             "<fim_middle>",
@@ -146,17 +162,29 @@ const FILL_IN: &[(&str, bool, &[&str])] = &[
             "<|code_middle|>",
             "<|middle|>",
         ],
-    ),
-    ("fim_pad", true, &["<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"]),
-    ("fim_rep", true, &["<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"]),
-    ("fim_sep", true, &["<|file_sep|>"]),
+    },
+    FillIn {
+        keys: &["fim_pad"],
+        ends: true,
+        texts: &["<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"],
+    },
+    FillIn {
+        keys: &["fim_rep"],
+        ends: true,
+        texts: &["<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"],
+    },
+    FillIn { keys: &["fim_sep"], ends: true, texts: &["<|file_sep|>"] },
 ];
 
 /// Texts of tokens that are shown although they look like control tokens.
 const ALWAYS_SHOWN: &[&str] = &["<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"];
 
 impl Vocab {
-    pub(super) fn from_gguf(metadata: &Metadata, spelling: Spelling) -> Result<Self> {
+    pub(super) fn from_gguf(
+        metadata: &Metadata,
+        spelling: Spelling,
+        defaults: Defaults,
+    ) -> Result<Self> {
         let listed = metadata.require_byte_strings("tokenizer.ggml.tokens")?;
         let malformed = |what: String| Error::gguf(metadata.path(), what);
         if listed.is_empty() || u32::try_from(listed.len()).is_err() {
@@ -192,7 +220,7 @@ impl Vocab {
             padding: None,
             ends: BTreeSet::new(),
         };
-        vocab.find_special(metadata, spelling)?;
+        vocab.find_special(metadata, defaults)?;
         vocab.find_matched();
         vocab.spell(spelling);
         Ok(vocab)
@@ -211,6 +239,11 @@ impl Vocab {
     /// A token's text in the file, if it is UTF-8.
     pub(super) fn text(&self, id: u32) -> Option<&str> {
         std::str::from_utf8(self.text_bytes(id)?).ok()
+    }
+
+    /// The tokens that are written `<0x0A>`, by their bytes.
+    pub(super) fn byte_tokens(&self) -> [Option<u32>; 256] {
+        std::array::from_fn(|byte| self.ids.get(&format!("<0x{byte:02X}>")).copied())
     }
 
     /// The id that a key names; ids outside the vocabulary count as absent.
@@ -232,11 +265,10 @@ impl Vocab {
         Some(id)
     }
 
-    fn find_special(&mut self, metadata: &Metadata, spelling: Spelling) -> Result<()> {
-        let default = |id| (spelling == Spelling::Sentence).then_some(id);
-        self.bos = self.named(metadata, "bos", default(1))?;
-        self.eos = self.named(metadata, "eos", default(2))?;
-        self.unknown = self.named(metadata, "unknown", default(0))?;
+    fn find_special(&mut self, metadata: &Metadata, defaults: Defaults) -> Result<()> {
+        self.bos = self.named(metadata, "bos", defaults.bos)?;
+        self.eos = self.named(metadata, "eos", defaults.eos)?;
+        self.unknown = self.named(metadata, "unknown", defaults.unknown)?;
         self.padding = self.named(metadata, "padding", None)?;
         self.eot = match self.named(metadata, "eot", None)? {
             Some(id) => Some(id),
@@ -246,12 +278,13 @@ impl Vocab {
             Some(id) => Some(id),
             None => self.first_control(&["<|eom_id|>"]),
         };
-        for &(key, ends, texts) in FILL_IN {
-            let id = match self.named(metadata, key, None)? {
-                Some(id) => Some(id),
-                None => self.first_control(texts),
-            };
-            self.ends.extend(id.filter(|_| ends));
+        for fill_in in FILL_IN {
+            let mut id = None;
+            for key in fill_in.keys {
+                id = self.named(metadata, key, id)?;
+            }
+            let id = id.or_else(|| self.first_control(fill_in.texts));
+            self.ends.extend(id.filter(|_| fill_in.ends));
         }
         for &text in GENERATION_ENDS {
             let id = self.first_control(&[text]);

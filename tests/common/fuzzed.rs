@@ -393,11 +393,34 @@ fn written(byte: u8) -> char {
 }
 
 fn byte_level(pre: &str) -> Tokenizer {
+    let bytes = (0..=255).map(|byte| written(byte).to_string());
+    bpe("gpt2", pre, bytes, |word| word.bytes().map(written).collect())
+}
+
+/// BPE on UTF-8, as in Gemma 4.
+fn sentence_bpe() -> Tokenizer {
+    let bytes = (0..=255).map(|byte| format!("<0x{byte:02X}>"));
+    let letters = WORDS.iter().flat_map(|word| word.chars()).filter(char::is_ascii);
+    let letters: std::collections::BTreeSet<char> = letters.map(|c| escaped(&c)).collect();
+    let characters = bytes.chain(letters.into_iter().map(String::from));
+    bpe("gemma4", "", characters, |word| word.chars().map(|c| escaped(&c)).collect())
+}
+
+fn escaped(character: &char) -> char {
+    if *character == ' ' { '▁' } else { *character }
+}
+
+fn bpe(
+    model: &str,
+    pre: &str,
+    characters: impl Iterator<Item = String>,
+    spelled: impl Fn(&str) -> Vec<char>,
+) -> Tokenizer {
     let mut tokens: Vec<String> = SPECIAL.iter().map(|text| (*text).to_owned()).collect();
-    tokens.extend((0..=255).map(|byte| written(byte).to_string()));
+    tokens.extend(characters);
     let mut merges = Vec::new();
     for word in WORDS {
-        let characters: Vec<char> = word.bytes().map(written).collect();
+        let characters = spelled(word);
         // From left to right, each step a token of its own.
         for end in 2..=characters.len() {
             let (left, right) = (&characters[..end - 1], characters[end - 1]);
@@ -409,12 +432,8 @@ fn byte_level(pre: &str) -> Tokenizer {
             }
         }
     }
-    tokenizer(
-        pre,
-        "gpt2",
-        tokens,
-        vec![("tokenizer.ggml.merges", Value::Array(Array::String(merges)))],
-    )
+    let merges = ("tokenizer.ggml.merges", Value::Array(Array::String(merges)));
+    tokenizer(pre, model, tokens, vec![merges])
 }
 
 fn sentence_piece() -> Tokenizer {
@@ -455,11 +474,23 @@ fn tokenizer(pre: &str, model: &str, tokens: Vec<String>, more: Vec<(&str, Value
     Tokenizer::from_gguf(&Metadata::from_values("made up", values)).expect("it is a vocabulary")
 }
 
-/// Small vocabularies: byte-level BPE under some pre-tokenizers, and SentencePiece.
+/// Small vocabularies: byte-level BPE under some pre-tokenizers, BPE on UTF-8, and SentencePiece.
 pub fn tokenizers() -> Vec<Tokenizer> {
-    let pre =
-        ["default", "gpt-2", "smollm", "falcon", "llama-bpe", "glm4", "dbrx", "qwen2", "qwen35"];
-    pre.into_iter().map(byte_level).chain([sentence_piece()]).collect()
+    let pre = [
+        "default",
+        "gpt-2",
+        "smollm",
+        "falcon",
+        "llama-bpe",
+        "glm4",
+        "dbrx",
+        "qwen2",
+        "qwen35",
+        "kimi-k2",
+        "afmoe",
+        "gpt-4o",
+    ];
+    pre.into_iter().map(byte_level).chain([sentence_bpe(), sentence_piece()]).collect()
 }
 
 /// A text of these bytes: as they are, or a piece each.
@@ -493,9 +524,12 @@ pub fn tokenise(tokenizers: &[Tokenizer], data: &[u8]) {
         assert!(tokens.len() <= 3 * text.len() + 5, "{text:?} has {} tokens", tokens.len());
         assert!(tokenizer.check_fits(&text, tokens.len() + 1).is_ok(), "{text:?}");
         let decoded = tokenizer.decode(&tokens, true);
-        // SentencePiece, the last, writes spaces as `▁`, and puts one behind each special token.
-        let comes_back = index + 1 < tokenizers.len()
-            || !text.contains('▁') && !SPECIAL.iter().any(|special| text.contains(special));
+        // The last two write spaces as `▁`. SentencePiece, the last, puts one behind each special token.
+        let comes_back = match tokenizers.len() - index {
+            1 => !text.contains('▁') && !SPECIAL.iter().any(|special| text.contains(special)),
+            2 => !text.contains('▁'),
+            _ => true,
+        };
         if !add_special && comes_back {
             assert_eq!(String::from_utf8_lossy(&decoded), text);
         }
