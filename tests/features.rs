@@ -5,7 +5,7 @@ use std::process::Command;
 
 /// What it names itself.
 const DIRECT: &str = "
-    bytemuck dovetail-kernels fancy-regex half libm memmap2 rayon rustix serde serde_json sha2
+    bytemuck dovetail-kernels fancy-regex half jiff libm memmap2 rayon rustix serde serde_json sha2
     smallvec tempfile tokenizers twox-hash
 ";
 
@@ -15,8 +15,8 @@ const ALL: &str = "
     bytemuck_derive castaway cfg-if compact_str cpufeatures crossbeam-deque crossbeam-epoch
     crossbeam-utils crypto-common daachorse darling darling_core darling_macro dary_heap
     derive_builder derive_builder_core derive_builder_macro digest dovetail-kernels either esaxx-rs
-    fancy-regex fastrand fnv generic-array getrandom ggml-sys half ident_case itertools itoa libc
-    libm linux-raw-sys log macro_rules_attribute macro_rules_attribute-proc_macro memchr memmap2
+    fancy-regex fastrand fnv generic-array getrandom ggml-sys half ident_case itertools itoa jiff
+    jiff-core libc libm linux-raw-sys log macro_rules_attribute macro_rules_attribute-proc_macro memchr memmap2
     minimal-lexical monostate monostate-impl nom once_cell paste pastey ppv-lite86 proc-macro2 quote
     rand rand_chacha rand_core rayon rayon-cond rayon-core regex regex-automata regex-syntax rustix
     rustversion ryu serde serde_core serde_derive serde_json sha2 smallvec spm_precompiled

@@ -13,7 +13,7 @@ use std::cell::Cell;
 use std::fmt::Write;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 /// Counts the bytes that each thread has, and the most that it had.
 struct Counting;
@@ -199,7 +199,7 @@ fn recursion_is_bounded() {
             "a macro in a namespace",
             "{% set ns = namespace() %}{% macro f() %}{{ ns.f() }}{% endmacro %}{% set ns.f = f %}{{ f() }}",
         ),
-        ("arguments", "{% macro f() %}{{ f(*varargs, *varargs) }}{% endmacro %}{{ f(1, 2) }}"),
+        ("arguments", "{% macro f() %}{{ f(*(varargs + varargs)) }}{% endmacro %}{{ f(1, 2) }}"),
         ("itself", "{% include 'chat' %}"),
         ("an import", "{% import 'chat' as c %}"),
         ("names", "{% from 'chat' import c %}"),
@@ -226,9 +226,17 @@ fn values_are_nested_so_deep_at_most() {
         "{{ [ns.l, ns.k] | sort }}",
     ];
     let mut cases = Vec::new();
-    for wrapped in
-        ["[L]", "(L,)", "{'a': L}", "{'a': [L]}", "[1] + [L]", "[L] | batch(1) | list", "dict(a=L)"]
-    {
+    for wrapped in [
+        "[L]",
+        "(L,)",
+        "{'a': L}",
+        "{'a': [L]}",
+        "[1] + [L]",
+        "[L] | batch(1) | list",
+        "dict(a=L)",
+        "[L] | select",
+        "{'a': L}.items()",
+    ] {
         cases.extend(bodies.map(|body| (wrapped, wrapping(99_999, wrapped, body))));
     }
     all_refused(&cases);
@@ -239,6 +247,7 @@ fn values_may_contain_themselves() {
     for (source, expected) in [
         ("{% set ns.x = ns %}{{ ns.x.x.x.x is sameas ns }}", Some("True")),
         ("{% set ns.x = ns %}{{ ns == ns.x }}{{ ns in [ns] }}", Some("TrueTrue")),
+        ("{% set ns.x = {'a': ns}.items %}{{ ns.x is callable }}", Some("True")),
         ("{% set ns.x = [ns, ns] %}{{ ns.x == ns.x }}", Some("True")),
         (
             "{% for i in [1, 2] %}{% set ns.x = loop %}{{ loop.changed(loop, ns) }}{% endfor %}",
@@ -356,6 +365,7 @@ fn texts_and_lists_that_grow_are_stopped() {
         many("{% set x %}", 90) + "{{ 'a' * 300000 }}" + &many("{% endset %}{{ x }}{{ x }}", 90),
     ));
     cases.push(("namespaces", "{% for i in range(99999) %}{% for j in range(99) %}{% set x = namespace(a=i) %}{% endfor %}{% endfor %}".into()));
+    cases.push(("methods", "{% for i in range(99999) %}{% for j in range(99) %}{% set x = 'a'.upper %}{% endfor %}{% endfor %}".into()));
     cases.push(("a dict", "{% set ns = namespace(d={}) %}{% for i in range(99999) %}{% set ns.d = dict(ns.d, **{i | string: i}) %}{% endfor %}".into()));
     all_refused(&cases);
 }
@@ -447,6 +457,11 @@ fn loops_and_what_they_do_are_counted() {
         "{% set x = s | wordcount %}",
         "{% set x = s | int %}{% set x = s | float %}",
         "{% set x = s.isalpha() %}{% set x = s is lower %}",
+        "{% set x = s.istitle() %}{% set x = s.expandtabs() %}{% set x = s | indent %}",
+        "{% set x = ('é' * 1000000).isprintable() %}",
+        "{% set x = [('é' * 1000000)] | string %}",
+        "{% set x = '%a' % ('é' * 1000000) %}",
+        "{% set x = '{:{w}}'.format(s, w=s | length) %}",
         "{% set x = [s] | first %}{% set x = s | reverse %}",
         "{% set x = s < s ~ 'a' %}",
         "{% set x = l | sum %}",
@@ -584,6 +599,30 @@ fn long_conversations_render() {
     let chatml = ChatTemplate::named("chatml").unwrap();
     let long = [Message::new("user", text.repeat(100))];
     assert!(chatml.render(&long, true, "", "").unwrap().len() > 10_000_000);
+}
+
+#[test]
+fn dates_are_those_of_the_local_time() {
+    const EXPECTED: &str = "EXPECTED_DATE";
+    if let Ok(expected) = std::env::var(EXPECTED) {
+        let evening = UNIX_EPOCH + Duration::from_secs(1_721_930_400); // 2024-07-25 18:00:00 UTC
+        let template = ChatTemplate::from_source_at("{{ strftime_now('%F %H:%M') }}", evening);
+        let text = template.unwrap().render(&[Message::new("user", "Hi")], true, "", "").unwrap();
+        assert_eq!(text, expected);
+        return;
+    }
+    // The zone of a process is read once.
+    for (zone, expected) in [
+        ("<+14>-14", "2024-07-26 08:00"),
+        ("EST5EDT,M3.2.0,M11.1.0", "2024-07-25 14:00"),
+        ("UTC0", "2024-07-25 18:00"),
+    ] {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "dates_are_those_of_the_local_time"]);
+        let output = command.env("TZ", zone).env(EXPECTED, expected).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{zone}: {text}");
+    }
 }
 
 /// A small model with this template.

@@ -7,7 +7,7 @@
 pub type Name = u32;
 
 /// Names of variables that loops and macros set.
-pub const KNOWN: [&str; 4] = ["loop", "caller", "varargs", "kwargs"];
+pub const IMPLICIT_NAMES: [&str; 4] = ["loop", "caller", "varargs", "kwargs"];
 
 /// A whole template.
 #[derive(Debug, Default)]
@@ -16,8 +16,8 @@ pub struct Program {
     pub body: Vec<Statement>,
     /// Names of variables, attributes, filters, tests and arguments.
     pub names: Vec<String>,
-    /// The names of [`KNOWN`] that it uses.
-    pub known: [Option<Name>; KNOWN.len()],
+    /// The names of [`IMPLICIT_NAMES`] that it uses.
+    pub known: [Option<Name>; IMPLICIT_NAMES.len()],
     /// Macros, and the bodies of `call` blocks.
     pub macros: Vec<Macro>,
     /// Loops.
@@ -64,8 +64,8 @@ pub enum StatementKind {
     Macro(usize),
     /// `{% block %}`: the index in [`Program::blocks`].
     Block(usize),
-    /// A body that has no scope of its own.
-    Body(Vec<Statement>),
+    /// A body with a scope of its own: `{% generation %}…`.
+    Scope(Vec<Statement>),
 }
 
 /// `{% for target in items if condition recursive %}…{% else %}…`.
@@ -84,7 +84,7 @@ pub struct Loop {
     /// Whether `loop(items)` may run it again.
     pub is_recursive: bool,
     /// Whether `loop` is used inside.
-    pub names_loop: bool,
+    pub uses_loop: bool,
 }
 
 /// `{% macro name(parameters) %}…`.
@@ -216,7 +216,7 @@ pub enum Postfix {
     /// `[start:stop:step]`
     Slice(Box<[Option<Expression>; 3]>),
     /// `(arguments)`
-    Call(Arguments),
+    Call(ArgumentList),
     /// `.name(arguments)`
     Method(Call),
     /// `| name(arguments)`
@@ -233,12 +233,12 @@ pub struct Call {
     /// The name.
     pub name: Name,
     /// Its arguments.
-    pub arguments: Arguments,
+    pub arguments: ArgumentList,
 }
 
 /// The arguments of a call.
 #[derive(Debug, Default)]
-pub struct Arguments {
+pub struct ArgumentList {
     /// By position.
     pub list: Vec<Argument>,
     /// The body of a `call` block as its index in [`Program::macros`].
@@ -253,7 +253,7 @@ pub enum Argument {
     /// `name=value`
     Named(Name, Expression),
     /// `*values`
-    Positionals(Expression),
+    UnpackedList(Expression),
     /// `**values`
-    Nameds(Expression),
+    UnpackedMap(Expression),
 }

@@ -4,10 +4,11 @@
 //! end.
 
 use std::cmp::Ordering;
+use std::rc::Rc;
 
+use super::error::{Result, TemplateError};
 use super::heap::Heap;
-use super::meter::{Fault, Result};
-use super::value::{ListKind, MapBuilder, Value};
+use super::value::{List, ListKind, MapBuilder, Value};
 
 /// Whether two values are equal.
 ///
@@ -23,8 +24,10 @@ pub fn equal(heap: &Heap, a: &Value, b: &Value) -> Result<bool> {
             a == b
         }
         (Value::List(a), Value::List(b)) => {
-            let same_kind = (a.kind == ListKind::List) == (b.kind == ListKind::List);
-            if !same_kind || a.items.len() != b.items.len() {
+            if Rc::ptr_eq(a, b) {
+                return Ok(true);
+            }
+            if !are_alike(a, b) || a.items.len() != b.items.len() {
                 return Ok(false);
             }
             for (a, b) in a.items.iter().zip(&b.items) {
@@ -52,6 +55,12 @@ pub fn equal(heap: &Heap, a: &Value, b: &Value) -> Result<bool> {
     })
 }
 
+/// Whether both are lists, or both are tuples.
+pub fn are_alike(a: &List, b: &List) -> bool {
+    let is_sequence = a.kind.is_sequence() && b.kind.is_sequence();
+    is_sequence && a.kind.is_tuple() == b.kind.is_tuple()
+}
+
 /// The order of two numbers; `None` for other values, or if one is NaN.
 fn number_order(a: &Value, b: &Value) -> Option<Ordering> {
     match (a.as_int(), b.as_int()) {
@@ -72,7 +81,7 @@ pub fn order(heap: &Heap, a: &Value, b: &Value) -> Result<Option<Ordering>> {
             heap.meter().read(a.map_or(0, str::len))?;
             Ok(Some(a.cmp(&b)))
         }
-        (Value::List(a), Value::List(b)) => {
+        (Value::List(a), Value::List(b)) if are_alike(a, b) => {
             for (a, b) in a.items.iter().zip(&b.items) {
                 if !equal(heap, a, b)? {
                     return order(heap, a, b);
@@ -81,7 +90,7 @@ pub fn order(heap: &Heap, a: &Value, b: &Value) -> Result<Option<Ordering>> {
             Ok(Some(a.items.len().cmp(&b.items.len())))
         }
         _ if a.as_float().is_some() && b.as_float().is_some() => Ok(number_order(a, b)),
-        _ => Err(Fault::new(format!("{} and {} have no order", a.kind(), b.kind()))),
+        _ => Err(TemplateError::new(format!("{} and {} have no order", a.kind(), b.kind()))),
     }
 }
 
@@ -128,7 +137,8 @@ pub fn insert(heap: &Heap, map: &mut MapBuilder, key: Value, value: Value) -> Re
     }
 }
 
-/// Whether a value is among the items of a list, the keys of a dictionary, or the parts of a string.
+/// Whether a value is among the items of a list, the keys of a dictionary, or the parts of a string. An iterator is read up
+/// to that value.
 ///
 /// # Errors
 /// If the container is none, or no steps are left.
@@ -136,10 +146,18 @@ pub fn contains(heap: &Heap, container: &Value, item: &Value) -> Result<bool> {
     match container {
         Value::Text(_) => {
             let Some(part) = item.as_str() else {
-                return Err(Fault::new(format!("{} is not part of a string", item.kind())));
+                return Err(TemplateError::new(format!("{} is not part of a string", item.kind())));
             };
             heap.spend(container.cost() + item.cost())?;
             Ok(container.as_str().is_some_and(|text| text.contains(part)))
+        }
+        Value::List(list) if list.kind == ListKind::Iterator => {
+            while let Some(known) = list.next_item() {
+                if equal(heap, &known, item)? {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
         }
         Value::List(list) => {
             for known in &list.items {
@@ -151,7 +169,7 @@ pub fn contains(heap: &Heap, container: &Value, item: &Value) -> Result<bool> {
         }
         Value::Map(map) => Ok(find(heap, &map.entries, item)?.is_some()),
         Value::Undefined => Ok(false),
-        _ => Err(Fault::new(format!("{} contains nothing", container.kind()))),
+        _ => Err(TemplateError::new(format!("{} contains nothing", container.kind()))),
     }
 }
 

@@ -6,7 +6,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use super::meter::{Held, Meter, Result};
+use super::error::Result;
+use super::meter::{Held, Meter};
 use super::value::{List, ListBuilder, MapBuilder, TextBuilder, Value};
 
 /// The values and objects of one rendering.
@@ -28,6 +29,8 @@ pub enum Object {
     Joiner(Value, bool),
     /// Cycles through these values; the index of the current one.
     Cycler(Rc<List>, usize),
+    /// A method of a value that was not called yet, by its name.
+    Method(Value, &'static str),
 }
 
 impl Object {

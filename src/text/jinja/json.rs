@@ -1,16 +1,17 @@
 //! `tojson`: JSON as Python's `json.dumps` writes it.
 
 use super::compare::sorted;
+use super::display::float;
+use super::error::{Result, TemplateError};
 use super::heap::Heap;
-use super::meter::{Fault, Result, VALUE_DEPTH};
-use super::show::float;
+use super::meter::VALUE_DEPTH;
 use super::value::{TextBuilder, Value};
 
-/// What `json.dumps` can be asked for.
+/// The options of `json.dumps`.
 pub struct Options<'a> {
     /// One level of indentation; without it everything is on one line.
     pub indent: Option<&'a str>,
-    /// What stands between items, and between key and value.
+    /// The texts between items, and between key and value.
     pub separators: (&'a str, &'a str),
     /// Whether keys are sorted.
     pub sort_keys: bool,
@@ -36,14 +37,16 @@ impl Writer<'_> {
     fn value(&mut self, value: &Value, out: &mut TextBuilder) -> Result<()> {
         self.heap.spend(1)?;
         match value {
-            Value::Undefined | Value::None => out.push_str("null"),
+            Value::None => out.push_str("null"),
             Value::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
             Value::Int(value) => out.push_str(&value.to_string()),
             Value::Float(value) => out.push_str(&number(*value)),
             Value::Text(_) => self.string(value.as_str().unwrap_or_default(), out),
-            Value::List(list) => self.items("[]", list.items.len(), out, |writer, index, out| {
-                writer.value(&list.items[index], out)
-            }),
+            Value::List(list) if list.kind.is_sequence() => {
+                self.items("[]", list.items.len(), out, |writer, index, out| {
+                    writer.value(&list.items[index], out)
+                })
+            }
             Value::Map(map) => {
                 let order = if self.options.sort_keys {
                     let keys: Vec<_> = map.entries.iter().map(|(key, _)| key.clone()).collect();
@@ -58,13 +61,13 @@ impl Writer<'_> {
                     writer.value(value, out)
                 })
             }
-            Value::Function(_) | Value::Object(_) => {
-                Err(Fault::new(format!("{} is not JSON", value.kind())))
+            Value::Undefined | Value::List(_) | Value::Function(_) | Value::Object(_) => {
+                Err(TemplateError::new(format!("{} is not JSON", value.kind())))
             }
         }
     }
 
-    /// What is between two brackets.
+    /// Brackets, and the items between them.
     fn items(
         &mut self,
         brackets: &str,
@@ -75,7 +78,7 @@ impl Writer<'_> {
         out.push_str(&brackets[..1])?;
         self.depth += 1;
         if self.depth > VALUE_DEPTH as usize {
-            return Err(Fault::new("a value is nested too deeply for JSON"));
+            return Err(TemplateError::new("a value is nested too deeply for JSON"));
         }
         for index in 0..length {
             out.push_str(if index > 0 { self.options.separators.0 } else { "" })?;
@@ -103,7 +106,7 @@ impl Writer<'_> {
             Value::Bool(value) => out.push_str(if *value { "\"true\"" } else { "\"false\"" }),
             Value::Int(value) => out.push_str(&format!("\"{value}\"")),
             Value::Float(value) => out.push_str(&format!("\"{}\"", number(*value))),
-            _ => Err(Fault::new(format!("{} is not a key of JSON", key.kind()))),
+            _ => Err(TemplateError::new(format!("{} is not a key of JSON", key.kind()))),
         }
     }
 

@@ -3,7 +3,7 @@
 //! Hugging Face sets `trim_blocks` (the line end after a block tag is dropped) and `lstrip_blocks` (spaces before a
 //! block tag that begins its line are dropped). One line end at the end of the source is dropped too.
 
-use super::meter::{Fault, Result};
+use super::error::{Result, TemplateError};
 
 /// One token of a template.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,9 +58,9 @@ pub fn tokens(source: &str) -> Result<Vec<(Token<'_>, u32)>> {
     let source = source.strip_suffix('\n').unwrap_or(source);
     let mut lexer =
         Lexer { source, at: 0, line: 1, counted: 0, begins_line: true, tokens: Vec::new() };
-    lexer.run().map_err(|fault| {
+    lexer.run().map_err(|error| {
         let line = lexer.line();
-        fault.at(line)
+        error.at(line)
     })?;
     Ok(lexer.tokens)
 }
@@ -170,7 +170,8 @@ impl<'s> Lexer<'s> {
 
     fn comment(&mut self, inside: usize) -> Result<()> {
         let end = self.source[inside..].find("#}").map(|end| inside + end);
-        let end = end.ok_or_else(|| Fault::new("unexpected end of the template, expected `#}`"))?;
+        let end =
+            end.ok_or_else(|| TemplateError::new("unexpected end of the template, expected `#}`"))?;
         let sign = self.source.as_bytes()[inside..end].last().copied();
         let sign = sign.filter(|byte| matches!(byte, b'-' | b'+'));
         self.at = end;
@@ -207,7 +208,7 @@ impl<'s> Lexer<'s> {
             }
             from = tag + 2;
         }
-        Err(Fault::new("unexpected end of the template, expected `endraw`"))
+        Err(TemplateError::new("unexpected end of the template, expected `endraw`"))
     }
 
     fn code(&mut self, tag: Tag, inside: usize) -> Result<()> {
@@ -227,12 +228,12 @@ impl<'s> Lexer<'s> {
             }
             let Some(first) = self.rest().chars().next() else {
                 let end = open.pop().unwrap_or(tag.end());
-                return Err(Fault::new(format!(
+                return Err(TemplateError::new(format!(
                     "unexpected end of the template, expected `{end}`"
                 )));
             };
             let (token, length) = match first {
-                '0'..='9' => number(self.rest())?,
+                '0'..='9' => number(self.rest(), self.source[..self.at].ends_with('.'))?,
                 '\'' | '"' => self.string(first)?,
                 _ if is_name(first) => {
                     let rest = self.rest();
@@ -248,14 +249,14 @@ impl<'s> Lexer<'s> {
 
     fn operator(&self, first: char, open: &mut Vec<&'static str>) -> Result<(Token<'s>, usize)> {
         let Some(op) = OPERATORS.into_iter().find(|op| self.rest().starts_with(op)) else {
-            return Err(Fault::new(format!("unexpected character {first:?}")));
+            return Err(TemplateError::new(format!("unexpected character {first:?}")));
         };
         match op {
             "(" => open.push(")"),
             "[" => open.push("]"),
             "{" => open.push("}"),
             ")" | "]" | "}" if open.pop() != Some(op) => {
-                return Err(Fault::new(format!("unexpected `{op}`: it was not opened")));
+                return Err(TemplateError::new(format!("unexpected `{op}`: it was not opened")));
             }
             _ => {}
         }
@@ -269,7 +270,9 @@ impl<'s> Lexer<'s> {
             end += if bytes[end] == b'\\' { 2 } else { 1 };
         }
         if end >= bytes.len() {
-            return Err(Fault::new("unexpected end of the template: a string does not end"));
+            return Err(TemplateError::new(
+                "unexpected end of the template: a string does not end",
+            ));
         }
         Ok((Token::Text(unescaped(&self.rest()[1..=end])?), end + 2))
     }
@@ -284,8 +287,8 @@ fn is_name(character: char) -> bool {
     character == '_' || character.is_alphabetic()
 }
 
-/// The number that a text begins with, and its length.
-fn number(text: &str) -> Result<(Token<'_>, usize)> {
+/// The number that a text begins with, and its length. Behind a point it is an index: `a.0.1` has two.
+fn number(text: &str, is_index: bool) -> Result<(Token<'_>, usize)> {
     let bytes = text.as_bytes();
     let radix = match bytes.get(1).map(u8::to_ascii_lowercase) {
         Some(b'x') if bytes[0] == b'0' => 16,
@@ -305,7 +308,8 @@ fn number(text: &str) -> Result<(Token<'_>, usize)> {
     let whole = digits(0, 10);
     let mut end = whole;
     // A point is part of a number only if a digit follows: `1.foo` is an attribute.
-    if bytes.get(end) == Some(&b'.') && bytes.get(end + 1).is_some_and(u8::is_ascii_digit) {
+    let has_point = bytes.get(end) == Some(&b'.') && !is_index;
+    if has_point && bytes.get(end + 1).is_some_and(u8::is_ascii_digit) {
         end = digits(end + 1, 10);
     }
     if matches!(bytes.get(end), Some(b'e' | b'E')) {
@@ -322,9 +326,9 @@ fn number(text: &str) -> Result<(Token<'_>, usize)> {
     token.map(|token| (token, end)).ok_or_else(|| bad_number(&text[..end]))
 }
 
-fn bad_number(text: &str) -> Fault {
+fn bad_number(text: &str) -> TemplateError {
     let short: String = text.chars().take(40).collect();
-    Fault::new(format!("unexpected number {short}: it is too large or not one"))
+    TemplateError::new(format!("unexpected number {short}: it is too large or not one"))
 }
 
 /// A string's contents with Python's escapes resolved.
@@ -384,7 +388,7 @@ fn hexadecimal(kind: char, text: &str) -> Result<(char, &str)> {
         let text = text.get(..digits(kind)).filter(|t| t.bytes().all(|b| b.is_ascii_hexdigit()))?;
         u32::from_str_radix(text, 16).ok()
     };
-    let wrong = || Fault::new(format!("unexpected escape \\{kind} in a string"));
+    let wrong = || TemplateError::new(format!("unexpected escape \\{kind} in a string"));
     let first = code(kind, text).ok_or_else(wrong)?;
     let rest = &text[digits(kind)..];
     // Two surrogates of UTF-16.
@@ -461,8 +465,8 @@ mod tests {
             ("{{ 0x }}", 1),
             ("{{ x", 1),
         ] {
-            let fault = tokens(source).unwrap_err();
-            assert_eq!(fault.line(), Some(line), "{source:?} {fault:?}");
+            let error = tokens(source).unwrap_err();
+            assert_eq!(error.line(), Some(line), "{source:?} {error:?}");
         }
     }
 }

@@ -5,8 +5,9 @@
 //! dropped. Both have a limit, so every template ends early.
 
 use std::cell::Cell;
-use std::fmt;
 use std::rc::Rc;
+
+use super::error::{Result, TemplateError};
 
 /// The longest source of a template. Those of models have at most some 30 KB.
 pub const SOURCE_BYTES: usize = 1 << 20;
@@ -25,48 +26,6 @@ const STEPS: u64 = 5_000_000;
 const BYTES: usize = 32 << 20;
 /// Bytes that are read or written for one step.
 const BYTES_PER_STEP: usize = 64;
-
-/// Why a template was refused.
-pub struct Fault(Box<Detail>);
-
-struct Detail {
-    line: Option<u32>,
-    reason: String,
-}
-
-/// A result whose error is a [`Fault`].
-pub type Result<T> = std::result::Result<T, Fault>;
-
-impl Fault {
-    /// A fault whose line is not known yet.
-    #[cold]
-    pub fn new(reason: impl Into<String>) -> Self {
-        Self(Box::new(Detail { line: None, reason: reason.into() }))
-    }
-
-    /// The same fault at this line of the source, unless its line is known.
-    #[cold]
-    pub fn at(mut self, line: u32) -> Self {
-        self.0.line.get_or_insert(line);
-        self
-    }
-
-    /// The line of the source, from 1.
-    pub fn line(&self) -> Option<u32> {
-        self.0.line
-    }
-
-    /// The reason.
-    pub fn reason(&self) -> &str {
-        &self.0.reason
-    }
-}
-
-impl fmt::Debug for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {:?}: {}", self.line(), self.reason())
-    }
-}
 
 /// The remaining steps, bytes and depth of a rendering.
 pub struct Meter {
@@ -93,7 +52,9 @@ impl Meter {
     pub fn enter(&self) -> Result<()> {
         self.depth.set(self.depth.get() + 1);
         if self.depth.get() > RECURSION {
-            return Err(Fault::new(format!("it recurses more than {RECURSION} levels deep")));
+            return Err(TemplateError::new(format!(
+                "it recurses more than {RECURSION} levels deep"
+            )));
         }
         self.spend(1)
     }
@@ -118,7 +79,7 @@ impl Meter {
             None => {
                 // Code that ignores the error still gets no further.
                 self.steps.set(0);
-                Err(Fault::new("it ran out of fuel: it takes too many steps"))
+                Err(TemplateError::new("it ran out of fuel: it takes too many steps"))
             }
         }
     }
@@ -156,7 +117,7 @@ impl Held {
     /// As for [`Meter::hold`].
     pub fn grow(&mut self, bytes: usize) -> Result<()> {
         let Some(left) = self.meter.bytes.get().checked_sub(bytes) else {
-            return Err(Fault::new("its values take too much memory"));
+            return Err(TemplateError::new("its values take too much memory"));
         };
         self.meter.read(bytes)?;
         self.meter.bytes.set(left);

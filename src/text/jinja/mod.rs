@@ -6,33 +6,36 @@
 //! and frames of the stack.
 //!
 //! ```text
-//! meter.rs                       the limits, and what is left of them · given.rs (arguments)
+//! meter.rs error.rs              the limits and what is left of them; why a template is refused
 //! lexer.rs parser/ ast.rs        source to program; chains are flat, so only brackets and blocks nest
 //! value.rs heap.rs               values that do not change, and the objects that do
-//! compare.rs access.rs operators.rs show.rs json.rs format.rs time.rs    what can be done with values
-//! filters/ methods/ checks.rs    by name: filters, Python's methods, tests
-//! machine/                       runs a program
+//! access.rs compare.rs operators.rs display.rs json.rs format.rs time.rs    what can be done with values
+//! filters/ methods/ jinja_tests.rs    filters, Python's methods and Jinja's tests by name; arguments.rs names.rs
+//! interpreter/                   runs a program
 //! ```
 //!
-//! To add a filter, a method or a test, add a row to the `match` of its file. Create text and lists only with the
-//! builders of the heap, which count; a function that reads a value more than once spends steps for it.
+//! To add a filter, a method or a test, add a row to the `match` of its file, its name to `names.rs`, and lines to
+//! `tests/data/templates/constructs.txt`. Create text and lists only with the builders of the heap, which count; a function
+//! that reads a value more than once spends steps for it.
 
 mod access;
+mod arguments;
 mod ast;
-mod checks;
 mod compare;
+mod display;
+mod error;
 mod filters;
 mod format;
-mod given;
 mod heap;
+mod interpreter;
+mod jinja_tests;
 mod json;
 mod lexer;
-mod machine;
 mod meter;
 mod methods;
+mod names;
 mod operators;
 mod parser;
-mod show;
 mod time;
 mod value;
 
@@ -40,15 +43,16 @@ mod value;
 mod tests;
 
 use std::borrow::Cow;
-use std::time::SystemTime;
+
+use jiff::civil::DateTime;
 
 use ast::Program;
 use heap::Heap;
-use machine::Machine;
+use interpreter::Interpreter;
 use meter::Meter;
 use value::Value;
 
-pub use meter::{Fault, Result};
+pub use error::{Result, TemplateError};
 
 /// A value that is passed to a template.
 #[derive(Clone, Debug)]
@@ -118,11 +122,11 @@ impl Template {
         parser::parse(&source).map(Self)
     }
 
-    /// Renders the template with these variables. `now` is the time that `strftime_now` shows.
+    /// Renders the template with these variables. `now` is the local time that `strftime_now` writes.
     ///
     /// # Errors
     /// If the template fails, refuses the variables, or takes too many steps or bytes.
-    pub fn render(&self, variables: &[(&str, Data)], now: SystemTime) -> Result<String> {
+    pub fn render(&self, variables: &[(&str, Data)], now: DateTime) -> Result<String> {
         let sizes = variables.iter().map(|(_, data)| data.size());
         let (n, bytes) = sizes.fold((0, 0), |(n, bytes), size| (n + size.0, bytes + size.1));
         let heap = Heap::new(Meter::new(n, bytes))?;
@@ -130,6 +134,10 @@ impl Template {
         for (name, data) in variables {
             values.push((*name, data.value(&heap)?));
         }
-        Machine::new(&self.0, &heap, &values, now)?.run()
+        self.run(&heap, &values, now)
+    }
+
+    fn run(&self, heap: &Heap, variables: &[(&str, Value)], now: DateTime) -> Result<String> {
+        Interpreter::new(&self.0, heap, variables, now)?.run()
     }
 }

@@ -1,11 +1,11 @@
 //! Operators of values: arithmetic and comparisons.
 
 use super::ast::{Binary, Comparison, Unary};
-use super::compare::{contains, equal, order};
+use super::compare::{are_alike, contains, equal, order};
+use super::display::display;
+use super::error::{Result, TemplateError};
 use super::format;
 use super::heap::Heap;
-use super::meter::{Fault, Result};
-use super::show::show;
 use super::value::{ListKind, Value};
 
 /// `a op b`.
@@ -16,8 +16,8 @@ pub fn binary(heap: &Heap, op: Binary, a: &Value, b: &Value) -> Result<Value> {
     match op {
         Binary::Concatenate => {
             let mut out = heap.text_builder()?;
-            show(heap, a, &mut out)?;
-            show(heap, b, &mut out)?;
+            display(heap, a, &mut out)?;
+            display(heap, b, &mut out)?;
             return Ok(out.finish());
         }
         Binary::Remainder if a.as_str().is_some() => return format::percent(heap, a, b),
@@ -36,18 +36,16 @@ pub fn binary(heap: &Heap, op: Binary, a: &Value, b: &Value) -> Result<Value> {
             out.push_str(b.as_str().unwrap_or_default())?;
             Ok(out.finish())
         }
-        (Binary::Add, Value::List(a), Value::List(b))
-            if (a.kind == ListKind::List) == (b.kind == ListKind::List) =>
-        {
+        (Binary::Add, Value::List(a), Value::List(b)) if are_alike(a, b) => {
             let mut list = heap.list_builder()?;
             list.extend(&a.items)?;
             list.extend(&b.items)?;
-            Ok(list.finish_as(if a.kind == ListKind::List { a.kind } else { ListKind::Tuple }))
+            Ok(list.finish_as(if a.kind.is_tuple() { ListKind::Tuple } else { ListKind::List }))
         }
-        (Binary::Multiply, Value::Text(_) | Value::List(_), _) if b.as_int().is_some() => {
+        (Binary::Multiply, _, _) if is_repeatable(a) && b.as_int().is_some() => {
             repeated(heap, a, b.as_int().unwrap_or(0))
         }
-        (Binary::Multiply, _, Value::Text(_) | Value::List(_)) if a.as_int().is_some() => {
+        (Binary::Multiply, _, _) if is_repeatable(b) && a.as_int().is_some() => {
             repeated(heap, b, a.as_int().unwrap_or(0))
         }
         _ => {
@@ -61,8 +59,15 @@ pub fn binary(heap: &Heap, op: Binary, a: &Value, b: &Value) -> Result<Value> {
                 Binary::Power => "**",
                 Binary::Concatenate => "~",
             };
-            Err(Fault::new(format!("{} {sign} {} is not possible", a.kind(), b.kind())))
+            Err(TemplateError::new(format!("{} {sign} {} is not possible", a.kind(), b.kind())))
         }
+    }
+}
+
+fn is_repeatable(value: &Value) -> bool {
+    match value {
+        Value::List(list) => list.kind.is_sequence(),
+        _ => value.as_str().is_some(),
     }
 }
 
@@ -89,7 +94,10 @@ fn integers(op: Binary, a: i64, b: i64) -> Result<Value> {
         Binary::Subtract => a.checked_sub(b),
         Binary::Multiply => a.checked_mul(b),
         Binary::Divide | Binary::FloorDivide | Binary::Remainder if b == 0 => {
-            return Err(Fault::new("a number is divided by zero"));
+            return Err(TemplateError::new("a number is divided by zero"));
+        }
+        Binary::Power if a == 0 && b < 0 => {
+            return Err(TemplateError::new("zero has no negative power"));
         }
         Binary::Divide => return Ok(Value::Float(a as f64 / b as f64)),
         // Python rounds down, Rust towards zero.
@@ -104,12 +112,12 @@ fn integers(op: Binary, a: i64, b: i64) -> Result<Value> {
         Binary::Power => u32::try_from(b).ok().and_then(|b| a.checked_pow(b)),
         Binary::Concatenate => None,
     };
-    found.map(Value::Int).ok_or_else(|| Fault::new("a number is too large"))
+    found.map(Value::Int).ok_or_else(|| TemplateError::new("a number is too large"))
 }
 
 fn floats(op: Binary, a: f64, b: f64) -> Result<Value> {
     if b == 0.0 && matches!(op, Binary::Divide | Binary::FloorDivide | Binary::Remainder) {
-        return Err(Fault::new("a number is divided by zero"));
+        return Err(TemplateError::new("a number is divided by zero"));
     }
     let rest = a % b;
     let floored = if rest != 0.0 && (rest < 0.0) != (b < 0.0) { rest + b } else { rest };
@@ -121,7 +129,7 @@ fn floats(op: Binary, a: f64, b: f64) -> Result<Value> {
         Binary::FloorDivide => ((a - floored) / b).round(),
         Binary::Remainder => floored,
         Binary::Power => a.powf(b),
-        Binary::Concatenate => return Err(Fault::new("numbers are not concatenated")),
+        Binary::Concatenate => return Err(TemplateError::new("numbers are not concatenated")),
     }))
 }
 
@@ -136,10 +144,10 @@ pub fn unary(op: Unary, value: &Value) -> Result<Value> {
         (Unary::Positive, Value::Float(value)) => Ok(Value::Float(*value)),
         _ => {
             let Some(number) = value.as_int() else {
-                return Err(Fault::new(format!("{} has no sign", value.kind())));
+                return Err(TemplateError::new(format!("{} has no sign", value.kind())));
             };
             let signed = if op == Unary::Negative { number.checked_neg() } else { Some(number) };
-            signed.map(Value::Int).ok_or_else(|| Fault::new("a number is too large"))
+            signed.map(Value::Int).ok_or_else(|| TemplateError::new("a number is too large"))
         }
     }
 }

@@ -1,17 +1,20 @@
-//! What a template's variables hold. Values do not change once they are made, so they cannot contain
-//! themselves; what changes (namespaces, loops) is an object of the heap and a value only names it.
+//! The values of a template. They do not change once they are made, so they cannot contain themselves. Namespaces and loops
+//! change: they are objects of the heap, and a value only has their index.
 //!
-//! A value holds its bytes (see `meter`) and knows how deeply it is nested: a list deeper than
-//! [`VALUE_DEPTH`] cannot be made, so going through a value, or dropping it, needs little of the stack.
+//! A value holds its bytes (see `meter`) and knows its depth. No value is deeper than [`VALUE_DEPTH`], so a function that
+//! visits all of it, or drops it, needs little of the stack. A list knows whether a tuple of its items may be a key:
+//! nested tuples that share their items would take too long to visit.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
-use super::meter::{Fault, Held, Meter, Result, VALUE_DEPTH};
+use super::error::{Result, TemplateError};
+use super::meter::{Held, Meter, VALUE_DEPTH};
 
 /// A value; a copy shares what it holds.
 #[derive(Clone)]
 pub enum Value {
-    /// What a name that is not known stands for.
+    /// The value of an unknown name.
     Undefined,
     /// Python's `None`.
     None,
@@ -23,13 +26,13 @@ pub enum Value {
     Float(f64),
     /// A string.
     Text(Rc<Text>),
-    /// A list or a tuple.
+    /// A list, a tuple, or another value with items.
     List(Rc<List>),
     /// A dictionary.
     Map(Rc<Map>),
     /// A function that all templates find.
     Function(Function),
-    /// What changes: its index in the heap.
+    /// An object of the heap, by its index.
     Object(usize),
 }
 
@@ -39,7 +42,7 @@ pub struct Text {
     _held: Held,
 }
 
-/// What kind of a list it is.
+/// Python's type of a list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ListKind {
     /// `[a, b]`
@@ -48,16 +51,49 @@ pub enum ListKind {
     Tuple,
     /// A tuple of `grouper` and `list`.
     Group,
+    /// The result of `map` and the like: it is true, has no length, and is read once.
+    Iterator,
+    /// The result of `dict.keys()` and the like, by the name of Python's type: it has a length but no indices.
+    View(&'static str),
 }
 
-/// A list or a tuple.
+impl ListKind {
+    /// Whether it is a tuple.
+    pub fn is_tuple(self) -> bool {
+        matches!(self, Self::Tuple | Self::Group)
+    }
+
+    /// Whether its items have indices.
+    pub fn is_sequence(self) -> bool {
+        matches!(self, Self::List | Self::Tuple | Self::Group)
+    }
+}
+
+/// A list, or another value with items.
 pub struct List {
     /// What it contains.
     pub items: Vec<Value>,
-    /// Whether it is a tuple.
+    /// Its type.
     pub kind: ListKind,
+    /// The number of items that were read, if it is an iterator.
+    n_read: Cell<usize>,
     depth: u32,
+    has_hashable_items: bool,
     _held: Held,
+}
+
+impl List {
+    /// Takes the next item of an iterator.
+    pub fn next_item(&self) -> Option<Value> {
+        let item = self.items.get(self.n_read.get())?.clone();
+        self.n_read.set(self.n_read.get() + 1);
+        Some(item)
+    }
+
+    /// Takes all remaining items of an iterator; returns the index of the first.
+    pub fn take_rest(&self) -> usize {
+        self.n_read.replace(self.items.len())
+    }
 }
 
 /// A dictionary, in the order in which its keys came.
@@ -130,7 +166,7 @@ impl Value {
         Ok(Self::Text(Rc::new(Text { text: text.to_owned(), _held: held })))
     }
 
-    /// A text that is made of another, whose bytes it has at most three times.
+    /// A text made of another, with at most three times its bytes.
     ///
     /// # Errors
     /// As for [`Meter::hold`].
@@ -145,7 +181,7 @@ impl Value {
         Self::owned(meter, changed)
     }
 
-    /// What it is, for a message.
+    /// Its type, for a message.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Undefined => "an undefined value",
@@ -154,8 +190,12 @@ impl Value {
             Self::Int(_) => "a whole number",
             Self::Float(_) => "a number",
             Self::Text(_) => "a string",
-            Self::List(list) if list.kind == ListKind::List => "a list",
-            Self::List(_) => "a tuple",
+            Self::List(list) => match list.kind {
+                ListKind::List => "a list",
+                ListKind::Tuple | ListKind::Group => "a tuple",
+                ListKind::Iterator => "an iterator",
+                ListKind::View(_) => "a view of a dict",
+            },
             Self::Map(_) => "a dict",
             Self::Function(_) => "a function",
             Self::Object(_) => "an object",
@@ -187,7 +227,7 @@ impl Value {
         }
     }
 
-    /// Whether an `if` takes it as true.
+    /// Python's truth of it.
     pub fn is_true(&self) -> bool {
         match self {
             Self::Undefined | Self::None => false,
@@ -195,7 +235,7 @@ impl Value {
             Self::Int(value) => *value != 0,
             Self::Float(value) => *value != 0.0,
             Self::Text(text) => !text.text.is_empty(),
-            Self::List(list) => !list.items.is_empty(),
+            Self::List(list) => list.kind == ListKind::Iterator || !list.items.is_empty(),
             Self::Map(map) => !map.entries.is_empty(),
             Self::Function(_) | Self::Object(_) => true,
         }
@@ -206,7 +246,7 @@ impl Value {
         matches!(self, Self::Undefined)
     }
 
-    /// How many lists and dictionaries are inside each other.
+    /// The number of lists and dictionaries inside each other.
     fn depth(&self) -> u32 {
         match self {
             Self::List(list) => list.depth,
@@ -215,7 +255,7 @@ impl Value {
         }
     }
 
-    /// The steps that a function takes which goes once through what this contains, but no deeper.
+    /// The steps for reading all items or characters once, but not what the items contain.
     pub fn cost(&self) -> usize {
         match self {
             Self::Text(text) => text.text.len() / 16,
@@ -291,6 +331,7 @@ impl TextBuilder {
 pub struct ListBuilder {
     items: Vec<Value>,
     depth: u32,
+    has_hashable_items: bool,
     held: Held,
 }
 
@@ -300,7 +341,8 @@ impl ListBuilder {
     /// # Errors
     /// As for [`Meter::hold`].
     pub fn new(meter: &Rc<Meter>) -> Result<Self> {
-        Ok(Self { items: Vec::new(), depth: 1, held: meter.hold(OVERHEAD)? })
+        let held = meter.hold(OVERHEAD)?;
+        Ok(Self { items: Vec::new(), depth: 1, has_hashable_items: true, held })
     }
 
     /// Appends a value.
@@ -311,6 +353,7 @@ impl ListBuilder {
         self.held.grow(size_of::<Value>())?;
         self.held.meter().spend(1)?;
         self.depth = self.depth.max(deeper(&value)?);
+        self.has_hashable_items &= is_hashable(&value);
         self.items.push(value);
         Ok(())
     }
@@ -333,19 +376,19 @@ impl ListBuilder {
         self.finish_as(ListKind::List)
     }
 
-    /// The list or tuple.
+    /// The value of this type.
     pub fn finish_as(self, kind: ListKind) -> Value {
         Value::List(self.into_list(kind))
     }
 
-    /// The list or tuple itself.
+    /// What a value of this type holds.
     pub fn into_list(self, kind: ListKind) -> Rc<List> {
-        let Self { items, depth, held } = self;
-        Rc::new(List { items, kind, depth, _held: held })
+        let Self { items, depth, has_hashable_items, held } = self;
+        Rc::new(List { items, kind, n_read: Cell::new(0), depth, has_hashable_items, _held: held })
     }
 }
 
-/// A dictionary in the making. Whoever fills it looks that its keys are different.
+/// A dictionary in the making. The caller makes sure that its keys are different.
 pub struct MapBuilder {
     entries: Vec<(Value, Value)>,
     depth: u32,
@@ -366,9 +409,8 @@ impl MapBuilder {
     /// # Errors
     /// As for [`ListBuilder::push`], and when Python has no such keys.
     pub fn push(&mut self, key: Value, value: Value) -> Result<()> {
-        let is_list = matches!(&key, Value::List(list) if list.kind == ListKind::List);
-        if is_list || matches!(key, Value::Map(_)) {
-            return Err(Fault::new(format!("{} cannot be a key", key.kind())));
+        if !is_hashable(&key) {
+            return Err(TemplateError::new(format!("{} cannot be a key", key.kind())));
         }
         self.held.grow(2 * size_of::<Value>())?;
         self.held.meter().spend(1)?;
@@ -399,11 +441,22 @@ impl MapBuilder {
     }
 }
 
+/// Whether a value may be the key of a dictionary.
+pub fn is_hashable(value: &Value) -> bool {
+    match value {
+        Value::List(list) if list.kind.is_tuple() => list.has_hashable_items,
+        Value::List(list) => list.kind == ListKind::Iterator,
+        value => !matches!(value, Value::Map(_)),
+    }
+}
+
 /// The depth of a list with this in it.
 fn deeper(value: &Value) -> Result<u32> {
     let depth = value.depth() + 1;
     if depth > VALUE_DEPTH {
-        return Err(Fault::new(format!("a value is nested more than {VALUE_DEPTH} levels deep")));
+        return Err(TemplateError::new(format!(
+            "a value is nested more than {VALUE_DEPTH} levels deep"
+        )));
     }
     Ok(depth)
 }

@@ -6,30 +6,58 @@ mod text;
 
 use std::rc::Rc;
 
-use super::access::{item, items};
-use super::checks;
-use super::given::{Given, count, flag, required, text as text_argument};
+use super::access::{attribute, iterate, method};
+use super::arguments::{Arguments, count, flag, int, required, text as text_argument};
+use super::display::{repr, to_text};
+use super::error::{Result, TemplateError};
+use super::format::n_exact_digits;
 use super::heap::Heap;
+use super::jinja_tests;
 use super::json;
-use super::meter::{Fault, Result};
-use super::show::{repr, text_of};
-use super::value::{List, Value};
+use super::value::{List, ListKind, Value};
 
-/// `value | name(given)`.
+/// Filters that take no arguments.
+const NO_ARGUMENTS: [&str; 18] = [
+    "abs",
+    "bool",
+    "count",
+    "e",
+    "escape",
+    "first",
+    "forceescape",
+    "items",
+    "last",
+    "length",
+    "list",
+    "lower",
+    "pprint",
+    "reverse",
+    "safe",
+    "string",
+    "title",
+    "upper",
+];
+
+/// `value | name(arguments)`.
 ///
 /// # Errors
 /// If there is no such filter, or it fails.
-pub fn apply(heap: &Heap, name: &str, value: &Value, given: &Given) -> Result<Value> {
+pub fn apply(heap: &Heap, name: &str, value: &Value, arguments: &Arguments) -> Result<Value> {
     // `map` may apply itself.
     heap.meter().enter()?;
-    heap.spend(value.cost() + given.cost())?;
+    heap.spend(value.cost() + arguments.cost())?;
+    if NO_ARGUMENTS.contains(&name) {
+        arguments.none(heap)?;
+    }
     let found = match name {
         "default" | "d" => {
-            let [default, also_false] = given.bind(heap, ["default_value", "boolean"])?;
-            let is_missing = value.is_undefined() || flag(&also_false, false) && !value.is_true();
+            let [default, is_also_for_false] =
+                arguments.bind(heap, ["default_value", "boolean"])?;
+            let is_missing =
+                value.is_undefined() || flag(&is_also_for_false, false) && !value.is_true();
             if is_missing { default.map_or_else(|| heap.text(""), Ok)? } else { value.clone() }
         }
-        "string" => text_of(heap, value)?,
+        "string" => to_text(heap, value)?,
         "pprint" => {
             let mut out = heap.text_builder()?;
             repr(heap, value, &mut out)?;
@@ -38,14 +66,21 @@ pub fn apply(heap: &Heap, name: &str, value: &Value, given: &Given) -> Result<Va
         "safe" => value.clone(),
         "bool" => Value::Bool(value.is_true()),
         "attr" => {
-            let [name] = given.bind(heap, ["name"])?;
-            item(heap, value, &required(name, "name")?)?
+            let [name] = arguments.bind(heap, ["name"])?;
+            let name = required(name, "name")?;
+            let name = text_argument(&name, "name")?;
+            match value {
+                // Its items are no attributes.
+                Value::Map(_) => method(heap, value, name)?.unwrap_or(Value::Undefined),
+                _ => attribute(heap, value, name)?,
+            }
         }
-        "int" => integer(heap, value, given)?,
+        "int" => integer(heap, value, arguments)?,
         "float" => {
-            let [default] = given.bind(heap, ["default"])?;
+            let [default] = arguments.bind(heap, ["default"])?;
             let read = value.as_str().and_then(|text| text.trim().replace('_', "").parse().ok());
             match value.as_float().or(read) {
+                _ if value.is_undefined() => return Err(not_a_number(value)),
                 Some(found) => Value::Float(found),
                 None => default.unwrap_or(Value::Float(0.0)),
             }
@@ -53,31 +88,32 @@ pub fn apply(heap: &Heap, name: &str, value: &Value, given: &Given) -> Result<Va
         "abs" => match (value, value.as_int()) {
             (Value::Float(value), _) => Value::Float(value.abs()),
             (_, Some(value)) if value.checked_abs().is_some() => Value::Int(value.abs()),
-            _ => return Err(Fault::new(format!("{} has no absolute value", value.kind()))),
+            _ => return Err(not_a_number(value)),
         },
-        "round" => round(heap, value, given)?,
-        "tojson" => to_json(heap, value, given)?,
-        "map" => map(heap, value, given)?,
-        "select" | "reject" | "selectattr" | "rejectattr" => select(heap, name, value, given)?,
+        "round" => round(heap, value, arguments)?,
+        "tojson" => to_json(heap, value, arguments)?,
+        "map" => map(heap, value, arguments)?,
+        "select" | "reject" | "selectattr" | "rejectattr" => select(heap, name, value, arguments)?,
         _ => {
-            let found = match text::apply(heap, name, value, given)? {
-                None => sequence::apply(heap, name, value, given)?,
+            let found = match text::apply(heap, name, value, arguments)? {
+                None => sequence::apply(heap, name, value, arguments)?,
                 found => found,
             };
             let short = || name.chars().take(40).collect::<String>();
-            found.ok_or_else(|| Fault::new(format!("unknown filter `{}`", short())))?
+            found.ok_or_else(|| TemplateError::new(format!("unknown filter `{}`", short())))?
         }
     };
     heap.meter().leave();
     Ok(found)
 }
 
-fn integer(heap: &Heap, value: &Value, given: &Given) -> Result<Value> {
-    let [default, base] = given.bind(heap, ["default", "base"])?;
+fn integer(heap: &Heap, value: &Value, arguments: &Arguments) -> Result<Value> {
+    let [default, base] = arguments.bind(heap, ["default", "base"])?;
     let base = count(&base, "base", 10)? as u32;
     let default = default.unwrap_or(Value::Int(0));
     let whole = |value: f64| (value.abs() < 9e18).then_some(value as i64);
     let found = match value {
+        Value::Undefined => return Err(not_a_number(value)),
         Value::Float(value) => whole(*value),
         Value::Text(_) => {
             let text = value.as_str().unwrap_or_default().trim().replace('_', "");
@@ -86,7 +122,7 @@ fn integer(heap: &Heap, value: &Value, given: &Given) -> Result<Value> {
                 8 => "0o",
                 2 => "0b",
                 3..=36 => "",
-                _ => return Err(Fault::new("a base is from 2 to 36")),
+                _ => return Err(TemplateError::new("a base is from 2 to 36")),
             };
             let digits = text.strip_prefix(prefix).unwrap_or(&text);
             let read = i64::from_str_radix(digits, base).ok();
@@ -97,25 +133,48 @@ fn integer(heap: &Heap, value: &Value, given: &Given) -> Result<Value> {
     Ok(found.map_or(default, Value::Int))
 }
 
-fn round(heap: &Heap, value: &Value, given: &Given) -> Result<Value> {
-    let [precision, method] = given.bind(heap, ["precision", "method"])?;
-    let precision = count(&precision, "precision", 0)?.min(300);
-    let Some(number) = value.as_float() else {
-        return Err(Fault::new(format!("{} is not rounded", value.kind())));
-    };
-    let scale = 10f64.powi(precision as i32);
-    Ok(Value::Float(match method.as_ref().and_then(Value::as_str).unwrap_or("common") {
-        // Through decimal digits, which round what the number is, not its product.
-        "common" => format!("{number:.precision$}").parse().unwrap_or(number),
-        "ceil" => (number * scale).ceil() / scale,
-        "floor" => (number * scale).floor() / scale,
-        _ => return Err(Fault::new("a number is rounded by common, ceil or floor")),
-    }))
+fn not_a_number(value: &Value) -> TemplateError {
+    TemplateError::new(format!("{} is not a number", value.kind()))
 }
 
-fn to_json(heap: &Heap, value: &Value, given: &Given) -> Result<Value> {
+fn round(heap: &Heap, value: &Value, arguments: &Arguments) -> Result<Value> {
+    let [precision, method] = arguments.bind(heap, ["precision", "method"])?;
+    let precision = int(&precision, "precision", 0)?.clamp(-300, 300);
+    let number = value.as_float().ok_or_else(|| not_a_number(value))?;
+    let scale = 10f64.powi(precision as i32);
+    let method = method.as_ref().map_or(Ok("common"), |method| text_argument(method, "method"))?;
+    Ok(match (method, value.as_int()) {
+        ("common", Some(whole)) => Value::Int(rounded_whole(whole, precision)?),
+        ("common", None) if precision < 0 => {
+            Value::Float((number * scale).round_ties_even() / scale)
+        }
+        // Through decimal digits, which round what the number is, not its product.
+        ("common", None) => {
+            let digits = precision as usize;
+            heap.spend(n_exact_digits(number, digits))?;
+            Value::Float(format!("{number:.digits$}").parse().unwrap_or(number))
+        }
+        ("ceil", _) => Value::Float((number * scale).ceil() / scale),
+        ("floor", _) => Value::Float((number * scale).floor() / scale),
+        _ => return Err(TemplateError::new("a number is rounded by common, ceil or floor")),
+    })
+}
+
+/// A whole number without its last `-precision` digits; a half goes to the even side.
+fn rounded_whole(value: i64, precision: i64) -> Result<i64> {
+    let power = u32::try_from(-precision).unwrap_or(0);
+    // Everything rounds to zero where 128 bits do not hold the unit.
+    let Some(unit) = 10i128.checked_pow(power) else { return Ok(0) };
+    let (below, rest) = (i128::from(value).div_euclid(unit), i128::from(value).rem_euclid(unit));
+    let half = rest.cmp(&(unit - rest));
+    let goes_up = half.is_gt() || half.is_eq() && below % 2 != 0;
+    let rounded = (below + i128::from(goes_up)) * unit;
+    i64::try_from(rounded).map_err(|_| TemplateError::new("a number is too large"))
+}
+
+fn to_json(heap: &Heap, value: &Value, arguments: &Arguments) -> Result<Value> {
     let names = ["ensure_ascii", "indent", "separators", "sort_keys"];
-    let [ensure_ascii, indent, separators, sort_keys] = given.bind(heap, names)?;
+    let [ensure_ascii, indent, separators, sort_keys] = arguments.bind(heap, names)?;
     let spaces = match &indent {
         None | Some(Value::None) => None,
         Some(Value::Text(_)) => indent.clone(),
@@ -127,12 +186,12 @@ fn to_json(heap: &Heap, value: &Value, given: &Given) -> Result<Value> {
     };
     let separators = match &separators {
         None | Some(Value::None) => None,
-        Some(separators) => Some(items(heap, separators)?),
+        Some(separators) => Some(iterate(heap, separators)?),
     };
     let separators = match separators.as_ref().map(|list| &list.items[..]) {
         None => (if spaces.is_some() { "," } else { ", " }, ": "),
         Some([item, key]) => (item.as_str().unwrap_or_default(), key.as_str().unwrap_or_default()),
-        Some(_) => return Err(Fault::new("the separators of JSON are two")),
+        Some(_) => return Err(TemplateError::new("the separators of JSON are two")),
     };
     let options = json::Options {
         indent: spaces.as_ref().and_then(Value::as_str),
@@ -146,50 +205,50 @@ fn to_json(heap: &Heap, value: &Value, given: &Given) -> Result<Value> {
 }
 
 /// The arguments after the first `n`.
-fn rest_of(heap: &Heap, given: &Given, n: usize) -> Result<Given> {
-    let mut rest = Given::new(heap)?;
-    rest.positional.extend(given.positional.items().get(n..).unwrap_or_default())?;
-    let mut named = given.named.entries().iter();
+fn rest_of(heap: &Heap, arguments: &Arguments, n: usize) -> Result<Arguments> {
+    let mut rest = Arguments::new(heap)?;
+    rest.positional.extend(arguments.positional.items().get(n..).unwrap_or_default())?;
+    let mut named = arguments.named.entries().iter();
     named.try_for_each(|(name, value)| rest.named.push(name.clone(), value.clone()))?;
     Ok(rest)
 }
 
-/// The items of a list; of `none` there are none, for `map` and `select` alone.
+/// The items of a value; `map` and `select` alone find none in `none`.
 fn items_or_none(heap: &Heap, value: &Value) -> Result<Rc<List>> {
-    items(heap, if matches!(value, Value::None) { &Value::Undefined } else { value })
+    iterate(heap, if matches!(value, Value::None) { &Value::Undefined } else { value })
 }
 
 /// An attribute of each item, or each item through a filter.
-fn map(heap: &Heap, value: &Value, given: &Given) -> Result<Value> {
+fn map(heap: &Heap, value: &Value, arguments: &Arguments) -> Result<Value> {
     let list = items_or_none(heap, value)?;
     let mut found = heap.list_builder()?;
-    if let Some(attribute) = given.named(heap, "attribute")? {
-        let default = given.named(heap, "default")?;
+    if let Some(attribute) = arguments.named(heap, "attribute")? {
+        let default = arguments.named(heap, "default")?;
         for item in &list.items {
             let value = sequence::attribute_of(heap, item, &attribute)?;
             let value = if value.is_undefined() { default.clone().unwrap_or(value) } else { value };
             found.push(value)?;
         }
-        return Ok(found.finish());
+        return Ok(found.finish_as(ListKind::Iterator));
     }
-    let name = required(given.positional.items().first().cloned(), "name")?;
-    let rest = rest_of(heap, given, 1)?;
+    let name = required(arguments.positional.items().first().cloned(), "name")?;
+    let rest = rest_of(heap, arguments, 1)?;
     for item in &list.items {
         found.push(apply(heap, text_argument(&name, "name")?, item, &rest)?)?;
     }
-    Ok(found.finish())
+    Ok(found.finish_as(ListKind::Iterator))
 }
 
-/// The items for which a test of them, or of an attribute of theirs, holds or does not hold.
-fn select(heap: &Heap, name: &str, value: &Value, given: &Given) -> Result<Value> {
+/// The items that pass, or do not pass, a test; the test looks at each item or at an attribute of it.
+fn select(heap: &Heap, name: &str, value: &Value, arguments: &Arguments) -> Result<Value> {
     let list = items_or_none(heap, value)?;
-    let mut first = given.positional.items().iter();
+    let mut first = arguments.positional.items().iter();
     let attribute = match name.ends_with("attr") {
         true => Some(required(first.next().cloned(), "attribute")?),
         false => None,
     };
     let test = first.next().map(|test| text_argument(test, "name")).transpose()?;
-    let rest = rest_of(heap, given, 1 + usize::from(attribute.is_some()))?;
+    let rest = rest_of(heap, arguments, 1 + usize::from(attribute.is_some()))?;
     let mut found = heap.list_builder()?;
     for item in &list.items {
         let looked_at = match &attribute {
@@ -197,12 +256,12 @@ fn select(heap: &Heap, name: &str, value: &Value, given: &Given) -> Result<Value
             None => item.clone(),
         };
         let holds = match test {
-            Some(test) => checks::check(heap, test, &looked_at, &rest)?,
+            Some(test) => jinja_tests::test(heap, test, &looked_at, &rest)?,
             None => looked_at.is_true(),
         };
         if holds == name.starts_with("select") {
             found.push(item.clone())?;
         }
     }
-    Ok(found.finish())
+    Ok(found.finish_as(ListKind::Iterator))
 }

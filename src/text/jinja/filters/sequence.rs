@@ -2,71 +2,98 @@
 
 use std::rc::Rc;
 
-use super::super::access::{item, items};
+use super::super::access::{item, iterate};
+use super::super::arguments::{Arguments, count, flag, required, text};
 use super::super::ast::Binary;
 use super::super::compare::{equal, order, sorted};
-use super::super::given::{Given, count, flag, required, text};
+use super::super::display::{display, to_text};
+use super::super::error::{Result, TemplateError};
 use super::super::heap::Heap;
-use super::super::meter::{Fault, Result};
-use super::super::methods::{self, pair};
+use super::super::methods::pair;
 use super::super::operators::binary;
-use super::super::show::show;
-use super::super::value::{List, ListKind, Value};
+use super::super::value::{List, ListKind, Value, is_hashable};
 
-/// `value | name(given)`; `None` if there is no such filter here.
+/// `value | name(arguments)`; `None` if there is no such filter here.
 ///
 /// # Errors
 /// If the filter fails.
-pub fn apply(heap: &Heap, name: &str, value: &Value, given: &Given) -> Result<Option<Value>> {
+pub fn apply(
+    heap: &Heap,
+    name: &str,
+    value: &Value,
+    arguments: &Arguments,
+) -> Result<Option<Value>> {
     Ok(Some(match name {
         "length" | "count" => length(value)?,
         "first" | "last" => match value {
+            Value::List(list) if list.kind == ListKind::Iterator => match name {
+                "first" => list.next_item().unwrap_or(Value::Undefined),
+                _ => return Err(TemplateError::new("an iterator has no last item")),
+            },
             Value::Text(_) => item(heap, value, &Value::Int(if name == "first" { 0 } else { -1 }))?,
             _ => {
-                let list = items(heap, value)?;
+                let list = iterate(heap, value)?;
                 let found = if name == "first" { list.items.first() } else { list.items.last() };
                 found.cloned().unwrap_or(Value::Undefined)
             }
         },
         "list" => Value::List(as_list(heap, value)?),
         "items" => match value {
-            Value::Undefined => heap.list([])?,
-            Value::Map(_) => {
-                methods::call(heap, value, "items", given)?.unwrap_or(Value::Undefined)
+            Value::Undefined => iterator(heap, &[])?,
+            Value::Map(map) => {
+                let pairs = map.entries.iter().map(|(key, value)| pair(heap, key, value));
+                iterator(heap, &pairs.collect::<Result<Vec<_>>>()?)?
             }
-            _ => return Err(Fault::new(format!("{} has no items", value.kind()))),
+            _ => return Err(TemplateError::new(format!("{} has no items", value.kind()))),
         },
         "reverse" => match value.as_str() {
             Some(text) => Value::changed(heap.meter(), text, |text| text.chars().rev().collect())?,
-            None => heap.list(items(heap, value)?.items.iter().rev().cloned())?,
+            None => {
+                let mut reversed = heap.list_builder()?;
+                let list = iterate(heap, value)?;
+                list.items.iter().rev().try_for_each(|item| reversed.push(item.clone()))?;
+                match list.kind {
+                    // Python reverses a copy of it.
+                    ListKind::Iterator => reversed.finish(),
+                    _ => reversed.finish_as(ListKind::Iterator),
+                }
+            }
         },
-        "join" => joined(heap, value, given)?,
+        "join" => joined(heap, value, arguments)?,
         "sort" => {
             let [is_reversed, is_cased, attribute] =
-                given.bind(heap, ["reverse", "case_sensitive", "attribute"])?;
-            let list = items(heap, value)?;
-            let keys = keys(heap, &list.items, &attribute, flag(&is_cased, false))?;
+                arguments.bind(heap, ["reverse", "case_sensitive", "attribute"])?;
+            let list = iterate(heap, value)?;
+            let keys = match attribute.as_ref().and_then(Value::as_str) {
+                Some(paths) if paths.contains(',') => {
+                    several_keys(heap, &list.items, paths, flag(&is_cased, false))?
+                }
+                _ => keys(heap, &list.items, &attribute, flag(&is_cased, false))?,
+            };
             let order = sorted(heap, &keys.items, flag(&is_reversed, false))?;
             heap.list(order.into_iter().map(|index| list.items[index].clone()))?
         }
         "unique" => {
-            let [is_cased, attribute] = given.bind(heap, ["case_sensitive", "attribute"])?;
-            let list = items(heap, value)?;
+            let [is_cased, attribute] = arguments.bind(heap, ["case_sensitive", "attribute"])?;
+            let list = iterate(heap, value)?;
             let keys = keys(heap, &list.items, &attribute, flag(&is_cased, false))?;
             let (mut seen, mut found) = (heap.list_builder()?, heap.list_builder()?);
             for (key, item) in keys.items.iter().zip(&list.items) {
+                if !is_hashable(key) {
+                    return Err(TemplateError::new(format!("{} cannot be compared", key.kind())));
+                }
                 if !among(heap, seen.items(), key)? {
                     seen.push(key.clone())?;
                     found.push(item.clone())?;
                 }
             }
-            found.finish()
+            found.finish_as(ListKind::Iterator)
         }
-        "min" | "max" => extreme(heap, value, given, name == "max")?,
+        "min" | "max" => extreme(heap, value, arguments, name == "max")?,
         "sum" => {
-            let [attribute, start] = given.bind(heap, ["attribute", "start"])?;
+            let [attribute, start] = arguments.bind(heap, ["attribute", "start"])?;
             let mut sum = start.unwrap_or(Value::Int(0));
-            for value in &items(heap, value)?.items {
+            for value in &iterate(heap, value)?.items {
                 heap.spend(1)?;
                 let value = match &attribute {
                     Some(attribute) => attribute_of(heap, value, attribute)?,
@@ -76,10 +103,10 @@ pub fn apply(heap: &Heap, name: &str, value: &Value, given: &Given) -> Result<Op
             }
             sum
         }
-        "batch" => batch(heap, value, given)?,
-        "slice" => sliced(heap, value, given)?,
-        "dictsort" => dictionary_sorted(heap, value, given)?,
-        "groupby" => grouped(heap, value, given)?,
+        "batch" => batch(heap, value, arguments)?,
+        "slice" => sliced(heap, value, arguments)?,
+        "dictsort" => dictionary_sorted(heap, value, arguments)?,
+        "groupby" => grouped(heap, value, arguments)?,
         _ => return Ok(None),
     }))
 }
@@ -89,15 +116,15 @@ fn length(value: &Value) -> Result<Value> {
     Ok(Value::Int(match value {
         Value::Undefined => 0,
         Value::Text(_) => value.as_str().map_or(0, |text| text.chars().count() as i64),
-        Value::List(list) => list.items.len() as i64,
+        Value::List(list) if list.kind != ListKind::Iterator => list.items.len() as i64,
         Value::Map(map) => map.entries.len() as i64,
-        _ => return Err(Fault::new(format!("{} has no length", value.kind()))),
+        _ => return Err(TemplateError::new(format!("{} has no length", value.kind()))),
     }))
 }
 
-/// A list of what a value contains.
+/// The items of a value, as a list.
 fn as_list(heap: &Heap, value: &Value) -> Result<Rc<List>> {
-    let list = items(heap, value)?;
+    let list = iterate(heap, value)?;
     if list.kind == ListKind::List {
         return Ok(list);
     }
@@ -123,7 +150,7 @@ pub fn attribute_of(heap: &Heap, value: &Value, path: &Value) -> Result<Value> {
     Ok(value)
 }
 
-/// What items are compared by: themselves or an attribute, in lower case unless the case matters.
+/// The keys that items are compared by: themselves or an attribute, in lower case unless the case matters.
 fn keys(
     heap: &Heap,
     values: &[Value],
@@ -145,6 +172,28 @@ fn keys(
     Ok(keys.into_list(ListKind::List))
 }
 
+/// The keys by several attributes, whose paths have commas between them.
+fn several_keys(heap: &Heap, values: &[Value], paths: &str, is_cased: bool) -> Result<Rc<List>> {
+    let paths = paths.split(',').map(|path| heap.text(path)).collect::<Result<Vec<_>>>()?;
+    let mut all = heap.list_builder()?;
+    for value in values {
+        let mut key = heap.list_builder()?;
+        for path in &paths {
+            let one = std::slice::from_ref(value);
+            key.extend(&keys(heap, one, &Some(path.clone()), is_cased)?.items)?;
+        }
+        all.push(key.finish())?;
+    }
+    Ok(all.into_list(ListKind::List))
+}
+
+/// The values as an iterator.
+fn iterator(heap: &Heap, values: &[Value]) -> Result<Value> {
+    let mut list = heap.list_builder()?;
+    list.extend(values)?;
+    Ok(list.finish_as(ListKind::Iterator))
+}
+
 fn among(heap: &Heap, values: &[Value], value: &Value) -> Result<bool> {
     for known in values {
         if equal(heap, known, value)? {
@@ -154,24 +203,25 @@ fn among(heap: &Heap, values: &[Value], value: &Value) -> Result<bool> {
     Ok(false)
 }
 
-fn joined(heap: &Heap, value: &Value, given: &Given) -> Result<Value> {
-    let [separator, attribute] = given.bind(heap, ["d", "attribute"])?;
-    let separator = separator.as_ref().map_or(Ok(""), |separator| text(separator, "d"))?;
+fn joined(heap: &Heap, value: &Value, arguments: &Arguments) -> Result<Value> {
+    let [separator, attribute] = arguments.bind(heap, ["d", "attribute"])?;
+    let separator = separator.map(|separator| to_text(heap, &separator)).transpose()?;
+    let separator = separator.as_ref().and_then(Value::as_str).unwrap_or_default();
     let mut out = heap.text_builder()?;
-    for (index, value) in items(heap, value)?.items.iter().enumerate() {
+    for (index, value) in iterate(heap, value)?.items.iter().enumerate() {
         heap.spend(1)?;
         out.push_str(if index > 0 { separator } else { "" })?;
         match &attribute {
-            Some(attribute) => show(heap, &attribute_of(heap, value, attribute)?, &mut out)?,
-            None => show(heap, value, &mut out)?,
+            Some(attribute) => display(heap, &attribute_of(heap, value, attribute)?, &mut out)?,
+            None => display(heap, value, &mut out)?,
         }
     }
     Ok(out.finish())
 }
 
-fn extreme(heap: &Heap, value: &Value, given: &Given, is_max: bool) -> Result<Value> {
-    let [is_cased, attribute] = given.bind(heap, ["case_sensitive", "attribute"])?;
-    let list = items(heap, value)?;
+fn extreme(heap: &Heap, value: &Value, arguments: &Arguments, is_max: bool) -> Result<Value> {
+    let [is_cased, attribute] = arguments.bind(heap, ["case_sensitive", "attribute"])?;
+    let list = iterate(heap, value)?;
     let keys = keys(heap, &list.items, &attribute, flag(&is_cased, false))?;
     let mut best = 0;
     for index in 1..keys.items.len() {
@@ -184,14 +234,14 @@ fn extreme(heap: &Heap, value: &Value, given: &Given, is_max: bool) -> Result<Va
 }
 
 /// Lists of the given length, the last one padded.
-fn batch(heap: &Heap, value: &Value, given: &Given) -> Result<Value> {
-    let [length, fill] = given.bind(heap, ["linecount", "fill_with"])?;
+fn batch(heap: &Heap, value: &Value, arguments: &Arguments) -> Result<Value> {
+    let [length, fill] = arguments.bind(heap, ["linecount", "fill_with"])?;
     let length = count(&length, "linecount", 0)?;
     if length == 0 {
-        return Err(Fault::new("a batch of no items"));
+        return Err(TemplateError::new("a batch of no items"));
     }
     let mut found = heap.list_builder()?;
-    for items in items(heap, value)?.items.chunks(length) {
+    for items in iterate(heap, value)?.items.chunks(length) {
         let mut list = heap.list_builder()?;
         list.extend(items)?;
         if let Some(fill) = &fill {
@@ -199,17 +249,17 @@ fn batch(heap: &Heap, value: &Value, given: &Given) -> Result<Value> {
         }
         found.push(list.finish())?;
     }
-    Ok(found.finish())
+    Ok(found.finish_as(ListKind::Iterator))
 }
 
 /// The given number of lists of about the same length.
-fn sliced(heap: &Heap, value: &Value, given: &Given) -> Result<Value> {
-    let [slices, fill] = given.bind(heap, ["slices", "fill_with"])?;
+fn sliced(heap: &Heap, value: &Value, arguments: &Arguments) -> Result<Value> {
+    let [slices, fill] = arguments.bind(heap, ["slices", "fill_with"])?;
     let slices = count(&slices, "slices", 0)?;
     if slices == 0 {
-        return Err(Fault::new("a list in no slices"));
+        return Err(TemplateError::new("a list in no slices"));
     }
-    let list = items(heap, value)?;
+    let list = iterate(heap, value)?;
     let (each, longer) = (list.items.len() / slices, list.items.len() % slices);
     let mut rest = &list.items[..];
     let mut found = heap.list_builder()?;
@@ -223,18 +273,22 @@ fn sliced(heap: &Heap, value: &Value, given: &Given) -> Result<Value> {
         }
         found.push(list.finish())?;
     }
-    Ok(found.finish())
+    Ok(found.finish_as(ListKind::Iterator))
 }
 
-fn dictionary_sorted(heap: &Heap, value: &Value, given: &Given) -> Result<Value> {
-    let [is_cased, by, is_reversed] = given.bind(heap, ["case_sensitive", "by", "reverse"])?;
+fn dictionary_sorted(heap: &Heap, value: &Value, arguments: &Arguments) -> Result<Value> {
+    let [is_cased, by, is_reversed] = arguments.bind(heap, ["case_sensitive", "by", "reverse"])?;
     let Value::Map(map) = value else {
-        return Err(Fault::new(format!("{} is not a dict", value.kind())));
+        return Err(TemplateError::new(format!("{} is not a dict", value.kind())));
     };
-    let by_value = by.as_ref().and_then(Value::as_str) == Some("value");
+    let by_value = match by.as_ref().map_or(Ok("key"), |by| text(by, "by"))? {
+        "key" => false,
+        "value" => true,
+        _ => return Err(TemplateError::new("a dict is sorted by key or value")),
+    };
     let part = |(key, value): &(Value, Value)| if by_value { value.clone() } else { key.clone() };
     let parts = heap.list(map.entries.iter().map(part))?;
-    let keys = keys(heap, &items(heap, &parts)?.items, &None, flag(&is_cased, false))?;
+    let keys = keys(heap, &iterate(heap, &parts)?.items, &None, flag(&is_cased, false))?;
     let mut found = heap.list_builder()?;
     for index in sorted(heap, &keys.items, flag(&is_reversed, false))? {
         let (key, value) = &map.entries[index];
@@ -244,11 +298,11 @@ fn dictionary_sorted(heap: &Heap, value: &Value, given: &Given) -> Result<Value>
 }
 
 /// Pairs of an attribute's value and the items that have it.
-fn grouped(heap: &Heap, value: &Value, given: &Given) -> Result<Value> {
+fn grouped(heap: &Heap, value: &Value, arguments: &Arguments) -> Result<Value> {
     let [attribute, default, is_cased] =
-        given.bind(heap, ["attribute", "default", "case_sensitive"])?;
+        arguments.bind(heap, ["attribute", "default", "case_sensitive"])?;
     let attribute = required(attribute, "attribute")?;
-    let list = items(heap, value)?;
+    let list = iterate(heap, value)?;
     let mut groupers = heap.list_builder()?;
     for value in &list.items {
         let grouper = attribute_of(heap, value, &attribute)?;

@@ -1,18 +1,24 @@
-//! Filters of strings. What is no string is taken as the text that it shows.
+//! Filters of strings. Other values are made strings first.
 
+use super::super::access::iterate;
+use super::super::arguments::{Arguments, count, flag, required, text};
+use super::super::display::to_text;
+use super::super::error::{Result, TemplateError};
 use super::super::format;
-use super::super::given::{Given, count, flag, required, text};
 use super::super::heap::Heap;
-use super::super::meter::Result;
 use super::super::methods;
-use super::super::show::text_of;
-use super::super::value::{ListKind, Value};
+use super::super::value::{ListKind, TextBuilder, Value};
 
-/// `value | name(given)`; `None` if there is no such filter here.
+/// `value | name(arguments)`; `None` if there is no such filter here.
 ///
 /// # Errors
 /// If the filter fails.
-pub fn apply(heap: &Heap, name: &str, value: &Value, given: &Given) -> Result<Option<Value>> {
+pub fn apply(
+    heap: &Heap,
+    name: &str,
+    value: &Value,
+    arguments: &Arguments,
+) -> Result<Option<Value>> {
     const NAMES: [&str; 16] = [
         "upper",
         "lower",
@@ -34,58 +40,65 @@ pub fn apply(heap: &Heap, name: &str, value: &Value, given: &Given) -> Result<Op
     if !NAMES.contains(&name) {
         return Ok(None);
     }
-    let shown = text_of(heap, value)?;
-    heap.spend(shown.cost())?;
-    let shown_text = shown.as_str().unwrap_or_default();
-    let changed = |change: fn(&str) -> String| Value::changed(heap.meter(), shown_text, change);
+    let string = to_text(heap, value)?;
+    heap.spend(string.cost())?;
+    let receiver = string.as_str().unwrap_or_default();
+    let changed = |change: fn(&str) -> String| Value::changed(heap.meter(), receiver, change);
     Ok(Some(match name {
         "upper" => changed(str::to_uppercase)?,
         "lower" => changed(str::to_lowercase)?,
         "title" => changed(titled)?,
         "trim" => {
-            let [characters] = given.bind(heap, ["chars"])?;
-            methods::trimmed(heap, shown_text, characters.as_ref(), true, true)?
+            let [characters] = arguments.bind(heap, ["chars"])?;
+            methods::trimmed(heap, receiver, characters.as_ref(), true, true)?
         }
         "replace" => {
-            let [old, new, count] = given.bind(heap, ["old", "new", "count"])?;
+            let [old, new, count] = arguments.bind(heap, ["old", "new", "count"])?;
             let (old, new) = (required(old, "old")?, required(new, "new")?);
-            let (old, new) = (text_of(heap, &old)?, text_of(heap, &new)?);
-            methods::replaced(heap, shown_text, text(&old, "old")?, text(&new, "new")?, &count)?
+            let (old, new) = (to_text(heap, &old)?, to_text(heap, &new)?);
+            methods::replaced(heap, receiver, text(&old, "old")?, text(&new, "new")?, &count)?
         }
         "split" => {
-            let [separator, limit] = given.bind(heap, ["sep", "maxsplit"])?;
-            methods::split(heap, shown_text, separator, &limit, false)?
+            let [separator, limit] = arguments.bind(heap, ["sep", "maxsplit"])?;
+            methods::split(heap, receiver, separator, &limit, false)?
         }
-        "indent" => indented(heap, shown_text, given)?,
-        "truncate" => truncated(heap, shown_text, given)?,
+        // Jinja2 appends a line end first.
+        "indent" if value.is_undefined() => {
+            return Err(TemplateError::new("an undefined value is indented"));
+        }
+        "indent" => indented(heap, receiver, arguments)?,
+        "truncate" => truncated(heap, receiver, arguments)?,
         "wordcount" => {
             let is_word = |c: char| c.is_alphanumeric() || c == '_';
-            let words = shown_text.split(|c| !is_word(c)).filter(|word| !word.is_empty());
+            let words = receiver.split(|c| !is_word(c)).filter(|word| !word.is_empty());
             Value::Int(words.count() as i64)
         }
         "center" => {
-            let [width] = given.bind(heap, ["width"])?;
-            methods::center(heap, shown_text, &width)?
+            let [width] = arguments.bind(heap, ["width"])?;
+            methods::center(heap, receiver, &width)?
         }
-        "urlencode" => encoded(heap, shown_text)?,
+        "urlencode" => encoded(heap, value)?,
         "format" => {
-            let values = if given.named.entries().is_empty() {
+            if !arguments.named.entries().is_empty() && !arguments.positional.items().is_empty() {
+                return Err(TemplateError::new("a format takes values by position or by name"));
+            }
+            let values = if arguments.named.entries().is_empty() {
                 let mut list = heap.list_builder()?;
-                list.extend(given.positional.items())?;
+                list.extend(arguments.positional.items())?;
                 list.finish_as(ListKind::Tuple)
             } else {
                 let mut map = heap.map_builder()?;
-                let mut named = given.named.entries().iter();
+                let mut named = arguments.named.entries().iter();
                 named.try_for_each(|(name, value)| map.push(name.clone(), value.clone()))?;
                 map.finish()
             };
-            format::percent(heap, &shown, &values)?
+            format::percent(heap, &string, &values)?
         }
-        "escape" | "e" | "forceescape" => escaped(heap, shown_text)?,
+        "escape" | "e" | "forceescape" => escaped(heap, receiver)?,
         // `capitalize`.
-        _ => match methods::call(heap, &shown, name, given)? {
+        _ => match methods::call(heap, &string, name, arguments)? {
             Some(found) => found,
-            None => shown,
+            None => string,
         },
     }))
 }
@@ -105,8 +118,8 @@ fn titled(text: &str) -> String {
     out
 }
 
-fn indented(heap: &Heap, shown: &str, given: &Given) -> Result<Value> {
-    let [width, first, blank] = given.bind(heap, ["width", "first", "blank"])?;
+fn indented(heap: &Heap, receiver: &str, arguments: &Arguments) -> Result<Value> {
+    let [width, first, blank] = arguments.bind(heap, ["width", "first", "blank"])?;
     let (first, blank) = (flag(&first, false), flag(&blank, false));
     // As in Jinja2, too wide an indentation is wrong even where no line needs it.
     let indentation = match &width {
@@ -119,29 +132,35 @@ fn indented(heap: &Heap, shown: &str, given: &Given) -> Result<Value> {
     };
     let indentation = indentation.as_str().unwrap_or_default();
     let mut out = heap.text_builder()?;
-    for (index, line) in shown.split('\n').enumerate() {
+    let ended = heap.meter().hold(receiver.len())?;
+    let text = format!("{receiver}\n");
+    for (index, line) in methods::lines(&text, false).enumerate() {
         heap.spend(1)?;
         out.push_str(if index > 0 { "\n" } else { "" })?;
         let is_indented = if index == 0 { first } else { blank || !line.is_empty() };
         out.push_str(if is_indented { indentation } else { "" })?;
         out.push_str(line)?;
     }
+    drop(ended);
     Ok(out.finish())
 }
 
-fn truncated(heap: &Heap, shown: &str, given: &Given) -> Result<Value> {
-    let [length, kills_words, end, leeway] =
-        given.bind(heap, ["length", "killwords", "end", "leeway"])?;
+fn truncated(heap: &Heap, receiver: &str, arguments: &Arguments) -> Result<Value> {
+    let [length, cuts_words, end, leeway] =
+        arguments.bind(heap, ["length", "killwords", "end", "leeway"])?;
     let (length, leeway) = (count(&length, "length", 255)?, count(&leeway, "leeway", 5)?);
     let end = end.as_ref().map_or(Ok("..."), |end| text(end, "end"))?;
-    if shown.chars().count() <= length.saturating_add(leeway) {
-        return heap.text(shown);
+    if length < end.chars().count() {
+        return Err(TemplateError::new("a truncated text is shorter than its end"));
+    }
+    if receiver.chars().count() <= length.saturating_add(leeway) {
+        return heap.text(receiver);
     }
     let kept = length.saturating_sub(end.chars().count());
-    let byte = shown.char_indices().nth(kept).map_or(shown.len(), |(byte, _)| byte);
-    let cut = &shown[..byte];
+    let byte = receiver.char_indices().nth(kept).map_or(receiver.len(), |(byte, _)| byte);
+    let cut = &receiver[..byte];
     let cut = match cut.rfind(' ') {
-        Some(space) if !flag(&kills_words, false) => &cut[..space],
+        Some(space) if !flag(&cuts_words, false) => &cut[..space],
         _ => cut,
     };
     let mut out = heap.text_builder()?;
@@ -150,22 +169,54 @@ fn truncated(heap: &Heap, shown: &str, given: &Given) -> Result<Value> {
     Ok(out.finish())
 }
 
-fn encoded(heap: &Heap, shown: &str) -> Result<Value> {
+/// A value as a part of a URL's path; pairs as a URL's query.
+fn encoded(heap: &Heap, value: &Value) -> Result<Value> {
     let mut out = heap.text_builder()?;
-    for byte in shown.bytes() {
-        if byte.is_ascii_alphanumeric() || b"_.-~/".contains(&byte) {
-            out.push(char::from(byte))?;
-        } else {
-            heap.spend(4)?;
-            out.push_str(&format!("%{byte:02X}"))?;
+    let pairs = match value {
+        Value::Map(map) => {
+            let pairs = map.entries.iter().map(|(key, value)| methods::pair(heap, key, value));
+            heap.list(pairs.collect::<Result<Vec<_>>>()?)?
         }
+        Value::List(_) => value.clone(),
+        _ => {
+            encode(heap, value, false, &mut out)?;
+            return Ok(out.finish());
+        }
+    };
+    for (index, pair) in iterate(heap, &pairs)?.items.iter().enumerate() {
+        let pair = iterate(heap, pair)?;
+        let [key, value] = &pair.items[..] else {
+            return Err(TemplateError::new("a part of a query is not a pair"));
+        };
+        out.push_str(if index > 0 { "&" } else { "" })?;
+        encode(heap, key, true, &mut out)?;
+        out.push('=')?;
+        encode(heap, value, true, &mut out)?;
     }
     Ok(out.finish())
 }
 
-fn escaped(heap: &Heap, shown: &str) -> Result<Value> {
+/// Appends a value with `%` and two digits for each byte that a URL does not have. A query has no slashes, and `+` for blanks.
+fn encode(heap: &Heap, value: &Value, is_query: bool, out: &mut TextBuilder) -> Result<()> {
+    let text = to_text(heap, value)?;
+    for byte in text.as_str().unwrap_or_default().bytes() {
+        match byte {
+            b' ' if is_query => out.push('+')?,
+            b'/' if !is_query => out.push('/')?,
+            b'_' | b'.' | b'-' | b'~' => out.push(char::from(byte))?,
+            _ if byte.is_ascii_alphanumeric() => out.push(char::from(byte))?,
+            _ => {
+                heap.spend(4)?;
+                out.push_str(&format!("%{byte:02X}"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn escaped(heap: &Heap, receiver: &str) -> Result<Value> {
     let mut out = heap.text_builder()?;
-    let mut rest = shown;
+    let mut rest = receiver;
     while let Some(at) = rest.find(['&', '<', '>', '"', '\'']) {
         out.push_str(&rest[..at])?;
         out.push_str(match &rest[at..=at] {

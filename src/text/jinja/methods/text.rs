@@ -1,185 +1,196 @@
-//! The methods of Python's strings. Positions count characters.
+//! The methods of Python's strings. Positions count characters. `characters.rs` has those that look at one
+//! character at a time.
 
 use std::collections::HashSet;
 
-use super::super::access::{items, slice};
+use super::super::access::{iterate, place_or_end};
+use super::super::arguments::{Arguments, count, flag, int, required, text};
+use super::super::error::{Result, TemplateError};
 use super::super::format;
-use super::super::given::{Given, count, flag, int, required, text};
 use super::super::heap::Heap;
 use super::super::lexer::is_space;
-use super::super::meter::{Fault, Result};
-use super::super::show::show;
 use super::super::value::{ListBuilder, ListKind, Value};
+use super::characters::{cased, has_all, spend_for_characters};
 
-/// `receiver.name(given)`; `None` if strings have no such method.
+/// `receiver.name(arguments)`; `None` if strings have no such method.
 ///
 /// # Errors
 /// If the method fails.
-pub fn call(heap: &Heap, receiver: &str, name: &str, given: &Given) -> Result<Option<Value>> {
-    let changed = |change: fn(&str) -> String| Value::changed(heap.meter(), receiver, change);
+pub fn call(
+    heap: &Heap,
+    receiver: &str,
+    name: &str,
+    arguments: &Arguments,
+) -> Result<Option<Value>> {
+    if !["split", "rsplit", "splitlines", "expandtabs", "format"].contains(&name) {
+        arguments.no_names()?;
+    }
     let found = match name {
-        "upper" => changed(str::to_uppercase)?,
-        "lower" | "casefold" => changed(str::to_lowercase)?,
-        "capitalize" => changed(capitalized)?,
-        "title" => changed(titled)?,
-        "swapcase" => changed(|text| text.chars().flat_map(swapped).collect())?,
         "strip" | "lstrip" | "rstrip" => {
-            let [chars] = given.bind(heap, ["chars"])?;
+            let [chars] = arguments.bind(heap, ["chars"])?;
             trimmed(heap, receiver, chars.as_ref(), name != "rstrip", name != "lstrip")?
         }
         "removeprefix" => {
-            let [prefix] = given.bind(heap, ["prefix"])?;
+            let [prefix] = arguments.bind(heap, ["prefix"])?;
             let prefix = required(prefix, "prefix")?;
             heap.text(receiver.strip_prefix(text(&prefix, "prefix")?).unwrap_or(receiver))?
         }
         "removesuffix" => {
-            let [suffix] = given.bind(heap, ["suffix"])?;
+            let [suffix] = arguments.bind(heap, ["suffix"])?;
             let suffix = required(suffix, "suffix")?;
             heap.text(receiver.strip_suffix(text(&suffix, "suffix")?).unwrap_or(receiver))?
         }
         "replace" => {
-            let [old, new, count] = given.bind(heap, ["old", "new", "count"])?;
+            let [old, new, count] = arguments.bind(heap, ["old", "new", "count"])?;
             let (old, new) = (required(old, "old")?, required(new, "new")?);
             replaced(heap, receiver, text(&old, "old")?, text(&new, "new")?, &count)?
         }
         "split" | "rsplit" => {
-            let [separator, limit] = given.bind(heap, ["sep", "maxsplit"])?;
+            let [separator, limit] = arguments.bind(heap, ["sep", "maxsplit"])?;
             split(heap, receiver, separator, &limit, name == "rsplit")?
         }
         "splitlines" => {
-            let [keeps_ends] = given.bind(heap, ["keepends"])?;
-            lines(heap, receiver, flag(&keeps_ends, false))?
+            let [keeps_ends] = arguments.bind(heap, ["keepends"])?;
+            let lines = lines(receiver, flag(&keeps_ends, false)).map(|line| heap.text(line));
+            let mut found = heap.list_builder()?;
+            lines.into_iter().try_for_each(|line| found.push(line?))?;
+            found.finish()
         }
         "partition" | "rpartition" => {
-            let [separator] = given.bind(heap, ["sep"])?;
+            let [separator] = arguments.bind(heap, ["sep"])?;
             let separator = required(separator, "sep")?;
             partitioned(heap, receiver, text(&separator, "sep")?, name == "rpartition")?
         }
         "startswith" | "endswith" => {
-            let [affix, start, end] = given.bind(heap, ["prefix", "start", "end"])?;
-            let inside = between(heap, receiver, start, end)?;
-            let inside = inside.as_str().unwrap_or_default();
-            Value::Bool(has_affix(heap, inside, &required(affix, "prefix")?, name == "startswith")?)
+            let [affix, start, end] = arguments.bind(heap, ["prefix", "start", "end"])?;
+            let affix = required(affix, "prefix")?;
+            let part = part(receiver, &start, &end)?.map(|(_, part)| part);
+            Value::Bool(has_affix(heap, part, &affix, name == "startswith")?)
         }
         "find" | "rfind" | "index" | "rindex" | "count" => {
-            let [part, start, end] = given.bind(heap, ["sub", "start", "end"])?;
-            let skipped = start.as_ref().and_then(Value::as_int).unwrap_or(0);
-            let inside = between(heap, receiver, start, end)?;
-            let inside = inside.as_str().unwrap_or_default();
-            let part = required(part, "sub")?;
-            let part = text(&part, "sub")?;
-            if name == "count" {
-                return Ok(Some(Value::Int(inside.matches(part).count() as i64)));
-            }
-            let byte = if name.starts_with('r') { inside.rfind(part) } else { inside.find(part) };
-            match byte {
-                Some(byte) => {
-                    let length = receiver.chars().count() as i64;
-                    let skipped = if skipped < 0 { (skipped + length).max(0) } else { skipped };
-                    Value::Int(skipped + inside[..byte].chars().count() as i64)
-                }
-                None if name.ends_with("index") => {
-                    return Err(Fault::new("a string has no such part"));
-                }
-                None => Value::Int(-1),
-            }
+            searched(heap, receiver, name, arguments)?
         }
         "join" => {
-            let [list] = given.bind(heap, ["iterable"])?;
-            let list = items(heap, &required(list, "iterable")?)?;
+            let [list] = arguments.bind(heap, ["iterable"])?;
+            let list = iterate(heap, &required(list, "iterable")?)?;
             let mut out = heap.text_builder()?;
             for (index, item) in list.items.iter().enumerate() {
                 out.push_str(if index > 0 { receiver } else { "" })?;
-                show(heap, item, &mut out)?;
+                out.push_str(text(item, "iterable")?)?;
             }
             out.finish()
         }
         "format" => {
             // The names as a dictionary, as a field may go into them.
             let mut named = heap.map_builder()?;
-            let mut entries = given.named.entries().iter();
+            let mut entries = arguments.named.entries().iter();
             entries.try_for_each(|(name, value)| named.push(name.clone(), value.clone()))?;
-            format::braces(heap, receiver, given.positional.items(), &named.finish())?
+            format::braces(heap, receiver, arguments.positional.items(), &named.finish())?
+        }
+        "format_map" => {
+            let [named] = arguments.bind(heap, ["mapping"])?;
+            format::braces(heap, receiver, &[], &required(named, "mapping")?)?
         }
         "zfill" => {
-            let [width] = given.bind(heap, ["width"])?;
-            let missing = missing(receiver, &width)?;
-            let digits = receiver.trim_start_matches(['-', '+']);
+            let [width] = arguments.bind(heap, ["width"])?;
+            let missing = missing(receiver, &Some(required(width, "width")?))?;
+            let (sign, digits) = receiver.split_at(usize::from(receiver.starts_with(['-', '+'])));
             let mut out = heap.text_builder()?;
-            let sign = if receiver.len() - digits.len() == 1 { &receiver[..1] } else { "" };
             out.push_str(sign)?;
             out.repeat("0", missing)?;
-            out.push_str(&receiver[sign.len()..])?;
+            out.push_str(digits)?;
             out.finish()
         }
         "ljust" | "rjust" | "center" => {
-            let [width, fill] = given.bind(heap, ["width", "fillchar"])?;
-            let missing = missing(receiver, &width)?;
+            let [width, fill] = arguments.bind(heap, ["width", "fillchar"])?;
+            let missing = missing(receiver, &Some(required(width, "width")?))?;
             let left = match name {
                 "ljust" => 0,
                 "rjust" => missing,
-                // Python leans to the left in an odd way.
-                _ => missing / 2 + (missing & (receiver.chars().count() + missing) & 1),
+                _ => left_of_center(receiver, missing),
             };
             let fill = fill.as_ref().map_or(Ok(" "), |fill| text(fill, "fillchar"))?;
+            if fill.chars().count() != 1 {
+                return Err(TemplateError::new("argument `fillchar` is not one character"));
+            }
             surrounded(heap, receiver, fill, left, missing - left)?
         }
-        _ => return Ok(tested(receiver, name).map(Value::Bool)),
+        "expandtabs" => {
+            let [width] = arguments.bind(heap, ["tabsize"])?;
+            tabs_expanded(heap, receiver, count(&width, "tabsize", 8)?)?
+        }
+        _ => {
+            arguments.none(heap)?;
+            spend_for_characters(heap, receiver)?;
+            return match cased(heap, receiver, name)? {
+                None => Ok(has_all(receiver, name).map(Value::Bool)),
+                found => Ok(found),
+            };
+        }
     };
     Ok(Some(found))
 }
 
-/// Python's questions about all characters of a string.
-fn tested(receiver: &str, name: &str) -> Option<bool> {
-    let all = |test: fn(char) -> bool| !receiver.is_empty() && receiver.chars().all(test);
-    Some(match name {
-        "isalpha" => all(char::is_alphabetic),
-        "isalnum" => all(char::is_alphanumeric),
-        "isdigit" | "isnumeric" | "isdecimal" => all(char::is_numeric),
-        "isspace" => all(is_space),
-        "isascii" => receiver.is_ascii(),
-        "isupper" => is_upper(receiver),
-        "islower" => is_lower(receiver),
-        _ => return None,
-    })
+/// `find`, `index`, `count` and the like.
+fn searched(heap: &Heap, receiver: &str, name: &str, arguments: &Arguments) -> Result<Value> {
+    let [wanted, start, end] = arguments.bind(heap, ["sub", "start", "end"])?;
+    let wanted = required(wanted, "sub")?;
+    let wanted = text(&wanted, "sub")?;
+    let place = part(receiver, &start, &end)?;
+    if name == "count" {
+        let n = place.map_or(0, |(_, part)| part.matches(wanted).count());
+        return Ok(Value::Int(n as i64));
+    }
+    let found = place.and_then(|(skipped, part)| {
+        let byte = if name.starts_with('r') { part.rfind(wanted) } else { part.find(wanted) };
+        byte.map(|byte| skipped + part[..byte].chars().count())
+    });
+    match found {
+        Some(index) => Ok(Value::Int(index as i64)),
+        None if name.ends_with("index") => Err(TemplateError::new("a string has no such part")),
+        None => Ok(Value::Int(-1)),
+    }
 }
 
-/// Whether it has upper-case characters and none of lower case.
-pub fn is_upper(text: &str) -> bool {
-    text.chars().any(char::is_uppercase) && !text.chars().any(char::is_lowercase)
+/// `receiver[start:end]` and the number of characters before it; `None` if `start` is behind `end`.
+fn part<'a>(
+    receiver: &'a str,
+    start: &Option<Value>,
+    end: &Option<Value>,
+) -> Result<Option<(usize, &'a str)>> {
+    if start.is_none() && end.is_none() {
+        return Ok(Some((0, receiver)));
+    }
+    let length = receiver.chars().count();
+    let (from, to) = (place_or_end(start, 0, length)?, place_or_end(end, length, length)?);
+    if from > to || int(start, "start", 0)? > length as i64 {
+        return Ok(None);
+    }
+    let byte = |at: usize| receiver.char_indices().nth(at).map_or(receiver.len(), |(at, _)| at);
+    Ok(Some((from, &receiver[byte(from)..byte(to)])))
 }
 
-/// Whether it has lower-case characters and none of upper case.
-pub fn is_lower(text: &str) -> bool {
-    text.chars().any(char::is_lowercase) && !text.chars().any(char::is_uppercase)
-}
-
-fn capitalized(text: &str) -> String {
-    let mut characters = text.chars();
-    let first = characters.next().into_iter().flat_map(char::to_uppercase);
-    first.chain(characters.flat_map(char::to_lowercase)).collect()
-}
-
-fn titled(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut is_inside = false;
-    for character in text.chars() {
-        if is_inside {
-            out.extend(character.to_lowercase());
-        } else {
-            out.extend(character.to_uppercase());
+fn tabs_expanded(heap: &Heap, receiver: &str, width: usize) -> Result<Value> {
+    let mut out = heap.text_builder()?;
+    let mut column = 0;
+    for character in receiver.chars() {
+        match character {
+            '\t' => {
+                let missing = if width > 0 { width - column % width } else { 0 };
+                out.repeat(" ", missing)?;
+                column += missing;
+            }
+            '\n' | '\r' => {
+                out.push(character)?;
+                column = 0;
+            }
+            _ => {
+                out.push(character)?;
+                column += 1;
+            }
         }
-        is_inside = character.is_alphabetic();
     }
-    out
-}
-
-fn swapped(character: char) -> Box<dyn Iterator<Item = char>> {
-    if character.is_uppercase() {
-        Box::new(character.to_lowercase())
-    } else {
-        Box::new(character.to_uppercase())
-    }
+    Ok(out.finish())
 }
 
 /// A text without those characters, or white space, at its start and its end.
@@ -254,7 +265,7 @@ pub fn split(
     while parts.items().len() < limit {
         rest = trim(rest);
         let found = match (separator, from_end) {
-            (Some(""), _) => return Err(Fault::new("the separator of a split is empty")),
+            (Some(""), _) => return Err(TemplateError::new("the separator of a split is empty")),
             (Some(separator), false) => rest.split_once(separator),
             (Some(separator), true) => rest.rsplit_once(separator),
             (None, false) => rest.split_once(is_space),
@@ -277,23 +288,26 @@ fn reversed(heap: &Heap, parts: &ListBuilder) -> Result<Value> {
 }
 
 /// The lines of a text, with or without their ends.
-fn lines(heap: &Heap, receiver: &str, keeps_ends: bool) -> Result<Value> {
-    let mut found = heap.list_builder()?;
-    let mut rest = receiver;
-    while !rest.is_empty() {
-        let at = rest.find(['\n', '\r', '\x0b', '\x0c', '\u{85}', '\u{2028}', '\u{2029}']);
-        let (line, behind) = rest.split_at(at.unwrap_or(rest.len()));
+pub fn lines(text: &str, keeps_ends: bool) -> impl Iterator<Item = &str> {
+    const ENDS: [char; 10] =
+        ['\n', '\r', '\x0b', '\x0c', '\x1c', '\x1d', '\x1e', '\u{85}', '\u{2028}', '\u{2029}'];
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let (line, behind) = rest.split_at(rest.find(ENDS).unwrap_or(rest.len()));
         let first = behind.chars().next().map_or(0, char::len_utf8);
         let end = if behind.starts_with("\r\n") { 2 } else { first };
-        found.push(heap.text(if keeps_ends { &rest[..line.len() + end] } else { line })?)?;
+        let whole = &rest[..line.len() + end];
         rest = &behind[end..];
-    }
-    Ok(found.finish())
+        Some(if keeps_ends { whole } else { line })
+    })
 }
 
 fn partitioned(heap: &Heap, receiver: &str, separator: &str, from_end: bool) -> Result<Value> {
     if separator.is_empty() {
-        return Err(Fault::new("the separator of a partition is empty"));
+        return Err(TemplateError::new("the separator of a partition is empty"));
     }
     let at = if from_end { receiver.rfind(separator) } else { receiver.find(separator) };
     let parts = match at {
@@ -306,21 +320,18 @@ fn partitioned(heap: &Heap, receiver: &str, separator: &str, from_end: bool) -> 
     Ok(list.finish_as(ListKind::Tuple))
 }
 
-/// `receiver[start:end]`.
-fn between(heap: &Heap, receiver: &str, start: Option<Value>, end: Option<Value>) -> Result<Value> {
-    let whole = heap.text(receiver)?;
-    match (&start, &end) {
-        (None, None) => Ok(whole),
-        _ => slice(heap, &whole, [start.as_ref(), end.as_ref(), None]),
-    }
-}
-
-/// Whether a text begins, or ends, with this, or with one of these.
-fn has_affix(heap: &Heap, inside: &str, affix: &Value, at_start: bool) -> Result<bool> {
-    let has =
-        |affix: &str| if at_start { inside.starts_with(affix) } else { inside.ends_with(affix) };
-    let Value::List(list) = affix else { return Ok(has(text(affix, "prefix")?)) };
-    for affix in &list.items {
+/// Whether a text begins or ends with this, or with one of these; never if there is no text.
+fn has_affix(heap: &Heap, inside: Option<&str>, affix: &Value, at_start: bool) -> Result<bool> {
+    let has = |affix: &str| match inside {
+        Some(inside) if at_start => inside.starts_with(affix),
+        Some(inside) => inside.ends_with(affix),
+        None => false,
+    };
+    let affixes = match affix {
+        Value::List(list) if list.kind.is_tuple() => &list.items[..],
+        single => std::slice::from_ref(single),
+    };
+    for affix in affixes {
         heap.spend(1 + affix.cost())?;
         if has(text(affix, "prefix")?) {
             return Ok(true);
@@ -332,6 +343,11 @@ fn has_affix(heap: &Heap, inside: &str, affix: &Value, at_start: bool) -> Result
 /// The characters that a text lacks to a width.
 fn missing(receiver: &str, width: &Option<Value>) -> Result<usize> {
     Ok(count(width, "width", 0)?.saturating_sub(receiver.chars().count()))
+}
+
+/// The part of the missing characters that stands on the left. Python leans to the left in an odd way.
+fn left_of_center(receiver: &str, missing: usize) -> usize {
+    missing / 2 + (missing & (receiver.chars().count() + missing) & 1)
 }
 
 fn surrounded(heap: &Heap, text: &str, fill: &str, left: usize, right: usize) -> Result<Value> {
@@ -349,6 +365,6 @@ fn surrounded(heap: &Heap, text: &str, fill: &str, left: usize, right: usize) ->
 pub fn center(heap: &Heap, receiver: &str, width: &Option<Value>) -> Result<Value> {
     let width = Some(Value::Int(int(width, "width", 80)?));
     let missing = missing(receiver, &width)?;
-    let left = missing / 2 + (missing & (receiver.chars().count() + missing) & 1);
+    let left = left_of_center(receiver, missing);
     surrounded(heap, receiver, " ", left, missing - left)
 }

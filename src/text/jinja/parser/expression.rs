@@ -2,10 +2,10 @@
 //! signs, postfix operations.
 
 use super::super::ast::{
-    Argument, Arguments, Binary, Call, Comparison, Constant, Expression, Postfix, Unary,
+    Argument, ArgumentList, Binary, Call, Comparison, Constant, Expression, Postfix, Unary,
 };
+use super::super::error::{Result, TemplateError};
 use super::super::lexer::Token;
-use super::super::meter::{Fault, Result};
 use super::{Parser, shortened};
 
 /// Binary operators, those that bind least first.
@@ -32,8 +32,8 @@ const COMPARISONS: [(&str, Comparison); 6] = [
 ];
 
 impl Expression {
-    /// The arguments of a call that this ends with.
-    pub(super) fn last_call(&mut self) -> Option<&mut Arguments> {
+    /// The arguments of the call that ends this expression.
+    pub(super) fn last_call(&mut self) -> Option<&mut ArgumentList> {
         match self {
             Self::Postfix(_, list) => match list.last_mut()? {
                 Postfix::Call(arguments) => Some(arguments),
@@ -266,7 +266,7 @@ impl<'s> Parser<'s> {
             return Err(self.unexpected("no attribute of a filter"));
         }
         let name = self.intern(name);
-        let arguments = if self.is_op("(") { self.arguments()? } else { Arguments::default() };
+        let arguments = if self.is_op("(") { self.arguments()? } else { ArgumentList::default() };
         Ok(Call { line, name, arguments })
     }
 
@@ -277,10 +277,11 @@ impl<'s> Parser<'s> {
         let line = self.line();
         let name = self.expect_name("a test")?;
         let name = self.intern(name);
-        let mut arguments = Arguments::default();
+        let mut arguments = ArgumentList::default();
         match self.peek() {
             Some(Token::Op("(")) => arguments = self.arguments()?,
-            Some(Token::Name("else" | "or" | "and" | "if" | "is" | "in" | "not")) => {}
+            Some(Token::Name("is")) => return Err(self.unexpected("no test of a test")),
+            Some(Token::Name("else" | "or" | "and" | "if" | "in" | "not")) => {}
             Some(
                 Token::Name(_)
                 | Token::Text(_)
@@ -298,25 +299,28 @@ impl<'s> Parser<'s> {
         Ok(Postfix::Test(Call { line, name, arguments }, is_negated))
     }
 
-    fn arguments(&mut self) -> Result<Arguments> {
+    fn arguments(&mut self) -> Result<ArgumentList> {
         self.count_operator()?;
         self.expect_op("(")?;
         let mut list = Vec::new();
+        let mut order = ArgumentOrder::default();
         while !self.skip_op(")") {
-            list.push(self.nested(Self::argument)?);
+            let argument = self.nested(Self::argument)?;
+            order.check(&argument)?;
+            list.push(argument);
             if !self.is_op(")") {
                 self.expect_op(",")?;
             }
         }
-        Ok(Arguments { list, caller: None })
+        Ok(ArgumentList { list, caller: None })
     }
 
     fn argument(&mut self) -> Result<Argument> {
         if self.skip_op("*") {
-            return Ok(Argument::Positionals(self.expression()?));
+            return Ok(Argument::UnpackedList(self.expression()?));
         }
         if self.skip_op("**") {
-            return Ok(Argument::Nameds(self.expression()?));
+            return Ok(Argument::UnpackedMap(self.expression()?));
         }
         let behind = self.tokens.get(self.at + 1).map(|(token, _)| token);
         if let (Some(Token::Name(name)), Some(Token::Op("="))) = (self.peek(), behind) {
@@ -358,9 +362,9 @@ impl<'s> Parser<'s> {
     fn variable(&mut self, name: &'s str) -> Result<Expression> {
         if matches!(name, "if" | "else" | "elif" | "in" | "is" | "and" | "or" | "not") {
             let name = shortened(name);
-            return Err(Fault::new(format!("unexpected `{name}`, expected an expression")));
+            return Err(TemplateError::new(format!("unexpected `{name}`, expected an expression")));
         }
-        self.names_loop |= name == "loop";
+        self.uses_loop |= name == "loop";
         Ok(Expression::Variable(self.intern(name)))
     }
 
@@ -395,6 +399,33 @@ impl<'s> Parser<'s> {
             }
         }
         Ok(Expression::Map(items))
+    }
+}
+
+/// The kinds of arguments that a call has had. Jinja2 takes them in certain orders only.
+#[derive(Default)]
+struct ArgumentOrder {
+    has_named: bool,
+    has_list: bool,
+    has_map: bool,
+}
+
+impl ArgumentOrder {
+    /// Looks at the next argument.
+    fn check(&mut self, argument: &Argument) -> Result<()> {
+        let is_misplaced = match argument {
+            Argument::Positional(_) => self.has_named || self.has_list || self.has_map,
+            Argument::Named(..) => self.has_map,
+            Argument::UnpackedList(_) => self.has_list || self.has_map,
+            Argument::UnpackedMap(_) => self.has_map,
+        };
+        if is_misplaced {
+            return Err(TemplateError::new("the arguments of a call are in the wrong order"));
+        }
+        self.has_named |= matches!(argument, Argument::Named(..));
+        self.has_list |= matches!(argument, Argument::UnpackedList(_));
+        self.has_map |= matches!(argument, Argument::UnpackedMap(_));
+        Ok(())
     }
 }
 

@@ -1,14 +1,16 @@
-//! Tokens to a [`Program`]: the statements. `expression.rs` has the expressions.
+//! Tokens to a [`Program`]: the statements. `expression.rs` and `target.rs` have what they consist of.
 
 mod expression;
+mod target;
 
 use std::collections::{HashMap, HashSet};
 
 use super::ast::{
-    Call, Expression, KNOWN, Loop, Macro, Name, Program, Statement, StatementKind, Target,
+    Call, Expression, IMPLICIT_NAMES, Loop, Macro, Name, Program, Statement, StatementKind, Target,
 };
+use super::error::{Result, TemplateError};
 use super::lexer::{self, Tag, Token};
-use super::meter::{Fault, NESTING, OPERATORS, Result, SOURCE_BYTES};
+use super::meter::{NESTING, OPERATORS, SOURCE_BYTES};
 
 /// Parses a source, whose line ends are `\n`.
 ///
@@ -16,7 +18,7 @@ use super::meter::{Fault, NESTING, OPERATORS, Result, SOURCE_BYTES};
 /// If it is not a template, too long, or nested too deeply.
 pub fn parse(source: &str) -> Result<Program> {
     if source.len() > SOURCE_BYTES {
-        return Err(Fault::new(format!("it is longer than {SOURCE_BYTES} bytes")));
+        return Err(TemplateError::new(format!("it is longer than {SOURCE_BYTES} bytes")));
     }
     let tokens = lexer::tokens(source)?;
     let mut parser = Parser {
@@ -28,14 +30,14 @@ pub fn parse(source: &str) -> Result<Program> {
         nesting: 0,
         operators: 0,
         is_in_loop: false,
-        names_loop: false,
+        uses_loop: false,
     };
     match parser.body(&[]) {
         Ok(body) => {
-            let known = KNOWN.map(|name| parser.names.get(name).copied());
+            let known = IMPLICIT_NAMES.map(|name| parser.names.get(name).copied());
             Ok(Program { body, known, ..parser.program })
         }
-        Err(fault) => Err(fault.at(parser.line())),
+        Err(error) => Err(error.at(parser.line())),
     }
 }
 
@@ -52,7 +54,7 @@ struct Parser<'s> {
     operators: usize,
     is_in_loop: bool,
     /// Whether `loop` was named since this was last reset.
-    names_loop: bool,
+    uses_loop: bool,
 }
 
 impl<'s> Parser<'s> {
@@ -108,8 +110,8 @@ impl<'s> Parser<'s> {
         Ok(name)
     }
 
-    /// The next token is not what it should be.
-    fn unexpected(&self, expected: &str) -> Fault {
+    /// An error that names the next token.
+    fn unexpected(&self, expected: &str) -> TemplateError {
         let found = match self.peek() {
             None => "end of the template".to_owned(),
             Some(Token::Data(_)) => "text".to_owned(),
@@ -122,7 +124,7 @@ impl<'s> Parser<'s> {
             Some(Token::Int(_) | Token::Float(_)) => "number".to_owned(),
             Some(Token::Op(op)) => format!("`{op}`"),
         };
-        Fault::new(format!("unexpected {found}, expected {expected}"))
+        TemplateError::new(format!("unexpected {found}, expected {expected}"))
     }
 
     /// The index of a name in the program.
@@ -138,24 +140,26 @@ impl<'s> Parser<'s> {
     fn count_operator(&mut self) -> Result<()> {
         self.operators += 1;
         if self.operators > OPERATORS {
-            return Err(Fault::new(format!("a tag has more than {OPERATORS} operators")));
+            return Err(TemplateError::new(format!("a tag has more than {OPERATORS} operators")));
         }
         Ok(())
     }
 
-    /// What `parse` finds one bracket or block further inside.
+    /// Parses one bracket or block deeper.
     fn nested<T>(&mut self, parse: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         self.nesting += 1;
         if self.nesting > NESTING {
-            return Err(Fault::new(format!("it is nested more than {NESTING} levels deep")));
+            return Err(TemplateError::new(format!(
+                "it is nested more than {NESTING} levels deep"
+            )));
         }
         let found = parse(self)?;
         self.nesting -= 1;
         Ok(found)
     }
 
-    /// Statements up to a block tag that begins with one of `ends`, whose word is next then; without
-    /// ends, up to the end of the template.
+    /// Parses statements up to a block tag whose first word is in `ends`; that word is then the next token. Without `ends`, up
+    /// to the end of the template.
     fn body(&mut self, ends: &[&str]) -> Result<Vec<Statement>> {
         self.nested(|parser| {
             let mut body = Vec::new();
@@ -183,7 +187,7 @@ impl<'s> Parser<'s> {
         })
     }
 
-    /// A body up to that word's tag, which is read too.
+    /// A body up to the tag of this word, and that tag.
     fn body_to(&mut self, end: &str) -> Result<Vec<Statement>> {
         let body = self.body(&[end])?;
         self.expect_word(end)?;
@@ -212,14 +216,15 @@ impl<'s> Parser<'s> {
             "with" => self.with()?,
             "block" => self.block()?,
             "autoescape" => {
-                self.expression()?;
+                // Prompts are not HTML.
+                self.expect_word("false")?;
                 self.expect_end(Tag::Block)?;
-                StatementKind::Body(self.body_to("endautoescape")?)
+                StatementKind::Scope(self.body_to("endautoescape")?)
             }
             // By this, trainers mark the model's part of a conversation.
             "generation" => {
                 self.expect_end(Tag::Block)?;
-                StatementKind::Body(self.body_to("endgeneration")?)
+                StatementKind::Scope(self.body_outside_loops("endgeneration")?)
             }
             "do" | "print" => {
                 let value = self.tuple()?;
@@ -228,17 +233,24 @@ impl<'s> Parser<'s> {
             }
             "break" | "continue" => {
                 if !self.is_in_loop {
-                    return Err(Fault::new(format!("unexpected `{name}` outside of a loop")));
+                    return Err(TemplateError::new(format!(
+                        "unexpected `{name}` outside of a loop"
+                    )));
                 }
                 self.expect_end(Tag::Block)?;
                 if name == "break" { StatementKind::Break } else { StatementKind::Continue }
             }
             "include" | "import" | "from" | "extends" => {
-                return Err(Fault::new(format!(
+                return Err(TemplateError::new(format!(
                     "unexpected `{name}`: there are no other templates"
                 )));
             }
-            _ => return Err(Fault::new(format!("unexpected statement `{}`", shortened(name)))),
+            _ => {
+                return Err(TemplateError::new(format!(
+                    "unexpected statement `{}`",
+                    shortened(name)
+                )));
+            }
         })
     }
 
@@ -249,7 +261,9 @@ impl<'s> Parser<'s> {
             self.expect_end(Tag::Block)?;
             branches.push((condition, self.body(&["elif", "else", "endif"])?));
             if branches.len() > OPERATORS {
-                return Err(Fault::new(format!("an `if` has more than {OPERATORS} branches")));
+                return Err(TemplateError::new(format!(
+                    "an `if` has more than {OPERATORS} branches"
+                )));
             }
             if self.skip_word("elif") {
                 continue;
@@ -272,11 +286,11 @@ impl<'s> Parser<'s> {
         let condition = if self.skip_word("if") { Some(self.expression()?) } else { None };
         let is_recursive = self.skip_word("recursive");
         self.expect_end(Tag::Block)?;
-        let outside = (self.is_in_loop, self.names_loop);
-        (self.is_in_loop, self.names_loop) = (true, false);
+        let outside = (self.is_in_loop, self.uses_loop);
+        (self.is_in_loop, self.uses_loop) = (true, false);
         let body = self.body(&["else", "endfor"])?;
-        let names_loop = self.names_loop;
-        (self.is_in_loop, self.names_loop) = (outside.0, outside.1 || names_loop);
+        let uses_loop = self.uses_loop;
+        (self.is_in_loop, self.uses_loop) = (outside.0, outside.1 || uses_loop);
         let mut otherwise = Vec::new();
         if self.skip_word("else") {
             self.expect_end(Tag::Block)?;
@@ -284,7 +298,7 @@ impl<'s> Parser<'s> {
         }
         self.expect_word("endfor")?;
         self.expect_end(Tag::Block)?;
-        let found = Loop { target, items, condition, body, otherwise, is_recursive, names_loop };
+        let found = Loop { target, items, condition, body, otherwise, is_recursive, uses_loop };
         self.program.loops.push(found);
         Ok(StatementKind::For(self.program.loops.len() - 1))
     }
@@ -313,12 +327,20 @@ impl<'s> Parser<'s> {
     /// A macro from its parameters on, as its index.
     fn macro_of(&mut self, name: &'s str, end: &str) -> Result<usize> {
         let name = self.intern(name);
-        let mut parameters = Vec::new();
+        let mut parameters: Vec<(Name, Option<Expression>)> = Vec::new();
+        let mut known = HashSet::new();
         if self.skip_op("(") {
             while !self.skip_op(")") {
                 let parameter = self.expect_name("a parameter's name")?;
                 let parameter = self.intern(parameter);
                 let default = if self.skip_op("=") { Some(self.expression()?) } else { None };
+                let is_behind = parameters.last().is_some_and(|(_, default)| default.is_some());
+                if is_behind && default.is_none() {
+                    return Err(self.unexpected("a default value, as before"));
+                }
+                if !known.insert(parameter) {
+                    return Err(TemplateError::new("a macro has two parameters of one name"));
+                }
                 parameters.push((parameter, default));
                 if !self.is_op(")") {
                     self.expect_op(",")?;
@@ -377,7 +399,10 @@ impl<'s> Parser<'s> {
         while self.skip_word("scoped") || self.skip_word("required") {}
         self.expect_end(Tag::Block)?;
         if !self.blocks.insert(interned) {
-            return Err(Fault::new(format!("unexpected second block `{}`", shortened(name))));
+            return Err(TemplateError::new(format!(
+                "unexpected second block `{}`",
+                shortened(name)
+            )));
         }
         let index = self.program.blocks.len();
         self.program.blocks.push((interned, Vec::new()));
@@ -389,52 +414,6 @@ impl<'s> Parser<'s> {
         self.expect_end(Tag::Block)?;
         self.program.blocks[index].1 = body;
         Ok(StatementKind::Block(index))
-    }
-
-    /// One target, or several with commas between them; attributes only if asked for.
-    fn target(&mut self, attributes: bool) -> Result<Target> {
-        let first = self.target_item(attributes)?;
-        if !self.is_op(",") {
-            return Ok(first);
-        }
-        let mut items = vec![first];
-        while self.skip_op(",") {
-            if matches!(self.peek(), Some(Token::Name(_))) && !self.is_word("in") || self.is_op("(")
-            {
-                items.push(self.target_item(attributes)?);
-            }
-        }
-        Ok(Target::Items(items))
-    }
-
-    fn target_item(&mut self, attributes: bool) -> Result<Target> {
-        if self.skip_op("(") {
-            let inner = self.nested(|parser| parser.target(attributes))?;
-            self.expect_op(")")?;
-            return Ok(inner);
-        }
-        let name = self.expect_name("a variable")?;
-        let variable = self.intern(name);
-        if attributes && self.skip_op(".") {
-            let attribute = self.expect_name("an attribute")?;
-            return Ok(Target::Attribute(variable, self.intern(attribute)));
-        }
-        self.assignable(name, variable)
-    }
-
-    fn target_name(&mut self) -> Result<Target> {
-        let name = self.expect_name("a variable")?;
-        let variable = self.intern(name);
-        self.assignable(name, variable)
-    }
-
-    fn assignable(&self, name: &str, variable: Name) -> Result<Target> {
-        match name {
-            "true" | "True" | "false" | "False" | "none" | "None" => {
-                Err(Fault::new(format!("unexpected `{name}`, expected a variable")))
-            }
-            _ => Ok(Target::Name(variable)),
-        }
     }
 }
 

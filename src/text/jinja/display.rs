@@ -1,14 +1,15 @@
-//! Values as text: `str` and `repr` of Python.
+//! Values as text: Python's `str` (`display`) and `repr`.
 
+use super::error::{Result, TemplateError};
 use super::heap::{Heap, Object};
-use super::meter::{Fault, Result, VALUE_DEPTH};
+use super::meter::VALUE_DEPTH;
 use super::value::{ListKind, TextBuilder, Value};
 
-/// Appends a value as `{{ }}` shows it.
+/// Appends a value as `{{ }}` writes it.
 ///
 /// # Errors
 /// If no bytes or steps are left.
-pub fn show(heap: &Heap, value: &Value, out: &mut TextBuilder) -> Result<()> {
+pub fn display(heap: &Heap, value: &Value, out: &mut TextBuilder) -> Result<()> {
     match value {
         Value::Undefined => Ok(()),
         Value::Text(_) => out.push_str(value.as_str().unwrap_or_default()),
@@ -16,16 +17,16 @@ pub fn show(heap: &Heap, value: &Value, out: &mut TextBuilder) -> Result<()> {
     }
 }
 
-/// The text of a value as `{{ }}` shows it.
+/// The text of a value as `{{ }}` writes it.
 ///
 /// # Errors
 /// If no bytes or steps are left.
-pub fn text_of(heap: &Heap, value: &Value) -> Result<Value> {
+pub fn to_text(heap: &Heap, value: &Value) -> Result<Value> {
     if matches!(value, Value::Text(_)) {
         return Ok(value.clone());
     }
     let mut out = heap.text_builder()?;
-    show(heap, value, &mut out)?;
+    display(heap, value, &mut out)?;
     Ok(out.finish())
 }
 
@@ -54,16 +55,26 @@ impl Repr<'_> {
             Value::Int(value) => out.push_str(&value.to_string()),
             Value::Float(value) => out.push_str(&float(*value)),
             Value::Text(_) => quoted(self.heap, value.as_str().unwrap_or_default(), out),
+            Value::List(list) if list.kind == ListKind::Iterator => {
+                out.push_str("<generator object>")
+            }
             Value::List(list) => {
-                let (open, close) =
-                    if list.kind == ListKind::List { ("[", "]") } else { ("(", ")") };
+                if let ListKind::View(name) = list.kind {
+                    out.push_str(name)?;
+                    out.push_str("(")?;
+                }
+                let (open, close) = match list.kind {
+                    ListKind::Tuple | ListKind::Group => ("(", ")"),
+                    ListKind::View(_) => ("[", "])"),
+                    _ => ("[", "]"),
+                };
                 out.push_str(open)?;
                 for (index, item) in list.items.iter().enumerate() {
                     out.push_str(if index > 0 { ", " } else { "" })?;
                     self.inside(item, out)?;
                 }
                 // A tuple of one has a comma.
-                let is_alone = list.kind != ListKind::List && list.items.len() == 1;
+                let is_alone = list.kind.is_tuple() && list.items.len() == 1;
                 out.push_str(if is_alone { "," } else { "" })?;
                 out.push_str(close)
             }
@@ -76,6 +87,7 @@ impl Repr<'_> {
                     Object::Macro(_) => "Macro",
                     Object::Joiner(..) => "Joiner",
                     Object::Cycler(..) => "Cycler",
+                    Object::Method(..) => "built-in method",
                 });
                 out.push_str("<")?;
                 out.push_str(name)?;
@@ -92,7 +104,7 @@ impl Repr<'_> {
     fn inside(&mut self, value: &Value, out: &mut TextBuilder) -> Result<()> {
         self.depth += 1;
         if self.depth > VALUE_DEPTH {
-            return Err(Fault::new("a value that contains itself cannot be shown"));
+            return Err(TemplateError::new("a value that contains itself has no text"));
         }
         self.write(value, out)?;
         self.depth -= 1;
@@ -120,9 +132,12 @@ impl Repr<'_> {
 /// A string in quotes, as Python writes it.
 fn quoted(heap: &Heap, text: &str, out: &mut TextBuilder) -> Result<()> {
     let quote = if text.contains('\'') && !text.contains('"') { "\"" } else { "'" };
+    if !text.is_ascii() {
+        heap.spend(text.len() / 8)?;
+    }
     out.push_str(quote)?;
     let mut rest = text;
-    let needs_escape = |c: char| c == '\\' || c.is_control() || quote.starts_with(c);
+    let needs_escape = |c: char| c == '\\' || !is_printable(c) || quote.starts_with(c);
     while let Some(at) = rest.find(needs_escape) {
         out.push_str(&rest[..at])?;
         let Some(character) = rest[at..].chars().next() else { break };
@@ -130,9 +145,9 @@ fn quoted(heap: &Heap, text: &str, out: &mut TextBuilder) -> Result<()> {
             '\n' => out.push_str("\\n")?,
             '\r' => out.push_str("\\r")?,
             '\t' => out.push_str("\\t")?,
-            control if control.is_control() => {
+            other if !is_printable(other) => {
                 heap.spend(4)?;
-                out.push_str(&format!("\\x{:02x}", u32::from(control)))?;
+                out.push_str(&escaped(other))?;
             }
             other => {
                 out.push('\\')?;
@@ -143,6 +158,26 @@ fn quoted(heap: &Heap, text: &str, out: &mut TextBuilder) -> Result<()> {
     }
     out.push_str(rest)?;
     out.push_str(quote)
+}
+
+/// The escape of a character in a string of Python.
+pub fn escaped(character: char) -> String {
+    match u32::from(character) {
+        code @ 0..=0xff => format!("\\x{code:02x}"),
+        code @ 0x100..=0xffff => format!("\\u{code:04x}"),
+        code => format!("\\U{code:08x}"),
+    }
+}
+
+/// Python's `isprintable`: an assigned character that is neither a control character nor white space but a space.
+pub fn is_printable(character: char) -> bool {
+    if character.is_ascii() {
+        return matches!(character, ' '..='~');
+    }
+    // `Debug` escapes the same characters, and combining ones at the beginning.
+    let mut buffer = *b"a\0\0\0\0";
+    let length = 1 + character.encode_utf8(&mut buffer[1..]).len();
+    str::from_utf8(&buffer[..length]).is_ok_and(|text| text.escape_debug().count() == 2)
 }
 
 /// A number as Python writes it: the shortest digits that are read as the same number.

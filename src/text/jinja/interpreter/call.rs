@@ -1,119 +1,133 @@
-//! Functions, macros and what objects can do.
+//! Calls: functions, macros, methods and objects.
 
-use super::super::access::attribute;
+use super::super::access::{attribute, iterate};
+use super::super::arguments::{Arguments, int, required, text};
 use super::super::ast::{Macro, Name};
 use super::super::compare::{equal, insert};
-use super::super::given::{Given, int, required, text};
+use super::super::error::{Result, TemplateError};
 use super::super::heap::{LoopState, MacroState, Object};
-use super::super::meter::{Fault, Result};
 use super::super::methods;
 use super::super::time::strftime;
 use super::super::value::{Function, ListKind, Value};
-use super::Machine;
+use super::Interpreter;
 
 /// The most items that `range` makes: as many as Jinja2's sandbox allows.
 const RANGE: i64 = 100_000;
 /// The longest format of a date, and the longest reason that a template gives.
 const SHORT: usize = 1000;
 
-impl<'p> Machine<'p> {
+impl<'p> Interpreter<'p> {
     /// Calls a value.
-    pub(super) fn call(&mut self, value: &Value, given: Given) -> Result<Value> {
+    pub(super) fn call(&mut self, value: &Value, arguments: Arguments) -> Result<Value> {
         match value {
-            Value::Function(function) => self.function(*function, given),
+            Value::Function(function) => self.function(*function, arguments),
             Value::Object(index) => match self.heap.with(*index, Object::clone_unless_namespace) {
-                Some(Object::Macro(state)) => self.call_macro(state, given),
-                Some(Object::Loop(state)) => self.call_loop(state, given),
+                Some(Object::Macro(state)) => self.call_macro(state, arguments),
+                Some(Object::Loop(state)) => self.call_loop(state, arguments),
                 Some(Object::Joiner(separator, is_begun)) => {
-                    given.none(self.heap)?;
+                    arguments.none(self.heap)?;
                     let begun = Object::Joiner(separator.clone(), true);
                     self.heap.change(*index, |object| *object = begun);
                     if is_begun { Ok(separator) } else { self.heap.text("") }
                 }
-                _ => Err(Fault::new("an object cannot be called")),
+                Some(Object::Method(receiver, name)) => {
+                    let found = methods::call(self.heap, &receiver, name, &arguments)?;
+                    found.ok_or_else(|| TemplateError::new(format!("there is no method `{name}`")))
+                }
+                _ => Err(TemplateError::new("an object cannot be called")),
             },
-            Value::Undefined => Err(Fault::new("an undefined value is called")),
-            _ => Err(Fault::new(format!("{} cannot be called", value.kind()))),
+            Value::Undefined => Err(TemplateError::new("an undefined value is called")),
+            _ => Err(TemplateError::new(format!("{} cannot be called", value.kind()))),
         }
     }
 
     #[inline(never)]
-    fn function(&mut self, function: Function, given: Given) -> Result<Value> {
+    fn function(&mut self, function: Function, arguments: Arguments) -> Result<Value> {
         let heap = self.heap;
         match function {
-            Function::Range => self.range(&given),
+            Function::Range => self.range(&arguments),
             Function::Dict => {
                 let mut map = heap.map_builder()?;
-                match given.positional.items() {
+                match arguments.positional.items() {
                     [] => {}
                     [Value::Map(from)] => {
                         let mut entries = from.entries.iter();
                         entries
                             .try_for_each(|(key, value)| map.push(key.clone(), value.clone()))?;
                     }
-                    _ => return Err(Fault::new("`dict` takes a dict and named values")),
+                    [pairs] => {
+                        for pair in &iterate(heap, pairs)?.items {
+                            let [key, value] = &iterate(heap, pair)?.items[..] else {
+                                return Err(TemplateError::new("an entry of a dict is not a pair"));
+                            };
+                            insert(heap, &mut map, key.clone(), value.clone())?;
+                        }
+                    }
+                    _ => return Err(TemplateError::new("`dict` takes one value and named ones")),
                 }
-                for (key, value) in given.named.entries() {
+                for (key, value) in arguments.named.entries() {
                     insert(heap, &mut map, key.clone(), value.clone())?;
                 }
                 Ok(map.finish())
             }
             Function::Namespace => {
-                let value = self.function(Function::Dict, given)?;
+                let value = self.function(Function::Dict, arguments)?;
                 let Value::Map(map) = &value else { return Ok(value) };
                 heap.grow(map.entries.len() * 2 * size_of::<Value>())?;
                 heap.add(Object::Namespace(map.entries.clone()))
             }
             Function::Joiner => {
-                let [separator] = given.bind(heap, ["sep"])?;
+                let [separator] = arguments.bind(heap, ["sep"])?;
                 let separator = separator.map_or_else(|| heap.text(", "), Ok)?;
                 heap.add(Object::Joiner(separator, false))
             }
             Function::Cycler => {
-                if given.positional.items().is_empty() {
-                    return Err(Fault::new("`cycler` takes at least one value"));
+                if arguments.positional.items().is_empty() {
+                    return Err(TemplateError::new("`cycler` takes at least one value"));
                 }
-                heap.add(Object::Cycler(given.positional.into_list(ListKind::List), 0))
+                heap.add(Object::Cycler(arguments.positional.into_list(ListKind::List), 0))
             }
             Function::RaiseException => {
-                let [message] = given.bind(heap, ["message"])?;
+                let [message] = arguments.bind(heap, ["message"])?;
                 let message = required(message, "message")?;
                 let message: String = text(&message, "message")?.chars().take(SHORT).collect();
-                Err(Fault::new(message))
+                Err(TemplateError::new(message))
             }
             Function::StrftimeNow => {
-                let [format] = given.bind(heap, ["format"])?;
+                let [format] = arguments.bind(heap, ["format"])?;
                 let format = required(format, "format")?;
                 let format = text(&format, "format")?;
                 if format.len() > SHORT {
-                    return Err(Fault::new("the format of a date is too long"));
+                    return Err(TemplateError::new("the format of a date is too long"));
                 }
+                // Each character may be a conversion, and those take long.
+                heap.spend(32 * format.len())?;
                 heap.text(&strftime(format, self.now))
             }
             Function::Block(index) => {
-                given.none(heap)?;
+                arguments.none(heap)?;
                 let body = &self.program.blocks[index].1;
-                Ok(self.written(|machine| machine.scoped((0, 0), body))?.1)
+                Ok(self.written(|interpreter| interpreter.scoped((0, 0), body))?.1)
             }
-            Function::Blocks => Err(Fault::new("`self` cannot be called")),
+            Function::Blocks => Err(TemplateError::new("`self` cannot be called")),
         }
     }
 
-    fn range(&self, given: &Given) -> Result<Value> {
-        let [start, stop, step] = given.bind(self.heap, ["start", "stop", "step"])?;
+    fn range(&self, arguments: &Arguments) -> Result<Value> {
+        let [start, stop, step] = arguments.bind(self.heap, ["start", "stop", "step"])?;
         let (start, stop) = match stop {
             Some(_) => (int(&start, "start", 0)?, int(&stop, "stop", 0)?),
             None => (0, int(&Some(required(start, "stop")?), "stop", 0)?),
         };
         let step = int(&step, "step", 1)?;
         if step == 0 {
-            return Err(Fault::new("the step of a range is zero"));
+            return Err(TemplateError::new("the step of a range is zero"));
         }
         let mut list = self.heap.list_builder()?;
         let mut at = start;
         while if step > 0 { at < stop } else { at > stop } {
             if list.items().len() as i64 >= RANGE {
-                return Err(Fault::new(format!("a range has more than {RANGE} items")));
+                return Err(TemplateError::new(format!("a range has more than {RANGE} items")));
             }
             list.push(Value::Int(at))?;
             let Some(next) = at.checked_add(step) else { break };
@@ -123,16 +137,16 @@ impl<'p> Machine<'p> {
     }
 
     #[inline(never)]
-    fn call_macro(&mut self, state: MacroState, given: Given) -> Result<Value> {
+    fn call_macro(&mut self, state: MacroState, arguments: Arguments) -> Result<Value> {
         let (program, heap) = (self.program, self.heap);
         let found = &program.macros[state.index];
-        let positional = given.positional.items();
+        let positional = arguments.positional.items();
         self.scopes.open(state.scope);
         for (index, (parameter, default)) in found.parameters.iter().enumerate() {
-            let named = given.named(heap, self.name_text(*parameter))?;
+            let named = arguments.named(heap, self.name_text(*parameter))?;
             let value = match (positional.get(index), named, default) {
                 (Some(_), Some(_), _) => {
-                    return Err(Fault::new("a macro's argument is given twice"));
+                    return Err(TemplateError::new("a macro's argument is given twice"));
                 }
                 (Some(value), None, _) => value.clone(),
                 (None, Some(value), _) => value,
@@ -142,17 +156,17 @@ impl<'p> Machine<'p> {
             };
             self.scopes.set(*parameter, value)?;
         }
-        self.set_rest(found, &given)?;
-        let (_, text) = self.written(|machine| machine.body(&found.body))?;
+        self.set_extra_arguments(found, &arguments)?;
+        let (_, text) = self.written(|interpreter| interpreter.body(&found.body))?;
         self.scopes.close();
         Ok(text)
     }
 
-    /// Sets `caller`, `varargs` and `kwargs` to what a macro was given beyond its parameters.
-    fn set_rest(&mut self, found: &'p Macro, given: &Given) -> Result<()> {
+    /// Sets `caller`, `varargs` and `kwargs` to the arguments that are no parameters of a macro.
+    fn set_extra_arguments(&mut self, found: &'p Macro, arguments: &Arguments) -> Result<()> {
         let heap = self.heap;
-        let too_many = || Fault::new("a macro is given more arguments than it takes");
-        let rest = given.positional.items().get(found.parameters.len()..).unwrap_or_default();
+        let too_many = || TemplateError::new("a macro is given more arguments than it takes");
+        let rest = arguments.positional.items().get(found.parameters.len()..).unwrap_or_default();
         match self.known("varargs") {
             Some(name) => {
                 let mut list = heap.list_builder()?;
@@ -162,7 +176,7 @@ impl<'p> Machine<'p> {
             None if !rest.is_empty() => return Err(too_many()),
             None => {}
         }
-        let named = given.named.entries();
+        let named = arguments.named.entries();
         heap.spend(named.len() * found.parameters.len() / 8)?;
         let mut map = heap.map_builder()?;
         for (key, value) in named {
@@ -185,13 +199,13 @@ impl<'p> Machine<'p> {
 
     /// `loop(items)` runs the loop over other items.
     #[inline(never)]
-    fn call_loop(&mut self, state: LoopState, given: Given) -> Result<Value> {
+    fn call_loop(&mut self, state: LoopState, arguments: Arguments) -> Result<Value> {
         let Some((index, around)) = state.again else {
-            return Err(Fault::new("the loop is not recursive"));
+            return Err(TemplateError::new("the loop is not recursive"));
         };
-        let [list] = given.bind(self.heap, ["iterable"])?;
+        let [list] = arguments.bind(self.heap, ["iterable"])?;
         let list = required(list, "iterable")?;
-        Ok(self.written(|machine| machine.repeat(index, &list, state.depth + 1, around))?.1)
+        Ok(self.written(|interpreter| interpreter.repeat(index, &list, state.depth + 1, around))?.1)
     }
 
     /// `value.name`.
@@ -243,37 +257,48 @@ impl<'p> Machine<'p> {
         Ok(Value::Int(number as i64))
     }
 
-    /// `value.name(given)`.
-    pub(super) fn call_method(&mut self, value: &Value, name: Name, given: Given) -> Result<Value> {
+    /// `value.name(arguments)`.
+    pub(super) fn call_method(
+        &mut self,
+        value: &Value,
+        name: Name,
+        arguments: Arguments,
+    ) -> Result<Value> {
         let text = self.name_text(name);
-        if let Some(found) = methods::call(self.heap, value, text, &given)? {
+        if let Some(found) = methods::call(self.heap, value, text, &arguments)? {
             return Ok(found);
         }
         if let Value::Object(index) = value
-            && let Some(found) = self.object_method(*index, text, &given)?
+            && let Some(found) = self.object_method(*index, text, &arguments)?
         {
             return Ok(found);
         }
         let found = self.attribute(value, name)?;
         if found.is_undefined() {
             let short: String = text.chars().take(40).collect();
-            return Err(Fault::new(format!("{} has no method `{short}`", value.kind())));
+            return Err(TemplateError::new(format!("{} has no method `{short}`", value.kind())));
         }
-        self.call(&found, given)
+        self.call(&found, arguments)
     }
 
     #[inline(never)]
-    fn object_method(&mut self, index: usize, name: &str, given: &Given) -> Result<Option<Value>> {
+    fn object_method(
+        &mut self,
+        index: usize,
+        name: &str,
+        arguments: &Arguments,
+    ) -> Result<Option<Value>> {
         let heap = self.heap;
         let next = match (heap.with(index, Object::clone_unless_namespace), name) {
             (Some(Object::Loop(state)), "cycle") => {
-                let values = given.positional.items();
+                let values = arguments.positional.items();
                 let at = state.index.checked_rem(values.len());
-                let at = at.ok_or_else(|| Fault::new("`cycle` takes at least one value"))?;
+                let at =
+                    at.ok_or_else(|| TemplateError::new("`cycle` takes at least one value"))?;
                 return Ok(Some(values[at].clone()));
             }
             (Some(Object::Loop(state)), "changed") => {
-                let asked = heap.list(given.positional.items().iter().cloned())?;
+                let asked = heap.list(arguments.positional.items().iter().cloned())?;
                 let is_new = !equal(heap, &asked, &state.seen)?;
                 let state = LoopState { seen: asked, ..state };
                 (Object::Loop(state), Value::Bool(is_new))

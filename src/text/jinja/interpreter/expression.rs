@@ -1,21 +1,21 @@
 //! Values of expressions.
 
-use super::super::access::{item, items, slice};
+use super::super::access::{item, iterate, slice};
+use super::super::arguments::Arguments;
 use super::super::ast::{
-    Argument, Arguments, Binary, Call, Comparison, Constant, Expression, Name, Postfix, Unary,
+    Argument, ArgumentList, Binary, Call, Comparison, Constant, Expression, Name, Postfix, Unary,
 };
-use super::super::checks;
 use super::super::compare::insert;
+use super::super::error::{Result, TemplateError};
 use super::super::filters;
-use super::super::given::Given;
-use super::super::meter::{Fault, Result};
+use super::super::jinja_tests;
 use super::super::operators::{binary, compare, unary};
 use super::super::value::{Function, ListKind, Value};
-use super::Machine;
+use super::Interpreter;
 
-impl<'p> Machine<'p> {
-    /// The value of an expression. What it is made of stands in functions of their own, so that this
-    /// frame is small: it is the one that nests.
+impl<'p> Interpreter<'p> {
+    /// The value of an expression. This frame is the one that nests, so it is kept small: each kind of expression has its
+    /// own function.
     pub(super) fn evaluate(&mut self, expression: &'p Expression) -> Result<Value> {
         self.heap.meter().enter()?;
         let value = match expression {
@@ -74,7 +74,7 @@ impl<'p> Machine<'p> {
         Ok(map.finish())
     }
 
-    /// The first operand that is as true as asked for, or the last.
+    /// The first operand whose truth is `is_true`, or the last.
     #[inline(never)]
     fn first(&mut self, operands: &'p [Expression], is_true: bool) -> Result<Value> {
         let mut value = Value::Undefined;
@@ -150,8 +150,8 @@ impl<'p> Machine<'p> {
                 }
                 Postfix::Slice(bounds) => self.slice(&value, bounds)?,
                 Postfix::Call(arguments) => {
-                    let given = self.given(arguments)?;
-                    self.call(&value, given)?
+                    let arguments = self.arguments(arguments)?;
+                    self.call(&value, arguments)?
                 }
                 Postfix::Method(call) => self.method(&value, call)?,
                 Postfix::Filter(call) => self.filter(&value, call)?,
@@ -172,57 +172,59 @@ impl<'p> Machine<'p> {
 
     #[inline(never)]
     fn method(&mut self, value: &Value, call: &'p Call) -> Result<Value> {
-        let given = self.given(&call.arguments)?;
-        self.call_method(value, call.name, given).map_err(|fault| fault.at(call.line))
+        let arguments = self.arguments(&call.arguments)?;
+        self.call_method(value, call.name, arguments).map_err(|error| error.at(call.line))
     }
 
     #[inline(never)]
     fn filter(&mut self, value: &Value, call: &'p Call) -> Result<Value> {
-        let given = self.given(&call.arguments)?;
+        let arguments = self.arguments(&call.arguments)?;
         let name = self.name_text(call.name);
-        filters::apply(self.heap, name, value, &given).map_err(|fault| fault.at(call.line))
+        filters::apply(self.heap, name, value, &arguments).map_err(|error| error.at(call.line))
     }
 
     #[inline(never)]
     fn test(&mut self, value: &Value, call: &'p Call, is_negated: bool) -> Result<Value> {
-        let given = self.given(&call.arguments)?;
-        let holds = checks::check(self.heap, self.name_text(call.name), value, &given);
-        Ok(Value::Bool(holds.map_err(|fault| fault.at(call.line))? != is_negated))
+        let arguments = self.arguments(&call.arguments)?;
+        let holds = jinja_tests::test(self.heap, self.name_text(call.name), value, &arguments);
+        Ok(Value::Bool(holds.map_err(|error| error.at(call.line))? != is_negated))
     }
 
     /// The arguments of a call.
     #[inline(never)]
-    pub(super) fn given(&mut self, arguments: &'p Arguments) -> Result<Given> {
+    pub(super) fn arguments(&mut self, list: &'p ArgumentList) -> Result<Arguments> {
         let heap = self.heap;
-        let mut given = Given::new(heap)?;
-        for argument in &arguments.list {
+        let mut arguments = Arguments::new(heap)?;
+        for argument in &list.list {
             match argument {
-                Argument::Positional(value) => given.positional.push(self.evaluate(value)?)?,
-                Argument::Positionals(values) => {
+                Argument::Positional(value) => arguments.positional.push(self.evaluate(value)?)?,
+                Argument::UnpackedList(values) => {
                     let values = self.evaluate(values)?;
-                    given.positional.extend(&items(heap, &values)?.items)?;
+                    arguments.positional.extend(&iterate(heap, &values)?.items)?;
                 }
                 Argument::Named(name, value) => {
                     let (name, value) = (heap.text(self.name_text(*name))?, self.evaluate(value)?);
-                    insert(heap, &mut given.named, name, value)?;
+                    insert(heap, &mut arguments.named, name, value)?;
                 }
-                Argument::Nameds(values) => {
+                Argument::UnpackedMap(values) => {
                     let Value::Map(map) = self.evaluate(values)? else {
-                        return Err(Fault::new("what stands behind `**` is not a dict"));
+                        return Err(TemplateError::new("what stands behind `**` is not a dict"));
                     };
                     for (name, value) in &map.entries {
                         if name.as_str().is_none() {
-                            return Err(Fault::new("the name of an argument is not a string"));
+                            return Err(TemplateError::new(
+                                "the name of an argument is not a string",
+                            ));
                         }
-                        insert(heap, &mut given.named, name.clone(), value.clone())?;
+                        insert(heap, &mut arguments.named, name.clone(), value.clone())?;
                     }
                 }
             }
         }
-        if let Some(caller) = arguments.caller {
+        if let Some(caller) = list.caller {
             let caller = self.define(caller)?;
-            insert(heap, &mut given.named, heap.text("caller")?, caller)?;
+            insert(heap, &mut arguments.named, heap.text("caller")?, caller)?;
         }
-        Ok(given)
+        Ok(arguments)
     }
 }

@@ -6,27 +6,30 @@ mod expression;
 mod scope;
 
 use std::rc::Rc;
-use std::time::SystemTime;
 
-use super::access::items;
-use super::ast::{Call, Expression, KNOWN, Name, Program, Statement, StatementKind, Target};
+use jiff::civil::DateTime;
+
+use super::access::iterate;
+use super::ast::{
+    Call, Expression, IMPLICIT_NAMES, Name, Program, Statement, StatementKind, Target,
+};
 use super::compare::find_name;
+use super::display::display;
+use super::error::{Result, TemplateError};
 use super::filters;
 use super::heap::{Heap, LoopState, MacroState, Object};
-use super::meter::{Fault, Result};
-use super::show::show;
 use super::value::{List, TextBuilder, Value};
 use scope::{ScopeId, Scopes};
 
-/// A program at work.
-pub struct Machine<'p> {
+/// A program, its values and its output.
+pub struct Interpreter<'p> {
     program: &'p Program,
     heap: &'p Heap,
     scopes: Scopes,
-    /// What is written: the text itself, then what is captured inside.
+    /// The text, then the texts that are captured inside, the innermost last.
     outputs: Vec<TextBuilder>,
-    /// What `strftime_now` shows.
-    now: SystemTime,
+    /// The local time that `strftime_now` writes.
+    now: DateTime,
 }
 
 /// How a body ended.
@@ -37,7 +40,7 @@ enum Flow {
     Continue,
 }
 
-impl<'p> Machine<'p> {
+impl<'p> Interpreter<'p> {
     /// A program with these variables.
     ///
     /// # Errors
@@ -46,20 +49,20 @@ impl<'p> Machine<'p> {
         program: &'p Program,
         heap: &'p Heap,
         variables: &[(&str, Value)],
-        now: SystemTime,
+        now: DateTime,
     ) -> Result<Self> {
         let scopes = Scopes::new(heap)?;
         let outputs = vec![heap.text_builder()?];
-        let mut machine = Self { program, heap, scopes, outputs, now };
+        let mut interpreter = Self { program, heap, scopes, outputs, now };
         for (index, name) in program.names.iter().enumerate() {
             if let Some((_, value)) = variables.iter().find(|(known, _)| known == name) {
-                machine.scopes.set(index as Name, value.clone())?;
+                interpreter.scopes.set(index as Name, value.clone())?;
             }
         }
-        Ok(machine)
+        Ok(interpreter)
     }
 
-    /// Runs the program; returns what it writes.
+    /// Runs the program; returns its text.
     ///
     /// # Errors
     /// If it fails.
@@ -68,16 +71,16 @@ impl<'p> Machine<'p> {
         Ok(self.outputs.swap_remove(0).into_string())
     }
 
-    /// The index of one of [`KNOWN`], if the program names it.
+    /// The index of one of [`IMPLICIT_NAMES`], if the program names it.
     fn known(&self, name: &str) -> Option<Name> {
-        self.program.known[KNOWN.iter().position(|known| *known == name)?]
+        self.program.known[IMPLICIT_NAMES.iter().position(|known| *known == name)?]
     }
 
     fn name_text(&self, name: Name) -> &'p str {
         &self.program.names[name as usize]
     }
 
-    /// Where output goes.
+    /// The innermost text.
     fn output(&mut self) -> &mut TextBuilder {
         self.outputs.last_mut().expect("the text itself is always there")
     }
@@ -85,7 +88,7 @@ impl<'p> Machine<'p> {
     fn body(&mut self, body: &'p [Statement]) -> Result<Flow> {
         self.heap.meter().enter()?;
         for statement in body {
-            let flow = self.statement(&statement.kind).map_err(|fault| fault.at(statement.line))?;
+            let flow = self.statement(&statement.kind).map_err(|error| error.at(statement.line))?;
             if flow != Flow::Next {
                 self.heap.meter().leave();
                 return Ok(flow);
@@ -129,7 +132,7 @@ impl<'p> Machine<'p> {
             }
             StatementKind::Filter(filters, body) => {
                 let (flow, value) = self.captured(body, filters)?;
-                self.show(&value)?;
+                self.display(&value)?;
                 return Ok(flow);
             }
             StatementKind::With(values, body) => return self.with(values, body),
@@ -140,19 +143,19 @@ impl<'p> Machine<'p> {
             StatementKind::Block(index) => {
                 return self.scoped(self.scopes.current(), &self.program.blocks[*index].1);
             }
-            StatementKind::Body(body) => return self.body(body),
+            StatementKind::Scope(body) => return self.scoped(self.scopes.current(), body),
         }
         Ok(Flow::Next)
     }
 
     fn write(&mut self, value: &'p Expression) -> Result<()> {
         let value = self.evaluate(value)?;
-        self.show(&value)
+        self.display(&value)
     }
 
-    fn show(&mut self, value: &Value) -> Result<()> {
+    fn display(&mut self, value: &Value) -> Result<()> {
         let heap = self.heap;
-        show(heap, value, self.output())
+        display(heap, value, self.output())
     }
 
     /// A body in a scope of its own.
@@ -163,20 +166,20 @@ impl<'p> Machine<'p> {
         Ok(flow)
     }
 
-    /// What a body writes, through filters.
+    /// The text that a body writes, through filters.
     fn captured(&mut self, body: &'p [Statement], filters: &'p [Call]) -> Result<(Flow, Value)> {
         let around = self.scopes.current();
-        let (flow, mut value) = self.written(|machine| machine.scoped(around, body))?;
+        let (flow, mut value) = self.written(|interpreter| interpreter.scoped(around, body))?;
         for filter in filters {
-            let given = self.given(&filter.arguments)?;
+            let arguments = self.arguments(&filter.arguments)?;
             let name = self.name_text(filter.name);
-            value = filters::apply(self.heap, name, &value, &given)
-                .map_err(|fault| fault.at(filter.line))?;
+            value = filters::apply(self.heap, name, &value, &arguments)
+                .map_err(|error| error.at(filter.line))?;
         }
         Ok((flow, value))
     }
 
-    /// What is written by a function.
+    /// The text that a function writes.
     fn written<T>(&mut self, write: impl FnOnce(&mut Self) -> Result<T>) -> Result<(T, Value)> {
         self.outputs.push(self.heap.text_builder()?);
         let found = write(self)?;
@@ -205,10 +208,10 @@ impl<'p> Machine<'p> {
                 self.set_attribute(*variable, *attribute, value)
             }
             Target::Items(targets) => {
-                let list = items(self.heap, &value)?;
+                let list = iterate(self.heap, &value)?;
                 if list.items.len() != targets.len() {
                     let (found, wanted) = (list.items.len(), targets.len());
-                    return Err(Fault::new(format!(
+                    return Err(TemplateError::new(format!(
                         "{wanted} values are wanted, there are {found}"
                     )));
                 }
@@ -232,7 +235,7 @@ impl<'p> Machine<'p> {
         };
         let Some((index, place)) = found else {
             let variable: String = self.name_text(variable).chars().take(40).collect();
-            return Err(Fault::new(format!("`{variable}` is not a namespace")));
+            return Err(TemplateError::new(format!("`{variable}` is not a namespace")));
         };
         let key = match place {
             Some(_) => Value::None,
@@ -267,11 +270,11 @@ impl<'p> Machine<'p> {
         let program = self.program;
         let heap = self.heap;
         let found = &program.loops[index];
-        let list = self.chosen(index, items(heap, list)?, around)?;
+        let list = self.chosen(index, iterate(heap, list)?, around)?;
         if list.items.is_empty() {
             return self.scoped(around, &found.otherwise);
         }
-        let state = if found.names_loop || found.is_recursive {
+        let state = if found.uses_loop || found.is_recursive {
             let again = found.is_recursive.then_some((index, around));
             let items = list.clone();
             let state = LoopState { items, index: 0, depth, seen: Value::Undefined, again };

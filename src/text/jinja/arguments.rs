@@ -1,20 +1,20 @@
 //! The arguments that a function, filter, test or method is given.
 
 use super::compare::find_name;
+use super::error::{Result, TemplateError};
 use super::heap::Heap;
-use super::meter::{Fault, Result};
 use super::value::{ListBuilder, MapBuilder, Value};
 
 /// Arguments with their values.
-pub struct Given {
+pub struct Arguments {
     /// In their order.
     pub positional: ListBuilder,
     /// By name.
     pub named: MapBuilder,
 }
 
-impl Given {
-    /// None.
+impl Arguments {
+    /// No arguments yet.
     ///
     /// # Errors
     /// If no bytes are left.
@@ -33,8 +33,8 @@ impl Given {
     ) -> Result<[Option<Value>; N]> {
         let positional = self.positional.items();
         if positional.len() > N {
-            let given = positional.len();
-            return Err(Fault::new(format!("{given} arguments are given, {N} are taken")));
+            let n = positional.len();
+            return Err(TemplateError::new(format!("{n} arguments are given, {N} are taken")));
         }
         let mut found = [const { None }; N];
         for (place, value) in found.iter_mut().zip(positional) {
@@ -46,10 +46,12 @@ impl Given {
             let place = names.iter().position(|known| *known == name);
             match place.map(|place| &mut found[place]) {
                 Some(place @ None) => *place = Some(value.clone()),
-                Some(_) => return Err(Fault::new(format!("argument `{name}` is given twice"))),
+                Some(_) => {
+                    return Err(TemplateError::new(format!("argument `{name}` is given twice")));
+                }
                 None => {
                     let name: String = name.chars().take(40).collect();
-                    return Err(Fault::new(format!("argument `{name}` is not taken")));
+                    return Err(TemplateError::new(format!("argument `{name}` is not taken")));
                 }
             }
         }
@@ -62,6 +64,20 @@ impl Given {
     /// If there are some.
     pub fn none(&self, heap: &Heap) -> Result<()> {
         self.bind(heap, []).map(|[]| ())
+    }
+
+    /// No arguments by name.
+    ///
+    /// # Errors
+    /// If there are some.
+    pub fn no_names(&self) -> Result<()> {
+        match self.named.entries() {
+            [] => Ok(()),
+            [(name, _), ..] => {
+                let name: String = name.as_str().unwrap_or_default().chars().take(40).collect();
+                Err(TemplateError::new(format!("argument `{name}` is not taken by name")))
+            }
+        }
     }
 
     /// A named argument.
@@ -85,7 +101,7 @@ impl Given {
 /// # Errors
 /// If it is not.
 pub fn required(argument: Option<Value>, name: &str) -> Result<Value> {
-    argument.ok_or_else(|| Fault::new(format!("argument `{name}` is missing")))
+    argument.ok_or_else(|| TemplateError::new(format!("argument `{name}` is missing")))
 }
 
 /// An argument that is a string.
@@ -94,7 +110,10 @@ pub fn required(argument: Option<Value>, name: &str) -> Result<Value> {
 /// If it is none.
 pub fn text<'a>(argument: &'a Value, name: &str) -> Result<&'a str> {
     argument.as_str().ok_or_else(|| {
-        Fault::new(format!("argument `{name}` is {}, it has to be a string", argument.kind()))
+        TemplateError::new(format!(
+            "argument `{name}` is {}, it has to be a string",
+            argument.kind()
+        ))
     })
 }
 
@@ -106,7 +125,7 @@ pub fn int(argument: &Option<Value>, name: &str, default: i64) -> Result<i64> {
     match argument {
         None | Some(Value::None) => Ok(default),
         Some(value) => value.as_int().ok_or_else(|| {
-            Fault::new(format!(
+            TemplateError::new(format!(
                 "argument `{name}` is {}, it has to be a whole number",
                 value.kind()
             ))

@@ -4,11 +4,12 @@
 //! scope around it in the source; for a macro that is not the scope of its caller.
 
 use super::super::ast::Name;
+use super::super::error::Result;
 use super::super::heap::Heap;
-use super::super::meter::{Held, Result};
+use super::super::meter::Held;
 use super::super::value::Value;
 
-/// A scope, named for later: its index and its number, which no other scope has.
+/// Identifies a scope: its index, and a number that no other scope has.
 pub type ScopeId = (usize, u64);
 
 /// The bytes that a variable takes.
