@@ -114,6 +114,15 @@ pub enum Error {
     Cancelled(&'static str),
     /// The chat template cannot be parsed or rendered.
     Template(String),
+    /// A model cannot be had from a hub, or is not on the disk.
+    Hub {
+        /// The repository or the file.
+        subject: String,
+        /// What is wrong with it.
+        what: String,
+        /// What helps: one of these.
+        advice: Vec<Advice>,
+    },
     /// A setting cannot be as it is: the caller's mistake.
     Setting(Refusal),
     /// An argument that cannot be: the caller's mistake.
@@ -197,6 +206,7 @@ impl Error {
             ),
             Self::Cancelled(what) => format!("{what} was cancelled"),
             Self::Template(what) => format!("chat template: {what}"),
+            Self::Hub { subject, what, .. } => format!("{subject}: {what}"),
             Self::Setting(refusal) => refusal.what(face),
         }
     }
@@ -233,6 +243,7 @@ impl Error {
             Self::Template(_) => {
                 vec![Advice::Replace(Setting::ChatTemplate), other("a plain prompt")]
             }
+            Self::Hub { advice, .. } => advice.clone(),
             // They say it themselves, or nothing helps.
             Self::Setting(_)
             | Self::Gguf { .. }
@@ -340,6 +351,7 @@ mod tests {
             (Error::Memory { n_ctx: 1, sequences: 2, needed_bytes: 3, free_bytes: Some(4) }, true),
             (Error::Cancelled("loading"), false),
             (Error::Template("line 1: t".into()), false),
+            (Error::Hub { subject: "a/b".into(), what: "w".into(), advice: vec![] }, false),
             (Setting::TopP.with(2).refuse("is too large").into(), true),
             (Error::Invalid("i".into()), true),
         ];

@@ -8,9 +8,11 @@
 //! sample    logits to tokens                       draft     what drafts tokens
 //! speculate which drafted tokens stay              engine    sequences side by side, and one alone
 //! open      from options to all of that            capi      all of it for C
+//! hub       models fetched, or found on the disk
 //! ```
 //!
-//! The feature `cli` builds the programs, `gpu` drafters on NVIDIA's GPUs; both are on unless they are left out.
+//! The feature `cli` builds the programs, `hub` what fetches models for them, `gpu` drafters on NVIDIA's GPUs; all are on
+//! unless they are left out.
 //!
 //! Modules import only those above them in `ARCHITECTURE.md`; all arithmetic is in the crate
 //! `dovetail-kernels`. The text depends on model, prompt, seed, sampling and the types of the cache
@@ -27,6 +29,8 @@ pub mod error;
 pub mod file;
 pub mod gguf;
 pub mod gpu;
+#[cfg(feature = "hub")]
+pub mod hub;
 pub mod infer;
 pub mod machine;
 pub mod model;

@@ -15,7 +15,7 @@
 //!
 //! An [`Observer`] receives notices and the progress meanwhile.
 
-use crate::draft::{DraftDevice, DrafterContext};
+use crate::draft::{self, DraftDevice, DrafterContext, SpecType};
 use crate::engine::{Engine, Session, SessionOptions};
 use crate::error::{Error, Result};
 use crate::gguf::OpenOptions;
@@ -101,6 +101,8 @@ pub enum Notice<'a> {
     Drafter(&'a ConfiguredDrafter),
     /// A drafter that was not asked for cannot be used.
     NoDrafter(&'a Error),
+    /// There is no drafter, but this file beside the model may be one for it.
+    OfferedDrafter(&'a Path),
     /// A GPU was asked for, but there is no drafter to run on it.
     UnusedDevice(DraftDevice),
     /// The drafter recovered from a problem; the line says how.
@@ -147,6 +149,11 @@ impl Notice<'_> {
             Notice::NoDrafter(error) => {
                 format!("going on without a drafter: {}", error.line(face))
             }
+            Notice::OfferedDrafter(path) => format!(
+                "a drafter lies beside the model, {}; take it with {}",
+                path.display(),
+                face.usage(Setting::DraftModel)
+            ),
             Notice::UnusedDevice(device) => {
                 let device = face.choice(&Setting::DraftDevice.with(device));
                 format!("{device} has no effect: there is no drafter")
@@ -329,8 +336,14 @@ impl Options {
         context: DrafterContext,
         observer: &mut dyn Observer,
     ) -> Result<Option<ConfiguredDrafter>> {
+        let model = context.target.gguf().path().to_owned();
         let drafter = self.speculation.open(context)?;
         let device = self.speculation.device;
+        let is_auto = matches!(self.speculation.kind, SpecType::Auto);
+        let offered = (is_auto && drafter.is_none()).then(|| draft::offered(&model)).flatten();
+        if let Some(path) = offered {
+            observer.notice(&Notice::OfferedDrafter(&path));
+        }
         match &drafter {
             Some(drafter) => observer.notice(&Notice::Drafter(drafter)),
             None if device.is_gpu() => observer.notice(&Notice::UnusedDevice(device)),

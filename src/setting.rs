@@ -48,6 +48,8 @@ pub enum Advice {
     Name(Setting),
     /// Give another one in place of what cannot be used.
     Replace(Setting),
+    /// Give what somebody asks for.
+    Give(Setting),
     /// Ask what there is.
     See(Setting),
     /// Something that is no setting.
@@ -101,6 +103,10 @@ settings! {
     DraftDevice "device of the drafter",
     DeviceList "list of devices",
     VramLimit "limit of the GPU's memory",
+    HubFile "file of a repository",
+    HubToken "token for the hub",
+    Offline "wish to ask no hub",
+    ModelList "list of models on the disk",
 }
 
 /// What its users call settings.
@@ -227,6 +233,7 @@ impl Advice {
             Advice::Lower(setting) => format!("choose a smaller one with {}", face.usage(*setting)),
             Advice::Name(setting) => format!("name it with {}", face.usage(*setting)),
             Advice::Replace(setting) => format!("give another with {}", face.usage(*setting)),
+            Advice::Give(setting) => format!("give one with {}", face.usage(*setting)),
             Advice::See(setting) => format!("{} shows what there is", face.name(*setting)),
             Advice::Do(what) => what.clone(),
         }

@@ -609,7 +609,8 @@ fn wrong_flags_give_one_line() {
         (&["--draft-device", "gpu", "--spec-sampling", "rejection"], "leave it out"),
         (&["-m", "other.gguf"], "name one"),
         (&["--nonsense"], "--help"),
-        (&["-hf", "user/model", "-p", "x"], "give its path"),
+        (&["-hf", "user/model", "-p", "x"], "two models are named, model.gguf and -hf user/model"),
+        (&["-hf", "model", "-p", "x"], "give USER/REPO or USER/REPO:QUANT"),
         (&["--chat-template", "nonesuch", "-p", "x"], "chatml"),
         (&["-p", ""], "is empty"),
         (&[], "standard input is empty"),
@@ -654,6 +655,8 @@ fn help_version_and_devices_are_printed() {
         ("--help", "DOVETAIL_VRAM_LIMIT"),
         ("--help", "--gpu-layers-draft <N>"),
         ("--help", "--list-devices"),
+        ("--help", "--hf-repo <USER/REPO[:QUANT]>"),
+        ("--help", "--list-models"),
         ("--version", env!("CARGO_PKG_VERSION")),
         ("--list-devices", "CPU: "),
     ] {

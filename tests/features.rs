@@ -1,4 +1,4 @@
-//! What the library pulls in where the features `cli` and `gpu` are left out, and what each adds.
+//! What the library pulls in where the features `cli`, `hub` and `gpu` are left out, and what each adds.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -58,9 +58,11 @@ fn the_library_alone_pulls_in_few_crates() {
 
 #[test]
 fn each_feature_adds_its_own() {
-    for (feature, added) in
-        [("cli", "clap clap_complete clap_mangen rustyline signal-hook"), ("gpu", "cudarc")]
-    {
+    for (feature, added) in [
+        ("cli", "clap clap_complete clap_mangen rustyline signal-hook ureq"),
+        ("hub", "ureq"),
+        ("gpu", "cudarc"),
+    ] {
         assert_same(&crates(feature, "1"), &(&names(DIRECT) | &names(added)));
     }
 }

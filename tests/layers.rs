@@ -24,6 +24,7 @@ const LAYERS: &[&str] = &[
     "speculate",
     "engine",
     "open",
+    "hub",
     "capi",
     "bin",
 ];

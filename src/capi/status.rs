@@ -97,8 +97,11 @@ impl Face for FieldNames {
             Setting::DraftPMin => "draft_p_min",
             Setting::DraftDevice => "draft_device",
             Setting::VramLimit => "vram_limit",
-            // No function of the library lists devices.
+            // No function of the library lists devices, or fetches models.
             Setting::DeviceList => "nvidia-smi",
+            Setting::HubFile | Setting::HubToken | Setting::Offline | Setting::ModelList => {
+                "dovetail-run"
+            }
         }
     }
 }
@@ -129,7 +132,7 @@ impl From<Error> for Failure {
 
 fn status(error: &Error) -> dovetail_status {
     match error {
-        Error::Io { .. } => DOVETAIL_ERROR_IO,
+        Error::Io { .. } | Error::Hub { .. } => DOVETAIL_ERROR_IO,
         Error::Gguf { .. } | Error::MissingKey { .. } | Error::MissingTensor { .. } => {
             DOVETAIL_ERROR_MODEL
         }
@@ -160,8 +163,9 @@ mod tests {
     #[test]
     fn errors_name_fields_of_the_header_and_leave_paths_alone() {
         let header = include_str!("../../include/dovetail.h");
-        for setting in Setting::ALL.iter().filter(|setting| **setting != Setting::DeviceList) {
-            let name = FieldNames.name(*setting);
+        let programs = ["nvidia-smi", "dovetail-run"];
+        let names = Setting::ALL.iter().map(|setting| FieldNames.name(*setting));
+        for name in names.filter(|name| !programs.contains(name)) {
             let mut words = header.split(|c: char| !(c.is_alphanumeric() || c == '_'));
             assert!(words.any(|word| word == name), "{name}");
         }

@@ -25,6 +25,8 @@ mod solo;
 pub(crate) mod trained;
 
 pub use choice::{SpecType, choose};
+pub(crate) use discover::offered;
+pub use discover::{is_drafter_name, is_drafter_to_run, is_trained};
 pub use job::{DraftJob, DraftState, RoundContext};
 pub use ngram::NGram;
 pub use selector::CandidateSelector;

@@ -9,6 +9,7 @@
 //! drafter.rs made-up trained drafters, and what the formulas say they draft
 //! fuzzed.rs  what fuzzing does with any bytes as a template and as text
 //! gguf.rs    a writer of GGUF files
+//! hub_server.rs  a hub of models on this machine
 //! naive.rs   the textbook forward pass in double precision
 //! place.rs   a model file beside a cache directory
 //! reference.rs  small models of each architecture and their logits
@@ -23,6 +24,7 @@ pub mod drafter;
 pub mod everything;
 pub mod fuzzed;
 pub mod gguf;
+pub mod hub_server;
 pub mod naive;
 pub mod place;
 pub mod random;

@@ -35,12 +35,17 @@ impl Face for FlagNames {
             Setting::DraftDevice => "--draft-device",
             Setting::DeviceList => "--list-devices",
             Setting::VramLimit => "--vram-limit",
+            Setting::HubFile => "--hf-file",
+            Setting::HubToken => "--hf-token",
+            Setting::Offline => "--offline",
+            Setting::ModelList => "--list-models",
         }
     }
 
     fn usage(&self, setting: Setting) -> String {
         let value = match setting {
-            Setting::DraftModel => " FILE",
+            Setting::DraftModel | Setting::HubFile => " FILE",
+            Setting::HubToken => " TOKEN",
             Setting::ChatTemplate => " NAME or --chat-template-file FILE",
             _ => "",
         };

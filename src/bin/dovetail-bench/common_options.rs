@@ -1,9 +1,11 @@
 //! Options that several commands have, and opening a model with them.
 
+use crate::hub_flags::HubFlags;
 use crate::words;
 use clap::{Args, ValueEnum};
 use dovetail::draft::SpecType;
 use dovetail::infer::{CacheType, CacheTypes};
+use dovetail::printable::Printable;
 use dovetail::speculate::SpecOptions;
 use dovetail::{
     Engine, Level, Notice, Observer, Options, Repack, Result, Session, SessionOptions, Setting,
@@ -13,9 +15,12 @@ use std::path::PathBuf;
 /// Options that several commands have.
 #[derive(Args)]
 pub struct CommonOptions {
-    /// The model, a GGUF file
-    #[arg(short, long, value_name = "FILE")]
-    pub model: PathBuf,
+    /// The model: a GGUF file, or a name that dovetail-run --list-models shows
+    #[arg(short, long, value_name = "FILE", required_unless_present = "hf_repo")]
+    #[arg(conflicts_with = "hf_repo")]
+    model: Option<PathBuf>,
+    #[command(flatten)]
+    hub: HubFlags,
     /// Number of threads [default: the physical cores]
     #[arg(short, long, value_parser = threads)]
     pub threads: Option<usize>,
@@ -43,6 +48,13 @@ pub enum Format {
 }
 
 impl CommonOptions {
+    /// The model's file, fetched if need be.
+    pub fn model(&self) -> Result<PathBuf> {
+        let note = &mut |line: &str| eprintln!("{}", Printable(line));
+        let model = self.hub.model(self.model.as_deref(), note)?;
+        Ok(model.expect("one of the flags is required").path)
+    }
+
     pub fn threads(&self) -> usize {
         self.threads.unwrap_or_else(dovetail::machine::physical_cores)
     }
@@ -64,12 +76,12 @@ impl CommonOptions {
 
     pub fn session(&self, n_ctx: usize, n_ubatch: usize) -> Result<Session> {
         let options = self.options(n_ctx, n_ubatch);
-        options.session(options.model(&self.model, &mut LogObserver)?, &mut LogObserver)
+        options.session(options.model(&self.model()?, &mut LogObserver)?, &mut LogObserver)
     }
 
     pub fn engine(&self, n_ctx: usize, slots: usize) -> Result<Engine> {
         let options = self.options(n_ctx, 512);
-        options.engine(options.model(&self.model, &mut LogObserver)?, slots, &mut LogObserver)
+        options.engine(options.model(&self.model()?, &mut LogObserver)?, slots, &mut LogObserver)
     }
 }
 

@@ -14,6 +14,7 @@
 //! common_options.rs  options that several commands have · prompt_options.rs  prompts and their answers
 //! ceilings.rs        what memory delivers and the integer units multiply · median.rs
 //! ../common          argv.rs  flags as llama.cpp's users type them · draft_flags.rs  flags of drafters
+//!                    hub_flags.rs  models that are fetched or found · download_bar.rs  how far that is
 //!                    prompts.rs  files of prompts · output.rs  files for results
 //!                    words.rs    what errors call flags, exit codes
 //! ```
@@ -25,12 +26,16 @@ mod calibrate;
 mod ceilings;
 mod common_options;
 mod curve;
+#[path = "../common/download_bar.rs"]
+mod download_bar;
 #[path = "../common/draft_flags.rs"]
 mod draft_flags;
 #[path = "../common/explain.rs"]
 mod explain;
 #[cfg(feature = "gpu")]
 mod gpu;
+#[path = "../common/hub_flags.rs"]
+mod hub_flags;
 mod median;
 #[path = "../common/output.rs"]
 mod output;
@@ -85,6 +90,10 @@ enum Command {
 const LONG: &[(&str, &str)] = &[
     ("-ctk", "--cache-type-k"),
     ("-ctv", "--cache-type-v"),
+    ("-hf", "--hf-repo"),
+    ("-hff", "--hf-file"),
+    ("-hfr", "--hf-repo"),
+    ("-hft", "--hf-token"),
     ("-md", "--model-draft"),
     ("-ngld", "--gpu-layers-draft"),
 ];

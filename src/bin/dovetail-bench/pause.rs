@@ -42,7 +42,7 @@ pub fn run(o: &Options) -> Result<()> {
     let n_ctx = o.n_prompt + BEFORE + 64;
     let mut options = o.common.options(n_ctx, o.ubatch_size);
     options.speculation = o.drafting.options();
-    let model = options.model(&o.common.model, &mut LogObserver)?;
+    let model = options.model(&o.common.model()?, &mut LogObserver)?;
     let mut engine = options.engine(model, others + 1, &mut LogObserver)?;
     let n_vocab = engine.model().config().n_vocab;
     let (mut alone, mut pauses): (Vec<Duration>, Vec<Duration>) = (Vec::new(), Vec::new());

@@ -7,11 +7,13 @@ use crate::argv;
 use crate::draft_flags::DraftFlags;
 use crate::foreign;
 use crate::generate::Generate;
+use crate::hub_flags::HubFlags;
 use crate::log::Log;
 use crate::output;
 use crate::values::{self, unescape};
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser};
+use dovetail::hub::Repo;
 use dovetail::infer::{CacheType, CacheTypes};
 use dovetail::{ChatTemplate, Error, Generation, Repack, Result, Sampling, file};
 use dovetail::{OpenOptions, Options, SessionOptions};
@@ -27,14 +29,17 @@ use std::path::{Path, PathBuf};
 #[command(name = "dovetail-run", disable_version_flag = true, max_term_width = 100)]
 #[command(args_override_self = true)]
 pub struct Args {
-    /// The model, a GGUF file; by default the model that scripts/setup fetches
+    /// The model: a GGUF file, or a name that --list-models shows; by default the model that scripts/setup fetches
     #[arg(value_name = "MODEL", help_heading = "Model")]
     pub positional: Option<PathBuf>,
     /// The same, as a flag
     #[arg(short, long, value_name = "FILE", env = "DOVETAIL_MODEL", help_heading = "Model")]
     pub model: Option<PathBuf>,
-    #[arg(long, value_name = "REPO", hide = true)]
-    hf_repo: Option<String>,
+    #[command(flatten)]
+    pub hub: HubFlags,
+    /// Print the models on the disk and exit: this program's, llama.cpp's, Ollama's, LM Studio's and Hugging Face's
+    #[arg(long, help_heading = "Model")]
+    pub list_models: bool,
     /// Keep the weights from being swapped out
     #[arg(long, env = "DOVETAIL_MLOCK", help_heading = "Model")]
     pub mlock: bool,
@@ -185,6 +190,9 @@ pub struct Args {
 
     #[command(flatten)]
     pub drafting: DraftFlags,
+    /// Fetch the drafter from this repository, as -hf does the model [-hfd, -hfrd]
+    #[arg(long, value_name = "USER/REPO[:QUANT]", help_heading = "Speculation")]
+    pub hf_repo_draft: Option<Repo>,
     /// After each answer report what passes cost on this machine, which tree sizes were chosen and why, what they
     /// gained, and whether speculation is worth it
     #[arg(long, env = "DOVETAIL_EXPLAIN", help_heading = "Speculation")]
@@ -235,6 +243,11 @@ const LONG: &[(&str, &str)] = &[
     ("-ctk", "--cache-type-k"),
     ("-ctv", "--cache-type-v"),
     ("-hf", "--hf-repo"),
+    ("-hfd", "--hf-repo-draft"),
+    ("-hff", "--hf-file"),
+    ("-hfr", "--hf-repo"),
+    ("-hfrd", "--hf-repo-draft"),
+    ("-hft", "--hf-token"),
     ("-md", "--model-draft"),
     ("-ngl", "--gpu-layers"),
     ("-ngld", "--gpu-layers-draft"),
@@ -284,6 +297,16 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Parsed {
         }
         (positional, flag) => positional.or(flag),
     };
+    let typed = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+    if let (Some(model), Some(repo)) = (&model, &args.hub.hf_repo)
+        && (typed("model") || typed("positional"))
+    {
+        let model = model.display();
+        return Parsed::Wrong(format!("two models are named, {model} and -hf {repo}; name one"));
+    }
+    if let (true, Some(repo)) = (typed("model_draft"), &args.hf_repo_draft) {
+        return Parsed::Wrong(format!("two drafters are named, -md and -hfd {repo}; name one"));
+    }
     args.unescape();
     args.without_effect = without_effect;
     Parsed::Run(Box::new(args), model)
@@ -310,12 +333,6 @@ impl Args {
     /// # Errors
     /// If something is asked for that this program does not do or does not have.
     pub fn check(&self, log: &Log) -> Result<()> {
-        if let Some(repo) = &self.hf_repo {
-            return Err(Error::Invalid(format!(
-                "-hf {repo}: this program does not download; \
-                 fetch the model's .gguf file yourself and give its path"
-            )));
-        }
         self.without_effect.iter().for_each(|line| log.note(line));
         if self.gpu_layers.is_some() {
             log.note("-ngl has no effect: the model runs on the CPU");
@@ -554,6 +571,11 @@ mod tests {
             ("--repack cache -nr", "cannot be used with"),
             ("a.gguf -m b.gguf", "name one"),
             ("a.gguf b.gguf", "unexpected argument"),
+            ("a.gguf -hf a/b", "two models are named, a.gguf and -hf a/b; name one"),
+            ("-hf a", "give USER/REPO or USER/REPO:QUANT"),
+            ("-hff a.gguf", "--hf-repo"),
+            ("-hft a\u{e9}", "a token of letters and digits"),
+            ("-hfd a/b -md c.gguf", "two drafters are named, -md and -hfd a/b; name one"),
             ("-p a -f b", "cannot be used with"),
             ("-mx d.gguf", "-mx is no flag"),
             ("--tempo 1", "'--temp'"),

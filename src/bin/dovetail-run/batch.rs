@@ -39,13 +39,13 @@ struct Batch<'a> {
 /// # Errors
 /// If there is no file, or a line of it is not a prompt or does not fit, before any prompt is answered; or if an answer
 /// cannot be written.
-pub fn run(args: &Args, slots: usize, model: Option<&Path>, log: &Log) -> Result<ExitCode> {
+pub fn run(args: &mut Args, slots: usize, model: Option<&Path>, log: &Log) -> Result<ExitCode> {
     let what = "--parallel answers the prompts of a file; give one with -f prompts.jsonl";
     let file = args.file.as_deref().ok_or_else(|| Error::Invalid(what.into()))?;
     let prompts = prompts::read(file, None)?;
     let slots = slots.min(prompts.len());
     let (template, interrupt) = (args.template()?, Interrupt::new()?);
-    let path = open::choose(model, log)?;
+    let path = open::choose(args, model, log)?;
     let Some(loaded) = open::load(args, &path, template, &interrupt, log)? else {
         return Ok(ExitCode::from(EXIT_CODE));
     };

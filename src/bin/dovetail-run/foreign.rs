@@ -61,6 +61,7 @@ const LLAMA_FLAGS: &[LlamaFlag] = &[
         Value::None,
         "the model runs on the CPU",
     ),
+    aside(&["--no-mmproj", "--no-mmproj-auto"], Value::None, "only text is read"),
     refused(
         &["--grammar", "--grammar-file", "-j", "--json-schema"],
         Value::One,

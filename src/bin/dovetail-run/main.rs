@@ -4,6 +4,7 @@
 //! args.rs     the flags: names and defaults
 //! values.rs   what their values may be
 //! foreign.rs  flags of llama.cpp that are set aside
+//! models.rs   the list of models on the disk
 //! open.rs     which model, loading it, the context that memory holds, drafters
 //! runner.rs   a prompt to an answer, and what is reported about it · stdout.rs  text on standard output
 //! report.rs   the printed timings, the statistics as JSON
@@ -13,6 +14,7 @@
 //! generate.rs the man page, completions for shells
 //! log.rs      lines and progress on standard error · interrupt.rs  Ctrl-C
 //! ../common   argv.rs  flags as llama.cpp's users type them · draft_flags.rs  flags of drafters
+//!             hub_flags.rs  models that are fetched or found · download_bar.rs  how far that is
 //!             prompts.rs  files of prompts · output.rs  files for results
 //!             words.rs    what errors call flags, exit codes
 //! ```
@@ -27,14 +29,19 @@ mod args;
 mod argv;
 mod batch;
 mod chat;
+#[path = "../common/download_bar.rs"]
+mod download_bar;
 #[path = "../common/draft_flags.rs"]
 mod draft_flags;
 #[path = "../common/explain.rs"]
 mod explain;
 mod foreign;
 mod generate;
+#[path = "../common/hub_flags.rs"]
+mod hub_flags;
 mod interrupt;
 mod log;
+mod models;
 mod once;
 mod open;
 #[path = "../common/output.rs"]
@@ -60,7 +67,7 @@ use std::process::ExitCode;
 use stdout::STDOUT;
 
 fn main() -> ExitCode {
-    let (args, model) = match args::parse(std::env::args_os()) {
+    let (mut args, model) = match args::parse(std::env::args_os()) {
         Parsed::Run(args, model) => (args, model),
         Parsed::Help(text) => {
             let _ = write!(std::io::stdout(), "{text}");
@@ -75,7 +82,7 @@ fn main() -> ExitCode {
         Ok(log) => log,
         Err(error) => return fail(&Log::default(), &error),
     };
-    match run(&args, model.as_deref(), &log) {
+    match run(&mut args, model.as_deref(), &log) {
         Ok(code) => code,
         Err(error) => fail(&log, &error),
     }
@@ -96,7 +103,7 @@ fn fail(log: &Log, error: &Error) -> ExitCode {
     }
 }
 
-fn run(args: &Args, model: Option<&Path>, log: &Log) -> Result<ExitCode> {
+fn run(args: &mut Args, model: Option<&Path>, log: &Log) -> Result<ExitCode> {
     if args.version {
         return print(&version());
     }
@@ -105,6 +112,9 @@ fn run(args: &Args, model: Option<&Path>, log: &Log) -> Result<ExitCode> {
     }
     if args.list_devices {
         return print(&devices()?);
+    }
+    if args.list_models {
+        return print(&models::table());
     }
     args.check(log)?;
     if let Some(slots) = args.parallel {
@@ -118,7 +128,7 @@ fn run(args: &Args, model: Option<&Path>, log: &Log) -> Result<ExitCode> {
     }
     let template = args.template()?;
     let interrupt = interrupt::Interrupt::new()?;
-    let path = open::choose(model, log)?;
+    let path = open::choose(args, model, log)?;
     let Some(mut runner) = open::open(args, &path, template, &interrupt, log)? else {
         return Ok(ExitCode::from(interrupt::EXIT_CODE));
     };

@@ -5,6 +5,8 @@ use crate::interrupt::Interrupt;
 use crate::log::{Log, Progress};
 use crate::runner::Runner;
 use crate::words::FlagNames;
+use dovetail::draft::SpecType;
+use dovetail::hub::{Fetched, Wish};
 use dovetail::machine;
 use dovetail::{ChatTemplate, Error, Level, Model, Notice, Observer, Options, Result, Stage};
 use std::path::{Path, PathBuf};
@@ -14,17 +16,31 @@ use std::time::Instant;
 /// The file that scripts/setup fetches; `models/manifest.toml` has its source.
 const DEFAULT_MODEL: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
 
-/// The named model, or the default one.
+/// The model that a flag, an argument or a repository names, fetched if need be; or the default one.
 ///
 /// # Errors
-/// If none was named and the default one was not fetched.
-pub fn choose(named: Option<&Path>, log: &Log) -> Result<PathBuf> {
-    if let Some(path) = named {
-        return Ok(path.to_owned());
+/// If it cannot be fetched or is nowhere, or none was named and the default one was not fetched.
+pub fn choose(args: &mut Args, named: Option<&Path>, log: &Log) -> Result<PathBuf> {
+    let note = &mut |line: &str| log.note(line);
+    let model = args.hub.model(named, note)?;
+    if let Some(repo) = &args.hf_repo_draft {
+        let wish = Wish { tag: repo.tag(), file: None, drafter: true };
+        args.drafting.model_draft = Some(args.hub.fetch(repo, wish, note)?.path);
+    }
+    if let Some(Fetched { path, drafters }) = model {
+        let wants_one = matches!(args.drafting.spec_type, SpecType::Auto);
+        if let (Some(repo), Some(drafter)) = (&args.hub.hf_repo, drafters.first())
+            && wants_one
+            && args.drafting.model_draft.is_none()
+        {
+            log.note(&format!("{} has a drafter, {drafter}; -hfd {0} uses it", repo.id()));
+        }
+        return Ok(path);
     }
     let wrong = |why: String| {
         Err(Error::Invalid(format!(
-            "no model is named and {why}; run scripts/setup, or name a .gguf file"
+            "no model is named and {why}; run scripts/setup, name a .gguf file or one that \
+             --list-models shows, or fetch one with -hf USER/REPO"
         )))
     };
     let Some(folder) = machine::cache_folder() else {

@@ -54,7 +54,7 @@ pub fn run(o: &PromptOptions, path: &Path) -> Result<()> {
     let header = json!({
         "version": 1,
         "drafter": opened.description(),
-        "model": o.common.model.display().to_string(),
+        "model": session.model().gguf().path().display().to_string(),
         "temperature": decimals(o.temp),
         "seed": o.seed,
     });

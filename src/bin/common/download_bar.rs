@@ -1,0 +1,151 @@
+//! Shows how far a download is: a line that is written over on a terminal, else a line now and then.
+
+use dovetail::hub::Event;
+use dovetail::machine::human_bytes;
+use dovetail::printable::Printable;
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+/// Time between two lines on a terminal, and elsewhere.
+const ON_TERMINAL: Duration = Duration::from_millis(200);
+const ELSEWHERE: Duration = Duration::from_secs(30);
+/// Width of the line: narrower than any terminal.
+const COLUMNS: usize = 79;
+
+/// Writes lines for people.
+pub type Note<'a> = &'a mut dyn FnMut(&str);
+
+/// The state of the download that is shown.
+pub struct DownloadBar<'a> {
+    note: Note<'a>,
+    terminal: bool,
+    /// When the current file was begun, and how much of it was there.
+    begun: Option<(Instant, u64)>,
+    shown: Option<Instant>,
+}
+
+impl DownloadBar<'_> {
+    /// Shows nothing until something happens. `note` writes lines that stay.
+    pub fn new(note: Note<'_>) -> DownloadBar<'_> {
+        let terminal = std::io::stderr().is_terminal();
+        DownloadBar { note, terminal, begun: None, shown: None }
+    }
+
+    /// Shows an event.
+    pub fn show(&mut self, event: Event) {
+        match event {
+            Event::Progress { file, done, total } => self.progress(file, done, total),
+            Event::Waiting { file } => {
+                self.say(&format!("{file}: waiting for another program that fetches it"))
+            }
+            Event::Retry { what, after } => {
+                self.say(&format!("{what}; asking again in {} s", after.as_secs_f32().ceil()));
+            }
+            Event::Unreachable { what } => {
+                self.say(&format!("cannot reach {what}; using what was fetched earlier"));
+            }
+        }
+    }
+
+    fn progress(&mut self, file: &str, done: u64, total: u64) {
+        let now = Instant::now();
+        let begun = *self.begun.get_or_insert_with(|| {
+            let line = format!("fetching {file}, {}", human_bytes(total));
+            (self.note)(&line);
+            (now, done)
+        });
+        let pause = if self.terminal { ON_TERMINAL } else { ELSEWHERE };
+        let due = now.duration_since(self.shown.unwrap_or(begun.0)) >= pause;
+        if due && done < total {
+            let line = line(file, done, total, (done - begun.1, now - begun.0));
+            self.shown = Some(now);
+            match self.terminal {
+                true => drop(write!(std::io::stderr(), "\r{line}\x1b[K")),
+                false => (self.note)(&line),
+            }
+        }
+        if done == total {
+            self.clear();
+            self.begun = None;
+        }
+    }
+
+    fn say(&mut self, line: &str) {
+        self.clear();
+        (self.note)(line);
+    }
+
+    /// Removes the line on the terminal.
+    fn clear(&mut self) {
+        if self.shown.take().is_some() && self.terminal {
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+impl Drop for DownloadBar<'_> {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// `NAME  45 %  1.20 GB of 2.67 GB  35.0 MB/s  0:42 left`; the bytes that came in some time say how fast it is.
+fn line(file: &str, done: u64, total: u64, (came, time): (u64, Duration)) -> String {
+    let rate = came as f64 / time.as_secs_f64().max(1e-3);
+    let left = ((total - done) as f64 / rate.max(1.0)) as u64;
+    let (minutes, seconds) = (left / 60, left % 60);
+    let percent = 100 * u128::from(done) / u128::from(total.max(1));
+    let numbers = format!(
+        "  {percent} %  {} of {}  {}/s  {minutes}:{seconds:02} left",
+        human_bytes(done),
+        human_bytes(total),
+        human_bytes(rate as u64)
+    );
+    let name = Printable(file.rsplit('/').next().unwrap_or(file)).to_string();
+    let room = COLUMNS.saturating_sub(numbers.chars().count());
+    match name.chars().count() <= room {
+        true => name + &numbers,
+        false => {
+            name.chars().take(room.saturating_sub(1)).chain(['…']).collect::<String>() + &numbers
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_fits_a_terminal_and_steers_none() {
+        let came = (100_000_000, Duration::from_secs(2));
+        let expected = "m.gguf  45 %  1.20 GB of 2.65 GB  50.0 MB/s  0:29 left";
+        assert_eq!(line("sub/m.gguf", 1_200_000_000, 2_650_000_000, came), expected);
+        let long = line(&"x".repeat(300), 1, u64::MAX, (0, Duration::ZERO));
+        assert!(long.chars().count() <= COLUMNS && long.contains("…  0 %"), "{long}");
+        assert!(!line("a\x1b[2J.gguf", 1, 2, came).contains('\x1b'));
+    }
+
+    #[test]
+    fn what_happens_is_said_once() {
+        let mut lines = Vec::new();
+        let mut note = |line: &str| lines.push(line.to_owned());
+        let mut bar = DownloadBar::new(&mut note);
+        bar.terminal = false;
+        for event in [
+            Event::Progress { file: "m.gguf", done: 1, total: 4_000_000 },
+            Event::Progress { file: "m.gguf", done: 2, total: 4_000_000 },
+            Event::Retry { what: "the hub cut the connection", after: Duration::from_millis(1500) },
+            Event::Progress { file: "m.gguf", done: 4_000_000, total: 4_000_000 },
+            Event::Progress { file: "n.gguf", done: 9, total: 9 },
+        ] {
+            bar.show(event);
+        }
+        drop(bar);
+        let expected = [
+            "fetching m.gguf, 4.0 MB",
+            "the hub cut the connection; asking again in 2 s",
+            "fetching n.gguf, 0.0 MB",
+        ];
+        assert_eq!(lines, expected);
+    }
+}

@@ -1,0 +1,745 @@
+//! Models that are fetched from a hub, here one on this machine, and models that other programs have left on the disk.
+
+#![cfg(unix)]
+
+mod common;
+
+use common::gguf::Parts;
+use common::hub_server::{COMMIT, Fault, Hub, sha256};
+use common::tiny::tiny;
+use dovetail::gguf::Value;
+use dovetail::hub::{self, Event, Fetched, Folder, Layout, Options, Repo, Wish};
+use serde_json::json;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// A token as hubs give them.
+const TOKEN: &str = "hf_secret";
+
+/// Bytes that are all different from their neighbours, as many as several reads take.
+fn bytes(n: usize) -> Vec<u8> {
+    (0..n as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+}
+
+/// An empty cache, and a hub.
+struct Place {
+    hub: Hub,
+    cache: TempDir,
+}
+
+impl Place {
+    fn new(files: &[(&str, &[u8])]) -> Place {
+        Place { hub: Hub::new(files), cache: tempfile::tempdir().unwrap() }
+    }
+
+    fn options(&self) -> Options {
+        Options {
+            endpoint: self.hub.endpoint.clone(),
+            token: Some(TOKEN.into()),
+            offline: false,
+            cache: self.cache.path().to_owned(),
+            pause: Duration::from_millis(1),
+            silence: Duration::from_secs(10),
+        }
+    }
+
+    fn fetch_with(
+        &self,
+        repo: &str,
+        watch: &mut dyn FnMut(Event) -> bool,
+    ) -> dovetail::Result<Fetched> {
+        let repo: Repo = repo.parse().unwrap();
+        let wish = Wish { tag: repo.tag(), ..Wish::default() };
+        hub::fetch(&repo, wish, &self.options(), watch)
+    }
+
+    fn fetch(&self) -> dovetail::Result<PathBuf> {
+        self.fetch_with("u/r", &mut |_| true).map(|fetched| fetched.path)
+    }
+
+    fn error(&self) -> String {
+        self.fetch().unwrap_err().to_string()
+    }
+
+    /// A file of the repository's folder in the cache.
+    fn at(&self, path: &str) -> PathBuf {
+        self.cache.path().join("models--u--r").join(path)
+    }
+
+    /// The file of some contents, before they are whole.
+    fn incomplete(&self, contents: &[u8]) -> PathBuf {
+        self.at(&format!("blobs/{}.incomplete", sha256(contents)))
+    }
+
+    /// The names in the folder of contents.
+    fn blobs(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.at("blobs")).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().into_string().unwrap()).collect()
+    }
+}
+
+fn ranges(place: &Place) -> Vec<String> {
+    let range = |request: common::hub_server::Request| {
+        request.headers.get("range").cloned().unwrap_or_default()
+    };
+    place.hub.fetched().into_iter().map(range).collect()
+}
+
+#[test]
+fn a_model_is_fetched_once_and_lies_where_other_programs_look() {
+    let model = bytes(3_000_000);
+    let place = Place::new(&[
+        ("README.md", b"text"),
+        ("sub/m Q4_K_M.gguf", b"x"),
+        ("m-Q4_K_M.gguf", &model),
+    ]);
+    let mut shown = Vec::new();
+    let fetched = place.fetch_with("u/r:q4_k_m", &mut |event| {
+        let Event::Progress { file, done, total } = event else { panic!("{event:?}") };
+        assert_eq!((file, total), ("m-Q4_K_M.gguf", model.len() as u64));
+        shown.push(done);
+        true
+    });
+    let path = fetched.unwrap().path;
+    assert_eq!(path, place.at(&format!("snapshots/{COMMIT}/m-Q4_K_M.gguf")));
+    assert_eq!(fs::read(&path).unwrap(), model);
+    assert!(shown.is_sorted() && shown.len() > 1 && shown.last() == Some(&(model.len() as u64)));
+    assert_eq!(
+        fs::canonicalize(&path).unwrap(),
+        fs::canonicalize(place.at(&format!("blobs/{}", sha256(&model)))).unwrap()
+    );
+    assert_eq!(fs::read_to_string(place.at("refs/main")).unwrap(), COMMIT);
+    assert_eq!(place.blobs(), [sha256(&model)]);
+    assert_eq!(ranges(&place), [""]);
+    // The token is for the hub alone, not for the server that it redirects to.
+    for request in [place.hub.listings(), place.hub.resolved()].concat() {
+        assert_eq!(request.headers["authorization"], format!("Bearer {TOKEN}"), "{request:?}");
+    }
+    assert_eq!(place.fetch().unwrap(), path);
+    assert_eq!((place.hub.fetched().len(), place.hub.listings().len()), (0, 1));
+    // Names are escaped on their way.
+    let wish = Wish { file: Some("sub/m Q4_K_M.gguf"), ..Wish::default() };
+    let other = hub::fetch(&"u/r".parse().unwrap(), wish, &place.options(), &mut |_| true).unwrap();
+    assert_eq!(fs::read(other.path).unwrap(), b"x");
+    let requests = place.hub.fetched();
+    assert!(requests[0].path.ends_with("/sub/m%20Q4_K_M.gguf"), "{requests:?}");
+    assert!(requests.iter().all(|request| !request.headers.contains_key("authorization")));
+}
+
+#[test]
+fn a_download_goes_on_where_it_ended() {
+    let model = bytes(1_000_000);
+    let place = Place::new(&[("m.gguf", &model)]);
+    fs::create_dir_all(place.at("blobs")).unwrap();
+    fs::write(place.incomplete(&model), &model[..400_000]).unwrap();
+    place.hub.fail(&[
+        Fault::Cut(100_000),
+        Fault::Cut(0),
+        Fault::Status(503, ""),
+        Fault::Cut(100_000),
+    ]);
+    let mut said = Vec::new();
+    let path = place.fetch_with("u/r", &mut |event| {
+        if let Event::Retry { what, .. } = event {
+            said.push(what.to_owned());
+        }
+        true
+    });
+    assert_eq!(fs::read(path.unwrap().path).unwrap(), model);
+    assert_eq!(said.len(), 4, "{said:?}");
+    assert!(said[2].contains("503"), "{said:?}");
+    let requests = place.hub.fetched();
+    let asked = |name: &str| -> Vec<_> {
+        requests
+            .iter()
+            .map(|request| request.headers.get(name).cloned().unwrap_or_default())
+            .collect()
+    };
+    let ranges =
+        [400_000, 500_000, 500_000, 500_000, 600_000].map(|start| format!("bytes={start}-"));
+    assert_eq!(asked("range"), ranges);
+    // Of the first part nobody knows which server sent it; its checksum is looked at in the end.
+    let etag = format!("\"{}\"", sha256(&model));
+    assert_eq!(asked("if-range"), ["", &etag, &etag, &etag, &etag].map(str::to_owned));
+    assert_eq!(place.blobs(), [sha256(&model)]);
+}
+
+#[test]
+fn a_server_that_cannot_go_on_begins_anew() {
+    let model = bytes(500_000);
+    let place = Place::new(&[("m.gguf", &model)]);
+    place.hub.fail(&[Fault::Cut(300_000), Fault::Whole]);
+    assert_eq!(fs::read(place.fetch().unwrap()).unwrap(), model);
+    assert_eq!(ranges(&place), ["", "bytes=300000-"]);
+}
+
+#[test]
+fn a_server_that_never_ends_is_not_asked_for_ever() {
+    let model = bytes(1000);
+    let place = Place::new(&[("m.gguf", &model)]);
+    place.hub.fail(&[Fault::Status(500, ""); 10]);
+    let error = place.error();
+    assert!(error.contains("u/r/m.gguf: the hub answers 500"), "{error}");
+    assert!(error.ends_with("try again later"), "{error}");
+    assert_eq!(place.hub.fetched().len(), 6);
+    // Nor one that begins anew each time and never gets further.
+    let place = Place::new(&[("m.gguf", &model)]);
+    place.hub.fail(&[Fault::WholeAndCut(500); 20]);
+    assert!(place.error().contains("try again later"));
+    assert_eq!(place.hub.fetched().len(), 6);
+}
+
+#[test]
+fn a_server_that_falls_silent_is_asked_again() {
+    let model = bytes(500_000);
+    let place = Place::new(&[("m.gguf", &model)]);
+    place.hub.fail(&[Fault::Stall(200_000)]);
+    let options = Options { silence: Duration::from_millis(300), ..place.options() };
+    let start = Instant::now();
+    let fetched = hub::fetch(&"u/r".parse().unwrap(), Wish::default(), &options, &mut |_| true);
+    assert_eq!(fs::read(fetched.unwrap().path).unwrap(), model);
+    assert_eq!(ranges(&place), ["", "bytes=200000-"]);
+    assert!(start.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn a_file_longer_than_the_hub_says_is_refused_at_once() {
+    let model = bytes(1000);
+    let place = Place::new(&[("m.gguf", &model)]);
+    place.hub.fail(&[Fault::Longer]);
+    let error = place.error();
+    assert!(error.contains("the hub sends 1001 bytes in place of 1000"), "{error}");
+    assert_eq!(place.hub.fetched().len(), 1);
+}
+
+#[test]
+fn damaged_bytes_are_deleted() {
+    let model = bytes(1000);
+    let place = Place::new(&[("m.gguf", &model)]);
+    place.hub.fail(&[Fault::OtherBytes]);
+    let error = place.error();
+    assert!(error.contains("damaged on the way") && error.contains(&sha256(&model)), "{error}");
+    assert!(error.ends_with("fetch it again"), "{error}");
+    assert_eq!((place.blobs(), place.at("refs/main").exists()), (vec![], false));
+    // So are those that an earlier program left.
+    fs::write(place.incomplete(&model), "others").unwrap();
+    assert!(place.error().contains("damaged"));
+    assert_eq!(fs::read(place.fetch().unwrap()).unwrap(), model);
+}
+
+#[test]
+fn the_hub_is_asked_again_when_it_says_so() {
+    let place = Place::new(&[("m.gguf", b"x")]);
+    place.hub.fail_listing(&[(429, "0"), (500, "soon"), (503, "")]);
+    place.hub.fail(&[Fault::Status(429, "0")]);
+    let mut pauses = Vec::new();
+    let fetched = place.fetch_with("u/r", &mut |event| {
+        if let Event::Retry { after, .. } = event {
+            pauses.push(after.as_millis());
+        }
+        true
+    });
+    fetched.unwrap();
+    assert_eq!(pauses, [0, 2, 4, 0]);
+    place.hub.fail_listing(&[(429, "86400")]);
+    // What was fetched is there without it.
+    assert!(place.fetch().is_ok());
+    let empty = Place::new(&[]);
+    empty.hub.fail_listing(&[(429, "86400")]);
+    assert!(empty.error().contains("429"));
+}
+
+#[test]
+fn what_the_hub_refuses_is_one_line() {
+    for (status, part) in [
+        (401, "u/r: the hub does not have it, or asks for a token; give another with"),
+        (403, "u/r: the hub refuses it; accept the model's terms on its page or give another with"),
+        (404, "u/r: the hub does not have it; check the name"),
+        (418, "u/r: the hub answers 418"),
+    ] {
+        let place = Place::new(&[("m.gguf", b"x")]);
+        place.hub.fail_listing(&[(status, "")]);
+        let error = place.error();
+        assert!(error.starts_with(part) && !error.contains(TOKEN), "{error}");
+        assert_eq!(place.hub.listings().len(), 1, "{status} is not asked again");
+    }
+    let place = Place::new(&[("m.gguf", b"x")]);
+    place.hub.fail_listing(&[(401, "")]);
+    let options = Options { token: None, ..place.options() };
+    let error = hub::fetch(&"u/r".parse().unwrap(), Wish::default(), &options, &mut |_| true);
+    assert!(error.unwrap_err().to_string().contains("give one with"));
+    assert!(!place.hub.listings()[0].headers.contains_key("authorization"));
+    let gone = Options { endpoint: "http://127.0.0.1:1".into(), ..place.options() };
+    let start = Instant::now();
+    let error = hub::fetch(&"u/r".parse().unwrap(), Wish::default(), &gone, &mut |_| true);
+    assert!(error.unwrap_err().to_string().starts_with("u/r: cannot reach 127.0.0.1"));
+    assert!(start.elapsed() < Duration::from_secs(10));
+    let wrong = Options { endpoint: "not a hub".into(), ..place.options() };
+    let error = hub::fetch(&"u/r".parse().unwrap(), Wish::default(), &wrong, &mut |_| true);
+    assert!(error.unwrap_err().to_string().contains("is no address of a hub"));
+}
+
+#[test]
+fn names_that_lead_elsewhere_are_not_there() {
+    let place = Place::new(&[]);
+    for name in ["../../../evil.gguf", "/evil.gguf", "a/../../evil.gguf", "evil\u{1b}[2J.gguf"] {
+        place.hub.list(json!({"rfilename": name, "lfs": {"sha256": sha256(b""), "size": 0}}));
+    }
+    place.hub.list(json!({"rfilename": "m.gguf", "lfs": {"sha256": "../../../evil", "size": 0}}));
+    assert_eq!(
+        place.error(),
+        "u/r: has no model, and no GGUF file at all; give another with the option for the file of a repository"
+    );
+    assert_eq!(fs::read_dir(place.cache.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn all_parts_of_a_model_are_fetched() {
+    let names = [1, 2, 3].map(|part| format!("q/m-Q8_0-0000{part}-of-00003.gguf"));
+    let parts: Vec<_> = [10, 20, 30].map(bytes).into();
+    let mut files: Vec<_> =
+        names.iter().map(String::as_str).zip(parts.iter().map(Vec::as_slice)).collect();
+    files.push(("eagle3-m-Q8_0.gguf", b"drafter"));
+    files.push(("mmproj-Q4_K_M.gguf", b"images"));
+    let place = Place::new(&files);
+    let fetched = place.fetch_with("u/r", &mut |_| true).unwrap();
+    for (name, part) in names.iter().zip(&parts) {
+        assert_eq!(fs::read(place.at(&format!("snapshots/{COMMIT}/{name}"))).unwrap(), *part);
+    }
+    assert!(fetched.path.ends_with(&names[0]));
+    assert_eq!(fetched.drafters, ["eagle3-m-Q8_0.gguf"]);
+    assert_eq!(place.blobs().len(), 3);
+    let repo = "u/r".parse().unwrap();
+    let wish = Wish { drafter: true, ..Wish::default() };
+    let drafter = hub::fetch(&repo, wish, &place.options(), &mut |_| true).unwrap();
+    assert_eq!(fs::read(drafter.path).unwrap(), b"drafter");
+}
+
+#[test]
+fn what_does_not_fit_the_disk_is_not_begun() {
+    let place = Place::new(&[("m-00001-of-00002.gguf", b"this part would fit")]);
+    let lfs = json!({"sha256": sha256(b""), "size": 1u64 << 60});
+    place.hub.list(json!({"rfilename": "m-00002-of-00002.gguf", "lfs": lfs}));
+    let error = place.error();
+    assert!(
+        error.contains("u/r: 1152921504.61 GB are to be fetched and ")
+            && error.contains("make room"),
+        "{error}"
+    );
+    assert_eq!(place.hub.fetched().len(), 0);
+}
+
+#[test]
+fn two_at_once_fetch_a_file_once() {
+    let model = bytes(400_000);
+    let place = Place::new(&[("m.gguf", &model)]);
+    // The first is slow: it has to ask again after the second has come.
+    place.hub.fail(&[Fault::Status(503, "1")]);
+    let mut waited = [false; 2];
+    std::thread::scope(|scope| {
+        for waited in &mut waited {
+            let place = &place;
+            scope.spawn(move || {
+                let fetched = place.fetch_with("u/r", &mut |event| {
+                    *waited |= matches!(event, Event::Waiting { file: "m.gguf" });
+                    true
+                });
+                assert_eq!(fs::read(fetched.unwrap().path).unwrap().len(), 400_000);
+            });
+        }
+    });
+    assert!(waited[0] != waited[1], "one of them waits");
+    assert_eq!(ranges(&place), ["", ""], "one that failed, and one");
+}
+
+#[test]
+fn what_was_fetched_is_used_without_the_hub() {
+    let place = Place::new(&[("m-Q8_0.gguf", b"x")]);
+    let repo: Repo = "u/r".parse().unwrap();
+    let offline = Options { offline: true, ..place.options() };
+    let error =
+        hub::fetch(&repo, Wish::default(), &offline, &mut |_| true).unwrap_err().to_string();
+    assert!(error.contains("was not fetched yet"), "{error}");
+    let path = place.fetch().unwrap();
+    place.hub.listings();
+    let found = hub::fetch(&repo, Wish::default(), &offline, &mut |_| true).unwrap();
+    assert_eq!((found.path, place.hub.listings().len()), (path.clone(), 0));
+    let gone = Options { endpoint: "http://127.0.0.1:1".into(), ..place.options() };
+    let mut told = 0;
+    let found = hub::fetch(&repo, Wish::default(), &gone, &mut |event| {
+        told += usize::from(matches!(event, Event::Unreachable { .. }));
+        true
+    });
+    assert_eq!((found.unwrap().path, told), (path, 1));
+    // Another commit has become the newest since.
+    fs::write(place.at("refs/main"), "f".repeat(40)).unwrap();
+    assert!(hub::fetch(&repo, Wish::default(), &offline, &mut |_| true).is_ok());
+    let missing = Wish { tag: Some("Q2_K"), ..Wish::default() };
+    let error = hub::fetch(&repo, missing, &offline, &mut |_| true).unwrap_err().to_string();
+    assert!(error.contains("has no model Q2_K; there are m-Q8_0.gguf"), "{error}");
+}
+
+#[test]
+fn a_download_that_is_cancelled_leaves_its_part() {
+    let model = bytes(2_000_000);
+    let place = Place::new(&[("m.gguf", &model)]);
+    let cancelled = place.fetch_with(
+        "u/r",
+        &mut |event| !matches!(event, Event::Progress { done, .. } if done > 500_000),
+    );
+    assert!(matches!(cancelled, Err(dovetail::Error::Cancelled(_))));
+    let part = fs::read(place.incomplete(&model)).unwrap();
+    assert!(part.len() > 500_000 && model.starts_with(&part));
+    assert!(!place.at(&format!("snapshots/{COMMIT}/m.gguf")).exists());
+    place.hub.fetched();
+    assert_eq!(fs::read(place.fetch().unwrap()).unwrap(), model);
+    assert_eq!(ranges(&place), [format!("bytes={}-", part.len())]);
+}
+
+#[test]
+fn the_environment_names_hub_token_and_cache() {
+    let home = tempfile::tempdir().unwrap();
+    let options = |set: &[(&str, &str)]| {
+        let variable = |name: &str| match name {
+            "HOME" => Some(home.path().as_os_str().to_owned()),
+            name => set.iter().find(|(set, _)| *set == name).map(|(_, value)| value.into()),
+        };
+        Options::from_env(&variable).unwrap()
+    };
+    let plain = options(&[]);
+    assert!(plain.endpoint.starts_with("https://") && plain.token.is_none() && !plain.offline);
+    assert_eq!(plain.cache, home.path().join(".cache/huggingface/hub"));
+    let login = home.path().join(".cache/huggingface/token");
+    fs::create_dir_all(login.parent().unwrap()).unwrap();
+    fs::write(&login, "hf_login\n").unwrap();
+    fs::write(home.path().join("t"), "hf_named").unwrap();
+    let named = home.path().join("t");
+    let named = named.to_str().unwrap();
+    assert_eq!(options(&[]).token.as_deref(), Some("hf_login"));
+    assert_eq!(options(&[("HF_TOKEN_PATH", named)]).token.as_deref(), Some("hf_named"));
+    assert_eq!(
+        options(&[("HF_TOKEN_PATH", named), ("HF_TOKEN", "hf_x")]).token.as_deref(),
+        Some("hf_x")
+    );
+    // It would end the header and begin another.
+    assert_eq!(options(&[("HF_TOKEN", "a\r\nHost: b")]).token, None);
+    for (set, expected) in [
+        (&[("HF_ENDPOINT", "http://a")][..], "http://a"),
+        (&[("HF_ENDPOINT", "http://a"), ("MODEL_ENDPOINT", "http://b/")], "http://b/"),
+    ] {
+        assert_eq!(options(set).endpoint, expected);
+    }
+    for (value, offline) in [("1", true), ("True", true), ("ON", true), ("0", false), ("", false)] {
+        assert_eq!(options(&[("HF_HUB_OFFLINE", value)]).offline, offline, "{value}");
+    }
+    let error = Options::from_env(&|_| None).err().unwrap().to_string();
+    assert!(error.contains("set HOME or HF_HOME"), "{error}");
+}
+
+/// A home with a model of each program, and one of them broken.
+fn home_of_all(model: &[u8]) -> TempDir {
+    let home = tempfile::tempdir().unwrap();
+    let put = |path: &str, bytes: &[u8]| {
+        let path = home.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    };
+    put(".cache/dovetail/Own.Q4_1.gguf", model);
+    put(".cache/dovetail/drafters/own.dgf.gguf", model);
+    put(".cache/llama.cpp/user_flat-Q8_0.gguf", &model[..model.len() / 2]);
+    put(".cache/llama.cpp/user_flat-Q8_0.gguf.downloadInProgress", b"");
+    put(".lmstudio/models/maker/Studio-GGUF/Studio-Q5_K_M.gguf", model);
+    put(".lmstudio/models/maker/Studio-GGUF/mmproj-Studio-f16.gguf", model);
+    let hub = ".cache/huggingface/hub/models--u--r";
+    put(&format!("{hub}/refs/main"), COMMIT.as_bytes());
+    put(&format!("{hub}/snapshots/{COMMIT}/m-Q4_0.gguf"), model);
+    put(&format!("{hub}/snapshots/{COMMIT}/m-Q6_K.gguf"), model);
+    put(&format!("{hub}/snapshots/{COMMIT}/evil\u{1b}[2J-Q2_K.gguf"), b"no model");
+    put(&format!("{hub}/snapshots/{}/old-Q3_K_S.gguf", "f".repeat(40)), model);
+    let digest = "a".repeat(64);
+    let layers = json!([
+        {"mediaType": "application/vnd.ollama.image.license", "digest": format!("sha256:{}", "b".repeat(64))},
+        {"mediaType": "application/vnd.ollama.image.model", "digest": format!("sha256:{digest}")},
+    ]);
+    let manifest = json!({"schemaVersion": 2, "layers": layers}).to_string();
+    let manifests = ".ollama/models/manifests/registry.ollama.ai";
+    put(&format!(".ollama/models/blobs/sha256-{digest}"), model);
+    put(&format!("{manifests}/library/llama3.2/1b"), manifest.as_bytes());
+    put(&format!("{manifests}/library/tiny/latest"), manifest.as_bytes());
+    put(&format!("{manifests}/someone/theirs/7b"), manifest.as_bytes());
+    put(&format!("{manifests}/library/broken/latest"), b"{");
+    let outside = json!({"layers": [{"mediaType": "application/vnd.ollama.image.model", "digest": "sha256:../../x"}]});
+    put(&format!("{manifests}/library/outside/latest"), outside.to_string().as_bytes());
+    home
+}
+
+/// All but what lies outside of the home.
+fn folders(home: &Path) -> Vec<Folder> {
+    let variable = |name: &str| (name == "HOME").then(|| home.as_os_str().to_owned());
+    let mut folders = hub::folders(&variable);
+    folders.retain(|folder| folder.path.starts_with(home));
+    folders
+}
+
+#[test]
+fn models_of_all_programs_have_a_name() {
+    let home = home_of_all(&tiny("q8_0").parts().bytes());
+    let models = hub::models(&folders(home.path()));
+    let names: Vec<_> = models.iter().map(|model| model.name.as_str()).collect();
+    let expected = [
+        "Own.Q4_1",
+        "u/r:Q2_K",
+        "u/r:Q3_K_S",
+        "u/r:Q4_0",
+        "u/r:Q6_K",
+        "user_flat-Q8_0",
+        "llama3.2:1b",
+        "someone/theirs:7b",
+        "tiny:latest",
+        "maker/Studio-GGUF:Q5_K_M",
+    ];
+    assert_eq!(names, expected);
+    let path = |name: &str| hub::find(name, &models).unwrap();
+    for model in &models {
+        assert_eq!(path(&model.name).as_ref(), Some(&model.path), "{}", model.name);
+    }
+    for (name, same) in [
+        ("own.q4_1", "Own.Q4_1"),
+        ("Own.Q4_1.gguf", "Own.Q4_1"),
+        ("tiny", "tiny:latest"),
+        ("U/R:q6_k", "u/r:Q6_K"),
+        ("maker/Studio-GGUF", "maker/Studio-GGUF:Q5_K_M"),
+    ] {
+        assert_eq!(path(name), path(same), "{name}");
+    }
+    assert_eq!((path("llama3.2"), path("nobody/nothing"), path("")), (None, None, None));
+    let error = hub::find("u/r:Q3_K", &models).unwrap_err().to_string();
+    assert!(error.starts_with("u/r on the disk: has no model Q3_K; there are "), "{error}");
+    assert!(!error.contains('\u{1b}'), "{error}");
+    // A folder that is named twice changes nothing; of two with the same names the first one's count.
+    let twice = |other: &Path| hub::models(&[folders(home.path()), folders(other)].concat());
+    assert_eq!(twice(home.path()), models);
+    let other = home_of_all(b"other");
+    let both = twice(other.path());
+    let names: std::collections::HashSet<_> = both.iter().map(|model| &model.name).collect();
+    // Three names of Ollama's are one file.
+    assert_eq!((names.len(), both.len()), (2 * expected.len() - 2, 2 * expected.len() - 2));
+    for model in &models {
+        assert_eq!(hub::find(&model.name, &both).unwrap().as_ref(), Some(&model.path));
+    }
+    let nowhere = Folder { layout: Layout::Ollama, path: home.path().join("nowhere") };
+    assert_eq!(hub::models(&[nowhere]), []);
+}
+
+fn program(home: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dovetail-run"));
+    clean(&mut command, home);
+    command
+}
+
+/// Without what the tests' own environment says.
+fn clean(command: &mut Command, home: &Path) {
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy().to_ascii_uppercase();
+        let prefixes = ["DOVETAIL_", "HF_", "XDG_", "OLLAMA_", "LLAMA_", "MODEL_ENDPOINT"];
+        if text.ends_with("_PROXY") || prefixes.iter().any(|prefix| text.starts_with(prefix)) {
+            command.env_remove(name);
+        }
+    }
+    command.env("HOME", home).env("DOVETAIL_SPEC_TYPE", "none").stdin(Stdio::null());
+}
+
+fn stdout(output: &Output) -> &str {
+    assert!(output.status.success(), "{}", stderr(output));
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+fn stderr(output: &Output) -> &str {
+    std::str::from_utf8(&output.stderr).unwrap()
+}
+
+const ANSWER: [&str; 8] = ["--raw", "-p", "the", "-n", "4", "-t", "1", "--temp=0"];
+
+#[test]
+fn the_program_lists_models_and_runs_them_by_their_names() {
+    let mut parts: Parts = tiny("q8_0").parts();
+    parts.set("general.file_type", Some(Value::U32(7)));
+    let home = home_of_all(&parts.bytes());
+    let mut unknown = parts.clone();
+    unknown.set("general.architecture", Some(Value::String("mamba".into())));
+    unknown.set("general.file_type", None);
+    fs::write(home.path().join(".cache/dovetail/Other.gguf"), unknown.bytes()).unwrap();
+    let output = program(home.path()).arg("--list-models").output().unwrap();
+    let table = stdout(&output);
+    let line = |name: &str| {
+        let line = table.lines().find(|line| line.starts_with(&format!("{name} ")));
+        line.unwrap_or_else(|| panic!("{name} in {table}")).split_whitespace().collect::<Vec<_>>()
+    };
+    assert_eq!(line("NAME"), ["NAME", "SIZE", "QUANT", "ARCHITECTURE", "PATH"]);
+    let path = home.path().join(".cache/dovetail/Own.Q4_1.gguf");
+    assert_eq!(line("Own.Q4_1")[2..], ["MB", "Q8_0", "llama", path.to_str().unwrap()]);
+    assert_eq!(line("Other")[3..7], ["Q8_0", "mamba", "(cannot", "be"]);
+    assert!(line("llama3.2:1b").last().unwrap().contains("/blobs/sha256-aaa"));
+    let broken = line("user_flat-Q8_0").join(" ");
+    assert!(broken.contains("- broken: ") && broken.contains("incomplete"), "{broken}");
+    assert!(table.contains(r"evil\u{1b}[2J-Q2_K") && !table.contains('\u{1b}'), "{table}");
+    assert!(!table.contains("mmproj") && !table.contains("dgf"), "{table}");
+    let run = |name: &str| program(home.path()).arg(name).args(ANSWER).output().unwrap();
+    let expected = stdout(&run(path.to_str().unwrap())).to_owned();
+    for name in ["Own.Q4_1", "tiny", "llama3.2:1b", "u/r:q4_0", "maker/studio-gguf"] {
+        assert_eq!(stdout(&run(name)), expected, "{name}");
+    }
+    // A file that is there comes before a name.
+    fs::write(home.path().join("tiny"), "a file").unwrap();
+    let output =
+        program(home.path()).arg("tiny").current_dir(home.path()).args(ANSWER).output().unwrap();
+    assert!(stderr(&output).contains("GGUF file"), "{}", stderr(&output));
+    for (name, part) in [
+        (
+            "nothing",
+            "nothing: no such file, and no model on the disk has this name; --list-models shows",
+        ),
+        ("u/r:Q3_K", "u/r on the disk: has no model Q3_K"),
+    ] {
+        let output = run(name);
+        let line = stderr(&output);
+        assert!(
+            !output.status.success() && line.contains(part) && line.matches('\n').count() == 1,
+            "{line}"
+        );
+    }
+    let empty = tempfile::tempdir().unwrap();
+    let output = program(empty.path()).arg("--list-models").output().unwrap();
+    assert!(stdout(&output).contains("-hf USER/REPO fetches one"));
+    let output = program(empty.path()).args(["-p", "x"]).output().unwrap();
+    assert!(stderr(&output).contains("--list-models shows, or fetch one with -hf USER/REPO"));
+}
+
+#[test]
+fn the_programs_fetch_and_run_a_model() {
+    let model = tiny("q8_0").parts().bytes();
+    let hub = Hub::new(&[("m-Q8_0.gguf", &model), ("eagle3-m.gguf", b"drafter")]);
+    let home = tempfile::tempdir().unwrap();
+    let run = |args: &[&str]| {
+        let mut command = program(home.path());
+        command.env("HF_ENDPOINT", &hub.endpoint).env("HF_TOKEN", TOKEN);
+        command.args(ANSWER).args(args).output().unwrap()
+    };
+    let log = home.path().join("log");
+    let first = run(&["-hf", "u/r:Q8_0", "-v", "--log-file", log.to_str().unwrap()]);
+    let expected = stdout(&first).to_owned();
+    assert!(stderr(&first).contains("fetching m-Q8_0.gguf, "), "{}", stderr(&first));
+    for said in [stderr(&first), &fs::read_to_string(log).unwrap()] {
+        assert!(!said.contains(TOKEN) && !said.contains('\r'), "{said:?}");
+    }
+    assert_eq!(hub.listings()[0].headers["authorization"], format!("Bearer {TOKEN}"));
+    for args in
+        [&["-hfr", "u/r", "-hff", "m-q8_0.gguf"][..], &["-hf", "u/r", "--offline"], &["u/r"]]
+    {
+        let output = run(args);
+        assert_eq!((stdout(&output), stderr(&output)), (&*expected, ""), "{args:?}");
+    }
+    assert_eq!(hub.fetched().len(), 1);
+    run(&["-hf", "u/r", "-hft", "hf_other"]);
+    assert_eq!(hub.listings().last().unwrap().headers["authorization"], "Bearer hf_other");
+    // The repository's drafter is offered, fetched if asked for, and refused as the file that it is.
+    let output = run(&["-hf", "u/r", "--spec-type", "auto"]);
+    assert_eq!(stdout(&output), expected);
+    assert!(
+        stderr(&output).contains("u/r has a drafter, eagle3-m.gguf; -hfd u/r uses it"),
+        "{}",
+        stderr(&output)
+    );
+    let output = run(&["-hf", "u/r", "-hfd", "u/r", "--spec-type", "auto"]);
+    assert!(stderr(&output).contains("eagle3-m.gguf: is not a GGUF file"), "{}", stderr(&output));
+    for (args, part) in [
+        (
+            &["-hf", "u/r:Q2_K"][..],
+            "u/r: has no model Q2_K; there are m-Q8_0.gguf, eagle3-m.gguf; give another with --hf-file FILE",
+        ),
+        (&["-hf", "u/other"], "u/other: the hub does not have it; check the name"),
+    ] {
+        let output = run(args);
+        let line = stderr(&output);
+        assert!(output.status.code() == Some(1) && line.ends_with(&format!("{part}\n")), "{line}");
+    }
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_dovetail-bench"));
+    clean(&mut bench, home.path());
+    bench.env_remove("DOVETAIL_SPEC_TYPE").env("HF_ENDPOINT", &hub.endpoint);
+    let output = bench.args(["curve", "-hf", "u/r", "-t", "1", "-o", "json"]).output().unwrap();
+    assert!(
+        stdout(&output).starts_with('{') || stdout(&output).starts_with('['),
+        "{}",
+        stdout(&output)
+    );
+}
+
+#[test]
+fn a_drafter_beside_the_model_is_named_and_not_loaded() {
+    let home = tempfile::tempdir().unwrap();
+    let model = home.path().join("m.gguf");
+    fs::write(&model, tiny("q8_0").parts().bytes()).unwrap();
+    let run = |kind: &str| {
+        let mut command = program(home.path());
+        command.arg(&model).args(ANSWER).args(["--spec-type", kind]).output().unwrap()
+    };
+    let alone = run("auto");
+    assert_eq!(stderr(&alone), "");
+    // It has no tensors, so that opening it as a drafter would fail.
+    let arch = ("general.architecture".to_owned(), Value::String("eagle3".into()));
+    let drafter = Parts { keys: vec![arch], tensors: Vec::new() };
+    fs::write(home.path().join("m-EAGLE3.gguf"), drafter.bytes()).unwrap();
+    let offered = run("auto");
+    assert_eq!(stdout(&offered), stdout(&alone));
+    let path = home.path().join("m-EAGLE3.gguf");
+    let line =
+        format!("a drafter lies beside the model, {}; take it with -md FILE\n", path.display());
+    assert_eq!(stderr(&offered), line);
+    assert_eq!(stderr(&run("none")), "");
+}
+
+#[test]
+fn the_hub_is_reached_through_a_proxy() {
+    let model = tiny("q8_0").parts().bytes();
+    let hub = Hub::new(&[("m-Q8_0.gguf", &model)]);
+    let home = tempfile::tempdir().unwrap();
+    let mut run = program(home.path());
+    // Nobody has this host's address but the proxy; the server with files is reached directly.
+    run.env("HF_ENDPOINT", "http://hub.invalid").env("http_proxy", &hub.endpoint);
+    run.env("NO_PROXY", "127.0.0.1").args(["-hf", "u/r"]).args(ANSWER);
+    let output = run.output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(hub.listings()[0].headers["host"], "hub.invalid");
+    assert_eq!(hub.fetched().len(), 1);
+}
+
+#[test]
+fn ctrl_c_leaves_the_part_for_the_next_time() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let model = tiny("q8_0").parts().bytes();
+    let place = Place::new(&[("m-Q8_0.gguf", &model)]);
+    place.hub.fail(&[Fault::Stall(1000)]);
+    let run = || {
+        let mut command = program(place.cache.path());
+        command.env("HF_ENDPOINT", &place.hub.endpoint).env("HF_HUB_CACHE", place.cache.path());
+        command.args(["-hf", "u/r"]).args(ANSWER).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let mut child = run();
+    let part = place.incomplete(&model);
+    let start = Instant::now();
+    while fs::metadata(&part).map_or(0, |about| about.len()) < 1000 {
+        assert!(start.elapsed() < Duration::from_secs(30), "nothing arrives");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(fs::read(&part).unwrap(), model[..1000]);
+    place.hub.fetched();
+    let output = run().wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(ranges(&place), ["bytes=1000-"]);
+}
