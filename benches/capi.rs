@@ -70,7 +70,7 @@ impl Rust {
     fn new(path: &Path, drafts: bool) -> Rust {
         let load = LoadOptions { threads: threads(), repack: Repack::Cache, ..Default::default() };
         let model = Model::load(path, load).expect("the model loads");
-        let prompt = model.tokenizer().encode(PROMPT, true, true).expect("a text has tokens");
+        let prompt = model.tokenizer().encode_prompt(PROMPT).expect("a text has tokens");
         let options = SessionOptions { n_ctx: N_CTX, threads: threads(), ..Default::default() };
         let mut session = Session::new(model.into(), options).expect("there is memory");
         let tree = Some(TREE.to_str().expect("it is text").parse().expect("it is a policy"));

@@ -15,7 +15,7 @@ fn main() -> Result<()> {
     loop {
         while engine.has_room() {
             let Some(prompt) = waiting.next() else { break };
-            let tokens = model.tokenizer().encode(&prompt, true, false)?;
+            let tokens = model.tokenizer().encode_prompt(&prompt)?;
             answers.insert(engine.add(Request::new(tokens, 100))?, prompt);
         }
         if answers.is_empty() {

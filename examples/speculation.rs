@@ -9,7 +9,7 @@ fn main() -> Result<()> {
     let path = std::env::args_os().nth(1).unwrap_or("model.gguf".into());
     let model = Options::default().model(path.as_ref(), &mut ())?;
     let text = "Name the planets, the nearest to the sun first, and say a word about each.";
-    let prompt = model.tokenizer().encode(text, true, false)?;
+    let prompt = model.tokenizer().encode_prompt(text)?;
     let mut plain = None;
     for name in ["none", "ngram", "auto"] {
         let kind: SpecType = name.parse().expect("it is one of them");

@@ -80,7 +80,10 @@ typedef enum {
   DOVETAIL_ERROR_BUFFER = 6,
   /** The operating system refused access to a file. */
   DOVETAIL_ERROR_IO = 7,
-  /** The file is not a model, or lacks something that models of its kind need. */
+  /**
+   * The file is not a model, lacks something that models of its kind need, or its weights are damaged: its logits are
+   * NaN or infinite.
+   */
   DOVETAIL_ERROR_MODEL = 8,
   /** The file is not a session of this model, or is damaged. */
   DOVETAIL_ERROR_SESSION_FILE = 9,
@@ -273,7 +276,7 @@ typedef struct {
   float presence_penalty;
   /** Subtracted from the logits of recent tokens once for each occurrence; 0 by default. */
   float frequency_penalty;
-  /** Whether to go on when the model ends its answer; false by default. */
+  /** Whether to forbid the tokens with which the model ends its answer, so that it goes on; false by default. */
   bool ignore_eos;
   /** When the session's drafter is used for this answer, one of dovetail_drafting; DOVETAIL_DRAFTING_AUTO by default. */
   uint32_t drafting;
@@ -504,7 +507,10 @@ dovetail_status dovetail_session_prompt_chat(dovetail_session *session,
                                              const dovetail_message *messages,
                                              size_t n_messages);
 
-/** Makes a text the sequence, for the model to complete. Texts of control tokens in it become those tokens. */
+/**
+ * Makes a text the sequence, for the model to complete. Texts of control tokens in it become those tokens. The token
+ * that begins a text comes first, once, if the model wants it; no token that ends a text is added.
+ */
 dovetail_status dovetail_session_prompt_text(dovetail_session *session,
                                              const char *text,
                                              size_t text_len);
@@ -642,8 +648,8 @@ typedef bool (*dovetail_step_callback)(void *userdata, size_t i, const dovetail_
 /**
  * Runs one round for up to 16 sessions of one model whose answers have begun (dovetail_session_begin), and passes
  * their next pieces, one or more for each, to `callback`. Answers that have ended stay ended. If a session was
- * cancelled, its answer ends and the others go on; dovetail_session_get_stats says why. `goes_on` is set to whether
- * any answer goes on.
+ * cancelled, or its logits are no numbers, its answer ends and the others go on; dovetail_session_get_stats says why,
+ * and dovetail_last_error has the line of the latter. `goes_on` is set to whether any answer goes on.
  *
  * The pass runs with the threads of the session with the longest context. Among the sessions whose `tree` is "cost" or
  * "cast", the one with the longest context decides how large the trees are. If the round fails, no answer receives

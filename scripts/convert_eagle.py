@@ -12,13 +12,18 @@ import argparse
 import json
 import math
 import pathlib
+import sys
 
-import gguf
-import numpy as np
-import torch
+try:
+    import gguf
+    import numpy as np
+    import torch
 
-from drafter import files, model
-from drafter.target import fail, fingerprint
+    from drafter import files, model
+    from drafter.target import fail, fingerprint
+    MISSING = None
+except ModuleNotFoundError as error:
+    MISSING = error.name  # --help needs no package
 
 EAGLE3 = "eagle3"
 BLOCK = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
@@ -225,6 +230,8 @@ def main():
     parser.add_argument("--taps", type=lambda text: [int(layer) for layer in text.split(",")],
                         help="EAGLE-3: layers of the target, from 0, whose input the drafter reads [default: 2, N/2, N-3]")
     options = parser.parse_args()
+    if MISSING:
+        sys.exit(f"error: the package {MISSING} is missing; pip install torch numpy safetensors gguf")
     checkpoint, target = Checkpoint(options.folder), Target(options.target)
     shape, vocabulary = Shape(checkpoint), checkpoint.setting("vocab_size")
     if vocabulary != target.vocabulary:

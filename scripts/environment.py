@@ -19,6 +19,13 @@ LLAMA_CPP = "llama-cpp-python==0.3.36"
 IK_LLAMA_CPP = "ik-llama-cpp-python==0.1.5"
 
 
+def help(text):
+    """Prints what a script is for and ends it, if it was called for that. Comes before packages are imported."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(text.strip())
+        sys.exit()
+
+
 @contextlib.contextmanager
 def alone():
     """One process at a time: two that install undo each other's work."""

@@ -18,6 +18,11 @@ import os
 import sys
 import tempfile
 
+import environment
+
+if __name__ == "__main__":
+    environment.help(__doc__)
+
 import gguf
 import llama_cpp as llama
 import numpy as np

@@ -24,6 +24,11 @@ import os
 import subprocess
 import sys
 
+import environment
+
+if __name__ == "__main__":
+    environment.help(__doc__)
+
 import llama_cpp
 import numpy as np
 

@@ -21,6 +21,11 @@ import struct
 import sys
 import tempfile
 
+import environment
+
+if __name__ == "__main__":
+    environment.help(__doc__)
+
 import llama_cpp
 import regex
 

@@ -11,6 +11,11 @@ import os
 import sys
 import time
 
+import environment
+
+if __name__ == "__main__":
+    environment.help(__doc__)
+
 import numpy as np
 
 N_BATCH = 512

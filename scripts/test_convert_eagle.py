@@ -15,6 +15,11 @@ import tempfile
 import unittest
 import unittest.mock
 
+import environment
+
+if __name__ == "__main__":
+    environment.help(__doc__)
+
 import gguf
 import numpy as np
 import torch

@@ -17,6 +17,11 @@ import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
+import environment  # noqa: E402
+
+if __name__ == "__main__":
+    environment.help(__doc__)
+
 from gpu_check.build import SCRIPTS  # noqa: E402
 
 # What each program does: `plan` is that of the test, `arguments` are its own.

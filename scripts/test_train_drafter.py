@@ -13,6 +13,11 @@ import sys
 import tempfile
 import unittest
 
+import environment
+
+if __name__ == "__main__":
+    environment.help(__doc__)
+
 import gguf
 import numpy as np
 import torch

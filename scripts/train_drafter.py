@@ -16,16 +16,21 @@ import argparse
 import json
 import os
 import pathlib
+import sys
 import time
 
 # Sums in a fixed order, so that a run that was stopped and goes on gives what an unbroken one gives.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
-import numpy as np
-import torch
+try:
+    import numpy as np
+    import torch
 
-from drafter import evaluate, files, model, target as targets, train, writing
-from drafter.target import fail
+    from drafter import evaluate, files, model, target as targets, train, writing
+    from drafter.target import fail
+    MISSING = None
+except ModuleNotFoundError as error:
+    MISSING = error.name  # --help needs no package
 
 # Of 2e-3 to 2.5e-2 Muon learned faster the higher it was in 240 steps; AdamW was tried with 1e-3 alone.
 LEARNING_RATES = {"muon": 1.5e-2, "adamw": 1e-3}
@@ -91,15 +96,13 @@ def evaluated(options, target, tokenizer, chat):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = {"generate": [generate], "train": [train.train], "evaluate": [evaluated], "export": [files.export],
-                "all": [generate, train.train, files.export, evaluated], "tiny": []}
-    parser.add_argument("command", choices=commands)
+    parser.add_argument("command", choices=["generate", "train", "evaluate", "export", "all", "tiny"])
     parser.add_argument("model", help="GGUF file or safetensors folder of the target")
     add = parser.add_argument
     add("--out", type=pathlib.Path, default=pathlib.Path("."), help="folder of all files [default: .]")
     add("--name", default="drafter", help="of the drafter's files [default: drafter]")
     add("--seed", type=int, default=1)
-    add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add("--device", help="[default: cuda if there is a GPU, else cpu]")
     add("--target-dtype", default=None, help="[default: float16 on a GPU, float32 on a CPU]")
     add("--prompts", help="generate: JSON lines with `turns` and `category`, answered greedily for evaluation")
     add("--answer", type=int, default=128, help="generate: tokens of an answer [default: 128]")
@@ -129,6 +132,11 @@ def main():
     add("--type", choices=["q8_0", "q4_0", "f16"], default="q8_0", help="export: of matrices [default: q8_0]")
     add("--licence", default="apache-2.0", help="export: the target's licence, whose text it was made from [default: apache-2.0]")
     options = parser.parse_args()
+    if MISSING:
+        sys.exit(f"error: the package {MISSING} is missing; pip install torch numpy gguf tokenizers jinja2")
+    commands = {"generate": [generate], "train": [train.train], "evaluate": [evaluated], "export": [files.export],
+                "all": [generate, train.train, files.export, evaluated]}
+    options.device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     options.lr = options.lr or LEARNING_RATES[options.optimiser]
     if options.command == "tiny":
         return files.tiny(options)

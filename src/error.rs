@@ -63,6 +63,13 @@ pub enum Error {
         /// The tensor.
         tensor: String,
     },
+    /// The model computes logits that are NaN or infinite.
+    NotANumber {
+        /// The file.
+        path: PathBuf,
+        /// Number of tokens behind which it does.
+        n_tokens: usize,
+    },
     /// Well formed, but not something this program can run.
     Unsupported(String),
     /// A GPU failed, or has no room left.
@@ -174,6 +181,11 @@ impl Error {
             Self::MissingTensor { path, tensor } => {
                 format!("{}: tensor `{tensor}` is missing", path.display())
             }
+            Self::NotANumber { path, n_tokens } => format!(
+                "{}: the logits after {n_tokens} tokens are not numbers (NaN or infinite), so its \
+                 weights are damaged",
+                path.display()
+            ),
             Self::Unsupported(what)
             | Self::Device(what)
             | Self::Prompt(what)
@@ -226,6 +238,7 @@ impl Error {
             Self::MissingKey { .. } | Self::MissingTensor { .. } => {
                 vec![other("convert the model anew")]
             }
+            Self::NotANumber { .. } => vec![other("download or convert it anew")],
             Self::DeviceMemory { .. } => {
                 vec![Advice::Raise(Setting::VramLimit), other("choose a smaller drafter")]
             }
@@ -341,6 +354,7 @@ mod tests {
             (Error::Session { path: "a.session".into(), what: "is damaged".into() }, false),
             (Error::MissingKey { path: "a.gguf".into(), key: "k".into() }, false),
             (Error::MissingTensor { path: "a.gguf".into(), tensor: "x".into() }, false),
+            (Error::NotANumber { path: "a.gguf".into(), n_tokens: 3 }, false),
             (Error::Unsupported("u".into()), false),
             (Error::Device("d".into()), false),
             (Error::DeviceMemory { limit_bytes: 1 << 20 }, false),

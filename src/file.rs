@@ -7,6 +7,7 @@
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
+use std::string::FromUtf8Error;
 
 /// Most bytes that [`read`] holds in memory: more than any text that fits a context.
 const READ_MAX_BYTES: u64 = 1 << 30;
@@ -55,8 +56,19 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// # Errors
 /// Those of [`read`], and when it is not UTF-8.
 pub fn read_text(path: &Path) -> io::Result<String> {
-    let text = String::from_utf8(read(path)?);
-    text.map_err(|error| io::Error::new(ErrorKind::InvalidData, error.utf8_error()))
+    text(read(path)?).map_err(|error| io::Error::new(ErrorKind::InvalidData, error.utf8_error()))
+}
+
+/// The text of a file's bytes, without the byte order mark that some editors put in front.
+///
+/// # Errors
+/// If it is not UTF-8.
+pub fn text(bytes: Vec<u8>) -> Result<String, FromUtf8Error> {
+    let mut text = String::from_utf8(bytes)?;
+    if text.starts_with('\u{feff}') {
+        text.drain(..'\u{feff}'.len_utf8());
+    }
+    Ok(text)
 }
 
 /// Reads to the end of something that may never end.
@@ -145,6 +157,12 @@ pub(crate) mod tests {
         }
         assert_eq!(read(&place("nowhere")).unwrap_err().kind(), ErrorKind::NotFound);
         open_with(&place("new"), File::options().append(true).create(true)).unwrap();
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_text() {
+        assert_eq!(text(b"\xef\xbb\xbfa\xef\xbb\xbf".to_vec()).unwrap(), "a\u{feff}");
+        assert_eq!(text(b"\xef\xbb".to_vec()).unwrap_err().utf8_error().valid_up_to(), 0);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! use dovetail::{Options, Sampling};
 //! # fn main() -> dovetail::Result<()> {
 //! let mut session = dovetail::open("model.gguf", &Options::default())?;
-//! let prompt = session.model().tokenizer().encode("Once upon a time", true, false)?;
+//! let prompt = session.model().tokenizer().encode_prompt("Once upon a time")?;
 //! session.prompt(&prompt, &mut |_, _| true)?;
 //! for piece in session.generate(&Sampling::default(), 100) {
 //!     print!("{}", piece?.text);

@@ -594,9 +594,9 @@ fn wrong_models_give_one_line() {
 #[test]
 fn wrong_flags_give_one_line() {
     for (args, part) in [
-        (&["-t", "0"][..], "from 1 to 1024"),
-        (&["--top-p", "2"], "from 0 to 1"),
-        (&["--temp", "-1"], "positive"),
+        (&["-t", "x"][..], "from 1 to 1024"),
+        (&["--top-p", "x"], "from 0 to 1"),
+        (&["--temp", "x"], "positive"),
         (&["-ctk", "q4_0"], "f16, q8_0 or f32"),
         (&["--spec-type", "magic"], ", none, auto"),
         (&["--tree", "bush:3"], "chain:K or beam"),
@@ -658,6 +658,7 @@ fn help_version_and_devices_are_printed() {
         ("--help", "--hf-repo <USER/REPO[:QUANT]>"),
         ("--help", "--list-models"),
         ("--version", env!("CARGO_PKG_VERSION")),
+        ("-V", env!("CARGO_PKG_VERSION")),
         ("--list-devices", "CPU: "),
     ] {
         let output = program().arg(flag).output().unwrap();
@@ -670,6 +671,11 @@ fn the_man_page_and_completions_name_the_flags() {
     let generate = |what: &str| program().args(["--generate", what]).output().unwrap();
     for (what, parts) in [
         ("man", &[".TH dovetail-run 1", ".SH MODEL", r"\-\-draft\-device"][..]),
+        (
+            "man",
+            &[".SH \"CHAT COMMANDS\"", "/read FILE", ".SH \"EXIT STATUS\"", "Ctrl\\-C ended it"],
+        ),
+        ("man", &[".SH FILES", "/dovetail/history", ".SH EXAMPLES", "git diff |"]),
         ("bash", &["--draft-device", "complete -F"]),
         ("zsh", &["#compdef dovetail-run", "--draft-device"]),
         ("fish", &["complete -c dovetail-run", "draft-device"]),
@@ -854,7 +860,7 @@ mod terminal {
 
     fn chat(model: &Path, args: &[&str]) -> PtySession {
         let mut command = program();
-        command.arg(model).args(args).env("TERM", "xterm");
+        command.arg(model).arg("--no-history").args(args).env("TERM", "xterm");
         command.stdin(Stdio::inherit());
         let mut chat = spawn_command(command, Some(TIMEOUT_MS)).unwrap();
         chat.exp_string("/read FILE").unwrap();
@@ -884,7 +890,7 @@ mod terminal {
             ("/regen", "no answer to give anew"),
             ("Say hello.", "[ Prompt: "),
             ("/regen", "[ Prompt: "),
-            ("/help", "is no command"),
+            ("/nonsense", "is no command"),
             ("/read", "name the file"),
             ("/read /nonexistent", "no such file"),
             (&read, "26 bytes of"),
@@ -898,7 +904,7 @@ mod terminal {
             chat.exp_string("> ").unwrap();
         }
         // What is typed ahead, or pasted as several lines, is not lost.
-        chat.send_line("/help\n/read\n/exit").unwrap();
+        chat.send_line("/nonsense\n/read\n/exit").unwrap();
         chat.exp_string("is no command").unwrap();
         chat.exp_string("name the file").unwrap();
         assert_exit(chat, 0);
@@ -914,7 +920,7 @@ mod terminal {
         chat.send_control('c').unwrap();
         chat.exp_string("[ Prompt: ").unwrap();
         chat.exp_string("> ").unwrap();
-        chat.send_line("/help").unwrap();
+        chat.send_line("/nonsense").unwrap();
         chat.exp_string("is no command").unwrap();
         chat.exp_string("> ").unwrap();
         chat.send_control('c').unwrap();

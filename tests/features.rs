@@ -59,7 +59,7 @@ fn the_library_alone_pulls_in_few_crates() {
 #[test]
 fn each_feature_adds_its_own() {
     for (feature, added) in [
-        ("cli", "clap clap_complete clap_mangen rustyline signal-hook ureq"),
+        ("cli", "clap clap_complete clap_mangen rustyline signal-hook unicode-width ureq"),
         ("hub", "ureq"),
         ("gpu", "cudarc"),
     ] {

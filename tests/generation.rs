@@ -88,7 +88,8 @@ fn pieces_say_how_likely_their_tokens_were() {
         let mut target = session(&model, false);
         let mut tokens = prompt;
         for piece in plain {
-            let token = piece.token.unwrap();
+            // The rest of a character that is cut off is no token.
+            let Some(token) = piece.token else { continue };
             let logprobs = piece.logprobs.unwrap();
             let mut all: Vec<(u32, f64)> = (0..).zip(logits(&mut target, &tokens)).collect();
             let sum: f64 = all.iter().map(|(_, logit)| logit.exp()).sum();
@@ -139,6 +140,34 @@ fn bias_forbids_and_favours_tokens() {
     assert!(session.begin(generation(&wrong, 3)).is_err());
     assert!(session.generate(&wrong, 3).next().unwrap().is_err());
     assert!(session.generate(&greedy(), 3).next().unwrap().is_ok());
+}
+
+/// As llama.cpp does it: the model says something else.
+#[test]
+fn an_end_that_is_ignored_is_forbidden() {
+    let (_, model) = tiny_models().next().unwrap();
+    let ends: Vec<u32> = model.tokenizer().ends_of_generation().collect();
+    let prompt = sequence(20, model.config().n_vocab, 4);
+    // Nothing else would come.
+    let logit_bias: Vec<_> = ends.iter().map(|end| (*end, 1e9)).collect();
+    for how in [greedy(), warm(5)] {
+        let logit_bias = logit_bias.clone();
+        let how = Sampling { logit_bias, top_k: 0, top_p: 1.0, min_p: 0.0, ..how };
+        for drafts in [false, true] {
+            let mut session = session(&model, drafts);
+            let what = Generation { ignore_end: false, ..generation(&how, 20) };
+            let (pieces, why) = answer(&mut session, &prompt, &what);
+            assert!(pieces.is_empty() && matches!(why, Some(Stop::End(_))), "{why:?}");
+            let (pieces, why) = answer(&mut session, &prompt, &generation(&how, 20));
+            let tokens: Vec<u32> = pieces.iter().filter_map(|piece| piece.token).collect();
+            assert_eq!((tokens.len(), why), (20, Some(Stop::Length)));
+            assert!(tokens.iter().all(|token| !ends.contains(token)), "{tokens:?}");
+            session.prompt(&prompt, &mut |_, _| true).unwrap();
+            let same = session.generate(&how, 20).ignore_end(true);
+            let same: Vec<u32> = same.filter_map(|piece| piece.unwrap().token).collect();
+            assert_eq!(same, tokens);
+        }
+    }
 }
 
 #[test]

@@ -318,11 +318,11 @@ fn tokens_that_are_no_text_keep_their_bytes() {
 }
 
 #[test]
-fn bos_is_not_doubled_in_chat_prompts() {
+fn a_prompt_begins_with_one_bos_and_has_no_eos() {
     let tokenizer = spm_tokenizer();
     assert!(tokenizer.adds_bos());
-    let with = tokenizer.encode_chat("<s><|user|> the").unwrap();
-    let without = tokenizer.encode_chat("<|user|> the").unwrap();
+    let with = tokenizer.encode_prompt("<s><|user|> the").unwrap();
+    let without = tokenizer.encode_prompt("<|user|> the").unwrap();
     assert_eq!(with, without);
     assert_eq!(with.iter().filter(|&&id| Some(id) == tokenizer.bos()).count(), 1);
 }

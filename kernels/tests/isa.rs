@@ -237,6 +237,44 @@ fn shapes_that_do_not_fit_are_refused() {
     assert!(WeightMatrix::pack(quant::type_info(0).unwrap(), 1, 0, &[]).is_err(), "no column");
 }
 
+/// What a damaged weight brings forth shows in the end, on every instruction set.
+#[test]
+fn not_a_number_stays_one() {
+    let all = ActivationFormats { by32: true, by256: true, float: false };
+    for k in isas() {
+        for (at, wrong) in
+            (0..256).zip([f32::NAN, -f32::NAN, f32::INFINITY, -f32::INFINITY].iter().cycle())
+        {
+            let mut x = vec![1.5; 256];
+            x[at] = *wrong;
+            let activations = quantized(k, &[x.clone()], all);
+            let rows = activations.rows(1, 256);
+            assert!(rows.by256(0)[0].d.is_nan(), "{at} on {}", k.name);
+            for (i, block) in rows.by32(0).iter().enumerate() {
+                assert_eq!(block.d.is_nan(), i == at / 32, "{at} on {}", k.name);
+                assert_eq!(block.d_sum.is_nan(), i == at / 32, "{at} on {}", k.name);
+            }
+            if !wrong.is_nan() {
+                continue;
+            }
+            let ones = [1.0; 256];
+            let mut outputs = [(); 4].map(|()| x.clone());
+            let [capped, swiglu, geglu, gated] = &mut outputs;
+            (k.soft_cap)(capped, 30.0);
+            (k.swiglu)(swiglu, &ones);
+            (k.geglu)(geglu, &ones);
+            (k.gate)(&x, gated, &ones);
+            for out in outputs {
+                assert!(out[at].is_nan(), "{at} on {}", k.name);
+                assert_eq!(out.iter().filter(|x| x.is_nan()).count(), 1, "{at} on {}", k.name);
+            }
+            assert!((k.sum_exp)(&x, 2.0).is_nan(), "{at} on {}", k.name);
+        }
+    }
+    assert!(order::exp(f32::NAN).is_nan());
+    assert!(order::quantize_block(&[f32::INFINITY; 32], &mut [0; 32]).is_nan());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

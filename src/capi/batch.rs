@@ -23,8 +23,8 @@ pub type dovetail_step_callback = Option<
 
 /// Runs one round for up to 16 sessions of one model whose answers have begun (dovetail_session_begin), and passes
 /// their next pieces, one or more for each, to `callback`. Answers that have ended stay ended. If a session was
-/// cancelled, its answer ends and the others go on; dovetail_session_get_stats says why. `goes_on` is set to whether
-/// any answer goes on.
+/// cancelled, or its logits are no numbers, its answer ends and the others go on; dovetail_session_get_stats says why,
+/// and dovetail_last_error has the line of the latter. `goes_on` is set to whether any answer goes on.
 ///
 /// The pass runs with the threads of the session with the longest context. Among the sessions whose `tree` is "cost" or
 /// "cast", the one with the longest context decides how large the trees are. If the round fails, no answer receives
@@ -86,6 +86,9 @@ fn step(
             state.end(DOVETAIL_STOP_CALLBACK);
         }
         let _ = state.check_cancelled();
+        if let Some(error) = state.session.failure() {
+            handle::remember(handles[i].addr(), &Failure::from(error).line);
+        }
         state.record_stop(planning == Some(i));
     }
     Ok(states.iter().any(|state| state.session.stop().is_none()))

@@ -140,7 +140,7 @@ pub struct dovetail_sampling {
     pub presence_penalty: f32,
     /// Subtracted from the logits of recent tokens once for each occurrence; 0 by default.
     pub frequency_penalty: f32,
-    /// Whether to go on when the model ends its answer; false by default.
+    /// Whether to forbid the tokens with which the model ends its answer, so that it goes on; false by default.
     pub ignore_eos: bool,
     /// When the session's drafter is used for this answer, one of dovetail_drafting; DOVETAIL_DRAFTING_AUTO by default.
     pub drafting: u32,

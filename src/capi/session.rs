@@ -89,7 +89,8 @@ pub unsafe extern "C" fn dovetail_session_prompt_chat(
     })
 }
 
-/// Makes a text the sequence, for the model to complete. Texts of control tokens in it become those tokens.
+/// Makes a text the sequence, for the model to complete. Texts of control tokens in it become those tokens. The token
+/// that begins a text comes first, once, if the model wants it; no token that ends a text is added.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dovetail_session_prompt_text(
     session: *mut dovetail_session,
@@ -100,7 +101,7 @@ pub unsafe extern "C" fn dovetail_session_prompt_text(
         // SAFETY: as the head of `capi` requires.
         let text = unsafe { pointer::text(text, text_len, "the text") }?;
         state.tokenizer().check_fits(text, state.session.n_ctx())?;
-        let tokens = state.tokenizer().encode(text, true, true)?;
+        let tokens = state.tokenizer().encode_prompt(text)?;
         state.prompt(&tokens)
     })
 }

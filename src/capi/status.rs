@@ -24,7 +24,8 @@ pub enum dovetail_status {
     DOVETAIL_ERROR_BUFFER = 6,
     /// The operating system refused access to a file.
     DOVETAIL_ERROR_IO = 7,
-    /// The file is not a model, or lacks something that models of its kind need.
+    /// The file is not a model, lacks something that models of its kind need, or its weights are damaged: its logits are
+    /// NaN or infinite.
     DOVETAIL_ERROR_MODEL = 8,
     /// The file is not a session of this model, or is damaged.
     DOVETAIL_ERROR_SESSION_FILE = 9,
@@ -133,9 +134,10 @@ impl From<Error> for Failure {
 fn status(error: &Error) -> dovetail_status {
     match error {
         Error::Io { .. } | Error::Hub { .. } => DOVETAIL_ERROR_IO,
-        Error::Gguf { .. } | Error::MissingKey { .. } | Error::MissingTensor { .. } => {
-            DOVETAIL_ERROR_MODEL
-        }
+        Error::Gguf { .. }
+        | Error::MissingKey { .. }
+        | Error::MissingTensor { .. }
+        | Error::NotANumber { .. } => DOVETAIL_ERROR_MODEL,
         Error::Session { .. } => DOVETAIL_ERROR_SESSION_FILE,
         Error::Unsupported(_) | Error::NoDevice | Error::Lock { .. } => DOVETAIL_ERROR_UNSUPPORTED,
         Error::Device(_) | Error::DeviceMemory { .. } => DOVETAIL_ERROR_DEVICE,
@@ -177,6 +179,8 @@ mod tests {
         let failure = Failure::from(Error::from(refusal));
         assert_eq!(failure.status, DOVETAIL_ERROR_ARGUMENT);
         assert_eq!(failure.line, "tree cost cuts trees; leave it out");
+        let damaged = Failure::from(Error::NotANumber { path: "a.gguf".into(), n_tokens: 3 });
+        assert_eq!(damaged.status, DOVETAIL_ERROR_MODEL);
     }
 
     #[test]

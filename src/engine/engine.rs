@@ -6,7 +6,7 @@
 //! let model = Model::load("model.gguf".as_ref(), LoadOptions::default())?;
 //! let mut engine = Engine::new(model.into(), SessionOptions::default(), 2)?;
 //! for text in ["Once upon a time", "In the beginning"] {
-//!     let prompt = engine.model().tokenizer().encode(text, true, false)?;
+//!     let prompt = engine.model().tokenizer().encode_prompt(text)?;
 //!     engine.add(Request::new(prompt, 100))?;
 //! }
 //! while engine.step(&mut |id, piece| println!("{id:?}: {:?}", piece.text))? {}
@@ -84,6 +84,16 @@ struct Slot {
     request: Option<ActiveRequest>,
     /// Number of the engine's last request that it was given.
     last_used: u64,
+}
+
+impl Slot {
+    /// See [`Engine::failure`].
+    fn failure(&self, model: &Model) -> Option<Error> {
+        (self.stream.stop() == Some(Stop::NotANumber)).then(|| Error::NotANumber {
+            path: model.gguf().metadata().path().to_owned(),
+            n_tokens: self.stream.tokens().len(),
+        })
+    }
 }
 
 /// A request in a slot.
@@ -333,6 +343,11 @@ impl Engine {
         slot.and_then(|slot| slot.stream.stop())
     }
 
+    /// The error of a request that ended with [`Stop::NotANumber`].
+    pub fn failure(&self, id: RequestId) -> Option<Error> {
+        self.slot(id).and_then(|slot| slot.failure(self.model()))
+    }
+
     /// Counts and times of a request so far.
     pub fn stats(&self, id: RequestId) -> Option<&Stats> {
         self.slot(id).map(|slot| slot.stream.stats())
@@ -370,6 +385,11 @@ impl Engine {
     /// The only sequence of a session.
     pub(super) fn stream(&self) -> &Stream {
         &self.slots[0].stream
+    }
+
+    /// [`Engine::failure`] of the only sequence of a session.
+    pub(super) fn session_failure(&self) -> Option<Error> {
+        self.slots[0].failure(self.model())
     }
 
     /// Reads a chunk of the prompt of a session.

@@ -4,7 +4,7 @@
 //! use dovetail::{LoadOptions, Model, Sampling, Session, SessionOptions};
 //! # fn main() -> dovetail::Result<()> {
 //! let model = Model::load("model.gguf".as_ref(), LoadOptions::default())?;
-//! let prompt = model.tokenizer().encode("Once upon a time", true, false)?;
+//! let prompt = model.tokenizer().encode_prompt("Once upon a time")?;
 //! let mut session = Session::new(model.into(), SessionOptions::default())?;
 //! session.prompt(&prompt, &mut |_, _| true)?;
 //! for piece in session.generate(&Sampling::default(), 100) {
@@ -201,6 +201,11 @@ impl Session {
         self.engine.stream().stop()
     }
 
+    /// See [`Engine::failure`].
+    pub fn failure(&self) -> Option<Error> {
+        self.engine.session_failure()
+    }
+
     /// Makes `prompt` the sequence. The common prefix with the present sequence is not run again; the text that follows
     /// does not depend on that. `progress` gets the numbers of tokens run and to be run, and interrupts with `false`;
     /// the tokens run so far are then the sequence. Returns whether the whole prompt was run.
@@ -276,9 +281,9 @@ impl Session {
     /// context.
     ///
     /// # Errors
-    /// If there was no prompt, or the target fails; the text ends there.
+    /// If there was no prompt, the target fails, or its logits are no numbers; the text ends there.
     pub fn next_piece(&mut self) -> Result<Option<Piece>> {
-        if self.stop().is_some() {
+        if self.stop().is_some_and(|stop| stop != Stop::NotANumber) {
             return Ok(None);
         }
         let start = Instant::now();
@@ -301,14 +306,21 @@ impl Session {
         if self.tokens().is_empty() {
             return Err(Error::Prompt("nothing to continue; give a prompt first".into()));
         }
-        let (stream, target, _) = self.engine.parts();
-        let piece = stream.take(target.model().tokenizer());
-        if piece.is_some() || stream.stop().is_some() {
-            return Ok(piece);
+        let mut piece = self.take();
+        if piece.is_none() && self.stop().is_none() {
+            self.engine.round()?;
+            piece = self.take();
         }
-        self.engine.round()?;
+        match self.stop() {
+            Some(Stop::NotANumber) if piece.is_none() => self.failure().map_or(Ok(None), Err),
+            _ => Ok(piece),
+        }
+    }
+
+    /// The next piece, if it needs no round.
+    fn take(&mut self) -> Option<Piece> {
         let (stream, target, _) = self.engine.parts();
-        Ok(stream.take(target.model().tokenizer()))
+        stream.take(target.model().tokenizer())
     }
 }
 
@@ -320,10 +332,12 @@ pub struct Generate<'a> {
 }
 
 impl Generate<'_> {
-    /// Sets whether to continue past end tokens, which then become pieces without text.
+    /// With `true` forbids end tokens, so that the answer goes on.
     pub fn ignore_end(self, ignore: bool) -> Self {
-        let (stream, ..) = self.session.engine.parts();
-        stream.ignore_end(ignore);
+        let (stream, target, _) = self.session.engine.parts();
+        if ignore {
+            stream.ignore_end(target.model().tokenizer());
+        }
         self
     }
 }

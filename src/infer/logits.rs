@@ -116,11 +116,12 @@ pub(super) fn find_peaks(panel: &mut [f32], n_rows: usize, n_tokens: usize, peak
     }
 }
 
+/// The largest of a group; NaN if any of them is NaN.
 fn largest(mut lanes: [f32; LANES]) -> f32 {
     for half in [8, 4, 2, 1] {
         for i in 0..half {
             let (a, b) = (lanes[i], lanes[i + half]);
-            lanes[i] = if b > a { b } else { a };
+            lanes[i] = if b > a || b.is_nan() { b } else { a };
         }
     }
     lanes[0]
@@ -142,6 +143,13 @@ impl Logits<'_> {
     /// The logit of `token`, which must be less than `n_vocab`.
     pub fn of(&self, token: u32) -> f32 {
         self.group(token as usize / LANES)[token as usize % LANES]
+    }
+
+    /// Whether no logit is NaN or +∞. A damaged model has such logits.
+    pub fn are_numbers(&self) -> bool {
+        let groups = 0..self.n_vocab().div_ceil(LANES);
+        // Without an early end, so that it is vectorised.
+        groups.fold(true, |all, g| all & (self.peak(g) < f32::INFINITY))
     }
 
     /// Writes all logits to `out`, in order of their tokens: (n_vocab).
@@ -236,6 +244,23 @@ pub(crate) mod tests {
         }
         find_peaks(panel, n_rows, n_vocab, peaks);
         logits
+    }
+
+    #[test]
+    fn one_logit_that_is_no_number_is_found_wherever_it_is() {
+        for n_vocab in [1, 16, 17, 100] {
+            let row = vec![f32::MAX; n_vocab];
+            let forbidden = vec![f32::NEG_INFINITY; n_vocab];
+            assert!(rows_of(&[row.clone(), forbidden]).row(1).are_numbers());
+            for (token, wrong) in
+                (0..n_vocab).zip([f32::NAN, -f32::NAN, f32::INFINITY].iter().cycle())
+            {
+                let mut damaged = row.clone();
+                damaged[token] = *wrong;
+                let rows = rows_of(&[row.clone(), damaged]);
+                assert!(rows.row(0).are_numbers() && !rows.row(1).are_numbers(), "{token}");
+            }
+        }
     }
 
     proptest! {

@@ -138,7 +138,9 @@ impl Sampler {
                 return candidate.token;
             }
         }
-        self.weighted.last().map_or(0, |c| c.token)
+        // Rounding may leave a rest; a forbidden token has no weight.
+        let last = self.weighted.iter().rfind(|c| c.weight > 0.0);
+        last.or(self.weighted.last()).map_or(0, |c| c.token)
     }
 
     /// The distribution from which [`Sampler::sample`] draws.

@@ -14,7 +14,7 @@ pub struct Generation {
     pub sampling: Sampling,
     /// Largest number of tokens.
     pub n_predict: usize,
-    /// Whether to continue past end tokens, which then become pieces without text.
+    /// Whether end tokens are forbidden, as by a logit bias of −∞, so that the answer goes on.
     pub ignore_end: bool,
     /// Texts that end the answer and are not part of it; they may span tokens. One that is the text of a control token
     /// ends the answer at that token.
@@ -74,6 +74,8 @@ pub enum Stop {
     Context,
     /// A stop string was generated; it is not part of the text.
     Text,
+    /// The logits of the next token are NaN or infinite: the model is damaged.
+    NotANumber,
 }
 
 /// Turns tokens into pieces, and finds the end of the text.
@@ -82,7 +84,6 @@ pub(super) struct Output {
     stops: Stops,
     /// Control tokens that end the answer.
     stop_tokens: Vec<u32>,
-    ignore_end: bool,
     logprobs: Option<usize>,
     /// Log probabilities of the tokens that have not been taken yet.
     waiting: VecDeque<Logprobs>,
@@ -95,7 +96,6 @@ impl Output {
             utf8: Utf8Stream::new(),
             stops: Stops::default(),
             stop_tokens: Vec::new(),
-            ignore_end: false,
             logprobs: None,
             waiting: VecDeque::new(),
         }
@@ -107,7 +107,7 @@ impl Output {
     /// Those of the tokenizer.
     pub fn begin(&mut self, what: &Generation, tokenizer: &Tokenizer) -> Result<()> {
         *self = Output::new();
-        (self.ignore_end, self.logprobs) = (what.ignore_end, what.logprobs);
+        self.logprobs = what.logprobs;
         let mut texts = Vec::new();
         for stop in &what.stop {
             match tokenizer.encode(stop, false, true)?[..] {
@@ -119,18 +119,12 @@ impl Output {
         Ok(())
     }
 
-    /// Sets whether to continue past end tokens.
-    pub fn ignore_end(&mut self, ignore: bool) {
-        self.ignore_end = ignore;
-    }
-
     /// The reason if the answer ends at this token.
     pub fn ends(&self, tokenizer: &Tokenizer, token: u32) -> Option<Stop> {
         if self.stop_tokens.contains(&token) {
             return Some(Stop::Text);
         }
-        let ends = !self.ignore_end && tokenizer.is_end_of_generation(token);
-        ends.then_some(Stop::End(token))
+        tokenizer.is_end_of_generation(token).then_some(Stop::End(token))
     }
 
     /// Records the log probabilities of a sampled token, if the generation asked for them.

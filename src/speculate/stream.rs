@@ -52,6 +52,8 @@ pub(crate) struct Stream {
     output: Output,
     /// Number of tokens still to be generated.
     n_left: usize,
+    /// Whether the logits of the next token are NaN or infinite.
+    is_broken: bool,
     stats: Stats,
     live: LiveStats,
     stop: Option<Stop>,
@@ -78,6 +80,7 @@ impl Stream {
             sampler: Sampler::new(Sampling::default()),
             output: Output::new(),
             n_left: 0,
+            is_broken: false,
             stats: Stats::default(),
             live: LiveStats::default(),
             stop: None,
@@ -199,6 +202,7 @@ impl Stream {
         }
         self.pending.clear();
         (self.chunk, self.n_left, self.stop, self.failed_draft) = (0, 0, None, None);
+        self.is_broken = false;
         self.stats = Stats { cached_n: kept, ..Stats::default() };
         self.show_stats();
     }
@@ -257,7 +261,7 @@ impl Stream {
         let SavedStream { tokens, sequence, draft_len, draft: saved, .. } = kept;
         (self.seq, self.tokens) = (sequence, tokens);
         (self.taken, self.n_left) = (self.tokens.len(), 0);
-        (self.failed_draft, self.stop) = (None, None);
+        (self.failed_draft, self.stop, self.is_broken) = (None, None, false);
         self.prompt.clear();
         self.pending.clear();
         self.output = Output::new();
@@ -282,14 +286,21 @@ impl Stream {
         self.output.begin(what, tokenizer)?;
         self.tokens.truncate(self.taken);
         self.sampler = Sampler::new(what.sampling.clone());
-        (self.n_left, self.stop) = (what.n_predict, None);
+        (self.n_left, self.stop, self.is_broken) = (what.n_predict, None, false);
         self.drafting = what.drafting;
+        if what.ignore_end {
+            self.ignore_end(tokenizer);
+        }
         Ok(())
     }
 
-    /// Sets whether to continue past end tokens.
-    pub fn ignore_end(&mut self, ignore: bool) {
-        self.output.ignore_end(ignore);
+    /// Forbids end tokens for the rest of the generation.
+    pub fn ignore_end(&mut self, tokenizer: &Tokenizer) {
+        let mut sampling = self.sampler.sampling().clone();
+        // Of two biases of a token the first counts.
+        let ends = tokenizer.ends_of_generation().map(|token| (token, f32::NEG_INFINITY));
+        sampling.logit_bias.splice(0..0, ends);
+        self.sampler = Sampler::new(sampling);
     }
 
     /// The next piece. `None` if it needs a round, or if the text has ended; then [`Stream::stop`] gives the reason.
@@ -302,7 +313,7 @@ impl Stream {
             _ if self.n_left == 0 => Some(Stop::Length),
             _ if self.taken == self.seq.capacity() => Some(Stop::Context),
             Some(token) => self.output.ends(tokenizer, token),
-            None => None,
+            None => self.is_broken.then_some(Stop::NotANumber),
         };
         if self.stop.is_some() {
             return self.output.rest();
@@ -323,6 +334,7 @@ impl Stream {
     pub fn needs_round(&self) -> bool {
         self.n_left > 0
             && self.stop.is_none()
+            && !self.is_broken
             && self.taken == self.tokens.len()
             && self.unread() == 0
     }
@@ -332,6 +344,10 @@ impl Stream {
         if self.needs_round()
             && let Some(logits) = self.pending.get()
         {
+            if !logits.are_numbers() {
+                self.is_broken = true;
+                return;
+            }
             let token = self.sampler.sample(logits, &self.tokens);
             self.output.chosen(token, logits);
             self.tokens.push(token);
@@ -448,7 +464,8 @@ impl Stream {
 
     /// Appends the drafted tokens that the target agrees with, and one of its own: by rule A the tokens of plain
     /// decoding, by rule B tokens with the same distribution. Nothing follows a token that ends the text. If the round
-    /// reads the prompt, appends the chunk. `rows` are this stream's rows of the last pass.
+    /// reads the prompt, appends the chunk. Nothing follows a node whose logits are no numbers. `rows` are this
+    /// stream's rows of the last pass.
     pub fn accept(&mut self, target: &Target, rows: &WorkRows) {
         if self.chunk > 0 {
             return self.append_chunk(target, rows);
@@ -469,8 +486,14 @@ impl Stream {
                 accept_drawn((tree, &draft.selector), tokens, path, logits, sampler, ends);
             }
         }
-        for (token, node) in tokens[first..].iter().zip(&*path) {
-            output.chosen(*token, target.logits(row + node));
+        let numbers = |node: &usize| target.logits(row + node).are_numbers();
+        if let Some(broken) = path.iter().position(|node| !numbers(node)) {
+            tokens.truncate(first + broken);
+            path.truncate(broken + 1);
+            self.is_broken = true;
+        }
+        for (token, node) in self.tokens[first..].iter().zip(&self.path) {
+            self.output.chosen(*token, target.logits(row + node));
         }
     }
 

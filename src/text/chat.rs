@@ -175,7 +175,7 @@ impl ChatTemplate {
     }
 
     /// Renders the prompt as text. `bos` and `eos` are the texts of those tokens. A template that writes `bos_token`
-    /// puts it into the prompt, so tokenise the result with [`Tokenizer::encode_chat`], which never doubles it.
+    /// puts it into the prompt, so tokenise the result with [`Tokenizer::encode_prompt`], which never doubles it.
     ///
     /// # Errors
     /// If the template fails or refuses the messages; the message gives the line and the reason.
@@ -268,7 +268,7 @@ impl ChatTemplate {
         }
         let text = self.text(tokenizer, messages, add_generation_prompt)?;
         tokenizer.check_fits(&text, n_ctx)?;
-        tokenizer.encode_chat(&text)
+        tokenizer.encode_prompt(&text)
     }
 }
 

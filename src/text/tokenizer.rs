@@ -162,12 +162,13 @@ impl Tokenizer {
         Ok(out)
     }
 
-    /// The tokens of a prompt that a chat template rendered. Special tokens are parsed. BOS comes first, once, if the
-    /// model wants it, whether or not the template wrote it; no EOS is added.
+    /// The tokens of a prompt: a text to be continued, such as a chat template renders. Texts of control tokens become
+    /// those tokens. BOS comes first, once, if the model wants it, whether or not the text begins with it; no EOS is
+    /// added.
     ///
     /// # Errors
     /// Those of [`encode`](Self::encode).
-    pub fn encode_chat(&self, prompt: &str) -> Result<Vec<u32>> {
+    pub fn encode_prompt(&self, prompt: &str) -> Result<Vec<u32>> {
         let mut tokens = self.encode(prompt, false, true)?;
         if let Some(bos) = self.vocab.bos.filter(|_| self.add_bos)
             && tokens.first() != Some(&bos)

@@ -1,7 +1,7 @@
 //! Activations as matrix products read them: a row of a layer's input is quantised once, for all matrices that multiply
 //! it.
 
-use super::lanes::{Lanes, lanes, max_lanes, nth};
+use super::lanes::{Lanes, lanes, max_magnitude, nth};
 use super::pack::Line;
 
 /// 32 activations: `x ≈ d · q`, with `q` in −127…127.
@@ -181,14 +181,18 @@ pub(super) fn quantize<S: Lanes>(s: S, x: &[f32], formats: ActivationFormats, ou
     }
 }
 
-/// `q = round(x · 127 / max|x|)`, ties to even; returns the scale `max|x| / 127`.
+/// `q = round(x · 127 / max|x|)`, ties to even; returns the scale `max|x| / 127`. The scale is NaN if a number is NaN or
+/// infinite, so that products with a damaged row are NaN too.
 #[inline(always)]
 fn quantize_block<S: Lanes>(s: S, x: &[f32], q: &mut [i8]) -> f32 {
-    let mut largest = s.splat(0.0);
+    let zero = s.splat(0.0);
+    let (mut largest, mut broken) = (zero, zero);
     for i in 0..x.len() / 16 {
-        largest = s.max(largest, s.abs(s.load(nth(x, i))));
+        let x = s.load(nth(x, i));
+        largest = s.max(largest, s.abs(x));
+        broken = s.fma(x, zero, broken);
     }
-    let largest = max_lanes(lanes(s, largest));
+    let largest = max_magnitude(lanes(s, s.add(largest, broken)));
     let inverse = s.splat(if largest > 0.0 { 127.0 / largest } else { 0.0 });
     for (i, q) in q.chunks_exact_mut(16).enumerate() {
         q.copy_from_slice(&s.to_i8(s.round(s.mul(s.load(nth(x, i)), inverse))));

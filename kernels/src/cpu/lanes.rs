@@ -31,9 +31,9 @@ pub trait Arith: Copy {
     fn mul(self, a: Self::F, b: Self::F) -> Self::F;
     /// `a / b`.
     fn div(self, a: Self::F, b: Self::F) -> Self::F;
-    /// The larger of the two, lane by lane.
+    /// The larger of the two, lane by lane; `b` where one of them is NaN.
     fn max(self, a: Self::F, b: Self::F) -> Self::F;
-    /// The smaller of the two, lane by lane.
+    /// The smaller of the two, lane by lane; `b` where one of them is NaN.
     fn min(self, a: Self::F, b: Self::F) -> Self::F;
     /// Absolute value.
     fn abs(self, a: Self::F) -> Self::F;
@@ -284,6 +284,14 @@ pub fn max_lanes(x: [f32; 16]) -> f32 {
     x.into_iter().fold(f32::NEG_INFINITY, f32::max)
 }
 
+/// The largest magnitude of 16 lanes; NaN if there is one.
+#[inline(always)]
+pub fn max_magnitude(x: [f32; 16]) -> f32 {
+    // As numbers without a sign, floats are in the order of their bits, and NaN is the largest.
+    let bits = x.map(|x| x.to_bits() & !(1 << 31));
+    f32::from_bits(bits.into_iter().fold(0, u32::max))
+}
+
 /// The lanes of `v` as an array.
 #[inline(always)]
 pub fn lanes<S: Lanes>(s: S, v: S::F) -> [f32; 16] {
@@ -298,7 +306,7 @@ pub fn nth<T, const N: usize>(x: &[T], i: usize) -> &[T; N] {
     x[i * N..(i + 1) * N].first_chunk().expect("the range has N elements")
 }
 
-/// eˣ in each lane, to about one unit in the last place; 0 below −87.3, finite up to 88.3.
+/// eˣ in each lane, to about one unit in the last place; 0 below −87.3, finite up to 88.3, NaN for NaN.
 ///
 /// `n = round(x / ln 2)`, `r = x − n·ln 2` in two fused steps; the Taylor series of eʳ up to r⁷ (|r| ≤ 0.347, so the
 /// remainder is below 5·10⁻⁹), times 2ⁿ.
@@ -307,7 +315,8 @@ pub fn exp<S: Lanes>(s: S, x: S::F) -> S::F {
     const LN2_HI: f32 = 0.693_145_75; // 16 bits, so that n · LN2_HI is exact
     const LN2_LO: f32 = 1.428_606_8e-6;
     let lowest = s.splat(-87.3);
-    let y = s.min(s.max(x, lowest), s.splat(88.3));
+    // In this order NaN is kept.
+    let y = s.min(s.splat(88.3), s.max(lowest, x));
     let n = s.round(s.mul(y, s.splat(std::f32::consts::LOG2_E)));
     let r = s.fma(n, s.splat(-LN2_HI), y);
     let r = s.fma(n, s.splat(-LN2_LO), r);

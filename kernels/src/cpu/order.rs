@@ -15,7 +15,7 @@ pub fn exp(x: f32) -> f32 {
     if x < -87.3 {
         return 0.0;
     }
-    let y = x.min(88.3);
+    let y = if x > 88.3 { 88.3 } else { x };
     let n = (y * std::f32::consts::LOG2_E).round_ties_even();
     let r = n.mul_add(-1.428_606_8e-6, n.mul_add(-0.693_145_75, y));
     let mut p = 1.0 / 5040.0;
@@ -25,9 +25,12 @@ pub fn exp(x: f32) -> f32 {
     p * f32::from_bits(((n as i32 + 127) as u32) << 23)
 }
 
-/// Quantises one block: `q = round(x · 127 / max|x|)`; returns the scale `max|x| / 127`.
+/// Quantises one block: `q = round(x · 127 / max|x|)`; returns the scale `max|x| / 127`, NaN if a number is NaN or
+/// infinite.
 pub fn quantize_block(x: &[f32], q: &mut [i8]) -> f32 {
+    let broken = x.iter().any(|x| !x.is_finite());
     let largest = x.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+    let largest = if broken { f32::NAN } else { largest };
     let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
     for (x, q) in x.iter().zip(q) {
         *q = (x * inverse).round_ties_even() as i8;

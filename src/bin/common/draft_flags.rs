@@ -6,8 +6,12 @@ use dovetail::draft::{DraftDevice, SpecType};
 use dovetail::planner::Policy;
 use dovetail::setting::Setting;
 use dovetail::speculate::{SpecOptions, SpecSampling};
+use dovetail::tree::MAX_NODES;
 use dovetail::{Error, Result};
 use std::path::PathBuf;
+
+/// Most draft tokens on a path: a tree has one node more.
+const MAX_DEPTH: usize = MAX_NODES - 1;
 
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Speculation")]
@@ -25,14 +29,16 @@ pub struct DraftFlags {
     /// by thresholds [default: cost; with rejection the drafter's own size]
     #[arg(long, value_name = "POLICY", env = "DOVETAIL_TREE")]
     pub tree: Option<Policy>,
-    /// Most draft tokens on a path, in place of the tree's depth; 0 for none [--draft-max, --draft]
+    /// Most draft tokens on a path, in place of the tree's depth; 0 or less for none
     #[arg(long, value_name = "N", visible_aliases = ["draft-max", "draft"])]
-    #[arg(value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(0..=63))]
+    #[arg(value_parser = depth, allow_negative_numbers = true)]
     #[arg(env = "DOVETAIL_SPEC_DRAFT_N_MAX")]
     pub spec_draft_n_max: Option<usize>,
     /// Leave out draft tokens whose path from the last token, not the token alone, has a lower probability than this,
-    /// as the drafter sees it; with rejection they are not continued [--draft-p-min] [default: the drafter's own]
+    /// as the drafter sees it; with rejection they are not continued; 0 or less: none [default:
+    /// the drafter's own]
     #[arg(long, value_name = "P", visible_alias = "draft-p-min", value_parser = p_min)]
+    #[arg(allow_negative_numbers = true)]
     #[arg(env = "DOVETAIL_SPEC_DRAFT_P_MIN")]
     pub spec_draft_p_min: Option<f32>,
     /// Which draft tokens are accepted: matching, those that plain decoding samples; rejection, more of them at high
@@ -64,8 +70,16 @@ fn layers(text: &str) -> std::result::Result<i64, String> {
     }
 }
 
+fn depth(text: &str) -> std::result::Result<usize, String> {
+    let n = text.parse::<i64>().ok().filter(|n| *n <= MAX_DEPTH as i64);
+    n.map(|n| n.max(0) as usize).ok_or(format!("give a number of tokens in 0..={MAX_DEPTH}"))
+}
+
 fn p_min(text: &str) -> std::result::Result<f32, String> {
-    words::number(Setting::DraftPMin, text)
+    match text.parse::<f32>() {
+        Ok(x) if x <= 0.0 && x.is_finite() => Ok(0.0),
+        _ => words::number(Setting::DraftPMin, text),
+    }
 }
 
 fn device(text: &str) -> std::result::Result<DraftDevice, String> {

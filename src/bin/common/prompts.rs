@@ -1,7 +1,7 @@
 //! Files of prompts: one JSON object on each line.
 //!
 //! `{"prompt": TEXT}`, `{"turns": [TEXT, …]}` as in Spec-Bench, of which the first turn counts, or `{"messages":
-//! [{"role": …, "content": …}, …]}`.
+//! [{"role": …, "content": …}, …]}`. Other fields are left to the program.
 
 use crate::words;
 use dovetail::text::Tokenizer;
@@ -43,7 +43,7 @@ impl Prompt {
             }
             (None, [one]) => {
                 let text = &one.content;
-                tokenizer.check_fits(text, n_ctx).and_then(|()| tokenizer.encode(text, true, true))
+                tokenizer.check_fits(text, n_ctx).and_then(|()| tokenizer.encode_prompt(text))
             }
             (None, _) => {
                 let what = "a conversation takes a chat template; give one text as \"prompt\"";
@@ -81,11 +81,7 @@ fn parse(text: &str, place: &str) -> std::result::Result<Prompt, String> {
     } else if let Some(text) = line["turns"][0].as_str() {
         user(text)
     } else if let Some(messages) = line["messages"].as_array() {
-        let message = |message: &Value| {
-            Some(Message::new(message["role"].as_str()?, message["content"].as_str()?))
-        };
-        let all = messages.iter().map(message).collect::<Option<Vec<_>>>();
-        all.ok_or("each of \"messages\" needs a \"role\" and a text as \"content\"")?
+        messages.iter().map(message).collect::<std::result::Result<_, _>>()?
     } else {
         return Err("no text in \"prompt\" or \"turns\"[0], and no \"messages\"".into());
     };
@@ -93,4 +89,18 @@ fn parse(text: &str, place: &str) -> std::result::Result<Prompt, String> {
         return Err("the prompt is empty; give some text".into());
     }
     Ok(Prompt { place: place.to_owned(), line, messages })
+}
+
+/// A message of a conversation. A field that a template might have read is not dropped.
+fn message(message: &Value) -> std::result::Result<Message, String> {
+    let wrong = "each of \"messages\" needs a \"role\" and a text as \"content\"";
+    let fields = message.as_object().ok_or(wrong)?;
+    let known = |(name, value): &(&String, &Value)| {
+        ["role", "content"].contains(&&name[..]) || value.is_null()
+    };
+    if let Some((name, _)) = fields.iter().find(|field| !known(field)) {
+        return Err(format!("\"{name}\" of a message is not supported; leave it out"));
+    }
+    let text = |name: &str| message[name].as_str().ok_or(wrong);
+    Ok(Message::new(text("role")?, text("content")?))
 }

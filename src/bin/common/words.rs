@@ -90,6 +90,17 @@ pub fn whole(setting: Setting, text: &str) -> Result<i64, String> {
     checked.map(|()| value.unwrap_or_default()).map_err(|refusal| refusal.help(&FlagNames))
 }
 
+/// Parses a number of threads; as in llama.cpp 0 and negative ones stand for the usual number.
+///
+/// # Errors
+/// A text that says what to give instead.
+pub fn threads(text: &str) -> Result<usize, String> {
+    match text.parse::<i64>() {
+        Ok(..=0) => Ok(dovetail::machine::physical_cores()),
+        _ => whole(Setting::Threads, text).map(|n| n as usize),
+    }
+}
+
 /// The exit code of a failed program: 2 if the caller has to change something, else 1.
 pub fn exit_code(error: &Error) -> ExitCode {
     ExitCode::from(if error.is_usage() { 2 } else { 1 })

@@ -195,6 +195,9 @@ impl Side {
             self.rounds += 1;
             let ended = at.extract_if(.., |(id, _)| engine.stop(*id).is_some());
             for (id, prompt) in ended.collect::<Vec<_>>() {
+                if let Some(error) = engine.failure(id) {
+                    return Err(error);
+                }
                 let answer = engine.remove(id).expect("it has ended");
                 if let Some(error) = answer.drafter_error {
                     return Err(error);

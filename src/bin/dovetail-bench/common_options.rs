@@ -22,7 +22,7 @@ pub struct CommonOptions {
     #[command(flatten)]
     hub: HubFlags,
     /// Number of threads [default: the physical cores]
-    #[arg(short, long, value_parser = threads)]
+    #[arg(short, long, value_parser = words::threads, allow_negative_numbers = true)]
     pub threads: Option<usize>,
     /// Where weights are packed: auto, cache, memory or off, as in dovetail-run
     #[arg(long, value_name = "HOW", default_value = "auto")]
@@ -94,10 +94,6 @@ impl Observer for LogObserver {
             eprintln!("{lines}");
         }
     }
-}
-
-fn threads(text: &str) -> std::result::Result<usize, String> {
-    words::whole(Setting::Threads, text).map(|n| n as usize)
 }
 
 /// Parses a length of at least one.

@@ -112,6 +112,9 @@ fn steps(others: usize, engine: &mut Engine, prompt: &[u32]) -> Result<Vec<Durat
             let other = waiting.iter_mut().find(|(other, ..)| *other == id);
             other.expect("nothing else runs").2 += 1;
         })?;
+        if let Some(error) = waiting.iter().find_map(|(id, ..)| engine.failure(*id)) {
+            return Err(error);
+        }
     }
     let long = engine.add(request(prompt.to_vec(), 1))?;
     waiting.iter_mut().for_each(|(_, last, _)| *last = Instant::now());

@@ -11,6 +11,7 @@ use crate::hub_flags::HubFlags;
 use crate::log::Log;
 use crate::output;
 use crate::values::{self, unescape};
+use crate::words;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use dovetail::hub::Repo;
@@ -41,10 +42,10 @@ pub struct Args {
     #[arg(long, help_heading = "Model")]
     pub list_models: bool,
     /// Keep the weights from being swapped out
-    #[arg(long, env = "DOVETAIL_MLOCK", help_heading = "Model")]
+    #[arg(long, env = "DOVETAIL_MLOCK", value_parser = values::switch, help_heading = "Model")]
     pub mlock: bool,
     /// Hold the weights in memory instead of mapping a file; once loaded, no file is read
-    #[arg(long, env = "DOVETAIL_NO_MMAP", help_heading = "Model")]
+    #[arg(long, env = "DOVETAIL_NO_MMAP", value_parser = values::switch, help_heading = "Model")]
     pub no_mmap: bool,
     /// Where weights are packed in the order that the CPU reads fastest: cache, in a file in the cache directory that
     /// the next start finds; memory, at every start; off, nowhere, and a token takes 5 to 8 times longer; auto, cache
@@ -56,7 +57,11 @@ pub struct Args {
     #[arg(long, conflicts_with = "repack", help_heading = "Model")]
     no_repack: bool,
 
-    /// Answer this and exit
+    /// Answer this and exit; the same as -p, behind the model
+    #[arg(value_name = "PROMPT", conflicts_with_all = ["prompt", "file", "parallel"])]
+    #[arg(help_heading = "Prompt")]
+    words: Vec<String>,
+    /// Answer this and exit; what is piped to standard input follows behind an empty line, as behind -f
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Prompt")]
     pub prompt: Option<String>,
     /// Answer the text of this file and exit
@@ -64,7 +69,8 @@ pub struct Args {
     pub file: Option<PathBuf>,
     /// Answer the prompts of -f, this many at once, from 1 to 16; each answer is the one that its prompt gets alone. A
     /// prompt is a line of JSON, {"prompt": TEXT}, {"turns": [TEXT, …]} or {"messages": [{"role": …, "content": …},
-    /// …]}, and so is an answer. -c is the context of each, -s the seed of each [-np]
+    /// …]}, and so is an answer. Other fields, such as "max_tokens", say how a line is answered, else the flags do. -c is
+    /// the context of each [-np]
     #[arg(long, value_name = "N", value_parser = values::parallel, allow_negative_numbers = true)]
     #[arg(conflicts_with = "prompt", help_heading = "Prompt")]
     pub parallel: Option<usize>,
@@ -97,16 +103,19 @@ pub struct Args {
     /// Chat template in place of the model's, from a file
     #[arg(long, value_name = "FILE", conflicts_with = "chat_template", help_heading = "Chat")]
     chat_template_file: Option<PathBuf>,
+    /// Neither read nor keep the history of what was typed at the prompt
+    #[arg(long, env = "DOVETAIL_NO_HISTORY", value_parser = values::switch, help_heading = "Chat")]
+    pub no_history: bool,
     /// On a terminal colour what you type (with --raw the prompt) and accepted draft tokens [-co]
-    #[arg(long, env = "DOVETAIL_COLOR", help_heading = "Chat")]
+    #[arg(long, env = "DOVETAIL_COLOR", value_parser = values::switch, help_heading = "Chat")]
     pub color: bool,
 
-    /// Number of threads [default: the physical cores]
-    #[arg(short, long, value_name = "N", value_parser = values::threads, allow_negative_numbers = true)]
+    /// Number of threads; 0 or less: the physical cores [default: the physical cores]
+    #[arg(short, long, value_name = "N", value_parser = words::threads, allow_negative_numbers = true)]
     #[arg(env = "DOVETAIL_THREADS", help_heading = "Threads, context and passes")]
     threads: Option<usize>,
     /// Accepted for compatibility with llama.cpp: prompt and answer run on the same threads [-tb]
-    #[arg(long, value_name = "N", value_parser = values::threads, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = words::threads, allow_negative_numbers = true)]
     #[arg(help_heading = "Threads, context and passes")]
     threads_batch: Option<usize>,
     /// Context length: tokens of prompt and answers together; 0: as many as the model was trained for and memory holds
@@ -114,18 +123,18 @@ pub struct Args {
     #[arg(allow_negative_numbers = true)]
     #[arg(env = "DOVETAIL_CTX_SIZE", help_heading = "Threads, context and passes")]
     pub ctx_size: usize,
-    /// Most tokens of an answer; -1: until the model ends it or the context is full
+    /// Most tokens of an answer; less than 0: until the model ends it or the context is full
     #[arg(short = 'n', long, visible_alias = "n-predict", value_name = "N", default_value = "-1")]
     #[arg(value_parser = values::predict, allow_negative_numbers = true)]
     #[arg(env = "DOVETAIL_PREDICT", help_heading = "Threads, context and passes")]
     predict: i64,
     /// Upper bound of --ubatch-size; no other effect
-    #[arg(short, long, value_name = "N", default_value = "2048", value_parser = values::pass)]
+    #[arg(short, long, value_name = "N", default_value = "2048", value_parser = values::batch)]
     #[arg(allow_negative_numbers = true)]
     #[arg(env = "DOVETAIL_BATCH_SIZE", help_heading = "Threads, context and passes")]
     batch_size: usize,
-    /// Most prompt tokens that share one pass over the weights [-ub]
-    #[arg(long, value_name = "N", default_value = "512", value_parser = values::pass)]
+    /// Most prompt tokens that share one pass over the weights; 0: --batch-size [-ub]
+    #[arg(long, value_name = "N", default_value = "512", value_parser = values::ubatch)]
     #[arg(allow_negative_numbers = true)]
     #[arg(env = "DOVETAIL_UBATCH_SIZE", help_heading = "Threads, context and passes")]
     ubatch_size: usize,
@@ -142,19 +151,19 @@ pub struct Args {
     #[arg(short, long, value_name = "N", default_value = "-1", value_parser = values::seed)]
     #[arg(allow_negative_numbers = true, env = "DOVETAIL_SEED", help_heading = "Sampling")]
     seed: i128,
-    /// Temperature: above 1 more surprising, below 1 less; 0: always the most likely token
+    /// Temperature: above 1 more surprising, below 1 less; 0 or less: always the most likely token
     #[arg(long, value_name = "X", default_value = "0.8", value_parser = values::temperature)]
     #[arg(allow_negative_numbers = true, env = "DOVETAIL_TEMP", help_heading = "Sampling")]
     temp: f32,
-    /// Sample from the N most likely tokens; 0: all
+    /// Sample from the N most likely tokens; 0 or less: all
     #[arg(long, value_name = "N", default_value = "40", value_parser = values::top_k)]
     #[arg(allow_negative_numbers = true, env = "DOVETAIL_TOP_K", help_heading = "Sampling")]
     top_k: usize,
-    /// Sample from the most likely tokens that together have this probability; 1: all
+    /// Sample from the most likely tokens that together have this probability; 1 or more: all
     #[arg(long, value_name = "P", default_value = "0.95", value_parser = values::top_p)]
     #[arg(allow_negative_numbers = true, env = "DOVETAIL_TOP_P", help_heading = "Sampling")]
     top_p: f32,
-    /// Drop tokens less likely than this fraction of the most likely one; 0: none
+    /// Drop tokens less likely than this fraction of the most likely one; 0 or less: none
     #[arg(long, value_name = "P", default_value = "0.05", value_parser = values::min_p)]
     #[arg(allow_negative_numbers = true, env = "DOVETAIL_MIN_P", help_heading = "Sampling")]
     min_p: f32,
@@ -184,8 +193,8 @@ pub struct Args {
     #[arg(allow_negative_numbers = true)]
     #[arg(env = "DOVETAIL_FREQUENCY_PENALTY", help_heading = "Sampling")]
     frequency_penalty: f32,
-    /// Go on when the model ends its answer
-    #[arg(long, env = "DOVETAIL_IGNORE_EOS", help_heading = "Sampling")]
+    /// Forbid the tokens with which the model ends its answer, so that it goes on
+    #[arg(long, env = "DOVETAIL_IGNORE_EOS", value_parser = values::switch, help_heading = "Sampling")]
     pub ignore_eos: bool,
 
     #[command(flatten)]
@@ -195,21 +204,22 @@ pub struct Args {
     pub hf_repo_draft: Option<Repo>,
     /// After each answer report what passes cost on this machine, which tree sizes were chosen and why, what they
     /// gained, and whether speculation is worth it
-    #[arg(long, env = "DOVETAIL_EXPLAIN", help_heading = "Speculation")]
+    #[arg(long, env = "DOVETAIL_EXPLAIN", value_parser = values::switch, help_heading = "Speculation")]
     pub explain: bool,
     /// Accepted for compatibility with llama.cpp: the model runs on the CPU [-ngl]
     #[arg(long, visible_alias = "n-gpu-layers", value_name = "N", allow_negative_numbers = true)]
     #[arg(help_heading = "Devices")]
     gpu_layers: Option<String>,
-    /// Accepted for compatibility with llama.cpp: trees of any size are verified [--draft-min]
-    #[arg(long, visible_alias = "draft-min", value_name = "N", help_heading = "Speculation")]
-    spec_draft_n_min: Option<usize>,
+    /// Accepted for compatibility with llama.cpp: trees of any size are verified
+    #[arg(long, visible_alias = "draft-min", value_name = "N", allow_negative_numbers = true)]
+    #[arg(help_heading = "Speculation")]
+    spec_draft_n_min: Option<i64>,
     /// Print the devices and exit
     #[arg(long, help_heading = "Devices")]
     pub list_devices: bool,
 
     /// Report more on standard error: seed, sizes, timings
-    #[arg(short, long, env = "DOVETAIL_VERBOSE", help_heading = "Reports")]
+    #[arg(short, long, env = "DOVETAIL_VERBOSE", value_parser = values::switch, help_heading = "Reports")]
     pub verbose: bool,
     /// Append all messages on standard error, and those of -v, to a file
     #[arg(long, value_name = "FILE", env = "DOVETAIL_LOG_FILE", help_heading = "Reports")]
@@ -218,7 +228,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE", env = "DOVETAIL_STATS_JSON", help_heading = "Reports")]
     pub stats_json: Option<PathBuf>,
     /// Print the version and the build and exit
-    #[arg(long, help_heading = "Reports")]
+    #[arg(short = 'V', long, help_heading = "Reports")]
     pub version: bool,
     /// Print the man page, or completions for a shell, and exit
     #[arg(long, value_name = "WHAT", help_heading = "Reports")]
@@ -292,8 +302,7 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Parsed {
     let from_flag = matches.value_source("model") == Some(ValueSource::CommandLine);
     let model = match (args.positional.take(), args.model.take()) {
         (Some(a), Some(b)) if from_flag && a != b => {
-            let (a, b) = (a.display(), b.display());
-            return Parsed::Wrong(format!("two models are named, {a} and {b}; name one"));
+            return Parsed::Wrong(two_models(&a, &b));
         }
         (positional, flag) => positional.or(flag),
     };
@@ -308,8 +317,19 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Parsed {
         return Parsed::Wrong(format!("two drafters are named, -md and -hfd {repo}; name one"));
     }
     args.unescape();
+    match (&model, &args.words[..]) {
+        (_, []) => {}
+        (Some(a), [b]) if b.ends_with(".gguf") => {
+            return Parsed::Wrong(two_models(a, Path::new(b)));
+        }
+        (_, words) => args.prompt = Some(words.join(" ")),
+    }
     args.without_effect = without_effect;
     Parsed::Run(Box::new(args), model)
+}
+
+fn two_models(a: &Path, b: &Path) -> String {
+    format!("two models are named, {} and {}; name one", a.display(), b.display())
 }
 
 /// clap's message without its usage text: the first line and its tip.
@@ -396,8 +416,8 @@ impl Args {
 
     /// How tokens are sampled. Draws a seed if none is given, of 32 bits so that it is easy to type.
     pub fn sampling(&self) -> Sampling {
-        let seed = u64::try_from(self.seed)
-            .unwrap_or_else(|_| RandomState::new().hash_one("seed") & u64::from(u32::MAX));
+        let random = || RandomState::new().hash_one("seed") & u64::from(u32::MAX);
+        let seed = u64::try_from(self.seed).unwrap_or_else(|_| random());
         Sampling {
             temperature: self.temp,
             top_k: self.top_k,
@@ -440,7 +460,7 @@ impl Args {
 /// If it cannot be read, or is not UTF-8.
 pub fn read_text(path: &Path) -> Result<String> {
     let bytes = file::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
-    String::from_utf8(bytes).map_err(|error| not_utf8(&path.display().to_string(), &error))
+    file::text(bytes).map_err(|error| not_utf8(&path.display().to_string(), &error))
 }
 
 /// The error of a text that is not UTF-8.
@@ -544,21 +564,25 @@ mod tests {
     #[test]
     fn wrong_values_are_one_line_with_the_next_step() {
         for (typed, part) in [
-            ("-t 0", "from 1 to 1024"),
-            ("-t -2", "from 1 to 1024"),
+            ("-t 1025", "from 1 to 1024"),
+            ("-t x", "from 1 to 1024"),
             ("-tb x", "from 1 to 1024"),
             ("-c -1", "0 for the model's own"),
             ("-np 17", "from 1 to 16"),
             ("-np 2 -p x", "cannot be used with"),
-            ("-n -2", "-1 for no limit"),
-            ("-ub 0", "from 1 to 65536"),
-            ("--temp -0.1", "0 or a positive number"),
+            ("-n x", "-1 for no limit"),
+            ("-ub 65537", "from 1 to 65536"),
+            ("-b 0", "from 1 to 65536"),
+            ("--temp inf", "0 or a positive number"),
             ("--temp nan", "0 or a positive number"),
-            ("--top-p 1.5", "from 0 to 1"),
-            ("--min-p -1", "from 0 to 1"),
+            ("--top-p x", "from 0 to 1"),
+            ("--min-p nan", "from 0 to 1"),
+            ("--draft-max 64", "0..=63"),
+            ("--draft-p-min 1.5", "from 0 to 1"),
             ("--repeat-penalty 0", "positive"),
             ("--repeat-last-n -2", "-1 for all"),
-            ("-s -2", "-1 for a random one"),
+            ("-s x", "-1 for a random one"),
+            ("-s 18446744073709551616", "-1 for a random one"),
             ("-ctk q4_0", "f16, q8_0 or f32"),
             ("--spec-type magic", ", none, auto"),
             ("--tree beam:9,9,9", "chain:K"),
@@ -570,7 +594,8 @@ mod tests {
             ("--repack maybe", "auto, cache, memory or off"),
             ("--repack cache -nr", "cannot be used with"),
             ("a.gguf -m b.gguf", "name one"),
-            ("a.gguf b.gguf", "unexpected argument"),
+            ("a.gguf b.gguf", "name one"),
+            ("a.gguf Hi -p there", "cannot be used with"),
             ("a.gguf -hf a/b", "two models are named, a.gguf and -hf a/b; name one"),
             ("-hf a", "give USER/REPO or USER/REPO:QUANT"),
             ("-hff a.gguf", "--hf-repo"),
@@ -605,6 +630,23 @@ mod tests {
         let argv = std::iter::once("dovetail-run").chain(args.iter().copied()).map(OsString::from);
         let out = argv::rewrite(argv, &Args::command(), LONG)?;
         Ok(out.into_iter().skip(1).map(|arg| arg.into_string().unwrap()).collect())
+    }
+
+    #[test]
+    fn aliases_are_shown_once() {
+        for arg in Args::command().get_arguments() {
+            let help = arg.get_help().map(|help| help.to_string()).unwrap_or_default();
+            for alias in arg.get_visible_aliases().unwrap_or_default() {
+                assert!(!help.contains(&format!("--{alias}")), "{alias} in {help:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn words_behind_the_model_are_the_prompt() {
+        let (args, model) = run(&["m.gguf", "--temp", "0", "Hi", r"a\n", "-v"]).unwrap();
+        assert_eq!((args.prompt.as_deref(), args.verbose), (Some(r"Hi a\n"), true));
+        assert_eq!(model.unwrap(), Path::new("m.gguf"));
     }
 
     #[test]

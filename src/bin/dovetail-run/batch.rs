@@ -6,10 +6,11 @@ use crate::log::Log;
 use crate::open::{self, Loaded, LogObserver};
 use crate::prompts::{self, Prompt};
 use crate::report::{self, BatchStats};
+use crate::request;
 use crate::runner::End;
 use crate::stdout::emit;
 use crate::words::{self, FlagNames};
-use dovetail::{ChatTemplate, Engine, Error, Notice, Request, RequestId, Result, Sampling};
+use dovetail::{ChatTemplate, Engine, Error, Notice, Request, RequestId, Result};
 use serde_json::json;
 use std::path::Path;
 use std::process::ExitCode;
@@ -43,6 +44,12 @@ pub fn run(args: &mut Args, slots: usize, model: Option<&Path>, log: &Log) -> Re
     let what = "--parallel answers the prompts of a file; give one with -f prompts.jsonl";
     let file = args.file.as_deref().ok_or_else(|| Error::Invalid(what.into()))?;
     let prompts = prompts::read(file, None)?;
+    let sampling = args.sampling();
+    let generation = |prompt| request::generation(prompt, args.generation(&sampling));
+    let generations = prompts.iter().map(generation).collect::<Result<Vec<_>>>()?;
+    for name in request::without_effect(&prompts) {
+        log.note(&format!("{}: the field \"{name}\" has no effect", file.display()));
+    }
     let slots = slots.min(prompts.len());
     let (template, interrupt) = (args.template()?, Interrupt::new()?);
     let path = open::choose(args, model, log)?;
@@ -50,13 +57,15 @@ pub fn run(args: &mut Args, slots: usize, model: Option<&Path>, log: &Log) -> Re
         return Ok(ExitCode::from(EXIT_CODE));
     };
     let Loaded { model, template, options } = loaded;
-    let sampling = args.sampling();
     if template.is_none() && !args.raw {
         log.note("the model has no chat template: completing the prompts as they are");
     }
     let engine = options.engine(model, slots, &mut LogObserver::new(log, None))?;
     log.detail(&format!("seed {}", sampling.seed));
-    let mut requests = requests(args, &prompts, template.as_ref(), &sampling, &engine)?.into_iter();
+    let tokens = tokens(args, &prompts, template.as_ref(), &engine)?;
+    let requests = tokens.into_iter().zip(generations);
+    let mut requests =
+        requests.map(|(prompt, generation)| Request { prompt, generation, drafter: None });
     let mut batch = Batch {
         log,
         prompts: &prompts,
@@ -79,25 +88,24 @@ pub fn run(args: &mut Args, slots: usize, model: Option<&Path>, log: &Log) -> Re
     Ok(if interrupt.came() { ExitCode::from(EXIT_CODE) } else { ExitCode::SUCCESS })
 }
 
-/// The requests for all prompts, all with the same sampling and seed.
-fn requests(
+/// The tokens of all prompts.
+fn tokens(
     args: &Args,
     prompts: &[Prompt],
     template: Option<&ChatTemplate>,
-    sampling: &Sampling,
     engine: &Engine,
-) -> Result<Vec<Request>> {
+) -> Result<Vec<Vec<u32>>> {
     let available = engine.n_ctx();
-    let request = |prompt: &Prompt| {
+    let tokens = |prompt: &Prompt| {
         let system = args.system_prompt.as_deref();
         let tokens = prompt.tokens(engine.model().tokenizer(), template, system, available)?;
         if tokens.len() >= available {
             let error = Error::Context { needed: tokens.len() + 1, available };
             return Err(Error::Invalid(format!("{}: {}", prompt.place, words::line(&error))));
         }
-        Ok(Request { prompt: tokens, generation: args.generation(sampling), drafter: None })
+        Ok(tokens)
     };
-    prompts.iter().map(request).collect()
+    prompts.iter().map(tokens).collect()
 }
 
 impl Batch<'_> {
@@ -121,14 +129,23 @@ impl Batch<'_> {
         let engine = &self.engine;
         let ended = |job: &mut Job| engine.stop(job.id).is_some();
         let ended: Vec<Job> = self.jobs.extract_if(.., ended).collect();
-        ended.into_iter().for_each(|job| self.finish(job));
+        ended.into_iter().try_for_each(|job| self.finish(job))?;
         self.print(false)?;
         Ok(requests.len() > 0 || !self.jobs.is_empty())
     }
 
-    fn finish(&mut self, job: Job) {
-        let Some(answer) = self.engine.remove(job.id) else { return };
+    /// Keeps the line of an answer that has ended.
+    ///
+    /// # Errors
+    /// If the model's logits were no numbers.
+    fn finish(&mut self, job: Job) -> Result<()> {
         let prompt = &self.prompts[job.prompt];
+        let failure = self.engine.failure(job.id);
+        let Some(answer) = self.engine.remove(job.id) else { return Ok(()) };
+        if let Some(error) = failure {
+            self.log.note(&format!("{} cannot be answered", prompt.place));
+            return Err(error);
+        }
         if let Some(error) = answer.drafter_error {
             let (_, line) = Notice::DrafterFailed(&error).lines(&FlagNames);
             self.log.note(&format!("{}: {line}", prompt.place));
@@ -142,13 +159,14 @@ impl Batch<'_> {
         }
         self.lines[job.prompt] = Some(line.to_string());
         self.total.add(&answer.stats, answer.rounds.as_ref());
+        Ok(())
     }
 
     /// Prints answers in the order of their prompts; with `all` also those after a missing one.
     fn print(&mut self, all: bool) -> Result<()> {
         while let Some(line) = self.lines.get_mut(self.printed) {
             match line.take() {
-                Some(line) => emit(&format!("{line}\n"), None)?,
+                Some(line) => emit(&format!("{line}\n"))?,
                 None if all => {}
                 None => return Ok(()),
             }

@@ -4,6 +4,8 @@
 //! that cannot be answered is taken back, so user and assistant always alternate.
 
 use crate::args::read_text;
+use crate::commands::{COMMANDS, Command, usages};
+use crate::editor::LineEditor;
 use crate::interrupt::EXIT_CODE;
 use crate::runner::{Answer, End, Runner};
 use crate::stdout::STDOUT;
@@ -11,12 +13,13 @@ use crate::words;
 use dovetail::printable::Printable;
 use dovetail::{Error, Message, Result};
 use rustyline::error::ReadlineError;
-use rustyline::history::MemHistory;
-use rustyline::{Behavior, Config, Editor};
+use std::io::ErrorKind;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
-const COMMANDS: &str = "/exit, /clear, /regen, /read FILE";
+/// A second Ctrl-C leaves if it comes this soon after the first one.
+const LEAVES_WITHIN: Duration = Duration::from_secs(2);
 
 struct Chat<'r, 'a> {
     runner: &'r mut Runner<'a>,
@@ -32,7 +35,7 @@ struct Chat<'r, 'a> {
 enum Next {
     Read,
     Leave,
-    /// Like `Read`, but after Ctrl-C: the next one ends the program.
+    /// Like `Read`, but after Ctrl-C: one that follows at once ends the program.
     Interrupted,
 }
 
@@ -43,32 +46,34 @@ enum Next {
 pub fn run(runner: &mut Runner) -> Result<ExitCode> {
     runner.chat_prompt(&[Message::new("user", "")])?;
     let gone = |source| Error::Io { path: "terminal".into(), source };
-    // The editor writes to the terminal itself, so that standard output has only the answers.
-    let config = Config::builder().behavior(Behavior::PreferTerm).build();
-    let editor = Editor::<(), MemHistory>::with_history(config, MemHistory::new());
+    let editor = LineEditor::new(runner.args, runner.log);
     let mut editor = editor.map_err(|error| gone(std::io::Error::other(error)))?;
     let (name, n_ctx) = (&runner.session.model().config().name, runner.session.n_ctx());
     let (name, log) = (Printable(name), runner.log);
-    log.note(&format!("{name}, context {n_ctx} tokens; Ctrl-C stops an answer; {COMMANDS}"));
+    log.note(&format!("{name}, context {n_ctx} tokens; Ctrl-C stops an answer; {}", usages()));
     let single = runner.args.single_turn;
-    let colour = runner.args.color;
     let mut chat = Chat { runner, messages: Vec::new(), attached: String::new(), attempt: 0 };
-    let mut interrupted = false;
+    let mut interrupted: Option<Instant> = None;
     loop {
-        match read(&mut editor, colour) {
+        match editor.read() {
             Ok(line) if line.trim().is_empty() => {}
             Ok(line) => match chat.line(&line)? {
                 Next::Leave => return Ok(ExitCode::SUCCESS),
                 _ if single && !chat.messages.is_empty() => return Ok(ExitCode::SUCCESS),
-                next => interrupted = matches!(next, Next::Interrupted),
+                next => interrupted = matches!(next, Next::Interrupted).then(Instant::now),
             },
             Err(ReadlineError::Eof) => return Ok(ExitCode::SUCCESS),
-            Err(ReadlineError::Interrupted) if interrupted => {
+            Err(ReadlineError::Interrupted)
+                if interrupted.is_some_and(|at| at.elapsed() < LEAVES_WITHIN) =>
+            {
                 return Ok(ExitCode::from(EXIT_CODE));
             }
             Err(ReadlineError::Interrupted) => {
-                interrupted = true;
+                interrupted = Some(Instant::now());
                 log.note("Ctrl-C once more, or /exit, to leave");
+            }
+            Err(ReadlineError::Io(source)) if source.kind() == ErrorKind::InvalidData => {
+                log.note("what was typed is not UTF-8 and is left out; set the terminal to UTF-8");
             }
             Err(ReadlineError::Io(source)) => return Err(gone(source)),
             Err(error) => return Err(gone(std::io::Error::other(error))),
@@ -76,31 +81,17 @@ pub fn run(runner: &mut Runner) -> Result<ExitCode> {
     }
 }
 
-/// Reads a message; a line that ends in a backslash continues in the next one.
-fn read(editor: &mut Editor<(), MemHistory>, colour: bool) -> rustyline::Result<String> {
-    let prompts = if colour { ["\x1b[1;32m> ", "\x1b[1;32m. "] } else { ["> ", ". "] };
-    let mut line = editor.readline(prompts[0]);
-    while let Ok(begun) = &line
-        && let Some(begun) = begun.strip_suffix('\\')
-    {
-        line = editor.readline(prompts[1]).map(|more| format!("{begun}\n{more}"));
-    }
-    if colour {
-        let _ = std::io::Write::write_all(&mut std::io::stderr(), b"\x1b[0m");
-    }
-    if let Ok(line) = &line {
-        // A line without history is no reason to stop.
-        let _ = editor.add_history_entry(line.as_str());
-    }
-    line
-}
-
 impl Chat<'_, '_> {
     fn line(&mut self, line: &str) -> Result<Next> {
         let log = self.runner.log;
         let (command, argument) = line.trim().split_once(' ').unwrap_or((line.trim(), ""));
         match (command, argument.trim()) {
-            ("/exit", "") => return Ok(Next::Leave),
+            ("/exit" | "/bye", "") => return Ok(Next::Leave),
+            ("/help", "") => {
+                let line = |command: &Command| format!("{:12} {}", command.usage(), command.what);
+                log.note(&COMMANDS.iter().map(line).collect::<Vec<_>>().join("\n"));
+                log.note("A line that ends in a backslash continues in the next one.");
+            }
             ("/clear", "") => {
                 self.messages.clear();
                 self.attached.clear();
@@ -119,7 +110,7 @@ impl Chat<'_, '_> {
                 Err(error) => log.note(&format!("error: {}", words::line(&error))),
             },
             (command, "") if looks_like_command(command) => {
-                log.note(&format!("{command} is no command; there are {COMMANDS}"));
+                log.note(&format!("{command} is no command; there are {}", usages()));
             }
             _ => return self.ask(line),
         }

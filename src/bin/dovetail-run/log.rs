@@ -70,6 +70,11 @@ impl Progress {
         Progress { label, shown: None, terminal: std::io::stderr().is_terminal() }
     }
 
+    /// Whether updates are shown.
+    pub fn is_shown(&self) -> bool {
+        self.terminal
+    }
+
     /// Shows the fraction `part` that is done, from 0 to 1.
     pub fn update(&mut self, part: f64) {
         let percent = (part.clamp(0.0, 1.0) * 100.0) as u64;

@@ -9,8 +9,9 @@
 //! runner.rs   a prompt to an answer, and what is reported about it · stdout.rs  text on standard output
 //! report.rs   the printed timings, the statistics as JSON
 //! once.rs     one prompt, one answer
-//! batch.rs    the prompts of a file, several at once
-//! chat.rs     a conversation on a terminal
+//! batch.rs    the prompts of a file, several at once · request.rs  what their lines ask for
+//! chat.rs     a conversation on a terminal · commands.rs  its commands · editor.rs  what is typed
+//! wrap.rs     lines broken between words
 //! generate.rs the man page, completions for shells
 //! log.rs      lines and progress on standard error · interrupt.rs  Ctrl-C
 //! ../common   argv.rs  flags as llama.cpp's users type them · draft_flags.rs  flags of drafters
@@ -29,10 +30,12 @@ mod args;
 mod argv;
 mod batch;
 mod chat;
+mod commands;
 #[path = "../common/download_bar.rs"]
 mod download_bar;
 #[path = "../common/draft_flags.rs"]
 mod draft_flags;
+mod editor;
 #[path = "../common/explain.rs"]
 mod explain;
 mod foreign;
@@ -49,11 +52,13 @@ mod output;
 #[path = "../common/prompts.rs"]
 mod prompts;
 mod report;
+mod request;
 mod runner;
 mod stdout;
 mod values;
 #[path = "../common/words.rs"]
 mod words;
+mod wrap;
 
 use args::{Args, Parsed};
 use clap::CommandFactory;
@@ -121,7 +126,7 @@ fn run(args: &mut Args, model: Option<&Path>, log: &Log) -> Result<ExitCode> {
         return batch::run(args, slots, model, log);
     }
     let terminal = std::io::stdin().is_terminal();
-    let prompt = once::prompt(args, terminal)?;
+    let prompt = once::prompt(args, terminal, log)?;
     if prompt.is_none() && args.raw {
         let what = "--raw completes a prompt; give one with -p TEXT or -f FILE";
         return Err(Error::Invalid(what.into()));

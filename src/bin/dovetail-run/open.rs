@@ -5,6 +5,7 @@ use crate::interrupt::Interrupt;
 use crate::log::{Log, Progress};
 use crate::runner::Runner;
 use crate::words::FlagNames;
+use crate::wrap::Wrap;
 use dovetail::draft::SpecType;
 use dovetail::hub::{Fetched, Wish};
 use dovetail::machine;
@@ -108,7 +109,8 @@ pub fn open<'a>(
     let session = options.session(model, &mut LogObserver::new(log, None))?;
     log.detail(&format!("seed {}", sampling.seed));
     let (path, load_time) = (path.to_owned(), start.elapsed());
-    Ok(Some(Runner { args, path, session, template, sampling, load_time, interrupt, log }))
+    let wrap = Wrap::default();
+    Ok(Some(Runner { args, path, session, template, sampling, load_time, interrupt, log, wrap }))
 }
 
 /// Shows notices and progress while a model is opened.
@@ -133,7 +135,12 @@ impl Observer for LogObserver<'_> {
                 Stage::Loading => "loading",
                 Stage::Measuring => "measuring this machine, once",
             };
-            self.progress = Some((stage, Progress::new(label)));
+            let progress = Progress::new(label);
+            // It takes seconds, and the answer waits for it.
+            if stage == Stage::Measuring && !progress.is_shown() {
+                self.log.note("measuring this machine, once, for a few seconds");
+            }
+            self.progress = Some((stage, progress));
         }
         if let Some((_, progress)) = &mut self.progress {
             progress.update(part);

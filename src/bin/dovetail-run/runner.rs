@@ -3,12 +3,12 @@
 use crate::args::{Args, STATS_JSON};
 use crate::interrupt::Interrupt;
 use crate::log::{Log, Progress};
-use crate::stdout::{GREEN, emit};
+use crate::stdout::{GREEN, show};
 use crate::words::FlagNames;
+use crate::wrap::{Colour, Wrap};
 use crate::{output, report};
 use dovetail::{ChatTemplate, Error, Message, Notice, Result, Sampling, Session, Stop};
 use serde_json::json;
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -30,6 +30,8 @@ pub struct Runner<'a> {
     pub interrupt: &'a Interrupt,
     /// Messages on standard error.
     pub log: &'a Log,
+    /// The last line on standard output.
+    pub wrap: Wrap,
 }
 
 /// Why an answer ended.
@@ -49,6 +51,7 @@ impl End {
             End::Session(Stop::Length) => "length",
             End::Session(Stop::Context) => "context",
             End::Session(Stop::Text) => "stop_string",
+            End::Session(Stop::NotANumber) => "not_a_number",
             End::Interrupted => "interrupted",
         }
     }
@@ -103,7 +106,7 @@ impl Runner<'_> {
         if whole {
             let streamed = self.stream(&sampling, &mut answer);
             if !answer.text.is_empty() && !answer.text.ends_with('\n') {
-                emit("\n", None)?;
+                self.show("\n", None)?;
             }
             streamed?;
         }
@@ -111,15 +114,20 @@ impl Runner<'_> {
         Ok(answer)
     }
 
+    /// Writes text to standard output at once, on a terminal in a colour if one is given.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn show(&mut self, text: &str, colour: Colour) -> Result<()> {
+        show(&mut self.wrap, text, colour)
+    }
+
     fn stream(&mut self, sampling: &Sampling, answer: &mut Answer) -> Result<()> {
-        let colour = self.args.color && std::io::stdout().is_terminal();
-        let mut show = |text: &str, drafted: bool| {
-            answer.text.push_str(text);
-            emit(text, (colour && drafted).then_some(GREEN))
-        };
         self.session.begin(self.args.generation(sampling))?;
         while let Some(piece) = self.session.next_piece()? {
-            show(&piece.text, piece.drafted)?;
+            answer.text.push_str(&piece.text);
+            let colour = (self.args.color && piece.drafted).then_some(GREEN);
+            self.show(&piece.text, colour)?;
             if self.interrupt.came() {
                 break;
             }

@@ -1,5 +1,6 @@
 //! Text on standard output.
 
+use crate::wrap::{self, Colour, Wrap};
 use dovetail::printable::for_terminal;
 use dovetail::{Error, Result};
 use std::io::{IsTerminal, Write};
@@ -13,16 +14,19 @@ pub const GREEN: &str = "\x1b[32m";
 /// The terminal's code for yellow.
 pub const YELLOW: &str = "\x1b[33m";
 
-/// The terminal's code that ends a colour.
-const PLAIN: &str = "\x1b[0m";
+/// Writes text to standard output at once. On a terminal control characters are escaped, lines are broken between words,
+/// and the text has a colour if one is given.
+pub fn show(wrap: &mut Wrap, text: &str, colour: Colour) -> Result<()> {
+    if !std::io::stdout().is_terminal() {
+        return emit(text);
+    }
+    wrap.set_columns(wrap::columns());
+    emit(&wrap.push(&for_terminal(text), colour))
+}
 
-/// Writes text to standard output at once, in a colour if one is given. For a terminal, control sequences are escaped.
-pub fn emit(text: &str, colour: Option<&str>) -> Result<()> {
+/// Writes to standard output at once.
+pub fn emit(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    let text = if out.is_terminal() { for_terminal(text) } else { text.into() };
-    let written = match colour.filter(|_| !text.is_empty()) {
-        Some(colour) => write!(out, "{colour}{text}{PLAIN}"),
-        None => out.write_all(text.as_bytes()),
-    };
-    written.and_then(|()| out.flush()).map_err(|source| Error::Io { path: STDOUT.into(), source })
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.map_err(|source| Error::Io { path: STDOUT.into(), source })
 }

@@ -13,6 +13,7 @@ const COUNTS: &str = "--counts";
 
 /// Adds the draft tokens of a record to the counts in this file, which is created if missing.
 pub fn run(record: &Path, path: &Path) -> Result<()> {
+    output::check(COUNTS, path)?;
     let wrong =
         |what: String| Error::Invalid(format!("{}: {what}; name another file", path.display()));
     let mut counts = match file::read(path) {

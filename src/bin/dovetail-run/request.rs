@@ -1,0 +1,204 @@
+//! Fields of a line of prompts that say how it is answered; the flags say the rest.
+//!
+//! Names are those of OpenAI's interface and of llama.cpp's server. A number means what it means behind the flag. To add a
+//! field: an arm in [`set`], or a name in [`REFUSED`].
+
+use crate::prompts::Prompt;
+use crate::values::{self, Checked};
+use dovetail::{Error, Generation, Result};
+use serde_json::Value;
+
+/// Fields that would change the answer in a way that this program does not know.
+const REFUSED: &[&str] = &[
+    "best_of",
+    "dry_multiplier",
+    "dynatemp_range",
+    "echo",
+    "function_call",
+    "functions",
+    "grammar",
+    "json_schema",
+    "logprobs",
+    "mirostat",
+    "n",
+    "n_probs",
+    "response_format",
+    "samplers",
+    "suffix",
+    "tool_choice",
+    "tools",
+    "top_logprobs",
+    "typical_p",
+    "xtc_probability",
+];
+
+/// Fields that are the prompt, or data about it.
+const DATA: &[&str] =
+    &["category", "id", "messages", "prompt", "question_id", "reference", "turns"];
+
+/// The generation that a prompt asks for, where `flags` is what the flags ask for.
+///
+/// # Errors
+/// If a field has a value that cannot be, or is not supported; the error names the line and the field.
+pub fn generation(prompt: &Prompt, flags: Generation) -> Result<Generation> {
+    let mut generation = flags;
+    for (name, value) in fields(prompt) {
+        set(&mut generation, name, value)
+            .map_err(|what| Error::Invalid(format!("{}: \"{name}\" {what}", prompt.place)))?;
+    }
+    Ok(generation)
+}
+
+/// The fields of some prompts that have no effect, each once.
+pub fn without_effect(prompts: &[Prompt]) -> Vec<&str> {
+    let mut names: Vec<&str> = Vec::new();
+    for (name, value) in prompts.iter().flat_map(fields) {
+        let is_unknown = set(&mut Generation::default(), name, value) == Ok(false);
+        if is_unknown && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// The fields of a line that may say how it is answered.
+fn fields(prompt: &Prompt) -> impl Iterator<Item = (&str, &Value)> {
+    let all = prompt.line.as_object().into_iter().flatten();
+    let all = all.map(|(name, value)| (&name[..], value));
+    all.filter(|(name, value)| !(DATA.contains(name) || value.is_null()))
+}
+
+/// Sets what a field asks for. Returns whether there is such a field.
+fn set(generation: &mut Generation, name: &str, value: &Value) -> Checked<bool> {
+    let s = &mut generation.sampling;
+    match name {
+        "max_tokens" | "max_completion_tokens" | "n_predict" => {
+            let n = number(value, values::predict)?;
+            generation.n_predict = usize::try_from(n).unwrap_or(usize::MAX);
+        }
+        "temperature" => s.temperature = number(value, values::temperature)?,
+        "top_k" => s.top_k = number(value, values::top_k)?,
+        "top_p" => s.top_p = number(value, values::top_p)?,
+        "min_p" => s.min_p = number(value, values::min_p)?,
+        "repeat_penalty" => s.repeat_penalty = number(value, values::repeat_penalty)?,
+        "repeat_last_n" => s.repeat_last_n = number(value, values::last_n)?,
+        "presence_penalty" => s.presence_penalty = number(value, values::presence_penalty)?,
+        "frequency_penalty" => s.frequency_penalty = number(value, values::frequency_penalty)?,
+        // A negative one asks for the seed of the flags.
+        "seed" => s.seed = u64::try_from(number(value, values::seed)?).unwrap_or(s.seed),
+        "logit_bias" => s.logit_bias = biases(value)?,
+        "ignore_eos" => {
+            generation.ignore_end = value.as_bool().ok_or_else(|| wrong(value, "true or false"))?;
+        }
+        "stop" => generation.stop.extend(texts(value)?),
+        name if REFUSED.contains(&name) && !asks_for_nothing(name, value) => {
+            return Err("is not supported; leave it out".into());
+        }
+        name => return Ok(REFUSED.contains(&name)),
+    }
+    Ok(true)
+}
+
+/// A number that a flag could have.
+fn number<T>(value: &Value, parse: fn(&str) -> Checked<T>) -> Checked<T> {
+    let text = if value.is_number() { value.to_string() } else { String::new() };
+    parse(&text).map_err(|give| format!("is {value}; {give}"))
+}
+
+/// A text, or an array of texts.
+fn texts(value: &Value) -> Checked<Vec<String>> {
+    let all = match value {
+        Value::Array(all) => all.iter().collect(),
+        one => vec![one],
+    };
+    let texts = all.into_iter().map(|text| text.as_str().map(str::to_owned)).collect();
+    let texts: Option<Vec<_>> = texts;
+    texts.ok_or_else(|| wrong(value, "a text or an array of texts"))
+}
+
+/// An object of tokens and what is added to their logits.
+fn biases(value: &Value) -> Checked<Vec<(u32, f32)>> {
+    let all = value.as_object().into_iter().flatten();
+    let all: Option<Vec<_>> =
+        all.map(|(token, bias)| Some((token.parse().ok()?, bias.as_f64()? as f32))).collect();
+    let all = all.filter(|_| value.is_object());
+    all.ok_or_else(|| wrong(value, "an object of token numbers and numbers"))
+}
+
+fn wrong(value: &Value, give: &str) -> String {
+    format!("is {value}; give {give}")
+}
+
+/// Whether a field that is not supported has a value that changes nothing.
+fn asks_for_nothing(name: &str, value: &Value) -> bool {
+    match value {
+        Value::Bool(on) => !on,
+        Value::Number(n) => {
+            let one = ["n", "best_of", "typical_p"].contains(&name);
+            n.as_f64() == Some(f64::from(u8::from(one)))
+        }
+        Value::String(text) => text.is_empty() || (name == "tool_choice" && text == "none"),
+        Value::Array(all) => all.is_empty(),
+        Value::Object(all) => all.is_empty() || value["type"] == "text",
+        Value::Null => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn fields_are_honoured_or_refused_by_name() {
+        let mut g = Generation::default();
+        for (name, value) in [
+            ("max_tokens", json!(5)),
+            ("temperature", json!(0.5)),
+            ("top_k", json!(-1)),
+            ("top_p", json!(0.25)),
+            ("min_p", json!(0)),
+            ("repeat_penalty", json!(1.5)),
+            ("repeat_last_n", json!(-1)),
+            ("presence_penalty", json!(-0.5)),
+            ("frequency_penalty", json!(2)),
+            ("seed", json!(u64::MAX)),
+            ("logit_bias", json!({"7": -100, "8": 1.5})),
+            ("ignore_eos", json!(true)),
+            ("stop", json!("a")),
+            ("stop", json!(["b", "c"])),
+            ("n", json!(1)),
+            ("tools", json!([])),
+            ("response_format", json!({"type": "text"})),
+        ] {
+            assert_eq!(set(&mut g, name, &value), Ok(true), "{name}");
+        }
+        let s = &g.sampling;
+        assert_eq!((g.n_predict, g.ignore_end, g.stop.concat()), (5, true, "abc".into()));
+        assert_eq!((s.temperature, s.top_k, s.top_p, s.min_p), (0.5, 0, 0.25, 0.0));
+        assert_eq!((s.repeat_penalty, s.repeat_last_n, s.seed), (1.5, -1, u64::MAX));
+        assert_eq!((s.presence_penalty, s.frequency_penalty), (-0.5, 2.0));
+        assert_eq!(s.logit_bias, [(7, -100.0), (8, 1.5)]);
+        set(&mut g, "max_tokens", &json!(-1)).unwrap();
+        set(&mut g, "seed", &json!(-1)).unwrap();
+        assert_eq!((g.n_predict, g.sampling.seed), (usize::MAX, u64::MAX));
+
+        for (name, value, part) in [
+            ("max_tokens", json!("5"), "is \"5\"; give a number of tokens"),
+            ("max_tokens", json!(5.5), "is 5.5; give"),
+            ("temperature", json!("hot"), "give 0 or a positive number"),
+            ("repeat_penalty", json!(0), "is 0; give a positive number"),
+            ("stop", json!([1]), "a text or an array of texts"),
+            ("ignore_eos", json!(1), "true or false"),
+            ("logit_bias", json!({"the": 1}), "token numbers"),
+            ("logit_bias", json!([]), "token numbers"),
+            ("n", json!(2), "is not supported"),
+            ("tools", json!([{}]), "is not supported"),
+            ("response_format", json!({"type": "json_object"}), "is not supported"),
+        ] {
+            let line = set(&mut g, name, &value).unwrap_err();
+            assert!(line.contains(part), "{name}: {line}");
+        }
+        assert_eq!(set(&mut g, "colour", &json!(1)), Ok(false));
+    }
+}
