@@ -241,6 +241,18 @@ typedef struct {
    * own value.
    */
   float draft_p_min;
+  /**
+   * How positions are stretched, in place of what the file says: "none", "linear" or "yarn"; NULL for what it says.
+   * A context longer than the model was trained for needs this, `rope_scale` or `rope_freq_base`. These four fields
+   * count when a model is loaded.
+   */
+  const char *rope_scaling;
+  /** How many times as many positions there are as in training; 0 for what the file says. */
+  float rope_scale;
+  /** The base of rotations; 0 for what the file says. */
+  float rope_freq_base;
+  /** YaRN: the context length of the training; 0 for what the file says. */
+  uint32_t yarn_orig_ctx;
 } dovetail_options;
 
 /** A value added to the logit of a token; -INFINITY forbids the token. */

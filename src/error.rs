@@ -311,6 +311,7 @@ mod tests {
         fn name(&self, setting: Setting) -> &'static str {
             match setting {
                 Setting::ContextSize => "--ctx-size",
+                Setting::RopeScale => "--rope-scale",
                 Setting::SpecSampling => "--spec-sampling",
                 Setting::DraftDevice => "--draft-device",
                 Setting::DraftModel => "--model-draft",

@@ -21,9 +21,9 @@ use crate::error::{Error, Result};
 use crate::gguf::OpenOptions;
 use crate::infer::{KvCache, KvSize};
 use crate::machine;
-use crate::model::{LoadOptions, Model, Packing, Repack};
+use crate::model::{LoadOptions, Model, Packing, Repack, RopeOptions};
 use crate::printable::Printable;
-use crate::setting::{Face, Plain, Setting};
+use crate::setting::{Advice, Face, Plain, Setting};
 use crate::speculate::{ConfiguredDrafter, SpecOptions};
 use dovetail_kernels::cpu::Kernels;
 use std::path::{Path, PathBuf};
@@ -38,6 +38,8 @@ pub struct Options {
     pub repack: Repack,
     /// The folder of packed weights.
     pub cache_folder: Option<PathBuf>,
+    /// What is used in place of the file's rotations.
+    pub rope: RopeOptions,
     /// Context, threads, passes and cache types. If the context is 0, it is the model's, halved until memory holds it.
     pub session: SessionOptions,
     /// The drafter and its trees.
@@ -56,6 +58,7 @@ impl Default for Options {
             open: OpenOptions::default(),
             repack: Repack::default(),
             cache_folder: machine::cache_folder(),
+            rope: RopeOptions::default(),
             session: SessionOptions::default(),
             speculation: SpecOptions::default(),
             n_together: 1,
@@ -233,6 +236,7 @@ impl Options {
                 repack: self.repack,
                 cache: self.cache_folder.clone(),
                 threads: self.session.threads,
+                rope: self.rope.clone(),
                 progress: Box::new(|done, total| {
                     observer.progress(Stage::Loading, done as f64 / total.max(1) as f64)
                 }),
@@ -251,9 +255,10 @@ impl Options {
     /// Creates a session with its drafter.
     ///
     /// # Errors
-    /// Those of [`Session::new`] and [`Options::attach`].
+    /// Those of [`Session::new`] and [`Options::attach`]; and if the context is longer than the model was trained for,
+    /// and nothing stretches its positions.
     pub fn session(&self, model: Arc<Model>, observer: &mut dyn Observer) -> Result<Session> {
-        let sizes = self.sizes(&model, 1, observer);
+        let sizes = self.sizes(&model, 1, observer)?;
         let mut session = Session::new(model, sizes)?;
         self.attach(&mut session, observer)?;
         Ok(session)
@@ -269,14 +274,19 @@ impl Options {
         slots: usize,
         observer: &mut dyn Observer,
     ) -> Result<Engine> {
-        let sizes = self.sizes(&model, slots, observer);
+        let sizes = self.sizes(&model, slots, observer)?;
         let mut engine = Engine::new(model, sizes, slots)?;
         self.attach_to_engine(&mut engine, observer)?;
         Ok(engine)
     }
 
     /// The options of a session with the chosen context length.
-    fn sizes(&self, model: &Model, slots: usize, observer: &mut dyn Observer) -> SessionOptions {
+    fn sizes(
+        &self,
+        model: &Model,
+        slots: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<SessionOptions> {
         let mut options = self.session.clone();
         let trained = model.config().n_ctx;
         if options.n_ctx == 0 {
@@ -284,13 +294,22 @@ impl Options {
         }
         let n_ctx = options.n_ctx;
         if n_ctx > trained {
-            observer.notice(&Notice::LongContext { n_ctx, trained });
+            let factor = model.rope_options().factor.unwrap_or(1.0);
+            if !model.rope_options().stretches() {
+                let what = format!("the model was trained for {trained} tokens, not for {n_ctx}");
+                let refusal = Setting::ContextSize.with(n_ctx).refuse_since(what);
+                let refusal = refusal.or(Advice::Lower(Setting::ContextSize));
+                return Err(refusal.or(Advice::Give(Setting::RopeScale)).into());
+            }
+            if n_ctx as f64 > trained as f64 * factor {
+                observer.notice(&Notice::LongContext { n_ctx, trained });
+            }
         }
         if self.session.n_ctx == 0 && n_ctx < trained {
             observer.notice(&Notice::ShortContext { n_ctx, trained });
         }
         observer.notice(&Notice::Sized(model, &options));
-        options
+        Ok(options)
     }
 
     /// Attaches the drafter that the options name to a session, replacing the current one, and a planner with the costs

@@ -84,6 +84,7 @@ settings! {
     ChatTemplate "chat template",
     Threads "number of threads",
     ContextSize "context size",
+    RopeScale "factor of positions",
     PassSize "number of tokens of a pass",
     CacheTypeK "type of cached keys",
     CacheTypeV "type of cached values",

@@ -323,7 +323,7 @@ mod terminal {
     #[test]
     fn ctrl_c_leaves_only_if_it_comes_twice_at_once() {
         let folder = folder(&tiny("f32").parts());
-        let endless = ["-c", "100000", "-n", "-1", "--ignore-eos"];
+        let endless = ["-c", "100000", "--rope-scale", "200", "-n", "-1", "--ignore-eos"];
         let chat = &mut chat(folder.path(), &endless);
         let once_more = |chat: &mut PtySession| {
             chat.send_control('c').unwrap();

@@ -11,7 +11,7 @@ use crate::engine::SessionOptions;
 use crate::gguf::OpenOptions;
 use crate::infer::{CacheTypes, MAX_SEQUENCES};
 use crate::machine;
-use crate::model::Repack;
+use crate::model::{Repack, RopeOptions};
 use crate::open::Options;
 use crate::sample::Sampling;
 use crate::speculate::{Drafting, Generation, SpecOptions};
@@ -113,6 +113,17 @@ pub struct dovetail_options {
     /// Least probability of a path, as the drafter sees it; less likely draft tokens are left out. 0 for the drafter's
     /// own value.
     pub draft_p_min: f32,
+
+    /// How positions are stretched, in place of what the file says: "none", "linear" or "yarn"; NULL for what it says.
+    /// A context longer than the model was trained for needs this, `rope_scale` or `rope_freq_base`. These four fields
+    /// count when a model is loaded.
+    pub rope_scaling: *const c_char,
+    /// How many times as many positions there are as in training; 0 for what the file says.
+    pub rope_scale: f32,
+    /// The base of rotations; 0 for what the file says.
+    pub rope_freq_base: f32,
+    /// YaRN: the context length of the training; 0 for what the file says.
+    pub yarn_orig_ctx: u32,
 }
 
 /// How tokens are sampled, and how an answer ends. Let dovetail_sampling_init fill it, then change fields. NULL instead
@@ -247,6 +258,10 @@ impl Default for dovetail_options {
             vram_limit: 0,
             draft_n_max: 0,
             draft_p_min: 0.0,
+            rope_scaling: null(),
+            rope_scale: 0.0,
+            rope_freq_base: 0.0,
+            yarn_orig_ctx: 0,
         }
     }
 }
@@ -332,7 +347,7 @@ impl Settings {
             return Err(Failure::argument(line));
         }
         // SAFETY: names and paths are NULL or end in a NUL, as `pointer.rs` requires.
-        let (speculation, cache, repack, template) = unsafe {
+        let (speculation, cache, repack, rope, template) = unsafe {
             let speculation = SpecOptions {
                 kind: parse(o.spec_type, "spec_type")?.unwrap_or(SpecType::Auto),
                 file: file(o.model_draft)?,
@@ -350,10 +365,18 @@ impl Settings {
                 values: parse(o.cache_type_v, "cache_type_v")?.unwrap_or_default(),
             };
             let repack = parse(o.repack, "repack")?.unwrap_or(Repack::Auto);
+            let rope = RopeOptions {
+                scaling: parse(o.rope_scaling, "rope_scaling")?,
+                factor: given(o.rope_scale),
+                base: given(o.rope_freq_base),
+                original_context: Some(o.yarn_orig_ctx as usize).filter(|n| *n > 0),
+                ..RopeOptions::default()
+            };
             (
                 speculation,
                 cache,
                 repack,
+                rope,
                 pointer::name(o.chat_template, "chat_template")?.map(str::to_owned),
             )
         };
@@ -369,6 +392,7 @@ impl Settings {
         let options = Options {
             open: OpenOptions { no_mmap: o.no_mmap, mlock: o.mlock },
             repack,
+            rope,
             session,
             speculation,
             n_together,
@@ -395,6 +419,11 @@ unsafe fn parse<T: FromStr<Err: std::fmt::Display>>(
     let Some(name) = unsafe { pointer::name(from, field) }? else { return Ok(None) };
     let wrong = |why| Failure::argument(format!("{field} cannot be \"{name}\": {why}"));
     name.parse().map(Some).map_err(wrong)
+}
+
+/// A number; `None` for 0.
+fn given(number: f32) -> Option<f64> {
+    Some(f64::from(number)).filter(|x| *x != 0.0)
 }
 
 /// A path; `None` for NULL.

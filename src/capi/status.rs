@@ -80,6 +80,7 @@ impl Face for FieldNames {
             Setting::ChatTemplate => "chat_template",
             Setting::Threads => "threads",
             Setting::ContextSize => "n_ctx",
+            Setting::RopeScale => "rope_scale",
             Setting::PassSize => "n_ubatch",
             Setting::CacheTypeK => "cache_type_k",
             Setting::CacheTypeV => "cache_type_v",

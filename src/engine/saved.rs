@@ -85,7 +85,7 @@ pub(super) fn save(
     saved: &SavedStream<&Sequence>,
 ) -> Result<()> {
     let header = Header {
-        model: model.gguf().content_fingerprint(),
+        model: model.cache_fingerprint(saved.sequence.capacity()),
         types: number(types),
         tokens: saved.tokens.len() as u64,
         cached: saved.cached as u64,
@@ -129,7 +129,7 @@ pub(super) fn load(
     }
     file.read_exact(&mut bytes).map_err(failed)?;
     let header = Header::read(&bytes).map_err(wrong)?;
-    header.check(model, types).map_err(wrong)?;
+    header.check(model, sequence.capacity(), types).map_err(wrong)?;
     let rows_bytes = sequence.cache().saved_bytes(header.cached);
     if rows_bytes.and_then(|rows| header.bytes_in_all(rows)) != Some(len) {
         return Err(wrong("is damaged or cut off (its length is wrong); save it anew".into()));
@@ -211,11 +211,17 @@ impl Header {
         all.checked_add(HEADER_BYTES as u64 + SUM_BYTES)
     }
 
-    fn check(&self, model: &Model, types: CacheTypes) -> std::result::Result<(), String> {
-        if self.model != model.gguf().content_fingerprint() {
+    fn check(
+        &self,
+        model: &Model,
+        n_ctx: usize,
+        types: CacheTypes,
+    ) -> std::result::Result<(), String> {
+        if self.model != model.cache_fingerprint(n_ctx) {
             let name = &model.config().name;
             return Err(format!(
-                "was saved with another model than this {name}; load it with the model it was saved with"
+                "was saved with another model than this {name}, or with other positions; load it with the model and the \
+                 scaling of positions that it was saved with"
             ));
         }
         if self.types != number(types) {

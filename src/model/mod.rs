@@ -1,7 +1,8 @@
 //! A model as the target runs it: configuration, packed weights, tokenizer.
 //!
 //! ```text
-//! config.rs   sizes, RoPE frequencies: from metadata, checked
+//! config.rs   sizes and constants · rope.rs  frequencies of rotations
+//! keys.rs     both from metadata, checked
 //! block.rs    a decoder block as data
 //! weights.rs  matrices and norms, taken out of the file
 //! packing/    where matrices are packed to: memory, or a file that the next start maps
@@ -13,11 +14,15 @@
 pub mod arch;
 pub mod block;
 mod config;
+mod keys;
 mod packing;
+mod rope;
 mod weights;
 
-pub use config::{Config, Heads, Keys, LayerKind, QueryScale, Rope};
+pub use config::{Config, Heads, LayerKind, QueryScale};
+pub use keys::Keys;
 pub use packing::{Packing, Repack, WeightStorage};
+pub use rope::{Rope, RopeOptions, RopeScaling};
 pub(crate) use weights::EMBEDDING;
 use weights::PER_LAYER_EMBEDDING;
 pub use weights::{PerLayerInput, Source, Weights};
@@ -35,6 +40,7 @@ use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use twox_hash::XxHash3_64;
 
 /// How a model is loaded.
 pub struct LoadOptions<'a> {
@@ -47,6 +53,8 @@ pub struct LoadOptions<'a> {
     pub cache: Option<PathBuf>,
     /// Threads that pack the weights: at least 1.
     pub threads: usize,
+    /// What is used in place of the file's rotations.
+    pub rope: RopeOptions,
     /// Called with bytes done and bytes in all while weights are packed or checked; `false` cancels.
     pub progress: Box<dyn FnMut(u64, u64) -> bool + 'a>,
 }
@@ -59,6 +67,7 @@ impl Default for LoadOptions<'_> {
             repack: Repack::default(),
             cache: machine::cache_folder(),
             threads: machine::physical_cores(),
+            rope: RopeOptions::default(),
             progress: Box::new(|_, _| true),
         }
     }
@@ -73,6 +82,7 @@ pub struct Model {
     embedding: Embedding,
     per_layer: Option<Embedding>,
     packing: Packing,
+    rope: RopeOptions,
 }
 
 /// The table of embeddings: native rows, dequantised one by one.
@@ -98,6 +108,7 @@ impl Model {
     /// Those of [`Model::load`].
     #[doc(hidden)]
     pub fn load_with(path: &Path, mut options: LoadOptions, known: &[Arch]) -> Result<Model> {
+        options.rope.check()?;
         let OpenOptions { no_mmap, mlock } = options.open;
         if no_mmap && options.repack == Repack::Cache {
             let refusal = Choice::from(Setting::NoMmap).refuse_since("a sidecar is always mapped");
@@ -111,7 +122,7 @@ impl Model {
         let gguf = Gguf::open_with(path, open)?;
         let loader = arch::find(&gguf, known)?;
         let tokenizer = Tokenizer::from_gguf(gguf.metadata())?;
-        let keys = Keys::new(&gguf, loader.name);
+        let keys = Keys::new(&gguf, loader.name).with_rope(options.rope.clone());
         let config = (loader.config)(&keys)?;
         keys.finish()?;
         if tokenizer.n_vocab() != config.n_vocab {
@@ -143,7 +154,16 @@ impl Model {
             0 => None,
             width => Some(table(PER_LAYER_EMBEDDING, width * config.n_layers)?),
         };
-        Ok(Model { gguf, config, weights, tokenizer, embedding, per_layer, packing })
+        Ok(Model {
+            gguf,
+            config,
+            weights,
+            tokenizer,
+            embedding,
+            per_layer,
+            packing,
+            rope: options.rope,
+        })
     }
 
     /// Sizes and constants.
@@ -169,6 +189,23 @@ impl Model {
     /// The file the model came from.
     pub fn gguf(&self) -> &Gguf {
         &self.gguf
+    }
+
+    /// What was used in place of the file's rotations.
+    pub fn rope_options(&self) -> &RopeOptions {
+        &self.rope
+    }
+
+    /// What cached keys and values depend on besides the tokens, in contexts of `n_ctx` tokens.
+    pub(crate) fn cache_fingerprint(&self, n_ctx: usize) -> u64 {
+        let content = self.gguf.content_fingerprint();
+        let is_long = |kind: &LayerKind| kind.rope.is_long(n_ctx);
+        let is_long = self.config.kinds.iter().any(is_long);
+        if self.rope == RopeOptions::default() && !is_long {
+            return content;
+        }
+        let text = format!("{content} {:?} {is_long}", self.rope);
+        XxHash3_64::oneshot(text.as_bytes())
     }
 
     /// What tells this model from most others, but not from itself in another quantisation: SHA-256, in

@@ -16,6 +16,7 @@ impl Face for FlagNames {
             Setting::ChatTemplate => "--chat-template",
             Setting::Threads => "--threads",
             Setting::ContextSize => "--ctx-size",
+            Setting::RopeScale => "--rope-scale",
             Setting::PassSize => "--ubatch-size",
             Setting::CacheTypeK => "--cache-type-k",
             Setting::CacheTypeV => "--cache-type-v",

@@ -10,6 +10,7 @@ use crate::generate::Generate;
 use crate::hub_flags::HubFlags;
 use crate::log::Log;
 use crate::output;
+use crate::rope_flags::RopeFlags;
 use crate::values::{self, unescape};
 use crate::words;
 use clap::parser::ValueSource;
@@ -123,6 +124,8 @@ pub struct Args {
     #[arg(allow_negative_numbers = true)]
     #[arg(env = "DOVETAIL_CTX_SIZE", help_heading = "Threads, context and passes")]
     pub ctx_size: usize,
+    #[command(flatten)]
+    rope: RopeFlags,
     /// Most tokens of an answer; less than 0: until the model ends it or the context is full
     #[arg(short = 'n', long, visible_alias = "n-predict", value_name = "N", default_value = "-1")]
     #[arg(value_parser = values::predict, allow_negative_numbers = true)]
@@ -391,6 +394,7 @@ impl Args {
         Options {
             open: OpenOptions { no_mmap: self.no_mmap, mlock: self.mlock },
             repack: if self.no_repack { Repack::Off } else { self.repack },
+            rope: self.rope.options(),
             session,
             speculation: self.drafting.options(),
             explain: self.explain,

@@ -3,7 +3,7 @@
 //! ```text
 //! args.rs     the flags: names and defaults
 //! values.rs   what their values may be
-//! foreign.rs  flags of llama.cpp that are set aside
+//! foreign.rs  flags of llama.cpp that are set aside · rope_flags.rs  those of long contexts
 //! models.rs   the list of models on the disk
 //! open.rs     which model, loading it, the context that memory holds, drafters
 //! runner.rs   a prompt to an answer, and what is reported about it · stdout.rs  text on standard output
@@ -53,6 +53,7 @@ mod output;
 mod prompts;
 mod report;
 mod request;
+mod rope_flags;
 mod runner;
 mod stdout;
 mod values;

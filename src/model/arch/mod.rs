@@ -27,7 +27,8 @@ mod qwen3;
 mod seed_oss;
 mod smollm3;
 
-use super::config::{Config, Keys};
+use super::config::Config;
+use super::keys::Keys;
 use super::weights::{Source, Weights};
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
