@@ -168,6 +168,16 @@ def models():
     yield make("internlm2")
     yield make("ernie4_5", tied=True)
     yield make("exaone")
+    yield make("xverse")
+    yield make("baichuan", sizes={**large, "head": None, "layers": 32})
+    yield make("chatglm", fused_qkv=True, fused_up=True, biases=("attn_qkv",), sizes={"rotated": 8})
+    yield make("maincoder", tied=True, qk="heads")
+    yield make("pangu-embedded", tied=True, biases=(*QKV, "attn_output"))
+    openelm = Model("openelm", "openelm")
+    openelm.heads, openelm.kv_heads, openelm.ff = [2, 4, 4], [1, 2, 1], [96, 64, 160]
+    openelm.set(**{"attention.head_count": openelm.heads, "attention.head_count_kv": openelm.kv_heads,
+                   "feed_forward_length": openelm.ff, "attention.key_length": 16, "attention.value_length": 16})
+    yield openelm.ends(True).blocks(fused_qkv=True, qk="heads")
     yield make("qwen2", tied=True, biases=QKV)
     yield make("qwen3", tied=True, qk="heads", sizes=odd)
     yield make("qwen3vl", tied=True, qk="heads", keys={"rope.dimension_sections": [3, 3, 2, 0], "n_deepstack_layers": 2})
@@ -252,7 +262,7 @@ def gemma4(name, layers, kv_heads, shared=0, ff=None, embeddings=0):
 # ---- what llama.cpp does, as formulas
 
 HALVES = {"qwen2", "qwen3", "qwen3vl", "gemma", "gemma2", "gemma3", "gemma4", "phi3", "olmo2", "seed_oss", "hunyuan-dense", "exaone",
-          "exaone4"}
+          "exaone4", "openelm", "pangu-embedded"}
 WINDOW_PERIODS = {"gemma2": 2, "gemma3": 6, "olmo2": 4, "cohere2": 4, "muse-glimmer": 4, "exaone4": 4}
 
 
@@ -363,7 +373,7 @@ def specification(m, tokens):
         q, k, v = q.reshape(n, h, hd), k.reshape(n, kv, hd), v.reshape(n, kv, hd)
         if arch == "gemma4":
             v = rms(v, 1.0, eps)
-        late = arch == "hunyuan-dense"
+        late = arch in ("hunyuan-dense", "maincoder")
         if norms and not late:
             q, k = rms(q, norms[0], eps), rms(k, norms[1], eps)
         window = width if width and pattern[i] else 0
@@ -383,7 +393,7 @@ def specification(m, tokens):
         if get("attention.temperature_scale"):
             original = get("rope.scaling.original_context_length")
             grown = 1 + get("attention.temperature_scale") * np.log(np.floor(positions / original) + 1)
-        if at + "attn_k.weight" in t:
+        if at + "attn_k.weight" in t or at + "attn_qkv.weight" in t:
             caches[bool(window)] = (k, v)
         k, v = (np.repeat(x, h // kv, 1) for x in caches[bool(window)])
         scores = np.einsum("qhd,khd->hqk", q * grown[:, None, None], k) * scale

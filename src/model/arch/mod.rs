@@ -4,6 +4,8 @@
 //! the steps. Mathematics that no other architecture has becomes a field or a case in [`super::block`] or
 //! [`super::Config`].
 
+mod baichuan;
+mod chatglm;
 mod cohere2;
 pub(crate) mod decoder;
 mod ernie4_5;
@@ -18,14 +20,18 @@ mod granite;
 mod hunyuan_dense;
 mod internlm2;
 mod llama;
+mod maincoder;
 mod mistral3;
 mod muse_glimmer;
 mod olmo2;
+mod openelm;
+mod pangu_embed;
 mod phi3;
 mod qwen2;
 mod qwen3;
 mod seed_oss;
 mod smollm3;
+mod xverse;
 
 use super::config::Config;
 use super::keys::Keys;
@@ -46,28 +52,34 @@ pub struct Arch {
 
 /// All architectures that can be run.
 pub static ARCHITECTURES: &[Arch] = &[
+    baichuan::ARCH,
+    chatglm::ARCH,
     cohere2::ARCH,
     ernie4_5::ARCH,
-    exaone::ARCH,
     exaone4::ARCH,
-    gemma::ARCH,
+    exaone::ARCH,
     gemma2::ARCH,
     gemma3::ARCH,
     gemma4::ARCH,
+    gemma::ARCH,
     glm4::ARCH,
     granite::ARCH,
     hunyuan_dense::ARCH,
     internlm2::ARCH,
     llama::ARCH,
+    maincoder::ARCH,
     mistral3::ARCH,
     muse_glimmer::ARCH,
     olmo2::ARCH,
+    openelm::ARCH,
+    pangu_embed::ARCH,
     phi3::ARCH,
     qwen2::ARCH,
     qwen3::ARCH,
     qwen3::VISION,
     seed_oss::ARCH,
     smollm3::ARCH,
+    xverse::ARCH,
 ];
 
 /// The architecture of a file, which has to be one of these.
