@@ -54,9 +54,7 @@ fn the_text_is_that_of_plain_decoding() {
             };
             let write = |session: &mut Session, prompt: &[u32]| {
                 session.prompt(prompt, &mut |_, _| true).unwrap();
-                assert!(
-                    session.generate(&sampling, 40).ignore_end(true).all(|piece| piece.is_ok())
-                );
+                assert!(session.generate(&sampling, 40).ignore_end().all(|piece| piece.is_ok()));
                 session.tokens().to_vec()
             };
             let mut speculative = session();
@@ -84,13 +82,13 @@ fn a_drafter_that_joins_late_drafts_from_there_on() {
     let greedy = Sampling { temperature: 0.0, ..Sampling::default() };
     let prompt = sequence(30, N_VOCAB, 3);
     session.prompt(&prompt, &mut |_, _| true).unwrap();
-    session.generate(&greedy, 60).ignore_end(true).for_each(|piece| drop(piece.unwrap()));
+    session.generate(&greedy, 60).ignore_end().for_each(|piece| drop(piece.unwrap()));
     let expected = session.tokens().to_vec();
     session.prompt(&prompt, &mut |_, _| true).unwrap();
-    session.generate(&greedy, 20).ignore_end(true).for_each(|piece| drop(piece.unwrap()));
+    session.generate(&greedy, 20).ignore_end().for_each(|piece| drop(piece.unwrap()));
     let drafter = open(&SHAPES[0].parts(t, &target), &target).unwrap();
     session.speculate(Some(Speculation::new(drafter, "chain:3".parse().unwrap()))).unwrap();
-    session.generate(&greedy, 40).ignore_end(true).for_each(|piece| drop(piece.unwrap()));
+    session.generate(&greedy, 40).ignore_end().for_each(|piece| drop(piece.unwrap()));
     assert_eq!(session.tokens(), expected);
     assert!(session.take_drafter_error().is_none());
     assert!(session.rounds().unwrap().drafted > 20);
@@ -112,7 +110,7 @@ fn answers_taken_in_parts_and_prompts_cut_short_leave_the_drafter_at_work() {
             for n in [4, 20] {
                 session
                     .generate(&how, n)
-                    .ignore_end(true)
+                    .ignore_end()
                     .take(n - 1)
                     .for_each(|piece| drop(piece.unwrap()));
                 texts.push(session.tokens().to_vec());
@@ -144,7 +142,7 @@ fn a_drafter_that_was_used_elsewhere_drafts_as_a_new_one() {
     };
     let answer = |session: &mut Session, prompt: &[u32]| {
         session.prompt(prompt, &mut |_, _| true).unwrap();
-        session.generate(&how, 20).ignore_end(true).for_each(|piece| drop(piece.unwrap()));
+        session.generate(&how, 20).ignore_end().for_each(|piece| drop(piece.unwrap()));
     };
     let (one, other) = (sequence(30, N_VOCAB, 1), sequence(45, N_VOCAB, 2));
     let mut fresh = new();
@@ -174,7 +172,7 @@ fn numbers_that_are_none_are_given_up() {
     let drafter = open(&parts, &target).unwrap();
     session.speculate(Some(Speculation::new(drafter, "chain:3".parse().unwrap()))).unwrap();
     session.prompt(&[1, 2, 3], &mut |_, _| true).unwrap();
-    assert!(session.generate(&Sampling::default(), 9).ignore_end(true).all(|piece| piece.is_ok()));
+    assert!(session.generate(&Sampling::default(), 9).ignore_end().all(|piece| piece.is_ok()));
     let error = session.take_drafter_error().expect("it is said").to_string();
     assert_eq!(error, "its probabilities are no numbers");
 }
@@ -474,7 +472,7 @@ fn watched(target: &Path, drafter: &Path) -> (Vec<u32>, Seen) {
     session.speculate(Some(Speculation::new(witness, "beam:4,3,9".parse().unwrap()))).unwrap();
     session.prompt(&sequence(40, N_VOCAB, 3), &mut |_, _| true).unwrap();
     let greedy = Sampling { temperature: 0.0, ..Sampling::default() };
-    session.generate(&greedy, 40).ignore_end(true).for_each(|piece| drop(piece.unwrap()));
+    session.generate(&greedy, 40).ignore_end().for_each(|piece| drop(piece.unwrap()));
     assert!(session.take_drafter_error().is_none());
     let seen = std::mem::take(&mut *seen.lock().unwrap());
     (session.tokens().to_vec(), seen)

@@ -79,7 +79,8 @@ fn alone(
         session.speculate(case.drafter.map(|i| drafters(trained).swap_remove(i))).unwrap();
     }
     session.prompt(&case.prompt, &mut |_, _| true).unwrap();
-    let pieces = session.generate(&case.sampling, case.n_predict).ignore_end(case.ignore_end);
+    let pieces = session.generate(&case.sampling, case.n_predict);
+    let pieces = if case.ignore_end { pieces.ignore_end() } else { pieces };
     let text = pieces.map(|piece| piece.unwrap().text).collect();
     (session.tokens()[case.prompt.len()..].to_vec(), text, session.stop())
 }

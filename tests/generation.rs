@@ -163,7 +163,7 @@ fn an_end_that_is_ignored_is_forbidden() {
             assert_eq!((tokens.len(), why), (20, Some(Stop::Length)));
             assert!(tokens.iter().all(|token| !ends.contains(token)), "{tokens:?}");
             session.prompt(&prompt, &mut |_, _| true).unwrap();
-            let same = session.generate(&how, 20).ignore_end(true);
+            let same = session.generate(&how, 20).ignore_end();
             let same: Vec<u32> = same.filter_map(|piece| piece.unwrap().token).collect();
             assert_eq!(same, tokens);
         }

@@ -8,7 +8,7 @@ use common::gguf::Parts;
 use common::hub_server::{COMMIT, Fault, Hub, sha256};
 use common::tiny::tiny;
 use dovetail::gguf::Value;
-use dovetail::hub::{self, Event, Fetched, Folder, Layout, Options, Repo, Wish};
+use dovetail::hub::{self, Event, Fetched, FileChoice, Folder, Layout, Options, Repo};
 use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -49,11 +49,10 @@ impl Place {
     fn fetch_with(
         &self,
         repo: &str,
-        watch: &mut dyn FnMut(Event) -> bool,
+        observer: &mut dyn FnMut(Event) -> bool,
     ) -> dovetail::Result<Fetched> {
         let repo: Repo = repo.parse().unwrap();
-        let wish = Wish { tag: repo.tag(), ..Wish::default() };
-        hub::fetch(&repo, wish, &self.options(), watch)
+        hub::fetch(&repo, FileChoice::default(), &self.options(), observer)
     }
 
     fn fetch(&self) -> dovetail::Result<PathBuf> {
@@ -121,8 +120,9 @@ fn a_model_is_fetched_once_and_lies_where_other_programs_look() {
     assert_eq!(place.fetch().unwrap(), path);
     assert_eq!((place.hub.fetched().len(), place.hub.listings().len()), (0, 1));
     // Names are escaped on their way.
-    let wish = Wish { file: Some("sub/m Q4_K_M.gguf"), ..Wish::default() };
-    let other = hub::fetch(&"u/r".parse().unwrap(), wish, &place.options(), &mut |_| true).unwrap();
+    let choice = FileChoice { file: Some("sub/m Q4_K_M.gguf"), ..FileChoice::default() };
+    let other =
+        hub::fetch(&"u/r".parse().unwrap(), choice, &place.options(), &mut |_| true).unwrap();
     assert_eq!(fs::read(other.path).unwrap(), b"x");
     let requests = place.hub.fetched();
     assert!(requests[0].path.ends_with("/sub/m%20Q4_K_M.gguf"), "{requests:?}");
@@ -176,6 +176,28 @@ fn a_server_that_cannot_go_on_begins_anew() {
     assert_eq!(ranges(&place), ["", "bytes=300000-"]);
 }
 
+/// A captive portal, or a hub that has another file by now, costs none of the bytes that have arrived.
+#[test]
+fn an_answer_that_is_not_the_file_changes_nothing() {
+    let model = bytes(1000);
+    for (fault, part) in [
+        (Fault::Status(200, ""), "the hub sends 0 bytes in place of 1000"),
+        (Fault::Page("Log in"), "the hub sends 6 bytes in place of 1000"),
+        (Fault::Status(416, ""), "the hub does not send the bytes that were asked for"),
+        (Fault::OtherStart, "the hub does not send the bytes that were asked for"),
+    ] {
+        let place = Place::new(&[("m.gguf", &model)]);
+        fs::create_dir_all(place.at("blobs")).unwrap();
+        fs::write(place.incomplete(&model), &model[..400]).unwrap();
+        place.hub.fail(&[fault; 6]);
+        let error = place.error();
+        assert!(error.contains(part), "{fault:?}: {error}");
+        assert_eq!(fs::read(place.incomplete(&model)).unwrap(), model[..400], "{fault:?}");
+        let permanent = part.contains("in place of");
+        assert_eq!(ranges(&place).len(), if permanent { 1 } else { 6 }, "{fault:?}");
+    }
+}
+
 #[test]
 fn a_server_that_never_ends_is_not_asked_for_ever() {
     let model = bytes(1000);
@@ -199,7 +221,8 @@ fn a_server_that_falls_silent_is_asked_again() {
     place.hub.fail(&[Fault::Stall(200_000)]);
     let options = Options { silence: Duration::from_millis(300), ..place.options() };
     let start = Instant::now();
-    let fetched = hub::fetch(&"u/r".parse().unwrap(), Wish::default(), &options, &mut |_| true);
+    let fetched =
+        hub::fetch(&"u/r".parse().unwrap(), FileChoice::default(), &options, &mut |_| true);
     assert_eq!(fs::read(fetched.unwrap().path).unwrap(), model);
     assert_eq!(ranges(&place), ["", "bytes=200000-"]);
     assert!(start.elapsed() < Duration::from_secs(20));
@@ -244,9 +267,20 @@ fn the_hub_is_asked_again_when_it_says_so() {
     });
     fetched.unwrap();
     assert_eq!(pauses, [0, 2, 4, 0]);
-    place.hub.fail_listing(&[(429, "86400")]);
-    // What was fetched is there without it.
-    assert!(place.fetch().is_ok());
+    // What was fetched is there without it, and nothing is waited for.
+    place.hub.listings();
+    for status in [429, 503] {
+        place.hub.fail_listing(&[(status, "0")]);
+        let mut said = Vec::new();
+        let fetched = place.fetch_with("u/r", &mut |event| {
+            let Event::Unreachable { what } = event else { panic!("{event:?}") };
+            said.push(what.to_owned());
+            true
+        });
+        assert!(fetched.is_ok() && said.len() == 1, "{said:?}");
+        assert!(said[0].starts_with(&format!("the hub answers {status}")), "{said:?}");
+        assert_eq!(place.hub.listings().len(), 1);
+    }
     let empty = Place::new(&[]);
     empty.hub.fail_listing(&[(429, "86400")]);
     assert!(empty.error().contains("429"));
@@ -269,16 +303,16 @@ fn what_the_hub_refuses_is_one_line() {
     let place = Place::new(&[("m.gguf", b"x")]);
     place.hub.fail_listing(&[(401, "")]);
     let options = Options { token: None, ..place.options() };
-    let error = hub::fetch(&"u/r".parse().unwrap(), Wish::default(), &options, &mut |_| true);
+    let error = hub::fetch(&"u/r".parse().unwrap(), FileChoice::default(), &options, &mut |_| true);
     assert!(error.unwrap_err().to_string().contains("give one with"));
     assert!(!place.hub.listings()[0].headers.contains_key("authorization"));
     let gone = Options { endpoint: "http://127.0.0.1:1".into(), ..place.options() };
     let start = Instant::now();
-    let error = hub::fetch(&"u/r".parse().unwrap(), Wish::default(), &gone, &mut |_| true);
+    let error = hub::fetch(&"u/r".parse().unwrap(), FileChoice::default(), &gone, &mut |_| true);
     assert!(error.unwrap_err().to_string().starts_with("u/r: cannot reach 127.0.0.1"));
     assert!(start.elapsed() < Duration::from_secs(10));
     let wrong = Options { endpoint: "not a hub".into(), ..place.options() };
-    let error = hub::fetch(&"u/r".parse().unwrap(), Wish::default(), &wrong, &mut |_| true);
+    let error = hub::fetch(&"u/r".parse().unwrap(), FileChoice::default(), &wrong, &mut |_| true);
     assert!(error.unwrap_err().to_string().contains("is no address of a hub"));
 }
 
@@ -313,8 +347,8 @@ fn all_parts_of_a_model_are_fetched() {
     assert_eq!(fetched.drafters, ["eagle3-m-Q8_0.gguf"]);
     assert_eq!(place.blobs().len(), 3);
     let repo = "u/r".parse().unwrap();
-    let wish = Wish { drafter: true, ..Wish::default() };
-    let drafter = hub::fetch(&repo, wish, &place.options(), &mut |_| true).unwrap();
+    let choice = FileChoice { drafter: true, ..FileChoice::default() };
+    let drafter = hub::fetch(&repo, choice, &place.options(), &mut |_| true).unwrap();
     assert_eq!(fs::read(drafter.path).unwrap(), b"drafter");
 }
 
@@ -353,6 +387,9 @@ fn two_at_once_fetch_a_file_once() {
     });
     assert!(waited[0] != waited[1], "one of them waits");
     assert_eq!(ranges(&place), ["", ""], "one that failed, and one");
+    assert_eq!(place.blobs(), [sha256(&model)]);
+    let link = fs::symlink_metadata(place.at(&format!("snapshots/{COMMIT}/m.gguf")));
+    assert!(link.unwrap().is_symlink());
 }
 
 #[test]
@@ -361,24 +398,25 @@ fn what_was_fetched_is_used_without_the_hub() {
     let repo: Repo = "u/r".parse().unwrap();
     let offline = Options { offline: true, ..place.options() };
     let error =
-        hub::fetch(&repo, Wish::default(), &offline, &mut |_| true).unwrap_err().to_string();
+        hub::fetch(&repo, FileChoice::default(), &offline, &mut |_| true).unwrap_err().to_string();
     assert!(error.contains("was not fetched yet"), "{error}");
     let path = place.fetch().unwrap();
     place.hub.listings();
-    let found = hub::fetch(&repo, Wish::default(), &offline, &mut |_| true).unwrap();
+    let found = hub::fetch(&repo, FileChoice::default(), &offline, &mut |_| true).unwrap();
     assert_eq!((found.path, place.hub.listings().len()), (path.clone(), 0));
     let gone = Options { endpoint: "http://127.0.0.1:1".into(), ..place.options() };
     let mut told = 0;
-    let found = hub::fetch(&repo, Wish::default(), &gone, &mut |event| {
+    let found = hub::fetch(&repo, FileChoice::default(), &gone, &mut |event| {
         told += usize::from(matches!(event, Event::Unreachable { .. }));
         true
     });
     assert_eq!((found.unwrap().path, told), (path, 1));
     // Another commit has become the newest since.
     fs::write(place.at("refs/main"), "f".repeat(40)).unwrap();
-    assert!(hub::fetch(&repo, Wish::default(), &offline, &mut |_| true).is_ok());
-    let missing = Wish { tag: Some("Q2_K"), ..Wish::default() };
-    let error = hub::fetch(&repo, missing, &offline, &mut |_| true).unwrap_err().to_string();
+    assert!(hub::fetch(&repo, FileChoice::default(), &offline, &mut |_| true).is_ok());
+    let missing: Repo = "u/r:Q2_K".parse().unwrap();
+    let error = hub::fetch(&missing, FileChoice::default(), &offline, &mut |_| true);
+    let error = error.unwrap_err().to_string();
     assert!(error.contains("has no model Q2_K; there are m-Q8_0.gguf"), "{error}");
 }
 
@@ -418,12 +456,19 @@ fn the_environment_names_hub_token_and_cache() {
     fs::write(home.path().join("t"), "hf_named").unwrap();
     let named = home.path().join("t");
     let named = named.to_str().unwrap();
-    assert_eq!(options(&[]).token.as_deref(), Some("hf_login"));
-    assert_eq!(options(&[("HF_TOKEN_PATH", named)]).token.as_deref(), Some("hf_named"));
-    assert_eq!(
-        options(&[("HF_TOKEN_PATH", named), ("HF_TOKEN", "hf_x")]).token.as_deref(),
-        Some("hf_x")
-    );
+    for (set, expected) in [
+        (&[][..], "hf_login"),
+        (&[("HF_TOKEN_PATH", named)], "hf_named"),
+        (&[("HF_TOKEN_PATH", named), ("HF_TOKEN", "hf_x")], "hf_x"),
+        (&[("HF_ENDPOINT", "http://127.0.0.1:80")], "hf_login"),
+        (&[("HF_ENDPOINT", "https://hub.example")], "hf_login"),
+    ] {
+        assert_eq!(options(set).token, Some(expected.into()), "{set:?}");
+    }
+    // Whoever listens on the way would learn it.
+    for token in [("HF_TOKEN", ""), ("HF_TOKEN", "hf_x")] {
+        assert_eq!(options(&[token, ("HF_ENDPOINT", "http://hub.example")]).token, None);
+    }
     // It would end the header and begin another.
     assert_eq!(options(&[("HF_TOKEN", "a\r\nHost: b")]).token, None);
     for (set, expected) in [
@@ -645,6 +690,14 @@ fn the_programs_fetch_and_run_a_model() {
     assert_eq!(hub.fetched().len(), 1);
     run(&["-hf", "u/r", "-hft", "hf_other"]);
     assert_eq!(hub.listings().last().unwrap().headers["authorization"], "Bearer hf_other");
+    let output = run(&["-hf", "u/r", "-hft", "hf_s\u{e9}cret"]);
+    assert_eq!(
+        (output.status.code(), stderr(&output)),
+        (
+            Some(2),
+            "error: --hf-token is no text of letters and digits; give another with --hf-token TOKEN\n"
+        )
+    );
     // The repository's drafter is offered, fetched if asked for, and refused as the file that it is.
     let output = run(&["-hf", "u/r", "--spec-type", "auto"]);
     assert_eq!(stdout(&output), expected);

@@ -19,7 +19,7 @@ fn open(parts: &Parts, target: &Arc<Model>) -> Result<Box<dyn Drafter>> {
 
 fn write(session: &mut Session, prompt: &[u32], how: &Sampling, n: usize) -> Vec<u32> {
     session.prompt(prompt, &mut |_, _| true).unwrap();
-    assert!(session.generate(how, n).ignore_end(true).all(|piece| piece.is_ok()));
+    assert!(session.generate(how, n).ignore_end().all(|piece| piece.is_ok()));
     session.tokens().to_vec()
 }
 

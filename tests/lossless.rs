@@ -199,7 +199,7 @@ fn check_texts(model: &Arc<Model>, prompt_len: usize, n: usize, name: &str) {
         // Two generations one after the other are one.
         let mut parts = session(model, 2, 512);
         write(&mut parts, &prompt, &how, n / 2);
-        assert!(parts.generate(&how, n - n / 2).ignore_end(true).all(|piece| piece.is_ok()));
+        assert!(parts.generate(&how, n - n / 2).ignore_end().all(|piece| piece.is_ok()));
         assert_eq!(parts.tokens()[prompt_len..], expected.0, "{name}, in two parts");
     }
     let [one, same, another] =
@@ -229,7 +229,7 @@ fn an_interrupted_prompt_leaves_no_trace() {
     let mut s = session(&model, 2, 8);
     assert!(!s.prompt(&prompt, &mut |done, _| done < 24).unwrap());
     assert_eq!(s.tokens(), &prompt[..24]);
-    assert!(s.generate(&greedy(), 5).ignore_end(true).all(|piece| piece.is_ok()));
+    assert!(s.generate(&greedy(), 5).ignore_end().all(|piece| piece.is_ok()));
     let fresh = write(&mut session(&model, 1, 512), &prompt[..24], &greedy(), 5);
     assert_eq!(s.tokens()[24..], fresh.0, "an interrupted prompt can be continued");
     assert_eq!(write(&mut s, &prompt, &warm(3), 20), expected);
@@ -248,7 +248,7 @@ fn an_answer_that_ended_can_be_continued() {
             ended += 1;
             assert!(model.tokenizer().is_end_of_generation(token));
             let so_far = s.tokens().to_vec();
-            assert!(s.generate(&how, 10).ignore_end(true).all(|piece| piece.is_ok()));
+            assert!(s.generate(&how, 10).ignore_end().all(|piece| piece.is_ok()));
             let fresh = write(&mut session(&model, 2, 512), &so_far, &how, 10);
             assert_eq!(s.tokens()[so_far.len()..], fresh.0, "seed {seed}");
         }

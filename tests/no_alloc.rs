@@ -217,7 +217,7 @@ fn an_answer_allocates_its_text_alone(name: &str, mut session: Session, sampling
     let mut fewest = usize::MAX;
     for _ in 0..3 {
         session.prompt(&[1, 2, 3, 4, 5], &mut |_, _| true).unwrap();
-        let mut pieces = session.generate(sampling, 200).ignore_end(true);
+        let mut pieces = session.generate(sampling, 200).ignore_end();
         // The second is the first of a round: a drafter takes note of the prompt then.
         for _ in 0..2 {
             pieces.next().unwrap().unwrap();

@@ -23,7 +23,7 @@ fn answer(model: &Arc<Model>, prompt: &[u32], drafts: bool) -> (usize, Option<Er
     let speculation = Speculation::new(Box::new(NGram), "chain:5".parse().unwrap());
     session.speculate(drafts.then_some(speculation)).unwrap();
     session.prompt(prompt, &mut |_, _| true).unwrap();
-    let mut pieces = session.generate(&greedy(), 30).ignore_end(true);
+    let mut pieces = session.generate(&greedy(), 30).ignore_end();
     let mut n = 0;
     let error = loop {
         match pieces.next() {
@@ -33,6 +33,10 @@ fn answer(model: &Arc<Model>, prompt: &[u32], drafts: bool) -> (usize, Option<Er
         }
     };
     assert!(pieces.next().is_none(), "the text ends at the error");
+    let stop = if error.is_some() { Stop::NotANumber } else { Stop::Length };
+    assert_eq!(session.stop(), Some(stop));
+    session.end();
+    assert_eq!(session.stop(), Some(stop), "what has ended keeps its reason");
     (n, error)
 }
 
@@ -122,7 +126,7 @@ fn a_session_is_as_good_as_before_for_another_prompt() {
     let mut session = Session::new(model.clone(), options()).unwrap();
     session.prompt(&prompt, &mut |_, _| true).unwrap();
     for expected in [n, 0] {
-        let pieces = session.generate(&greedy(), 30).ignore_end(true);
+        let pieces = session.generate(&greedy(), 30).ignore_end();
         let pieces = pieces.map_while(|piece| piece.ok());
         let found = pieces.filter(|piece| piece.token.is_some()).count();
         assert_eq!(found, expected, "what follows the token fails again");

@@ -124,18 +124,21 @@ fn piped_input_follows_the_prompt() {
     let folder = folder(&tiny("f32").parts());
     fs::write(folder.path().join("prompt.txt"), "\u{feff}the\n").unwrap();
     // With --raw the prompt is repeated.
-    let run = |args: &[&str], input: &[u8]| {
+    let run = |args: &[&str], input: &[u8], said: &str| {
         let args = [&["--raw", "-n", "0"], args].concat();
         let output = with_input(program(folder.path(), &args), input);
-        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), said));
         text(&output.stdout).to_owned()
     };
-    for given in [&["-p", "the"][..], &["-f", "prompt.txt"], &["the"]] {
-        assert_eq!(run(given, b""), "the");
-        assert_eq!(run(given, b"other\r\n"), "the\n\nother");
+    for (given, flag) in
+        [(&["-p", "the"][..], "-p"), (&["-f", "prompt.txt"], "-f"), (&["the"], "-p")]
+    {
+        assert_eq!(run(given, b"", ""), "the");
+        let said = format!("5 bytes of standard input follow {flag}; </dev/null leaves it alone\n");
+        assert_eq!(run(given, b"other\r\n", &said), "the\n\nother");
     }
-    assert_eq!(run(&["the", "other"], b""), "the other");
-    assert_eq!(run(&[], b"\xef\xbb\xbfother\n"), "other");
+    assert_eq!(run(&["the", "other"], b"", ""), "the other");
+    assert_eq!(run(&[], b"\xef\xbb\xbfother\n", ""), "other");
     let output = with_input(program(folder.path(), &["--raw", "-p", "the"]), b"\xff");
     assert_error(&output, 2, "standard input: byte 0 is not UTF-8");
     for (args, part) in [
@@ -183,19 +186,58 @@ fn a_damaged_model_is_an_error_on_every_instruction_set() {
     parts.tensor("blk.0.attn_v.weight").bytes[..2].copy_from_slice(&0x7e00u16.to_le_bytes());
     let folder = folder(&parts);
     fs::write(folder.path().join("p.jsonl"), "{\"prompt\": \"the\"}\n").unwrap();
+    let damaged = "weights are damaged; download or convert it anew\n";
     for kernels in Kernels::available() {
-        for args in [&["-p", "the"][..], &["-np", "2", "-f", "p.jsonl"]] {
+        let run = |args: &[&str]| {
             let mut command = program(folder.path(), &[&RAW, args].concat());
-            let output = command.env("DOVETAIL_ISA", kernels.name).output().unwrap();
-            let stderr = text(&output.stderr);
-            assert!(
-                stderr.contains("error: m.gguf: the logits after ")
-                    && stderr.ends_with("weights are damaged; download or convert it anew\n"),
-                "{}: {stderr}",
-                kernels.name
-            );
-            assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), ""));
-        }
+            command.env("DOVETAIL_ISA", kernels.name).output().unwrap()
+        };
+        let (once, file) = (run(&["-p", "the"]), run(&["-np", "2", "-f", "p.jsonl"]));
+        assert_error(&once, 1, "error: m.gguf: the logits after ");
+        assert!(text(&once.stderr).ends_with(damaged), "{}", kernels.name);
+        assert_eq!(text(&once.stdout), "");
+        let said = text(&file.stderr);
+        assert!(
+            said.starts_with("error: p.jsonl, line 1: m.gguf: the logits after ")
+                && said.contains(damaged),
+            "{}: {said}",
+            kernels.name
+        );
+        assert_eq!(file.status.code(), Some(1));
+    }
+}
+
+#[test]
+fn a_prompt_without_an_answer_loses_no_other() {
+    let mut parts = tiny("f16").parts();
+    // The embedding of "!", which is in the second prompt alone.
+    let tensor = parts.tensor("token_embd.weight");
+    let row = tensor.bytes.len() / tensor.shape[1] as usize * 33;
+    tensor.bytes[row..row + 2].copy_from_slice(&0x7e00u16.to_le_bytes());
+    let folder = folder(&parts);
+    let line = |prompt: &str| json!({"prompt": prompt, "logit_bias": {"33": -1e9}}).to_string();
+    let run = |prompts: &[&str]| {
+        let lines: Vec<_> = prompts.iter().map(|prompt| line(prompt)).collect();
+        fs::write(folder.path().join("p.jsonl"), lines.join("\n")).unwrap();
+        let output =
+            program(folder.path(), &[&RAW[..], &["-np", "2", "-f", "p.jsonl"]].concat()).output();
+        let output = output.unwrap();
+        let lines = text(&output.stdout).lines();
+        let answers: Vec<Json> = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
+        (output.status.code(), answers, text(&output.stderr).to_owned())
+    };
+    let (code, answers, said) = run(&["the", "a!", "one two"]);
+    assert_eq!((code, answers.len()), (Some(1), 3), "{said}");
+    assert!(said.contains("error: p.jsonl, line 2: m.gguf: the logits after 2 tokens"), "{said}");
+    assert_eq!(
+        answers[1],
+        json!({"prompt_index": 1, "text": "", "tokens": 0, "stop": "not_a_number"})
+    );
+    for (i, prompt) in [(0, "the"), (2, "one two")] {
+        let (code, alone, _) = run(&[prompt]);
+        assert_eq!((code, &alone[0]["stop"]), (Some(0), &"length".into()));
+        assert_eq!(answers[i]["text"], alone[0]["text"], "{prompt}");
+        assert_eq!(answers[i]["tokens"], 12);
     }
 }
 
@@ -234,9 +276,8 @@ fn fields_of_a_line_describe_its_answer() {
     assert_eq!((&same["tokens"], &same["stop"]), (&4.into(), &"length".into()));
     let letters: Vec<char> = same["text"].as_str().unwrap().chars().collect();
     assert!(letters.len() == 4 && letters.iter().all(|c| *c == letters[0]), "{letters:?}");
-    let stops = letters[0] == '!';
-    assert_eq!(stopped["stop"], if stops { "stop_string" } else { "length" }, "{stopped}");
-    assert!(stops, "token 33 is no exclamation mark but {letters:?}");
+    assert_eq!(letters[0], '!', "the token 33");
+    assert_eq!((&stopped["stop"], &stopped["text"]), (&"stop_string".into(), &"".into()));
     for (line, part) in [
         (json!({"prompt": "a", "tools": [{}]}), "p.jsonl, line 1: \"tools\" is not supported"),
         (json!({"prompt": "a", "max_tokens": "x"}), "\"max_tokens\" is \"x\"; give a number"),

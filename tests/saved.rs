@@ -75,7 +75,7 @@ fn place() -> (TempDir, PathBuf) {
 /// The next `n` tokens.
 fn go_on(session: &mut Session, how: &Sampling, n: usize) -> Vec<u32> {
     let before = session.tokens().len();
-    session.generate(how, n).ignore_end(true).for_each(|piece| drop(piece.unwrap()));
+    session.generate(how, n).ignore_end().for_each(|piece| drop(piece.unwrap()));
     session.tokens()[before..].to_vec()
 }
 

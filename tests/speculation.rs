@@ -249,11 +249,11 @@ fn an_answer_taken_in_parts_or_ended_is_the_plain_one() {
         let run = |s: &mut Session| {
             s.prompt(&[5, 6, 7], &mut |_, _| true).unwrap();
             // The caller stops taking in the middle of a round, and asks for something else.
-            assert_eq!(s.generate(&how, 50).ignore_end(true).take(3).count(), 3);
-            assert!(s.generate(&warm(seed), 4).ignore_end(true).all(|piece| piece.is_ok()));
+            assert_eq!(s.generate(&how, 50).ignore_end().take(3).count(), 3);
+            assert!(s.generate(&warm(seed), 4).ignore_end().all(|piece| piece.is_ok()));
             assert!(s.generate(&how, 200).all(|piece| piece.is_ok()));
             let (tokens, stop) = (s.tokens().to_vec(), s.stop());
-            assert!(s.generate(&how, 10).ignore_end(true).all(|piece| piece.is_ok()));
+            assert!(s.generate(&how, 10).ignore_end().all(|piece| piece.is_ok()));
             (tokens, stop, s.tokens().to_vec())
         };
         let expected = run(&mut session(&model, 1, 256));

@@ -75,7 +75,7 @@ fn each_text_is_the_one_that_is_written_alone() {
             .map(|(prompt, how, n, _)| {
                 let mut alone = session(&model, 300, 24);
                 alone.prompt(prompt, &mut |_, _| true).unwrap();
-                let pieces = alone.generate(how, n + 9).ignore_end(true);
+                let pieces = alone.generate(how, n + 9).ignore_end();
                 pieces.filter_map(|piece| piece.unwrap().token).collect()
             })
             .collect();
@@ -136,7 +136,7 @@ fn one_that_has_not_begun_loses_nothing() {
         let [first, second] = &mut sessions;
         second.begin(generation(&greedy(), 20)).unwrap();
         while with && step(&mut [first, second], &mut |_, _| {}).unwrap() {}
-        first.generate(&greedy(), 20).ignore_end(true).map(|piece| piece.unwrap().token).collect()
+        first.generate(&greedy(), 20).ignore_end().map(|piece| piece.unwrap().token).collect()
     };
     let expected: Vec<Option<u32>> = answer(false);
     assert_eq!(answer(true), expected);
@@ -176,7 +176,7 @@ fn what_cannot_share_a_pass_is_refused() {
         let error: Error = step(&mut together, &mut |_, _| {}).unwrap_err();
         assert!(error.to_string().contains(part), "{error}");
         for session in sessions {
-            let tokens = session.generate(&greedy(), 5).ignore_end(true);
+            let tokens = session.generate(&greedy(), 5).ignore_end();
             assert_eq!(tokens.filter_map(|piece| piece.unwrap().token).count(), 5);
         }
     };

@@ -36,6 +36,8 @@ pub struct Session {
     engine: Engine,
     drafter: Option<DrafterId>,
     drafting: Drafting,
+    /// Whether the generation ended with an error, which was returned.
+    has_failed: bool,
 }
 
 impl Session {
@@ -46,7 +48,7 @@ impl Session {
     /// instruction set that this CPU lacks.
     pub fn new(model: Arc<Model>, options: SessionOptions) -> Result<Session> {
         let engine = Engine::new(model, options, 1)?;
-        Ok(Session { engine, drafter: None, drafting: Drafting::Auto })
+        Ok(Session { engine, drafter: None, drafting: Drafting::Auto, has_failed: false })
     }
 
     /// Sets or removes the drafter, and returns the previous one. By rule A the text does not depend on the drafter.
@@ -220,6 +222,7 @@ impl Session {
         self.engine.stream().check_prompt(prompt)?;
         self.engine.planner_mut().reset_report();
         self.engine.prompt_session(prompt);
+        self.has_failed = false;
         let to_run = self.engine.stream().unread();
         while self.engine.stream().unread() > 0 {
             self.engine.read_chunk()?;
@@ -274,7 +277,9 @@ impl Session {
             Drafting::Auto => self.drafting,
             drafting => drafting,
         };
-        self.engine.begin_session(Generation { drafting, ..what })
+        self.engine.begin_session(Generation { drafting, ..what })?;
+        self.has_failed = false;
+        Ok(())
     }
 
     /// The next piece of the generation; `None` at an end token, a stop string, the requested length, or a full
@@ -283,7 +288,7 @@ impl Session {
     /// # Errors
     /// If there was no prompt, the target fails, or its logits are no numbers; the text ends there.
     pub fn next_piece(&mut self) -> Result<Option<Piece>> {
-        if self.stop().is_some_and(|stop| stop != Stop::NotANumber) {
+        if self.has_failed || self.stop().is_some_and(|stop| stop != Stop::NotANumber) {
             return Ok(None);
         }
         let start = Instant::now();
@@ -292,11 +297,12 @@ impl Session {
         stream.spent(start.elapsed());
         if piece.is_err() {
             stream.end(Stop::Length);
+            self.has_failed = true;
         }
         piece
     }
 
-    /// Ends the generation early.
+    /// Ends the generation early, unless it has ended.
     pub fn end(&mut self) {
         let (stream, ..) = self.engine.parts();
         stream.end(Stop::Length);
@@ -332,12 +338,10 @@ pub struct Generate<'a> {
 }
 
 impl Generate<'_> {
-    /// With `true` forbids end tokens, so that the answer goes on.
-    pub fn ignore_end(self, ignore: bool) -> Self {
+    /// Forbids end tokens, so that the answer goes on.
+    pub fn ignore_end(self) -> Self {
         let (stream, target, _) = self.session.engine.parts();
-        if ignore {
-            stream.ignore_end(target.model().tokenizer());
-        }
+        stream.ignore_end(target.model().tokenizer());
         self
     }
 }

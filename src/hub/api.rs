@@ -4,7 +4,7 @@
 //! USER/REPO/resolve/COMMIT/PATH` answers with a file. What the hub says is not trusted: a name that leads elsewhere, or
 //! that would steer a terminal, is left out.
 
-use super::event::Watch;
+use super::event::FetchObserver;
 use super::http::{Attempts, Client, Failure, escaped};
 use super::repo::Repo;
 use serde::Deserialize;
@@ -67,25 +67,29 @@ struct Lfs {
 /// The files of a repository's branch `main`.
 ///
 /// # Errors
-/// If the hub does not say.
-pub fn listing(client: &Client, repo: &Repo, watch: &mut Watch) -> Result<Listing, Failure> {
+/// If the hub does not say, in as many attempts.
+pub fn listing(
+    client: &Client,
+    repo: &Repo,
+    mut attempts: Attempts,
+    observer: &mut FetchObserver,
+) -> Result<Listing, Failure> {
     let path = format!("api/models/{}/revision/main?blobs=true", repo.id());
-    let mut attempts = client.attempts();
     loop {
         match client.get(&path, &[]).and_then(|mut response| read(&mut response)) {
             Ok(text) => return parse(&text),
-            Err(failure) => attempts.wait(failure, watch)?,
+            Err(failure) => attempts.wait(failure, observer)?,
         }
     }
 }
 
 fn read(response: &mut Response<Body>) -> Result<Vec<u8>, Failure> {
     let read = response.body_mut().with_config().limit(LISTING_MAX_BYTES).read_to_vec();
-    read.map_err(|error| Failure::Passing { what: error.to_string(), after: None })
+    read.map_err(|error| Failure::Transient { what: error.to_string(), after: None })
 }
 
 fn parse(text: &[u8]) -> Result<Listing, Failure> {
-    let wrong = |what: String| Failure::Lasting { what, advice: Vec::new() };
+    let wrong = |what: String| Failure::Permanent { what, advice: Vec::new() };
     let revision: Revision = serde_json::from_slice(text)
         .map_err(|error| wrong(format!("the hub answers no list of files ({error})")))?;
     if !is_hex(&revision.sha, 40) {
@@ -199,7 +203,7 @@ mod tests {
         );
         assert_eq!((&*readme.path, readme.bytes, readme.sha256()), ("README.md", 5, None));
         for text in ["", "[]", r#"{"sha": "../main"}"#, "<html>"] {
-            assert!(matches!(parse(text.as_bytes()), Err(Failure::Lasting { .. })), "{text}");
+            assert!(matches!(parse(text.as_bytes()), Err(Failure::Permanent { .. })), "{text}");
         }
     }
 }

@@ -79,16 +79,24 @@ impl RepoCache {
         fs::create_dir_all(link.parent().expect("a snapshot is a folder"))?;
         let up = "../".repeat(2 + path.matches('/').count());
         let target = PathBuf::from(format!("{up}blobs/{blob}"));
-        if fs::read_link(&link).is_ok_and(|old| old == target) {
+        let is_there = || fs::read_link(&link).is_ok_and(|old| old == target);
+        let mut made = symlink(&target, &link);
+        if is_error(&made, &[ErrorKind::AlreadyExists]) && !is_there() {
+            // It leads to older contents.
+            let removed = fs::remove_file(&link);
+            if !is_error(&removed, &[ErrorKind::NotFound]) {
+                removed?;
+            }
+            made = symlink(&target, &link);
+        }
+        if is_error(&made, &[ErrorKind::AlreadyExists]) && is_there() {
             return Ok(link);
         }
-        match fs::remove_file(&link) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
         // Where there are no links the contents move, as they do for Hugging Face's programs.
-        symlink(&target, &link).or_else(|_| fs::rename(self.blob(blob), &link))?;
-        Ok(link)
+        if is_error(&made, &[ErrorKind::Unsupported, ErrorKind::PermissionDenied]) {
+            made = fs::rename(self.blob(blob), &link);
+        }
+        made.map(|()| link)
     }
 
     /// Keeps the commit of the branch `main`.
@@ -124,11 +132,17 @@ impl RepoCache {
             let (snapshot, mut paths) = (self.snapshot(&commit), Vec::new());
             walk(&snapshot, "", DEPTH_MAX, &mut paths);
             paths.retain(|path| all.iter().all(|(known, _)| known != path));
+            // A link may lead to contents that somebody deleted.
+            paths.retain(|path| snapshot.join(path).is_file());
             paths.sort();
             all.extend(paths.into_iter().map(|path| (path.clone(), snapshot.join(path))));
         }
         all
     }
+}
+
+fn is_error(result: &io::Result<()>, kinds: &[ErrorKind]) -> bool {
+    result.as_ref().is_err_and(|error| kinds.contains(&error.kind()))
 }
 
 #[cfg(unix)]
@@ -158,7 +172,7 @@ fn walk(folder: &Path, prefix: &str, depth: usize, found: &mut Vec<String>) {
 /// The cache of Hugging Face's programs: `HF_HUB_CACHE`, or `hub` in `HF_HOME`, or in `huggingface` of the folder for
 /// caches.
 pub fn folder(variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    let set = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let set = |name| path_variable(variable, name);
     set("HF_HUB_CACHE")
         .or_else(|| set("HUGGINGFACE_HUB_CACHE"))
         .or_else(|| Some(home(variable)?.join("hub")))
@@ -166,10 +180,15 @@ pub fn folder(variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
 
 /// The folder of Hugging Face's programs: `HF_HOME`, or `huggingface` in the folder for caches.
 pub fn home(variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    let set = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let set = |name| path_variable(variable, name);
     set("HF_HOME")
         .or_else(|| Some(set("XDG_CACHE_HOME")?.join("huggingface")))
         .or_else(|| Some(set("HOME")?.join(".cache/huggingface")))
+}
+
+/// The path that a variable of the environment names; an empty one names none.
+pub fn path_variable(variable: &dyn Fn(&str) -> Option<OsString>, name: &str) -> Option<PathBuf> {
+    variable(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 #[cfg(test)]
@@ -216,6 +235,17 @@ mod tests {
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
             assert!(path.ends_with(format!("models--u--r/snapshots/{commit}/deep/er/m.gguf")));
         }
+        std::thread::scope(|scope| {
+            let link = || (0..200).all(|i| repo.link(&commit, &format!("{i}.txt"), "x1").is_ok());
+            let all = [(); 8].map(|()| scope.spawn(link));
+            assert!(all.into_iter().all(|thread| thread.join().unwrap()), "several make a link");
+        });
+        assert!(repo.has("x1", 3), "contents stay where links can be made");
+        (0..200).for_each(|i| {
+            fs::remove_file(repo.snapshot(&commit).join(format!("{i}.txt"))).unwrap()
+        });
+        fs::create_dir(repo.snapshot(&commit).join("folder")).unwrap();
+        assert!(repo.link(&commit, "folder", "x1").is_err() && repo.has("x1", 3));
         repo.link(&commit, "a.gguf", "x1").unwrap();
         assert!(repo.file(&commit, "a.gguf", 3).is_some());
         assert_eq!(
@@ -232,6 +262,8 @@ mod tests {
         assert_eq!(repo.main(), Some(other));
         assert_eq!(repo.files()[0], ("deep/er/m.gguf".into(), newer));
         assert_eq!(paths(), ["deep/er/m.gguf", "z.gguf", "a.gguf"]);
+        fs::remove_file(repo.blob("x2")).unwrap();
+        assert_eq!(paths(), ["deep/er/m.gguf", "a.gguf"], "the contents of z.gguf are gone");
         repo.set_main("../../elsewhere").unwrap();
         assert_eq!(repo.main(), None);
     }

@@ -14,26 +14,24 @@ const LISTED_MAX: usize = 8;
 /// Most files of one model.
 const PARTS_MAX: usize = 1000;
 
-/// What is looked for.
+/// Which of a repository's files is taken. By default the model of the quantisation that the repository's name asks for.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Wish<'a> {
-    /// A quantisation.
-    pub tag: Option<&'a str>,
+pub struct FileChoice<'a> {
     /// A file, by its path. The quantisation then does not count.
     pub file: Option<&'a str>,
     /// A drafter is preferred to a model.
     pub drafter: bool,
 }
 
-/// The places of the chosen model's files in `paths`, in order.
+/// The places of the chosen model's files in `paths`, in order: at least one. `tag` is the quantisation that was asked for.
 ///
 /// # Errors
 /// What is wrong, with the names that there are.
-pub fn choose(paths: &[&str], wish: Wish) -> Result<Vec<usize>, String> {
-    let first = match (wish.file, wish.tag) {
+pub fn choose(paths: &[&str], tag: Option<&str>, choice: FileChoice) -> Result<Vec<usize>, String> {
+    let first = match (choice.file, tag) {
         (Some(file), _) => named(paths, file)?,
         (None, tag) => {
-            let models = candidates(paths, wish.drafter);
+            let models = candidates(paths, choice.drafter);
             let tags = tag.as_ref().map_or(&DEFAULT_TAGS[..], std::slice::from_ref);
             let tagged = tags.iter().find_map(|tag| best(paths, &models, tag));
             match tagged {
@@ -79,14 +77,14 @@ pub fn tag(path: &str) -> Option<&str> {
 /// The paths of all parts of a model, from that of the first.
 pub fn part_paths(path: &str) -> Vec<String> {
     match split(path) {
-        Some(Split { stem, n_parts, .. }) if n_parts <= PARTS_MAX => {
+        Some(Split { stem, n_parts, .. }) => {
             (1..=n_parts).map(|part| format!("{stem}-{part:05}-of-{n_parts:05}.gguf")).collect()
         }
-        _ => vec![path.to_owned()],
+        None => vec![path.to_owned()],
     }
 }
 
-/// `STEM-00001-of-00003.gguf`.
+/// `STEM-00001-of-00003.gguf`: `part` is one of the `n_parts`, which are at most [`PARTS_MAX`].
 struct Split<'a> {
     stem: &'a str,
     part: usize,
@@ -100,7 +98,9 @@ fn split(path: &str) -> Option<Split<'_>> {
         let is_number = text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
         is_number.then(|| text.parse().ok()).flatten()
     };
-    Some(Split { stem, part: number(part)?, n_parts: number(n_parts)? })
+    let (part, n_parts) = (number(part)?, number(n_parts)?);
+    let fits = (1..=n_parts).contains(&part) && n_parts <= PARTS_MAX;
+    fits.then_some(Split { stem, part, n_parts })
 }
 
 fn is_first(path: &str) -> bool {
@@ -213,13 +213,13 @@ mod tests {
         "mtp-m-Q4_K_M.gguf",
     ];
 
-    fn chosen(files: &[&str], wish: Wish) -> Result<String, String> {
-        let names: Vec<_> = choose(files, wish)?.into_iter().map(|i| files[i]).collect();
+    fn chosen(files: &[&str], tag: Option<&str>, choice: FileChoice) -> Result<String, String> {
+        let names: Vec<_> = choose(files, tag, choice)?.into_iter().map(|i| files[i]).collect();
         Ok(names.join(" "))
     }
 
     fn tagged(files: &[&str], tag: &str) -> Result<String, String> {
-        chosen(files, Wish { tag: (!tag.is_empty()).then_some(tag), ..Wish::default() })
+        chosen(files, (!tag.is_empty()).then_some(tag), FileChoice::default())
     }
 
     #[test]
@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn a_file_is_found_by_its_path_with_all_its_parts() {
         let file =
-            |file| chosen(&FILES, Wish { file: Some(file), tag: Some("Q4_0"), drafter: false });
+            |file| chosen(&FILES, Some("Q4_0"), FileChoice { file: Some(file), drafter: false });
         assert_eq!(file("M-q4_k_m.gguf").unwrap(), "m-Q4_K_M.gguf");
         assert_eq!(file("mmproj-m-F16.gguf").unwrap(), "mmproj-m-F16.gguf");
         let both = "big/m-IQ4_XS-00001-of-00002.gguf big/m-IQ4_XS-00002-of-00002.gguf";
@@ -268,16 +268,30 @@ mod tests {
         let many: Vec<String> = (0..100).map(|i| format!("{i}.gguf")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         assert!(tagged(&many, "Q1").unwrap_err().ends_with("7.gguf and 92 more"));
-        // A number of parts that nobody has is no reason to make as many names.
-        assert!(tagged(&["a-Q8_0-00001-of-99999.gguf"], "").is_ok());
+    }
+
+    /// Numbers of parts that cannot be, and more parts than anybody has, are a part of the name.
+    #[test]
+    fn impossible_numbers_of_parts_make_no_parts() {
+        for name in ["00001-of-00000", "00000-of-00000", "00000-of-00002", "00003-of-00002"] {
+            let path = format!("a-Q8_0-{name}.gguf");
+            assert_eq!(part_paths(&path), [&*path], "{name}");
+            assert_eq!(tagged(&[&path], "").as_ref(), Ok(&path), "{name}");
+            let file = FileChoice { file: Some(&path), ..FileChoice::default() };
+            assert_eq!(chosen(&[&path], None, file).as_ref(), Ok(&path), "{name}");
+        }
+        assert_eq!(
+            tagged(&["a-Q8_0-00001-of-99999.gguf"], "").unwrap(),
+            "a-Q8_0-00001-of-99999.gguf"
+        );
     }
 
     #[test]
     fn drafters_are_no_models_and_are_found_if_asked_for() {
         assert_eq!(drafters(&FILES), ["eagle3-m-Q8_0.gguf"], "others cannot be run");
-        let wish = Wish { drafter: true, ..Wish::default() };
-        assert_eq!(chosen(&FILES[..4], wish).unwrap(), "eagle3-m-Q8_0.gguf");
-        assert_eq!(chosen(&FILES[4..6], wish).unwrap(), "m-Q4_K_M.gguf");
+        let choice = FileChoice { drafter: true, ..FileChoice::default() };
+        assert_eq!(chosen(&FILES[..4], None, choice).unwrap(), "eagle3-m-Q8_0.gguf");
+        assert_eq!(chosen(&FILES[4..6], None, choice).unwrap(), "m-Q4_K_M.gguf");
         assert!(
             !is_model("sub/x-EAGLE3-q8_0.gguf") && !is_model("MTP-x.gguf") && is_model("x.gguf")
         );

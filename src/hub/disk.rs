@@ -5,7 +5,7 @@
 
 use super::api::is_hex;
 use super::cache::{self, RepoCache};
-use super::choose::{self, Wish};
+use super::choose::{self, FileChoice};
 use super::repo::Repo;
 use crate::error::{Error, Result};
 use crate::file;
@@ -61,7 +61,7 @@ pub struct Folder {
 
 /// The folders where programs keep models, by variables of the environment; this program's first.
 pub fn folders(variable: &dyn Fn(&str) -> Option<OsString>) -> Vec<Folder> {
-    let set = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let set = |name| cache::path_variable(variable, name);
     let home = |path: &str| Some(set("HOME")?.join(path));
     let caches = set("XDG_CACHE_HOME").or_else(|| home(".cache"));
     let in_caches = |path: &str| Some(caches.as_ref()?.join(path));
@@ -133,12 +133,12 @@ pub fn find(name: &str, models: &[LocalModel]) -> Result<Option<PathBuf>> {
     }
     let paths: Vec<_> = files.iter().map(|model| choose::part_paths(&model.file)).collect();
     let all: Vec<_> = paths.iter().flatten().map(String::as_str).collect();
-    let wish = Wish { tag: repo.tag(), ..Wish::default() };
-    let chosen = choose::choose(&all, wish).map_err(|what| Error::Hub {
-        subject: format!("{} on the disk", repo.id()),
-        what,
-        advice: vec![Advice::See(Setting::ModelList)],
-    })?;
+    let chosen =
+        choose::choose(&all, repo.tag(), FileChoice::default()).map_err(|what| Error::Hub {
+            subject: format!("{} on the disk", repo.id()),
+            what,
+            advice: vec![Advice::See(Setting::ModelList)],
+        })?;
     let first = all[chosen[0]];
     Ok(files.iter().find(|model| model.file == first).map(|model| model.path.clone()))
 }

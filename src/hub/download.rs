@@ -5,7 +5,7 @@
 
 use super::api::{HubFile, Source};
 use super::cache::RepoCache;
-use super::event::{Event, Watch};
+use super::event::{Event, FetchObserver};
 use super::http::Failure;
 use super::repo::Repo;
 use crate::error::{Error, Result};
@@ -26,14 +26,14 @@ const CHUNK_BYTES: usize = 1 << 18;
 ///
 /// # Errors
 /// If the hub does not have it or cannot be reached, the disk has no room, or the bytes are not those that the hub said.
-pub fn download(source: Source, cache: &RepoCache, watch: &mut Watch) -> Result<()> {
+pub fn download(source: Source, cache: &RepoCache, observer: &mut FetchObserver) -> Result<()> {
     let HubFile { blob, bytes, path } = source.file;
-    let _lock = lock(cache, blob, path, watch)?;
+    let _lock = lock(cache, blob, path, observer)?;
     if cache.has(blob, *bytes) {
         return Ok(());
     }
-    let mut part = Part::open(cache.incomplete(blob), source.file)?;
-    receive(&source, &mut part, watch)?;
+    let mut part = PartialFile::open(cache.incomplete(blob), source.file)?;
+    receive(&source, &mut part, observer)?;
     part.finish(&source, &cache.blob(blob))
 }
 
@@ -65,11 +65,11 @@ pub fn check_room(repo: &Repo, files: &[&HubFile], cache: &RepoCache) -> Result<
 }
 
 /// The lock on some contents; a system without locks goes on without.
-fn lock(cache: &RepoCache, blob: &str, file: &str, watch: &mut Watch) -> Result<File> {
+fn lock(cache: &RepoCache, blob: &str, file: &str, observer: &mut FetchObserver) -> Result<File> {
     let path = cache.blob(blob);
     let lock = cache.lock_file(blob).map_err(|source| Error::io(&path, source))?;
     if matches!(lock.try_lock(), Err(TryLockError::WouldBlock)) {
-        if !watch(Event::Waiting { file }) {
+        if !observer(Event::Waiting { file }) {
             return Err(Failure::Cancelled.error(file));
         }
         lock.lock().map_err(|source| Error::io(&path, source))?;
@@ -78,13 +78,13 @@ fn lock(cache: &RepoCache, blob: &str, file: &str, watch: &mut Watch) -> Result<
 }
 
 /// Asks for what is missing until nothing is.
-fn receive(source: &Source, part: &mut Part, watch: &mut Watch) -> Result<()> {
+fn receive(source: &Source, part: &mut PartialFile, observer: &mut FetchObserver) -> Result<()> {
     let subject = source.subject();
     let (mut attempts, mut etag, mut furthest) = (source.attempts(), None, part.len);
     while part.len < source.file.bytes {
         let received = source.get(part.len, etag.as_deref()).and_then(|response| {
             etag = strong_etag(&response);
-            part.receive(response, source.file, watch)
+            part.receive(response, source.file, observer)
         });
         let Err(failure) = received else { continue };
         // A server that begins anew each time would be asked for ever.
@@ -92,7 +92,7 @@ fn receive(source: &Source, part: &mut Part, watch: &mut Watch) -> Result<()> {
             furthest = part.len;
             attempts.renew();
         }
-        attempts.wait(failure, watch).map_err(|failure| failure.error(&subject))?;
+        attempts.wait(failure, observer).map_err(|failure| failure.error(&subject))?;
     }
     Ok(())
 }
@@ -104,17 +104,17 @@ fn strong_etag(response: &Response<Body>) -> Option<String> {
 }
 
 /// The part of a file that has arrived.
-struct Part {
+struct PartialFile {
     path: PathBuf,
     file: File,
     len: u64,
     hash: Sha256,
 }
 
-impl Part {
+impl PartialFile {
     /// What an earlier download has left, or an empty part. Without a checksum nothing tells whether it fits, so that it
     /// begins anew.
-    fn open(path: PathBuf, of: &HubFile) -> Result<Part> {
+    fn open(path: PathBuf, of: &HubFile) -> Result<PartialFile> {
         let open = || {
             let options = &mut File::options();
             let mut file = file::open_with(&path, options.create(true).read(true).write(true))?;
@@ -126,44 +126,44 @@ impl Part {
             Ok((file, hash, len))
         };
         let (file, hash, len) = open().map_err(|source| Error::io(&path, source))?;
-        Ok(Part { path, file, len, hash })
+        Ok(PartialFile { path, file, len, hash })
     }
 
-    /// Appends an answer's bytes, or begins anew with them.
+    /// Appends an answer's bytes, or begins anew with them. An answer that cannot be the file changes nothing.
     fn receive(
         &mut self,
         response: Response<Body>,
         of: &HubFile,
-        watch: &mut Watch,
+        observer: &mut FetchObserver,
     ) -> std::result::Result<(), Failure> {
-        let passing = |what: String| Failure::Passing { what, after: None };
-        let start = start(&response);
-        if start != Some(self.len) {
-            self.restart().map_err(|error| self.refused(&error))?;
-        }
-        if start != Some(self.len) {
-            return Err(passing("the hub does not send the bytes that were asked for".into()));
-        }
-        let missing = of.bytes - self.len;
-        if let Some(sent) = response.body().content_length().filter(|sent| *sent != missing) {
+        let transient = |what: String| Failure::Transient { what, after: None };
+        let start = start(&response).filter(|start| [0, self.len].contains(start));
+        let Some(start) = start else {
+            return Err(transient("the hub does not send the bytes that were asked for".into()));
+        };
+        let missing = of.bytes - start;
+        if let Some(sent) = length(&response).filter(|sent| *sent != missing) {
             let what = format!("the hub sends {sent} bytes in place of {missing}");
-            return Err(Failure::Lasting { what, advice: Vec::new() });
+            return Err(Failure::Permanent { what, advice: Vec::new() });
+        }
+        if start != self.len {
+            self.restart().map_err(|error| self.refused(&error))?;
         }
         let mut body = response.into_body().into_reader().take(missing);
         let mut chunk = vec![0; CHUNK_BYTES];
         loop {
             let n = match body.read(&mut chunk) {
                 Ok(0) if self.len < of.bytes => {
-                    return Err(passing("the hub cut the connection".into()));
+                    return Err(transient("the hub cut the connection".into()));
                 }
                 Ok(0) => return Ok(()),
                 Ok(n) => n,
-                Err(error) => return Err(passing(error.to_string())),
+                Err(error) => return Err(transient(error.to_string())),
             };
             self.file.write_all(&chunk[..n]).map_err(|error| self.refused(&error))?;
             self.hash.update(&chunk[..n]);
             self.len += n as u64;
-            if !watch(Event::Progress { file: &of.path, done: self.len, total: of.bytes }) {
+            if !observer(Event::Progress { file: &of.path, done: self.len, total: of.bytes }) {
                 return Err(Failure::Cancelled);
             }
         }
@@ -179,7 +179,7 @@ impl Part {
     /// The disk refuses bytes: what was asked for cannot be had.
     fn refused(&self, error: &io::Error) -> Failure {
         let what = format!("cannot write {}: {error}", self.path.display());
-        Failure::Lasting { what, advice: Vec::new() }
+        Failure::Permanent { what, advice: Vec::new() }
     }
 
     /// Checks all bytes, and gives the file its name.
@@ -199,6 +199,11 @@ impl Part {
         self.file.sync_data().map_err(io)?;
         fs::rename(&self.path, blob).map_err(io)
     }
+}
+
+/// The number of an answer's bytes, if it says so; an empty answer does too.
+fn length(response: &Response<Body>) -> Option<u64> {
+    response.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// The place of an answer's first byte in the file; `None` if it has none of its bytes.

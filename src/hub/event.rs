@@ -26,7 +26,7 @@ pub enum Event<'a> {
         /// Time until it is made again.
         after: Duration,
     },
-    /// The hub cannot be reached; the files that were fetched earlier are used.
+    /// The hub does not say what it has; the files that were fetched earlier are used.
     Unreachable {
         /// Why.
         what: &'a str,
@@ -34,4 +34,4 @@ pub enum Event<'a> {
 }
 
 /// Receives events; returns false to cancel.
-pub type Watch<'a> = dyn FnMut(Event) -> bool + 'a;
+pub type FetchObserver<'a> = dyn FnMut(Event) -> bool + 'a;

@@ -4,15 +4,17 @@
 //! and none leads from https to http. A proxy is the one that `HTTPS_PROXY`, `HTTP_PROXY` or `ALL_PROXY` names, unless
 //! `NO_PROXY` names the host. Certificates are checked with those of the system.
 
-use super::event::{Event, Watch};
+use super::event::{Event, FetchObserver};
 use crate::error::Error;
 use crate::setting::{Advice, Setting};
+use std::net::IpAddr;
 use std::time::Duration;
 use ureq::http::{Response, StatusCode, Uri, header};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body, Proxy};
 
-/// Longest time to connect, and until an answer begins.
+/// Longest time to find a server's address, to connect, and until an answer begins.
+const RESOLVE: Duration = Duration::from_secs(20);
 const CONNECT: Duration = Duration::from_secs(20);
 const ANSWER: Duration = Duration::from_secs(60);
 /// Most redirects of one request.
@@ -38,14 +40,14 @@ pub enum Failure {
     /// No connection could be made.
     Unreachable(String),
     /// It may succeed later; the hub may say when.
-    Passing {
+    Transient {
         /// What is wrong.
         what: String,
         /// How long to wait.
         after: Option<Duration>,
     },
     /// It will fail again.
-    Lasting {
+    Permanent {
         /// What is wrong.
         what: String,
         /// What helps.
@@ -64,6 +66,7 @@ impl Client {
             .max_redirects_will_error(false)
             .proxy(None)
             .tls_config(tls)
+            .timeout_resolve(Some(RESOLVE))
             .timeout_connect(Some(CONNECT))
             .timeout_recv_response(Some(ANSWER))
             .timeout_per_read(Some(silence))
@@ -83,7 +86,7 @@ impl Client {
         headers: &[(header::HeaderName, String)],
     ) -> Result<Response<Body>, Failure> {
         let address = format!("{}/{path}", self.endpoint);
-        let wrong = |what: String| Failure::Lasting { what, advice: Vec::new() };
+        let wrong = |what: String| Failure::Permanent { what, advice: Vec::new() };
         let no_address = |address: &str| wrong(format!("{address} is no address of a hub"));
         let mut uri: Uri = address.parse().map_err(|_| no_address(&address))?;
         let hub = origin(&uri).ok_or_else(|| no_address(&address))?;
@@ -105,6 +108,11 @@ impl Client {
     /// The attempts of a request.
     pub fn attempts(&self) -> Attempts {
         Attempts { failed: 0, pause: self.pause, has_talked: false }
+    }
+
+    /// Those of a request that is made once.
+    pub fn one_attempt(&self) -> Attempts {
+        Attempts { failed: ATTEMPTS, ..self.attempts() }
     }
 
     fn ask(
@@ -129,8 +137,8 @@ impl Client {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
         request.call().map_err(|error| match error {
-            ureq::Error::Timeout(_) => {
-                Failure::Passing { what: "the hub does not answer".into(), after: None }
+            error if is_silence(&error) => {
+                Failure::Transient { what: "the hub does not answer".into(), after: None }
             }
             error => unreachable(&error.to_string()),
         })
@@ -143,35 +151,47 @@ impl Client {
             None => Advice::Give(Setting::HubToken),
             Some(_) => Advice::Replace(Setting::HubToken),
         };
-        let lasting =
-            |what: &str, advice| Failure::Lasting { what: what.into(), advice: vec![advice] };
+        let permanent =
+            |what: &str, advice| Failure::Permanent { what: what.into(), advice: vec![advice] };
         Err(match status {
             status if status.is_success() => return Ok(response),
             StatusCode::RANGE_NOT_SATISFIABLE => return Ok(response),
             StatusCode::UNAUTHORIZED => {
-                lasting("the hub does not have it, or asks for a token", token)
+                permanent("the hub does not have it, or asks for a token", token)
             }
             StatusCode::FORBIDDEN => {
                 let accept = Advice::Do("accept the model's terms on its page".into());
-                Failure::Lasting { what: "the hub refuses it".into(), advice: vec![accept, token] }
+                Failure::Permanent {
+                    what: "the hub refuses it".into(),
+                    advice: vec![accept, token],
+                }
             }
             StatusCode::NOT_FOUND => {
-                lasting("the hub does not have it", Advice::Do("check the name".into()))
+                permanent("the hub does not have it", Advice::Do("check the name".into()))
             }
             status if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() => {
                 let after = response.headers().get(header::RETRY_AFTER);
                 let after = after.and_then(|after| after.to_str().ok()?.trim().parse().ok());
                 let what = format!("the hub answers {status}");
-                Failure::Passing { what, after: after.map(Duration::from_secs) }
+                Failure::Transient { what, after: after.map(Duration::from_secs) }
             }
             status => {
-                Failure::Lasting { what: format!("the hub answers {status}"), advice: Vec::new() }
+                Failure::Permanent { what: format!("the hub answers {status}"), advice: Vec::new() }
             }
         })
     }
 }
 
 impl Failure {
+    /// Why nothing can be had now, where it may be had later.
+    pub fn passes(&self) -> Option<String> {
+        match self {
+            Failure::Unreachable(what) => Some(format!("cannot reach {what}")),
+            Failure::Transient { what, .. } => Some(what.clone()),
+            Failure::Cancelled | Failure::Permanent { .. } => None,
+        }
+    }
+
     /// The error about what was asked for.
     pub fn error(self, subject: &str) -> Error {
         let (what, advice) = match self {
@@ -180,8 +200,8 @@ impl Failure {
                 format!("cannot reach {what}"),
                 vec![Advice::Do("check the network and the proxy".into())],
             ),
-            Failure::Passing { what, .. } => (what, vec![Advice::Do("try again later".into())]),
-            Failure::Lasting { what, advice } => (what, advice),
+            Failure::Transient { what, .. } => (what, vec![Advice::Do("try again later".into())]),
+            Failure::Permanent { what, advice } => (what, advice),
         };
         Error::Hub { subject: subject.into(), what, advice }
     }
@@ -205,9 +225,9 @@ impl Attempts {
     ///
     /// # Errors
     /// The failure, if that would not help.
-    pub fn wait(&mut self, failure: Failure, watch: &mut Watch) -> Result<(), Failure> {
+    pub fn wait(&mut self, failure: Failure, observer: &mut FetchObserver) -> Result<(), Failure> {
         let (what, asked) = match &failure {
-            Failure::Passing { what, after } => (what, *after),
+            Failure::Transient { what, after } => (what, *after),
             // Without a network the first request tells.
             Failure::Unreachable(what) if self.has_talked => (what, None),
             _ => return Err(failure),
@@ -217,12 +237,17 @@ impl Attempts {
             return Err(failure);
         }
         self.failed += 1;
-        if !watch(Event::Retry { what, after }) {
+        if !observer(Event::Retry { what, after }) {
             return Err(Failure::Cancelled);
         }
         std::thread::sleep(after);
         Ok(())
     }
+}
+
+/// Whether a server took the request and does not answer. Other limits of time end where no server is.
+fn is_silence(error: &ureq::Error) -> bool {
+    matches!(error, ureq::Error::Timeout(ureq::Timeout::RecvResponse))
 }
 
 /// A path with all bytes escaped that mean something in an address.
@@ -250,6 +275,15 @@ fn redirected(from: &Uri, location: &str) -> Option<Uri> {
     let to: Uri = to.parse().ok()?;
     let secure = |uri: &Uri| uri.scheme_str() == Some("https");
     (origin(&to).is_some() && (secure(&to) || !secure(from))).then_some(to)
+}
+
+/// Whether what is sent to this address stays on this machine or is encrypted.
+pub fn is_private(endpoint: &str) -> bool {
+    let Ok(uri) = endpoint.parse::<Uri>() else { return false };
+    let host = host(&uri).trim_start_matches('[').trim_end_matches(']');
+    let is_loopback = host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    uri.scheme_str() == Some("https") || is_loopback
 }
 
 /// Scheme, host and port, which make one server.
@@ -363,6 +397,35 @@ mod tests {
     }
 
     #[test]
+    fn only_a_server_that_was_reached_is_silent() {
+        use ureq::Timeout;
+        assert!(is_silence(&ureq::Error::Timeout(Timeout::RecvResponse)));
+        for timeout in [Timeout::Resolve, Timeout::Connect, Timeout::SendRequest] {
+            assert!(!is_silence(&ureq::Error::Timeout(timeout)), "{timeout}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_seen_by_nobody_on_the_way() {
+        for (endpoint, expected) in [
+            ("https://hub.example", true),
+            ("HTTPS://hub.example/", true),
+            ("http://localhost:8080", true),
+            ("http://127.0.0.1:80/hub", true),
+            ("http://127.9.9.9", true),
+            ("http://[::1]:80", true),
+            ("http://hub.example", false),
+            ("http://192.168.0.1", false),
+            ("http://localhost.example", false),
+            ("http://127.0.0.1.example", false),
+            ("not a hub", false),
+            ("", false),
+        ] {
+            assert_eq!(is_private(endpoint), expected, "{endpoint}");
+        }
+    }
+
+    #[test]
     fn names_of_files_are_escaped() {
         assert_eq!(escaped("a/b c#d?e%.gguf"), "a/b%20c%23d%3Fe%25.gguf");
         assert_eq!(escaped("é"), "%C3%A9");
@@ -374,20 +437,25 @@ mod tests {
             Client::new("http://127.0.0.1:1", None, Duration::from_micros(1), Duration::MAX);
         let mut attempts = client.attempts();
         let mut pauses = Vec::new();
-        let passing = |after| Failure::Passing { what: "w".into(), after };
-        let mut watch = |event: Event| {
+        let transient = |after| Failure::Transient { what: "w".into(), after };
+        let mut observer = |event: Event| {
             let Event::Retry { after, .. } = event else { panic!("{event:?}") };
             pauses.push(after.as_micros());
             true
         };
-        while attempts.wait(passing(None), &mut watch).is_ok() {}
+        while attempts.wait(transient(None), &mut observer).is_ok() {}
         assert!(
-            client.attempts().wait(passing(Some(Duration::from_secs(3600))), &mut watch).is_err()
+            client
+                .attempts()
+                .wait(transient(Some(Duration::from_secs(3600))), &mut observer)
+                .is_err()
         );
-        assert!(client.attempts().wait(passing(None), &mut |_| false).is_err());
-        assert!(client.attempts().wait(Failure::Unreachable(String::new()), &mut watch).is_err());
+        assert!(client.attempts().wait(transient(None), &mut |_| false).is_err());
+        assert!(
+            client.attempts().wait(Failure::Unreachable(String::new()), &mut observer).is_err()
+        );
         attempts.renew();
-        attempts.wait(Failure::Unreachable(String::new()), &mut watch).unwrap();
+        attempts.wait(Failure::Unreachable(String::new()), &mut observer).unwrap();
         assert_eq!(pauses, [1, 2, 4, 8, 16, 1]);
     }
 }

@@ -5,7 +5,7 @@
 //! http.rs      requests, tried again if need be     api.rs       the files of a repository and their bytes
 //! cache.rs     where they lie on the disk           download.rs  one file, from the hub to the cache
 //! disk.rs      models that other programs fetched   header.rs    what a model's file says of itself
-//! event.rs     progress
+//! event.rs     progress                            token.rs     what a hub knows a user by
 //! ```
 //!
 //! A repository's files are fetched into the cache that Hugging Face's programs and llama.cpp use, so that nothing is
@@ -20,12 +20,14 @@ mod event;
 mod header;
 mod http;
 mod repo;
+mod token;
 
-pub use choose::Wish;
+pub use choose::FileChoice;
 pub use disk::{Folder, Layout, LocalModel, find, folders, models};
-pub use event::{Event, Watch};
+pub use event::{Event, FetchObserver};
 pub use header::{Header, read as header};
 pub use repo::Repo;
+pub use token::Token;
 
 use crate::error::{Error, Result};
 use crate::file;
@@ -44,13 +46,13 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Longest silence of a server in the middle of an answer.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// Which hub, and where its files are kept. It holds a secret, so that it is not printed whole.
-#[derive(Clone)]
+/// Which hub, and where its files are kept.
+#[derive(Clone, Debug)]
 pub struct Options {
     /// The hub's address.
     pub endpoint: String,
     /// What it knows the user by. No other server is told.
-    pub token: Option<String>,
+    pub token: Option<Token>,
     /// Only what was fetched earlier is used.
     pub offline: bool,
     /// The cache, which Hugging Face's programs share.
@@ -73,26 +75,30 @@ pub struct Fetched {
 impl Options {
     /// The options that the environment names, as llama.cpp and Hugging Face's programs read it: `MODEL_ENDPOINT` or
     /// `HF_ENDPOINT`; `HF_TOKEN`, or the file that `HF_TOKEN_PATH` names or that their login has written;
-    /// `HF_HUB_OFFLINE`; `HF_HUB_CACHE` and `HF_HOME`.
+    /// `HF_HUB_OFFLINE`; `HF_HUB_CACHE` and `HF_HOME`. There is no token for a hub that would be told it in clear text, over
+    /// a network: it is meant for another one.
     ///
     /// # Errors
     /// If nothing names the folder of the cache.
     pub fn from_env(variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Options> {
-        let set = |name| variable(name).filter(|value| !value.is_empty());
-        let text = |name| set(name).and_then(|value| value.into_string().ok());
+        let text = |name| cache::path_variable(variable, name)?.into_os_string().into_string().ok();
         let endpoint = text("MODEL_ENDPOINT").or_else(|| text("HF_ENDPOINT"));
-        let token_file = set("HF_TOKEN_PATH")
-            .map(PathBuf::from)
+        let endpoint = endpoint.unwrap_or_else(|| ENDPOINT.into());
+        let token_file = cache::path_variable(variable, "HF_TOKEN_PATH")
             .or_else(|| Some(cache::home(variable)?.join("token")));
         let token = text("HF_TOKEN").or_else(|| file::read_text(&token_file?).ok());
+        // Its file ends in a newline.
+        let token = token.map(|token| Token::from(token.trim()));
+        let token =
+            token.filter(|token| token.header_value().is_ok() && http::is_private(&endpoint));
         let offline = text("HF_HUB_OFFLINE").is_some_and(|value| {
             ["1", "on", "yes", "true"].contains(&&*value.to_ascii_lowercase())
         });
         let no_cache =
             || Error::Invalid("there is no folder for models; set HOME or HF_HOME".into());
         Ok(Options {
-            endpoint: endpoint.unwrap_or_else(|| ENDPOINT.into()),
-            token: token.and_then(|token| header_value(&token)),
+            endpoint,
+            token,
             offline,
             cache: cache::folder(variable).ok_or_else(no_cache)?,
             pause: PAUSE,
@@ -101,27 +107,26 @@ impl Options {
     }
 }
 
-/// A token without the newline of its file; `None` if it cannot stand in a request.
-fn header_value(token: &str) -> Option<String> {
-    let token = token.trim();
-    let fits = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
-    fits.then(|| token.to_owned())
-}
-
 /// Fetches a model of a repository, unless it is in the cache.
 ///
 /// # Errors
-/// If the hub does not have it or cannot be reached and it is not in the cache; if the disk has no room; if the observer
+/// If the token is none; if the hub does not have the model or cannot be reached and it is not in the cache; if the disk has no room; if the observer
 /// cancels. What has arrived stays, and the next call goes on with it.
-pub fn fetch(repo: &Repo, wish: Wish, options: &Options, watch: &mut Watch) -> Result<Fetched> {
+pub fn fetch(
+    repo: &Repo,
+    choice: FileChoice,
+    options: &Options,
+    observer: &mut FetchObserver,
+) -> Result<Fetched> {
     let Options { endpoint, token, pause, silence, .. } = options;
-    let client = Client::new(endpoint, token.as_deref(), *pause, *silence);
+    let token = token.as_ref().map(Token::header_value).transpose()?;
+    let client = Client::new(endpoint, token, *pause, *silence);
     let cache = RepoCache::new(&options.cache, repo);
-    let Some(listing) = listing(&client, repo, options.offline, &cache, watch)? else {
-        return cached(repo, wish, &cache);
+    let Some(listing) = listing(&client, repo, options.offline, &cache, observer)? else {
+        return cached(repo, choice, &cache);
     };
     let paths: Vec<_> = listing.files.iter().map(|file| &*file.path).collect();
-    let chosen = choose_in(repo, &paths, wish)?;
+    let chosen = choose_in(repo, &paths, choice)?;
     let files: Vec<_> = chosen.into_iter().map(|i| &listing.files[i]).collect();
     let commit = &*listing.commit;
     download::check_room(repo, &files, &cache)?;
@@ -130,7 +135,11 @@ pub fn fetch(repo: &Repo, wish: Wish, options: &Options, watch: &mut Watch) -> R
         let linked = match cache.file(commit, &file.path, file.bytes) {
             Some(path) => Ok(path),
             None => {
-                download::download(Source { client: &client, repo, commit, file }, &cache, watch)?;
+                download::download(
+                    Source { client: &client, repo, commit, file },
+                    &cache,
+                    observer,
+                )?;
                 cache.link(commit, &file.path, &file.blob)
             }
         };
@@ -147,27 +156,25 @@ fn listing(
     repo: &Repo,
     offline: bool,
     cache: &RepoCache,
-    watch: &mut Watch,
+    observer: &mut FetchObserver,
 ) -> Result<Option<Listing>> {
     if offline {
         return Ok(None);
     }
-    match api::listing(client, repo, watch) {
+    let is_cached = !cache.files().is_empty();
+    let attempts = if is_cached { client.one_attempt() } else { client.attempts() };
+    match api::listing(client, repo, attempts, observer) {
         Ok(listing) => Ok(Some(listing)),
-        Err(Failure::Unreachable(what) | Failure::Passing { what, .. })
-            if !cache.files().is_empty() =>
-        {
-            match watch(Event::Unreachable { what: &what }) {
-                true => Ok(None),
-                false => Err(Failure::Cancelled.error(&repo.id())),
-            }
-        }
-        Err(failure) => Err(failure.error(&repo.id())),
+        Err(failure) => match failure.passes().filter(|_| is_cached) {
+            Some(why) if observer(Event::Unreachable { what: &why }) => Ok(None),
+            Some(_) => Err(Failure::Cancelled.error(&repo.id())),
+            None => Err(failure.error(&repo.id())),
+        },
     }
 }
 
 /// The model as it was fetched earlier.
-fn cached(repo: &Repo, wish: Wish, cache: &RepoCache) -> Result<Fetched> {
+fn cached(repo: &Repo, choice: FileChoice, cache: &RepoCache) -> Result<Fetched> {
     let mut files = cache.files();
     if files.is_empty() {
         return Err(Error::Hub {
@@ -177,12 +184,12 @@ fn cached(repo: &Repo, wish: Wish, cache: &RepoCache) -> Result<Fetched> {
         });
     }
     let paths: Vec<_> = files.iter().map(|(path, _)| &**path).collect();
-    let (chosen, drafters) = (choose_in(repo, &paths, wish)?, drafters(&paths));
+    let (chosen, drafters) = (choose_in(repo, &paths, choice)?, drafters(&paths));
     Ok(Fetched { path: files.swap_remove(chosen[0]).1, drafters })
 }
 
-fn choose_in(repo: &Repo, paths: &[&str], wish: Wish) -> Result<Vec<usize>> {
-    choose::choose(paths, wish).map_err(|what| Error::Hub {
+fn choose_in(repo: &Repo, paths: &[&str], choice: FileChoice) -> Result<Vec<usize>> {
+    choose::choose(paths, repo.tag(), choice).map_err(|what| Error::Hub {
         subject: repo.id(),
         what,
         advice: vec![Advice::Replace(Setting::HubFile)],

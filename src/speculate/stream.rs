@@ -154,9 +154,9 @@ impl Stream {
         self.stop
     }
 
-    /// Ends the generation.
+    /// Ends the generation, unless it has ended for another reason.
     pub fn end(&mut self, stop: Stop) {
-        self.stop = Some(stop);
+        self.stop.get_or_insert(stop);
     }
 
     /// Checks that a prompt fits.
@@ -285,21 +285,20 @@ impl Stream {
         what.sampling.check()?;
         self.output.begin(what, tokenizer)?;
         self.tokens.truncate(self.taken);
-        self.sampler = Sampler::new(what.sampling.clone());
+        let mut sampling = what.sampling.clone();
+        if what.ignore_end {
+            forbid_ends(&mut sampling, tokenizer);
+        }
+        self.sampler = Sampler::new(sampling);
         (self.n_left, self.stop, self.is_broken) = (what.n_predict, None, false);
         self.drafting = what.drafting;
-        if what.ignore_end {
-            self.ignore_end(tokenizer);
-        }
         Ok(())
     }
 
     /// Forbids end tokens for the rest of the generation.
     pub fn ignore_end(&mut self, tokenizer: &Tokenizer) {
         let mut sampling = self.sampler.sampling().clone();
-        // Of two biases of a token the first counts.
-        let ends = tokenizer.ends_of_generation().map(|token| (token, f32::NEG_INFINITY));
-        sampling.logit_bias.splice(0..0, ends);
+        forbid_ends(&mut sampling, tokenizer);
         self.sampler = Sampler::new(sampling);
     }
 
@@ -581,6 +580,12 @@ impl Stream {
         self.tree.stop();
         self.failed_draft = self.draft.take().map(|draft| (draft.stats, Some(error)));
     }
+}
+
+/// Adds biases that forbid end tokens. Of two biases of a token the first counts.
+fn forbid_ends(sampling: &mut Sampling, tokenizer: &Tokenizer) {
+    let ends = tokenizer.ends_of_generation().map(|token| (token, f32::NEG_INFINITY));
+    sampling.logit_bias.splice(0..0, ends);
 }
 
 /// [`Stream::active`], to be changed.

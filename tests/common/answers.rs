@@ -20,6 +20,6 @@ pub fn generation(how: &Sampling, n: usize) -> Generation {
 /// All tokens after an answer of up to `n` more, and the answer's text.
 pub fn write(s: &mut Session, prompt: &[u32], how: &Sampling, n: usize) -> (Vec<u32>, String) {
     assert!(s.prompt(prompt, &mut |_, _| true).unwrap());
-    let pieces: Vec<_> = s.generate(how, n).ignore_end(true).collect::<Result<_>>().unwrap();
+    let pieces: Vec<_> = s.generate(how, n).ignore_end().collect::<Result<_>>().unwrap();
     (s.tokens().to_vec(), pieces.into_iter().map(|piece| piece.text).collect())
 }

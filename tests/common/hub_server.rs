@@ -25,6 +25,8 @@ pub struct Request {
 pub enum Fault {
     /// It is this status; the server says when to ask again.
     Status(u16, &'static str),
+    /// It is this text with the status 200, as from the page of a network that asks who one is.
+    Page(&'static str),
     /// It ends after so many bytes.
     Cut(usize),
     /// After so many bytes nothing more comes for a long time.
@@ -33,6 +35,8 @@ pub enum Fault {
     Whole,
     /// It is the whole file, whatever was asked for, and ends after so many bytes.
     WholeAndCut(usize),
+    /// It begins one byte behind the one that was asked for.
+    OtherStart,
     /// Its bytes are others, of the right number.
     OtherBytes,
     /// It has more bytes than the file.
@@ -208,7 +212,7 @@ fn send_file(mut stream: TcpStream, state: &Mutex<State>, request: Request) -> s
         .filter(|_| !matches!(fault, Some(Fault::Whole | Fault::WholeAndCut(_))));
     let start =
         range.and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
-    let start: usize = start.unwrap_or(0);
+    let start = start.unwrap_or(0) + usize::from(matches!(fault, Some(Fault::OtherStart)));
     let total = bytes.len();
     let (mut status, mut headers) = (200, format!("ETag: \"{}\"\r\n", sha256(&bytes)));
     if start > 0 {
@@ -219,6 +223,7 @@ fn send_file(mut stream: TcpStream, state: &Mutex<State>, request: Request) -> s
         Some(Fault::Status(status, retry_after)) => {
             return send(&mut stream, status, &format!("Retry-After: {retry_after}\r\n"), b"");
         }
+        Some(Fault::Page(text)) => return send(&mut stream, 200, "", text.as_bytes()),
         Some(Fault::Cut(len) | Fault::WholeAndCut(len) | Fault::Stall(len)) => {
             (start + len).min(total)
         }
@@ -230,7 +235,7 @@ fn send_file(mut stream: TcpStream, state: &Mutex<State>, request: Request) -> s
             bytes.push(0);
             total + 1
         }
-        Some(Fault::Whole) | None => total,
+        Some(Fault::Whole | Fault::OtherStart) | None => total,
     };
     let len = bytes.len() - start;
     write!(

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// Time between two lines on a terminal, and elsewhere.
 const ON_TERMINAL: Duration = Duration::from_millis(200);
 const ELSEWHERE: Duration = Duration::from_secs(30);
-/// Width of the line: narrower than any terminal.
+/// Width of the line, for terminals of 80 columns.
 const COLUMNS: usize = 79;
 
 /// Writes lines for people.
@@ -42,18 +42,19 @@ impl DownloadBar<'_> {
                 self.say(&format!("{what}; asking again in {} s", after.as_secs_f32().ceil()));
             }
             Event::Unreachable { what } => {
-                self.say(&format!("cannot reach {what}; using what was fetched earlier"));
+                self.say(&format!("{what}; using what was fetched earlier"));
             }
         }
     }
 
     fn progress(&mut self, file: &str, done: u64, total: u64) {
         let now = Instant::now();
-        let begun = *self.begun.get_or_insert_with(|| {
-            let line = format!("fetching {file}, {}", human_bytes(total));
-            (self.note)(&line);
-            (now, done)
-        });
+        if self.begun.is_none() {
+            (self.note)(&format!("fetching {file}, {}", human_bytes(total)));
+        }
+        // A server that cannot go on begins anew, with fewer bytes than were there.
+        let begun = self.begun.filter(|(_, there)| *there <= done).unwrap_or((now, done));
+        self.begun = Some(begun);
         let pause = if self.terminal { ON_TERMINAL } else { ELSEWHERE };
         let due = now.duration_since(self.shown.unwrap_or(begun.0)) >= pause;
         if due && done < total {
@@ -137,6 +138,7 @@ mod tests {
             Event::Retry { what: "the hub cut the connection", after: Duration::from_millis(1500) },
             Event::Progress { file: "m.gguf", done: 4_000_000, total: 4_000_000 },
             Event::Progress { file: "n.gguf", done: 9, total: 9 },
+            Event::Unreachable { what: "the hub answers 429" },
         ] {
             bar.show(event);
         }
@@ -145,7 +147,25 @@ mod tests {
             "fetching m.gguf, 4.0 MB",
             "the hub cut the connection; asking again in 2 s",
             "fetching n.gguf, 0.0 MB",
+            "the hub answers 429; using what was fetched earlier",
         ];
         assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn a_file_that_begins_anew_has_a_speed() {
+        let mut lines = Vec::new();
+        let mut note = |line: &str| lines.push(line.to_owned());
+        let mut bar = DownloadBar::new(&mut note);
+        bar.terminal = false;
+        bar.show(Event::Progress { file: "m.gguf", done: 5_000_000, total: 9_000_000 });
+        // A line is due.
+        bar.shown = Instant::now().checked_sub(2 * ELSEWHERE);
+        bar.show(Event::Progress { file: "m.gguf", done: 1_000_000, total: 9_000_000 });
+        assert_eq!(bar.begun.map(|(_, there)| there), Some(1_000_000));
+        drop(bar);
+        let expected = ["fetching m.gguf, 9.0 MB", "m.gguf  11 %  1.0 MB of 9.0 MB  0.0 MB/s  "];
+        assert_eq!((lines.len(), &*lines[0]), (2, expected[0]));
+        assert!(lines[1].starts_with(expected[1]), "{lines:?}");
     }
 }

@@ -2,9 +2,10 @@
 
 use crate::download_bar::{DownloadBar, Note};
 use clap::Args;
-use dovetail::hub::{self, Fetched, Repo, Wish};
+use dovetail::hub::{self, Fetched, FileChoice, Repo, Token};
 use dovetail::setting::{Advice, Setting};
 use dovetail::{Error, Result};
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -21,15 +22,15 @@ pub struct HubFlags {
     hf_file: Option<String>,
     /// The token of -hf, which the hub may ask for; by default HF_TOKEN, or that of Hugging Face's login [-hft]
     #[arg(long, value_name = "TOKEN", value_parser = token)]
-    hf_token: Option<String>,
+    hf_token: Option<Token>,
     /// Ask no hub: -hf uses what was fetched earlier; HF_HUB_OFFLINE=1 is the same
     #[arg(long, env = "DOVETAIL_OFFLINE")]
     offline: bool,
 }
 
-fn token(text: &str) -> std::result::Result<String, String> {
-    let fits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
-    fits.then(|| text.to_owned()).ok_or_else(|| "give a token of letters and digits".into())
+/// Takes any text: what clap refuses it quotes, and a token is a secret.
+fn token(text: &str) -> std::result::Result<Token, Infallible> {
+    Ok(text.into())
 }
 
 impl HubFlags {
@@ -41,8 +42,8 @@ impl HubFlags {
     pub fn model(&self, named: Option<&Path>, note: Note) -> Result<Option<Fetched>> {
         match (&self.hf_repo, named) {
             (Some(repo), _) => {
-                let wish = Wish { tag: repo.tag(), file: self.hf_file.as_deref(), drafter: false };
-                self.fetch(repo, wish, note).map(Some)
+                let choice = FileChoice { file: self.hf_file.as_deref(), drafter: false };
+                self.fetch(repo, choice, note).map(Some)
             }
             (None, Some(named)) => {
                 let path = on_disk(named)?;
@@ -56,12 +57,12 @@ impl HubFlags {
     ///
     /// # Errors
     /// If it cannot be fetched.
-    pub fn fetch(&self, repo: &Repo, wish: Wish, note: Note) -> Result<Fetched> {
+    pub fn fetch(&self, repo: &Repo, choice: FileChoice, note: Note) -> Result<Fetched> {
         let mut options = hub::Options::from_env(&variable)?;
         options.token = self.hf_token.clone().or(options.token);
         options.offline |= self.offline;
         let mut bar = DownloadBar::new(note);
-        hub::fetch(repo, wish, &options, &mut |event| {
+        hub::fetch(repo, choice, &options, &mut |event| {
             bar.show(event);
             true
         })
@@ -78,7 +79,8 @@ fn on_disk(named: &Path) -> Result<PathBuf> {
             Advice::Do("fetch one with -hf USER/REPO".into()),
         ],
     };
-    if named.exists() {
+    // A file that cannot be looked at is no name: opening it says why.
+    if !matches!(named.try_exists(), Ok(false)) {
         return Ok(named.to_owned());
     }
     let name = named.to_str().ok_or_else(nowhere)?;

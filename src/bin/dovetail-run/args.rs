@@ -603,7 +603,6 @@ mod tests {
             ("a.gguf -hf a/b", "two models are named, a.gguf and -hf a/b; name one"),
             ("-hf a", "give USER/REPO or USER/REPO:QUANT"),
             ("-hff a.gguf", "--hf-repo"),
-            ("-hft a\u{e9}", "a token of letters and digits"),
             ("-hfd a/b -md c.gguf", "two drafters are named, -md and -hfd a/b; name one"),
             ("-p a -f b", "cannot be used with"),
             ("-mx d.gguf", "-mx is no flag"),

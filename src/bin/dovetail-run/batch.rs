@@ -33,9 +33,12 @@ struct Batch<'a> {
     lines: Vec<Option<String>>, // (prompts)
     printed: usize,
     total: BatchStats,
+    /// Whether a prompt could not be answered.
+    has_failed: bool,
 }
 
-/// Answers all prompts of the file that `-f` names, up to `slots` at a time.
+/// Answers all prompts of the file that `-f` names, up to `slots` at a time. The exit code is 1 if the model's logits were
+/// no numbers behind one of them; the others are answered all the same.
 ///
 /// # Errors
 /// If there is no file, or a line of it is not a prompt or does not fit, before any prompt is answered; or if an answer
@@ -74,6 +77,7 @@ pub fn run(args: &mut Args, slots: usize, model: Option<&Path>, log: &Log) -> Re
         lines: vec![None; prompts.len()],
         printed: 0,
         total: BatchStats::default(),
+        has_failed: false,
     };
     let start = Instant::now();
     interrupt.defer();
@@ -85,7 +89,11 @@ pub fn run(args: &mut Args, slots: usize, model: Option<&Path>, log: &Log) -> Re
     if let Some(rounds) = batch.total.draft_stats() {
         log.detail(&report::draft_stats(rounds));
     }
-    Ok(if interrupt.came() { ExitCode::from(EXIT_CODE) } else { ExitCode::SUCCESS })
+    Ok(match (interrupt.came(), batch.has_failed) {
+        (true, _) => ExitCode::from(EXIT_CODE),
+        (false, true) => ExitCode::FAILURE,
+        (false, false) => ExitCode::SUCCESS,
+    })
 }
 
 /// The tokens of all prompts.
@@ -129,22 +137,19 @@ impl Batch<'_> {
         let engine = &self.engine;
         let ended = |job: &mut Job| engine.stop(job.id).is_some();
         let ended: Vec<Job> = self.jobs.extract_if(.., ended).collect();
-        ended.into_iter().try_for_each(|job| self.finish(job))?;
+        ended.into_iter().for_each(|job| self.finish(job));
         self.print(false)?;
         Ok(requests.len() > 0 || !self.jobs.is_empty())
     }
 
     /// Keeps the line of an answer that has ended.
-    ///
-    /// # Errors
-    /// If the model's logits were no numbers.
-    fn finish(&mut self, job: Job) -> Result<()> {
+    fn finish(&mut self, job: Job) {
         let prompt = &self.prompts[job.prompt];
         let failure = self.engine.failure(job.id);
-        let Some(answer) = self.engine.remove(job.id) else { return Ok(()) };
+        let Some(answer) = self.engine.remove(job.id) else { return };
         if let Some(error) = failure {
-            self.log.note(&format!("{} cannot be answered", prompt.place));
-            return Err(error);
+            self.log.note(&format!("error: {}: {}", prompt.place, words::line(&error)));
+            self.has_failed = true;
         }
         if let Some(error) = answer.drafter_error {
             let (_, line) = Notice::DrafterFailed(&error).lines(&FlagNames);
@@ -159,7 +164,6 @@ impl Batch<'_> {
         }
         self.lines[job.prompt] = Some(line.to_string());
         self.total.add(&answer.stats, answer.rounds.as_ref());
-        Ok(())
     }
 
     /// Prints answers in the order of their prompts; with `all` also those after a missing one.

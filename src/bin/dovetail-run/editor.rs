@@ -4,21 +4,25 @@ use crate::args::Args;
 use crate::commands::COMMANDS;
 use crate::log::Log;
 use dovetail::file;
+use dovetail::temp_file::{self, Access};
 use rustyline::completion::{Completer, Pair};
 use rustyline::highlight::Highlighter;
 use rustyline::hint::Hinter;
-use rustyline::history::FileHistory;
+use rustyline::history::MemHistory;
 use rustyline::validate::Validator;
 use rustyline::{Behavior, Config, Context, Editor, Helper};
 use std::fs;
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 /// Most lines that are kept.
 const HISTORY_LINES: usize = 1000;
+/// The first line of the file that keeps them: newlines and backslashes are escaped, as rustyline and its programs do.
+const HISTORY_HEAD: &str = "#V2";
 
 /// Reads messages from the terminal.
 pub struct LineEditor<'a> {
-    editor: Editor<Completion, FileHistory>,
+    editor: Editor<Completion, MemHistory>,
     /// The file of the history, if one is kept.
     history: Option<PathBuf>,
     colour: bool,
@@ -34,11 +38,15 @@ impl<'a> LineEditor<'a> {
         // The editor writes to the terminal itself, so that standard output has only the answers.
         let config = Config::builder().behavior(Behavior::PreferTerm);
         let config = config.max_history_size(HISTORY_LINES)?.build();
-        let mut editor = Editor::with_config(config)?;
+        let lines = MemHistory::with_config(&config);
+        let mut editor = Editor::with_history(config, lines)?;
         editor.set_helper(Some(Completion));
         let history = if args.no_history { None } else { history_file() };
-        let history = history.filter(|path| match load(&mut editor, path) {
-            Ok(()) => true,
+        let history = history.filter(|path| match make_folder(path).and_then(|()| load(path)) {
+            Ok(lines) => {
+                lines.iter().for_each(|line| drop(editor.add_history_entry(line)));
+                true
+            }
             Err(error) => {
                 log.detail(&format!("no history is kept: {}: {error}", path.display()));
                 false
@@ -68,11 +76,12 @@ impl<'a> LineEditor<'a> {
         line
     }
 
-    /// Appends a line to the history. What cannot be written is no reason to stop.
+    /// Appends a line to the history, unless it is the same as the one before. What cannot be written is no reason to
+    /// stop.
     fn keep(&mut self, line: &str) {
-        let _ = self.editor.add_history_entry(line);
-        if let Some(path) = &self.history
-            && let Err(error) = self.editor.append_history(path)
+        let is_new = self.editor.add_history_entry(line).unwrap_or(false);
+        if let Some(path) = self.history.as_ref().filter(|_| is_new)
+            && let Err(error) = append(path, line)
         {
             self.log.detail(&format!("no history is kept: {}: {error}", path.display()));
             self.history = None;
@@ -87,18 +96,43 @@ fn history_file() -> Option<PathBuf> {
     Some(state.join("dovetail/history"))
 }
 
-/// Reads the history from its file, or makes the file's folder.
-fn load(editor: &mut Editor<Completion, FileHistory>, path: &Path) -> rustyline::Result<()> {
-    match file::open(path) {
-        Ok(_) => editor.load_history(path),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let mut folder = fs::DirBuilder::new();
-            #[cfg(unix)]
-            std::os::unix::fs::DirBuilderExt::mode(&mut folder, 0o700);
-            Ok(folder.recursive(true).create(path.parent().unwrap_or(path))?)
-        }
-        Err(error) => Err(error.into()),
-    }
+/// Makes the folder of a file, for its owner alone, unless it is there.
+fn make_folder(path: &Path) -> io::Result<()> {
+    let mut folder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut folder, 0o700);
+    folder.recursive(true).create(path.parent().unwrap_or(path))
+}
+
+/// The lines that a file keeps; none if it is not there.
+fn load(path: &Path) -> io::Result<Vec<String>> {
+    let text = match file::read_text(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        text => text?,
+    };
+    let escaped = text.strip_prefix(HISTORY_HEAD).and_then(|rest| rest.strip_prefix('\n'));
+    Ok(match escaped {
+        Some(lines) => lines.lines().map(unescaped).collect(),
+        None => text.lines().map(str::to_owned).collect(),
+    })
+}
+
+/// Appends a line to those that the file keeps by now: another program may have added some.
+fn append(path: &Path, line: &str) -> io::Result<()> {
+    let mut lines = load(path)?;
+    lines.push(line.to_owned());
+    let last = &lines[lines.len().saturating_sub(HISTORY_LINES)..];
+    let text: String = last.iter().map(|line| escaped(line) + "\n").collect();
+    temp_file::replace(path, Access::Private, |file| write!(file, "{HISTORY_HEAD}\n{text}"))
+}
+
+fn escaped(line: &str) -> String {
+    line.replace('\\', r"\\").replace('\n', r"\n")
+}
+
+fn unescaped(line: &str) -> String {
+    let parts: Vec<_> = line.split(r"\\").map(|part| part.replace(r"\n", "\n")).collect();
+    parts.join("\\")
 }
 
 /// What Tab completes: commands, and paths behind `/read`.
@@ -159,7 +193,6 @@ fn paths(typed: &str) -> Vec<Pair> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustyline::history::MemHistory;
 
     fn complete(line: &str) -> (usize, Vec<String>) {
         let history = MemHistory::new();
@@ -187,5 +220,32 @@ mod tests {
         assert_eq!(complete(&format!("/read {place}/")).1.len(), 4);
         assert_eq!(complete(&format!("/read {place}/.")).1, [".hidden"]);
         assert!(complete("/read /nonexistent/x").1.is_empty());
+    }
+
+    #[test]
+    fn the_history_is_replaced_as_a_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new/history");
+        make_folder(&path).unwrap();
+        assert_eq!(load(&path).unwrap(), Vec::<String>::new());
+        let lines = ["plain", r"a\nb\\", "two\nlines", r"\\n", "\\\n", "é"];
+        lines.iter().for_each(|line| append(&path, line).unwrap());
+        assert_eq!(load(&path).unwrap(), lines);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("#V2\nplain\na\\\\nb"), "{text}");
+        // The file that was there is not written into: a second program reads all of it, or all of the next one.
+        let before = file::open(&path).unwrap();
+        append(&path, "more").unwrap();
+        assert_eq!(file::read_all(before).unwrap(), text.as_bytes());
+        // Without the first line nothing is escaped.
+        fs::write(&path, "old\\n\nother\n").unwrap();
+        assert_eq!(load(&path).unwrap(), [r"old\n", "other"]);
+        let many: String = (0..HISTORY_LINES).map(|i| format!("{i}\n")).collect();
+        fs::write(&path, many).unwrap();
+        append(&path, "last").unwrap();
+        let kept = load(&path).unwrap();
+        assert_eq!((kept.len(), &*kept[0], &*kept[999]), (HISTORY_LINES, "1", "last"));
+        fs::write(&path, b"\xff").unwrap();
+        assert!(append(&path, "last").is_err(), "what cannot be read is not replaced");
     }
 }

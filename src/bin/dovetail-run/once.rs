@@ -31,7 +31,13 @@ pub fn prompt(args: &Args, stdin_is_terminal: bool, log: &Log) -> Result<Option<
     };
     let text = not_empty(flag, text)?;
     let input = if stdin_is_terminal { String::new() } else { input_behind(flag, log)? };
-    Ok(Some(if input.is_empty() { text } else { format!("{text}\n\n{input}") }))
+    if input.is_empty() {
+        return Ok(Some(text));
+    }
+    // In a loop over lines of standard input these are the lines that are left.
+    let n = input.len();
+    log.note(&format!("{n} bytes of standard input follow {flag}; </dev/null leaves it alone"));
+    Ok(Some(format!("{text}\n\n{input}")))
 }
 
 fn not_empty(name: &str, text: String) -> Result<String> {

@@ -7,7 +7,7 @@ use crate::runner::Runner;
 use crate::words::FlagNames;
 use crate::wrap::Wrap;
 use dovetail::draft::SpecType;
-use dovetail::hub::{Fetched, Wish};
+use dovetail::hub::{Fetched, FileChoice};
 use dovetail::machine;
 use dovetail::{ChatTemplate, Error, Level, Model, Notice, Observer, Options, Result, Stage};
 use std::path::{Path, PathBuf};
@@ -25,8 +25,8 @@ pub fn choose(args: &mut Args, named: Option<&Path>, log: &Log) -> Result<PathBu
     let note = &mut |line: &str| log.note(line);
     let model = args.hub.model(named, note)?;
     if let Some(repo) = &args.hf_repo_draft {
-        let wish = Wish { tag: repo.tag(), file: None, drafter: true };
-        args.drafting.model_draft = Some(args.hub.fetch(repo, wish, note)?.path);
+        let choice = FileChoice { file: None, drafter: true };
+        args.drafting.model_draft = Some(args.hub.fetch(repo, choice, note)?.path);
     }
     if let Some(Fetched { path, drafters }) = model {
         let wants_one = matches!(args.drafting.spec_type, SpecType::Auto);

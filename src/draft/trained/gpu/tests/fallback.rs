@@ -72,7 +72,7 @@ fn answer(
     session.prompt(prompt, &mut |_, _| true).unwrap();
     listen(session, Stage::Prompt);
     for part in 0..PARTS[0] {
-        session.generate(how, PARTS[1]).ignore_end(true).for_each(|piece| drop(piece.unwrap()));
+        session.generate(how, PARTS[1]).ignore_end().for_each(|piece| drop(piece.unwrap()));
         listen(session, if part == 0 { Stage::FirstRounds } else { Stage::Later });
     }
     (session.tokens().to_vec(), said)
