@@ -184,9 +184,12 @@ def models():
     yield make("seed_oss", norms=("attn_norm", "post_attention_norm"), biases=QKV, sizes=odd)
     yield make("glm4", norms=FOUR_NORMS, biases=QKV, fused_up=True, sizes={"head": 24, "rotated": 12})
     yield make("smollm3", tied=True, sizes={"layers": 5})
-    scales = {"embedding_scale": 5.0, "residual_scale": 0.6, "logit_scale": 0.6, "attention.scale": 0.1}
-    yield make("granite", tied=True, keys=scales)
-    yield make("granite-nope", "granite", tied=True, keys={**scales, "rope.scaling.finetuned": False})
+    scales = {"embedding_scale": 5.0, "residual_scale": 0.6, "logit_scale": 0.6}
+    granite = {**scales, "attention.scale": 0.1}
+    yield make("granite", tied=True, keys=granite)
+    yield make("granite-nope", "granite", tied=True, keys={**granite, "rope.scaling.finetuned": False})
+    yield make("minicpm", tied=True, keys=scales)
+    yield make("minicpm-first", "minicpm", tied=True, keys={"logit_scale": 0.6})
     yield make("mistral3", sizes={"head": 24, "base": 100.0}, keys={
         "rope.scaling.type": "yarn", "rope.scaling.factor": 4.0, "rope.scaling.original_context_length": 16,
         "rope.scaling.yarn_beta_fast": 1.5, "rope.scaling.yarn_beta_slow": 0.25,
@@ -425,7 +428,7 @@ def specification(m, tokens):
 
     def block(x, i):
         norm = lambda x, name, eps: normed(x, t[name], eps) if (name := f"blk.{i}.{name}.weight") in t else x
-        scale = get("residual_scale", 1.0)
+        scale = get("residual_scale", 1.4 / math.sqrt(m.layers) if arch == "minicpm" else 1.0)
         y = norm(x, "attn_norm", eps)
         if arch == "cohere2":
             return x + attention(y, i) + feed_forward(y, i)
@@ -441,7 +444,7 @@ def specification(m, tokens):
         x = x * math.sqrt(m.width)
     if arch == "muse-glimmer":
         x = rms(x, 1.0, eps)
-    x = x * get("embedding_scale", 1.0)
+    x = x * get("embedding_scale", 12.0 if arch == "minicpm" else 1.0)
     if get("embedding_length_per_layer_input"):
         shape = (n, m.layers, get("embedding_length_per_layer_input"))
         projected = linear(x, "per_layer_model_proj").reshape(shape) / math.sqrt(m.width)
@@ -453,7 +456,7 @@ def specification(m, tokens):
     head = t.get("output.weight", t["token_embd.weight"])
     logits = normed(x, t["output_norm.weight"], eps) @ head.T
     scale = get("logit_scale", 1.0)
-    logits = logits / scale if arch == "granite" else logits * scale
+    logits = logits / scale if arch in ("granite", "minicpm") else logits * scale
     cap = get("final_logit_softcapping", 30.0 if arch == "gemma2" else 0.0)
     return cap * np.tanh(logits / cap) if cap else logits
 

@@ -122,3 +122,14 @@ fn every_key_counts() {
         }
     }
 }
+
+#[test]
+fn logits_of_the_first_minicpm_are_divided_by_its_width_over_256() {
+    let of = references().into_iter().find(|of| of.name == "minicpm-first").unwrap();
+    let logits = [Some(Value::F32(64.0 / 256.0)), None].map(|scale| {
+        let mut parts = of.parts.clone();
+        parts.set("minicpm.logit_scale", scale);
+        last_logits(&parts, &of.tokens, of.logits.len(), of.tokens.len()).unwrap()
+    });
+    assert_eq!(logits[0], logits[1]);
+}

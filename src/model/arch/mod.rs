@@ -21,6 +21,7 @@ mod hunyuan_dense;
 mod internlm2;
 mod llama;
 mod maincoder;
+mod minicpm;
 mod mistral3;
 mod muse_glimmer;
 mod olmo2;
@@ -68,6 +69,7 @@ pub static ARCHITECTURES: &[Arch] = &[
     internlm2::ARCH,
     llama::ARCH,
     maincoder::ARCH,
+    minicpm::ARCH,
     mistral3::ARCH,
     muse_glimmer::ARCH,
     olmo2::ARCH,
