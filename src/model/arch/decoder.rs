@@ -94,108 +94,26 @@ fn block(
     tensors: &BlockTensors,
     first_width: Option<usize>,
 ) -> Result<Block> {
-    let BlockTensors {
-        attn_norm,
-        post_attn_norm,
-        ffn_norm,
-        post_ffn_norm,
-        post_eps,
-        norm_kind,
-        qkv_biases,
-        qk_norm,
-        v_norm,
-        keys_as_values,
-        gate,
-        fused_qkv,
-        fused_gate_up,
-        activation,
-        parallel,
-        output_scale,
-    } = *tensors;
     let name = |part: &str| format!("blk.{i}.{part}");
-    let (heads, has_kv, n_ff) = (c.heads(i), c.has_kv(i), c.n_ff[i]);
-    let (q, kv) = (heads.q_width(), heads.kv_width());
-    if !has_kv {
-        let unused = ["attn_k", "attn_v", "attn_k_norm"];
-        unused.into_iter().for_each(|part| source.pass_over(&name(&format!("{part}.weight"))));
-    }
-    let output_scale = match output_scale {
+    let post_eps = tensors.post_eps.unwrap_or(c.norm_eps);
+    let mut norm = |part: Option<&str>, eps: f32| -> Result<Option<Norm>> {
+        let weight = part.map(|part| source.vector(&name(&format!("{part}.weight")), c.n_embd));
+        Ok(weight.transpose()?.map(|weight| Norm { kind: tensors.norm_kind, weight, eps }))
+    };
+    let attn_norm = norm(tensors.attn_norm.filter(|_| first_width.is_none()), c.norm_eps)?;
+    let post_attn_norm = norm(tensors.post_attn_norm, post_eps)?;
+    let ffn_norm = match tensors.parallel {
+        true => attn_norm.clone(),
+        false => norm(tensors.ffn_norm, c.norm_eps)?,
+    };
+    let post_ffn_norm = norm(tensors.post_ffn_norm, post_eps)?;
+    let per_layer_norm = norm((c.n_embd_per_layer > 0).then_some("post_norm"), c.norm_eps)?;
+    let output_scale = match tensors.output_scale {
         true => source.scalar(&name("layer_output_scale.weight"))?.unwrap_or(1.0),
         false => 1.0,
     };
-    let mut norm =
-        |part: Option<&str>, kind: NormKind, n: usize, eps: f32| -> Result<Option<Norm>> {
-            let weight = part.map(|part| source.vector(&name(&format!("{part}.weight")), n));
-            Ok(weight.transpose()?.map(|weight| Norm { kind, weight, eps }))
-        };
-    let post_eps = post_eps.unwrap_or(c.norm_eps);
-    let attn_norm = match first_width {
-        Some(_) => None,
-        None => norm(attn_norm, norm_kind, c.n_embd, c.norm_eps)?,
-    };
-    let post_attn_norm = norm(post_attn_norm, norm_kind, c.n_embd, post_eps)?;
-    let ffn_norm = match parallel {
-        true => attn_norm.clone(),
-        false => norm(ffn_norm, norm_kind, c.n_embd, c.norm_eps)?,
-    };
-    let post_ffn_norm = norm(post_ffn_norm, norm_kind, c.n_embd, post_eps)?;
-    let qk_norm = match qk_norm {
-        None => None,
-        Some(place) => {
-            let [n_q, n_k] = match place {
-                QkNormPlace::WholeRow => [q, kv],
-                QkNormPlace::HeadsBeforeRope | QkNormPlace::HeadsAfterRope => [heads.dim; 2],
-            };
-            let mut of = |part, n| norm(part, NormKind::Rms, n, c.norm_eps);
-            let k = of(has_kv.then_some("attn_k_norm"), n_k)?;
-            of(Some("attn_q_norm"), n_q)?.map(|q| QkNorm { q, k, place })
-        }
-    };
-    let per_layer_norm = match c.n_embd_per_layer {
-        0 => None,
-        _ => norm(Some("post_norm"), norm_kind, c.n_embd, c.norm_eps)?,
-    };
-    let width = first_width.unwrap_or(c.n_embd);
-    let (q, kv) = if fused_qkv {
-        let [q, k, v] = source.split_linear(&name("attn_qkv"), [q, kv, kv], width)?;
-        (q, Some((k, Some(v))))
-    } else {
-        let linear = |source: &mut Source, part, n| source.linear(&name(part), n, width);
-        let q = linear(source, "attn_q", q)?;
-        if has_kv {
-            let k = linear(source, "attn_k", kv)?;
-            let has_v = !keys_as_values || source.has(&name("attn_v.weight"));
-            (q, Some((k, has_v.then(|| linear(source, "attn_v", kv)).transpose()?)))
-        } else {
-            (q, None)
-        }
-    };
-    let v_norm = v_norm.then(|| Norm::rms(vec![1.0; heads.dim], c.norm_eps));
-    let kv = kv.map(|(k, v)| KeysValues { k, v, v_norm });
-    if qkv_biases {
-        let mut biases = ["attn_q", "attn_k", "attn_v"].into_iter();
-        biases.try_for_each(|part| source.require(&name(&format!("{part}.bias"))))?;
-    }
-    let gate = gate.then(|| source.linear(&name("attn_gate"), heads.q_width(), c.n_embd));
-    let attention = Attention {
-        q,
-        kv,
-        qk_norm,
-        scale: c.attention_scale(i),
-        soft_cap: c.score_soft_cap,
-        sinks: None,
-        gate: gate.transpose()?,
-        output: source.linear(&name("attn_output"), c.n_embd, heads.q_width())?,
-    };
-    let [gate, up] = match fused_gate_up {
-        true => source.split_linear(&name("ffn_up"), [n_ff; 2], c.n_embd)?,
-        false => [
-            source.linear(&name("ffn_gate"), n_ff, c.n_embd)?,
-            source.linear(&name("ffn_up"), n_ff, c.n_embd)?,
-        ],
-    };
-    let down = source.linear(&name("ffn_down"), c.n_embd, n_ff)?;
-    let ffn = FeedForward::Dense(Dense { activation, gate, up, down });
+    let attention = attention(i, c, source, tensors, first_width.unwrap_or(c.n_embd))?;
+    let dense = dense(i, c, source, tensors)?;
     let per_layer = match c.n_embd_per_layer {
         0 => None,
         width => Some(PerLayer {
@@ -211,8 +129,13 @@ fn block(
             post_norm: post_attn_norm,
             scale,
         },
-        ffn: Branch { norm: ffn_norm, layer: ffn, post_norm: post_ffn_norm, scale },
-        parallel,
+        ffn: Branch {
+            norm: ffn_norm,
+            layer: FeedForward::Dense(dense),
+            post_norm: post_ffn_norm,
+            scale,
+        },
+        parallel: tensors.parallel,
         per_layer: per_layer.map(|layer| Branch {
             norm: None,
             layer,
@@ -221,4 +144,76 @@ fn block(
         }),
         output_scale,
     })
+}
+
+/// Attention of block `i`, whose input has so many columns.
+fn attention(
+    i: usize,
+    c: &Config,
+    source: &mut Source,
+    tensors: &BlockTensors,
+    width: usize,
+) -> Result<Attention> {
+    let name = |part: &str| format!("blk.{i}.{part}");
+    let (heads, has_kv) = (c.heads(i), c.has_kv(i));
+    let (q_width, kv_width) = (heads.q_width(), heads.kv_width());
+    if !has_kv {
+        let unused = ["attn_k", "attn_v", "attn_k_norm"];
+        unused.into_iter().for_each(|part| source.pass_over(&name(&format!("{part}.weight"))));
+    }
+    let qk_norm = match tensors.qk_norm {
+        None => None,
+        Some(place) => {
+            let [n_q, n_k] = match place {
+                QkNormPlace::WholeRow => [q_width, kv_width],
+                QkNormPlace::HeadsBeforeRope | QkNormPlace::HeadsAfterRope => [heads.dim; 2],
+            };
+            let q = source.rms_norm(&name("attn_q_norm"), n_q, c.norm_eps)?;
+            let k = has_kv.then(|| source.rms_norm(&name("attn_k_norm"), n_k, c.norm_eps));
+            Some(QkNorm { q, k: k.transpose()?, place })
+        }
+    };
+    let (q, kv) = if tensors.fused_qkv {
+        let parts = [q_width, kv_width, kv_width];
+        let [q, k, v] = source.split_linear(&name("attn_qkv"), parts, width)?;
+        (q, Some((k, Some(v))))
+    } else {
+        let mut linear = |part, n| source.linear(&name(part), n, width);
+        let q = linear("attn_q", q_width)?;
+        let k = has_kv.then(|| linear("attn_k", kv_width)).transpose()?;
+        let has_v = has_kv && (!tensors.keys_as_values || source.has(&name("attn_v.weight")));
+        let v = has_v.then(|| source.linear(&name("attn_v"), kv_width, width)).transpose()?;
+        (q, k.map(|k| (k, v)))
+    };
+    if tensors.qkv_biases {
+        let mut biases = ["attn_q", "attn_k", "attn_v"].into_iter();
+        biases.try_for_each(|part| source.require(&name(&format!("{part}.bias"))))?;
+    }
+    let v_norm = tensors.v_norm.then(|| Norm::rms(vec![1.0; heads.dim], c.norm_eps));
+    let gate = tensors.gate.then(|| source.linear(&name("attn_gate"), q_width, c.n_embd));
+    Ok(Attention {
+        q,
+        kv: kv.map(|(k, v)| KeysValues { k, v, v_norm }),
+        qk_norm,
+        scale: c.attention_scale(i),
+        soft_cap: c.score_soft_cap,
+        sinks: None,
+        gate: gate.transpose()?,
+        output: source.linear(&name("attn_output"), c.n_embd, q_width)?,
+    })
+}
+
+/// The feed-forward layer of block `i`.
+fn dense(i: usize, c: &Config, source: &mut Source, tensors: &BlockTensors) -> Result<Dense> {
+    let name = |part: &str| format!("blk.{i}.{part}");
+    let n_ff = c.n_ff[i];
+    let [gate, up] = match tensors.fused_gate_up {
+        true => source.split_linear(&name("ffn_up"), [n_ff; 2], c.n_embd)?,
+        false => [
+            source.linear(&name("ffn_gate"), n_ff, c.n_embd)?,
+            source.linear(&name("ffn_up"), n_ff, c.n_embd)?,
+        ],
+    };
+    let down = source.linear(&name("ffn_down"), c.n_embd, n_ff)?;
+    Ok(Dense { activation: tensors.activation, gate, up, down })
 }
