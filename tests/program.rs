@@ -66,6 +66,7 @@ fn assert_error(output: &Output, code: i32, part: &str) {
 
 const RAW: [&str; 5] = ["--raw", "--no-display-prompt", "-n", "12", "--ignore-eos"];
 
+/// Those that show in the text; `parse.rs` has the others.
 #[test]
 fn numbers_have_their_meaning_in_llama_cpp() {
     let folder = folder(&tiny("f32").parts());
@@ -74,19 +75,12 @@ fn numbers_have_their_meaning_in_llama_cpp() {
         answer(&mut program(folder.path(), &[&usual, args].concat()))
     };
     for (unusual, usual) in [
-        (&["-t", "-1"][..], &[][..]),
-        (&["-t", "0"], &[]),
-        (&["-tb", "-1"], &[]),
-        (&["--temp", "-1"], &["--temp", "0"]),
+        (&["--temp", "-1"][..], &["--temp", "0"][..]),
         (&["--top-k", "-1"], &["--top-k", "0"]),
         (&["--top-p", "1.5"], &["--top-p", "1"]),
         (&["--top-p", "-1"], &["--top-p", "0"]),
         (&["--min-p", "-1"], &["--min-p", "0"]),
-        (&["-ub", "0"], &["-ub", "2048"]),
         (&["-s", "-2"], &["-s", "4294967294"]),
-        (&["--draft-max", "-1"], &["--draft-max", "0"]),
-        (&["--draft-min", "-1"], &[]),
-        (&["--draft-p-min", "-1"], &["--draft-p-min", "0"]),
         (&["-n", "-2", "-c", "64", "--ignore-eos"], &["-n", "-1", "-c", "64", "--ignore-eos"]),
     ] {
         assert_eq!(run(unusual), run(usual), "{unusual:?}");
@@ -97,9 +91,10 @@ fn numbers_have_their_meaning_in_llama_cpp() {
 #[test]
 fn switches_of_the_environment_take_the_usual_words() {
     let folder = folder(&tiny("f32").parts());
-    let run = |value: &str| {
+    let names = ["NO_MMAP", "COLOR", "EXPLAIN", "IGNORE_EOS", "NO_HISTORY", "OFFLINE", "VERBOSE"];
+    let run = |names: &[&str], value: &str| {
         let mut command = program(folder.path(), &["--raw", "-p", "the", "-n", "2"]);
-        for name in ["NO_MMAP", "COLOR", "EXPLAIN", "IGNORE_EOS", "NO_HISTORY", "VERBOSE"] {
+        for name in names {
             command.env(format!("DOVETAIL_{name}"), value);
         }
         command.output().unwrap()
@@ -108,13 +103,17 @@ fn switches_of_the_environment_take_the_usual_words() {
         [(["1", "on", "true", "YES", "On"], true), (["0", "off", "false", "No", ""], false)]
     {
         for value in values {
-            let output = run(value);
+            let output = run(&names, value);
             let stderr = text(&output.stderr);
             assert!(output.status.success(), "{value:?}: {stderr}");
             assert_eq!(stderr.contains("load time"), on, "{value:?}: {stderr}");
         }
     }
-    assert_error(&run("maybe"), 2, "give 1, on, true or yes, or else 0, off, false or no");
+    for name in names.into_iter().chain(["MLOCK"]) {
+        let flag = format!("--{}'", name.to_lowercase().replace('_', "-"));
+        let line = format!("{flag}: give 1, on, true or yes, or else 0, off, false or no");
+        assert_error(&run(&[name], "maybe"), 2, &line);
+    }
     let mut locked = program(folder.path(), &["--raw", "-p", "the", "-n", "2"]);
     assert!(locked.env("DOVETAIL_MLOCK", "off").status().unwrap().success());
 }
@@ -148,6 +147,32 @@ fn piped_input_follows_the_prompt() {
     ] {
         assert_error(&program(folder.path(), args).output().unwrap(), 2, part);
     }
+}
+
+/// `DOVETAIL_MODEL` names the model unless a word does.
+#[test]
+fn a_word_is_the_prompt_where_the_environment_names_the_model() {
+    let folder = folder(&tiny("f32").parts());
+    let run = |args: &[&str]| {
+        let usual = program(folder.path(), &["--raw", "-n", "0"]);
+        let usual_args: Vec<_> = usual.get_args().skip(1).map(ToOwned::to_owned).collect();
+        let mut command = Command::new(usual.get_program());
+        for (name, value) in usual.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.args(usual_args).args(args).env("DOVETAIL_MODEL", "m.gguf");
+        command.current_dir(folder.path()).stdin(Stdio::null()).output().unwrap()
+    };
+    for args in [&["the"][..], &["-p", "the"], &["m.gguf", "the"], &["m.gguf", "-p", "the"]] {
+        let output = run(args);
+        assert_eq!((text(&output.stdout), text(&output.stderr)), ("the", ""), "{args:?}");
+    }
+    assert_error(&run(&["other.gguf", "the"]), 1, "other.gguf: no such file");
+    // The prompt is -p, so that a word is a model's name.
+    assert_error(&run(&["other", "-p", "the"]), 1, "other: no such file");
 }
 
 /// Whoever forgets that a program reads its input learns what it waits for.

@@ -6,6 +6,7 @@
 //! everything.rs  a made-up architecture with all that a block can have
 //! answers.rs answers of a session
 //! bits.rs    logits as bits, token sequences, all made-up models
+//! dovetail_run.rs  the program in a home of its own; included where programs are tested
 //! drafter.rs made-up trained drafters, and what the formulas say they draft
 //! fuzzed.rs  what fuzzing does with any bytes as a template and as text
 //! gguf.rs    a writer of GGUF files

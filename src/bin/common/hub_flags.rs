@@ -1,6 +1,7 @@
 //! Flags of models that are fetched, and names of models on the disk.
 
 use crate::download_bar::{DownloadBar, Note};
+use crate::words;
 use clap::Args;
 use dovetail::hub::{self, Fetched, FileChoice, Repo, Token};
 use dovetail::setting::{Advice, Setting};
@@ -24,7 +25,7 @@ pub struct HubFlags {
     #[arg(long, value_name = "TOKEN", value_parser = token)]
     hf_token: Option<Token>,
     /// Ask no hub: -hf uses what was fetched earlier; HF_HUB_OFFLINE=1 is the same
-    #[arg(long, env = "DOVETAIL_OFFLINE")]
+    #[arg(long, env = "DOVETAIL_OFFLINE", value_parser = words::switch)]
     offline: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Names of settings in the programs' errors, and exit codes.
+//! Names of settings in the programs' errors, values that both programs parse, and exit codes.
 
 use dovetail::Error;
 use dovetail::setting::{Choice, Face, Setting};
@@ -99,6 +99,18 @@ pub fn threads(text: &str) -> Result<usize, String> {
     match text.parse::<i64>() {
         Ok(..=0) => Ok(dovetail::machine::physical_cores()),
         _ => whole(Setting::Threads, text).map(|n| n as usize),
+    }
+}
+
+/// A switch, as the environment has it.
+///
+/// # Errors
+/// A text that says what to give instead.
+pub fn switch(text: &str) -> Result<bool, String> {
+    match &text.to_ascii_lowercase()[..] {
+        "1" | "on" | "true" | "yes" => Ok(true),
+        "0" | "off" | "false" | "no" | "" => Ok(false),
+        _ => Err("give 1, on, true or yes, or else 0, off, false or no".into()),
     }
 }
 

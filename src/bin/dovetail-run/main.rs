@@ -1,7 +1,7 @@
 //! `dovetail-run`: a chat, or one answer, from a model file.
 //!
 //! ```text
-//! args.rs     the flags: names and defaults
+//! args.rs     the flags: names and defaults · parse.rs  a command line to them, the model and the prompt
 //! values.rs   what their values may be
 //! foreign.rs  flags of llama.cpp that are set aside · rope_flags.rs  those of long contexts
 //! models.rs   the list of models on the disk
@@ -49,6 +49,7 @@ mod once;
 mod open;
 #[path = "../common/output.rs"]
 mod output;
+mod parse;
 #[path = "../common/prompts.rs"]
 mod prompts;
 mod report;
@@ -61,19 +62,20 @@ mod values;
 mod words;
 mod wrap;
 
-use args::{Args, Parsed};
+use args::Args;
 use clap::CommandFactory;
 use dovetail::gpu::{self, GpuInfo};
 use dovetail::{Error, Result};
 use dovetail_kernels::cpu::Kernels;
 use log::Log;
+use parse::Parsed;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use stdout::STDOUT;
 
 fn main() -> ExitCode {
-    let (mut args, model) = match args::parse(std::env::args_os()) {
+    let (mut args, model) = match parse::parse(std::env::args_os()) {
         Parsed::Run(args, model) => (args, model),
         Parsed::Help(text) => {
             let _ = write!(std::io::stdout(), "{text}");

@@ -14,15 +14,6 @@ pub fn integer(text: &str, range: RangeInclusive<i64>, what: &str) -> Checked<i6
     found.ok_or_else(|| format!("give {what}"))
 }
 
-/// A switch, as the environment has it.
-pub fn switch(text: &str) -> Checked<bool> {
-    match &text.to_ascii_lowercase()[..] {
-        "1" | "on" | "true" | "yes" => Ok(true),
-        "0" | "off" | "false" | "no" | "" => Ok(false),
-        _ => Err("give 1, on, true or yes, or else 0, off, false or no".into()),
-    }
-}
-
 pub fn parallel(text: &str) -> Checked<usize> {
     let range = 1..=MAX_SEQUENCES as i64;
     integer(text, range, "a number of sequences from 1 to 16").map(|n| n as usize)
