@@ -79,7 +79,20 @@ fn control_characters_of_an_answer_reach_a_pipe_and_no_terminal() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("m.gguf"), tiny("f32").parts().bytes()).unwrap();
     // Of all tokens one in nine is a control character.
-    let random = ["-n", "1800", "-c", "2000", "-s", "5", "--temp", "100", "--top-k", "0"];
+    let random = [
+        "-n",
+        "1800",
+        "-c",
+        "2000",
+        "--rope-scale",
+        "4",
+        "-s",
+        "5",
+        "--temp",
+        "100",
+        "--top-k",
+        "0",
+    ];
     let ask = || {
         let mut command = program(folder.path());
         command.args(random).args(["--top-p", "1", "--min-p", "0", "--ignore-eos"]);

@@ -9,7 +9,7 @@ use super::display::to_text;
 use super::error::{Result, TemplateError};
 use super::heap::{Heap, Object};
 use super::methods::{is_lower, is_upper, spend_for_characters};
-use super::names::{FILTERS, TESTS};
+use super::names::{find_filter, find_test};
 use super::operators::{binary, compare};
 use super::value::Value;
 
@@ -42,6 +42,13 @@ pub fn test(heap: &Heap, name: &str, value: &Value, arguments: &Arguments) -> Re
     if let Some((_, comparison)) = COMPARISONS.iter().find(|(known, _)| *known == name) {
         let [other] = arguments.bind(heap, ["other"])?;
         return compare(heap, *comparison, value, &required(other, "other")?);
+    }
+    let unknown = || {
+        let short: String = name.chars().take(40).collect();
+        TemplateError::new(format!("unknown test `{short}`"))
+    };
+    if !find_test(name).ok_or_else(unknown)?.takes_arguments {
+        arguments.none(heap)?;
     }
     let is_text = matches!(value, Value::Text(_));
     let is_map = matches!(value, Value::Map(_));
@@ -82,8 +89,8 @@ pub fn test(heap: &Heap, name: &str, value: &Value, arguments: &Arguments) -> Re
             spend_for_characters(heap, text)?;
             if name == "lower" { is_lower(text) } else { is_upper(text) }
         }
-        "filter" => value.as_str().is_some_and(|name| FILTERS.contains(&name)),
-        "test" => value.as_str().is_some_and(|name| TESTS.contains(&name)),
+        "filter" => value.as_str().and_then(find_filter).is_some_and(|filter| filter.is_jinjas),
+        "test" => value.as_str().and_then(find_test).is_some_and(|test| test.is_jinjas),
         // Nothing is: what `escape` returns is a plain string.
         "escaped" => false,
         "startingwith" | "endingwith" => {
@@ -93,10 +100,7 @@ pub fn test(heap: &Heap, name: &str, value: &Value, arguments: &Arguments) -> Re
             let (text, affix) = (value.as_str().unwrap_or(""), other.as_str().unwrap_or(""));
             if name == "startingwith" { text.starts_with(affix) } else { text.ends_with(affix) }
         }
-        _ => {
-            let name: String = name.chars().take(40).collect();
-            return Err(TemplateError::new(format!("unknown test `{name}`")));
-        }
+        _ => return Err(unknown()),
     })
 }
 

@@ -84,6 +84,12 @@ impl Meter {
         }
     }
 
+    /// Leaves this many steps.
+    #[cfg(test)]
+    pub fn spend_all_but(&self, steps: usize) {
+        self.steps.set(steps as u64);
+    }
+
     /// Spends the steps for reading these bytes.
     ///
     /// # Errors

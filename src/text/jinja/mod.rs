@@ -9,7 +9,7 @@
 //! meter.rs error.rs              the limits and what is left of them; why a template is refused
 //! lexer.rs parser/ ast.rs        source to program; chains are flat, so only brackets and blocks nest
 //! value.rs heap.rs               values that do not change, and the objects that do
-//! access.rs compare.rs operators.rs display.rs json.rs format.rs time.rs    what can be done with values
+//! access.rs compare.rs operators.rs display.rs json.rs format/ time.rs    what can be done with values
 //! filters/ methods/ jinja_tests.rs    filters, Python's methods and Jinja's tests by name; arguments.rs names.rs
 //! interpreter/                   runs a program
 //! ```

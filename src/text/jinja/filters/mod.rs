@@ -14,29 +14,8 @@ use super::format::n_exact_digits;
 use super::heap::Heap;
 use super::jinja_tests;
 use super::json;
+use super::names::find_filter;
 use super::value::{List, ListKind, Value};
-
-/// Filters that take no arguments.
-const NO_ARGUMENTS: [&str; 18] = [
-    "abs",
-    "bool",
-    "count",
-    "e",
-    "escape",
-    "first",
-    "forceescape",
-    "items",
-    "last",
-    "length",
-    "list",
-    "lower",
-    "pprint",
-    "reverse",
-    "safe",
-    "string",
-    "title",
-    "upper",
-];
 
 /// `value | name(arguments)`.
 ///
@@ -46,10 +25,16 @@ pub fn apply(heap: &Heap, name: &str, value: &Value, arguments: &Arguments) -> R
     // `map` may apply itself.
     heap.meter().enter()?;
     heap.spend(value.cost() + arguments.cost())?;
-    if NO_ARGUMENTS.contains(&name) {
+    let unknown = || {
+        let short: String = name.chars().take(40).collect();
+        TemplateError::new(format!("unknown filter `{short}`"))
+    };
+    let filter = find_filter(name).ok_or_else(unknown)?;
+    if !filter.takes_arguments {
         arguments.none(heap)?;
     }
     let found = match name {
+        _ if filter.is_of_text => text::apply(heap, name, value, arguments)?,
         "default" | "d" => {
             let [default, is_also_for_false] =
                 arguments.bind(heap, ["default_value", "boolean"])?;
@@ -94,14 +79,7 @@ pub fn apply(heap: &Heap, name: &str, value: &Value, arguments: &Arguments) -> R
         "tojson" => to_json(heap, value, arguments)?,
         "map" => map(heap, value, arguments)?,
         "select" | "reject" | "selectattr" | "rejectattr" => select(heap, name, value, arguments)?,
-        _ => {
-            let found = match text::apply(heap, name, value, arguments)? {
-                None => sequence::apply(heap, name, value, arguments)?,
-                found => found,
-            };
-            let short = || name.chars().take(40).collect::<String>();
-            found.ok_or_else(|| TemplateError::new(format!("unknown filter `{}`", short())))?
-        }
+        _ => sequence::apply(heap, name, value, arguments)?.ok_or_else(unknown)?,
     };
     heap.meter().leave();
     Ok(found)

@@ -25,84 +25,15 @@ pub fn apply(
 ) -> Result<Option<Value>> {
     Ok(Some(match name {
         "length" | "count" => length(value)?,
-        "first" | "last" => match value {
-            Value::List(list) if list.kind == ListKind::Iterator => match name {
-                "first" => list.next_item().unwrap_or(Value::Undefined),
-                _ => return Err(TemplateError::new("an iterator has no last item")),
-            },
-            Value::Text(_) => item(heap, value, &Value::Int(if name == "first" { 0 } else { -1 }))?,
-            _ => {
-                let list = iterate(heap, value)?;
-                let found = if name == "first" { list.items.first() } else { list.items.last() };
-                found.cloned().unwrap_or(Value::Undefined)
-            }
-        },
+        "first" | "last" => end_of(heap, value, name == "first")?,
         "list" => Value::List(as_list(heap, value)?),
-        "items" => match value {
-            Value::Undefined => iterator(heap, &[])?,
-            Value::Map(map) => {
-                let pairs = map.entries.iter().map(|(key, value)| pair(heap, key, value));
-                iterator(heap, &pairs.collect::<Result<Vec<_>>>()?)?
-            }
-            _ => return Err(TemplateError::new(format!("{} has no items", value.kind()))),
-        },
-        "reverse" => match value.as_str() {
-            Some(text) => Value::changed(heap.meter(), text, |text| text.chars().rev().collect())?,
-            None => {
-                let mut reversed = heap.list_builder()?;
-                let list = iterate(heap, value)?;
-                list.items.iter().rev().try_for_each(|item| reversed.push(item.clone()))?;
-                match list.kind {
-                    // Python reverses a copy of it.
-                    ListKind::Iterator => reversed.finish(),
-                    _ => reversed.finish_as(ListKind::Iterator),
-                }
-            }
-        },
+        "items" => items(heap, value)?,
+        "reverse" => reversed(heap, value)?,
         "join" => joined(heap, value, arguments)?,
-        "sort" => {
-            let [is_reversed, is_cased, attribute] =
-                arguments.bind(heap, ["reverse", "case_sensitive", "attribute"])?;
-            let list = iterate(heap, value)?;
-            let keys = match attribute.as_ref().and_then(Value::as_str) {
-                Some(paths) if paths.contains(',') => {
-                    several_keys(heap, &list.items, paths, flag(&is_cased, false))?
-                }
-                _ => keys(heap, &list.items, &attribute, flag(&is_cased, false))?,
-            };
-            let order = sorted(heap, &keys.items, flag(&is_reversed, false))?;
-            heap.list(order.into_iter().map(|index| list.items[index].clone()))?
-        }
-        "unique" => {
-            let [is_cased, attribute] = arguments.bind(heap, ["case_sensitive", "attribute"])?;
-            let list = iterate(heap, value)?;
-            let keys = keys(heap, &list.items, &attribute, flag(&is_cased, false))?;
-            let (mut seen, mut found) = (heap.list_builder()?, heap.list_builder()?);
-            for (key, item) in keys.items.iter().zip(&list.items) {
-                if !is_hashable(key) {
-                    return Err(TemplateError::new(format!("{} cannot be compared", key.kind())));
-                }
-                if !among(heap, seen.items(), key)? {
-                    seen.push(key.clone())?;
-                    found.push(item.clone())?;
-                }
-            }
-            found.finish_as(ListKind::Iterator)
-        }
+        "sort" => sorted_by(heap, value, arguments)?,
+        "unique" => unique(heap, value, arguments)?,
         "min" | "max" => extreme(heap, value, arguments, name == "max")?,
-        "sum" => {
-            let [attribute, start] = arguments.bind(heap, ["attribute", "start"])?;
-            let mut sum = start.unwrap_or(Value::Int(0));
-            for value in &iterate(heap, value)?.items {
-                heap.spend(1)?;
-                let value = match &attribute {
-                    Some(attribute) => attribute_of(heap, value, attribute)?,
-                    None => value.clone(),
-                };
-                sum = binary(heap, Binary::Add, &sum, &value)?;
-            }
-            sum
-        }
+        "sum" => sum(heap, value, arguments)?,
         "batch" => batch(heap, value, arguments)?,
         "slice" => sliced(heap, value, arguments)?,
         "dictsort" => dictionary_sorted(heap, value, arguments)?,
@@ -120,6 +51,49 @@ fn length(value: &Value) -> Result<Value> {
         Value::Map(map) => map.entries.len() as i64,
         _ => return Err(TemplateError::new(format!("{} has no length", value.kind()))),
     }))
+}
+
+/// The first or the last item.
+fn end_of(heap: &Heap, value: &Value, is_first: bool) -> Result<Value> {
+    match value {
+        Value::List(list) if list.kind == ListKind::Iterator => match is_first {
+            true => Ok(list.next_item().unwrap_or(Value::Undefined)),
+            false => Err(TemplateError::new("an iterator has no last item")),
+        },
+        Value::Text(_) => item(heap, value, &Value::Int(if is_first { 0 } else { -1 })),
+        _ => {
+            let list = iterate(heap, value)?;
+            let found = if is_first { list.items.first() } else { list.items.last() };
+            Ok(found.cloned().unwrap_or(Value::Undefined))
+        }
+    }
+}
+
+/// The pairs of a dictionary.
+fn items(heap: &Heap, value: &Value) -> Result<Value> {
+    match value {
+        Value::Undefined => iterator(heap, &[]),
+        Value::Map(map) => {
+            let pairs = map.entries.iter().map(|(key, value)| pair(heap, key, value));
+            iterator(heap, &pairs.collect::<Result<Vec<_>>>()?)
+        }
+        _ => Err(TemplateError::new(format!("{} has no items", value.kind()))),
+    }
+}
+
+/// A text or the items of a value from the end to the start.
+fn reversed(heap: &Heap, value: &Value) -> Result<Value> {
+    if let Some(text) = value.as_str() {
+        return Value::changed(heap.meter(), text, |text| text.chars().rev().collect());
+    }
+    let mut reversed = heap.list_builder()?;
+    let list = iterate(heap, value)?;
+    list.items.iter().rev().try_for_each(|item| reversed.push(item.clone()))?;
+    Ok(match list.kind {
+        // Python reverses a copy of it.
+        ListKind::Iterator => reversed.finish(),
+        _ => reversed.finish_as(ListKind::Iterator),
+    })
 }
 
 /// The items of a value, as a list.
@@ -192,6 +166,53 @@ fn iterator(heap: &Heap, values: &[Value]) -> Result<Value> {
     let mut list = heap.list_builder()?;
     list.extend(values)?;
     Ok(list.finish_as(ListKind::Iterator))
+}
+
+/// The items in the order of themselves or of attributes.
+fn sorted_by(heap: &Heap, value: &Value, arguments: &Arguments) -> Result<Value> {
+    let [is_reversed, is_cased, attribute] =
+        arguments.bind(heap, ["reverse", "case_sensitive", "attribute"])?;
+    let list = iterate(heap, value)?;
+    let keys = match attribute.as_ref().and_then(Value::as_str) {
+        Some(paths) if paths.contains(',') => {
+            several_keys(heap, &list.items, paths, flag(&is_cased, false))?
+        }
+        _ => keys(heap, &list.items, &attribute, flag(&is_cased, false))?,
+    };
+    let order = sorted(heap, &keys.items, flag(&is_reversed, false))?;
+    heap.list(order.into_iter().map(|index| list.items[index].clone()))
+}
+
+/// The first of each group of equal items.
+fn unique(heap: &Heap, value: &Value, arguments: &Arguments) -> Result<Value> {
+    let [is_cased, attribute] = arguments.bind(heap, ["case_sensitive", "attribute"])?;
+    let list = iterate(heap, value)?;
+    let keys = keys(heap, &list.items, &attribute, flag(&is_cased, false))?;
+    let (mut seen, mut found) = (heap.list_builder()?, heap.list_builder()?);
+    for (key, item) in keys.items.iter().zip(&list.items) {
+        if !is_hashable(key) {
+            return Err(TemplateError::new(format!("{} cannot be compared", key.kind())));
+        }
+        if !among(heap, seen.items(), key)? {
+            seen.push(key.clone())?;
+            found.push(item.clone())?;
+        }
+    }
+    Ok(found.finish_as(ListKind::Iterator))
+}
+
+fn sum(heap: &Heap, value: &Value, arguments: &Arguments) -> Result<Value> {
+    let [attribute, start] = arguments.bind(heap, ["attribute", "start"])?;
+    let mut sum = start.unwrap_or(Value::Int(0));
+    for value in &iterate(heap, value)?.items {
+        heap.spend(1)?;
+        let value = match &attribute {
+            Some(attribute) => attribute_of(heap, value, attribute)?,
+            None => value.clone(),
+        };
+        sum = binary(heap, Binary::Add, &sum, &value)?;
+    }
+    Ok(sum)
 }
 
 fn among(heap: &Heap, values: &[Value], value: &Value) -> Result<bool> {

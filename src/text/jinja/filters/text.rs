@@ -9,42 +9,16 @@ use super::super::heap::Heap;
 use super::super::methods;
 use super::super::value::{ListKind, TextBuilder, Value};
 
-/// `value | name(arguments)`; `None` if there is no such filter here.
+/// `value | name(arguments)` for the filters that `names.rs` says are of text.
 ///
 /// # Errors
 /// If the filter fails.
-pub fn apply(
-    heap: &Heap,
-    name: &str,
-    value: &Value,
-    arguments: &Arguments,
-) -> Result<Option<Value>> {
-    const NAMES: [&str; 16] = [
-        "upper",
-        "lower",
-        "capitalize",
-        "title",
-        "trim",
-        "replace",
-        "indent",
-        "truncate",
-        "wordcount",
-        "center",
-        "escape",
-        "e",
-        "forceescape",
-        "urlencode",
-        "format",
-        "split",
-    ];
-    if !NAMES.contains(&name) {
-        return Ok(None);
-    }
+pub fn apply(heap: &Heap, name: &str, value: &Value, arguments: &Arguments) -> Result<Value> {
     let string = to_text(heap, value)?;
     heap.spend(string.cost())?;
     let receiver = string.as_str().unwrap_or_default();
     let changed = |change: fn(&str) -> String| Value::changed(heap.meter(), receiver, change);
-    Ok(Some(match name {
+    Ok(match name {
         "upper" => changed(str::to_uppercase)?,
         "lower" => changed(str::to_lowercase)?,
         "title" => changed(titled)?,
@@ -78,29 +52,33 @@ pub fn apply(
             methods::center(heap, receiver, &width)?
         }
         "urlencode" => encoded(heap, value)?,
-        "format" => {
-            if !arguments.named.entries().is_empty() && !arguments.positional.items().is_empty() {
-                return Err(TemplateError::new("a format takes values by position or by name"));
-            }
-            let values = if arguments.named.entries().is_empty() {
-                let mut list = heap.list_builder()?;
-                list.extend(arguments.positional.items())?;
-                list.finish_as(ListKind::Tuple)
-            } else {
-                let mut map = heap.map_builder()?;
-                let mut named = arguments.named.entries().iter();
-                named.try_for_each(|(name, value)| map.push(name.clone(), value.clone()))?;
-                map.finish()
-            };
-            format::percent(heap, &string, &values)?
-        }
+        "format" => formatted(heap, &string, arguments)?,
         "escape" | "e" | "forceescape" => escaped(heap, receiver)?,
         // `capitalize`.
         _ => match methods::call(heap, &string, name, arguments)? {
             Some(found) => found,
             None => string,
         },
-    }))
+    })
+}
+
+/// `'%s' | format(values)`: Python's `%` with values by position or by name.
+fn formatted(heap: &Heap, format: &Value, arguments: &Arguments) -> Result<Value> {
+    let (positional, named) = (arguments.positional.items(), arguments.named.entries());
+    let values = match (positional, named) {
+        (_, []) => {
+            let mut list = heap.list_builder()?;
+            list.extend(positional)?;
+            list.finish_as(ListKind::Tuple)
+        }
+        ([], _) => {
+            let mut map = heap.map_builder()?;
+            named.iter().try_for_each(|(name, value)| map.push(name.clone(), value.clone()))?;
+            map.finish()
+        }
+        _ => return Err(TemplateError::new("a format takes values by position or by name")),
+    };
+    format::percent(heap, format, &values)
 }
 
 /// Words in title case; a word begins after white space, a hyphen or an opening bracket.

@@ -46,32 +46,9 @@ impl<'p> Interpreter<'p> {
         let heap = self.heap;
         match function {
             Function::Range => self.range(&arguments),
-            Function::Dict => {
-                let mut map = heap.map_builder()?;
-                match arguments.positional.items() {
-                    [] => {}
-                    [Value::Map(from)] => {
-                        let mut entries = from.entries.iter();
-                        entries
-                            .try_for_each(|(key, value)| map.push(key.clone(), value.clone()))?;
-                    }
-                    [pairs] => {
-                        for pair in &iterate(heap, pairs)?.items {
-                            let [key, value] = &iterate(heap, pair)?.items[..] else {
-                                return Err(TemplateError::new("an entry of a dict is not a pair"));
-                            };
-                            insert(heap, &mut map, key.clone(), value.clone())?;
-                        }
-                    }
-                    _ => return Err(TemplateError::new("`dict` takes one value and named ones")),
-                }
-                for (key, value) in arguments.named.entries() {
-                    insert(heap, &mut map, key.clone(), value.clone())?;
-                }
-                Ok(map.finish())
-            }
+            Function::Dict => self.dict(&arguments),
             Function::Namespace => {
-                let value = self.function(Function::Dict, arguments)?;
+                let value = self.dict(&arguments)?;
                 let Value::Map(map) = &value else { return Ok(value) };
                 heap.grow(map.entries.len() * 2 * size_of::<Value>())?;
                 heap.add(Object::Namespace(map.entries.clone()))
@@ -93,17 +70,7 @@ impl<'p> Interpreter<'p> {
                 let message: String = text(&message, "message")?.chars().take(SHORT).collect();
                 Err(TemplateError::new(message))
             }
-            Function::StrftimeNow => {
-                let [format] = arguments.bind(heap, ["format"])?;
-                let format = required(format, "format")?;
-                let format = text(&format, "format")?;
-                if format.len() > SHORT {
-                    return Err(TemplateError::new("the format of a date is too long"));
-                }
-                // Each character may be a conversion, and those take long.
-                heap.spend(32 * format.len())?;
-                heap.text(&strftime(format, self.now))
-            }
+            Function::StrftimeNow => self.date(&arguments),
             Function::Block(index) => {
                 arguments.none(heap)?;
                 let body = &self.program.blocks[index].1;
@@ -111,6 +78,44 @@ impl<'p> Interpreter<'p> {
             }
             Function::Blocks => Err(TemplateError::new("`self` cannot be called")),
         }
+    }
+
+    fn dict(&self, arguments: &Arguments) -> Result<Value> {
+        let heap = self.heap;
+        let mut map = heap.map_builder()?;
+        match arguments.positional.items() {
+            [] => {}
+            [Value::Map(from)] => {
+                let mut entries = from.entries.iter();
+                entries.try_for_each(|(key, value)| map.push(key.clone(), value.clone()))?;
+            }
+            [pairs] => {
+                for pair in &iterate(heap, pairs)?.items {
+                    let [key, value] = &iterate(heap, pair)?.items[..] else {
+                        return Err(TemplateError::new("an entry of a dict is not a pair"));
+                    };
+                    insert(heap, &mut map, key.clone(), value.clone())?;
+                }
+            }
+            _ => return Err(TemplateError::new("`dict` takes one value and named ones")),
+        }
+        for (key, value) in arguments.named.entries() {
+            insert(heap, &mut map, key.clone(), value.clone())?;
+        }
+        Ok(map.finish())
+    }
+
+    /// The local time in a format.
+    fn date(&self, arguments: &Arguments) -> Result<Value> {
+        let [format] = arguments.bind(self.heap, ["format"])?;
+        let format = required(format, "format")?;
+        let format = text(&format, "format")?;
+        if format.len() > SHORT {
+            return Err(TemplateError::new("the format of a date is too long"));
+        }
+        // Each character may be a conversion, and those take long.
+        self.heap.spend(32 * format.len())?;
+        self.heap.text(&strftime(format, self.now))
     }
 
     fn range(&self, arguments: &Arguments) -> Result<Value> {
@@ -211,6 +216,7 @@ impl<'p> Interpreter<'p> {
     /// `value.name`.
     #[inline(never)]
     pub(super) fn attribute(&mut self, value: &Value, name: Name) -> Result<Value> {
+        let interned = name;
         let name = self.name_text(name);
         match value {
             Value::Object(index) => match self.heap.with(*index, Object::clone_unless_namespace) {
@@ -226,7 +232,7 @@ impl<'p> Interpreter<'p> {
             Value::Function(Function::Blocks) => {
                 self.heap.spend(self.program.blocks.len())?;
                 let mut blocks = self.program.blocks.iter();
-                let index = blocks.position(|(known, _)| self.name_text(*known) == name);
+                let index = blocks.position(|(known, _)| *known == interned);
                 Ok(index.map_or(Value::Undefined, |index| Value::Function(Function::Block(index))))
             }
             _ => attribute(self.heap, value, name),

@@ -30,16 +30,7 @@ pub fn call(
             let [chars] = arguments.bind(heap, ["chars"])?;
             trimmed(heap, receiver, chars.as_ref(), name != "rstrip", name != "lstrip")?
         }
-        "removeprefix" => {
-            let [prefix] = arguments.bind(heap, ["prefix"])?;
-            let prefix = required(prefix, "prefix")?;
-            heap.text(receiver.strip_prefix(text(&prefix, "prefix")?).unwrap_or(receiver))?
-        }
-        "removesuffix" => {
-            let [suffix] = arguments.bind(heap, ["suffix"])?;
-            let suffix = required(suffix, "suffix")?;
-            heap.text(receiver.strip_suffix(text(&suffix, "suffix")?).unwrap_or(receiver))?
-        }
+        "removeprefix" | "removesuffix" => without_affix(heap, receiver, name, arguments)?,
         "replace" => {
             let [old, new, count] = arguments.bind(heap, ["old", "new", "count"])?;
             let (old, new) = (required(old, "old")?, required(new, "new")?);
@@ -51,10 +42,7 @@ pub fn call(
         }
         "splitlines" => {
             let [keeps_ends] = arguments.bind(heap, ["keepends"])?;
-            let lines = lines(receiver, flag(&keeps_ends, false)).map(|line| heap.text(line));
-            let mut found = heap.list_builder()?;
-            lines.into_iter().try_for_each(|line| found.push(line?))?;
-            found.finish()
+            line_list(heap, receiver, flag(&keeps_ends, false))?
         }
         "partition" | "rpartition" => {
             let [separator] = arguments.bind(heap, ["sep"])?;
@@ -70,16 +58,7 @@ pub fn call(
         "find" | "rfind" | "index" | "rindex" | "count" => {
             searched(heap, receiver, name, arguments)?
         }
-        "join" => {
-            let [list] = arguments.bind(heap, ["iterable"])?;
-            let list = iterate(heap, &required(list, "iterable")?)?;
-            let mut out = heap.text_builder()?;
-            for (index, item) in list.items.iter().enumerate() {
-                out.push_str(if index > 0 { receiver } else { "" })?;
-                out.push_str(text(item, "iterable")?)?;
-            }
-            out.finish()
-        }
+        "join" => joined(heap, receiver, arguments)?,
         "format" => {
             // The names as a dictionary, as a field may go into them.
             let mut named = heap.map_builder()?;
@@ -91,30 +70,8 @@ pub fn call(
             let [named] = arguments.bind(heap, ["mapping"])?;
             format::braces(heap, receiver, &[], &required(named, "mapping")?)?
         }
-        "zfill" => {
-            let [width] = arguments.bind(heap, ["width"])?;
-            let missing = missing(receiver, &Some(required(width, "width")?))?;
-            let (sign, digits) = receiver.split_at(usize::from(receiver.starts_with(['-', '+'])));
-            let mut out = heap.text_builder()?;
-            out.push_str(sign)?;
-            out.repeat("0", missing)?;
-            out.push_str(digits)?;
-            out.finish()
-        }
-        "ljust" | "rjust" | "center" => {
-            let [width, fill] = arguments.bind(heap, ["width", "fillchar"])?;
-            let missing = missing(receiver, &Some(required(width, "width")?))?;
-            let left = match name {
-                "ljust" => 0,
-                "rjust" => missing,
-                _ => left_of_center(receiver, missing),
-            };
-            let fill = fill.as_ref().map_or(Ok(" "), |fill| text(fill, "fillchar"))?;
-            if fill.chars().count() != 1 {
-                return Err(TemplateError::new("argument `fillchar` is not one character"));
-            }
-            surrounded(heap, receiver, fill, left, missing - left)?
-        }
+        "zfill" => zero_filled(heap, receiver, arguments)?,
+        "ljust" | "rjust" | "center" => justified(heap, receiver, name, arguments)?,
         "expandtabs" => {
             let [width] = arguments.bind(heap, ["tabsize"])?;
             tabs_expanded(heap, receiver, count(&width, "tabsize", 8)?)?
@@ -129,6 +86,65 @@ pub fn call(
         }
     };
     Ok(Some(found))
+}
+
+/// `removeprefix` and `removesuffix`.
+fn without_affix(heap: &Heap, receiver: &str, name: &str, arguments: &Arguments) -> Result<Value> {
+    let [affix] = arguments.bind(heap, ["affix"])?;
+    let affix = required(affix, "affix")?;
+    let affix = text(&affix, "affix")?;
+    let rest = match name {
+        "removeprefix" => receiver.strip_prefix(affix),
+        _ => receiver.strip_suffix(affix),
+    };
+    heap.text(rest.unwrap_or(receiver))
+}
+
+/// Strings with this one between them.
+fn joined(heap: &Heap, separator: &str, arguments: &Arguments) -> Result<Value> {
+    let [list] = arguments.bind(heap, ["iterable"])?;
+    let list = iterate(heap, &required(list, "iterable")?)?;
+    let mut out = heap.text_builder()?;
+    for (index, item) in list.items.iter().enumerate() {
+        out.push_str(if index > 0 { separator } else { "" })?;
+        out.push_str(text(item, "iterable")?)?;
+    }
+    Ok(out.finish())
+}
+
+/// A number's digits with zeros behind the sign, up to a width.
+fn zero_filled(heap: &Heap, receiver: &str, arguments: &Arguments) -> Result<Value> {
+    let [width] = arguments.bind(heap, ["width"])?;
+    let missing = missing(receiver, &Some(required(width, "width")?))?;
+    let (sign, digits) = receiver.split_at(usize::from(receiver.starts_with(['-', '+'])));
+    let mut out = heap.text_builder()?;
+    out.push_str(sign)?;
+    out.repeat("0", missing)?;
+    out.push_str(digits)?;
+    Ok(out.finish())
+}
+
+/// A string on the left, on the right or in the middle of a field.
+fn justified(heap: &Heap, receiver: &str, name: &str, arguments: &Arguments) -> Result<Value> {
+    let [width, fill] = arguments.bind(heap, ["width", "fillchar"])?;
+    let missing = missing(receiver, &Some(required(width, "width")?))?;
+    let left = match name {
+        "ljust" => 0,
+        "rjust" => missing,
+        _ => left_of_center(receiver, missing),
+    };
+    let fill = fill.as_ref().map_or(Ok(" "), |fill| text(fill, "fillchar"))?;
+    if fill.chars().count() != 1 {
+        return Err(TemplateError::new("argument `fillchar` is not one character"));
+    }
+    surrounded(heap, receiver, fill, left, missing - left)
+}
+
+/// `splitlines`.
+fn line_list(heap: &Heap, receiver: &str, keeps_ends: bool) -> Result<Value> {
+    let mut found = heap.list_builder()?;
+    lines(receiver, keeps_ends).try_for_each(|line| found.push(heap.text(line)?))?;
+    Ok(found.finish())
 }
 
 /// `find`, `index`, `count` and the like.

@@ -1,5 +1,6 @@
 //! Tokens to a [`Program`]: the statements. `expression.rs` and `target.rs` have what they consist of.
 
+mod call;
 mod expression;
 mod target;
 
