@@ -161,6 +161,7 @@ def models():
     everywhere = (*QKV, "attn_output", "ffn_gate", "ffn_up", "ffn_down")
     yield make("llama-biases", "llama", biases=everywhere,
                keys={"rope.scaling.type": "linear", "rope.scaling.factor": 4.0})
+    yield make("llama-longrope", "llama", keys={"rope.scaling.type": "longrope", "rope.scaling.factor": 4.0})
     yield make("llama-yarn", "llama", keys={**YARN, "rope.scaling.attn_factor": 1.2})
     freqs = make("llama-freqs", "llama", tied=True)
     freqs.values("rope_freqs.weight", np.geomspace(1.0, 8.0, freqs.head[0] // 2))

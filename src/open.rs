@@ -299,7 +299,7 @@ impl Options {
                 let what = format!("the model was trained for {trained} tokens, not for {n_ctx}");
                 let refusal = Setting::ContextSize.with(n_ctx).refuse_since(what);
                 let refusal = refusal.or(Advice::Lower(Setting::ContextSize));
-                return Err(refusal.or(Advice::Give(Setting::RopeScale)).into());
+                return Err(refusal.or(Advice::Raise(Setting::RopeScale)).into());
             }
             if n_ctx as f64 > trained as f64 * factor {
                 observer.notice(&Notice::LongContext { n_ctx, trained });

@@ -4,7 +4,6 @@ use super::config::{Config, Heads, LayerKind};
 use super::rope::{Ramp, Rope, RopeOptions, RopeScaling};
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, Value};
-use crate::setting::{Choice, Setting};
 use dovetail_kernels::cpu::RopeStyle;
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -291,11 +290,6 @@ impl<'a> Keys<'a> {
         let nonzero = |factor: &f32| *factor != 0.0;
         let factor = factor?.filter(nonzero).or(linear?.filter(nonzero)).unwrap_or(1.0);
         let factor = options.factor.unwrap_or(f64::from(factor));
-        if options.factor.is_some() && scaling == Some("longrope") {
-            let refusal = Choice::from(Setting::RopeScale);
-            let refusal = refusal.refuse_since("the model scales its positions itself (longrope)");
-            return Err(refusal.or_leave_out(Setting::RopeScale).into());
-        }
         let Rope { frequencies: plain, .. } = Rope::plain(style, base, n_rotated);
         let pairs = plain.len();
         let mut attention = self.float("rope.scaling.attn_factor")?.unwrap_or(1.0) as f64;
@@ -305,8 +299,10 @@ impl<'a> Keys<'a> {
         let slow = self.float("rope.scaling.yarn_beta_slow")?.map(f64::from);
         let log_multiplier = self.float("rope.scaling.yarn_log_multiplier")?;
         let mut frequencies: Vec<f64> = match scaling {
-            Some("none" | "longrope") => plain,
-            None | Some("linear") => plain.iter().map(|frequency| frequency / factor).collect(),
+            Some("none") => plain,
+            None | Some("linear" | "longrope") => {
+                plain.iter().map(|frequency| frequency / factor).collect()
+            }
             Some("yarn") => {
                 let trained = match options.original_context.or(original) {
                     Some(n) => n,

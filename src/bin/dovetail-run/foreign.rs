@@ -74,6 +74,7 @@ const LLAMA_FLAGS: &[LlamaFlag] = &[
     ),
     refused(&["--mmproj", "--image", "--audio"], Value::One, "only text can be read"),
     refused(&["--rpc"], Value::One, "models run on this machine alone"),
+    refused(&["--yarn-ext-factor"], Value::One, "yarn mixes frequencies as its paper says"),
 ];
 
 /// Takes llama.cpp's other flags out of a command line; returns what is left, and a line about each of them.
@@ -158,7 +159,9 @@ mod tests {
 
     #[test]
     fn what_would_change_the_answer_is_refused() {
-        for typed in ["--grammar g", "--lora=l.gguf", "--mmproj m", "--rpc host"] {
+        for typed in
+            ["--grammar g", "--lora=l.gguf", "--mmproj m", "--rpc host", "--yarn-ext-factor 1"]
+        {
             let line = split(typed).unwrap_err();
             assert!(line.contains("is not supported") && !line.contains('\n'), "{line}");
         }

@@ -12,25 +12,25 @@ pub struct RopeFlags {
     #[arg(long, value_name = "HOW")]
     rope_scaling: Option<RopeScaling>,
     /// How many times as many positions there are as in training
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     rope_scale: Option<f64>,
     /// The base of rotations
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     rope_freq_base: Option<f64>,
     /// 1 / N as --rope-scale
-    #[arg(long, value_name = "N", conflicts_with = "rope_scale")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, conflicts_with = "rope_scale")]
     rope_freq_scale: Option<f64>,
     /// YaRN: the context length of the training; 0: what the model says
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     yarn_orig_ctx: Option<usize>,
     /// YaRN: pairs that turn more often over that context are left alone
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     yarn_beta_fast: Option<f64>,
     /// YaRN: pairs that turn less often are stretched by the whole factor
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     yarn_beta_slow: Option<f64>,
     /// What attention is multiplied by where positions are stretched
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     yarn_attn_factor: Option<f64>,
 }
 
