@@ -2,8 +2,12 @@
 //!
 //! What needs the default model is skipped, aloud, where it is absent: scripts/test fetches it.
 
+#[path = "common/process.rs"]
+mod process;
+
 use dovetail_kernels::cpu::Kernels;
-use std::io::{Read, Write};
+use process::{answer, text, with_input, without_flags};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -12,11 +16,7 @@ const PROMPT: &str = "Name three uses of a ring buffer.";
 /// A command without flags from the environment.
 fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dovetail-run"));
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("DOVETAIL_") {
-            command.env_remove(name);
-        }
-    }
+    without_flags(&mut command);
     command.stdin(Stdio::null());
     command
 }
@@ -37,28 +37,6 @@ fn with_model(model: &Path, args: &[&str]) -> Command {
     command
 }
 
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).expect("the program writes UTF-8")
-}
-
-fn answer(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", text(&output.stderr));
-    text(&output.stdout).to_owned()
-}
-
-fn answer_to_stdin(mut command: Command, input: &[u8]) -> Output {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // A program that refuses its flags does not wait for its input.
-    let _ = child.stdin.take().unwrap().write_all(input);
-    child.wait_with_output().unwrap()
-}
-
 #[test]
 fn one_prompt_is_answered_from_a_flag_a_file_and_standard_input() {
     let Some(model) = model() else { return };
@@ -68,7 +46,7 @@ fn one_prompt_is_answered_from_a_flag_a_file_and_standard_input() {
     let flag = answer(&mut with_model(&model, &["-p", PROMPT]));
     assert!(flag.trim().len() > 20 && flag.ends_with('\n'), "{flag:?}");
     assert_eq!(answer(&mut with_model(&model, &["-f", file.to_str().unwrap()])), flag);
-    let piped = answer_to_stdin(with_model(&model, &[]), format!("{PROMPT}\n").as_bytes());
+    let piped = with_input(with_model(&model, &[]), format!("{PROMPT}\n").as_bytes());
     assert_eq!(text(&piped.stdout), flag);
     assert_eq!(text(&piped.stderr), "", "nobody asked for more than the answer");
 }
@@ -621,7 +599,7 @@ fn wrong_flags_give_one_line() {
     }
     let output = program().args(["m.gguf", "-f", "/nonexistent"]).output().unwrap();
     assert_one_line(&output, 1, "no such file");
-    assert_one_line(&answer_to_stdin(program(), b"\xff\xfe"), 2, "not UTF-8");
+    assert_one_line(&with_input(program(), b"\xff\xfe"), 2, "not UTF-8");
     assert_one_line(&program().env("DOVETAIL_THREADS", "x").output().unwrap(), 2, "--threads");
     for (name, value) in [("DOVETAIL_DRAFT_DEVICE", "tpu"), ("DOVETAIL_VRAM_LIMIT", "3GB")] {
         assert_one_line(&program().env(name, value).output().unwrap(), 2, value);

@@ -5,6 +5,7 @@
 mod common;
 
 use common::gguf::Parts;
+use common::process::{answer, piped, text, with_input, without_flags};
 use common::tiny::tiny;
 use dovetail::gguf::Value;
 use dovetail_kernels::cpu::Kernels;
@@ -24,36 +25,11 @@ fn folder(parts: &Parts) -> TempDir {
 
 fn program(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dovetail-run"));
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("DOVETAIL_") {
-            command.env_remove(name);
-        }
-    }
+    without_flags(&mut command);
     command.current_dir(folder).env("DOVETAIL_CACHE", folder.join("cache"));
     command.env("XDG_STATE_HOME", folder.join("state")).env("TERM", "xterm");
     command.args(["m.gguf", "-t", "1", "--temp", "0"]).args(args).stdin(Stdio::null());
     command
-}
-
-fn piped(command: &mut Command) -> &mut Command {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped())
-}
-
-fn with_input(mut command: Command, input: &[u8]) -> Output {
-    let mut child = piped(&mut command).spawn().unwrap();
-    // A program that refuses its flags does not wait for its input.
-    let _ = child.stdin.take().unwrap().write_all(input);
-    child.wait_with_output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).expect("the program writes UTF-8")
-}
-
-fn answer(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", text(&output.stderr));
-    text(&output.stdout).to_owned()
 }
 
 /// One line on standard error, and this exit code.

@@ -13,6 +13,7 @@
 //! hub_server.rs  a hub of models on this machine
 //! naive.rs   the textbook forward pass in double precision
 //! place.rs   a model file beside a cache directory
+//! process.rs running programs
 //! reference.rs  small models of each architecture and their logits
 //! ```
 
@@ -28,6 +29,7 @@ pub mod gguf;
 pub mod hub_server;
 pub mod naive;
 pub mod place;
+pub mod process;
 pub mod random;
 pub mod reference;
 pub mod tiny;
