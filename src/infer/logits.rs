@@ -118,13 +118,15 @@ pub(super) fn find_peaks(panel: &mut [f32], n_rows: usize, n_tokens: usize, peak
 
 /// The largest of a group; NaN if any of them is NaN.
 fn largest(mut lanes: [f32; LANES]) -> f32 {
+    // The compiler makes vectors of this loop; with a condition for NaN in the comparison below it would not.
+    let any_nan = lanes.iter().fold(false, |any, lane| any | lane.is_nan());
     for half in [8, 4, 2, 1] {
         for i in 0..half {
             let (a, b) = (lanes[i], lanes[i + half]);
-            lanes[i] = if b > a || b.is_nan() { b } else { a };
+            lanes[i] = if b > a { b } else { a };
         }
     }
-    lanes[0]
+    if any_nan { f32::NAN } else { lanes[0] }
 }
 
 /// Logits of one row.
