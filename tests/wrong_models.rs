@@ -163,6 +163,19 @@ fn a_key_that_is_missing_is_named_or_not_needed() {
     }
 }
 
+/// A large vocabulary takes longer to read than anything that can be refused.
+#[test]
+fn keys_and_tensors_are_checked_before_the_vocabulary() {
+    let mut parts = parts();
+    parts.set("tokenizer.ggml.model", text("unheard-of"));
+    refused(&parts, &["unheard-of"]);
+    let mut without = parts.clone();
+    without.tensors.retain(|tensor| tensor.name != "blk.1.ffn_up.weight");
+    refused(&without, &["blk.1.ffn_up.weight"]);
+    parts.set("llama.attn_logit_softcapping", Some(Value::F32(30.0)));
+    refused(&parts, &["llama.attn_logit_softcapping"]);
+}
+
 #[test]
 fn no_number_makes_us_panic() {
     let mut whole = tiny("yarn").parts();

@@ -121,18 +121,20 @@ impl Model {
         let open = if repack == Repack::Off { options.open } else { OpenOptions::default() };
         let gguf = Gguf::open_with(path, open)?;
         let loader = arch::find(&gguf, known)?;
-        let tokenizer = Tokenizer::from_gguf(gguf.metadata())?;
         let keys = Keys::new(&gguf, loader.name).with_rope(options.rope.clone());
         let config = (loader.config)(&keys)?;
         keys.finish()?;
+        let mut source = Source::new(&gguf, HashMap::new());
+        let mut weights = (loader.weights)(&config, &mut source)?;
+        let matrices = source.finish()?;
+        // Last of what can be refused: reading a vocabulary takes a third of a second.
+        let tokenizer = Tokenizer::from_gguf(gguf.metadata())?;
         if tokenizer.n_vocab() != config.n_vocab {
             let (ours, theirs) = (tokenizer.n_vocab(), config.n_vocab);
             let what = format!("has {ours} tokens but embeds {theirs}; convert the model anew");
             return Err(Error::gguf(path, what));
         }
         let pool = pool(options.threads)?;
-        let mut source = Source::new(&gguf, HashMap::new());
-        let mut weights = (loader.weights)(&config, &mut source)?;
         let how = packing::Options {
             repack,
             cache: options.cache.as_deref(),
@@ -142,7 +144,7 @@ impl Model {
             pool: &pool,
             progress: &mut *options.progress,
         };
-        let (packed, packing) = packing::pack(&gguf, source.finish()?, how)?;
+        let (packed, packing) = packing::pack(&gguf, matrices, how)?;
         if packing.storage != WeightStorage::Native {
             weights = (loader.weights)(&config, &mut Source::new(&gguf, packed))?;
         }
