@@ -1,28 +1,29 @@
-//! What the library pulls in where the features `cli`, `hub` and `gpu` are left out, and what each adds.
+//! What the library pulls in where the features `cli`, `server`, `hub` and `gpu` are left out, and what each adds.
 
 use std::collections::BTreeSet;
 use std::process::Command;
 
 /// What it names itself.
 const DIRECT: &str = "
-    bytemuck dovetail-kernels fancy-regex half jiff libm memmap2 rayon rustix serde serde_json sha2
-    smallvec tempfile tokenizers twox-hash
+    bytemuck dovetail-kernels fancy-regex half jiff libm llguidance memmap2 rayon rustix serde
+    serde_json sha2 smallvec tempfile tokenizers toktrie twox-hash
 ";
 
 /// These, and all that they pull in.
 const ALL: &str = "
-    ahash aho-corasick atomic-wait base64 bit-set bit-vec bitflags block-buffer bytemuck
+    ahash aho-corasick anyhow atomic-wait base64 bit-set bit-vec bitflags block-buffer bytemuck
     bytemuck_derive castaway cfg-if compact_str cpufeatures crossbeam-deque crossbeam-epoch
     crossbeam-utils crypto-common daachorse darling darling_core darling_macro dary_heap
-    derive_builder derive_builder_core derive_builder_macro digest dovetail-kernels either esaxx-rs
-    fancy-regex fastrand fnv generic-array getrandom ggml-sys half ident_case itertools itoa jiff
-    jiff-core libc libm linux-raw-sys log macro_rules_attribute macro_rules_attribute-proc_macro memchr memmap2
+    derive_builder derive_builder_core derive_builder_macro derivre digest dovetail-kernels either
+    equivalent esaxx-rs fancy-regex fastrand fnv foldhash generic-array getrandom ggml-sys half
+    hashbrown heck ident_case indexmap itertools itoa jiff jiff-core libc libm linux-raw-sys
+    llguidance log macro_rules_attribute macro_rules_attribute-proc_macro memchr memmap2
     minimal-lexical monostate monostate-impl nom once_cell paste pastey ppv-lite86 proc-macro2 quote
     rand rand_chacha rand_core rayon rayon-cond rayon-core regex regex-automata regex-syntax rustix
     rustversion ryu serde serde_core serde_derive serde_json sha2 smallvec spm_precompiled
-    static_assertions strsim syn tempfile thiserror thiserror-impl tokenizers twox-hash typenum
-    unicode-ident unicode-normalization-alignments unicode-segmentation unicode_categories zerocopy
-    zerocopy-derive zmij
+    static_assertions strsim strum strum_macros syn tempfile thiserror thiserror-impl tokenizers
+    toktrie twox-hash typenum unicode-ident unicode-normalization-alignments unicode-segmentation
+    unicode_categories zerocopy zerocopy-derive zmij
 ";
 
 fn names(text: &str) -> BTreeSet<&str> {
@@ -60,6 +61,11 @@ fn the_library_alone_pulls_in_few_crates() {
 fn each_feature_adds_its_own() {
     for (feature, added) in [
         ("cli", "clap clap_complete clap_mangen rustyline signal-hook unicode-width ureq"),
+        (
+            "server",
+            "axum clap clap_complete clap_mangen rustyline signal-hook tokio tower-http tracing \
+             tracing-subscriber unicode-width ureq utoipa",
+        ),
         ("hub", "ureq"),
         ("gpu", "cudarc"),
     ] {
