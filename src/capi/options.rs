@@ -485,5 +485,6 @@ pub(super) unsafe fn generation(
         stop,
         logprobs: s.logprobs.then_some(s.n_top_logprobs as usize),
         drafting,
+        ..Generation::default()
     })
 }

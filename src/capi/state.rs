@@ -312,7 +312,7 @@ impl State {
                 Stop::Length => DOVETAIL_STOP_LENGTH,
                 Stop::Context => DOVETAIL_STOP_CONTEXT,
                 Stop::Text => DOVETAIL_STOP_TEXT,
-                Stop::NotANumber => DOVETAIL_STOP_FAILED,
+                Stop::NotANumber | Stop::Constraint => DOVETAIL_STOP_FAILED,
             };
             if planned {
                 self.save_acceptance();

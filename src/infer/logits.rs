@@ -183,19 +183,25 @@ impl Logits<'_> {
     /// Writes the `k` tokens with the largest logits to `out`, the largest first, and the smaller token first of equal
     /// ones.
     pub fn top(&self, k: usize, out: &mut Vec<TokenLogit>) {
+        self.top_of(k, |_| true, out);
+    }
+
+    /// [`Logits::top`] of the tokens that are `allowed`.
+    pub fn top_of(&self, k: usize, allowed: impl Fn(u32) -> bool, out: &mut Vec<TokenLogit>) {
         out.clear();
         if k == 0 {
             return;
         }
+        let n_vocab = self.n_vocab() as u32;
         // A candidate must exceed this: of equal logits the earlier token wins.
         let mut lowest = None;
         for g in 0..self.n_vocab().div_ceil(LANES) {
             if lowest.is_some_and(|lowest| self.peak(g) <= lowest) {
                 continue;
             }
-            for (token, &logit) in (g * LANES..self.n_vocab()).zip(self.group(g)) {
-                if lowest.is_none_or(|lowest| logit > lowest) {
-                    out.push(TokenLogit { token: token as u32, logit });
+            for (token, &logit) in (g as u32 * LANES as u32..n_vocab).zip(self.group(g)) {
+                if lowest.is_none_or(|lowest| logit > lowest) && allowed(token) {
+                    out.push(TokenLogit { token, logit });
                 }
             }
             if out.len() / 2 >= k {

@@ -31,7 +31,8 @@ use crate::error::{Error, Result};
 use crate::gguf::{FileBytes, Gguf, OpenOptions};
 use crate::machine;
 use crate::setting::{Choice, Setting};
-use crate::text::Tokenizer;
+use crate::text::grammar::GrammarCompiler;
+use crate::text::{Constraint, Grammar, Tokenizer};
 use arch::Arch;
 use dovetail_kernels::SharedBytes;
 use dovetail_kernels::cpu::WeightMatrix;
@@ -39,7 +40,7 @@ use dovetail_kernels::quant::{self, TypeInfo};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use twox_hash::XxHash3_64;
 
 /// How a model is loaded.
@@ -78,7 +79,8 @@ pub struct Model {
     gguf: Gguf,
     config: Config,
     weights: Weights,
-    tokenizer: Tokenizer,
+    tokenizer: Arc<Tokenizer>,
+    grammars: OnceLock<GrammarCompiler>,
     embedding: Embedding,
     per_layer: Option<Embedding>,
     packing: Packing,
@@ -128,7 +130,7 @@ impl Model {
         let mut weights = (loader.weights)(&config, &mut source)?;
         let matrices = source.finish()?;
         // Last of what can be refused: reading a vocabulary takes a third of a second.
-        let tokenizer = Tokenizer::from_gguf(gguf.metadata())?;
+        let tokenizer = Arc::new(Tokenizer::from_gguf(gguf.metadata())?);
         if tokenizer.n_vocab() != config.n_vocab {
             let (ours, theirs) = (tokenizer.n_vocab(), config.n_vocab);
             let what = format!("has {ours} tokens but embeds {theirs}; convert the model anew");
@@ -161,6 +163,7 @@ impl Model {
             config,
             weights,
             tokenizer,
+            grammars: OnceLock::new(),
             embedding,
             per_layer,
             packing,
@@ -176,6 +179,18 @@ impl Model {
     /// Matrices and norms.
     pub fn weights(&self) -> &Weights {
         &self.weights
+    }
+
+    /// Compiles a grammar for this model's vocabulary. The first one takes longer.
+    ///
+    /// # Errors
+    /// If it is malformed, allows no text, or is too large.
+    pub fn constraint(&self, grammar: &Grammar) -> Result<Constraint> {
+        if let Some(compiler) = self.grammars.get() {
+            return compiler.compile(grammar);
+        }
+        let compiler = GrammarCompiler::new(self.tokenizer.clone())?;
+        self.grammars.get_or_init(|| compiler).compile(grammar)
     }
 
     /// Text to tokens and back.

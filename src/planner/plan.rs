@@ -212,6 +212,7 @@ impl Planner {
         for tree in trees.iter() {
             let stats = stats.at(r.temperature(tree));
             r.grown(tree, costs, |values| match policy {
+                _ if tree.is_forced() => values.fill(1.0),
                 Policy::Cast(_) => {
                     values[..tree.tree().len()].copy_from_slice(tree.tree().log_probs())
                 }
@@ -238,7 +239,7 @@ impl Planner {
             }
         }
         let mut expected = [0.0; MAX_NODES];
-        for tree in trees.iter() {
+        for tree in trees.iter().filter(|tree| !tree.is_forced()) {
             let nodes = tree.tree().len();
             stats.at(r.temperature(tree)).expect(tree.tree(), &mut expected);
             r.choose(nodes, expected[..nodes].iter().map(|e| f64::from(*e)).sum());
@@ -250,7 +251,7 @@ impl Planner {
         if !self.round.drafts {
             return;
         }
-        if !tree.is_whole() {
+        if !tree.is_whole() && !tree.is_forced() {
             let weight = self.backoffs[batch_class(self.round.size.batch)].weight();
             let stats = self.stats.at_mut(self.round.temperature(tree));
             stats.count(tree.tree(), path, weight);

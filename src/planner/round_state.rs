@@ -269,7 +269,7 @@ impl RoundState {
     ) {
         let estimate = &mut self.trees[tree.number()];
         write(&mut estimate.values);
-        if estimate.levels == 0 && tree.tree().len() > 1 {
+        if estimate.levels == 0 && tree.tree().len() > 1 && !tree.is_forced() {
             let shape = tree.shape();
             let levels = shape.depth.saturating_sub(1) as f64;
             let level = costs.level_seconds(self.size, shape.width);

@@ -11,6 +11,7 @@ pub use distribution::Distribution;
 use crate::error::{Error, Result};
 use crate::infer::{Logits, TokenLogit, by_logit};
 use crate::setting::Setting;
+use crate::text::TokenMask;
 
 /// How tokens are sampled. The defaults are llama.cpp's.
 #[derive(Clone, Debug)]
@@ -120,15 +121,25 @@ impl Sampler {
 
     /// Samples the token after `history` from `logits`. Its absolute position is `history.len()`.
     pub fn sample(&mut self, logits: Logits, history: &[u32]) -> u32 {
-        self.penalise(logits, history);
+        self.sample_from(logits, history, None)
+    }
+
+    /// The same from the tokens that `mask` allows, of which there is at least one.
+    pub(crate) fn sample_from(
+        &mut self,
+        logits: Logits,
+        history: &[u32],
+        mask: Option<&TokenMask>,
+    ) -> u32 {
+        self.penalise(logits, history, mask);
         if self.sampling.temperature <= 0.0 {
-            if self.changed.is_empty() {
+            if self.changed.is_empty() && mask.is_none() {
                 return logits.best();
             }
-            self.take_best(logits, 1);
+            self.take_best(logits, 1, mask);
             return self.best[0].token;
         }
-        self.take_possible(logits);
+        self.take_possible(logits, mask);
         let draw = uniform(self.sampling.seed, Purpose::Token, history.len() as u64);
         let total: f64 = self.weighted.iter().map(|c| c.weight).sum();
         let mut left = draw * total;
@@ -145,12 +156,22 @@ impl Sampler {
 
     /// The distribution from which [`Sampler::sample`] draws.
     pub fn distribution(&mut self, logits: Logits, history: &[u32]) -> Distribution {
-        self.penalise(logits, history);
+        self.distribution_over(logits, history, None)
+    }
+
+    /// The same over the tokens that `mask` allows, of which there is at least one.
+    pub(crate) fn distribution_over(
+        &mut self,
+        logits: Logits,
+        history: &[u32],
+        mask: Option<&TokenMask>,
+    ) -> Distribution {
+        self.penalise(logits, history, mask);
         if self.sampling.temperature <= 0.0 {
-            self.take_best(logits, 1);
+            self.take_best(logits, 1, mask);
             return Distribution::new([(self.best[0].token, 1.0)]);
         }
-        self.take_possible(logits);
+        self.take_possible(logits, mask);
         if !self.weighted.iter().any(|c| c.weight > 0.0) {
             return Distribution::new(self.weighted.last().map(|c| (c.token, 1.0)));
         }
@@ -158,14 +179,14 @@ impl Sampler {
     }
 
     /// Fills `weighted` with the tokens that can be drawn.
-    fn take_possible(&mut self, logits: Logits) {
+    fn take_possible(&mut self, logits: Logits, mask: Option<&TokenMask>) {
         let top_k = if self.sampling.top_k == 0 { logits.n_vocab() } else { self.sampling.top_k };
-        self.take_best(logits, top_k);
+        self.take_best(logits, top_k, mask);
         self.weigh();
     }
 
-    /// Fills `changed` with the tokens that bias and penalties change, and their new logits.
-    fn penalise(&mut self, logits: Logits, history: &[u32]) {
+    /// Fills `changed` with the allowed tokens that bias and penalties change, and their new logits.
+    fn penalise(&mut self, logits: Logits, history: &[u32], mask: Option<&TokenMask>) {
         self.changed.clear();
         let s = &self.sampling;
         let none =
@@ -201,12 +222,19 @@ impl Sampler {
         if n_biased > 0 {
             self.changed.sort_unstable_by_key(|c| c.token);
         }
+        if let Some(mask) = mask {
+            self.changed.retain(|c| mask.allows(c.token));
+        }
     }
 
     /// Fills `best` with the best `k` tokens after penalties, the likeliest first.
-    fn take_best(&mut self, logits: Logits, k: usize) {
+    fn take_best(&mut self, logits: Logits, k: usize, mask: Option<&TokenMask>) {
         // At worst, all changed tokens drop out of the best.
-        logits.top(k.saturating_add(self.changed.len()), &mut self.best);
+        let n = k.saturating_add(self.changed.len());
+        match mask {
+            None => logits.top(n, &mut self.best),
+            Some(mask) => logits.top_of(n, |token| mask.allows(token), &mut self.best),
+        }
         if !self.changed.is_empty() {
             let changed = &self.changed;
             self.best.retain(|c| changed.binary_search_by_key(&c.token, |c| c.token).is_err());

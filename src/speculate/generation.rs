@@ -4,7 +4,7 @@ use super::speculation::Drafting;
 use crate::error::Result;
 use crate::infer::Logits;
 use crate::sample::Sampling;
-use crate::text::{Stops, Tokenizer, Utf8Stream};
+use crate::text::{Constraint, Stops, Tokenizer, Utf8Stream};
 use std::collections::VecDeque;
 
 /// A generation behind a prompt.
@@ -23,6 +23,10 @@ pub struct Generation {
     pub logprobs: Option<usize>,
     /// When the drafter is used.
     pub drafting: Drafting,
+    /// What the answer may be.
+    pub constraint: Option<Constraint>,
+    /// Whether the texts of control tokens are part of the answer's text.
+    pub special: bool,
 }
 
 /// The target's log probabilities at a token, before penalties and sampling change the logits.
@@ -76,6 +80,8 @@ pub enum Stop {
     Text,
     /// The logits of the next token are NaN or infinite: the model is damaged.
     NotANumber,
+    /// The limits of the constraint's parser are exceeded.
+    Constraint,
 }
 
 /// Turns tokens into pieces, and finds the end of the text.
@@ -84,6 +90,7 @@ pub(super) struct Output {
     stops: Stops,
     /// Control tokens that end the answer.
     stop_tokens: Vec<u32>,
+    special: bool,
     logprobs: Option<usize>,
     /// Log probabilities of the tokens that have not been taken yet.
     waiting: VecDeque<Logprobs>,
@@ -96,6 +103,7 @@ impl Output {
             utf8: Utf8Stream::new(),
             stops: Stops::default(),
             stop_tokens: Vec::new(),
+            special: false,
             logprobs: None,
             waiting: VecDeque::new(),
         }
@@ -107,7 +115,7 @@ impl Output {
     /// Those of the tokenizer.
     pub fn begin(&mut self, what: &Generation, tokenizer: &Tokenizer) -> Result<()> {
         *self = Output::new();
-        self.logprobs = what.logprobs;
+        (self.logprobs, self.special) = (what.logprobs, what.special);
         let mut texts = Vec::new();
         for stop in &what.stop {
             match tokenizer.encode(stop, false, true)?[..] {
@@ -137,7 +145,7 @@ impl Output {
     /// The piece of a token, and whether a stop string is complete.
     pub fn piece(&mut self, tokenizer: &Tokenizer, token: u32, drafted: bool) -> (Piece, bool) {
         let mut text = String::new();
-        self.utf8.push(tokenizer.piece_bytes(token), &mut text);
+        self.utf8.push(tokenizer.piece(token, self.special), &mut text);
         let stopped = self.stops.push(&mut text);
         let logprobs = self.waiting.pop_front();
         (Piece { token: Some(token), text, drafted, logprobs }, stopped)

@@ -35,8 +35,8 @@ pub(crate) fn round(
         stream.count_time(clock.share(&rows[i]));
     }
     writing(streams).for_each(|stream| planner.accepted(stream.tree(), stream.path()));
-    let read = streams.iter().any(|stream| stream.is_reading());
-    planner.end((!read).then(|| clock.times()));
+    let other = streams.iter().any(|stream| stream.is_reading() || stream.tree().is_forced());
+    planner.end((!other).then(|| clock.times())); // such work teaches the planner nothing
     streams.iter_mut().for_each(|stream| stream.end_round());
     Ok(())
 }

@@ -1,14 +1,15 @@
 //! One sequence being written: its tokens, its drafter's state, and the tokens taken so far.
 
 use super::accept::{accept_matching, accept_rejecting};
+use super::constrained::{Constrained, MAX_FORCED};
 use super::generation::{Generation, Output, Piece, Stop};
 use super::speculation::{Draft, Drafting, SpecSampling, Speculation, drafter_of};
 use super::stats::{LiveStats, RoundStats, Stats};
 use crate::draft::{CandidateSelector, DraftJob};
 use crate::error::{Error, Result};
-use crate::infer::{CacheTypes, Logits, Outputs, SavedLogits, Sequence, Target, Work, WorkRows};
+use crate::infer::{CacheTypes, Outputs, SavedLogits, Sequence, Target, Work, WorkRows};
 use crate::planner::{Planner, TreeLimits};
-use crate::sample::{Purpose, Sampler, Sampling, uniform};
+use crate::sample::{Distribution, Purpose, Sampler, Sampling, uniform};
 use crate::text::Tokenizer;
 use crate::tree::{GrowingTree, MAX_NODES, TreeShape};
 use std::time::{Duration, Instant};
@@ -50,10 +51,11 @@ pub(crate) struct Stream {
     failed_draft: Option<(RoundStats, Option<Error>)>,
     sampler: Sampler,
     output: Output,
+    constrained: Option<Constrained>,
     /// Number of tokens still to be generated.
     n_left: usize,
-    /// Whether the logits of the next token are NaN or infinite.
-    is_broken: bool,
+    /// Why there can be no token behind those that were chosen.
+    broken: Option<Stop>,
     stats: Stats,
     live: LiveStats,
     stop: Option<Stop>,
@@ -79,8 +81,9 @@ impl Stream {
             failed_draft: None,
             sampler: Sampler::new(Sampling::default()),
             output: Output::new(),
+            constrained: None,
             n_left: 0,
-            is_broken: false,
+            broken: None,
             stats: Stats::default(),
             live: LiveStats::default(),
             stop: None,
@@ -202,7 +205,7 @@ impl Stream {
         }
         self.pending.clear();
         (self.chunk, self.n_left, self.stop, self.failed_draft) = (0, 0, None, None);
-        self.is_broken = false;
+        self.broken = None;
         self.stats = Stats { cached_n: kept, ..Stats::default() };
         self.show_stats();
     }
@@ -261,7 +264,7 @@ impl Stream {
         let SavedStream { tokens, sequence, draft_len, draft: saved, .. } = kept;
         (self.seq, self.tokens) = (sequence, tokens);
         (self.taken, self.n_left) = (self.tokens.len(), 0);
-        (self.failed_draft, self.stop, self.is_broken) = (None, None, false);
+        (self.failed_draft, self.stop, self.broken) = (None, None, None);
         self.prompt.clear();
         self.pending.clear();
         self.output = Output::new();
@@ -290,7 +293,9 @@ impl Stream {
             forbid_ends(&mut sampling, tokenizer);
         }
         self.sampler = Sampler::new(sampling);
-        (self.n_left, self.stop, self.is_broken) = (what.n_predict, None, false);
+        let constraint = what.constraint.clone();
+        self.constrained = constraint.map(|constraint| Constrained::new(constraint, self.taken));
+        (self.n_left, self.stop, self.broken) = (what.n_predict, None, None);
         self.drafting = what.drafting;
         Ok(())
     }
@@ -312,7 +317,7 @@ impl Stream {
             _ if self.n_left == 0 => Some(Stop::Length),
             _ if self.taken == self.seq.capacity() => Some(Stop::Context),
             Some(token) => self.output.ends(tokenizer, token),
-            None => self.is_broken.then_some(Stop::NotANumber),
+            None => self.broken,
         };
         if self.stop.is_some() {
             return self.output.rest();
@@ -333,7 +338,7 @@ impl Stream {
     pub fn needs_round(&self) -> bool {
         self.n_left > 0
             && self.stop.is_none()
-            && !self.is_broken
+            && self.broken.is_none()
             && self.taken == self.tokens.len()
             && self.unread() == 0
     }
@@ -344,10 +349,15 @@ impl Stream {
             && let Some(logits) = self.pending.get()
         {
             if !logits.are_numbers() {
-                self.is_broken = true;
+                self.broken = Some(Stop::NotANumber);
                 return;
             }
-            let token = self.sampler.sample(logits, &self.tokens);
+            let mask = self.constrained.as_mut().and_then(|c| c.mask(&self.tokens));
+            if self.constrained.as_ref().is_some_and(|c| c.exhausted_at().is_some()) {
+                self.broken = Some(Stop::Constraint);
+                return;
+            }
+            let token = self.sampler.sample_from(logits, &self.tokens, mask.as_ref());
             self.output.chosen(token, logits);
             self.tokens.push(token);
             self.pending.clear();
@@ -390,6 +400,13 @@ impl Stream {
             limits.whole = draft.sampling == SpecSampling::Rejection;
         }
         planner.start(&mut self.tree, self.tokens[last], &limits);
+        if let Some(constrained) = &mut self.constrained {
+            let most = most.min(room.min(most_rows)).saturating_sub(1).min(MAX_FORCED);
+            let forced = constrained.forced(&self.tokens, most);
+            if !forced.is_empty() {
+                self.tree.force(&forced);
+            }
+        }
         let (drafts, position) = (self.tree.is_growing(), self.tokens.len());
         let Some(draft) = in_use(&mut self.draft, self.drafting) else { return };
         if drafts {
@@ -424,6 +441,11 @@ impl Stream {
 
     /// Accounts for the grown tree, which took `time`; the target has `n_vocab` tokens.
     pub fn grown(&mut self, time: Duration, n_vocab: usize) {
+        if let Some(constrained) = &mut self.constrained
+            && !self.tree.is_whole()
+        {
+            constrained.prune(&self.tokens, self.tree.tree_mut());
+        }
         let Some(draft) = self.draft.as_mut().filter(|_| !self.tree.shape().is_root()) else {
             return;
         };
@@ -471,25 +493,37 @@ impl Stream {
         }
         let row = rows.outputs.start;
         let (tokenizer, first) = (target.model().tokenizer(), self.tokens.len());
-        let Stream { tokens, tree, path, sampler, draft, output, .. } = self;
+        let Stream { tokens, tree, path, sampler, draft, output, constrained, .. } = self;
+        let mut mask = |history: &[u32]| constrained.as_mut().and_then(|c| c.mask(history));
         let ends = |token| output.ends(tokenizer, token).is_some();
         match draft.as_ref().filter(|_| tree.is_whole()) {
             None => {
                 let choose = |node: usize, history: &[u32]| {
-                    sampler.sample(target.logits(row + node), history)
+                    let mask = mask(history);
+                    sampler.sample_from(target.logits(row + node), history, mask.as_ref())
                 };
                 accept_matching(tree.tree(), tokens, path, choose, ends);
             }
             Some(draft) => {
-                let logits = |node: usize| target.logits(row + node);
-                accept_drawn((tree, &draft.selector), tokens, path, logits, sampler, ends);
+                let seed = sampler.sampling().seed;
+                let distribution = |node: usize, history: &[u32]| {
+                    let mask = mask(history);
+                    sampler.distribution_over(target.logits(row + node), history, mask.as_ref())
+                };
+                accept_drawn((tree, &draft.selector), tokens, path, distribution, seed, ends);
             }
         }
         let numbers = |node: &usize| target.logits(row + node).are_numbers();
-        if let Some(broken) = path.iter().position(|node| !numbers(node)) {
-            tokens.truncate(first + broken);
-            path.truncate(broken + 1);
-            self.is_broken = true;
+        let not_a_number = path.iter().position(|node| !numbers(node));
+        let not_a_number = not_a_number.map(|at| (first + at, Stop::NotANumber));
+        let exhausted = constrained.as_ref().and_then(Constrained::exhausted_at);
+        let exhausted = exhausted.map(|at| (at, Stop::Constraint));
+        if let Some((at, stop)) =
+            not_a_number.into_iter().chain(exhausted).min_by_key(|(at, _)| *at)
+        {
+            tokens.truncate(at);
+            path.truncate(at - first + 1);
+            self.broken = Some(stop);
         }
         for (token, node) in self.tokens[first..].iter().zip(&self.path) {
             self.output.chosen(*token, target.logits(row + node));
@@ -594,20 +628,18 @@ fn in_use(draft: &mut Option<Draft>, drafting: Drafting) -> Option<&mut Draft> {
 }
 
 /// Rule B for a tree whose candidates were sampled: see [`accept_rejecting`].
-fn accept_drawn<'a>(
+fn accept_drawn(
     (tree, selector): (&GrowingTree, &CandidateSelector),
     tokens: &mut Vec<u32>,
     path: &mut Vec<usize>,
-    logits: impl Fn(usize) -> Logits<'a>,
-    sampler: &mut Sampler,
+    distribution: impl FnMut(usize, &[u32]) -> Distribution,
+    seed: u64,
     ends: impl Fn(u32) -> bool,
 ) {
-    let seed = sampler.sampling().seed;
     let draw = |position: usize, nth: Option<usize>| match nth {
         Some(nth) => uniform(seed, Purpose::Accept, (position * MAX_NODES + nth) as u64),
         None => uniform(seed, Purpose::Token, position as u64),
     };
-    let distribution = |node: usize, history: &[u32]| sampler.distribution(logits(node), history);
     let drawn_from = |node: usize| selector.drawn_from(tree, node);
     accept_rejecting(tree.tree(), tokens, path, distribution, drawn_from, draw, ends);
 }

@@ -10,6 +10,7 @@
 //! stops.rs           stop strings in a text that comes in pieces
 //! utf8.rs            bytes of a stream to text that never splits a character
 //! chat.rs            messages to a prompt, by the model's own template
+//! grammar/           which tokens may follow, by a JSON schema or another grammar
 //! jinja/             an interpreter of templates whose steps, memory and stack are bounded
 //! ```
 //!
@@ -17,6 +18,7 @@
 //! `tests/tokenizer.rs` has its ids for difficult strings.
 
 pub mod chat;
+pub mod grammar;
 pub mod tokenizer;
 pub mod utf8;
 
@@ -29,6 +31,8 @@ mod stops;
 mod vocab;
 
 pub use chat::{ChatTemplate, Message};
+pub(crate) use grammar::TokenMask;
+pub use grammar::{Constraint, Grammar};
 pub(crate) use stops::Stops;
 pub use tokenizer::Tokenizer;
 pub use utf8::Utf8Stream;

@@ -133,7 +133,31 @@ impl Tokenizer {
         if add_special && self.add_bos {
             out.extend(self.vocab.bos);
         }
-        let mut after_special = true;
+        self.encode_to(text, parse_special, true, &mut out)?;
+        if add_special && self.add_eos {
+            out.extend(self.vocab.eos);
+        }
+        Ok(out)
+    }
+
+    /// The tokens of a text that continues another one: no control tokens, and no space in front.
+    ///
+    /// # Errors
+    /// If the vocabulary cannot express a character.
+    pub fn encode_continuation(&self, text: &str) -> Result<Vec<u32>> {
+        let mut out = Vec::new();
+        self.encode_to(text, false, false, &mut out)?;
+        Ok(out)
+    }
+
+    /// Appends the tokens of a text; a space may come first if it stands `after_special`.
+    fn encode_to(
+        &self,
+        text: &str,
+        parse_special: bool,
+        mut after_special: bool,
+        out: &mut Vec<u32>,
+    ) -> Result<()> {
         let mut spaced = String::new();
         for fragment in self.fragments(text, parse_special) {
             let part = match fragment {
@@ -151,15 +175,12 @@ impl Tokenizer {
                 }
             };
             match &self.algorithm {
-                Algorithm::Bpe(bpe) => bpe.encode(part, &mut out)?,
-                Algorithm::Spm(spm) => spm.encode(part, &self.vocab, &mut out)?,
+                Algorithm::Bpe(bpe) => bpe.encode(part, out)?,
+                Algorithm::Spm(spm) => spm.encode(part, &self.vocab, out)?,
             }
             after_special = false;
         }
-        if add_special && self.add_eos {
-            out.extend(self.vocab.eos);
-        }
-        Ok(out)
+        Ok(())
     }
 
     /// The tokens of a prompt: a text to be continued, such as a chat template renders. Texts of control tokens become

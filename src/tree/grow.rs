@@ -50,6 +50,8 @@ pub struct GrowingTree {
     proposed: Vec<Candidate>,
     /// Index among the trees of a round.
     number: usize,
+    /// Whether it is a chain of tokens that must follow.
+    forced: bool,
 }
 
 impl Default for GrowingTree {
@@ -75,6 +77,7 @@ impl GrowingTree {
             new: 0,
             proposed: Vec::with_capacity(MAX_NODES),
             number: 0,
+            forced: false,
         }
     }
 
@@ -86,6 +89,7 @@ impl GrowingTree {
     pub fn start(&mut self, root: u32, shape: TreeShape, floor: f32, whole: bool) {
         self.tree.reset(root);
         self.frontier.reset(root);
+        self.forced = false;
         (self.shape, self.floor, self.whole, self.depth, self.width) = (shape, floor, whole, 1, 0);
         if whole {
             self.shape.width = shape.width.min(shape.nodes.saturating_sub(1));
@@ -131,6 +135,22 @@ impl GrowingTree {
     /// Log probability below which no path is kept.
     pub fn floor(&self) -> f32 {
         self.floor
+    }
+
+    /// Makes it a chain of these tokens, which must follow the root; nothing is drafted.
+    pub fn force(&mut self, tokens: &[u32]) {
+        let mut node = Some(0);
+        for token in tokens {
+            node = node.and_then(|parent| self.tree.push_path(parent, *token, 0.0));
+        }
+        self.forced = true;
+        self.whole = false;
+        self.close();
+    }
+
+    /// Whether its tokens must follow.
+    pub fn is_forced(&self) -> bool {
+        self.forced
     }
 
     /// Whether none of its candidates may be dropped.

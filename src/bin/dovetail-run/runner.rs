@@ -52,6 +52,7 @@ impl End {
             End::Session(Stop::Context) => "context",
             End::Session(Stop::Text) => "stop_string",
             End::Session(Stop::NotANumber) => "not_a_number",
+            End::Session(Stop::Constraint) => "constraint",
             End::Interrupted => "interrupted",
         }
     }

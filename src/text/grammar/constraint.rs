@@ -1,0 +1,108 @@
+//! A compiled grammar behind the tokens of a text.
+
+use super::vocabulary::Vocabulary;
+use llguidance::Matcher;
+use llguidance::toktrie::SimpleVob;
+use std::fmt;
+use std::sync::Arc;
+
+/// Which tokens may follow.
+pub(crate) struct TokenMask(SimpleVob);
+
+impl TokenMask {
+    /// Whether this token may follow.
+    #[inline]
+    pub fn allows(&self, token: u32) -> bool {
+        (token as usize) < self.0.len() && self.0.is_allowed(token)
+    }
+
+    #[cfg(test)]
+    pub fn of(n_vocab: usize, tokens: &[u32]) -> TokenMask {
+        let mut mask = SimpleVob::alloc(n_vocab);
+        tokens.iter().for_each(|token| mask.allow_token(*token));
+        TokenMask(mask)
+    }
+}
+
+/// The grammar cannot go on: it exceeds the parser's limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Exhausted;
+
+/// A grammar, compiled for a model's vocabulary, and its state behind a text. Made by [`crate::Model::constraint`].
+pub struct Constraint {
+    matcher: Matcher,
+    vocabulary: Arc<Vocabulary>,
+    /// The text that must come before the grammar begins, and the end of what has come.
+    marker: Option<(String, Vec<u8>)>,
+}
+
+impl Clone for Constraint {
+    /// A constraint of its own behind the same text.
+    fn clone(&self) -> Constraint {
+        let Constraint { matcher, vocabulary, marker } = self;
+        let (vocabulary, marker) = (vocabulary.clone(), marker.clone());
+        Constraint { matcher: matcher.deep_clone(), vocabulary, marker }
+    }
+}
+
+impl fmt::Debug for Constraint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Constraint").field("marker", &self.marker).finish_non_exhaustive()
+    }
+}
+
+impl Constraint {
+    pub(super) fn new(matcher: Matcher, vocabulary: Arc<Vocabulary>) -> Constraint {
+        Constraint { matcher, vocabulary, marker: None }
+    }
+
+    /// The same, but any text may come first, up to and including `marker`, such as the end of what a model thinks. If
+    /// the marker ends within a token, the rest of that token is free.
+    #[must_use]
+    pub fn after(self, marker: &str) -> Constraint {
+        Constraint { marker: Some((marker.to_owned(), Vec::new())), ..self }
+    }
+
+    /// The tokens that may follow; `None` if all may. Where the text is complete, they are those that end it.
+    ///
+    /// # Errors
+    /// If the parser's limits are exceeded.
+    pub(crate) fn mask(&mut self) -> Result<Option<TokenMask>, Exhausted> {
+        if self.marker.is_some() {
+            return Ok(None);
+        }
+        let mask = self.matcher.compute_mask_or_eos().map_err(|_| Exhausted)?;
+        Ok(Some(TokenMask(mask)))
+    }
+
+    /// Appends a token to the text.
+    ///
+    /// # Errors
+    /// If it may not follow.
+    pub(crate) fn append(&mut self, token: u32) -> Result<(), Exhausted> {
+        let Some((marker, text)) = &mut self.marker else {
+            return self.matcher.consume_token(token).map_err(|_| Exhausted);
+        };
+        text.extend_from_slice(self.vocabulary.tokenizer.piece(token, true));
+        let marker = marker.as_bytes();
+        if text.windows(marker.len().max(1)).any(|part| part == marker) || marker.is_empty() {
+            self.marker = None;
+        } else {
+            text.drain(..text.len().saturating_sub(marker.len() - 1));
+        }
+        Ok(())
+    }
+
+    /// The tokens that must follow, one after another; often none.
+    pub(crate) fn forced(&mut self) -> Vec<u32> {
+        if self.marker.is_some() { Vec::new() } else { self.matcher.compute_ff_tokens() }
+    }
+
+    /// How many of these tokens may follow, one after another.
+    pub(crate) fn count_allowed(&mut self, tokens: &[u32]) -> usize {
+        match self.marker {
+            Some(_) => tokens.len(),
+            None => self.matcher.validate_tokens(tokens).unwrap_or(0),
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Answers that a grammar allows. Drafted and forced tokens do not show in them.
+
+mod common;
+
+use common::answers::{generation, greedy};
+use common::tiny::tiny;
+use common::{load, real_model};
+use dovetail::draft::NGram;
+use dovetail::speculate::Speculation;
+use dovetail::{Constraint, Engine, Error, Generation, Grammar, Model, Request, Sampling};
+use dovetail::{Session, SessionOptions, Stop};
+use std::sync::Arc;
+
+const SCHEMA: &str = r#"{
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "maxLength": 8},
+        "colour": {"enum": ["red", "green", "blue"]},
+        "sizes": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 99}, "maxItems": 3}
+    },
+    "required": ["name", "colour", "sizes"],
+    "additionalProperties": false
+}"#;
+
+const GBNF: &str = r#"
+# a list of words
+root  ::= "[" item ("," ws? item){0,3} "]"
+item  ::= word | "(" root ")"   # recursive
+word  ::= [a-cx-z]+ | "\x41\n" | "é"
+ws    ::= " "
+"#;
+
+fn options() -> SessionOptions {
+    SessionOptions { n_ctx: 400, threads: 2, n_ubatch: 64, ..Default::default() }
+}
+
+fn session(model: &Arc<Model>, drafts: bool) -> Session {
+    let mut session = Session::new(model.clone(), options()).unwrap();
+    let speculation = Speculation::new(Box::new(NGram), "chain:5".parse().unwrap());
+    session.speculate(drafts.then_some(speculation)).unwrap();
+    session
+}
+
+fn constrained(constraint: &Constraint, sampling: &Sampling, n: usize) -> Generation {
+    let constraint = Some(constraint.clone());
+    Generation { ignore_end: false, constraint, ..generation(sampling, n) }
+}
+
+/// The text, why it ended, and how many of its tokens were drafted or forced.
+fn answer(session: &mut Session, prompt: &[u32], what: Generation) -> (String, Stop, usize) {
+    session.prompt(prompt, &mut |_, _| true).unwrap();
+    session.begin(what).unwrap();
+    let (mut text, mut drafted) = (String::new(), 0);
+    while let Some(piece) = session.next_piece().unwrap() {
+        text.push_str(&piece.text);
+        drafted += usize::from(piece.drafted);
+    }
+    (text, session.stop().unwrap(), drafted)
+}
+
+fn samplings(seed: u64) -> [Sampling; 3] {
+    let at = |temperature| Sampling { temperature, seed, ..Sampling::default() };
+    [
+        greedy(),
+        at(0.8),
+        Sampling { top_k: 0, top_p: 1.0, min_p: 0.0, repeat_penalty: 1.1, ..at(1.5) },
+    ]
+}
+
+/// Whether a text is one of `SCHEMA`, by other means than the parser's.
+fn is_of_schema(text: &str) -> bool {
+    let Ok(value) = serde_json::from_str::<serde_json::Value>(text) else { return false };
+    let fields = value.as_object().unwrap();
+    let sizes = value["sizes"].as_array().unwrap();
+    fields.len() == 3
+        && value["name"].as_str().unwrap().chars().count() <= 8
+        && ["red", "green", "blue"].contains(&value["colour"].as_str().unwrap())
+        && sizes.len() <= 3
+        && sizes.iter().all(|size| size.as_u64().unwrap() <= 99)
+}
+
+/// Whether a text is one of `GBNF`.
+fn is_of_gbnf(text: &str) -> bool {
+    fn root(text: &str) -> Option<&str> {
+        let mut rest = item(text.strip_prefix('[')?)?;
+        for _ in 0..3 {
+            let Some(next) = rest.strip_prefix(',') else { break };
+            rest = item(next.strip_prefix(' ').unwrap_or(next))?;
+        }
+        rest.strip_prefix(']')
+    }
+    fn item(text: &str) -> Option<&str> {
+        if let Some(inner) = text.strip_prefix('(') {
+            return root(inner)?.strip_prefix(')');
+        }
+        let word = text.trim_start_matches(['a', 'b', 'c', 'x', 'y', 'z']);
+        if word.len() < text.len() {
+            return Some(word);
+        }
+        text.strip_prefix("A\n").or(text.strip_prefix('é'))
+    }
+    root(text) == Some("")
+}
+
+#[test]
+fn every_whole_answer_is_one_that_the_grammar_allows() {
+    let grammars: [(Grammar, &dyn Fn(&str) -> bool); 5] = [
+        (Grammar::JsonSchema(SCHEMA.into()), &is_of_schema),
+        (Grammar::JsonObject, &|text| {
+            serde_json::from_str::<serde_json::Value>(text).is_ok_and(|value| value.is_object())
+        }),
+        (Grammar::Regex("(ab|c[d-f]){2,9}!".into()), &|text| {
+            let inner = text.strip_suffix('!').unwrap_or("?");
+            inner.replace("ab", "cd").len() % 2 == 0
+                && inner.chars().all(|c| ('a'..='f').contains(&c))
+        }),
+        (Grammar::Lark("start: \"<\" WORD \">\"\nWORD: /[a-z]{1,5}/".into()), &|text| {
+            text.starts_with('<') && text.ends_with('>') && (3..=7).contains(&text.len())
+        }),
+        (Grammar::Gbnf(GBNF.into()), &is_of_gbnf),
+    ];
+    let mut whole = 0;
+    for name in ["f32", "q4_K", "foreign"] {
+        let model = Arc::new(tiny(name).parts().load().unwrap());
+        let prompt = model.tokenizer().encode("once upon", true, false).unwrap();
+        let mut sessions = [false, true].map(|drafts| session(&model, drafts));
+        for (grammar, is_allowed) in &grammars {
+            let constraint = model.constraint(grammar).unwrap();
+            for sampling in (0..4).flat_map(samplings) {
+                let [plain, drafted] = sessions.each_mut().map(|session| {
+                    answer(session, &prompt, constrained(&constraint, &sampling, 120))
+                });
+                let about = format!("{name}, {}: {:?}", grammar.name(), plain.0);
+                assert_eq!((&plain.0, plain.1), (&drafted.0, drafted.1), "{about}");
+                match plain.1 {
+                    Stop::End(_) => {
+                        assert!(is_allowed(&plain.0), "{about}");
+                        whole += 1;
+                    }
+                    other => assert_eq!(other, Stop::Length, "{about}"),
+                }
+            }
+        }
+    }
+    assert!(whole >= 60, "{whole} of 180 answers were whole");
+}
+
+#[test]
+fn what_must_follow_needs_no_round_of_its_own() {
+    let model = Arc::new(tiny("f32").parts().load().unwrap());
+    let text = "exactly this text, and no other one";
+    let constraint = model.constraint(&Grammar::Regex(text.into())).unwrap();
+    let prompt = model.tokenizer().encode("once upon", true, false).unwrap();
+    for drafts in [false, true] {
+        let what = constrained(&constraint, &greedy(), 100);
+        let (found, stop, drafted) = answer(&mut session(&model, drafts), &prompt, what);
+        let n = model.tokenizer().encode_continuation(text).unwrap().len();
+        assert_eq!(found, text);
+        assert!(matches!(stop, Stop::End(_)));
+        assert!(drafted * 10 >= n * 8, "{drafted} of {n} tokens");
+    }
+}
+
+/// Several sequences share passes; each has a constraint of its own, or none.
+#[test]
+fn beside_others_each_answer_is_the_same_as_alone() {
+    let model = Arc::new(tiny("q4_K").parts().load().unwrap());
+    let schema = model.constraint(&Grammar::JsonSchema(SCHEMA.into())).unwrap();
+    let gbnf = model.constraint(&Grammar::Gbnf(GBNF.into())).unwrap();
+    let prompt = model.tokenizer().encode("once upon", true, false).unwrap();
+    let generations: Vec<Generation> = (0..9)
+        .map(|i| match i % 3 {
+            0 => constrained(&schema, &samplings(i)[1], 60),
+            1 => constrained(&gbnf, &samplings(i)[2], 60),
+            _ => generation(&samplings(i)[1], 60),
+        })
+        .collect();
+    let alone: Vec<String> = generations
+        .iter()
+        .map(|what| answer(&mut session(&model, false), &prompt, what.clone()).0)
+        .collect();
+    let mut engine = Engine::new(model.clone(), options(), 9).unwrap();
+    engine.add_drafter(Speculation::new(Box::new(NGram), "chain:5".parse().unwrap())).unwrap();
+    let ids: Vec<_> = generations
+        .iter()
+        .map(|what| {
+            let request =
+                Request { prompt: prompt.clone(), generation: what.clone(), drafter: None };
+            engine.add(request).unwrap()
+        })
+        .collect();
+    let mut texts = vec![String::new(); ids.len()];
+    let mut take = |id, piece: dovetail::Piece| {
+        texts[ids.iter().position(|other| *other == id).unwrap()].push_str(&piece.text);
+    };
+    while engine.step(&mut take).unwrap() {}
+    assert_eq!(texts, alone);
+}
+
+#[test]
+fn what_comes_before_the_marker_is_free() {
+    let Some(path) = real_model() else { return };
+    let model = Arc::new(load(&path).unwrap());
+    let constraint = model.constraint(&Grammar::Regex("(yes|no)".into())).unwrap().after(".");
+    let prompt = model.tokenizer().encode_prompt("The sky is").unwrap();
+    let what = constrained(&constraint, &greedy(), 60);
+    let (text, stop, _) = answer(&mut session(&model, true), &prompt, what);
+    let (before, after) = text.split_once('.').unwrap();
+    assert!(before.len() > 3 && ["yes", "no"].contains(&after.trim()), "{text}");
+    assert!(matches!(stop, Stop::End(_)));
+}
+
+#[test]
+fn what_cannot_be_a_grammar_is_refused_in_one_line() {
+    let model = Arc::new(tiny("f32").parts().load().unwrap());
+    let deep = format!("root ::= {}\"a\"{}", "(".repeat(5000), ")".repeat(5000));
+    let nested = |n: usize| format!("{}{}", "{\"not\":".repeat(n), "{}") + &"}".repeat(n);
+    for (grammar, part) in [
+        (Grammar::JsonSchema("{".into()), "JSON schema"),
+        (Grammar::JsonSchema("{\"type\": \"colour\"}".into()), "JSON schema"),
+        (Grammar::JsonSchema("false".into()), "JSON schema"),
+        (Grammar::JsonSchema(nested(5000)), "JSON schema"),
+        (Grammar::Regex("(".into()), "regular expression"),
+        (Grammar::Regex("(".repeat(100_000)), "regular expression"),
+        (Grammar::Lark("start: other".into()), "Lark grammar"),
+        (Grammar::Lark(format!("start: {}", "(".repeat(100_000))), "Lark grammar"),
+        (Grammar::Gbnf(String::new()), "rule `root` is not defined"),
+        (Grammar::Gbnf("root ::= other".into()), "rule `other` is not defined"),
+        (Grammar::Gbnf("root ::= \"a\nb ::= \"c\"".into()), "line 2 has a line break"),
+        (Grammar::Gbnf("root ::= [z-a]".into()), "line 1 has a range"),
+        (Grammar::Gbnf("root ::= \"a\"{5,2}".into()), "line 1 has a repetition"),
+        (Grammar::Gbnf("root ::= root".into()), "GBNF grammar"),
+        (Grammar::Gbnf(deep), "line 1 is nested too deep"),
+        (Grammar::Gbnf(format!("root ::= {}", "\"a\" ".repeat(300_000))), "it is too large"),
+    ] {
+        let start = std::time::Instant::now();
+        match model.constraint(&grammar) {
+            Err(Error::Invalid(line)) => {
+                assert!(line.contains(part) && !line.contains('\n'), "{line}");
+                assert!(line.len() < 2000, "{line}");
+            }
+            Err(other) => panic!("{other}"),
+            Ok(_) => panic!("{grammar:?} compiles"),
+        }
+        assert!(start.elapsed().as_secs() < 20, "{grammar:?}");
+    }
+}
