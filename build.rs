@@ -1,5 +1,5 @@
-//! Embeds the PTX of `kernels/cuda/ptx`, which `scripts/build-ptx` makes, and names the shared library as programs look
-//! for it; nothing else.
+//! Embeds the PTX of `kernels/cuda/ptx`, which `scripts/build-ptx` makes, names the shared library as programs look for
+//! it, and hides what it does not declare; nothing else.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -12,6 +12,8 @@ fn main() {
     println!("cargo:rerun-if-changed={}", folder.display());
     if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux") {
         println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libdovetail.so.{}", abi_version());
+        // llguidance has an interface for C of its own, which is not part of ours.
+        println!("cargo:rustc-cdylib-link-arg=-Wl,--exclude-libs,ALL");
     }
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();

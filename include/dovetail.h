@@ -162,6 +162,18 @@ typedef enum {
   DOVETAIL_DRAFTING_ON = 2,
 } dovetail_drafting;
 
+/** A kind of grammar. */
+typedef enum {
+  /** A JSON schema; `{}` allows any JSON value. */
+  DOVETAIL_GRAMMAR_JSON_SCHEMA = 0,
+  /** llama.cpp's GBNF. */
+  DOVETAIL_GRAMMAR_GBNF = 1,
+  /** A regular expression that matches the whole answer. */
+  DOVETAIL_GRAMMAR_REGEX = 2,
+  /** A Lark grammar in llguidance's dialect. */
+  DOVETAIL_GRAMMAR_LARK = 3,
+} dovetail_grammar;
+
 /** Receives the progress of a stage, `part` from 0 to 1. Returns false to cancel it. */
 typedef bool (*dovetail_progress_callback)(void *userdata, dovetail_stage stage, double part);
 
@@ -310,6 +322,15 @@ typedef struct {
   uint32_t n_top_logprobs;
   /** Whether pieces report the log-probabilities of their tokens; false by default. */
   bool logprobs;
+  /** What kind of grammar `grammar` is, one of dovetail_grammar; DOVETAIL_GRAMMAR_JSON_SCHEMA by default. */
+  uint32_t grammar_type;
+  /** The answer is a text that this grammar allows; NULL, the default, allows all. Ends with a NUL. */
+  const char *grammar;
+  /**
+   * The grammar begins behind the first occurrence of this text in the answer, such as the end of what the model
+   * thinks; NULL, the default, for the beginning of the answer. Ends with a NUL.
+   */
+  const char *grammar_after;
 } dovetail_sampling;
 
 /** Fills options with the defaults. `size` is sizeof(dovetail_options). */

@@ -12,8 +12,13 @@ const SECTIONS: [&str; 10] = [
     "status", "library", "options", "model", "piece", "session", "steps", "text", "batch", "saved",
 ];
 /// No function of their sections names them.
-const INCLUDED: [&str; 4] =
-    ["dovetail_status", "dovetail_drafting", "dovetail_piece_callback", "dovetail_stats"];
+const INCLUDED: [&str; 5] = [
+    "dovetail_status",
+    "dovetail_drafting",
+    "dovetail_grammar",
+    "dovetail_piece_callback",
+    "dovetail_stats",
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -45,6 +45,7 @@
 #![allow(clippy::missing_safety_doc, reason = "pointers are what the head of the module says")]
 
 pub mod batch;
+mod generation;
 mod handle;
 pub mod library;
 pub mod model;

@@ -14,7 +14,7 @@ use crate::machine;
 use crate::model::{Repack, RopeOptions};
 use crate::open::Options;
 use crate::sample::Sampling;
-use crate::speculate::{Drafting, Generation, SpecOptions};
+use crate::speculate::SpecOptions;
 use crate::text::ChatTemplate;
 use std::ffi::{c_char, c_void};
 use std::mem::offset_of;
@@ -169,6 +169,27 @@ pub struct dovetail_sampling {
     pub n_top_logprobs: u32,
     /// Whether pieces report the log-probabilities of their tokens; false by default.
     pub logprobs: bool,
+    /// What kind of grammar `grammar` is, one of dovetail_grammar; DOVETAIL_GRAMMAR_JSON_SCHEMA by default.
+    pub grammar_type: u32,
+    /// The answer is a text that this grammar allows; NULL, the default, allows all. Ends with a NUL.
+    pub grammar: *const c_char,
+    /// The grammar begins behind the first occurrence of this text in the answer, such as the end of what the model
+    /// thinks; NULL, the default, for the beginning of the answer. Ends with a NUL.
+    pub grammar_after: *const c_char,
+}
+
+/// A kind of grammar.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum dovetail_grammar {
+    /// A JSON schema; `{}` allows any JSON value.
+    DOVETAIL_GRAMMAR_JSON_SCHEMA = 0,
+    /// llama.cpp's GBNF.
+    DOVETAIL_GRAMMAR_GBNF = 1,
+    /// A regular expression that matches the whole answer.
+    DOVETAIL_GRAMMAR_REGEX = 2,
+    /// A Lark grammar in llguidance's dialect.
+    DOVETAIL_GRAMMAR_LARK = 3,
 }
 
 /// When a drafter is used. The text does not depend on it, unless `spec_sampling` is "rejection".
@@ -288,6 +309,9 @@ impl Default for dovetail_sampling {
             n_stop: 0,
             n_top_logprobs: 0,
             logprobs: false,
+            grammar_type: 0,
+            grammar: null(),
+            grammar_after: null(),
         }
     }
 }
@@ -436,55 +460,4 @@ unsafe fn file(from: *const c_char) -> Result<Option<PathBuf>, Failure> {
     }
     // SAFETY: as `pointer.rs` requires.
     unsafe { pointer::path(from, "model_draft") }.map(Some)
-}
-
-/// Reads how an answer is generated; the defaults if `from` is NULL.
-///
-/// # Safety
-/// See `pointer.rs`.
-pub(super) unsafe fn generation(
-    from: *const dovetail_sampling,
-    n_predict: usize,
-) -> Result<Generation, Failure> {
-    // SAFETY: as `pointer.rs` requires.
-    let s = unsafe { pointer::read(from) }?.unwrap_or_default();
-    // SAFETY: the same.
-    let bias = unsafe { pointer::slice(s.logit_bias, s.n_logit_bias, "logit_bias") }?;
-    // SAFETY: the same.
-    let stops = unsafe { pointer::slice(s.stop, s.n_stop, "stop") }?;
-    // SAFETY: the same.
-    let stop = |stop: &*const c_char| unsafe { pointer::name(*stop, "stop") };
-    let stop = stops.iter().map(stop).filter_map(Result::transpose);
-    let stop = stop.map(|stop| stop.map(str::to_owned)).collect::<Result<_, Failure>>()?;
-    let sampling = Sampling {
-        temperature: s.temperature,
-        top_k: s.top_k as usize,
-        top_p: s.top_p,
-        min_p: s.min_p,
-        repeat_penalty: s.repeat_penalty,
-        repeat_last_n: s.repeat_last_n,
-        presence_penalty: s.presence_penalty,
-        frequency_penalty: s.frequency_penalty,
-        logit_bias: bias.iter().map(|one| (one.token, one.bias)).collect(),
-        seed: s.seed,
-    };
-    sampling.check()?;
-    let drafting = match s.drafting {
-        0 => Drafting::Auto,
-        1 => Drafting::Off,
-        2 => Drafting::On,
-        other => {
-            let line = format!("drafting is {other}; give one of dovetail_drafting");
-            return Err(Failure::argument(line));
-        }
-    };
-    Ok(Generation {
-        sampling,
-        n_predict,
-        ignore_end: s.ignore_eos,
-        stop,
-        logprobs: s.logprobs.then_some(s.n_top_logprobs as usize),
-        drafting,
-        ..Generation::default()
-    })
 }

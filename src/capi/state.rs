@@ -1,11 +1,12 @@
 //! The object behind a session's handle.
 
+use super::generation::generation;
 use super::handle::{self, Handle};
 use super::model::Model;
 use super::observer::CallbackObserver;
 use super::options::dovetail_log_level::{self, DOVETAIL_LOG_NOTE};
 use super::options::dovetail_stage::DOVETAIL_STAGE_PROMPT;
-use super::options::{Settings, dovetail_sampling, generation};
+use super::options::{Settings, dovetail_sampling};
 use super::panic::{self, Outcome};
 use super::piece::dovetail_stop::{self, *};
 use super::piece::{dovetail_logprob, dovetail_piece, dovetail_stats};
@@ -255,7 +256,7 @@ impl State {
         n_predict: usize,
     ) -> Result<(), Failure> {
         // SAFETY: as `pointer.rs` requires.
-        self.session.begin(unsafe { generation(from, n_predict) }?)?;
+        self.session.begin(unsafe { generation(from, n_predict, &self.model.model) }?)?;
         self.stop = DOVETAIL_STOP_NONE;
         Ok(())
     }

@@ -369,6 +369,17 @@ static void asked(dovetail_session *session) {
     dovetail_logit_bias bias;
     OK(dovetail_sampling_init(&sampling, sizeof sampling));
     sampling.temperature = 0;
+    sampling.grammar = "{\"enum\": [\"red\"]}";
+    OK(dovetail_session_begin(session, &sampling, 9));
+    OK(dovetail_session_next(session, &piece));
+    CHECK(piece->text_len > 0 && piece->text[0] == '"');
+    sampling.grammar_type = DOVETAIL_GRAMMAR_GBNF;
+    EXPECT(DOVETAIL_ERROR_ARGUMENT, dovetail_session_begin(session, &sampling, 9));
+    CHECK(strstr(dovetail_last_error(session), "GBNF") != NULL);
+    sampling.grammar_type = 99;
+    EXPECT(DOVETAIL_ERROR_ARGUMENT, dovetail_session_begin(session, &sampling, 9));
+    CHECK(strstr(dovetail_last_error(session), "grammar_type is 99") != NULL);
+    sampling.grammar = NULL;
     sampling.logprobs = true;
     sampling.n_top_logprobs = 2;
     OK(dovetail_session_begin(session, &sampling, 3));
