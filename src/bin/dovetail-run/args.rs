@@ -4,12 +4,13 @@
 //! `parse.rs` if it has several letters after one dash.
 
 use crate::draft_flags::DraftFlags;
+use crate::escapes::unescape;
 use crate::generate::Generate;
 use crate::hub_flags::HubFlags;
 use crate::log::Log;
 use crate::output;
 use crate::rope_flags::RopeFlags;
-use crate::values::{self, unescape};
+use crate::values;
 use crate::words;
 use clap::Parser;
 use dovetail::hub::Repo;

@@ -2,12 +2,11 @@
 //!
 //! ```text
 //! args.rs     the flags: names and defaults · parse.rs  a command line to them, the model and the prompt
-//! values.rs   what their values may be
-//! foreign.rs  flags of llama.cpp that are set aside · rope_flags.rs  those of long contexts
+//! escapes.rs  backslashes in texts · foreign.rs  flags of llama.cpp that are set aside
 //! models.rs   the list of models on the disk
 //! open.rs     which model, loading it, the context that memory holds, drafters
 //! runner.rs   a prompt to an answer, and what is reported about it · stdout.rs  text on standard output
-//! report.rs   the printed timings, the statistics as JSON
+//! report.rs   the printed timings
 //! once.rs     one prompt, one answer
 //! batch.rs    the prompts of a file, several at once · request.rs  what their lines ask for
 //! chat.rs     a conversation on a terminal · commands.rs  its commands · editor.rs  what is typed
@@ -17,7 +16,9 @@
 //! ../common   argv.rs  flags as llama.cpp's users type them · draft_flags.rs  flags of drafters
 //!             hub_flags.rs  models that are fetched or found · download_bar.rs  how far that is
 //!             prompts.rs  files of prompts · output.rs  files for results
-//!             words.rs    what errors call flags, exit codes
+//!             words.rs    what errors call flags, exit codes · values.rs  what values of flags may be
+//!             rope_flags.rs  flags of long contexts · timings.rs  statistics as JSON
+//!             generation_fields.rs  fields of requests that say how they are answered
 //! ```
 //!
 //! Only the text goes to standard output. Exit codes: 0; 1 if the model or the machine cannot do it; 2 for a mistake of
@@ -36,10 +37,13 @@ mod download_bar;
 #[path = "../common/draft_flags.rs"]
 mod draft_flags;
 mod editor;
+mod escapes;
 #[path = "../common/explain.rs"]
 mod explain;
 mod foreign;
 mod generate;
+#[path = "../common/generation_fields.rs"]
+mod generation_fields;
 #[path = "../common/hub_flags.rs"]
 mod hub_flags;
 mod interrupt;
@@ -54,9 +58,13 @@ mod parse;
 mod prompts;
 mod report;
 mod request;
+#[path = "../common/rope_flags.rs"]
 mod rope_flags;
 mod runner;
 mod stdout;
+#[path = "../common/timings.rs"]
+mod timings;
+#[path = "../common/values.rs"]
 mod values;
 #[path = "../common/words.rs"]
 mod words;

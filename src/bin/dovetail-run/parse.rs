@@ -53,11 +53,11 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Parsed {
     let matches = match command.try_get_matches_from(argv) {
         Ok(matches) => matches,
         Err(error) if !error.use_stderr() => return Parsed::Help(error.render().to_string()),
-        Err(error) => return Parsed::Wrong(one_line(&error.render().to_string())),
+        Err(error) => return Parsed::Wrong(argv::one_line(&error.render().to_string())),
     };
     let mut args = match Args::from_arg_matches(&matches) {
         Ok(args) => args,
-        Err(error) => return Parsed::Wrong(one_line(&error.render().to_string())),
+        Err(error) => return Parsed::Wrong(argv::one_line(&error.render().to_string())),
     };
     args.unescape();
     args.without_effect = without_effect;
@@ -125,25 +125,11 @@ fn takes_value(command: &clap::Command, arg: &OsString) -> bool {
     argv::takes_value(command, long.as_ref().unwrap_or(arg))
 }
 
-/// clap's message without its usage text: the first line and its tip.
-fn one_line(rendered: &str) -> String {
-    let mut lines = rendered.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
-    let first = lines.next().unwrap_or_default();
-    let first = first.strip_prefix("error: ").unwrap_or(first);
-    let useful = |line: &&str| {
-        let noise = line.starts_with("For more") || line.starts_with("tip: to pass");
-        !line.is_empty() && !noise
-    };
-    let more: Vec<_> = lines.filter(useful).collect();
-    let more = more.iter().map(|line| line.strip_prefix("tip: ").unwrap_or(line));
-    let parts: Vec<_> = [first].into_iter().chain(more).chain(["see --help"]).collect();
-    parts.join("; ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::values::{Checked, unescape};
+    use crate::escapes::unescape;
+    use crate::values::Checked;
     use crate::words::{self, FlagNames};
     use dovetail::infer::{CacheType, CacheTypes};
     use dovetail::{ChatTemplate, Error, Face, Repack, Sampling, SessionOptions, Setting};

@@ -6,7 +6,7 @@ use crate::log::{Log, Progress};
 use crate::stdout::{GREEN, show};
 use crate::words::FlagNames;
 use crate::wrap::{Colour, Wrap};
-use crate::{output, report};
+use crate::{output, report, timings};
 use dovetail::{ChatTemplate, Error, Message, Notice, Result, Sampling, Session, Stop};
 use serde_json::json;
 use std::path::PathBuf;
@@ -156,7 +156,7 @@ impl Runner<'_> {
             self.log.detail(&report::draft_stats(rounds));
         }
         let Some(path) = &self.args.stats_json else { return Ok(()) };
-        let mut json = report::timings(&stats, &rounds.unwrap_or_default());
+        let mut json = timings::timings(&stats, &rounds.unwrap_or_default());
         json["load_ms"] = json!(self.load_time.as_secs_f64() * 1e3);
         json["stop"] = json!(end.name());
         json["seed"] = json!(sampling.seed);
