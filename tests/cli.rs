@@ -283,6 +283,41 @@ fn jsonl(text: &str) -> Vec<serde_json::Value> {
 }
 
 #[test]
+fn answers_are_what_a_grammar_allows() {
+    let Some(model) = model() else { return };
+    let schema =
+        r#"{"type": "array", "items": {"enum": ["red", "blue"]}, "minItems": 2, "maxItems": 2}"#;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("schema.json");
+    std::fs::write(&file, schema).unwrap();
+    let prompt = ["-p", "Two colours", "-n", "40", "-s", "1"];
+    let mut texts = Vec::new();
+    for flags in [["-j", schema], ["--json-schema", schema], ["-jf", file.to_str().unwrap()]] {
+        let output = with_model(&model, &[&prompt[..], &flags].concat()).output().unwrap();
+        texts.push(String::from_utf8(output.stdout).unwrap());
+        let colours: Vec<String> = serde_json::from_str(&texts[0]).unwrap();
+        assert!(colours.len() == 2 && colours.iter().all(|c| ["red", "blue"].contains(&&**c)));
+    }
+    assert!(texts.iter().all(|text| *text == texts[0]), "{texts:?}");
+    let gbnf = ["--grammar", "root ::= \"a\"{3}"];
+    let output = with_model(&model, &[&prompt[..], &gbnf].concat()).output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "aaa\n");
+    let wrong = with_model(&model, &[&prompt[..], &["--grammar", "root ::= other"]].concat());
+    assert_one_line(&{ wrong }.output().unwrap(), 2, "GBNF grammar");
+    // In a file of prompts each line has its own.
+    let lines = [
+        serde_json::json!({"prompt": "A colour", "response_format": {"type": "json_object"}, "max_tokens": 60}),
+        serde_json::json!({"prompt": "A colour", "grammar": "root ::= \"red\""}),
+    ];
+    std::fs::write(&file, lines.map(|line| line.to_string()).join("\n")).unwrap();
+    let flags = ["-f", file.to_str().unwrap(), "-np", "2"];
+    let output = with_model(&model, &flags).output().unwrap();
+    let answers = jsonl(&String::from_utf8(output.stdout).unwrap());
+    assert!(answers[0]["text"].as_str().unwrap().starts_with('{'), "{answers:?}");
+    assert_eq!(answers[1]["text"], "red");
+}
+
+#[test]
 fn prompts_of_a_file_are_answered_as_each_is_alone() {
     let Some(model) = model() else { return };
     let folder = tempfile::tempdir().unwrap();

@@ -6,6 +6,7 @@
 use crate::draft_flags::DraftFlags;
 use crate::escapes::unescape;
 use crate::generate::Generate;
+use crate::grammar_flags::GrammarFlags;
 use crate::hub_flags::HubFlags;
 use crate::log::Log;
 use crate::output;
@@ -198,6 +199,8 @@ pub struct Args {
     #[arg(long, env = "DOVETAIL_IGNORE_EOS", value_parser = words::switch, help_heading = "Sampling")]
     pub ignore_eos: bool,
 
+    #[command(flatten)]
+    pub grammar: GrammarFlags,
     #[command(flatten)]
     pub drafting: DraftFlags,
     /// Fetch the drafter from this repository, as -hf does the model [-hfd, -hfrd]

@@ -6,7 +6,7 @@ use crate::log::Log;
 use crate::open::{self, Loaded, LogObserver};
 use crate::prompts::{self, Prompt};
 use crate::report::{self, BatchStats};
-use crate::request;
+use crate::request::{self, Answering};
 use crate::runner::End;
 use crate::stdout::emit;
 use crate::words::{self, FlagNames};
@@ -48,8 +48,10 @@ pub fn run(args: &mut Args, slots: usize, model: Option<&Path>, log: &Log) -> Re
     let file = args.file.as_deref().ok_or_else(|| Error::Invalid(what.into()))?;
     let prompts = prompts::read(file, None)?;
     let sampling = args.sampling();
-    let generation = |prompt| request::generation(prompt, args.generation(&sampling));
-    let generations = prompts.iter().map(generation).collect::<Result<Vec<_>>>()?;
+    let (generation, grammar) = (args.generation(&sampling), args.grammar.grammar()?);
+    let flags = Answering { generation, grammar };
+    let answering = |prompt| request::answering(prompt, flags.clone());
+    let answerings = prompts.iter().map(answering).collect::<Result<Vec<_>>>()?;
     for name in request::without_effect(&prompts) {
         log.note(&format!("{}: the field \"{name}\" has no effect", file.display()));
     }
@@ -66,9 +68,18 @@ pub fn run(args: &mut Args, slots: usize, model: Option<&Path>, log: &Log) -> Re
     let engine = options.engine(model, slots, &mut LogObserver::new(log, None))?;
     log.detail(&format!("seed {}", sampling.seed));
     let tokens = tokens(args, &prompts, template.as_ref(), &engine)?;
-    let requests = tokens.into_iter().zip(generations);
-    let mut requests =
-        requests.map(|(prompt, generation)| Request { prompt, generation, drafter: None });
+    let model = engine.model();
+    let request = |((prompt, answering), place): ((Vec<u32>, Answering), &Prompt)| {
+        let Answering { mut generation, grammar } = answering;
+        if let Some(grammar) = grammar {
+            let constraint = model.constraint(&grammar);
+            let at_place = |error| Error::Invalid(format!("{}: {error}", place.place));
+            generation.constraint = Some(constraint.map_err(at_place)?.behind(&prompt));
+        }
+        Ok(Request { prompt, generation, drafter: None })
+    };
+    let requests = tokens.into_iter().zip(answerings).zip(&prompts).map(request);
+    let mut requests = requests.collect::<Result<Vec<_>>>()?.into_iter();
     let mut batch = Batch {
         log,
         prompts: &prompts,

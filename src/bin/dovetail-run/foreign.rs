@@ -63,11 +63,6 @@ const LLAMA_FLAGS: &[LlamaFlag] = &[
     ),
     aside(&["--no-mmproj", "--no-mmproj-auto"], Value::None, "only text is read"),
     refused(
-        &["--grammar", "--grammar-file", "-j", "--json-schema"],
-        Value::One,
-        "answers cannot be constrained",
-    ),
-    refused(
         &["--lora", "--lora-scaled", "--control-vector"],
         Value::One,
         "adapters cannot be loaded",
@@ -159,9 +154,7 @@ mod tests {
 
     #[test]
     fn what_would_change_the_answer_is_refused() {
-        for typed in
-            ["--grammar g", "--lora=l.gguf", "--mmproj m", "--rpc host", "--yarn-ext-factor 1"]
-        {
+        for typed in ["--lora=l.gguf", "--mmproj m", "--rpc host", "--yarn-ext-factor 1"] {
             let line = split(typed).unwrap_err();
             assert!(line.contains("is not supported") && !line.contains('\n'), "{line}");
         }

@@ -15,7 +15,7 @@
 //! log.rs      lines and progress on standard error · interrupt.rs  Ctrl-C
 //! ../common   argv.rs  flags as llama.cpp's users type them · draft_flags.rs  flags of drafters
 //!             hub_flags.rs  models that are fetched or found · download_bar.rs  how far that is
-//!             prompts.rs  files of prompts · output.rs  files for results
+//!             grammar_flags.rs  grammars of answers · prompts.rs  files of prompts · output.rs  files for results
 //!             words.rs    what errors call flags, exit codes · values.rs  what values of flags may be
 //!             rope_flags.rs  flags of long contexts · timings.rs  statistics as JSON
 //!             generation_fields.rs  fields of requests that say how they are answered
@@ -44,6 +44,8 @@ mod foreign;
 mod generate;
 #[path = "../common/generation_fields.rs"]
 mod generation_fields;
+#[path = "../common/grammar_flags.rs"]
+mod grammar_flags;
 #[path = "../common/hub_flags.rs"]
 mod hub_flags;
 mod interrupt;

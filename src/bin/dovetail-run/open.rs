@@ -106,11 +106,24 @@ pub fn open<'a>(
     let Some(loaded) = load(args, path, template, interrupt, log)? else { return Ok(None) };
     let Loaded { model, template, options } = loaded;
     let sampling = args.sampling();
+    let grammar = args.grammar.grammar()?;
+    let constraint = grammar.map(|grammar| model.constraint(&grammar)).transpose()?;
     let session = options.session(model, &mut LogObserver::new(log, None))?;
     log.detail(&format!("seed {}", sampling.seed));
     let (path, load_time) = (path.to_owned(), start.elapsed());
     let wrap = Wrap::default();
-    Ok(Some(Runner { args, path, session, template, sampling, load_time, interrupt, log, wrap }))
+    Ok(Some(Runner {
+        args,
+        path,
+        session,
+        template,
+        sampling,
+        constraint,
+        load_time,
+        interrupt,
+        log,
+        wrap,
+    }))
 }
 
 /// Shows notices and progress while a model is opened.

@@ -18,6 +18,7 @@ const LONG: &[(&str, &str)] = &[
     ("-hfr", "--hf-repo"),
     ("-hfrd", "--hf-repo-draft"),
     ("-hft", "--hf-token"),
+    ("-jf", "--json-schema-file"),
     ("-md", "--model-draft"),
     ("-ngl", "--gpu-layers"),
     ("-ngld", "--gpu-layers-draft"),

@@ -4,9 +4,10 @@
 //! name in [`REFUSED`].
 
 use crate::generation_fields;
+use crate::grammar_flags;
 use crate::prompts::Prompt;
 use crate::values::Checked;
-use dovetail::{Error, Generation, Result};
+use dovetail::{Error, Generation, Grammar, Result};
 use serde_json::Value;
 
 /// Fields that would change the answer in a way that this program does not know.
@@ -17,13 +18,10 @@ const REFUSED: &[&str] = &[
     "echo",
     "function_call",
     "functions",
-    "grammar",
-    "json_schema",
     "logprobs",
     "mirostat",
     "n",
     "n_probs",
-    "response_format",
     "samplers",
     "suffix",
     "tool_choice",
@@ -37,24 +35,31 @@ const REFUSED: &[&str] = &[
 const DATA: &[&str] =
     &["category", "id", "messages", "prompt", "question_id", "reference", "turns"];
 
-/// The generation that a prompt asks for, where `flags` is what the flags ask for.
+/// How a prompt is answered.
+#[derive(Clone, Debug, Default)]
+pub struct Answering {
+    pub generation: Generation,
+    pub grammar: Option<Grammar>,
+}
+
+/// How a prompt asks to be answered, where `flags` is what the flags ask for.
 ///
 /// # Errors
 /// If a field has a value that cannot be, or is not supported; the error names the line and the field.
-pub fn generation(prompt: &Prompt, flags: Generation) -> Result<Generation> {
-    let mut generation = flags;
+pub fn answering(prompt: &Prompt, flags: Answering) -> Result<Answering> {
+    let mut answering = flags;
     for (name, value) in fields(prompt) {
-        set(&mut generation, name, value)
+        set(&mut answering, name, value)
             .map_err(|what| Error::Invalid(format!("{}: \"{name}\" {what}", prompt.place)))?;
     }
-    Ok(generation)
+    Ok(answering)
 }
 
 /// The fields of some prompts that have no effect, each once.
 pub fn without_effect(prompts: &[Prompt]) -> Vec<&str> {
     let mut names: Vec<&str> = Vec::new();
     for (name, value) in prompts.iter().flat_map(fields) {
-        let is_unknown = set(&mut Generation::default(), name, value) == Ok(false);
+        let is_unknown = set(&mut Answering::default(), name, value) == Ok(false);
         if is_unknown && !names.contains(&name) {
             names.push(name);
         }
@@ -70,8 +75,12 @@ fn fields(prompt: &Prompt) -> impl Iterator<Item = (&str, &Value)> {
 }
 
 /// Sets what a field asks for. Returns whether there is such a field.
-fn set(generation: &mut Generation, name: &str, value: &Value) -> Checked<bool> {
-    if generation_fields::set(generation, name, value)? {
+fn set(answering: &mut Answering, name: &str, value: &Value) -> Checked<bool> {
+    if let Some(grammar) = grammar_flags::field(name, value)? {
+        answering.grammar = grammar;
+        return Ok(true);
+    }
+    if generation_fields::set(&mut answering.generation, name, value)? {
         return Ok(true);
     }
     if REFUSED.contains(&name) && !asks_for_nothing(name, value) {
@@ -90,7 +99,7 @@ fn asks_for_nothing(name: &str, value: &Value) -> bool {
         }
         Value::String(text) => text.is_empty() || (name == "tool_choice" && text == "none"),
         Value::Array(all) => all.is_empty(),
-        Value::Object(all) => all.is_empty() || value["type"] == "text",
+        Value::Object(all) => all.is_empty(),
         Value::Null => true,
     }
 }
@@ -102,7 +111,7 @@ mod tests {
 
     #[test]
     fn fields_are_honoured_or_refused_by_name() {
-        let mut g = Generation::default();
+        let mut asked = Answering::default();
         for (name, value) in [
             ("max_tokens", json!(5)),
             ("temperature", json!(0.5)),
@@ -122,16 +131,21 @@ mod tests {
             ("tools", json!([])),
             ("response_format", json!({"type": "text"})),
         ] {
-            assert_eq!(set(&mut g, name, &value), Ok(true), "{name}");
+            assert_eq!(set(&mut asked, name, &value), Ok(true), "{name}");
         }
+        let g = &asked.generation;
         let s = &g.sampling;
         assert_eq!((g.n_predict, g.ignore_end, g.stop.concat()), (5, true, "abc".into()));
         assert_eq!((s.temperature, s.top_k, s.top_p, s.min_p), (0.5, 0, 0.25, 0.0));
         assert_eq!((s.repeat_penalty, s.repeat_last_n, s.seed), (1.5, -1, u64::MAX));
         assert_eq!((s.presence_penalty, s.frequency_penalty), (-0.5, 2.0));
         assert_eq!(s.logit_bias, [(7, -100.0), (8, 1.5)]);
-        set(&mut g, "max_tokens", &json!(-1)).unwrap();
-        set(&mut g, "seed", &json!(-1)).unwrap();
+        assert_eq!(asked.grammar, None);
+        set(&mut asked, "response_format", &json!({"type": "json_object"})).unwrap();
+        assert_eq!(asked.grammar, Some(Grammar::JsonObject));
+        set(&mut asked, "max_tokens", &json!(-1)).unwrap();
+        set(&mut asked, "seed", &json!(-1)).unwrap();
+        let g = &asked.generation;
         assert_eq!((g.n_predict, g.sampling.seed), (usize::MAX, u64::MAX));
 
         for (name, value, part) in [
@@ -145,11 +159,12 @@ mod tests {
             ("logit_bias", json!([]), "token numbers"),
             ("n", json!(2), "is not supported"),
             ("tools", json!([{}]), "is not supported"),
-            ("response_format", json!({"type": "json_object"}), "is not supported"),
+            ("response_format", json!({"type": "xml"}), "give {\"type\": \"json_schema\""),
+            ("grammar", json!(1), "a grammar in GBNF"),
         ] {
-            let line = set(&mut g, name, &value).unwrap_err();
+            let line = set(&mut asked, name, &value).unwrap_err();
             assert!(line.contains(part), "{name}: {line}");
         }
-        assert_eq!(set(&mut g, "colour", &json!(1)), Ok(false));
+        assert_eq!(set(&mut asked, "colour", &json!(1)), Ok(false));
     }
 }

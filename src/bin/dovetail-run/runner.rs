@@ -7,7 +7,8 @@ use crate::stdout::{GREEN, show};
 use crate::words::FlagNames;
 use crate::wrap::{Colour, Wrap};
 use crate::{output, report, timings};
-use dovetail::{ChatTemplate, Error, Message, Notice, Result, Sampling, Session, Stop};
+use dovetail::{ChatTemplate, Constraint, Error, Generation, Message, Notice, Result, Sampling};
+use dovetail::{Session, Stop};
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,6 +25,8 @@ pub struct Runner<'a> {
     pub template: Option<ChatTemplate>,
     /// How tokens are sampled.
     pub sampling: Sampling,
+    /// What answers may be.
+    pub constraint: Option<Constraint>,
     /// Time from the start of loading to the session.
     pub load_time: Duration,
     /// State of Ctrl-C.
@@ -105,7 +108,9 @@ impl Runner<'_> {
             Sampling { seed: self.sampling.seed.wrapping_add(attempt), ..self.sampling.clone() };
         let mut answer = Answer { text: String::new(), end: End::Interrupted };
         if whole {
-            let streamed = self.stream(&sampling, &mut answer);
+            let mut generation = self.args.generation(&sampling);
+            generation.constraint = self.constraint.clone().map(|one| one.behind(prompt));
+            let streamed = self.stream(generation, &mut answer);
             if !answer.text.is_empty() && !answer.text.ends_with('\n') {
                 self.show("\n", None)?;
             }
@@ -123,8 +128,8 @@ impl Runner<'_> {
         show(&mut self.wrap, text, colour)
     }
 
-    fn stream(&mut self, sampling: &Sampling, answer: &mut Answer) -> Result<()> {
-        self.session.begin(self.args.generation(sampling))?;
+    fn stream(&mut self, generation: Generation, answer: &mut Answer) -> Result<()> {
+        self.session.begin(generation)?;
         while let Some(piece) = self.session.next_piece()? {
             answer.text.push_str(&piece.text);
             let colour = (self.args.color && piece.drafted).then_some(GREEN);

@@ -24,6 +24,18 @@ impl TokenMask {
     }
 }
 
+/// Texts that begin and end what a model thinks.
+const THOUGHTS: &[(&str, &str)] = &[
+    ("<think>", "</think>"),
+    ("<thinking>", "</thinking>"),
+    ("<|inner_prefix|>", "<|inner_suffix|>"),
+    ("<seed:think>", "</seed:think>"),
+    ("[THINK]", "[/THINK]"),
+];
+
+/// Largest number of tokens of a text that begins a thought, and of white space behind it.
+const MARKER_TOKENS: usize = 16;
+
 /// The grammar cannot go on: it exceeds the parser's limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Exhausted;
@@ -61,6 +73,20 @@ impl Constraint {
     #[must_use]
     pub fn after(self, marker: &str) -> Constraint {
         Constraint { marker: Some((marker.to_owned(), Vec::new())), ..self }
+    }
+
+    /// The same for the answer to a prompt: where the prompt leaves the model in the middle of a thought, the grammar
+    /// begins behind the thought.
+    #[must_use]
+    pub fn behind(self, prompt: &[u32]) -> Constraint {
+        let tail = &prompt[prompt.len().saturating_sub(MARKER_TOKENS)..];
+        let tail = self.vocabulary.tokenizer.decode(tail, true);
+        let tail = String::from_utf8_lossy(&tail);
+        let thought = THOUGHTS.iter().find(|(begin, _)| tail.trim_end().ends_with(begin));
+        match thought {
+            Some((_, end)) => self.after(end),
+            None => self,
+        }
     }
 
     /// The tokens that may follow; `None` if all may. Where the text is complete, they are those that end it.
