@@ -366,3 +366,53 @@ fn caches_are_kept_for_prompts_that_begin_alike() {
     assert!(run(&mut engine, &longer(&d)).0 >= 40);
     assert!(run(&mut engine, &longer(&talks[0].1)).0 < 4, "it was dropped");
 }
+
+/// A prefix that another slot holds, or none any more, is copied: with each cache type, windows, and a drafter that reads
+/// hidden states. Texts are those of a session that reads everything.
+#[test]
+fn a_prefix_is_copied_from_where_it_is() {
+    for name in ["q4_K", "everything"] {
+        let Some(t) = common::tiny::ALL.iter().find(|t| t.name == name) else { continue };
+        let model = Arc::new(t.parts().load().unwrap());
+        let parts = SHAPES[0].parts(t, &model);
+        for (with_drafter, bytes) in [(false, 0), (true, 0), (false, 1 << 24), (true, 1 << 24)] {
+            let about = format!("{name}, drafter: {with_drafter}, {bytes} bytes");
+            let mut engine = Engine::new(model.clone(), OPTIONS, 2).unwrap();
+            engine.set_prefix_cache(bytes);
+            if with_drafter {
+                let drafter = open_drafter("dgf", &parts, &model).unwrap();
+                let speculation = Speculation::new(drafter, "beam:4,3,9".parse().unwrap());
+                engine.add_drafter(speculation).unwrap();
+            }
+            let system = sequence(100, N_VOCAB, 1);
+            let with = |end: &[u32]| [&system[..], end].concat();
+            let check = |engine: &mut Engine, prompt: Vec<u32>, cached: std::ops::Range<usize>| {
+                let id = engine.add(Request::new(prompt.clone(), 8)).unwrap();
+                let answer = finish(engine, &[id]).pop().unwrap();
+                let mut session = Session::new(model.clone(), OPTIONS).unwrap();
+                let (tokens, _) =
+                    common::answers::write(&mut session, &prompt, &Sampling::default(), 8);
+                let n = answer.stats.cached_n;
+                assert!(cached.contains(&n), "{about}: {n} of {} were cached", prompt.len());
+                let tokens = &tokens[prompt.len()..];
+                assert!(tokens.starts_with(&answer.tokens), "{about}");
+            };
+            // One request is being written; the second begins as it does and gets its prefix.
+            let first = Request { prompt: with(&[1, 2, 3]), ..endless(Vec::new(), 30) };
+            let first = engine.add(first).unwrap();
+            while engine.stop(first).is_none() && engine.stats(first).unwrap().predicted_n < 3 {
+                engine.step(&mut |_, _| {}).unwrap();
+            }
+            check(&mut engine, with(&[7, 8]), 90..101);
+            engine.remove(first);
+            // Two others take both slots; then it is known only if it was kept.
+            for seed in [5, 6] {
+                let other = sequence(120, N_VOCAB, seed);
+                check(&mut engine, other, 0..4);
+            }
+            // Of a model with windows what was kept is only what a row behind the whole sequence sees.
+            let known = bytes > 0 && name == "q4_K";
+            check(&mut engine, with(&[9]), if known { 90..101 } else { 0..4 });
+        }
+    }
+}

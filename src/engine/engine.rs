@@ -15,6 +15,7 @@
 //! ```
 
 use super::options::SessionOptions;
+use super::prefix_cache::PrefixCache;
 use crate::draft::DrafterContext;
 use crate::error::{Error, Result};
 use crate::infer::{CacheTypes, MAX_SEQUENCES, Target};
@@ -25,6 +26,7 @@ use crate::speculate::stream::Stream;
 use crate::speculate::{
     ConfiguredDrafter, Generation, LiveStats, Piece, RoundStats, Speculation, Stats, Stop, round,
 };
+use crate::tree::Tree;
 use smallvec::SmallVec;
 use std::path::Path;
 use std::sync::Arc;
@@ -32,6 +34,9 @@ use std::time::Instant;
 
 /// A slot is preferred for a prompt if its sequence shares at least 1 / `COMMON_PART` of the prompt.
 const COMMON_PART: usize = 10;
+
+/// Fewer tokens are rather read again than copied.
+const LEAST_COPIED: usize = 32;
 
 /// A drafter of an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +123,7 @@ pub struct Engine {
     counts: Option<AcceptanceCounts>,
     drafters: Vec<(DrafterId, Speculation)>,
     slots: Vec<Slot>,
+    prefixes: PrefixCache,
     /// Numbers of requests and drafters so far.
     requests: u64,
     joined: usize,
@@ -141,9 +147,18 @@ impl Engine {
         };
         let slots = (0..slots).map(slot).collect::<Result<_>>()?;
         let (n_ubatch, cache) = (options.n_ubatch.max(1), options.cache);
-        let (planner, drafters) = (Planner::default(), Vec::new());
-        let (counts, requests, joined) = (None, 0, 0);
-        Ok(Engine { target, n_ubatch, cache, planner, counts, drafters, slots, requests, joined })
+        Ok(Engine {
+            target,
+            n_ubatch,
+            cache,
+            planner: Planner::default(),
+            counts: None,
+            drafters: Vec::new(),
+            slots,
+            prefixes: PrefixCache::default(),
+            requests: 0,
+            joined: 0,
+        })
     }
 
     /// The model.
@@ -290,6 +305,7 @@ impl Engine {
         self.target.model().config().check_tokens(&request.prompt)?;
         let Request { prompt, generation, drafter } = request;
         self.join(place, drafter)?;
+        self.bring_prefix(place, &prompt);
         self.requests += 1;
         let id = RequestId(self.requests);
         let slot = &mut self.slots[place];
@@ -311,6 +327,43 @@ impl Engine {
             (common, std::cmp::Reverse(slot.last_used))
         };
         free.max_by_key(|(place, slot)| (worth(slot), std::cmp::Reverse(*place))).map(|(i, _)| i)
+    }
+
+    /// Sets how much memory may hold sequences that no slot holds any more; 0, the default, for none. A prompt that
+    /// begins as one of them does is not read anew, unless the model has windows: of those sequences only the last
+    /// positions are there, to which a prompt can be appended.
+    pub fn set_prefix_cache(&mut self, bytes: usize) {
+        self.prefixes.set_limit(bytes);
+    }
+
+    /// Keeps a free slot's sequence if a prompt is to replace much of it, and copies the prefix to it that another
+    /// slot's sequence, or one that was kept, shares with the prompt.
+    fn bring_prefix(&mut self, place: usize, prompt: &[u32]) {
+        let mut drafters: SmallVec<[_; 4]> = speculations(&mut self.drafters).collect();
+        let own = self.slots[place].stream.common_with(prompt);
+        let others = self.slots.iter().enumerate().filter(|(other, _)| *other != place);
+        let others = others.map(|(other, slot)| (slot.stream.cached_with(prompt), other));
+        let (shared, other) = others.max_by_key(|(shared, _)| *shared).unwrap_or((0, place));
+        let stream = &mut self.slots[place].stream;
+        let replaced = stream.context().saturating_sub(own);
+        if self.prefixes.is_on()
+            && replaced >= LEAST_COPIED
+            && let Some(saved) = stream.save_prefix(stream.context(), &mut drafters)
+        {
+            self.prefixes.insert(saved);
+        }
+        let kept = self.prefixes.find(prompt);
+        let kept = kept.filter(|(_, common)| *common >= own + LEAST_COPIED);
+        if let Some((i, common)) = kept
+            && common >= shared
+        {
+            self.slots[place].stream.load_prefix(self.prefixes.get(i), &mut drafters);
+        } else if shared >= own + LEAST_COPIED {
+            let saved = self.slots[other].stream.save_prefix(shared, &mut drafters);
+            if let Some(saved) = saved {
+                self.slots[place].stream.load_prefix(&saved, &mut drafters);
+            }
+        }
     }
 
     /// Gives a slot's sequence a state of this drafter, unless it has one.
@@ -346,6 +399,14 @@ impl Engine {
     /// The error of a request that ended with [`Stop::NotANumber`].
     pub fn failure(&self, id: RequestId) -> Option<Error> {
         self.slot(id).and_then(|slot| slot.failure(self.model()))
+    }
+
+    /// The tree of a request's last round, and the nodes that were accepted, the root first; `None` while its prompt is
+    /// read.
+    pub fn last_tree(&self, id: RequestId) -> Option<(&Tree, &[usize])> {
+        let begun = |slot: &&Slot| slot.request.as_ref().is_some_and(|request| request.begun);
+        let stream = &self.slot(id).filter(begun)?.stream;
+        (!stream.path().is_empty()).then(|| (stream.tree().tree(), stream.path()))
     }
 
     /// Counts and times of a request so far.

@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! options.rs  sizes             engine.rs   requests side by side, prompts in chunks, and their drafters
+//! prefix_cache.rs  sequences that no slot holds any more
 //! saved.rs    a session's file  session.rs  an engine of one sequence: prompt in, pieces of text out
 //! ```
 
 #[allow(clippy::module_inception, reason = "the engine of the engines")]
 mod engine;
 mod options;
+mod prefix_cache;
 mod saved;
 mod session;
 

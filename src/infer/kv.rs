@@ -123,17 +123,20 @@ impl KvCache {
         self.len == 0
     }
 
+    /// Whether it still holds all that a row behind the first `len` positions sees.
+    pub fn holds(&self, len: usize) -> bool {
+        let needed = |layer: &Layer| {
+            layer.layout.window.map_or(0, |window| (len + 1).saturating_sub(window))
+        };
+        len <= self.len && self.layers.iter().all(|layer| layer.oldest <= needed(layer))
+    }
+
     /// Drops all positions from `len` on, and returns how many remain. These are none if the next row would see
     /// positions that the cache of a window no longer holds.
     #[must_use]
     pub fn truncate(&mut self, len: usize) -> usize {
-        let mut len = self.len.min(len);
-        let needed = |layer: &Layer| {
-            layer.layout.window.map_or(0, |window| (len + 1).saturating_sub(window))
-        };
-        if self.layers.iter().any(|layer| layer.oldest > needed(layer)) {
-            len = 0;
-        }
+        let len = self.len.min(len);
+        let len = if self.holds(len) { len } else { 0 };
         if len == 0 {
             self.layers.iter_mut().for_each(|layer| layer.oldest = 0);
         }

@@ -182,6 +182,11 @@ impl Stream {
         self.tokens().iter().zip(prompt).take_while(|(a, b)| a == b).count()
     }
 
+    /// The same, of what the cache holds.
+    pub fn cached_with(&self, prompt: &[u32]) -> usize {
+        self.common_with(prompt).min(self.seq.len())
+    }
+
     /// Starts to read `prompt`, which was [checked](Stream::check_prompt). Keeps the common prefix of the sequence and
     /// drops the rest, and resets the counts.
     pub fn start_prompt(&mut self, prompt: &[u32]) {
@@ -206,6 +211,7 @@ impl Stream {
         self.pending.clear();
         (self.chunk, self.n_left, self.stop, self.failed_draft) = (0, 0, None, None);
         self.broken = None;
+        self.path.clear();
         self.stats = Stats { cached_n: kept, ..Stats::default() };
         self.show_stats();
     }
@@ -259,10 +265,45 @@ impl Stream {
         SavedStream { tokens, sequence: &self.seq, cached, draft_len, draft }
     }
 
+    /// The sequence with keys and values of up to `len` positions, and the drafter's state, which may know more.
+    /// `None` if the cache of a window no longer holds what a row behind them sees.
+    pub fn save_prefix(
+        &mut self,
+        len: usize,
+        drafters: &mut [&mut Speculation],
+    ) -> Option<SavedStream<Vec<u8>>> {
+        let SavedStream { tokens, sequence, cached, draft_len, draft } = self.saved(drafters);
+        let cached = cached.min(len);
+        let cache = sequence.cache();
+        if !cache.holds(cached) {
+            return None;
+        }
+        let mut rows = Vec::with_capacity(cache.saved_bytes(cached as u64)? as usize);
+        cache.write_rows(cached, &mut rows).ok()?;
+        Some(SavedStream { tokens, sequence: rows, cached, draft_len, draft })
+    }
+
+    /// Restores the positions that [`Stream::save_prefix`] saved of a stream of the same target.
+    pub fn load_prefix(&mut self, saved: &SavedStream<Vec<u8>>, drafters: &mut [&mut Speculation]) {
+        let SavedStream { tokens, sequence: rows, cached, draft_len, draft } = saved;
+        self.tokens.clear();
+        self.tokens.extend_from_slice(&tokens[..*cached]);
+        let read = self.seq.cache_mut().read_rows(*cached, &mut &rows[..]);
+        read.expect("a slice is read to its end");
+        self.loaded(&tokens[..*draft_len], draft, drafters);
+    }
+
     /// Restores what was saved. A drafter that did not save its state is notified of everything again.
     pub fn load(&mut self, kept: SavedStream<Sequence>, drafters: &mut [&mut Speculation]) {
         let SavedStream { tokens, sequence, draft_len, draft: saved, .. } = kept;
+        let known = tokens[..draft_len].to_vec();
         (self.seq, self.tokens) = (sequence, tokens);
+        self.loaded(&known, &saved, drafters);
+    }
+
+    /// Resets everything else after the sequence was loaded; `saved` is the state of a drafter that knew the tokens
+    /// `known`, which begin as the sequence does.
+    fn loaded(&mut self, known: &[u32], saved: &[u8], drafters: &mut [&mut Speculation]) {
         (self.taken, self.n_left) = (self.tokens.len(), 0);
         (self.failed_draft, self.stop, self.broken) = (None, None, None);
         self.prompt.clear();
@@ -273,8 +314,8 @@ impl Stream {
         draft.stats.reset();
         (draft.len, draft.paused) = (0, 0);
         let Some(drafter) = drafter_of(drafters, draft) else { return };
-        match drafter.restore(&mut draft.state, &self.tokens[..draft_len], &saved) {
-            Ok(true) => draft.len = draft_len,
+        match drafter.restore(&mut draft.state, known, saved) {
+            Ok(true) => draft.len = known.len().min(self.seq.len()),
             Ok(false) => {}
             Err(error) => self.give_up(error),
         }
