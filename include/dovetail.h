@@ -37,8 +37,9 @@
  *   returned.
  * - Nothing is printed except for an internal error, and no failure ends the program unless the system has no memory
  *   left.
- * - Text from outside may contain the texts of control tokens. In prompts and conversations they become those tokens;
- *   only dovetail_tokenize without `parse_special` prevents this.
+ * - Text from outside may contain the texts of control tokens. In a conversation (dovetail_session_prompt_chat) they
+ *   stay text. In prompts they become those tokens, as in a conversation that dovetail_apply_chat_template wrote as a
+ *   text; only dovetail_tokenize without `parse_special` prevents this.
  */
 
 #ifndef DOVETAIL_H
@@ -534,7 +535,8 @@ void dovetail_session_free(dovetail_session *session);
 
 /**
  * Renders a conversation with the chat template and makes it the sequence, so that the assistant's next message
- * follows. If it returns DOVETAIL_CANCELLED, the sequence holds the tokens run so far.
+ * follows. Texts of control tokens in messages stay text. If it returns DOVETAIL_CANCELLED, the sequence holds the tokens
+ * run so far.
  */
 dovetail_status dovetail_session_prompt_chat(dovetail_session *session,
                                              const dovetail_message *messages,
@@ -658,7 +660,8 @@ dovetail_status dovetail_token_text(const dovetail_model *model,
 /**
  * Renders a conversation with a chat template into a buffer, as dovetail_detokenize does. `chat_template` is a name or
  * a Jinja template, or NULL for the model's. With `add_generation_prompt` the text ends where the assistant's message
- * begins.
+ * begins. The text does not show which control tokens the template wrote and which a message contains: prompt a session
+ * with dovetail_session_prompt_chat.
  */
 dovetail_status dovetail_apply_chat_template(const dovetail_model *model,
                                              const char *chat_template,

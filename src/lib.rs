@@ -53,4 +53,4 @@ pub use open::{Level, Notice, Observer, Options, Stage, open};
 pub use sample::Sampling;
 pub use setting::{Face, Setting};
 pub use speculate::{Drafting, Generation, LiveStats, Logprobs, Piece, Stats, Stop};
-pub use text::{ChatTemplate, Constraint, Grammar, Message};
+pub use text::{ChatTemplate, Constraint, Conversation, Grammar, Message};

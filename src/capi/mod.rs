@@ -38,8 +38,9 @@
 //!   returned.
 //! - Nothing is printed except for an internal error, and no failure ends the program unless the system has no memory
 //!   left.
-//! - Text from outside may contain the texts of control tokens. In prompts and conversations they become those tokens;
-//!   only dovetail_tokenize without `parse_special` prevents this.
+//! - Text from outside may contain the texts of control tokens. In a conversation (dovetail_session_prompt_chat) they
+//!   stay text. In prompts they become those tokens, as in a conversation that dovetail_apply_chat_template wrote as a
+//!   text; only dovetail_tokenize without `parse_special` prevents this.
 
 #![allow(non_camel_case_types, reason = "these are the names of C")]
 #![allow(clippy::missing_safety_doc, reason = "pointers are what the head of the module says")]

@@ -73,7 +73,8 @@ pub extern "C" fn dovetail_session_free(session: *mut dovetail_session) {
 }
 
 /// Renders a conversation with the chat template and makes it the sequence, so that the assistant's next message
-/// follows. If it returns DOVETAIL_CANCELLED, the sequence holds the tokens run so far.
+/// follows. Texts of control tokens in messages stay text. If it returns DOVETAIL_CANCELLED, the sequence holds the tokens
+/// run so far.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dovetail_session_prompt_chat(
     session: *mut dovetail_session,

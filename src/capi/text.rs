@@ -79,7 +79,8 @@ pub unsafe extern "C" fn dovetail_token_text(
 
 /// Renders a conversation with a chat template into a buffer, as dovetail_detokenize does. `chat_template` is a name or
 /// a Jinja template, or NULL for the model's. With `add_generation_prompt` the text ends where the assistant's message
-/// begins.
+/// begins. The text does not show which control tokens the template wrote and which a message contains: prompt a session
+/// with dovetail_session_prompt_chat.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dovetail_apply_chat_template(
     model: *const dovetail_model,

@@ -9,7 +9,7 @@
 //! bound.rs           the fewest tokens that a text can have
 //! stops.rs           stop strings in a text that comes in pieces
 //! utf8.rs            bytes of a stream to text that never splits a character
-//! chat.rs            messages to a prompt, by the model's own template
+//! chat/              messages to a prompt, by the model's own template; what they contain becomes no control token
 //! grammar/           which tokens may follow, by a JSON schema or another grammar
 //! jinja/             an interpreter of templates whose steps, memory and stack are bounded
 //! ```
@@ -30,7 +30,7 @@ mod spm;
 mod stops;
 mod vocab;
 
-pub use chat::{ChatTemplate, Message};
+pub use chat::{ChatTemplate, Conversation, Message};
 pub(crate) use grammar::TokenMask;
 pub use grammar::{Constraint, Grammar};
 pub(crate) use stops::Stops;

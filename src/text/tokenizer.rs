@@ -5,6 +5,8 @@
 //! while llama.cpp takes token 11; published patterns stand above llama.cpp's (`pre_tokenizers.rs`); and merges of parts
 //! that are no tokens do not count (`bpe.rs`).
 
+use std::borrow::Cow;
+
 use super::bound::TokenBound;
 use super::bpe::Bpe;
 use super::pre_tokenizers::{self, AddBos, PreTokenizer};
@@ -133,7 +135,8 @@ impl Tokenizer {
         if add_special && self.add_bos {
             out.extend(self.vocab.bos);
         }
-        self.encode_to(text, parse_special, true, &mut out)?;
+        let is_found = |id| parse_special || self.is_user_defined(id);
+        self.encode_to(text, is_found, true, &mut out)?;
         if add_special && self.add_eos {
             out.extend(self.vocab.eos);
         }
@@ -146,57 +149,109 @@ impl Tokenizer {
     /// If the vocabulary cannot express a character.
     pub fn encode_continuation(&self, text: &str) -> Result<Vec<u32>> {
         let mut out = Vec::new();
-        self.encode_to(text, false, false, &mut out)?;
+        self.encode_to(text, |id| self.is_user_defined(id), false, &mut out)?;
         Ok(out)
     }
 
-    /// Appends the tokens of a text; a space may come first if it stands `after_special`.
+    /// Appends the tokens of a text, in which special tokens that `is_found` says are found; a space may come first if
+    /// it stands `after_special`.
     fn encode_to(
         &self,
         text: &str,
-        parse_special: bool,
+        is_found: impl Fn(u32) -> bool,
         mut after_special: bool,
         out: &mut Vec<u32>,
     ) -> Result<()> {
-        let mut spaced = String::new();
-        for fragment in self.fragments(text, parse_special) {
-            let part = match fragment {
-                Fragment::Token(id) => {
-                    out.push(id);
-                    after_special = true;
-                    continue;
-                }
-                Fragment::Text(part) if self.spelling == Spelling::ByteLevel => part,
-                Fragment::Text(part) => {
-                    spaced.clear();
-                    spaced.extend((self.add_space && after_special).then_some('▁'));
-                    spaced.extend(part.chars().map(|c| if c == ' ' { '▁' } else { c }));
-                    &spaced
-                }
-            };
-            match &self.algorithm {
-                Algorithm::Bpe(bpe) => bpe.encode(part, out)?,
-                Algorithm::Spm(spm) => spm.encode(part, &self.vocab, out)?,
-            }
-            after_special = false;
+        for fragment in self.fragments(text, is_found) {
+            self.encode_fragment(&fragment, &mut after_special, out)?;
         }
         Ok(())
     }
 
-    /// The tokens of a prompt: a text to be continued, such as a chat template renders. Texts of control tokens become
-    /// those tokens. BOS comes first, once, if the model wants it, whether or not the text begins with it; no EOS is
-    /// added.
+    /// The tokens of a prompt: a text to be continued. Texts of control tokens become those tokens. BOS comes first,
+    /// once, if the model wants it, whether or not the text begins with it; no EOS is added.
     ///
     /// # Errors
     /// Those of [`encode`](Self::encode).
     pub fn encode_prompt(&self, prompt: &str) -> Result<Vec<u32>> {
-        let mut tokens = self.encode(prompt, false, true)?;
+        Ok(self.with_bos(self.encode(prompt, false, true)?))
+    }
+
+    /// [`encode_prompt`](Self::encode_prompt) for a prompt with marks in the texts that must not become guarded tokens;
+    /// `unmarked` takes the marks out of what stands between those tokens.
+    ///
+    /// # Errors
+    /// Those of [`encode`](Self::encode).
+    pub(super) fn encode_marked<'a>(
+        &self,
+        prompt: &'a str,
+        unmarked: impl Fn(&'a str) -> Cow<'a, str>,
+    ) -> Result<Vec<u32>> {
+        let is_guarded = |id: u32| self.vocab.guarded.binary_search(&id).is_ok();
+        let is_compound = |id: u32| self.vocab.compound.binary_search(&id).is_ok();
+        let is_text = |id: u32| self.is_user_defined(id) && !is_guarded(id);
+        let mut out = Vec::with_capacity(prompt.len() / 3 + 2);
+        let mut after_special = true;
+        for fragment in self.fragments(prompt, |id| is_guarded(id) || is_compound(id)) {
+            let Fragment::Text(marked) = fragment else {
+                self.encode_fragment(&fragment, &mut after_special, &mut out)?;
+                continue;
+            };
+            for fragment in self.fragments(&unmarked(marked), is_text) {
+                self.encode_fragment(&fragment, &mut after_special, &mut out)?;
+            }
+        }
+        Ok(self.with_bos(out))
+    }
+
+    /// The texts of the tokens that what messages contain never becomes.
+    pub(super) fn guarded_texts(&self) -> impl Iterator<Item = &str> {
+        self.vocab.guarded.iter().filter_map(|id| self.vocab.text(*id))
+    }
+
+    fn is_user_defined(&self, id: u32) -> bool {
+        self.vocab.kinds[id as usize] == Kind::UserDefined
+    }
+
+    /// These tokens, with BOS before them if the model wants it and it is not there.
+    fn with_bos(&self, mut tokens: Vec<u32>) -> Vec<u32> {
         if let Some(bos) = self.vocab.bos.filter(|_| self.add_bos)
             && tokens.first() != Some(&bos)
         {
             tokens.insert(0, bos);
         }
-        Ok(tokens)
+        tokens
+    }
+
+    /// Appends the tokens of a fragment. `after_special` says whether it begins the text or follows a special token.
+    fn encode_fragment(
+        &self,
+        fragment: &Fragment,
+        after_special: &mut bool,
+        out: &mut Vec<u32>,
+    ) -> Result<()> {
+        let part = match *fragment {
+            Fragment::Token(id) => {
+                out.push(id);
+                *after_special = true;
+                return Ok(());
+            }
+            Fragment::Text(part) => part,
+        };
+        let mut spaced = String::new();
+        let part = match self.spelling {
+            Spelling::ByteLevel => part,
+            Spelling::Sentence => {
+                spaced.extend((self.add_space && *after_special).then_some('▁'));
+                spaced.extend(part.chars().map(|c| if c == ' ' { '▁' } else { c }));
+                &spaced
+            }
+        };
+        *after_special = false;
+        match &self.algorithm {
+            Algorithm::Bpe(bpe) => bpe.encode(part, out),
+            Algorithm::Spm(spm) => spm.encode(part, &self.vocab, out),
+        }
     }
 
     /// Refuses a text that is sure to have more tokens than fit a context of `n_ctx` tokens. It does not tokenise, so
@@ -312,16 +367,15 @@ impl Tokenizer {
         self.vocab.kinds.get(id as usize) == Some(&Kind::Control)
     }
 
-    /// Splits the text at special tokens. Longer tokens are found first, wherever they are.
-    fn fragments<'a>(&self, text: &'a str, parse_special: bool) -> Vec<Fragment<'a>> {
+    /// Splits the text at the special tokens that `is_found` accepts. Longer tokens are found first, wherever they are.
+    fn fragments<'a>(&self, text: &'a str, is_found: impl Fn(u32) -> bool) -> Vec<Fragment<'a>> {
         if text.is_empty() {
             return Vec::new();
         }
         let mut fragments = vec![Fragment::Text(text)];
         for &id in &self.vocab.matched {
-            let hidden = self.vocab.kinds[id as usize] != Kind::UserDefined;
             let special = self.vocab.text(id).expect("what is matched is text");
-            if (hidden && !parse_special) || !text.contains(special) {
+            if !is_found(id) || !text.contains(special) {
                 continue;
             }
             let mut cut = Vec::with_capacity(fragments.len() + 2);

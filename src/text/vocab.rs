@@ -60,6 +60,10 @@ pub(super) struct Vocab {
     piece_ends: Vec<usize>,
     /// Tokens that are matched in the text before tokenisation, the longest text first.
     pub(super) matched: Vec<u32>,
+    /// Those of them that what messages contain never becomes, in ascending order.
+    pub(super) guarded: Vec<u32>,
+    /// Others whose texts contain one of those, in ascending order.
+    pub(super) compound: Vec<u32>,
     pub(super) bos: Option<u32>,
     pub(super) eos: Option<u32>,
     pub(super) eot: Option<u32>,
@@ -179,6 +183,9 @@ const FILL_IN: &[FillIn] = &[
 /// Texts of tokens that are shown although they look like control tokens.
 const ALWAYS_SHOWN: &[&str] = &["<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"];
 
+/// The text of a token that ends a generation in some vocabularies, and separates messages in others.
+const SEPARATOR: &str = "<|end|>";
+
 impl Vocab {
     pub(super) fn from_gguf(
         metadata: &Metadata,
@@ -213,6 +220,8 @@ impl Vocab {
             pieces: Vec::new(),
             piece_ends: Vec::new(),
             matched: Vec::new(),
+            guarded: Vec::new(),
+            compound: Vec::new(),
             bos: None,
             eos: None,
             eot: None,
@@ -222,6 +231,7 @@ impl Vocab {
         };
         vocab.find_special(metadata, defaults)?;
         vocab.find_matched();
+        vocab.find_guarded();
         vocab.spell(spelling);
         Ok(vocab)
     }
@@ -309,7 +319,7 @@ impl Vocab {
         // Gemma 4 and PLaMo: `</s>` is text.
         let is_text = ends("<|tool_response>") || ends("<|plamo:eos|>");
         for (applies, text, kind) in
-            [(separates, "<|end|>", Kind::UserDefined), (is_text, "</s>", Kind::Normal)]
+            [(separates, SEPARATOR, Kind::UserDefined), (is_text, "</s>", Kind::Normal)]
         {
             if let Some(&id) = self.ids.get(text).filter(|_| applies)
                 && self.ends.remove(&id)
@@ -330,6 +340,33 @@ impl Vocab {
         let mut matched: Vec<u32> = ids.filter(|id| self.is_matched(*id)).collect();
         matched.sort_by_key(|&id| std::cmp::Reverse(self.texts[id as usize].len()));
         self.matched = matched;
+    }
+
+    /// Control tokens are guarded even where they are shown. A token of one character is not told from text.
+    fn find_guarded(&mut self) {
+        let is_guarded = |id: &u32| {
+            let text = self.text(*id).unwrap_or_default();
+            let is_shown = ALWAYS_SHOWN.contains(&text) || text == SEPARATOR;
+            let controls = self.kinds[*id as usize] != Kind::UserDefined || is_shown;
+            controls && text.chars().count() > 1
+        };
+        let mut guarded: Vec<u32> = self.matched.iter().copied().filter(is_guarded).collect();
+        guarded.sort_unstable();
+        self.guarded = guarded;
+        let is_guarded = |text: &str| {
+            self.ids.get(text).is_some_and(|id| self.guarded.binary_search(id).is_ok())
+        };
+        let is_compound = |id: &u32| {
+            let text = self.text(*id).unwrap_or_default();
+            let signs = text.char_indices().filter(|(_, c)| !c.is_alphanumeric());
+            let mut rests = signs.map(|(at, _)| &text[at..]);
+            let is_begun_by_one =
+                |rest: &str| (1..=rest.len()).any(|end| rest.get(..end).is_some_and(is_guarded));
+            !is_guarded(text) && rests.any(is_begun_by_one)
+        };
+        let mut compound: Vec<u32> = self.matched.iter().copied().filter(is_compound).collect();
+        compound.sort_unstable();
+        self.compound = compound;
     }
 
     fn spell(&mut self, spelling: Spelling) {

@@ -61,12 +61,35 @@ pub enum Data<'a> {
     None,
     /// True or false.
     Bool(bool),
+    /// A whole number.
+    Int(i64),
+    /// Another number.
+    Float(f64),
     /// A string.
     Text(&'a str),
     /// A list.
     List(Vec<Data<'a>>),
     /// A dictionary.
     Map(Vec<(&'a str, Data<'a>)>),
+}
+
+impl<'a> From<&'a serde_json::Value> for Data<'a> {
+    fn from(value: &'a serde_json::Value) -> Self {
+        use serde_json::Value;
+        match value {
+            Value::Null => Self::None,
+            Value::Bool(value) => Self::Bool(*value),
+            Value::Number(number) => match number.as_i64() {
+                Some(value) => Self::Int(value),
+                None => Self::Float(number.as_f64().unwrap_or(f64::NAN)),
+            },
+            Value::String(text) => Self::Text(text),
+            Value::Array(items) => Self::List(items.iter().map(Self::from).collect()),
+            Value::Object(entries) => {
+                Self::Map(entries.iter().map(|(key, value)| (&**key, value.into())).collect())
+            }
+        }
+    }
 }
 
 impl Data<'_> {
@@ -76,7 +99,7 @@ impl Data<'_> {
             sizes.fold((1, 0), |(n, bytes), (more_n, more)| (n + more_n, bytes + more))
         };
         match self {
-            Self::None | Self::Bool(_) => (1, 0),
+            Self::None | Self::Bool(_) | Self::Int(_) | Self::Float(_) => (1, 0),
             Self::Text(text) => (1, text.len()),
             Self::List(items) => sum(&mut items.iter().map(Self::size)),
             Self::Map(entries) => sum(&mut entries.iter().map(|(_, value)| value.size())),
@@ -87,6 +110,8 @@ impl Data<'_> {
         Ok(match self {
             Self::None => Value::None,
             Self::Bool(value) => Value::Bool(*value),
+            Self::Int(value) => Value::Int(*value),
+            Self::Float(value) => Value::Float(*value),
             Self::Text(text) => heap.text(text)?,
             Self::List(items) => {
                 let mut list = heap.list_builder()?;

@@ -1,100 +1,40 @@
 //! Renders messages as a prompt, with the model's own chat template or a well-known one.
 //!
 //! Templates are Jinja programs inside the model file, written for Hugging Face's environment. They are not trusted:
-//! they see only the messages, and their steps, memory and stack are bounded (`jinja`).
+//! they see only the conversation, and their steps, memory and stack are bounded (`jinja`).
 //!
-//! Messages may contain the texts of control tokens. A template copies them into the prompt, where they become those
-//! tokens, as in other programs.
+//! Messages may contain the texts of control tokens. In a prompt they stay text: only the template's own text becomes
+//! control tokens (`guard.rs`). A rendered text does not show the difference, so it is for people to read; what a model
+//! is given are the tokens.
+//!
+//! ```text
+//! conversation.rs   messages, tools and variables: checked, and written in the form that a template takes
+//! guard.rs          keeps what they contain from becoming control tokens
+//! lost.rs           what a template left out
+//! named.rs          templates known by name
+//! ```
+
+mod conversation;
+mod guard;
+mod lost;
+mod named;
 
 use std::time::SystemTime;
 
 use jiff::ZonedDateTime;
 use jiff::civil::DateTime;
+use serde_json::{Map, Value};
 
 use super::jinja::{Data, Template, TemplateError};
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::gguf::Metadata;
 use crate::setting::{Advice, Setting};
+use conversation::{Checked, Form};
+use guard::Guarded;
+use lost::{lost_message, lost_tool};
 
-/// Templates known by name. They use only roles and contents.
-const NAMED: &[(&str, &str)] = &[
-    (
-        "chatml",
-        r"{% for message in messages %}
-{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}
-{%- endfor %}
-{% if add_generation_prompt %}
-{{ '<|im_start|>assistant\n' }}
-{%- endif %}",
-    ),
-    (
-        "llama2",
-        r"{% set begin = 0 %}
-{% set system = '' %}
-{% if messages and messages[0].role == 'system' %}
-{% set begin = 1 %}
-{% set system = '<<SYS>>\n' + messages[0].content + '\n<</SYS>>\n\n' %}
-{% endif %}
-{% for message in messages[begin:] %}
-{% if message.role == 'user' %}
-{{ bos_token + '[INST] ' + (system if loop.first else '') + message.content + ' [/INST]' }}
-{%- else %}
-{{ ' ' + message.content + ' ' + eos_token }}
-{%- endif %}
-{% endfor %}",
-    ),
-    (
-        "llama3",
-        r"{{ bos_token }}
-{%- for message in messages %}
-{{ '<|start_header_id|>' + message.role + '<|end_header_id|>\n\n' + message.content | trim + '<|eot_id|>' }}
-{%- endfor %}
-{% if add_generation_prompt %}
-{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}
-{%- endif %}",
-    ),
-    (
-        "vicuna",
-        r"{% for message in messages %}
-{% if message.role == 'system' %}
-{{ message.content + '\n\n' }}
-{%- elif message.role == 'user' %}
-{{ 'USER: ' + message.content + '\n' }}
-{%- else %}
-{{ 'ASSISTANT: ' + message.content + eos_token + '\n' }}
-{%- endif %}
-{% endfor %}
-{% if add_generation_prompt %}
-{{ 'ASSISTANT:' }}
-{%- endif %}",
-    ),
-    (
-        "zephyr",
-        r"{% for message in messages %}
-{{ '<|' + message.role + '|>\n' + message.content + eos_token + '\n' }}
-{%- endfor %}
-{% if add_generation_prompt %}
-{{ '<|assistant|>\n' }}
-{%- endif %}",
-    ),
-];
-
-/// One message of a conversation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message {
-    /// `system`, `developer`, `user`, `assistant` or `tool`.
-    pub role: String,
-    /// The text of the message.
-    pub content: String,
-}
-
-impl Message {
-    /// A message.
-    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
-        Self { role: role.into(), content: content.into() }
-    }
-}
+pub use conversation::{Conversation, Message};
 
 /// Renders messages as the text that a model was trained on.
 #[derive(Debug)]
@@ -136,7 +76,7 @@ impl ChatTemplate {
     /// # Errors
     /// If the name is unknown; the message lists the known ones.
     pub fn named(name: &str) -> Result<Self> {
-        let Some((_, source)) = NAMED.iter().find(|(known, _)| *known == name) else {
+        let Some(source) = named::source(name) else {
             let known: Vec<_> = Self::names().collect();
             let what =
                 format!("chat template `{name}` is not known; known are {}", known.join(", "));
@@ -157,7 +97,7 @@ impl ChatTemplate {
 
     /// The names that [`named`](Self::named) knows.
     pub fn names() -> impl Iterator<Item = &'static str> {
-        NAMED.iter().map(|(name, _)| *name)
+        named::names()
     }
 
     fn at_time(source: &str, now: Option<SystemTime>) -> Result<Self> {
@@ -186,76 +126,57 @@ impl ChatTemplate {
         bos: &str,
         eos: &str,
     ) -> Result<String> {
-        self.render_with(messages, false, add_generation_prompt, bos, eos)
+        let conversation = Checked {
+            messages: messages.iter().map(Message::value).collect(),
+            tools: Vec::new(),
+            variables: Map::new(),
+            add_generation_prompt,
+        };
+        self.render_values(&conversation, &conversation.messages, bos, eos)
     }
 
-    /// [`render`](Self::render); with `parts` each content is a list of parts, of which there is one.
-    fn render_with(
+    /// Renders a conversation whose messages have the form that they have in `messages`.
+    fn render_values(
         &self,
-        messages: &[Message],
-        parts: bool,
-        add_generation_prompt: bool,
+        conversation: &Checked,
+        messages: &[Value],
         bos: &str,
         eos: &str,
     ) -> Result<String> {
-        let messages = messages.iter().map(|Message { role, content }| {
-            let part =
-                || Data::Map(vec![("type", Data::Text("text")), ("text", Data::Text(content))]);
-            let content = if parts { Data::List(vec![part()]) } else { Data::Text(content) };
-            Data::Map(vec![("role", Data::Text(role)), ("content", content)])
-        });
-        let variables = [
-            ("messages", Data::List(messages.collect())),
-            ("add_generation_prompt", Data::Bool(add_generation_prompt)),
+        let Checked { tools, variables, add_generation_prompt, .. } = conversation;
+        let own = [
+            ("messages", list(messages)),
+            ("add_generation_prompt", Data::Bool(*add_generation_prompt)),
             ("bos_token", Data::Text(bos)),
             ("eos_token", Data::Text(eos)),
-            ("tools", Data::None),
+            ("tools", if tools.is_empty() { Data::None } else { list(tools) }),
             ("documents", Data::None),
         ];
+        let callers = variables.iter().map(|(name, value)| (&**name, value.into()));
+        let all: Vec<(&str, Data)> = own.into_iter().chain(callers).collect();
         let now = local(self.now.unwrap_or_else(SystemTime::now));
-        self.template.render(&variables, now).map_err(|error| explain("failed", &error))
+        self.template.render(&all, now).map_err(|error| explain("failed", &error))
     }
 
-    /// [`render`](Self::render) with the texts of this tokenizer's BOS and EOS, such that no message is lost: where the
-    /// template loses one, it gets contents as lists of parts, and the text of a system message that it has no place for
-    /// stands before that of the first user message.
+    /// The text of [`conversation_text`](Self::conversation_text) for messages that have only texts.
     ///
     /// # Errors
-    /// Those of [`render`](Self::render), if a message has an unknown role, and if the template loses a message all the
-    /// same.
+    /// Those of [`conversation_text`](Self::conversation_text).
     pub fn text(
         &self,
         tokenizer: &Tokenizer,
         messages: &[Message],
         add_generation_prompt: bool,
     ) -> Result<String> {
-        check_roles(messages)?;
-        let text = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id)).unwrap_or_default();
-        let (bos, eos) = (text(tokenizer.bos()), text(tokenizer.eos()));
-        let whole = |messages: &[Message], parts: bool| {
-            let text = self.render_with(messages, parts, add_generation_prompt, bos, eos)?;
-            match lost(messages, &text) {
-                None => Ok(text),
-                Some(Message { role, .. }) => {
-                    Err(Error::Template(format!("loses the text of a message of role {role}")))
-                }
-            }
-        };
-        let either = |messages: &[Message]| {
-            whole(messages, false).or_else(|error| whole(messages, true).map_err(|_| error))
-        };
-        either(messages).or_else(|error| match with_system_in_user(messages) {
-            Some(merged) => either(&merged).map_err(|_| error),
-            None => Err(error),
+        with_values(messages, add_generation_prompt, |conversation| {
+            self.conversation_text(tokenizer, conversation)
         })
     }
 
-    /// Renders and tokenises the prompt for a context of `n_ctx` tokens. BOS comes first, once, if the model wants it.
-    /// The result is ready for a session.
+    /// The prompt of [`conversation_prompt`](Self::conversation_prompt) for messages that have only texts.
     ///
     /// # Errors
-    /// If there is no message, if the messages cannot fit, which is checked before they are tokenised, and those of
-    /// [`text`](Self::text) and [`Tokenizer::encode`].
+    /// Those of [`conversation_prompt`](Self::conversation_prompt).
     pub fn prompt(
         &self,
         tokenizer: &Tokenizer,
@@ -263,66 +184,104 @@ impl ChatTemplate {
         add_generation_prompt: bool,
         n_ctx: usize,
     ) -> Result<Vec<u32>> {
-        if messages.is_empty() {
+        with_values(messages, add_generation_prompt, |conversation| {
+            self.conversation_prompt(tokenizer, conversation, n_ctx)
+        })
+    }
+
+    /// Renders a conversation as text, with the texts of this tokenizer's BOS and EOS, such that nothing is lost. A
+    /// template that fails or loses something gets other forms of the messages: contents as lists of parts, a missing
+    /// content as null, arguments of calls as text, and the text of a system message before that of the first user
+    /// message.
+    ///
+    /// # Errors
+    /// If the conversation is malformed, the template has no place for its tools, and if it fails or loses a message in
+    /// every form.
+    pub fn conversation_text(
+        &self,
+        tokenizer: &Tokenizer,
+        conversation: &Conversation,
+    ) -> Result<String> {
+        let (guarded, text) = self.guarded_text(tokenizer, conversation)?;
+        Ok(guarded.unmarked(&text).into_owned())
+    }
+
+    /// Renders and tokenises a conversation for a context of `n_ctx` tokens. What messages, tools and variables contain
+    /// never becomes a control token. BOS comes first, once, if the model wants it. The result is ready for a session.
+    ///
+    /// # Errors
+    /// If there is no message, if the messages cannot fit, which is checked before they are tokenised, and those of
+    /// [`conversation_text`](Self::conversation_text) and [`Tokenizer::encode`].
+    pub fn conversation_prompt(
+        &self,
+        tokenizer: &Tokenizer,
+        conversation: &Conversation,
+        n_ctx: usize,
+    ) -> Result<Vec<u32>> {
+        if conversation.messages.is_empty() {
             return Err(Error::Prompt("the conversation has no message; give one".into()));
         }
-        let text = self.text(tokenizer, messages, add_generation_prompt)?;
-        tokenizer.check_fits(&text, n_ctx)?;
-        tokenizer.encode_prompt(&text)
+        let (guarded, text) = self.guarded_text(tokenizer, conversation)?;
+        tokenizer.check_fits(&guarded.unmarked(&text), n_ctx)?;
+        tokenizer.encode_marked(&text, |text| guarded.unmarked(text))
     }
-}
 
-/// A message whose text does not occur in a prompt as often as it was given. What an assistant thought may be missing, as
-/// may white space around a text, and a tool's text may be quoted as JSON.
-fn lost<'a>(messages: &'a [Message], prompt: &str) -> Option<&'a Message> {
-    messages.iter().find(|message| {
-        let text = required_text(message);
-        let given = messages.iter().filter(|other| required_text(other) == text).count();
-        let is_quoted = || {
-            let quoted = serde_json::to_string(text).expect("a text is JSON");
-            message.role == "tool" && prompt.contains(&quoted[1..quoted.len() - 1])
+    /// The text of a conversation with the guard's marks.
+    fn guarded_text(
+        &self,
+        tokenizer: &Tokenizer,
+        conversation: &Conversation,
+    ) -> Result<(Guarded, String)> {
+        let checked = Checked::new(conversation)?;
+        if !checked.tools.is_empty() && !self.source.contains("tools") {
+            return Err(no_place_for_tools());
+        }
+        let guarded = Guarded::new(tokenizer, &self.source, &checked)?;
+        let token =
+            |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id)).unwrap_or_default();
+        let (bos, eos) = (token(tokenizer.bos()), token(tokenizer.eos()));
+        let whole = |form: Form| {
+            let messages = form.messages(&guarded.conversation.messages);
+            let text = self.render_values(&guarded.conversation, &messages, bos, eos)?;
+            if let Some(role) = lost_message(&messages, &text) {
+                let what = format!("loses the text of a message of role {role}");
+                return Err(Error::Template(what));
+            }
+            match lost_tool(&guarded.conversation.tools, &text) {
+                None => Ok(text),
+                Some(_) => Err(no_place_for_tools()),
+            }
         };
-        !text.is_empty() && prompt.matches(text).count() < given && !is_quoted()
-    })
-}
-
-/// The part of a message that its prompt has to contain.
-fn required_text(message: &Message) -> &str {
-    const THOUGHT_ENDS: &str = "</think>";
-    let content = &*message.content;
-    let thought = (message.role == "assistant").then(|| content.rfind(THOUGHT_ENDS)).flatten();
-    thought.map_or(content, |at| &content[at + THOUGHT_ENDS.len()..]).trim()
-}
-
-/// The same conversation, with the texts of system and developer messages before that of the first user message; `None`
-/// where there are none of either.
-fn with_system_in_user(messages: &[Message]) -> Option<Vec<Message>> {
-    let is_system = |message: &&Message| ["system", "developer"].contains(&&*message.role);
-    let user = messages.iter().position(|message| message.role == "user")?;
-    let mut texts: Vec<&str> = messages.iter().filter(is_system).map(|m| &*m.content).collect();
-    if texts.is_empty() {
-        return None;
+        let mut forms = Form::all(&guarded.conversation.messages).into_iter();
+        let mut found = whole(forms.next().unwrap_or_default());
+        for form in forms {
+            if found.is_ok() {
+                break;
+            }
+            found = whole(form).or(found);
+        }
+        Ok((guarded, found?))
     }
-    texts.push(&messages[user].content);
-    let first = Message::new("user", texts.join("\n\n"));
-    let others = |messages: &[Message]| -> Vec<Message> {
-        messages.iter().filter(|message| !is_system(message)).cloned().collect()
-    };
-    Some([others(&messages[..user]), vec![first], others(&messages[user + 1..])].concat())
 }
 
-/// The roles of messages.
-const ROLES: [&str; 5] = ["system", "developer", "user", "assistant", "tool"];
+fn list(values: &[Value]) -> Data<'_> {
+    Data::List(values.iter().map(Data::from).collect())
+}
 
-/// Refuses a conversation with an unknown role.
-fn check_roles(messages: &[Message]) -> Result<()> {
-    match messages.iter().find(|message| !ROLES.contains(&&*message.role)) {
-        None => Ok(()),
-        Some(Message { role, .. }) => Err(Error::Invalid(format!(
-            "{role:?} is no role of a message; there are {}",
-            ROLES.join(", ")
-        ))),
-    }
+/// Calls `with` with the conversation that these messages are.
+fn with_values<T>(
+    messages: &[Message],
+    add_generation_prompt: bool,
+    with: impl FnOnce(&Conversation) -> T,
+) -> T {
+    let messages: Vec<_> = messages.iter().map(Message::value).collect();
+    let variables = &Map::new();
+    with(&Conversation { messages: &messages, tools: &[], variables, add_generation_prompt })
+}
+
+fn no_place_for_tools() -> Error {
+    let what = "the chat template has no place for tools; leave them out or use another template";
+    Error::Invalid(what.into())
 }
 
 /// A time where this machine is.
