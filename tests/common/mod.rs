@@ -14,6 +14,7 @@
 //! naive.rs   the textbook forward pass in double precision
 //! place.rs   a model file beside a cache directory
 //! process.rs running programs
+//! server.rs  the server, and a client that can misbehave; included where it is tested
 //! reference.rs  small models of each architecture and their logits
 //! ```
 

@@ -13,7 +13,8 @@
 //! wrap.rs     lines broken between words
 //! generate.rs the man page, completions for shells
 //! log.rs      lines and progress on standard error · interrupt.rs  Ctrl-C
-//! ../common   argv.rs  flags as llama.cpp's users type them · draft_flags.rs  flags of drafters
+//! ../common   argv.rs  flags as llama.cpp's users type them · mistake.rs  wrong ones in one line
+//!             draft_flags.rs  flags of drafters
 //!             hub_flags.rs  models that are fetched or found · download_bar.rs  how far that is
 //!             grammar_flags.rs  grammars of answers · prompts.rs  files of prompts · output.rs  files for results
 //!             words.rs    what errors call flags, exit codes · values.rs  what values of flags may be
@@ -50,6 +51,8 @@ mod grammar_flags;
 mod hub_flags;
 mod interrupt;
 mod log;
+#[path = "../common/mistake.rs"]
+mod mistake;
 mod models;
 mod once;
 mod open;

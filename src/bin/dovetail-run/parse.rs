@@ -1,7 +1,7 @@
 //! The command line, parsed: flags as llama.cpp's users type them, and which words are the model and which the prompt.
 
 use crate::args::Args;
-use crate::{argv, foreign};
+use crate::{argv, foreign, mistake};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use std::ffi::OsString;
@@ -54,11 +54,11 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Parsed {
     let matches = match command.try_get_matches_from(argv) {
         Ok(matches) => matches,
         Err(error) if !error.use_stderr() => return Parsed::Help(error.render().to_string()),
-        Err(error) => return Parsed::Wrong(argv::one_line(&error.render().to_string())),
+        Err(error) => return Parsed::Wrong(mistake::one_line(&error.render().to_string())),
     };
     let mut args = match Args::from_arg_matches(&matches) {
         Ok(args) => args,
-        Err(error) => return Parsed::Wrong(argv::one_line(&error.render().to_string())),
+        Err(error) => return Parsed::Wrong(mistake::one_line(&error.render().to_string())),
     };
     args.unescape();
     args.without_effect = without_effect;

@@ -1,0 +1,223 @@
+//! Chat completions.
+
+use super::logprobs;
+use super::types::{FINGERPRINT, StreamOptions, Totals, finish_reason, new_id, round_of_page};
+use crate::answer::{self, Answering};
+use crate::body::Body;
+use crate::deltas::{Delta, Deltas};
+use crate::error::{ApiError, Dialect};
+use crate::fields::Fields;
+use crate::frames::{Gone, Sink};
+use crate::job::Event;
+use crate::prompt::{self, SentMessage, blocking};
+use crate::sse;
+use crate::state::{Call, Ready, unix_seconds};
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use dovetail::{Piece, Request};
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// `POST /v1/chat/completions`.
+pub async fn chat(call: Call, Body(fields): Body) -> Result<Response, ApiError> {
+    let ready = call.ready.clone();
+    let Asked { requests, form } = blocking(move || read(&ready, fields)).await?;
+    let all = call.submit(requests)?;
+    let ready = call.ready.clone();
+    if form.stream {
+        return Ok(sse::response(move |sink| stream(sink, ready, form, all)));
+    }
+    whole(&ready, &form, all).await.map(|body| Json(body).into_response())
+}
+
+/// What a request asks for.
+struct Asked {
+    /// One for each answer.
+    requests: Vec<Request>,
+    form: Form,
+}
+
+/// The form of the answer.
+struct Form {
+    stream: bool,
+    include_usage: bool,
+    /// Whether the page shows it.
+    rounds: bool,
+    id: String,
+    created: u64,
+}
+
+fn read(ready: &Ready, mut fields: Fields) -> Result<Asked, ApiError> {
+    let messages: Vec<SentMessage> = fields.require("messages")?;
+    let options: Option<StreamOptions> = fields.take("stream_options")?;
+    let form = Form {
+        stream: fields.switch("stream")?,
+        include_usage: options.unwrap_or_default().include_usage,
+        rounds: fields.wants_rounds(),
+        id: new_id("chatcmpl-"),
+        created: unix_seconds(),
+    };
+    let n = fields.take("n")?.unwrap_or(1);
+    let logprobs = logprobs::of_chat(&mut fields)?;
+    let mut generation = fields.generation(ready)?;
+    generation.logprobs = logprobs;
+    let prompt = prompt::chat(ready, messages)?;
+    let requests = answers(&Request { prompt, generation, drafter: None }, n)?;
+    Ok(Asked { requests, form })
+}
+
+/// The request `n` times, each with a seed of its own.
+///
+/// # Errors
+/// If `n` is 0 or too large.
+pub fn answers(request: &Request, n: usize) -> Result<Vec<Request>, ApiError> {
+    const MOST: usize = 128;
+    if !(1..=MOST).contains(&n) {
+        return Err(ApiError::field("n", &format!("is {n}; give a number from 1 to {MOST}")));
+    }
+    let with_seed = |i: usize| {
+        let mut request = request.clone();
+        let seed = &mut request.generation.sampling.seed;
+        *seed = seed.wrapping_add(i as u64);
+        request
+    };
+    Ok((0..n).map(with_seed).collect())
+}
+
+/// The answers as one body.
+async fn whole(ready: &Ready, form: &Form, all: Vec<Answering>) -> Result<Value, ApiError> {
+    let (mut choices, mut totals) = (Vec::new(), Totals::default());
+    for (index, answering) in all.into_iter().enumerate() {
+        let whole = answering.whole().await?;
+        totals.add(&whole.end);
+        let mut deltas = Deltas::default();
+        let content = deltas.push(&whole.pieces).content + &deltas.finish().content;
+        choices.push(json!({
+            "index": index,
+            "message": { "role": "assistant", "content": content },
+            "logprobs": logprobs::chat(ready.tokenizer(), &whole.pieces),
+            "finish_reason": finish_reason(whole.end.stop),
+        }));
+    }
+    Ok(json!({
+        "id": form.id,
+        "object": "chat.completion",
+        "created": form.created,
+        "model": ready.name,
+        "system_fingerprint": FINGERPRINT,
+        "choices": choices,
+        "usage": totals.usage(),
+        "timings": totals.timings(),
+    }))
+}
+
+/// An event of the stream.
+#[derive(Serialize)]
+struct Chunk<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    model: &'a str,
+    system_fingerprint: &'static str,
+    choices: Vec<Choice>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<super::types::Usage>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timings: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dovetail: Option<Value>,
+}
+
+#[derive(Serialize)]
+struct Choice {
+    index: usize,
+    delta: Value,
+    logprobs: Option<Value>,
+    finish_reason: Option<&'static str>,
+}
+
+impl Form {
+    fn chunk<'a>(&'a self, ready: &'a Ready, choice: Option<Choice>) -> Chunk<'a> {
+        Chunk {
+            id: &self.id,
+            object: "chat.completion.chunk",
+            created: self.created,
+            model: &ready.name,
+            system_fingerprint: FINGERPRINT,
+            choices: choice.into_iter().collect(),
+            usage: None,
+            timings: None,
+            dovetail: None,
+        }
+    }
+
+    /// The event of some pieces; `None` if they change nothing.
+    fn delta<'a>(
+        &'a self,
+        ready: &'a Ready,
+        index: usize,
+        delta: &Delta,
+        pieces: &[Piece],
+    ) -> Option<Chunk<'a>> {
+        let logprobs = logprobs::chat(ready.tokenizer(), pieces);
+        if delta.is_empty() && logprobs.is_none() && !self.rounds {
+            return None;
+        }
+        let delta = json!({ "content": delta.content });
+        let choice = Choice { index, delta, logprobs, finish_reason: None };
+        let mut chunk = self.chunk(ready, Some(choice));
+        chunk.dovetail = self.rounds.then(|| round_of_page(pieces));
+        Some(chunk)
+    }
+}
+
+/// The answers as events: the role first, then what each round brings.
+async fn stream(
+    sink: Sink,
+    ready: Arc<Ready>,
+    form: Form,
+    mut all: Vec<Answering>,
+) -> Result<(), Gone> {
+    let (ready, form) = (&*ready, &form);
+    for index in 0..all.len() {
+        let delta = json!({ "role": "assistant", "content": "" });
+        let choice = Choice { index, delta, logprobs: None, finish_reason: None };
+        sse::data(&sink, &form.chunk(ready, Some(choice))).await?;
+    }
+    let mut deltas: Vec<Deltas> = all.iter().map(|_| Deltas::default()).collect();
+    let mut totals = Totals::default();
+    let mut left = all.len();
+    while let Some((i, event)) = sink.wait(sse::PING, answer::next_of(&mut all)).await? {
+        match event {
+            Event::Pieces(pieces) => {
+                let delta = deltas[i].push(&pieces);
+                if let Some(chunk) = form.delta(ready, i, &delta, &pieces) {
+                    sse::data(&sink, &chunk).await?;
+                }
+            }
+            Event::End(end) => {
+                totals.add(&end);
+                left -= 1;
+                let rest = deltas[i].finish();
+                if !rest.is_empty()
+                    && let Some(chunk) = form.delta(ready, i, &rest, &[])
+                {
+                    sse::data(&sink, &chunk).await?;
+                }
+                let finish_reason = Some(finish_reason(end.stop));
+                let choice = Choice { index: i, delta: json!({}), logprobs: None, finish_reason };
+                let mut chunk = form.chunk(ready, Some(choice));
+                chunk.timings = (left == 0 && !form.include_usage).then(|| totals.timings());
+                sse::data(&sink, &chunk).await?;
+            }
+            Event::Failed(error) => return sse::data(&sink, &error.json(Dialect::OpenAi)).await,
+        }
+    }
+    if form.include_usage {
+        let mut chunk = form.chunk(ready, None);
+        (chunk.usage, chunk.timings) = (Some(totals.usage()), Some(totals.timings()));
+        sse::data(&sink, &chunk).await?;
+    }
+    sse::done(&sink).await
+}

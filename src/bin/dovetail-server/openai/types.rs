@@ -1,0 +1,93 @@
+//! What answers are made of.
+
+use crate::job::End;
+use crate::timings;
+use dovetail::speculate::RoundStats;
+use dovetail::{Piece, Stats, Stop};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::hash::{BuildHasher, RandomState};
+
+/// `stream_options` of a request.
+#[derive(Debug, Default, Deserialize)]
+pub struct StreamOptions {
+    /// Whether the last event tells how many tokens there were.
+    #[serde(default)]
+    pub include_usage: bool,
+}
+
+/// How many tokens there were.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Usage {
+    prompt_tokens: usize,
+    completion_tokens: usize,
+    total_tokens: usize,
+    prompt_tokens_details: PromptDetails,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+struct PromptDetails {
+    cached_tokens: usize,
+}
+
+/// Adds up the answers of a request.
+#[derive(Default)]
+pub struct Totals {
+    stats: Stats,
+    rounds: RoundStats,
+    answers: usize,
+}
+
+impl Totals {
+    /// Adds an answer.
+    pub fn add(&mut self, end: &End) {
+        let Stats { prompt_n, prompt_time, cached_n, predicted_n, predicted_time } = &end.stats;
+        self.stats.prompt_n += prompt_n;
+        self.stats.prompt_time += *prompt_time;
+        self.stats.cached_n += cached_n;
+        self.stats.predicted_n += predicted_n;
+        self.stats.predicted_time += *predicted_time;
+        self.rounds.add(&end.rounds);
+        self.answers += 1;
+    }
+
+    /// The number of tokens; the prompt counts once, however many answers it has.
+    pub fn usage(&self) -> Usage {
+        let Stats { prompt_n, cached_n, predicted_n, .. } = self.stats;
+        let prompt_tokens = (prompt_n + cached_n) / self.answers.max(1);
+        Usage {
+            prompt_tokens,
+            completion_tokens: predicted_n,
+            total_tokens: prompt_tokens + predicted_n,
+            prompt_tokens_details: PromptDetails { cached_tokens: cached_n / self.answers.max(1) },
+        }
+    }
+
+    /// Counts and times, as llama.cpp's server adds them.
+    pub fn timings(&self) -> Value {
+        timings::timings(&self.stats, &self.rounds)
+    }
+}
+
+/// Why an answer ended.
+pub fn finish_reason(stop: Stop) -> &'static str {
+    match stop {
+        Stop::End(_) | Stop::Text => "stop",
+        Stop::Length | Stop::Context | Stop::NotANumber => "length",
+    }
+}
+
+/// What the page shows of a round.
+pub fn round_of_page(pieces: &[Piece]) -> Value {
+    let piece = |piece: &Piece| json!({ "text": piece.text, "drafted": piece.drafted });
+    json!({ "pieces": pieces.iter().map(piece).collect::<Vec<_>>() })
+}
+
+/// A name for an answer.
+pub fn new_id(prefix: &str) -> String {
+    let half = || RandomState::new().hash_one(prefix);
+    format!("{prefix}{:016x}{:016x}", half(), half())
+}
+
+/// What answers say of the program that made them.
+pub const FINGERPRINT: &str = concat!("dovetail-", env!("CARGO_PKG_VERSION"));

@@ -1,0 +1,317 @@
+//! The interfaces of `dovetail-server`: what each of them answers, whole and as a stream.
+
+#![cfg(unix)]
+
+mod common;
+#[path = "common/server.rs"]
+mod server;
+
+use common::tiny::{N_VOCAB, tiny};
+use serde_json::{Value, json};
+use server::{Response, Server};
+
+fn start() -> Server {
+    Server::start(&tiny("f32").parts(), &["-np", "2", "-c", "1024", "--alias", "tiny/one"])
+}
+
+fn chat(fields: Value) -> Value {
+    let mut body = json!({
+        "messages": [{ "role": "user", "content": "the and" }],
+        "max_tokens": 12, "seed": 3, "ignore_eos": true,
+    });
+    body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    body
+}
+
+fn refused(response: &Response) -> (u16, String) {
+    (response.status, response.json()["error"]["param"].as_str().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn a_chat_is_the_same_whole_and_as_a_stream() {
+    let server = start();
+    let path = "/v1/chat/completions";
+    let whole = server.post(path, &chat(json!({}))).json();
+    let message = &whole["choices"][0]["message"];
+    assert_eq!(
+        (&whole["object"], &message["role"]),
+        (&json!("chat.completion"), &json!("assistant"))
+    );
+    assert_eq!(
+        (&whole["model"], &whole["choices"][0]["finish_reason"]),
+        (&json!("tiny/one"), &json!("length"))
+    );
+    assert_eq!(whole["usage"]["completion_tokens"], 12);
+    assert_eq!(whole["timings"]["predicted_n"], 12);
+    assert_eq!(
+        server.post("/chat/completions", &chat(json!({}))).json()["choices"],
+        whole["choices"]
+    );
+    let parts = json!([{ "type": "text", "text": "the" }, { "type": "text", "text": " and" }]);
+    let of_parts = chat(json!({ "messages": [{ "role": "user", "content": parts }] }));
+    assert_eq!(server.post(path, &of_parts).json()["choices"], whole["choices"]);
+
+    let options = json!({ "stream": true, "stream_options": { "include_usage": true } });
+    let events = server.post(path, &chat(options)).events();
+    assert_eq!(events[0]["choices"][0]["delta"]["role"], "assistant");
+    let [finish, usage] = &events[events.len() - 2..] else { panic!("{events:?}") };
+    assert_eq!(finish["choices"][0]["finish_reason"], "length");
+    assert_eq!((&usage["choices"], &usage["usage"]["completion_tokens"]), (&json!([]), &json!(12)));
+    assert_eq!(usage["usage"]["prompt_tokens"], whole["usage"]["prompt_tokens"]);
+    let deltas = events.iter().filter_map(|event| event["choices"][0]["delta"]["content"].as_str());
+    assert_eq!(deltas.collect::<String>(), message["content"].as_str().unwrap());
+    let plain = server.post(path, &chat(json!({ "stream": true }))).events();
+    assert!(plain.iter().all(|event| event["usage"].is_null()));
+    assert_eq!(plain.last().unwrap()["timings"]["predicted_n"], 12);
+}
+
+#[test]
+fn several_answers_have_seeds_of_their_own() {
+    let server = start();
+    let path = "/v1/chat/completions";
+    let three = server.post(path, &chat(json!({ "n": 3, "temperature": 2.0 }))).json();
+    let contents: Vec<_> =
+        (0..3).map(|i| three["choices"][i]["message"]["content"].clone()).collect();
+    for (i, content) in contents.iter().enumerate() {
+        let alone = server.post(path, &chat(json!({ "seed": 3 + i, "temperature": 2.0 }))).json();
+        assert_eq!(alone["choices"][0]["message"]["content"], *content);
+        assert_eq!(three["choices"][i]["index"], i);
+    }
+    assert_ne!(contents[0], contents[1]);
+    assert_eq!(three["usage"]["completion_tokens"], 36);
+    let events =
+        server.post(path, &chat(json!({ "n": 3, "temperature": 2.0, "stream": true }))).events();
+    for (i, content) in contents.iter().enumerate() {
+        let choices = events.iter().map(|event| &event["choices"][0]).filter(|c| c["index"] == i);
+        let deltas = choices.filter_map(|choice| choice["delta"]["content"].as_str());
+        assert_eq!(deltas.collect::<String>(), content.as_str().unwrap());
+    }
+}
+
+#[test]
+fn stops_and_sampling_count() {
+    let server = start();
+    let path = "/v1/chat/completions";
+    let content = |fields: Value| {
+        let body = server.post(path, &chat(fields)).json();
+        let choice = &body["choices"][0];
+        (choice["message"]["content"].as_str().unwrap().to_owned(), choice["finish_reason"].clone())
+    };
+    let (text, _) = content(json!({ "temperature": 0 }));
+    let chars: Vec<char> = text.chars().collect();
+    let stop: String = chars[chars.len() / 2..chars.len() / 2 + 2].iter().collect();
+    let before = text.split(&stop).next().unwrap();
+    assert_eq!(content(json!({ "temperature": 0, "stop": stop })), (before.into(), json!("stop")));
+    assert_eq!(content(json!({ "temperature": 0, "stop": ["@@", stop] })).0, before);
+    assert_eq!(content(json!({ "temperature": 0, "max_completion_tokens": 12 })).0, text);
+    assert_eq!(content(json!({ "temperature": 9, "top_k": 1 })).0, text);
+    assert_ne!(
+        content(json!({ "temperature": 0, "presence_penalty": 2.0, "frequency_penalty": 2.0 })).0,
+        text
+    );
+    let (only, _) =
+        content(json!({ "logit_bias": { "65": 100 }, "max_tokens": 3, "temperature": 0 }));
+    assert_eq!(only.chars().collect::<std::collections::HashSet<_>>().len(), 1, "{only}");
+    assert_ne!(
+        content(json!({ "temperature": 2, "seed": 5 })),
+        content(json!({ "temperature": 2, "seed": 6 }))
+    );
+}
+
+#[test]
+fn log_probabilities_are_the_same_whole_and_as_a_stream() {
+    let server = start();
+    let wanted = json!({ "logprobs": true, "top_logprobs": 3 });
+    let whole = server.post("/v1/chat/completions", &chat(wanted.clone())).json();
+    let whole = whole["choices"][0]["logprobs"]["content"].as_array().unwrap().clone();
+    assert_eq!(whole.len(), 12);
+    for token in &whole {
+        let top = token["top_logprobs"].as_array().unwrap();
+        assert_eq!(top.len(), 3);
+        assert!(top[0]["logprob"].as_f64() >= token["logprob"].as_f64());
+        assert!(token["logprob"].as_f64().unwrap() <= 0.0 && token["bytes"].is_array());
+    }
+    let mut streamed = wanted;
+    streamed["stream"] = json!(true);
+    let events = server.post("/v1/chat/completions", &chat(streamed)).events();
+    let contents =
+        events.iter().filter_map(|event| event["choices"][0]["logprobs"]["content"].as_array());
+    assert_eq!(contents.flatten().cloned().collect::<Vec<_>>(), whole);
+    let body = json!({ "prompt": "the", "max_tokens": 4, "logprobs": 2, "ignore_eos": true, "temperature": 0 });
+    let logprobs = server.post("/v1/completions", &body).json()["choices"][0]["logprobs"].clone();
+    assert_eq!(logprobs["token_logprobs"].as_array().unwrap().len(), 4);
+    assert_eq!(logprobs["top_logprobs"][0].as_object().unwrap().len(), 2);
+    assert_eq!(logprobs["text_offset"][0], 0);
+    let alone = server.post("/v1/chat/completions", &chat(json!({ "top_logprobs": 2 })));
+    assert_eq!(refused(&alone), (400, "top_logprobs".into()));
+}
+
+#[test]
+fn completions_take_texts_tokens_and_lists() {
+    let server = start();
+    let post = |prompt: Value, more: Value| {
+        let mut body = json!({ "prompt": prompt, "max_tokens": 5, "seed": 1, "ignore_eos": true });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        server.post("/v1/completions", &body)
+    };
+    let text = |body: &Value, i: usize| body["choices"][i]["text"].as_str().unwrap().to_owned();
+    let a = text(&post(json!("the and"), json!({})).json(), 0);
+    let tokens =
+        server.post("/tokenize", &json!({ "content": "the and" })).json()["tokens"].clone();
+    assert_eq!(text(&post(tokens, json!({})).json(), 0), a);
+    let b = text(&post(json!("in"), json!({})).json(), 0);
+    let both = post(json!(["the and", "in"]), json!({})).json();
+    assert_eq!((text(&both, 0), text(&both, 1)), (a.clone(), b));
+    assert_eq!(
+        text(&post(json!("the and"), json!({ "echo": true })).json(), 0),
+        format!("the and{a}")
+    );
+    let events = post(json!("the and"), json!({ "echo": true, "stream": true })).events();
+    let streamed: String = events.iter().map(|event| text(event, 0)).collect();
+    assert_eq!(streamed, format!("the and{a}"));
+    assert_eq!(
+        refused(&post(json!("a"), json!({ "echo": true, "logprobs": 1 }))),
+        (400, "echo".into())
+    );
+    let suffix = post(json!("a"), json!({ "suffix": "b" }));
+    assert!(suffix.status == 501 && suffix.body.contains("no token for the prefix"), "{suffix:?}");
+}
+
+#[test]
+fn what_is_not_supported_is_refused_by_name() {
+    let server = start();
+    let path = "/v1/chat/completions";
+    for (name, value) in [
+        ("tools", json!([{ "type": "function", "function": { "name": "f" } }])),
+        ("tool_choice", json!("required")),
+        ("response_format", json!({ "type": "json_object" })),
+        ("grammar", json!("root ::= \"a\"")),
+    ] {
+        let response = server.post(path, &chat(json!({ name: value })));
+        assert_eq!(refused(&response), (400, name.into()), "{}", response.body);
+    }
+    let image = json!([{ "type": "image_url", "image_url": { "url": "data:," } }]);
+    let image =
+        server.post(path, &chat(json!({ "messages": [{ "role": "user", "content": image }] })));
+    assert_eq!(refused(&image), (400, "content".into()));
+    for messages in
+        [json!([]), json!([{ "role": "king", "content": "a" }]), json!("a"), json!(null)]
+    {
+        assert_eq!(
+            server.post(path, &chat(json!({ "messages": messages }))).status,
+            400,
+            "{messages}"
+        );
+    }
+    assert_eq!(
+        server.post(path, &chat(json!({ "user": "me", "store": false, "tools": [] }))).status,
+        200
+    );
+}
+
+#[test]
+fn the_model_is_listed() {
+    let server = start();
+    let list = server.get("/v1/models").json();
+    let model = &list["data"][0];
+    assert_eq!((&list["object"], &model["id"]), (&json!("list"), &json!("tiny/one")));
+    assert!(model["created"].as_u64().unwrap() > 1_700_000_000);
+    assert_eq!(
+        (&model["meta"]["n_ctx"], &model["meta"]["n_vocab"]),
+        (&json!(512), &json!(N_VOCAB))
+    );
+    assert_eq!(server.get("/v1/models/tiny/one").json(), *model);
+    assert_eq!(server.get("/v1/models/other").status, 404);
+}
+
+#[test]
+fn what_llama_cpp_has_alone() {
+    let server = start();
+    let tokens = server
+        .post("/tokenize", &json!({ "content": "<|im_end|>the", "with_pieces": true }))
+        .json();
+    assert_eq!(tokens["tokens"][0]["piece"], "<|im_end|>");
+    let plain = json!({ "content": "<|im_end|>the é", "parse_special": false });
+    let plain = server.post("/tokenize", &plain).json()["tokens"].clone();
+    assert!(plain.as_array().unwrap().len() > 5, "{plain}");
+    let text = server.post("/detokenize", &json!({ "tokens": plain })).json();
+    assert_eq!(text["content"], "<|im_end|>the é");
+    let prompt = server.post("/apply-template", &chat(json!({}))).json();
+    assert_eq!(prompt["prompt"], "<|im_start|>user\nthe and<|im_end|>\n<|im_start|>assistant\n");
+    let props = server.get("/props").json();
+    assert_eq!(
+        (&props["total_slots"], &props["default_generation_settings"]["n_ctx"]),
+        (&json!(2), &json!(512))
+    );
+    assert_eq!(server.get("/slots").json().as_array().unwrap().len(), 2);
+
+    let body =
+        json!({ "prompt": "the", "n_predict": 6, "ignore_eos": true, "seed": 4, "n_probs": 2 });
+    let whole = server.post("/completion", &body).json();
+    assert_eq!((&whole["stop_type"], &whole["tokens_predicted"]), (&json!("limit"), &json!(6)));
+    assert_eq!(whole["completion_probabilities"].as_array().unwrap().len(), 6);
+    let mut streamed = body.clone();
+    streamed["stream"] = json!(true);
+    let stream = server.post("/completion", &streamed).body;
+    let events = stream.split_terminator("\n\n").map(|event| event.strip_prefix("data: ").unwrap());
+    let events: Vec<Value> = events.map(|event| serde_json::from_str(event).unwrap()).collect();
+    let content: String = events.iter().map(|event| event["content"].as_str().unwrap()).collect();
+    assert_eq!(
+        (&*content, &events.last().unwrap()["stop"]),
+        (whole["content"].as_str().unwrap(), &json!(true))
+    );
+    let fill_in = json!({ "input_prefix": "a", "input_suffix": "b" });
+    assert_eq!(server.post("/infill", &fill_in).status, 501);
+    assert!(server.metric("llamacpp:tokens_predicted_total") >= 12.0);
+    assert_eq!(server.metric("dovetail:drafted_tokens_total"), 0.0);
+}
+
+#[test]
+fn code_is_filled_in_by_the_models_own_tokens() {
+    let mut parts = tiny("f32").parts();
+    for (key, byte) in [("fim_pre", b'P'), ("fim_suf", b'S'), ("fim_mid", b'M')] {
+        let key = format!("tokenizer.ggml.{key}_token_id");
+        parts.set(&key, Some(dovetail::gguf::Value::U32(u32::from(byte))));
+    }
+    let server = Server::start(&parts, &[]);
+    let usual = json!({ "max_tokens": 6, "seed": 4, "ignore_eos": true });
+    let post = |path: &str, fields: Value| {
+        let mut body = usual.clone();
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        server.post(path, &body).json()
+    };
+    let prompt = json!([
+        u32::from(b'P'),
+        u32::from(b'a'),
+        u32::from(b'S'),
+        u32::from(b'b'),
+        u32::from(b'M')
+    ]);
+    let expected = post("/completion", json!({ "prompt": prompt }))["content"].clone();
+    let filled = post("/infill", json!({ "input_prefix": "a", "input_suffix": "b" }));
+    assert_eq!(filled["content"], expected);
+    let suffixed = post("/v1/completions", json!({ "prompt": "a", "suffix": "b" }));
+    assert_eq!(suffixed["choices"][0]["text"], expected);
+}
+
+#[test]
+fn the_page_gets_the_pieces_of_each_round() {
+    let flags = ["--spec-type", "ngram", "--tree", "chain:3", "-np", "1", "-c", "512"];
+    let server = Server::start(&tiny("f32").parts(), &flags);
+    let pieces = |drafting: &str| {
+        let of_page = json!({ "rounds": true, "drafting": drafting });
+        let fields = json!({
+            "dovetail": of_page, "stream": true, "temperature": 0, "max_tokens": 60,
+            "logit_bias": { "65": 100 },
+        });
+        let events = server.post("/v1/chat/completions", &chat(fields)).events();
+        let pieces = events.iter().filter_map(|event| event["dovetail"]["pieces"].as_array());
+        pieces.flatten().cloned().collect::<Vec<_>>()
+    };
+    let text =
+        |pieces: &[Value]| pieces.iter().map(|p| p["text"].as_str().unwrap()).collect::<String>();
+    let (on, off) = (pieces("on"), pieces("off"));
+    assert_eq!(text(&on), text(&off));
+    assert!(on.iter().any(|piece| piece["drafted"] == true), "{on:?}");
+    assert!(off.iter().all(|piece| piece["drafted"] == false));
+}
