@@ -69,13 +69,12 @@ export function spans(answer) {
   return found;
 }
 
-/// Where the content begins within the joined pieces, or null if they are of another text. Before it stand the reasoning
-/// and short markers.
+/// Where the content begins within the joined pieces, or null if they are of another text. Before it stand short markers,
+/// and the reasoning if the server counts it among the pieces.
 function contentStart(all, { content, reasoning }) {
   const thought = reasoning.trim();
   const before = all.indexOf(thought);
-  if (before < 0) return null;
-  const first = before + thought.length;
+  const first = before < 0 ? 0 : before + thought.length;
   for (let at = first; at < Math.min(all.length, first + LONGEST_MARKER); at++) {
     const both = Math.min(content.length, all.length - at);
     if (both > 0 && all.startsWith(content.slice(0, both), at)) return at;

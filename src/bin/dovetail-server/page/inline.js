@@ -181,18 +181,20 @@ function closeBracket(state) {
     return false;
   }
   const children = flatten(state.open.splice(i + 1), state.open[i].nodes);
-  const [opened] = state.open.splice(i, 1);
-  if (children.length === 0) children.push({ kind: "text", from: opened.from, to: state.at, text: href });
+  state.open.splice(i, 1);
+  if (children.length === 0) children.push({ kind: "text", from: target.from, to: target.to });
   return push(state, { kind: "link", href, children }, target.end);
 }
 
-/// `(address "title")` at a place: the address, and where it ends.
+/// `(address "title")` at a place: the address, its range, and where all of it ends.
 function destination(text, at) {
   const window = text.slice(at, at + LONGEST);
   const found =
-    /^\(\s*<([^<>\n]*)>(?:\s+(?:"[^"]*"|'[^']*'))?\s*\)/.exec(window) ??
-    /^\(\s*((?:[^\s()\\]|\\.|\((?:[^\s()])*\))*)(?:\s+(?:"[^"]*"|'[^']*'))?\s*\)/.exec(window);
-  return found && { address: found[1].replace(/\\([!-/:-@[-`{-~])/g, "$1"), end: at + found[0].length };
+    /^\(\s*<([^<>\n]*)>(?:\s+(?:"[^"]*"|'[^']*'))?\s*\)/d.exec(window) ??
+    /^\(\s*((?:[^\s()\\]|\\.|\((?:[^\s()])*\))*)(?:\s+(?:"[^"]*"|'[^']*'))?\s*\)/d.exec(window);
+  if (!found) return null;
+  const [from, to] = found.indices[1].map((index) => at + index);
+  return { address: found[1].replace(/\\([!-/:-@[-`{-~])/g, "$1"), from, to, end: at + found[0].length };
 }
 
 /// `<https://…>`; all else in angle brackets is text.

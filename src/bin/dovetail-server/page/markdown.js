@@ -111,7 +111,7 @@ function itemEnd(lines, next, open, inside) {
   for (; next < lines.length; next++) {
     const line = lines[next];
     const isInside = indentOf(line.text) >= Math.min(open.width, 2);
-    const isLazy = !isBlank(lines[next - 1]) && !starts(line);
+    const isLazy = !isBlank(lines[next - 1]) && !starts(line) && !item(line);
     if (!isBlank(line) && !isInside && !isLazy) break;
     inside.push(strip(line, open.width));
   }

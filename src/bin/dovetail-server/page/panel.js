@@ -74,10 +74,10 @@ function inWords(round) {
 /// Buttons that step through the rounds. `go` gets a round, and whether the newest is followed.
 function createStepper(go) {
   let at = 0;
-  const back = button("◀", () => go(at - 1), { "aria-label": "Round before" });
-  const on = button("▶", () => go(at + 1), { "aria-label": "Next round" });
-  const first = button("⏮", () => go(0), { "aria-label": "First round" });
-  const last = button("⏭", () => go(Infinity, true), { "aria-label": "Last round" });
+  const back = button("‹", () => go(at - 1), { "aria-label": "Round before" });
+  const on = button("›", () => go(at + 1), { "aria-label": "Next round" });
+  const first = button("«", () => go(0), { "aria-label": "First round" });
+  const last = button("»", () => go(Infinity, true), { "aria-label": "Last round" });
   const label = element("output", {});
   return {
     element: element("div", { class: "stepper", role: "group", "aria-label": "Rounds" }, first, back, label, on, last),
