@@ -1,4 +1,5 @@
 """One Chromium for all tests, and a test case that opens the page in it."""
+import time
 import unittest
 
 from . import mock
@@ -7,6 +8,7 @@ PROGRAM = None
 SERVER = None
 MODULES = ["test_text", "test_markdown", "test_store", "test_chat", "test_server_errors", "test_look", "test_rounds"]
 PATIENCE_MS = 10_000
+ANSWER = ".message.assistant > .markdown"
 _open = {}
 
 
@@ -41,6 +43,8 @@ class PageCase(unittest.TestCase):
         self.faults, self.hosts = [], set()
         self.page = self.new_page()
         self.page.goto(self.mock.url)
+        if self.options.get("java_script_enabled", True):
+            self.until(lambda: self.text("#server").startswith("mock"))
 
     def new_page(self):
         page = self.context.new_page()
@@ -66,6 +70,13 @@ class PageCase(unittest.TestCase):
     def frame(self, page=None):
         """Waits until what is drawn before the next frame has been drawn."""
         (page or self.page).evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+    def until(self, holds):
+        """Waits for what the page has no event for; its own policy forbids Playwright's way to."""
+        end = time.monotonic() + PATIENCE_MS / 1000
+        while not holds():
+            self.assertLess(time.monotonic(), end, "waited for too long")
+            self.page.wait_for_timeout(20)
 
     def text(self, selector):
         return self.page.locator(selector).first.inner_text()

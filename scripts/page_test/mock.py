@@ -15,6 +15,7 @@ class Mock:
     def __init__(self):
         self.reset()
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"mock": self}))
+        self.server.handle_error = lambda *_: None  # clients that go away
         self.url = f"http://127.0.0.1:{self.server.server_port}/"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 

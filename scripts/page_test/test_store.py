@@ -1,7 +1,7 @@
 """Conversations in the browser: kept, exported, imported, and what happens when there is no more room."""
 import json
 
-from .browser import PageCase
+from .browser import ANSWER, PageCase
 
 
 class Store(PageCase):
@@ -9,11 +9,11 @@ class Store(PageCase):
         self.ask("Question one")
         self.page.click("#new")
         self.ask("Question two")
-        before = self.texts(".message.assistant .markdown")
+        before = self.texts(ANSWER)
         self.page.reload()
         self.assertEqual(self.texts("#conversations .choose"), ["Question two", "Question one"])
         self.assertEqual(self.text("#title"), "Question two")
-        self.assertEqual(self.texts(".message.assistant .markdown"), before)
+        self.assertEqual(self.texts(ANSWER), before)
         self.assertGreater(self.page.locator(".token.drafted").count(), 3)
         self.page.click("text=Question one")
         self.assertEqual(self.texts(".message.user .text"), ["Question one"])
@@ -47,13 +47,13 @@ class Store(PageCase):
             self.page.click("#export")
         exported = json.loads(download.value.path().read_text())
         self.assertEqual([c["title"] for c in exported["conversations"]], ["Question one"])
-        answer = self.text(".message.assistant .markdown")
+        answer = self.text(ANSWER)
         self.page.evaluate("localStorage.clear()")
         self.page.goto(self.mock.url)
         self.assertEqual(self.page.locator("#conversations li").count(), 0)
         self.import_text(json.dumps(exported))
         self.page.click("text=Question one")
-        self.assertEqual(self.text(".message.assistant .markdown"), answer)
+        self.assertEqual(self.text(ANSWER), answer)
         self.assertGreater(self.page.locator(".token.drafted").count(), 3)
         self.import_text(json.dumps(exported))
         self.assertEqual(self.texts("#conversations .choose"), ["Question one"] * 2, "beside what is there")
@@ -74,7 +74,7 @@ class Store(PageCase):
         self.assertIn("1 conversation imported", self.text("#notice"))
         self.page.click("#conversations .choose")
         self.assertEqual(self.texts(".message.user .text"), ["kept"])
-        self.assertEqual(self.texts(".message.assistant .markdown"), ["", "<img src=x onerror=1>"])
+        self.assertEqual(self.texts(ANSWER), ["<img src=x onerror=1>"])
 
     def test_rounds_of_old_conversations_make_room(self):
         self.ask("An old question")
