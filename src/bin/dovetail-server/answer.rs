@@ -56,6 +56,7 @@ impl Answering {
             Event::Pieces(pieces) => {
                 self.log.add_tokens(pieces.iter().filter(|piece| piece.token.is_some()).count());
             }
+            Event::Rounds(_) => {}
             Event::End(_) => self.is_over = true,
             Event::Failed(error) => {
                 self.is_over = true;
@@ -73,6 +74,7 @@ impl Answering {
         let mut all = Vec::new();
         loop {
             match self.next().await {
+                Event::Rounds(_) => {}
                 Event::Pieces(pieces) => all.extend(pieces),
                 Event::End(end) => return Ok(Whole { pieces: all, end: *end }),
                 Event::Failed(error) => return Err(error),

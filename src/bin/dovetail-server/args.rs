@@ -2,6 +2,7 @@
 
 use crate::argv;
 use crate::draft_flags::DraftFlags;
+use crate::grammar_flags::GrammarFlags;
 use crate::hub_flags::HubFlags;
 use crate::rope_flags::RopeFlags;
 use crate::sampling_flags::SamplingFlags;
@@ -94,6 +95,10 @@ pub struct Args {
     #[arg(allow_negative_numbers = true)]
     #[arg(env = "LLAMA_ARG_CTX_SIZE", help_heading = "Threads, context and passes")]
     ctx_size: usize,
+    /// Memory for sequences that no slot holds any more, in MiB: a prompt that begins as one of them did is not read anew
+    #[arg(long, visible_alias = "cram", value_name = "MIB", default_value_t = 8192)]
+    #[arg(env = "LLAMA_ARG_CACHE_RAM", help_heading = "Threads, context and passes")]
+    pub cache_ram: usize,
     #[command(flatten)]
     rope: RopeFlags,
     /// Most tokens of an answer, unless its request says otherwise; less than 0: until the model ends it or the context
@@ -123,6 +128,8 @@ pub struct Args {
 
     #[command(flatten)]
     pub sampling: SamplingFlags,
+    #[command(flatten)]
+    pub grammar: GrammarFlags,
     #[command(flatten)]
     pub drafting: DraftFlags,
     /// Fetch the drafter from this repository, as -hf does the model [-hfd, -hfrd]

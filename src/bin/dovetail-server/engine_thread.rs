@@ -2,7 +2,7 @@
 //! queue, and steps the engine; it waits for nobody but the next request.
 
 use crate::error::ApiError;
-use crate::job::{End, Event, Job};
+use crate::job::{End, Event, Job, Round};
 use crate::metrics::{Metrics, SlotState};
 use crate::outbox::Outbox;
 use crate::words;
@@ -34,6 +34,8 @@ struct Running {
     /// Its place in the list of slots.
     place: usize,
     outbox: Outbox,
+    /// Number of rounds so far, if the request wants to know what they do.
+    rounds: Option<usize>,
 }
 
 impl EngineThread {
@@ -83,7 +85,8 @@ impl EngineThread {
             Ok(id) => {
                 let stats = self.engine.live_stats(id).unwrap_or_default();
                 let place = self.metrics.begin(SlotState { id: id.0, prompt_len, stats });
-                running.push(Running { id, place, outbox });
+                let rounds = job.rounds.then_some(0);
+                running.push(Running { id, place, outbox, rounds });
             }
             Err(error) => outbox.end(Event::Failed(ApiError::from(error)), &self.runtime),
         }
@@ -98,6 +101,7 @@ impl EngineThread {
 
     /// Steps the engine, and sends each request what the round brought it.
     fn round(&mut self, running: &mut Vec<Running>) {
+        let start = Instant::now();
         let stepped = self.engine.step(&mut |id, piece| {
             if let Some(request) = running.iter_mut().find(|request| request.id == id) {
                 request.outbox.hold(piece);
@@ -116,7 +120,15 @@ impl EngineThread {
         if let Some(notice) = self.engine.take_drafter_notice() {
             tracing::warn!("{notice}");
         }
-        let engine = &self.engine;
+        let (engine, time) = (&self.engine, start.elapsed());
+        for request in running.iter_mut() {
+            if let (Some(n), Some((tree, path))) =
+                (&mut request.rounds, engine.last_tree(request.id))
+            {
+                *n += 1;
+                request.outbox.hold_round(Round::new(*n, time, tree, path));
+            }
+        }
         let ended = |request: &mut Running| engine.stop(request.id).is_some();
         for request in running.extract_if(.., ended).collect::<Vec<_>>() {
             self.finish(request);

@@ -2,6 +2,7 @@
 
 use crate::error::ApiError;
 use crate::generation_fields;
+use crate::grammar_flags;
 use crate::state::Ready;
 use crate::unsupported;
 use dovetail::{Drafting, Generation};
@@ -67,8 +68,16 @@ impl Fields {
     /// # Errors
     /// If a field has a value that cannot be, or would change the answer and is not supported; the error names it.
     pub fn generation(self, ready: &Ready) -> Result<Generation, ApiError> {
-        let mut generation = ready.generation();
+        let (mut generation, mut grammar) = (ready.generation(), None);
         for (name, value) in &self.0 {
+            let of_grammar = grammar_flags::field(name, value);
+            if let Some(given) = of_grammar.map_err(|what| ApiError::field(name, &what))? {
+                if grammar.is_some() && given.is_some() {
+                    return Err(ApiError::field(name, "is a second grammar; give one"));
+                }
+                grammar = given.or(grammar);
+                continue;
+            }
             match name.as_str() {
                 "dovetail" => generation.drafting = drafting(value)?,
                 name => {
@@ -80,6 +89,9 @@ impl Fields {
             }
         }
         check(&generation, ready)?;
+        if let Some(grammar) = grammar {
+            generation.constraint = Some(ready.model.constraint(&grammar)?);
+        }
         Ok(generation)
     }
 }

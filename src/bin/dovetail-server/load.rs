@@ -3,7 +3,7 @@
 use crate::args::Args;
 use crate::words::FlagNames;
 use dovetail::hub::FileChoice;
-use dovetail::{ChatTemplate, Engine, Error, Level, Notice, Observer, Result, Stage};
+use dovetail::{ChatTemplate, Constraint, Engine, Error, Level, Notice, Observer, Result, Stage};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -17,6 +17,8 @@ pub struct Loaded {
     pub template: Option<ChatTemplate>,
     /// Whether tokens are drafted.
     pub has_drafter: bool,
+    /// What answers may be.
+    pub constraint: Option<Constraint>,
     /// The model's file.
     pub path: PathBuf,
 }
@@ -38,8 +40,11 @@ pub fn load(args: &mut Args, stop: &Arc<AtomicBool>) -> Result<Loaded> {
     if template.is_none() {
         tracing::warn!("the model has no chat template; chats are refused without --chat-template");
     }
-    let engine = options.engine(model, args.parallel, &mut observer)?;
-    Ok(Loaded { engine, template, has_drafter: observer.has_drafter, path })
+    let grammar = args.grammar.grammar()?;
+    let constraint = grammar.map(|grammar| model.constraint(&grammar)).transpose()?;
+    let mut engine = options.engine(model, args.parallel, &mut observer)?;
+    engine.set_prefix_cache(args.cache_ram.saturating_mul(1 << 20));
+    Ok(Loaded { engine, template, has_drafter: observer.has_drafter, constraint, path })
 }
 
 /// The model's file, fetched if need be.

@@ -41,6 +41,8 @@ mod frames;
 mod gate;
 #[path = "../common/generation_fields.rs"]
 mod generation_fields;
+#[path = "../common/grammar_flags.rs"]
+mod grammar_flags;
 #[path = "../common/hub_flags.rs"]
 mod hub_flags;
 mod job;

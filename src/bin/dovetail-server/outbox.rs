@@ -2,7 +2,7 @@
 //!
 //! Pieces that find no room are held. If there is no room for [`PATIENCE`], the client is given up.
 
-use crate::job::Event;
+use crate::job::{Event, Round};
 use dovetail::Piece;
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
@@ -16,6 +16,7 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Outbox {
     events: Sender<Event>,
     held: Vec<Piece>,
+    rounds: Vec<Round>,
     /// Since when there has been no room.
     full_since: Option<Instant>,
 }
@@ -23,7 +24,7 @@ pub struct Outbox {
 impl Outbox {
     /// Without pieces.
     pub fn new(events: Sender<Event>) -> Outbox {
-        Outbox { events, held: Vec::new(), full_since: None }
+        Outbox { events, held: Vec::new(), rounds: Vec::new(), full_since: None }
     }
 
     /// Whether nobody receives the events any more.
@@ -36,13 +37,23 @@ impl Outbox {
         self.held.push(piece);
     }
 
+    /// Adds what a round did.
+    pub fn hold_round(&mut self, round: Round) {
+        self.rounds.push(round);
+    }
+
     /// Sends the pieces that are held, if there is room. Returns false once there has been none for too long.
     pub fn send(&mut self, now: Instant) -> bool {
         if self.held.is_empty() {
             return true;
         }
-        match self.events.try_reserve() {
-            Ok(permit) => {
+        let n = 1 + usize::from(!self.rounds.is_empty());
+        match self.events.try_reserve_many(n) {
+            Ok(mut permits) => {
+                if let Some(permit) = (n > 1).then(|| permits.next()).flatten() {
+                    permit.send(Event::Rounds(std::mem::take(&mut self.rounds)));
+                }
+                let permit = permits.next().expect("there is room for both");
                 permit.send(Event::Pieces(std::mem::take(&mut self.held)));
                 self.full_since = None;
                 true
@@ -56,10 +67,11 @@ impl Outbox {
 
     /// Sends what is held and the last event; where there is no room, a task waits for it.
     pub fn end(self, last: Event, runtime: &Handle) {
-        let Outbox { events, held, .. } = self;
+        let Outbox { events, held, rounds, .. } = self;
+        let rounds = (!rounds.is_empty()).then_some(Event::Rounds(rounds));
         let pieces = (!held.is_empty()).then_some(Event::Pieces(held));
         runtime.spawn(async move {
-            for event in pieces.into_iter().chain([last]) {
+            for event in rounds.into_iter().chain(pieces).chain([last]) {
                 if events.send_timeout(event, PATIENCE).await.is_err() {
                     return;
                 }

@@ -20,11 +20,16 @@ impl Queue {
         (Queue { jobs: Mutex::new(Some(sender)), room }, receiver)
     }
 
-    /// Adds all requests or none, and returns where the events of each can be received.
+    /// Adds all requests or none, and returns where the events of each can be received; with `rounds` these say what each
+    /// round did.
     ///
     /// # Errors
     /// If there is no room for them, or the server ends.
-    pub fn add(&self, requests: Vec<Request>) -> Result<Vec<mpsc::Receiver<Event>>, ApiError> {
+    pub fn add(
+        &self,
+        requests: Vec<Request>,
+        rounds: bool,
+    ) -> Result<Vec<mpsc::Receiver<Event>>, ApiError> {
         let jobs = self.jobs.lock().expect("nobody panics with it");
         let jobs = jobs.as_ref().ok_or_else(ApiError::ending)?;
         if requests.len() > self.room {
@@ -37,7 +42,7 @@ impl Queue {
             mpsc::error::TrySendError::Closed(()) => ApiError::ending(),
         })?;
         let send = |(request, place): (Request, mpsc::Permit<Job>)| {
-            let (job, events) = Job::new(request);
+            let (job, events) = Job::new(request, rounds);
             place.send(job);
             events
         };
@@ -64,13 +69,13 @@ mod tests {
     fn what_does_not_fit_is_refused_as_a_whole() {
         let (queue, mut jobs) = Queue::new(3);
         let requests = |n: usize| vec![Request::new(vec![1], 1); n];
-        let kept = queue.add(requests(2)).unwrap();
+        let kept = queue.add(requests(2), false).unwrap();
         assert_eq!((kept.len(), queue.waiting()), (2, 2));
-        assert_eq!(queue.add(requests(2)).unwrap_err().status(), 429);
-        assert_eq!(queue.add(requests(4)).unwrap_err().status(), 400);
+        assert_eq!(queue.add(requests(2), false).unwrap_err().status(), 429);
+        assert_eq!(queue.add(requests(4), false).unwrap_err().status(), 400);
         assert_eq!(queue.waiting(), 2);
-        assert!(jobs.try_recv().is_ok() && queue.add(requests(2)).is_ok());
+        assert!(jobs.try_recv().is_ok() && queue.add(requests(2), false).is_ok());
         queue.close();
-        assert_eq!(queue.add(requests(1)).unwrap_err().status(), 503);
+        assert_eq!(queue.add(requests(1), false).unwrap_err().status(), 503);
     }
 }

@@ -114,7 +114,7 @@ fn answer_requests(
     stop: Arc<AtomicBool>,
     runtime: Handle,
 ) -> EngineThread {
-    let Loaded { engine, template, has_drafter, path } = loaded;
+    let Loaded { engine, template, has_drafter, constraint, path } = loaded;
     let (queue, jobs) = Queue::new(args.queue);
     let metrics = Arc::new(Metrics::new(args.parallel));
     let file_name = || path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -128,6 +128,7 @@ fn answer_requests(
         has_drafter,
         sampling: args.sampling.clone(),
         n_predict: args.n_predict(),
+        constraint,
         queue,
         metrics: metrics.clone(),
         path,

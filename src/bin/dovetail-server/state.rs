@@ -10,7 +10,7 @@ use crate::sampling_flags::SamplingFlags;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use dovetail::text::Tokenizer;
-use dovetail::{ChatTemplate, Generation, Model, Request};
+use dovetail::{ChatTemplate, Constraint, Generation, Model, Request};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
@@ -52,6 +52,8 @@ pub struct Ready {
     pub sampling: SamplingFlags,
     /// Most tokens of an answer unless a request says otherwise.
     pub n_predict: usize,
+    /// What an answer may be unless a request says otherwise.
+    pub constraint: Option<Constraint>,
     /// The way to the engine's thread.
     pub queue: Queue,
     /// Its counters.
@@ -69,6 +71,7 @@ impl Ready {
         Generation {
             sampling: self.sampling.sampling(),
             n_predict: self.n_predict,
+            constraint: self.constraint.clone(),
             ..Generation::default()
         }
     }
@@ -109,8 +112,24 @@ impl Call {
     /// # Errors
     /// If one cannot be answered, or there is no room for them.
     pub fn submit(&self, requests: Vec<Request>) -> Result<Vec<Answering>, ApiError> {
-        requests.iter().try_for_each(|request| self.ready.check_prompt(&request.prompt))?;
-        let all = self.ready.queue.add(requests)?;
+        self.submit_with(requests, false)
+    }
+
+    /// The same; with `rounds` the answers say what each round did.
+    ///
+    /// # Errors
+    /// Those of [`Call::submit`].
+    pub fn submit_with(
+        &self,
+        mut requests: Vec<Request>,
+        rounds: bool,
+    ) -> Result<Vec<Answering>, ApiError> {
+        for request in &mut requests {
+            self.ready.check_prompt(&request.prompt)?;
+            let constraint = request.generation.constraint.take();
+            request.generation.constraint = constraint.map(|one| one.behind(&request.prompt));
+        }
+        let all = self.ready.queue.add(requests, rounds)?;
         let answering = |events| Answering::new(events, self.app.active.clone(), self.log.clone());
         Ok(all.into_iter().map(answering).collect())
     }

@@ -15,13 +15,10 @@ const REFUSED: &[(&str, Option<&str>)] = &[
     ("dynatemp_range", None),
     ("function_call", Some("none")),
     ("functions", None),
-    ("grammar", None),
-    ("json_schema", None),
     ("lora", None),
     ("mirostat", None),
     ("mirostat_mode", None),
     ("prediction", None),
-    ("response_format", None),
     ("tool_choice", Some("none")),
     ("tools", None),
     ("top_a", None),
@@ -53,7 +50,7 @@ fn asks_for_nothing(value: &Value, nothing: Option<&str>) -> bool {
         }
         Value::String(text) => text.is_empty() || text == "auto" || Some(&**text) == nothing,
         Value::Array(all) => all.is_empty(),
-        Value::Object(all) => all.is_empty() || value["type"] == "text",
+        Value::Object(all) => all.is_empty(),
     }
 }
 
@@ -68,11 +65,9 @@ mod tests {
             ("tools", json!([])),
             ("tool_choice", json!("none")),
             ("tool_choice", json!("auto")),
-            ("response_format", json!({"type": "text"})),
             ("typical_p", json!(1.0)),
             ("top_n_sigma", json!(-1)),
             ("mirostat", json!(0)),
-            ("grammar", json!("")),
             ("user", json!("me")),
             ("colour", json!(7)),
         ] {
@@ -81,9 +76,7 @@ mod tests {
         for (name, value) in [
             ("tools", json!([{"type": "function"}])),
             ("tool_choice", json!("required")),
-            ("response_format", json!({"type": "json_object"})),
             ("typical_p", json!(0.5)),
-            ("grammar", json!("root ::= \"a\"")),
             ("best_of", json!(2)),
         ] {
             let error = check(name, &value).unwrap_err();

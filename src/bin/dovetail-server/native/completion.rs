@@ -114,7 +114,7 @@ fn last(ready: &Ready, end: &End) -> Value {
     let kind = match end.stop {
         Stop::End(_) => "eos",
         Stop::Text => "word",
-        Stop::Length | Stop::Context | Stop::NotANumber => "limit",
+        Stop::Length | Stop::Context | Stop::NotANumber | Stop::Constraint => "limit",
     };
     json!({
         "index": 0,
@@ -139,6 +139,7 @@ async fn stream(
 ) -> Result<(), Gone> {
     loop {
         match sink.wait(sse::PING, answering.next()).await? {
+            Event::Rounds(_) => {}
             Event::Pieces(pieces) => {
                 let tokens: Vec<_> = pieces.iter().filter_map(|piece| piece.token).collect();
                 let content = text(&pieces);
@@ -148,7 +149,7 @@ async fn stream(
                     body["completion_probabilities"] = all["content"].take();
                 }
                 if rounds {
-                    body["dovetail"] = round_of_page(&pieces);
+                    body["dovetail"] = round_of_page(ready.tokenizer(), None, &pieces);
                 }
                 sse::data(&sink, &body).await?;
             }

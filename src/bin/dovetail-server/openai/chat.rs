@@ -8,7 +8,7 @@ use crate::deltas::{Delta, Deltas};
 use crate::error::{ApiError, Dialect};
 use crate::fields::Fields;
 use crate::frames::{Gone, Sink};
-use crate::job::Event;
+use crate::job::{Event, Round};
 use crate::prompt::{self, SentMessage, blocking};
 use crate::sse;
 use crate::state::{Call, Ready, unix_seconds};
@@ -23,7 +23,7 @@ use std::sync::Arc;
 pub async fn chat(call: Call, Body(fields): Body) -> Result<Response, ApiError> {
     let ready = call.ready.clone();
     let Asked { requests, form } = blocking(move || read(&ready, fields)).await?;
-    let all = call.submit(requests)?;
+    let all = call.submit_with(requests, form.rounds && form.stream)?;
     let ready = call.ready.clone();
     if form.stream {
         return Ok(sse::response(move |sink| stream(sink, ready, form, all)));
@@ -158,7 +158,7 @@ impl Form {
         ready: &'a Ready,
         index: usize,
         delta: &Delta,
-        pieces: &[Piece],
+        (round, pieces): (Option<&Round>, &[Piece]),
     ) -> Option<Chunk<'a>> {
         let logprobs = logprobs::chat(ready.tokenizer(), pieces);
         if delta.is_empty() && logprobs.is_none() && !self.rounds {
@@ -167,7 +167,7 @@ impl Form {
         let delta = json!({ "content": delta.content });
         let choice = Choice { index, delta, logprobs, finish_reason: None };
         let mut chunk = self.chunk(ready, Some(choice));
-        chunk.dovetail = self.rounds.then(|| round_of_page(pieces));
+        chunk.dovetail = self.rounds.then(|| round_of_page(ready.tokenizer(), round, pieces));
         Some(chunk)
     }
 }
@@ -188,11 +188,21 @@ async fn stream(
     let mut deltas: Vec<Deltas> = all.iter().map(|_| Deltas::default()).collect();
     let mut totals = Totals::default();
     let mut left = all.len();
+    let mut rounds: Vec<Vec<Round>> = all.iter().map(|_| Vec::new()).collect();
     while let Some((i, event)) = sink.wait(sse::PING, answer::next_of(&mut all)).await? {
         match event {
+            Event::Rounds(more) => rounds[i].extend(more),
             Event::Pieces(pieces) => {
                 let delta = deltas[i].push(&pieces);
-                if let Some(chunk) = form.delta(ready, i, &delta, &pieces) {
+                // Where a slow client gets pieces of several rounds together, all but the last come without pieces.
+                let last = rounds[i].pop();
+                for round in std::mem::take(&mut rounds[i]) {
+                    let none = (Some(&round), &[][..]);
+                    if let Some(chunk) = form.delta(ready, i, &Delta::default(), none) {
+                        sse::data(&sink, &chunk).await?;
+                    }
+                }
+                if let Some(chunk) = form.delta(ready, i, &delta, (last.as_ref(), &pieces)) {
                     sse::data(&sink, &chunk).await?;
                 }
             }
@@ -201,7 +211,7 @@ async fn stream(
                 left -= 1;
                 let rest = deltas[i].finish();
                 if !rest.is_empty()
-                    && let Some(chunk) = form.delta(ready, i, &rest, &[])
+                    && let Some(chunk) = form.delta(ready, i, &rest, (None, &[]))
                 {
                     sse::data(&sink, &chunk).await?;
                 }

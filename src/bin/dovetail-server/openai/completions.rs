@@ -162,6 +162,7 @@ async fn stream(
     let (mut totals, mut left) = (Totals::default(), all.len());
     while let Some((index, event)) = sink.wait(sse::PING, answer::next_of(&mut all)).await? {
         let mut body = match event {
+            Event::Rounds(_) => continue,
             Event::Pieces(pieces) => {
                 let logprobs = logprobs::completion(ready.tokenizer(), &pieces, offsets[index]);
                 let text = std::mem::take(&mut echo[index]) + &text(&pieces);
@@ -174,7 +175,7 @@ async fn stream(
                 });
                 let mut body = form.body(&ready, vec![choice]);
                 if form.rounds {
-                    body["dovetail"] = round_of_page(&pieces);
+                    body["dovetail"] = round_of_page(ready.tokenizer(), None, &pieces);
                 }
                 body
             }

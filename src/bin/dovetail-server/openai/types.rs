@@ -1,8 +1,9 @@
 //! What answers are made of.
 
-use crate::job::End;
+use crate::job::{End, Round, RoundNode};
 use crate::timings;
 use dovetail::speculate::RoundStats;
+use dovetail::text::Tokenizer;
 use dovetail::{Piece, Stats, Stop};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -73,14 +74,24 @@ impl Totals {
 pub fn finish_reason(stop: Stop) -> &'static str {
     match stop {
         Stop::End(_) | Stop::Text => "stop",
-        Stop::Length | Stop::Context | Stop::NotANumber => "length",
+        Stop::Length | Stop::Context | Stop::NotANumber | Stop::Constraint => "length",
     }
 }
 
-/// What the page shows of a round.
-pub fn round_of_page(pieces: &[Piece]) -> Value {
+/// What the page shows of a round, and of the pieces that it brought.
+pub fn round_of_page(tokenizer: &Tokenizer, round: Option<&Round>, pieces: &[Piece]) -> Value {
     let piece = |piece: &Piece| json!({ "text": piece.text, "drafted": piece.drafted });
-    json!({ "pieces": pieces.iter().map(piece).collect::<Vec<_>>() })
+    let mut out = json!({ "pieces": pieces.iter().map(piece).collect::<Vec<_>>() });
+    if let Some(Round { n, time, nodes, accepted }) = round {
+        let node = |node: &RoundNode| {
+            let text = String::from_utf8_lossy(tokenizer.piece(node.token, true));
+            json!({ "text": text, "parent": node.parent, "p": node.probability })
+        };
+        let nodes: Vec<Value> = nodes.iter().map(node).collect();
+        let ms = time.as_secs_f64() * 1e3;
+        out["round"] = json!({ "n": n, "ms": ms, "nodes": nodes, "accepted": accepted });
+    }
+    out
 }
 
 /// A name for an answer.
