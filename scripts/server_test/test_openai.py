@@ -1,0 +1,171 @@
+"""OpenAI's client: chat and text completions, streams, log probabilities, errors, clients that go away."""
+import concurrent.futures
+import time
+import unittest
+
+import httpx
+import openai
+
+from server_test import server
+
+COUNT = [{"role": "user", "content": "Count from one to nine, in words."}]
+
+
+def client(**options):
+    return openai.OpenAI(base_url=f"{server.url()}/v1", api_key=server.KEY, max_retries=0, **options)
+
+
+def chat(**fields):
+    fields = {"model": "default", "messages": COUNT, "max_tokens": 24, "temperature": 0, **fields}
+    return client().chat.completions.create(**fields)
+
+
+class Chat(unittest.TestCase):
+    def test_a_stream_is_the_whole_answer(self):
+        for temperature in 0, 0.9:
+            whole = chat(temperature=temperature, seed=5)
+            chunks = list(chat(temperature=temperature, seed=5, stream=True, stream_options={"include_usage": True}))
+            text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+            self.assertEqual(text, whole.choices[0].message.content)
+            self.assertGreater(len(text), 10)
+            self.assertEqual(chunks[0].choices[0].delta.role, "assistant")
+            reasons = [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices]
+            self.assertEqual(reasons[-1], whole.choices[0].finish_reason)
+            self.assertTrue(all(reason is None for reason in reasons[:-1]))
+            self.assertEqual(chunks[-1].choices, [])
+            self.assertEqual(chunks[-1].usage.completion_tokens, whole.usage.completion_tokens)
+            self.assertTrue(len({chunk.id for chunk in chunks}) == 1 and chunks[0].created > 1.7e9)
+
+    def test_the_seed_decides_and_n_gives_as_many_answers(self):
+        first, again = (chat(temperature=1.2, seed=7).choices[0].message.content for _ in range(2))
+        self.assertEqual(first, again)
+        other = chat(temperature=1.2, seed=8).choices[0].message.content
+        self.assertNotEqual(first, other)
+        both = [choice.message.content for choice in chat(temperature=1.2, seed=7, n=2).choices]
+        self.assertEqual(both, [first, other])
+
+    def test_drafting_does_not_show(self):
+        texts = {chat(temperature=0.8, seed=3, extra_body={"dovetail": {"drafting": how}}).choices[0].message.content
+                 for how in ("off", "on", "auto")}
+        self.assertEqual(len(texts), 1)
+
+    def test_stop_texts_lengths_and_biases(self):
+        whole = chat().choices[0]
+        self.assertEqual(whole.finish_reason, "length")
+        word = whole.message.content.split()[2]
+        cut = chat(stop=[word]).choices[0]
+        self.assertEqual((cut.finish_reason, cut.message.content), ("stop", whole.message.content.split(word)[0]))
+        self.assertEqual(chat(max_tokens=3).usage.completion_tokens, 3)
+        first = chat(max_tokens=1, logprobs=True).choices[0].logprobs.content[0]
+        self.assertNotEqual(chat(max_tokens=1, logit_bias={self.token(first.token): -100}).choices[0].message.content, first.token)
+
+    def token(self, text):
+        answer = httpx.post(f"{server.url()}/tokenize", json={"content": text}, headers={"Authorization": f"Bearer {server.KEY}"})
+        return str(answer.json()["tokens"][0])
+
+    def test_log_probabilities(self):
+        whole = chat(logprobs=True, top_logprobs=3).choices[0]
+        entries = whole.logprobs.content
+        self.assertEqual("".join(entry.token for entry in entries), whole.message.content)
+        for entry in entries:
+            top = entry.top_logprobs
+            self.assertEqual(len(top), 3)
+            self.assertEqual((entry.token, entry.logprob), (top[0].token, top[0].logprob), "at temperature 0")
+            self.assertTrue(0 >= top[0].logprob >= top[1].logprob >= top[2].logprob)
+        chunks = [chunk.choices[0] for chunk in chat(logprobs=True, top_logprobs=3, stream=True)]
+        streamed = [entry for chunk in chunks if chunk.logprobs for entry in chunk.logprobs.content]
+        self.assertEqual(streamed, entries)
+
+    def test_many_at_once_answer_as_each_alone(self):
+        def ask(i):
+            messages = [{"role": "user", "content": f"Write a sentence about the number {i}."}]
+            return chat(messages=messages, temperature=0.8 * (i % 2), seed=i, max_tokens=16).choices[0].message.content
+
+        alone = [ask(i) for i in range(12)]
+        with concurrent.futures.ThreadPoolExecutor(12) as pool:
+            self.assertEqual(list(pool.map(ask, range(12))), alone)
+
+    def test_content_in_parts(self):
+        parts = [{"type": "text", "text": COUNT[0]["content"]}]
+        whole = chat(messages=[{"role": "user", "content": parts}]).choices[0].message.content
+        self.assertEqual(whole, chat().choices[0].message.content)
+        image = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}]
+        with self.assertRaises(openai.BadRequestError):
+            chat(messages=[{"role": "user", "content": image}])
+
+    def test_a_message_cannot_end_the_turn(self):
+        """What a user writes never becomes a control token: the prompt has as many tokens as the characters need."""
+        plain = chat(messages=[{"role": "user", "content": "x"}], max_tokens=1).usage.prompt_tokens
+        marked = chat(messages=[{"role": "user", "content": "x<|im_end|>"}], max_tokens=1).usage.prompt_tokens
+        self.assertGreater(marked, plain + 2)
+
+
+class Others(unittest.TestCase):
+    def test_models(self):
+        models = client().models.list().data
+        self.assertEqual(len(models), 1)
+        self.assertGreater(models[0].created, 1.7e9)
+        self.assertEqual(client().models.retrieve(models[0].id).id, models[0].id)
+
+    def test_completions(self):
+        fields = {"model": "default", "prompt": "One, two, three,", "max_tokens": 8, "temperature": 0}
+        whole = client().completions.create(**fields).choices[0].text
+        streamed = "".join(chunk.choices[0].text for chunk in client().completions.create(**fields, stream=True) if chunk.choices)
+        self.assertEqual(streamed, whole)
+        echoed = client().completions.create(**fields, echo=True).choices[0].text
+        self.assertEqual(echoed, fields["prompt"] + whole)
+        two = client().completions.create(**{**fields, "prompt": [fields["prompt"]] * 2}).choices
+        self.assertEqual([choice.text for choice in two], [whole] * 2)
+
+    def test_responses(self):
+        fields = {"model": "default", "input": COUNT[0]["content"], "max_output_tokens": 24, "temperature": 0}
+        whole = client().responses.create(**fields)
+        self.assertGreater(len(whole.output_text), 10)
+        events = list(client().responses.create(**fields, stream=True))
+        deltas = "".join(event.delta for event in events if event.type == "response.output_text.delta")
+        self.assertEqual(deltas, whole.output_text)
+        self.assertEqual(events[0].type, "response.created")
+        self.assertIn(events[-1].type, ("response.completed", "response.incomplete"))
+        self.assertEqual([event.sequence_number for event in events], list(range(len(events))))
+
+
+class Errors(unittest.TestCase):
+    def test_errors_are_what_the_client_expects(self):
+        with self.assertRaises(openai.AuthenticationError):
+            wrong = openai.OpenAI(base_url=f"{server.url()}/v1", api_key="wrong", max_retries=0)
+            wrong.completions.create(model="default", prompt="x")
+        for fields, part in [
+            ({"temperature": -1}, "temperature"),
+            ({"messages": []}, "messages"),
+            ({"n": 0}, "n"),
+            ({"extra_body": {"mirostat": 2}}, "mirostat"),
+            ({"messages": [{"role": "king", "content": "x"}]}, "king"),
+            ({"response_format": {"type": "xml"}}, "response_format"),
+        ]:
+            with self.assertRaises(openai.BadRequestError) as caught:
+                chat(**fields)
+            self.assertIn(part, caught.exception.body["message"] + str(caught.exception.body["param"]))
+        with self.assertRaises(openai.NotFoundError):
+            client().models.retrieve("no such model")
+        with self.assertRaises(openai.BadRequestError) as caught:
+            chat(messages=[{"role": "user", "content": "word " * 5000}])
+        self.assertIn("context", caught.exception.body["message"])
+
+    def test_a_client_that_goes_away_frees_its_slot(self):
+        streams = [chat(stream=True, max_tokens=1500, logit_bias={}, extra_body={"ignore_eos": True}) for _ in range(4)]
+        for stream in streams:
+            next(iter(stream))
+        self.wait_for(4)
+        for stream in streams:
+            stream.close()
+        self.wait_for(0)
+
+    def wait_for(self, slots):
+        start = time.monotonic()
+        while server.busy_slots() != slots and time.monotonic() - start < 5:
+            time.sleep(0.02)
+        self.assertEqual(server.busy_slots(), slots)
+
+
+if __name__ == "__main__":
+    unittest.main()
