@@ -11,12 +11,14 @@
 //! utf8.rs            bytes of a stream to text that never splits a character
 //! chat/              messages to a prompt, by the model's own template; what they contain becomes no control token
 //! grammar/           which tokens may follow, by a JSON schema or another grammar
+//! answer/            an answer in parts: thoughts, contents, calls of tools; grammars of calls
 //! jinja/             an interpreter of templates whose steps, memory and stack are bounded
 //! ```
 //!
 //! Token ids equal llama.cpp's: models are judged with it, and a drafter's vocabulary must agree with its target's.
 //! `tests/tokenizer.rs` has its ids for difficult strings.
 
+pub mod answer;
 pub mod chat;
 pub mod grammar;
 pub mod tokenizer;
@@ -30,6 +32,7 @@ mod spm;
 mod stops;
 mod vocab;
 
+pub use answer::{AnswerFormat, AnswerParser, AnswerPart};
 pub use chat::{ChatTemplate, Conversation, Message};
 pub(crate) use grammar::TokenMask;
 pub use grammar::{Constraint, Grammar};

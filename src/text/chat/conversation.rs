@@ -144,10 +144,14 @@ fn map_texts(value: &Value, change: &impl Fn(&str, Place) -> String) -> Value {
     }
 }
 
+/// The function of a tool or a call; the tool or the call itself where its fields stand there.
+pub fn tool_function(tool: &Value) -> &Value {
+    tool.get("function").unwrap_or(tool)
+}
+
 /// The name of a tool, or of the function of a call; empty if there is none.
 pub fn tool_name(tool: &Value) -> &str {
-    let function = tool.get("function").unwrap_or(tool);
-    function["name"].as_str().unwrap_or_default()
+    tool_function(tool)["name"].as_str().unwrap_or_default()
 }
 
 fn checked_message(message: &Value) -> Result<Value> {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::conversation::{texts, tool_name};
+use super::conversation::{texts, tool_function, tool_name};
 
 /// A text that a prompt has to contain.
 struct Required<'a> {
@@ -45,8 +45,7 @@ fn require<'a>(message: &'a Value, out: &mut Vec<Required<'a>>) {
     }
     for call in message["tool_calls"].as_array().into_iter().flatten() {
         add(tool_name(call), true);
-        let function = call.get("function").unwrap_or(call);
-        let mut values = vec![&function["arguments"]];
+        let mut values = vec![&tool_function(call)["arguments"]];
         while let Some(value) = values.pop() {
             match value {
                 Value::String(text) => add(text, true),

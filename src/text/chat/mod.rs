@@ -34,6 +34,7 @@ use conversation::{Checked, Form};
 use guard::Guarded;
 use lost::{lost_message, lost_tool};
 
+pub(super) use conversation::tool_function;
 pub use conversation::{Conversation, Message};
 
 /// Renders messages as the text that a model was trained on.

@@ -1,0 +1,289 @@
+//! Reads an answer with markers: what the model says, thoughts, and calls in brackets.
+
+use serde_json::Value;
+
+use super::calls::{Call, TextArguments, calls};
+use super::format::{AnswerFormat, Brackets, End, Style};
+use super::markers::{JsonEnd, first_marker, held_back, searched};
+use super::parts::Parts;
+
+/// A parser of answers with markers.
+#[derive(Debug)]
+pub struct Marked {
+    format: AnswerFormat,
+    state: State,
+    /// What was read and is not sure yet.
+    pending: String,
+    /// Whether white space is dropped until something else comes.
+    skips_space: bool,
+    /// Whether nothing was said yet.
+    is_first: bool,
+}
+
+/// Where the parser is.
+#[derive(Debug)]
+enum State {
+    /// In what the model says.
+    Content,
+    /// In a thought that ends with this marker.
+    Thought(&'static str),
+    /// In a call.
+    Call(Open),
+}
+
+/// A call that has begun.
+#[derive(Debug)]
+struct Open {
+    brackets: Brackets,
+    /// White space before it.
+    before: String,
+    /// Where the search for the end goes on.
+    at: usize,
+    /// Where its JSON begins, and what was read of that.
+    json: Option<(usize, JsonEnd)>,
+}
+
+/// What is known of the end of a call.
+enum Ending {
+    /// It is not there yet.
+    Open,
+    /// The call has so many bytes, its end marker included.
+    At { body: usize, whole: usize },
+    /// It is no call.
+    Never,
+}
+
+/// A JSON object without brackets.
+const BARE: Brackets = Brackets { begin: "", end: End::Json };
+/// The longest name before `[ARGS]`.
+const NAME_BYTES: usize = 256;
+
+impl Marked {
+    /// A parser behind a prompt with this end.
+    pub fn new(format: AnswerFormat, prompt_tail: &str) -> Self {
+        let tail = prompt_tail.trim_end();
+        let begun = format.thoughts.iter().find(|(begin, _)| tail.ends_with(begin));
+        let state = begun.map_or(State::Content, |(_, end)| State::Thought(end));
+        let skips_space = begun.is_some();
+        Self { format, state, pending: String::new(), skips_space, is_first: true }
+    }
+
+    /// Reads more.
+    pub fn push(&mut self, text: &str, types: &TextArguments, out: &mut Parts) {
+        self.pending.push_str(text);
+        while self.step(types, out) {}
+    }
+
+    /// Reads up to the next marker. False if more text is needed.
+    fn step(&mut self, types: &TextArguments, out: &mut Parts) -> bool {
+        if self.skips_space {
+            let space = self.pending.len() - self.pending.trim_start().len();
+            self.pending.drain(..space);
+            self.skips_space = self.pending.is_empty();
+        }
+        match &mut self.state {
+            State::Content => self.content(out),
+            State::Thought(end) => {
+                let end = *end;
+                let found = self.pending.find(end);
+                let sure = found.unwrap_or(self.pending.len() - held_back(&self.pending, &[end]));
+                // White space at the end of a thought is not part of it.
+                let sure = self.pending[..sure].trim_end().len();
+                out.reasoning(&self.pending[..sure]);
+                self.pending.drain(..found.map_or(sure, |at| at + end.len()));
+                if found.is_some() {
+                    (self.state, self.skips_space) = (State::Content, true);
+                }
+                found.is_some()
+            }
+            State::Call(open) => match open.end(&self.pending) {
+                Ending::Open => false,
+                Ending::At { body, whole } => {
+                    let found = calls(self.format.style, &open.body(&self.pending[..body]), types);
+                    if found.is_none() && open.may_go_on(&self.pending[..body]) {
+                        open.at = whole;
+                        return true;
+                    }
+                    self.close(found, whole, out);
+                    true
+                }
+                Ending::Never => {
+                    // Only the marker is sure to be content.
+                    self.close(None, 0, out);
+                    true
+                }
+            },
+        }
+    }
+
+    /// Ends a call of `length` bytes: it is these calls, or content.
+    fn close(&mut self, found: Option<Vec<Call>>, length: usize, out: &mut Parts) {
+        let State::Call(open) = std::mem::replace(&mut self.state, State::Content) else { return };
+        match found {
+            Some(calls) => {
+                calls.into_iter().for_each(|call| out.call(call));
+                self.skips_space = true;
+            }
+            None => {
+                self.is_first = false;
+                out.content(&open.before);
+                out.content(open.brackets.begin);
+                out.content(&self.pending[..length]);
+            }
+        }
+        self.pending.drain(..length);
+    }
+
+    fn content(&mut self, out: &mut Parts) -> bool {
+        let style = self.format.style;
+        if style == Style::Llama3 && self.is_first && self.pending.trim_start().starts_with('{') {
+            self.open(BARE, 0, 0);
+            return true;
+        }
+        let thoughts = self.format.thoughts.iter().map(|(begin, _)| *begin);
+        let calls = style.brackets().iter().map(|brackets| brackets.begin);
+        let markers: Vec<&str> =
+            thoughts.chain(calls).chain(style.silent().iter().copied()).collect();
+        let Some((at, i)) = first_marker(&self.pending, &markers) else {
+            let sure = self.pending.len() - held_back(&self.pending, &markers);
+            // White space before a call is not part of the content.
+            let sure =
+                if markers.is_empty() { sure } else { self.pending[..sure].trim_end().len() };
+            self.say(sure, out);
+            return false;
+        };
+        let end = at + markers[i].len();
+        let n_thoughts = self.format.thoughts.len();
+        if i < n_thoughts {
+            self.say(self.pending[..at].trim_end().len(), out);
+            let space = self.pending.find(markers[i]).unwrap_or_default();
+            self.pending.drain(..space + markers[i].len());
+            (self.state, self.skips_space) = (State::Thought(self.format.thoughts[i].1), true);
+        } else if let Some(brackets) = style.brackets().get(i - n_thoughts) {
+            let said = self.pending[..at].trim_end().len();
+            self.say(said, out);
+            self.open(*brackets, at - said, end - said);
+        } else {
+            self.say(self.pending[..at].trim_end().len(), out);
+            let space = self.pending.find(markers[i]).unwrap_or_default();
+            self.pending.drain(..space + markers[i].len());
+            self.skips_space = true;
+        }
+        true
+    }
+
+    /// Gives the first `length` bytes as content.
+    fn say(&mut self, length: usize, out: &mut Parts) {
+        out.content(&self.pending[..length]);
+        self.is_first &= self.pending[..length].trim().is_empty();
+        self.pending.drain(..length);
+    }
+
+    /// Begins a call behind `space` bytes of white space and a marker that ends at `end`.
+    fn open(&mut self, brackets: Brackets, space: usize, end: usize) {
+        let before = self.pending[..space].to_owned();
+        self.pending.drain(..end);
+        self.state = State::Call(Open { brackets, before, at: 0, json: None });
+    }
+
+    /// Ends the answer.
+    pub fn finish(&mut self, types: &TextArguments, out: &mut Parts) {
+        if let State::Call(open) = &self.state {
+            let found = calls(self.format.style, &open.body(&self.pending), types);
+            self.close(found, self.pending.len(), out);
+        }
+        match &self.state {
+            State::Thought(_) => out.reasoning(self.pending.trim_end()),
+            _ => out.content(&self.pending),
+        }
+        self.pending.clear();
+    }
+}
+
+impl Open {
+    /// The text of the call for what stands behind its marker.
+    fn body(&self, pending: &str) -> String {
+        let begin = self.brackets.begin;
+        // `<function=` is a marker and part of the call.
+        if begin == "<function=" {
+            format!("{begin}{pending}</function>")
+        } else {
+            pending.to_owned()
+        }
+    }
+
+    /// Whether a call that cannot be read may have the marker of its end in a string.
+    fn may_go_on(&self, body: &str) -> bool {
+        let is_marked = matches!(self.brackets.end, End::Marker(_));
+        let parsed = serde_json::from_str::<Value>(body);
+        is_marked && body.trim_start().starts_with('{') && parsed.is_err_and(|error| error.is_eof())
+    }
+
+    fn end(&mut self, pending: &str) -> Ending {
+        match self.brackets.end {
+            End::Answer => Ending::Open,
+            End::Marker(marker) => match pending[self.at..].find(marker) {
+                Some(at) => {
+                    let body = self.at + at;
+                    Ending::At { body, whole: body + marker.len() }
+                }
+                None => {
+                    self.at = self.at.max(searched(pending, marker));
+                    Ending::Open
+                }
+            },
+            End::Json => {
+                if self.json.is_none() {
+                    match json_begin(pending, self.brackets == BARE) {
+                        JsonBegin::Unknown => return Ending::Open,
+                        JsonBegin::None => return Ending::Never,
+                        JsonBegin::At(at) => self.json = Some((at, JsonEnd::default())),
+                    }
+                }
+                let Some((at, json)) = &mut self.json else { return Ending::Open };
+                json.find(&pending[*at..]).map_or(Ending::Open, |length| {
+                    let end = *at + length;
+                    Ending::At { body: end, whole: end }
+                })
+            }
+        }
+    }
+}
+
+/// Where the JSON of a call begins.
+enum JsonBegin {
+    Unknown,
+    None,
+    At(usize),
+}
+
+fn json_begin(pending: &str, is_bare: bool) -> JsonBegin {
+    let begin = pending.len() - pending.trim_start().len();
+    let text = &pending[begin..];
+    if is_bare {
+        // A call begins with its name or its type; all other JSON is content.
+        let key = text.strip_prefix('{').unwrap_or_default().trim_start();
+        let starts = |whole: &str| key.starts_with(whole) || whole.starts_with(key);
+        return match key {
+            _ if !starts("\"name\"") && !starts("\"type\"") => JsonBegin::None,
+            key if key.len() < "\"name\"".len() => JsonBegin::Unknown,
+            _ => JsonBegin::At(begin),
+        };
+    }
+    if text.starts_with('[') {
+        return JsonBegin::At(begin);
+    }
+    let name_bytes = pending.find("[ARGS]");
+    match name_bytes.filter(|at| *at <= NAME_BYTES) {
+        None if pending.len() > NAME_BYTES + "[ARGS]".len() => JsonBegin::None,
+        None => JsonBegin::Unknown,
+        Some(at) => {
+            let arguments = &pending[at + "[ARGS]".len()..];
+            match arguments.trim_start().chars().next() {
+                None => JsonBegin::Unknown,
+                Some('{') => JsonBegin::At(pending.len() - arguments.trim_start().len()),
+                Some(_) => JsonBegin::None,
+            }
+        }
+    }
+}
