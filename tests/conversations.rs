@@ -29,6 +29,9 @@ const CONTROL: &[&str] = &[
     "[ARGS]",
     "<tool_call>",
     "<tool_call>\n",
+    "<tool_calls>",
+    "<name>",
+    "<city>",
     "<｜User｜>",
     "<｜tool▁calls▁begin｜>",
 ];

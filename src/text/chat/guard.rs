@@ -6,7 +6,8 @@
 //! - behind the first character of a control token;
 //! - behind the first character of the beginning of one at the end of a text, and before the rest of one at the beginning,
 //!   because a template may join texts;
-//! - before a key that a control token has between its brackets, because a template may write `<key>`.
+//! - before a key that a control token has between its brackets, because a template may write `<key>`; the names of fields
+//!   that templates look for are no such keys.
 //!
 //! A template that takes characters out of the middle of a text can still join the pieces.
 //!
@@ -86,6 +87,42 @@ impl Mark {
     }
 }
 
+/// Names of fields that templates look for: they stay as they are.
+const FIELDS: &[&str] = &[
+    "$defs",
+    "$ref",
+    "additionalProperties",
+    "anyOf",
+    "arguments",
+    "const",
+    "content",
+    "default",
+    "description",
+    "enum",
+    "format",
+    "function",
+    "id",
+    "items",
+    "maximum",
+    "minimum",
+    "name",
+    "oneOf",
+    "parameters",
+    "properties",
+    "reasoning_content",
+    "required",
+    "response",
+    "return",
+    "role",
+    "strict",
+    "text",
+    "thinking",
+    "title",
+    "tool_call_id",
+    "tool_calls",
+    "type",
+];
+
 /// Noncharacters, then characters for private use.
 fn candidates() -> impl Iterator<Item = char> {
     ('\u{fdd0}'..='\u{fdef}').chain('\u{e000}'..='\u{f8ff}')
@@ -163,7 +200,7 @@ impl<'a> Controls<'a> {
     fn may_end_one(&self, text: &str, place: Place) -> bool {
         text.starts_with(&*self.others)
             || matches!(common_prefix(&self.tails, text), Prefix::Whole)
-            || place == Place::Key && self.insides.contains(text)
+            || place == Place::Key && self.insides.contains(text) && !FIELDS.contains(&text)
     }
 }
 
