@@ -24,6 +24,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod anthropic;
 mod args;
 #[path = "../common/argv.rs"]
 mod argv;
@@ -52,11 +53,14 @@ mod metrics;
 #[path = "../common/mistake.rs"]
 mod mistake;
 mod native;
+mod ollama;
 mod openai;
+mod openapi;
 mod outbox;
 mod page;
 mod prompt;
 mod queue;
+mod responses;
 #[path = "../common/rope_flags.rs"]
 mod rope_flags;
 mod router;

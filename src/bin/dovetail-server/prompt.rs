@@ -62,6 +62,11 @@ impl Content {
 }
 
 impl SentMessage {
+    /// A message.
+    pub fn new(role: &str, content: Content) -> SentMessage {
+        SentMessage { role: role.into(), content: Some(content), others: Map::new() }
+    }
+
     /// The message for the template.
     fn message(self) -> Result<Message, ApiError> {
         let SentMessage { role, content, others } = self;
@@ -69,7 +74,8 @@ impl SentMessage {
             None | Some(Value::Null) => false,
             Some(value) => value.as_array().is_none_or(|calls| !calls.is_empty()),
         };
-        if let Some(name) = ["tool_calls", "function_call"].into_iter().find(|name| is_given(name))
+        if let Some(name) =
+            ["tool_calls", "function_call", "images"].into_iter().find(|name| is_given(name))
         {
             return Err(ApiError::field(name, "is not supported; leave it out"));
         }
@@ -83,20 +89,7 @@ impl SentMessage {
 /// # Errors
 /// If there is no template, or it refuses the messages.
 pub fn chat_text(ready: &Ready, messages: Vec<SentMessage>) -> Result<String, ApiError> {
-    let messages = messages.into_iter().map(SentMessage::message).collect::<Result<Vec<_>, _>>()?;
-    if messages.is_empty() {
-        return Err(ApiError::field("messages", "is empty; give a message"));
-    }
-    let template = ready.template.as_ref().ok_or_else(|| {
-        ApiError::not_supported(
-            "the model has no chat template; start the server with --chat-template NAME",
-        )
-    })?;
-    // What cannot fit is not rendered: templates take their time.
-    for message in &messages {
-        ready.tokenizer().check_fits(&message.content, ready.n_ctx)?;
-    }
-    Ok(template.text(ready.tokenizer(), &messages, true)?)
+    render(ready, &read(messages)?)
 }
 
 /// The tokens of a conversation's prompt.
@@ -104,7 +97,27 @@ pub fn chat_text(ready: &Ready, messages: Vec<SentMessage>) -> Result<String, Ap
 /// # Errors
 /// Those of [`chat_text`], and if the prompt does not fit.
 pub fn chat(ready: &Ready, messages: Vec<SentMessage>) -> Result<Vec<u32>, ApiError> {
-    text(ready, &chat_text(ready, messages)?)
+    let messages = read(messages)?;
+    // What cannot fit is not rendered: templates take their time.
+    for message in &messages {
+        ready.tokenizer().check_fits(&message.content, ready.n_ctx)?;
+    }
+    text(ready, &render(ready, &messages)?)
+}
+
+fn read(messages: Vec<SentMessage>) -> Result<Vec<Message>, ApiError> {
+    if messages.is_empty() {
+        return Err(ApiError::field("messages", "is empty; give a message"));
+    }
+    messages.into_iter().map(SentMessage::message).collect()
+}
+
+fn render(ready: &Ready, messages: &[Message]) -> Result<String, ApiError> {
+    let template = ready.template.as_ref().ok_or_else(|| {
+        let what = "the model has no chat template, so it takes no chats; ask for completions";
+        ApiError::not_supported(what)
+    })?;
+    Ok(template.text(ready.tokenizer(), messages, true)?)
 }
 
 /// The tokens of a text that is to be continued.

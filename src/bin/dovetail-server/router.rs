@@ -4,7 +4,7 @@ use crate::body::MOST_BYTES;
 use crate::error::ApiError;
 use crate::native::{completion, infill, metrics, props, slots, tokenize};
 use crate::state::App;
-use crate::{gate, openai, page};
+use crate::{anthropic, gate, ollama, openai, openapi, page, responses};
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
@@ -21,6 +21,16 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/models", get(openai::models::list))
         .route("/models", get(openai::models::list))
         .route("/v1/models/{*id}", get(openai::models::one));
+    let others = Router::new()
+        .route("/v1/responses", post(responses::request::responses))
+        .route("/v1/messages", post(anthropic::messages::messages))
+        .route("/v1/messages/count_tokens", post(anthropic::messages::count_tokens))
+        .route("/api/chat", post(ollama::generate::chat))
+        .route("/api/generate", post(ollama::generate::generate))
+        .route("/api/show", post(ollama::models::show))
+        .route("/api/tags", get(ollama::models::tags))
+        .route("/api/ps", get(ollama::models::ps))
+        .route("/api/version", get(ollama::models::version));
     let native = Router::new()
         .route("/completion", post(completion::completion))
         .route("/completions", post(completion::completion))
@@ -35,7 +45,9 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/health", get(health))
         .route("/v1/health", get(health))
         .merge(openai)
+        .merge(others)
         .merge(native)
+        .route("/openapi.json", get(openapi::document))
         .merge(page::router())
         .fallback(async || ApiError::not_found("there is no such path"))
         .method_not_allowed_fallback(async || ApiError::method())

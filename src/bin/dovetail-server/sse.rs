@@ -24,6 +24,14 @@ pub async fn data(sink: &Sink, value: &impl Serialize) -> Result<(), Gone> {
     sink.send(format!("data: {}\n\n", frames::json(value))).await
 }
 
+/// Sends an event with a name.
+///
+/// # Errors
+/// If the client has gone.
+pub async fn named(sink: &Sink, name: &str, value: &impl Serialize) -> Result<(), Gone> {
+    sink.send(format!("event: {name}\ndata: {}\n\n", frames::json(value))).await
+}
+
 /// Sends the event with which OpenAI's streams end.
 ///
 /// # Errors
