@@ -11,8 +11,8 @@
 //! hub       models fetched, or found on the disk
 //! ```
 //!
-//! The feature `cli` builds the programs, `hub` what fetches models for them, `gpu` drafters on NVIDIA's GPUs; all are on
-//! unless they are left out.
+//! The feature `cli` builds the programs, `server` the one that speaks HTTP, `hub` what fetches models for them, `gpu`
+//! drafters on NVIDIA's GPUs; all are on unless they are left out.
 //!
 //! Modules import only those above them in `ARCHITECTURE.md`; all arithmetic is in the crate
 //! `dovetail-kernels`. The text depends on model, prompt, seed, sampling and the types of the cache

@@ -17,10 +17,22 @@ impl Delta {
 }
 
 /// Turns the pieces of one answer into deltas.
-#[derive(Debug, Default)]
-pub struct Deltas;
+pub struct Deltas(());
 
 impl Deltas {
+    /// Those of an answer that begins.
+    pub fn new() -> Deltas {
+        Deltas(())
+    }
+
+    /// All of a whole answer in one.
+    pub fn whole(pieces: &[Piece]) -> Delta {
+        let mut deltas = Deltas::new();
+        let mut all = deltas.push(pieces);
+        all.content += &deltas.finish().content;
+        all
+    }
+
     /// What these pieces add.
     pub fn push(&mut self, pieces: &[Piece]) -> Delta {
         Delta { content: pieces.iter().map(|piece| &*piece.text).collect() }

@@ -1,8 +1,9 @@
 //! Anthropic's interface: what Claude Code sends.
 //!
 //! ```text
-//! messages.rs  requests and whole answers    stream.rs  answers as events
+//! messages.rs  what is asked    answer.rs  what answers are made of    stream.rs  answers as events
 //! ```
 
+mod answer;
 pub mod messages;
 mod stream;

@@ -1,6 +1,6 @@
 //! An answer as events, in the order that clients wait for.
 
-use super::messages::{Form, stop_reason, usage};
+use super::answer::{Form, stop_reason, usage};
 use crate::answer::Answering;
 use crate::deltas::{Delta, Deltas};
 use crate::error::Dialect;
@@ -19,7 +19,7 @@ pub async fn stream(sink: Sink, form: Form, mut answering: Answering) -> Result<
     send(&sink, json!({ "type": "content_block_start", "index": 0, "content_block": block }))
         .await?;
     sink.send(PING.to_owned()).await?;
-    let mut deltas = Deltas::default();
+    let mut deltas = Deltas::new();
     let end = loop {
         match sink.wait(PING, answering.next()).await? {
             Event::Pieces(pieces) => delta(&sink, deltas.push(&pieces)).await?,

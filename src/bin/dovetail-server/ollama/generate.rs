@@ -59,8 +59,7 @@ async fn answer(call: Call, fields: Fields, kind: Kind) -> Result<Response, ApiE
         return Ok(frames::response("application/x-ndjson", lines));
     }
     let whole = answering.whole().await?;
-    let mut deltas = Deltas::default();
-    let text = deltas.push(&whole.pieces).content + &deltas.finish().content;
+    let text = Deltas::whole(&whole.pieces).content;
     Ok(Json(form.last(&text, &whole.end)).into_response())
 }
 
@@ -155,7 +154,7 @@ impl Form {
 }
 
 async fn lines(sink: Sink, form: Form, mut answering: Answering) -> Result<(), Gone> {
-    let mut deltas = Deltas::default();
+    let mut deltas = Deltas::new();
     loop {
         match answering.next().await {
             Event::Pieces(pieces) => {

@@ -91,8 +91,7 @@ async fn whole(ready: &Ready, form: &Form, all: Vec<Answering>) -> Result<Value,
     for (index, answering) in all.into_iter().enumerate() {
         let whole = answering.whole().await?;
         totals.add(&whole.end);
-        let mut deltas = Deltas::default();
-        let content = deltas.push(&whole.pieces).content + &deltas.finish().content;
+        let content = Deltas::whole(&whole.pieces).content;
         choices.push(json!({
             "index": index,
             "message": { "role": "assistant", "content": content },
@@ -185,7 +184,7 @@ async fn stream(
         let choice = Choice { index, delta, logprobs: None, finish_reason: None };
         sse::data(&sink, &form.chunk(ready, Some(choice))).await?;
     }
-    let mut deltas: Vec<Deltas> = all.iter().map(|_| Deltas::default()).collect();
+    let mut deltas: Vec<Deltas> = all.iter().map(|_| Deltas::new()).collect();
     let mut totals = Totals::default();
     let mut left = all.len();
     let mut rounds: Vec<Vec<Round>> = all.iter().map(|_| Vec::new()).collect();

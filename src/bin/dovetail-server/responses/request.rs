@@ -26,8 +26,7 @@ pub async fn responses(call: Call, Body(fields): Body) -> Result<Response, ApiEr
         return Ok(sse::response(move |sink| stream::stream(sink, form, answering)));
     }
     let whole = answering.whole().await?;
-    let mut deltas = Deltas::default();
-    let text = deltas.push(&whole.pieces).content + &deltas.finish().content;
+    let text = Deltas::whole(&whole.pieces).content;
     Ok(Json(answer::complete(&form, &text, &whole.end)).into_response())
 }
 

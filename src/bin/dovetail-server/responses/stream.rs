@@ -19,7 +19,7 @@ pub async fn stream(sink: Sink, form: Form, mut answering: Answering) -> Result<
     events.send("response.output_item.added", json!({ "output_index": 0, "item": item })).await?;
     let part = json!({ "part": answer::part("") });
     events.send("response.content_part.added", in_part(&form, part)).await?;
-    let (mut text, mut deltas) = (String::new(), Deltas::default());
+    let (mut text, mut deltas) = (String::new(), Deltas::new());
     let end = loop {
         let delta = match events.sink.wait(sse::PING, answering.next()).await? {
             Event::Pieces(pieces) => deltas.push(&pieces),
