@@ -13,15 +13,15 @@ def client():
 
 
 def message(**fields):
-    fields = {"model": "default", "messages": COUNT, "max_tokens": 24, "temperature": 0, **fields}
+    fields = {"model": "default", "messages": COUNT, "max_tokens": 24, "extra_body": {"temperature": 0}, **fields}
     return client().messages.create(**fields)
 
 
 class Messages(unittest.TestCase):
     def test_a_stream_is_the_whole_answer(self):
         whole = message(system="Be brief.")
-        self.assertEqual((whole.type, whole.role, whole.stop_reason), ("message", "assistant", "max_tokens"))
-        fields = {"model": "default", "messages": COUNT, "max_tokens": 24, "temperature": 0, "system": [{"type": "text", "text": "Be brief."}]}
+        self.assertEqual((whole.type, whole.role, whole.stop_reason), ("message", "assistant", "end_turn"))
+        fields = {"model": "default", "messages": COUNT, "max_tokens": 24, "extra_body": {"temperature": 0}, "system": [{"type": "text", "text": "Be brief."}]}
         with client().messages.stream(**fields) as stream:
             kinds = [event.type for event in stream]
             final = stream.get_final_message()
@@ -34,13 +34,14 @@ class Messages(unittest.TestCase):
         cut = message(stop_sequences=[word])
         self.assertEqual((cut.stop_reason, cut.stop_sequence), ("stop_sequence", word))
         counted = client().messages.count_tokens(model="default", messages=COUNT)
-        self.assertEqual(counted.input_tokens, message().usage.input_tokens)
+        usage = message().usage
+        self.assertEqual(counted.input_tokens, usage.input_tokens + usage.cache_read_input_tokens)
 
     def test_errors(self):
         with self.assertRaises(anthropic.AuthenticationError):
             anthropic.Anthropic(base_url=server.url(), api_key="wrong", max_retries=0).messages.create(
                 model="default", messages=COUNT, max_tokens=1)
         with self.assertRaises(anthropic.BadRequestError) as caught:
-            message(temperature=-1)
+            message(extra_body={"temperature": "hot"})
         self.assertEqual(caught.exception.body["type"], "error")
         self.assertEqual(caught.exception.body["error"]["type"], "invalid_request_error")

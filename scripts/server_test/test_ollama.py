@@ -30,5 +30,5 @@ class Ollama(unittest.TestCase):
 
     def test_errors(self):
         with self.assertRaises(ollama.ResponseError) as caught:
-            client().chat("default", COUNT, options={"temperature": -1})
+            client().chat("default", COUNT, options={"temperature": "hot"})
         self.assertEqual(caught.exception.status_code, 400)

@@ -100,6 +100,22 @@ class Chat(unittest.TestCase):
         self.assertGreater(marked, plain + 2)
 
 
+WEATHER = {"type": "function", "function": {
+    "name": "get_weather", "description": "The weather of a city.",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string", "maxLength": 20}, "days": {"type": "integer", "minimum": 1, "maximum": 9}},
+                   "required": ["city", "days"], "additionalProperties": False}}}
+
+
+class Tools(unittest.TestCase):
+    def test_a_model_whose_template_has_no_tools_refuses_them(self):
+        with self.assertRaises(openai.BadRequestError) as caught:
+            chat(tools=[WEATHER])
+        self.assertIn("tool", caught.exception.body["message"])
+        chat(tools=[WEATHER], tool_choice="none")
+        with self.assertRaises(openai.BadRequestError):
+            chat(tool_choice="required")
+
+
 class Others(unittest.TestCase):
     def test_models(self):
         models = client().models.list().data
@@ -135,7 +151,7 @@ class Errors(unittest.TestCase):
             wrong = openai.OpenAI(base_url=f"{server.url()}/v1", api_key="wrong", max_retries=0)
             wrong.completions.create(model="default", prompt="x")
         for fields, part in [
-            ({"temperature": -1}, "temperature"),
+            ({"temperature": "hot"}, "temperature"),
             ({"messages": []}, "messages"),
             ({"n": 0}, "n"),
             ({"extra_body": {"mirostat": 2}}, "mirostat"),
@@ -149,7 +165,7 @@ class Errors(unittest.TestCase):
             client().models.retrieve("no such model")
         with self.assertRaises(openai.BadRequestError) as caught:
             chat(messages=[{"role": "user", "content": "word " * 5000}])
-        self.assertIn("context", caught.exception.body["message"])
+        self.assertIn("2048", caught.exception.body["message"])
 
     def test_a_client_that_goes_away_frees_its_slot(self):
         streams = [chat(stream=True, max_tokens=1500, logit_bias={}, extra_body={"ignore_eos": True}) for _ in range(4)]

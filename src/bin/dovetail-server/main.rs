@@ -70,6 +70,7 @@ mod sse;
 mod state;
 #[path = "../common/timings.rs"]
 mod timings;
+mod tools;
 mod unsupported;
 #[path = "../common/values.rs"]
 mod values;

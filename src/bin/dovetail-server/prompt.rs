@@ -2,9 +2,26 @@
 
 use crate::error::ApiError;
 use crate::state::Ready;
-use dovetail::Message;
+use dovetail::{ChatTemplate, Conversation};
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+
+/// What a template is rendered for, as clients send it.
+#[derive(Debug, Default)]
+pub struct Chat {
+    /// The messages.
+    pub messages: Vec<SentMessage>,
+    /// The tools in OpenAI's form.
+    pub tools: Vec<Value>,
+    /// Variables of the template.
+    pub variables: Map<String, Value>,
+}
+
+impl From<Vec<SentMessage>> for Chat {
+    fn from(messages: Vec<SentMessage>) -> Chat {
+        Chat { messages, ..Chat::default() }
+    }
+}
 
 /// A message as clients send it.
 #[derive(Debug, Deserialize)]
@@ -67,20 +84,19 @@ impl SentMessage {
         SentMessage { role: role.into(), content: Some(content), others: Map::new() }
     }
 
-    /// The message for the template.
-    fn message(self) -> Result<Message, ApiError> {
-        let SentMessage { role, content, others } = self;
+    /// The message in OpenAI's form, with one text.
+    fn value(self) -> Result<Value, ApiError> {
+        let SentMessage { role, content, mut others } = self;
         let is_given = |name: &str| match others.get(name) {
             None | Some(Value::Null) => false,
             Some(value) => value.as_array().is_none_or(|calls| !calls.is_empty()),
         };
-        if let Some(name) =
-            ["tool_calls", "function_call", "images"].into_iter().find(|name| is_given(name))
-        {
+        if let Some(name) = ["function_call", "images"].into_iter().find(|name| is_given(name)) {
             return Err(ApiError::field(name, "is not supported; leave it out"));
         }
-        let text = content.map_or(Ok(String::new()), Content::text)?;
-        Ok(Message { role, content: text })
+        others.insert("role".into(), json!(role));
+        others.insert("content".into(), json!(content.map(Content::text).transpose()?));
+        Ok(Value::Object(others))
     }
 }
 
@@ -88,36 +104,55 @@ impl SentMessage {
 ///
 /// # Errors
 /// If there is no template, or it refuses the messages.
-pub fn chat_text(ready: &Ready, messages: Vec<SentMessage>) -> Result<String, ApiError> {
-    render(ready, &read(messages)?)
+pub fn chat_text(ready: &Ready, chat: impl Into<Chat>) -> Result<String, ApiError> {
+    let chat = chat.into();
+    let messages = read(chat.messages)?;
+    let conversation = conversation(&messages, &chat.tools, &chat.variables);
+    Ok(template(ready)?.conversation_text(ready.tokenizer(), &conversation)?)
 }
 
 /// The tokens of a conversation's prompt.
 ///
 /// # Errors
 /// Those of [`chat_text`], and if the prompt does not fit.
-pub fn chat(ready: &Ready, messages: Vec<SentMessage>) -> Result<Vec<u32>, ApiError> {
-    let messages = read(messages)?;
+pub fn chat(ready: &Ready, chat: impl Into<Chat>) -> Result<Vec<u32>, ApiError> {
+    let chat = chat.into();
+    let messages = read(chat.messages)?;
     // What cannot fit is not rendered: templates take their time.
-    for message in &messages {
-        ready.tokenizer().check_fits(&message.content, ready.n_ctx)?;
+    for text in messages.iter().filter_map(|message| message["content"].as_str()) {
+        ready.tokenizer().check_fits(text, ready.n_ctx)?;
     }
-    text(ready, &render(ready, &messages)?)
+    let conversation = conversation(&messages, &chat.tools, &chat.variables);
+    let (tokenizer, n_ctx) = (ready.tokenizer(), ready.n_ctx);
+    let tokens = template(ready)?.conversation_prompt(tokenizer, &conversation, n_ctx)?;
+    ready.check_prompt(&tokens)?;
+    Ok(tokens)
 }
 
-fn read(messages: Vec<SentMessage>) -> Result<Vec<Message>, ApiError> {
+fn read(messages: Vec<SentMessage>) -> Result<Vec<Value>, ApiError> {
     if messages.is_empty() {
         return Err(ApiError::field("messages", "is empty; give a message"));
     }
-    messages.into_iter().map(SentMessage::message).collect()
+    messages.into_iter().map(SentMessage::value).collect()
 }
 
-fn render(ready: &Ready, messages: &[Message]) -> Result<String, ApiError> {
-    let template = ready.template.as_ref().ok_or_else(|| {
+fn conversation<'a>(
+    messages: &'a [Value],
+    tools: &'a [Value],
+    variables: &'a Map<String, Value>,
+) -> Conversation<'a> {
+    Conversation { messages, tools, variables, add_generation_prompt: true }
+}
+
+/// The template for chats.
+///
+/// # Errors
+/// If there is none.
+pub fn template(ready: &Ready) -> Result<&ChatTemplate, ApiError> {
+    ready.template.as_ref().ok_or_else(|| {
         let what = "the model has no chat template, so it takes no chats; ask for completions";
         ApiError::not_supported(what)
-    })?;
-    Ok(template.text(ready.tokenizer(), messages, true)?)
+    })
 }
 
 /// The tokens of a text that is to be continued.

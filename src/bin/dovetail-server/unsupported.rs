@@ -19,7 +19,6 @@ const REFUSED: &[(&str, Option<&str>)] = &[
     ("mirostat", None),
     ("mirostat_mode", None),
     ("prediction", None),
-    ("tool_choice", Some("none")),
     ("tools", None),
     ("top_a", None),
     ("top_n_sigma", Some("-1")),
@@ -63,8 +62,6 @@ mod tests {
     fn what_would_change_the_answer_is_refused_by_name() {
         for (name, value) in [
             ("tools", json!([])),
-            ("tool_choice", json!("none")),
-            ("tool_choice", json!("auto")),
             ("typical_p", json!(1.0)),
             ("top_n_sigma", json!(-1)),
             ("mirostat", json!(0)),
@@ -75,7 +72,6 @@ mod tests {
         }
         for (name, value) in [
             ("tools", json!([{"type": "function"}])),
-            ("tool_choice", json!("required")),
             ("typical_p", json!(0.5)),
             ("best_of", json!(2)),
         ] {

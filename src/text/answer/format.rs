@@ -138,6 +138,11 @@ impl AnswerFormat {
         Self { style, thoughts: thoughts.filter(|_| style != Style::Harmony).collect() }
     }
 
+    /// Whether an answer may have parts beside its content.
+    pub fn has_markers(&self) -> bool {
+        self.has_tool_calls() || !self.thoughts.is_empty()
+    }
+
     /// Whether the model calls tools in a way that is known.
     pub fn has_tool_calls(&self) -> bool {
         self.style != Style::Plain

@@ -52,7 +52,7 @@ pub fn stop_reason(stop: Stop) -> &'static str {
     match stop {
         Stop::End(_) => "end_turn",
         Stop::Text => "stop_sequence",
-        Stop::Length | Stop::Context | Stop::NotANumber => "max_tokens",
+        Stop::Length | Stop::Context | Stop::NotANumber | Stop::Constraint => "max_tokens",
     }
 }
 

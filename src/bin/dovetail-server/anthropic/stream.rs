@@ -22,6 +22,7 @@ pub async fn stream(sink: Sink, form: Form, mut answering: Answering) -> Result<
     let mut deltas = Deltas::new();
     let end = loop {
         match sink.wait(PING, answering.next()).await? {
+            Event::Rounds(_) => {}
             Event::Pieces(pieces) => delta(&sink, deltas.push(&pieces)).await?,
             Event::End(end) => break end,
             Event::Failed(error) => {

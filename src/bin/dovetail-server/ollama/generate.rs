@@ -118,7 +118,7 @@ fn generate_prompt(ready: &Ready, fields: &mut Fields) -> Result<Option<Vec<u32>
     let system = system.filter(|text| !text.is_empty());
     let system = system.map(|text| SentMessage::new("system", Content::Text(text)));
     let user = SentMessage::new("user", Content::Text(text));
-    prompt::chat(ready, system.into_iter().chain([user]).collect()).map(Some)
+    prompt::chat(ready, system.into_iter().chain([user]).collect::<Vec<_>>()).map(Some)
 }
 
 impl Form {
@@ -157,6 +157,7 @@ async fn lines(sink: Sink, form: Form, mut answering: Answering) -> Result<(), G
     let mut deltas = Deltas::new();
     loop {
         match answering.next().await {
+            Event::Rounds(_) => {}
             Event::Pieces(pieces) => {
                 let delta = deltas.push(&pieces);
                 if !delta.is_empty() {

@@ -4,17 +4,19 @@ use super::logprobs;
 use super::types::{FINGERPRINT, StreamOptions, Totals, finish_reason, new_id, round_of_page};
 use crate::answer::{self, Answering};
 use crate::body::Body;
-use crate::deltas::{Delta, Deltas};
+use crate::deltas::{self, Delta, Deltas, Reading};
 use crate::error::{ApiError, Dialect};
 use crate::fields::Fields;
 use crate::frames::{Gone, Sink};
 use crate::job::{Event, Round};
-use crate::prompt::{self, SentMessage, blocking};
+use crate::prompt::{self, Chat, SentMessage, blocking};
 use crate::sse;
 use crate::state::{Call, Ready, unix_seconds};
+use crate::tools::Tools;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use dovetail::{Piece, Request};
+use dovetail::text::AnswerFormat;
+use dovetail::{Piece, Request, Stop};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -44,6 +46,8 @@ struct Form {
     include_usage: bool,
     /// Whether the page shows it.
     rounds: bool,
+    /// How thoughts and calls are told from the rest.
+    reading: Reading,
     id: String,
     created: u64,
 }
@@ -51,18 +55,32 @@ struct Form {
 fn read(ready: &Ready, mut fields: Fields) -> Result<Asked, ApiError> {
     let messages: Vec<SentMessage> = fields.require("messages")?;
     let options: Option<StreamOptions> = fields.take("stream_options")?;
+    let variables = fields.take("chat_template_kwargs")?.unwrap_or_default();
+    let tools = Tools::take(&mut fields)?;
+    let logprobs = logprobs::of_chat(&mut fields)?;
+    let n = fields.take("n")?.unwrap_or(1);
+    let (stream, rounds) = (fields.switch("stream")?, fields.wants_rounds());
+    let mut generation = fields.generation(ready)?;
+    generation.logprobs = logprobs;
+    let chat = Chat { messages, tools: tools.list.clone(), variables };
+    let prompt = prompt::chat(ready, chat)?;
+    let template = prompt::template(ready)?;
+    let reading = Reading::new(template, ready.tokenizer(), &prompt, &tools.list);
+    generation.special = reading.is_marked();
+    if let Some(constraint) = tools.constraint(ready, &AnswerFormat::of(template))? {
+        if generation.constraint.replace(constraint).is_some() {
+            let what = "wants a call of a tool, and a grammar is given too; leave one out";
+            return Err(ApiError::field("tool_choice", what));
+        }
+    }
     let form = Form {
-        stream: fields.switch("stream")?,
+        stream,
         include_usage: options.unwrap_or_default().include_usage,
-        rounds: fields.wants_rounds(),
+        rounds,
+        reading,
         id: new_id("chatcmpl-"),
         created: unix_seconds(),
     };
-    let n = fields.take("n")?.unwrap_or(1);
-    let logprobs = logprobs::of_chat(&mut fields)?;
-    let mut generation = fields.generation(ready)?;
-    generation.logprobs = logprobs;
-    let prompt = prompt::chat(ready, messages)?;
     let requests = answers(&Request { prompt, generation, drafter: None }, n)?;
     Ok(Asked { requests, form })
 }
@@ -91,12 +109,12 @@ async fn whole(ready: &Ready, form: &Form, all: Vec<Answering>) -> Result<Value,
     for (index, answering) in all.into_iter().enumerate() {
         let whole = answering.whole().await?;
         totals.add(&whole.end);
-        let content = Deltas::whole(&whole.pieces).content;
+        let delta = Deltas::of_chat(&form.reading).all(&whole.pieces);
         choices.push(json!({
             "index": index,
-            "message": { "role": "assistant", "content": content },
+            "message": form.message(&delta, index),
             "logprobs": logprobs::chat(ready.tokenizer(), &whole.pieces),
-            "finish_reason": finish_reason(whole.end.stop),
+            "finish_reason": reason(whole.end.stop, !delta.calls.is_empty()),
         }));
     }
     Ok(json!({
@@ -136,7 +154,37 @@ struct Choice {
     finish_reason: Option<&'static str>,
 }
 
+/// Why an answer ended; one that calls tools ends for them.
+fn reason(stop: Stop, has_calls: bool) -> &'static str {
+    match finish_reason(stop) {
+        "stop" if has_calls => "tool_calls",
+        reason => reason,
+    }
+}
+
 impl Form {
+    /// The name of a call of answer `index`.
+    fn call_id(&self, index: usize, call: usize) -> String {
+        format!("call_{}_{index}_{call}", self.id.trim_start_matches("chatcmpl-"))
+    }
+
+    /// A whole message.
+    fn message(&self, delta: &Delta, index: usize) -> Value {
+        let mut message = deltas::openai(delta, |call| self.call_id(index, call));
+        message["role"] = json!("assistant");
+        if message.get("content").is_none() {
+            let has_others = message.get("tool_calls").is_some();
+            message["content"] = if has_others { Value::Null } else { json!("") };
+        }
+        for call in message["tool_calls"].as_array_mut().into_iter().flatten() {
+            call.as_object_mut().map(|call| call.remove("index"));
+        }
+        if message["tool_calls"].is_null() {
+            message.as_object_mut().map(|message| message.remove("tool_calls"));
+        }
+        message
+    }
+
     fn chunk<'a>(&'a self, ready: &'a Ready, choice: Option<Choice>) -> Chunk<'a> {
         Chunk {
             id: &self.id,
@@ -163,7 +211,10 @@ impl Form {
         if delta.is_empty() && logprobs.is_none() && !self.rounds {
             return None;
         }
-        let delta = json!({ "content": delta.content });
+        let mut delta = deltas::openai(delta, |call| self.call_id(index, call));
+        if delta.as_object().is_some_and(|delta| delta.is_empty()) {
+            delta["content"] = json!("");
+        }
         let choice = Choice { index, delta, logprobs, finish_reason: None };
         let mut chunk = self.chunk(ready, Some(choice));
         chunk.dovetail = self.rounds.then(|| round_of_page(ready.tokenizer(), round, pieces));
@@ -184,7 +235,8 @@ async fn stream(
         let choice = Choice { index, delta, logprobs: None, finish_reason: None };
         sse::data(&sink, &form.chunk(ready, Some(choice))).await?;
     }
-    let mut deltas: Vec<Deltas> = all.iter().map(|_| Deltas::new()).collect();
+    let mut deltas: Vec<Deltas> = all.iter().map(|_| Deltas::of_chat(&form.reading)).collect();
+    let mut have_calls = vec![false; all.len()];
     let mut totals = Totals::default();
     let mut left = all.len();
     let mut rounds: Vec<Vec<Round>> = all.iter().map(|_| Vec::new()).collect();
@@ -193,6 +245,7 @@ async fn stream(
             Event::Rounds(more) => rounds[i].extend(more),
             Event::Pieces(pieces) => {
                 let delta = deltas[i].push(&pieces);
+                have_calls[i] |= !delta.calls.is_empty();
                 // Where a slow client gets pieces of several rounds together, all but the last come without pieces.
                 let last = rounds[i].pop();
                 for round in std::mem::take(&mut rounds[i]) {
@@ -209,12 +262,13 @@ async fn stream(
                 totals.add(&end);
                 left -= 1;
                 let rest = deltas[i].finish();
+                have_calls[i] |= !rest.calls.is_empty();
                 if !rest.is_empty()
                     && let Some(chunk) = form.delta(ready, i, &rest, (None, &[]))
                 {
                     sse::data(&sink, &chunk).await?;
                 }
-                let finish_reason = Some(finish_reason(end.stop));
+                let finish_reason = Some(reason(end.stop, have_calls[i]));
                 let choice = Choice { index: i, delta: json!({}), logprobs: None, finish_reason };
                 let mut chunk = form.chunk(ready, Some(choice));
                 chunk.timings = (left == 0 && !form.include_usage).then(|| totals.timings());

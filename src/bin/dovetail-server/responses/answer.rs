@@ -53,7 +53,7 @@ pub fn part(text: &str) -> Value {
 pub fn status(end: &End) -> &'static str {
     match end.stop {
         Stop::End(_) | Stop::Text => "completed",
-        Stop::Length | Stop::Context | Stop::NotANumber => "incomplete",
+        Stop::Length | Stop::Context | Stop::NotANumber | Stop::Constraint => "incomplete",
     }
 }
 

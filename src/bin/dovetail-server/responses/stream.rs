@@ -22,6 +22,7 @@ pub async fn stream(sink: Sink, form: Form, mut answering: Answering) -> Result<
     let (mut text, mut deltas) = (String::new(), Deltas::new());
     let end = loop {
         let delta = match events.sink.wait(sse::PING, answering.next()).await? {
+            Event::Rounds(_) => continue,
             Event::Pieces(pieces) => deltas.push(&pieces),
             Event::End(end) => break end,
             Event::Failed(error) => {
