@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use server::{Server, read, read_until, side_by_side};
 use std::io::Write;
 use std::net::Shutdown;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 fn model() -> Parts {
@@ -168,6 +169,7 @@ fn nonsense_is_refused_with_a_reason() {
         ("prompt", json!("")),
         ("prompt", json!([100_000])),
         ("prompt", json!(vec!["a"; 65])),
+        ("prompt", json!(vec!["a"; 100_000])),
         ("max_tokens", json!("x")),
         ("temperature", json!("hot")),
         ("n", json!(0)),
@@ -251,19 +253,52 @@ fn requests_are_refused_while_it_ends_and_a_second_signal_ends_it_at_once() {
     drop(running);
 }
 
+/// A server that is busy for a while before it answers: it measures what passes cost.
+fn loading() -> Server {
+    Server::spawn(&model(), &["--spec-type", "ngram"])
+}
+
 #[test]
 fn a_server_that_loads_says_so() {
-    // Whether it is still loading is a matter of time: either answer is right, and no other.
-    let server = Server::spawn(&model(), &[]);
+    let server = loading();
+    for path in ["/health", "/v1/models", "/", "/nowhere"] {
+        let refused = server.get(path);
+        assert_eq!((refused.status, &*refused.headers["retry-after"]), (503, "1"), "{path}");
+        assert_eq!(refused.json()["error"]["message"], "Loading model");
+    }
     let start = Instant::now();
-    loop {
-        let health = server.get("/health");
-        match health.status {
-            503 => assert_eq!(health.json()["error"]["message"], "Loading model"),
-            200 => break assert_eq!(health.json(), json!({ "status": "ok" })),
-            other => panic!("{other}"),
-        }
+    while server.get("/health").status == 503 {
         assert!(start.elapsed() < Duration::from_secs(60));
+    }
+    assert_eq!(server.get("/health").json(), json!({ "status": "ok" }));
+}
+
+#[test]
+fn a_signal_ends_a_server_that_loads() {
+    let mut server = loading();
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn the_model_is_named_once() {
+    let run = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dovetail-server"));
+        command.args(args).args(["--port", "0"]).env("LLAMA_ARG_MODEL", "b.gguf");
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, stderr) = run(&["a.gguf", "-m", "c.gguf"]);
+    assert_eq!(
+        (code, &*stderr),
+        (Some(2), "error: two models are named; give one of MODEL, -m and -hf\n")
+    );
+    for (args, named) in
+        [(&["a.gguf"][..], "a.gguf"), (&["-m", "c.gguf"], "c.gguf"), (&[], "b.gguf")]
+    {
+        let (code, stderr) = run(args);
+        let error = stderr.lines().last().unwrap();
+        assert!(code != Some(0) && error.starts_with(&format!("error: {named}")), "{stderr}");
     }
 }
 

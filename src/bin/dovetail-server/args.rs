@@ -7,7 +7,8 @@ use crate::hub_flags::HubFlags;
 use crate::rope_flags::RopeFlags;
 use crate::sampling_flags::SamplingFlags;
 use crate::{mistake, values, words};
-use clap::{CommandFactory, FromArgMatches, Parser};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
 use dovetail::hub::Repo;
 use dovetail::infer::{CacheType, CacheTypes};
 use dovetail::{ChatTemplate, Error, OpenOptions, Options, Repack, Result, SessionOptions, file};
@@ -22,7 +23,7 @@ use std::time::Duration;
 #[command(args_override_self = true)]
 pub struct Args {
     /// The model: a GGUF file, or a name that dovetail-run --list-models shows
-    #[arg(value_name = "MODEL", help_heading = "Model", conflicts_with = "model")]
+    #[arg(value_name = "MODEL", help_heading = "Model")]
     positional: Option<PathBuf>,
     /// The same, as a flag
     #[arg(short, long, value_name = "FILE", env = "LLAMA_ARG_MODEL", help_heading = "Model")]
@@ -134,7 +135,6 @@ pub struct Args {
     pub drafting: DraftFlags,
     /// Fetch the drafter from this repository, as -hf does the model [-hfd, -hfrd]
     #[arg(long, value_name = "USER/REPO[:QUANT]", help_heading = "Speculation")]
-    #[arg(conflicts_with = "model_draft")]
     pub hf_repo_draft: Option<Repo>,
 
     /// Report more on standard error
@@ -176,12 +176,30 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Parsed {
         Ok(argv) => argv,
         Err(line) => return Parsed::Wrong(line),
     };
-    let matches = command.try_get_matches_from(argv);
-    match matches.and_then(|matches| Args::from_arg_matches(&matches)) {
-        Ok(args) => Parsed::Run(Box::new(args)),
-        Err(error) if !error.use_stderr() => Parsed::Help(error.render().to_string()),
+    let matches = match command.try_get_matches_from(argv) {
+        Ok(matches) => matches,
+        Err(error) if !error.use_stderr() => return Parsed::Help(error.render().to_string()),
+        Err(error) => return Parsed::Wrong(mistake::one_line(&error.render().to_string())),
+    };
+    match Args::from_arg_matches(&matches) {
+        Ok(args) => match named_twice(&matches) {
+            Some(line) => Parsed::Wrong(line),
+            None => Parsed::Run(Box::new(args)),
+        },
         Err(error) => Parsed::Wrong(mistake::one_line(&error.render().to_string())),
     }
+}
+
+/// The mistake of naming two models or two drafters. A variable of the environment counts where nothing else names one.
+fn named_twice(matches: &ArgMatches) -> Option<String> {
+    let typed = |id: &&str| matches.value_source(id) == Some(ValueSource::CommandLine);
+    let groups: [(&str, &[&str], &str); 2] = [
+        ("models", &["positional", "model", "hf_repo"], "MODEL, -m and -hf"),
+        ("drafters", &["model_draft", "hf_repo_draft"], "-md and -hfd"),
+    ];
+    let twice =
+        groups.into_iter().find(|(_, ids, _)| ids.iter().filter(|id| typed(id)).count() > 1);
+    twice.map(|(what, _, flags)| format!("two {what} are named; give one of {flags}"))
 }
 
 impl Args {
@@ -315,7 +333,9 @@ mod tests {
     #[test]
     fn mistakes_are_one_line() {
         for (typed, part) in [
-            ("a.gguf -m b.gguf", "cannot be used with"),
+            ("a.gguf -m b.gguf", "two models are named; give one of MODEL, -m and -hf"),
+            ("a.gguf -hf a/b", "two models are named"),
+            ("a.gguf -md b.gguf -hfd a/b", "two drafters are named; give one of -md and -hfd"),
             ("m.gguf -np 17", "from 1 to 16"),
             ("m.gguf --queue 0", "not in 1..=65536"),
             ("m.gguf --port 70000", "65535"),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! args.rs           the flags · sampling_flags.rs  how answers are drawn unless a request says otherwise
-//! load.rs           which model, loading it · serve.rs  from the first connection to the last
+//! load.rs           which model, loading it · serve.rs  from the first connection to the last · signals.rs
 //! engine_thread.rs  the thread that owns the engine · job.rs  what goes to it and what comes back
 //! outbox.rs         events for a client that may be slow · queue.rs  where requests wait
 //! state.rs          what all requests see · log.rs  one line a request · metrics.rs  counters
@@ -66,6 +66,7 @@ mod rope_flags;
 mod router;
 mod sampling_flags;
 mod serve;
+mod signals;
 mod sse;
 mod state;
 #[path = "../common/timings.rs"]

@@ -9,6 +9,7 @@ use crate::load::{self, Loaded};
 use crate::metrics::Metrics;
 use crate::queue::Queue;
 use crate::router::router;
+use crate::signals::Signals;
 use crate::state::{App, Ready, unix_seconds};
 use dovetail::{Error, Result};
 use std::process::ExitCode;
@@ -34,7 +35,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
     args.drafting.check()?;
     let keys = Keys::new(args.keys()?);
     // Handlers only wait; the engine needs the cores.
-    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let mut runtime = Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(2).max_blocking_threads(8).enable_all().build();
     let runtime = runtime.map_err(|error| Error::Invalid(format!("no threads: {error}")))?;
     let outcome = runtime.block_on(serve(args, keys));
     // A thread that still loads a model ends with the program.
@@ -43,6 +45,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
 }
 
 async fn serve(args: Args, keys: Keys) -> Result<ExitCode> {
+    let mut signals = Signals::new()?;
     let listener = listen(&args).await?;
     let grace = args.grace();
     let app = Arc::new(App {
@@ -60,9 +63,9 @@ async fn serve(args: Args, keys: Keys) -> Result<ExitCode> {
     let server = tokio::spawn(server.into_future());
     let outcome = tokio::select! {
         outcome = &mut engine => outcome.unwrap_or_else(|_| Err(panicked())),
-        () = signal() => {
-            tokio::spawn(async {
-                signal().await;
+        () = signals.next() => {
+            tokio::spawn(async move {
+                signals.next().await;
                 std::process::exit(INTERRUPTED);
             });
             end(&app, &stop, grace, engine).await
@@ -165,20 +168,4 @@ async fn end(
 
 fn panicked() -> Error {
     Error::Invalid("the engine has a fault and has ended; see the lines above".into())
-}
-
-/// Waits for SIGTERM or Ctrl-C.
-async fn signal() {
-    let interrupt = tokio::signal::ctrl_c();
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate()).expect("the system has this signal");
-        tokio::select! {
-            _ = interrupt => {}
-            _ = terminate.recv() => {}
-        }
-    }
-    #[cfg(not(unix))]
-    let _ = interrupt.await;
 }

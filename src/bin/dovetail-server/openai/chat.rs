@@ -85,14 +85,17 @@ fn read(ready: &Ready, mut fields: Fields) -> Result<Asked, ApiError> {
     Ok(Asked { requests, form })
 }
 
+/// Most answers to one prompt, and most prompts of a request.
+pub const MOST_ANSWERS: usize = 128;
+
 /// The request `n` times, each with a seed of its own.
 ///
 /// # Errors
 /// If `n` is 0 or too large.
 pub fn answers(request: &Request, n: usize) -> Result<Vec<Request>, ApiError> {
-    const MOST: usize = 128;
-    if !(1..=MOST).contains(&n) {
-        return Err(ApiError::field("n", &format!("is {n}; give a number from 1 to {MOST}")));
+    if !(1..=MOST_ANSWERS).contains(&n) {
+        let what = format!("is {n}; give a number from 1 to {MOST_ANSWERS}");
+        return Err(ApiError::field("n", &what));
     }
     let with_seed = |i: usize| {
         let mut request = request.clone();

@@ -1,6 +1,6 @@
 //! Completions of texts.
 
-use super::chat::answers;
+use super::chat::{MOST_ANSWERS, answers};
 use super::logprobs;
 use super::types::{FINGERPRINT, StreamOptions, Totals, finish_reason, new_id, round_of_page};
 use crate::answer::{self, Answering};
@@ -72,6 +72,10 @@ struct Form {
 
 fn read(ready: &Ready, mut fields: Fields) -> Result<(Vec<Request>, Form), ApiError> {
     let prompts = fields.require::<Prompts>("prompt")?.all();
+    if prompts.len() > MOST_ANSWERS {
+        let what = format!("has more than {MOST_ANSWERS} texts; send them in several requests");
+        return Err(ApiError::field("prompt", &what));
+    }
     let options: Option<StreamOptions> = fields.take("stream_options")?;
     let suffix: Option<String> = fields.take("suffix")?;
     let suffix = suffix.filter(|suffix| !suffix.is_empty());
