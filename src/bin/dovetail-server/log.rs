@@ -51,7 +51,9 @@ impl RequestLog {
 impl Drop for RequestLog {
     fn drop(&mut self) {
         let Some((method, path, start)) = &self.request else { return };
-        let (status, tokens) = (self.status.load(Relaxed), self.tokens.load(Relaxed));
+        // Without a status the client has gone before the response: 499, as other servers log it.
+        let status = Some(self.status.load(Relaxed)).filter(|status| *status > 0).unwrap_or(499);
+        let tokens = self.tokens.load(Relaxed);
         let ms = start.elapsed().as_millis();
         let error = self.error.get_mut().ok().and_then(|error| error.take());
         let error = error.map(|error| format!(": {error}")).unwrap_or_default();

@@ -11,14 +11,20 @@ const REFUSED: &[(&str, Option<&str>)] = &[
     ("adaptive_target", Some("-1")),
     ("audio", None),
     ("best_of", Some("1")),
+    ("chat_template_kwargs", None),
     ("dry_multiplier", None),
     ("dynatemp_range", None),
     ("function_call", Some("none")),
     ("functions", None),
     ("lora", None),
+    ("min_keep", None),
     ("mirostat", None),
     ("mirostat_mode", None),
+    ("n_indent", None),
+    ("post_sampling_probs", None),
     ("prediction", None),
+    ("samplers", None),
+    ("t_max_predict_ms", Some("-1")),
     ("tools", None),
     ("top_a", None),
     ("top_n_sigma", Some("-1")),
@@ -74,6 +80,7 @@ mod tests {
             ("tools", json!([{"type": "function"}])),
             ("typical_p", json!(0.5)),
             ("best_of", json!(2)),
+            ("chat_template_kwargs", json!({"enable_thinking": false})),
         ] {
             let error = check(name, &value).unwrap_err();
             assert_eq!((error.status(), error.param.as_deref()), (400, Some(name)));
