@@ -1,10 +1,12 @@
-//! A few seconds of what `fuzz/fuzz_targets/{template,tokenizer}.rs` do, with bytes drawn at random, so that CI does it too.
+//! A few seconds of what `fuzz/fuzz_targets/{answer,template,tokenizer}.rs` do, with bytes drawn at random, so that CI does
+//! it too.
 //!
 //! `DOVETAIL_FUZZ_SECONDS=600 cargo test --release --test fuzzed` does it for ten minutes each.
 
 mod common;
 
 use common::fuzzed::{render, tokenise, tokenizers};
+use common::fuzzed_answers::read_answer;
 use common::random::Random;
 use std::time::{Duration, Instant};
 
@@ -23,6 +25,11 @@ fn fuzz(seed: u64, longest: usize, mut check: impl FnMut(&[u8])) {
         n += 1;
     }
     eprintln!("{n} inputs in {:?}", start.elapsed());
+}
+
+#[test]
+fn any_bytes_may_be_an_answer() {
+    fuzz(3, 60, read_answer);
 }
 
 #[test]

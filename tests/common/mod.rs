@@ -9,6 +9,7 @@
 //! dovetail_run.rs  the program in a home of its own; included where programs are tested
 //! drafter.rs made-up trained drafters, and what the formulas say they draft
 //! fuzzed.rs  what fuzzing does with any bytes as a template and as text
+//! fuzzed_answers.rs  the same with any bytes as an answer
 //! gguf.rs    a writer of GGUF files
 //! hub_server.rs  a hub of models on this machine
 //! naive.rs   the textbook forward pass in double precision
@@ -26,6 +27,7 @@ pub mod bits;
 pub mod drafter;
 pub mod everything;
 pub mod fuzzed;
+pub mod fuzzed_answers;
 pub mod gguf;
 pub mod hub_server;
 pub mod naive;
