@@ -283,6 +283,13 @@ fn text_is_held_back_no_longer_than_needed() {
     assert_eq!(parser.push("s> "), say(" <tools>"));
     assert_eq!(parser.push("\n"), []);
     assert_eq!(parser.push("x"), say(" \nx"));
+    // White space without end is not kept.
+    let lines = "\n".repeat(5000);
+    let call = "<tool_call>{\"name\": \"now\"}</tool_call>";
+    let [AnswerPart::Content(said)] = &parser.push(&lines)[..] else { panic!("nothing is said") };
+    assert!(said.len() > 4000);
+    let (whole, pieces) = (format!("x{lines}{call}"), vec!["x", &lines, call]);
+    assert_eq!(parts(&family("hermes"), "", &[&whole]), parts(&family("hermes"), "", &pieces));
     let mut parser = AnswerParser::new(family("llama3"), "");
     assert_eq!(parser.push("{\"na"), []);
     assert_eq!(parser.push("ture\": "), say("{\"nature\":"));
@@ -326,6 +333,7 @@ fn any_answer() -> impl Strategy<Value = String> {
         pieces.push(answer.to_owned());
         pieces.extend(answer.split_inclusive('>').map(str::to_owned));
     }
+    pieces.extend(["\n".repeat(200), " \u{3000}".repeat(90)]);
     pieces.sort();
     pieces.dedup();
     prop::collection::vec(prop::sample::select(pieces), 0..10).prop_map(|pieces| pieces.concat())

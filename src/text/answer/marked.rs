@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::calls::{Call, TextArguments, calls};
 use super::format::{AnswerFormat, Brackets, End, Style};
-use super::markers::{JsonEnd, first_marker, held_back, searched};
+use super::markers::{JsonEnd, first_marker, floor, held_back, searched};
 use super::parts::Parts;
 
 /// A parser of answers with markers.
@@ -55,6 +55,8 @@ enum Ending {
 
 /// A JSON object without brackets.
 const BARE: Brackets = Brackets { begin: "", end: End::Json };
+/// The most white space that is held back: it may end what is said, or may not.
+const SPACE_BYTES: usize = 256;
 /// The longest name before `[ARGS]`.
 const NAME_BYTES: usize = 256;
 
@@ -88,7 +90,7 @@ impl Marked {
                 let found = self.pending.find(end);
                 let sure = found.unwrap_or(self.pending.len() - held_back(&self.pending, &[end]));
                 // White space at the end of a thought is not part of it.
-                let sure = self.pending[..sure].trim_end().len();
+                let sure = without_space(&self.pending[..sure]);
                 out.reasoning(&self.pending[..sure]);
                 self.pending.drain(..found.map_or(sure, |at| at + end.len()));
                 if found.is_some() {
@@ -136,7 +138,9 @@ impl Marked {
 
     fn content(&mut self, out: &mut Parts) -> bool {
         let style = self.format.style;
-        if style == Style::Llama3 && self.is_first && self.pending.trim_start().starts_with('{') {
+        let space = self.pending.len() - self.pending.trim_start().len();
+        if style == Style::Llama3 && self.is_first && self.pending[space..].starts_with('{') {
+            self.say(without_space(&self.pending[..space]), out);
             self.open(BARE, 0, 0);
             return true;
         }
@@ -144,30 +148,23 @@ impl Marked {
         let calls = style.brackets().iter().map(|brackets| brackets.begin);
         let markers: Vec<&str> =
             thoughts.chain(calls).chain(style.silent().iter().copied()).collect();
-        let Some((at, i)) = first_marker(&self.pending, &markers) else {
-            let sure = self.pending.len() - held_back(&self.pending, &markers);
-            // White space before a call is not part of the content.
-            let sure =
-                if markers.is_empty() { sure } else { self.pending[..sure].trim_end().len() };
-            self.say(sure, out);
-            return false;
-        };
-        let end = at + markers[i].len();
+        let found = first_marker(&self.pending, &markers);
+        let sure = self.pending.len() - held_back(&self.pending, &markers);
+        let before = found.map_or(sure, |(at, _)| at);
+        // White space before a marker is not part of the content.
+        let said = if markers.is_empty() { before } else { without_space(&self.pending[..before]) };
+        self.say(said, out);
+        let Some((at, i)) = found else { return false };
+        let (space, end) = (at - said, at - said + markers[i].len());
         let n_thoughts = self.format.thoughts.len();
-        if i < n_thoughts {
-            self.say(self.pending[..at].trim_end().len(), out);
-            let space = self.pending.find(markers[i]).unwrap_or_default();
-            self.pending.drain(..space + markers[i].len());
-            (self.state, self.skips_space) = (State::Thought(self.format.thoughts[i].1), true);
-        } else if let Some(brackets) = style.brackets().get(i - n_thoughts) {
-            let said = self.pending[..at].trim_end().len();
-            self.say(said, out);
-            self.open(*brackets, at - said, end - said);
-        } else {
-            self.say(self.pending[..at].trim_end().len(), out);
-            let space = self.pending.find(markers[i]).unwrap_or_default();
-            self.pending.drain(..space + markers[i].len());
-            self.skips_space = true;
+        if let Some(brackets) = i.checked_sub(n_thoughts).and_then(|i| style.brackets().get(i)) {
+            self.open(*brackets, space, end);
+            return true;
+        }
+        self.pending.drain(..end);
+        self.skips_space = true;
+        if let Some((_, end)) = self.format.thoughts.get(i) {
+            self.state = State::Thought(end);
         }
         true
     }
@@ -193,7 +190,7 @@ impl Marked {
             self.close(found, self.pending.len(), out);
         }
         match &self.state {
-            State::Thought(_) => out.reasoning(self.pending.trim_end()),
+            State::Thought(_) => out.reasoning(&self.pending[..without_space(&self.pending)]),
             _ => out.content(&self.pending),
         }
         self.pending.clear();
@@ -250,6 +247,12 @@ impl Open {
     }
 }
 
+/// The length of a text without the white space at its end, of which at most [`SPACE_BYTES`] count.
+fn without_space(text: &str) -> usize {
+    let most = floor(text, text.len().saturating_sub(SPACE_BYTES));
+    most + text[most..].trim_end().len()
+}
+
 /// Where the JSON of a call begins.
 enum JsonBegin {
     Unknown,
@@ -262,9 +265,11 @@ fn json_begin(pending: &str, is_bare: bool) -> JsonBegin {
     let text = &pending[begin..];
     if is_bare {
         // A call begins with its name or its type; all other JSON is content.
-        let key = text.strip_prefix('{').unwrap_or_default().trim_start();
+        let inside = text.strip_prefix('{').unwrap_or_default();
+        let key = inside.trim_start();
         let starts = |whole: &str| key.starts_with(whole) || whole.starts_with(key);
         return match key {
+            _ if inside.len() - key.len() > SPACE_BYTES => JsonBegin::None,
             _ if !starts("\"name\"") && !starts("\"type\"") => JsonBegin::None,
             key if key.len() < "\"name\"".len() => JsonBegin::Unknown,
             _ => JsonBegin::At(begin),

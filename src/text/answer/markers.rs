@@ -19,11 +19,12 @@ pub fn held_back(text: &str, markers: &[&str]) -> usize {
 
 /// Where a search for a marker goes on after the text has grown: no marker begins before.
 pub fn searched(text: &str, marker: &str) -> usize {
-    let mut at = text.len().saturating_sub(marker.len());
-    while !text.is_char_boundary(at) {
-        at -= 1;
-    }
-    at
+    floor(text, text.len().saturating_sub(marker.len()))
+}
+
+/// The last character that begins at this byte or before it.
+pub fn floor(text: &str, at: usize) -> usize {
+    (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default()
 }
 
 /// Finds the end of a JSON value in a text that grows.
