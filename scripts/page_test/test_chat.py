@@ -60,6 +60,15 @@ class Chat(PageCase):
             self.page.reload()
             self.assertEqual(self.text(ANSWER), shown)
 
+    def test_nothing_is_waited_for_behind_the_end(self):
+        def answer(body):
+            yield from mock.stream([mock.delta("All")])
+            yield from [0.1, b": still here\n\n"] * 100
+        self.mock.answer = answer
+        self.ask("Why?")
+        self.assertEqual(self.text(ANSWER), "All")
+        self.assertTrue(self.mock.gone.wait(5), "the connection is closed")
+
     def test_regenerate_replaces_the_answer(self):
         self.ask("Why?")
         self.mock.answer = lambda body: mock.stream([mock.delta("Another")])

@@ -55,6 +55,27 @@ class Rounds(PageCase):
           [mock.round_of(1, list("abcdefgh"[:n])) | mock.round_of(1, list("abcdefgh"[:n]))["round"] for n in range(1, 9)])
         self.assertEqual(boxes, [True] * 8)
 
+    def test_a_large_tree_is_scrolled_to_its_end(self):
+        self.page.click("#new")
+        self.mock.answer = lambda body: mock.stream(mock.rounds(list("abcdefghij")))
+        self.page.click("#hide-panel")
+        self.ask("Why?")
+        self.page.click("#show-panel")
+        self.frame()
+        tree, end = (self.page.locator(each).bounding_box() for each in (".tree-scroll", ".tree .node.target"))
+        self.assertGreater(end["x"], tree["x"])
+        self.assertLess(end["x"] + end["width"], tree["x"] + tree["width"])
+        self.assertTrue(tree["y"] < end["y"] < tree["y"] + tree["height"])
+
+    def test_pieces_without_a_tree(self):
+        self.page.click("#new")
+        said = [{"pieces": [{"text": " a", "drafted": True}, {"text": " b", "drafted": False}]}]
+        self.mock.answer = lambda body: mock.stream([mock.delta(" a b", each) for each in said])
+        self.ask("Why?")
+        self.assertEqual((self.tokens(".token.drafted"), self.text(".caption")), (["a"], "2 tokens, 1 drafted"))
+        self.assertTrue(self.page.locator(".tree-scroll").is_hidden())
+        self.assertEqual(self.page.locator(".chart").count(), 1, "no times, no chart of them")
+
     def test_stepping(self):
         self.assertEqual(self.text(LAST), "Round 5 of 5")
         self.assertTrue(self.page.is_disabled("[aria-label='Next round']"))

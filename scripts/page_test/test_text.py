@@ -10,8 +10,8 @@ PARSE = """
 
 
 class Events(PageCase):
-    STREAM = ": comment\r\n\r\ndata: {\"text\": \"grün 漢字 🦀\"}\r\n\r\nevent: error\rdata: a\rdata:b\r\rid: 7\ndata\n\ndata: [DONE]\n\n"
-    FOUND = [("message", '{"text": "grün 漢字 🦀"}'), ("error", "a\nb"), ("message", ""), ("message", "[DONE]")]
+    STREAM = ": comment\r\n\r\ndata: {\"text\": \"grün 漢字 🦀\"}\r\n\r\nevent: error\rdata: a\rdata:b\r\rid: 7\ndata\n\nevent: x\r\ndata: 1\r\ndata: 2\r\n\r\ndata: [DONE]\n\n"
+    FOUND = [("message", '{"text": "grün 漢字 🦀"}'), ("error", "a\nb"), ("message", ""), ("x", "1\n2"), ("message", "[DONE]")]
 
     def parse(self, text, cuts=()):
         found = self.run_js("sse.js", PARSE, {"bytes": list(text.encode()), "cuts": list(cuts)})

@@ -14,7 +14,7 @@ const PUNCTUATION = /[!-/:-@[-`{-~\u2010-\u2027\u3001-\u3003]/;
 
 /// The nodes of a text.
 export function inline(text) {
-  const state = { text, at: 0, open: [frame("", 0, 0)], noCloser: new Set() };
+  const state = { text, at: 0, open: [frame("", 0, 0)] };
   while (state.at < text.length) {
     const read = READERS[text[state.at]];
     if (!read?.(state)) plain(state, state.at, state.at + 1);
@@ -85,11 +85,11 @@ function lineBreak(state) {
   return push(state, { kind: "break" }, state.at + 1);
 }
 
-/// As many backticks close a code span as open it.
+/// As many backticks close a code span as open it. A search that fails is the last one for that many: there are no others.
 function code(state) {
   const { text, at } = state;
   const count = run(text, at);
-  let end = state.noCloser.has(count) ? -1 : text.indexOf("`", at + count);
+  let end = text.indexOf("`", at + count);
   while (end >= 0) {
     const found = run(text, end);
     if (found === count) {
@@ -99,7 +99,6 @@ function code(state) {
     }
     end = text.indexOf("`", end + found);
   }
-  state.noCloser.add(count);
   return plain(state, at, at + count);
 }
 

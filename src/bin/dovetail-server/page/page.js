@@ -251,6 +251,7 @@ function connectButtons() {
   press("show-sidebar", () => toggle("show-sidebar", "shows-sidebar"));
   press("show-panel", () => toggle("show-panel", "hides-panel"));
   press("hide-panel", () => toggle("show-panel", "hides-panel"));
+  press("show-panel", panel.update);
   press("show-settings", () => openSettings(at("settings"), state.current.system, state.settings, (system, settings) => {
     state.settings = { ...settings, colours: state.settings.colours };
     store.saveSettings(state.settings);

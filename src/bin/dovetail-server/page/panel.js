@@ -9,13 +9,14 @@ import { drawTree } from "./tree.js";
 /// Builds the panel. `marked` is called with the answer and the round that is shown, or null for none, so that its tokens
 /// can be marked in the text; `colour` with whether tokens are coloured; `compare` is the part that measures the speed.
 export function createPanel(place, { marked, colour, isColoured, compare }) {
-  const state = { answer: null, round: 0, follows: true };
+  const state = { answer: null, round: 0, follows: true, drawn: null };
   const none = element("p", { class: "quiet" });
   const stepper = createStepper((round, follows) => go(round, follows));
   const caption = element("p", { class: "caption" });
   const tree = element("div", { class: "tree-scroll", tabindex: 0, role: "group", "aria-label": "Draft tree" });
   const charts = element("div");
-  const rounds = element("div", {}, stepper.element, tree, treeLegend(), caption, charts);
+  const trees = element("div", {}, tree, treeLegend());
+  const rounds = element("div", {}, stepper.element, trees, caption, charts);
   place.replaceChildren(colourSwitch(colour, isColoured), none, rounds, compare);
 
   function go(round, follows) {
@@ -37,7 +38,8 @@ export function createPanel(place, { marked, colour, isColoured, compare }) {
     const round = all[state.round];
     stepper.show(state.round, all.length, state.follows);
     caption.textContent = inWords(round);
-    tree.replaceChildren(drawTree(round));
+    trees.hidden = !all.some((each) => each.nodes.length);
+    showTree(round);
     const chart = (title, unit, value) =>
       drawChart({ title, unit, values: all.map(value), selected: state.round, choose: (i) => go(i, false) });
     charts.replaceChildren(
@@ -45,6 +47,17 @@ export function createPanel(place, { marked, colour, isColoured, compare }) {
       chart("Time a round", "ms", (each) => each.ms));
     marked(state.answer, state.follows ? null : state.round);
   });
+
+  /// Draws a tree that is not there already, and scrolls to where it ends.
+  function showTree(round) {
+    if (state.drawn === round) return;
+    state.drawn = tree.offsetParent ? round : null; // in a hidden panel nothing scrolls
+    tree.replaceChildren(drawTree(round));
+    const end = tree.querySelector(".node.target, .node.accepted:last-of-type")?.getBoundingClientRect();
+    const seen = tree.getBoundingClientRect();
+    if (end?.right > seen.right) tree.scrollLeft += end.right - seen.right + 12;
+    if (end) tree.scrollTop += (end.top + end.bottom - seen.top - seen.bottom) / 2;
+  }
 
   return {
     /// Shows an answer, at its last round, or what there is to see of none.
@@ -64,11 +77,12 @@ export function createPanel(place, { marked, colour, isColoured, compare }) {
 
 function inWords(round) {
   const tokens = round.pieces.length;
-  const drafted = countDrafted(round);
   const accepted = round.pieces.filter((piece) => piece.drafted).length;
+  const drafted = Math.max(countDrafted(round), accepted);
   const time = round.ms === null ? "" : ` in ${format(round.ms)} ms`;
   const plural = tokens === 1 ? "token" : "tokens";
-  return drafted ? `${tokens} ${plural}${time}: ${accepted} of ${drafted} drafted ones accepted` : `${tokens} ${plural}${time}, nothing drafted`;
+  if (drafted === 0) return `${tokens} ${plural}${time}, nothing drafted`;
+  return round.nodes.length ? `${tokens} ${plural}${time}: ${accepted} of ${drafted} drafted ones accepted` : `${tokens} ${plural}${time}, ${accepted} drafted`;
 }
 
 /// Buttons that step through the rounds. `go` gets a round, and whether the newest is followed.

@@ -4,9 +4,9 @@
 import { rootIsLastToken } from "./answer.js";
 import { svg } from "./dom.js";
 
-const COLUMN = 92;
+const COLUMN = 84;
 const ROW = 30;
-const BOX = { width: 72, height: 22 };
+const BOX = { width: 66, height: 22 };
 const LONGEST_LABEL = 9;
 
 /// The nodes of a round's tree with their places: `{ text, parent, p, x, y, kind }`, parents before children. `kind` is
