@@ -52,6 +52,14 @@ class Look(PageCase):
         for name in ("new", "export", "import", "Rename Why?", "Delete Why?", "show-settings", "Regenerate", "input", "send", "First round", "Draft tree", "compare"):
             self.assertIn(name, reached)
 
+    def test_the_skip_link_leads_to_the_message(self):
+        self.ask("Why?")
+        self.page.focus(".skip")
+        self.page.keyboard.press("Enter")
+        self.frame()
+        self.assertEqual(self.page.evaluate("document.activeElement.id"), "input")
+        self.assertEqual(self.texts(".message.user .text"), ["Why?"])
+
     def test_the_focus_shows(self):
         self.page.keyboard.press("Tab")
         self.page.keyboard.press("Tab")

@@ -18,6 +18,15 @@ class Store(PageCase):
         self.page.click("text=Question one")
         self.assertEqual(self.texts(".message.user .text"), ["Question one"])
 
+    def test_the_browser_goes_back_to_a_conversation(self):
+        self.ask("Question one")
+        self.page.click("#new")
+        self.ask("Question two")
+        self.page.go_back()
+        self.until(lambda: self.texts(".message.user .text") == ["Question one"])
+        self.page.go_forward()
+        self.until(lambda: self.texts(".message.user .text") == ["Question two"])
+
     def test_rename_and_delete(self):
         self.ask("Question one")
         self.page.hover("#conversations li")

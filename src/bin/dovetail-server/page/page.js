@@ -4,7 +4,7 @@
 //   answer.js  store.js  settings.js         data: answers and their rounds, conversations, requests
 //   markdown.js  inline.js  render.js        text to elements
 //   messages.js  sidebar.js  dom.js          the conversation
-//   panel.js  tree.js  chart.js  compare.js  the rounds
+//   tokens.js  panel.js  tree.js  chart.js   the rounds; and compare.js
 
 import { newAnswer, take } from "./answer.js";
 import { complete, useKey } from "./api.js";
@@ -16,6 +16,7 @@ import { createPanel } from "./panel.js";
 import { openSettings, requestBody, showDefaults } from "./settings.js";
 import { showConversations } from "./sidebar.js";
 import * as store from "./store.js";
+import { createTokens } from "./tokens.js";
 
 const SAVE_EVERY_MS = 3000;
 const at = (id) => document.getElementById(id);
@@ -38,7 +39,7 @@ const compare = createCompare({
   run: (work, failed) => running({}, work, failed),
 });
 const panel = createPanel(at("panel-body"), {
-  marked: markTokens,
+  marked: (answer, round) => tokens.mark(answer, round),
   colour(isOn) {
     state.settings = { ...state.settings, colours: isOn };
     store.saveSettings(state.settings);
@@ -46,6 +47,14 @@ const panel = createPanel(at("panel-body"), {
   },
   isColoured: state.settings.colours !== false,
   compare,
+});
+const tokens = createTokens(at("log"), {
+  find: (token) => [...state.views].find(([, view]) => view.element.contains(token))?.[0],
+  viewOf: (answer) => state.views.get(answer)?.element,
+  point: panel.showRound,
+  leave() {
+    if (state.running?.conversation === state.current) panel.show(state.running.answer);
+  },
 });
 const actions = {
   isRunning: (message) => state.running?.answer === message,
@@ -58,11 +67,10 @@ const actions = {
     ask(text);
   },
   drawn(answer, made) {
-    if (marks.answer === answer) markTokens(answer, marks.round);
+    tokens.remark(answer);
     if (actions.isRunning(answer)) scrollAlong();
   },
 };
-const marks = { answer: null, round: null };
 
 start();
 
@@ -70,14 +78,16 @@ function start() {
   document.body.classList.toggle("coloured", state.settings.colours !== false);
   connectButtons();
   connectKeys();
-  connectTokens();
   store.watchConversations(() => {
     const ours = state.running?.conversation;
     const kept = (each) => (each.id === ours?.id ? ours : each);
     state.conversations = store.loadConversations().map(kept);
     chooseById(state.current.id);
   });
-  addEventListener("hashchange", () => chooseById(location.hash.slice(1)));
+  addEventListener("hashchange", () => {
+    const id = location.hash.slice(1);
+    if (!at(id)) chooseById(id); // else it is a part of the page
+  });
   chooseById(location.hash.slice(1));
   meetServer();
 }
@@ -239,7 +249,7 @@ function scrollAlong() {
   if (log.scrollHeight - log.scrollTop - log.clientHeight < 120) log.scrollTop = log.scrollHeight;
 }
 
-// Buttons, keys, tokens.
+// Buttons and keys.
 
 function connectButtons() {
   const press = (id, act) => at(id).addEventListener("click", act);
@@ -300,31 +310,6 @@ function connectKeys() {
     if (document.body.classList.contains("shows-sidebar")) toggle("show-sidebar", "shows-sidebar");
     else state.running?.controller.abort();
   });
-}
-
-/// A token that is pointed at shows the round it came from.
-function connectTokens() {
-  const log = at("log");
-  log.addEventListener("pointerover", ({ target }) => {
-    if (!target.dataset?.round || !document.body.classList.contains("coloured")) return;
-    const [answer] = [...state.views].find(([, view]) => view.element.contains(target)) ?? [];
-    const round = Number(target.dataset.round);
-    const { n, ms } = answer.rounds[round];
-    const origin = target.classList.contains("drafted") ? "drafted" : "the model's own";
-    target.title = `Round ${n ?? round + 1}${ms === null ? "" : `, ${ms.toFixed(1)} ms`}: ${origin}`;
-    panel.showRound(answer, round);
-  });
-  log.addEventListener("pointerleave", () => {
-    if (state.running?.conversation === state.current) panel.show(state.running.answer);
-    else markTokens(null, null);
-  });
-}
-
-function markTokens(answer, round) {
-  document.querySelectorAll(".token.marked").forEach((token) => token.classList.remove("marked"));
-  Object.assign(marks, { answer, round });
-  const tokens = state.views.get(answer)?.element.querySelectorAll(`[data-round="${round}"]`) ?? [];
-  if (round !== null) tokens.forEach((token) => token.classList.add("marked"));
 }
 
 // Files and messages.
