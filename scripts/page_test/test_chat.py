@@ -101,6 +101,13 @@ class Chat(PageCase):
         self.page.wait_for_selector("#send:visible")
         self.assertEqual(self.mock.requests[0]["messages"][0]["content"], "one\ntwo")
 
+    def test_enter_that_chooses_a_character_does_not_send(self):
+        self.page.fill("#input", "かんじ")
+        self.page.evaluate("""document.querySelector("#input").dispatchEvent(
+          new KeyboardEvent("keydown", { key: "Enter", isComposing: true, bubbles: true }))""")
+        self.frame()
+        self.assertEqual((self.mock.requests, self.page.input_value("#input")), ([], "かんじ"))
+
     def test_nothing_is_not_sent(self):
         self.ask(" \n ", ends=False)
         self.page.click("#send")

@@ -106,6 +106,15 @@ class Store(PageCase):
         self.ask("Question one")
         other.wait_for_selector("#conversations li")
         self.assertEqual(other.locator("#conversations .choose").all_inner_texts(), ["Question one"])
+        other.click("#conversations .choose")
+        self.page.click("#new")
+        other.click("text=Edit")
+        self.ask("Question two")
+        other.wait_for_selector("#conversations >> text=Question two")
+        self.assertTrue(other.locator(".message textarea").is_visible(), "what has not changed stays as it is")
+        self.page.click("#conversations >> text=Question one")
+        self.ask("And more")
+        other.wait_for_selector(".message.user >> text=And more")
 
     def import_text(self, text):
         self.page.set_input_files("#import-file", {"name": "c.json", "mimeType": "application/json", "buffer": text.encode()})

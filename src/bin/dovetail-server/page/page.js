@@ -78,12 +78,7 @@ function start() {
   document.body.classList.toggle("coloured", state.settings.colours !== false);
   connectButtons();
   connectKeys();
-  store.watchConversations(() => {
-    const ours = state.running?.conversation;
-    const kept = (each) => (each.id === ours?.id ? ours : each);
-    state.conversations = store.loadConversations().map(kept);
-    chooseById(state.current.id);
-  });
+  store.watchConversations(reload);
   addEventListener("hashchange", () => {
     const id = location.hash.slice(1);
     if (!at(id)) chooseById(id); // else it is a part of the page
@@ -115,6 +110,17 @@ function askForKey(error) {
 function chooseById(id) {
   const found = state.conversations.find((each) => each.id === id);
   choose(found ?? (id === state.current.id ? state.current : store.newConversation()), false);
+}
+
+/// Takes over what another tab has stored. What has not changed stays as it is shown.
+function reload() {
+  const { current, running } = state;
+  const ours = [running?.conversation, current].filter(Boolean);
+  const isOurs = (stored) => (own) => own.id === stored.id && (own === running?.conversation || own.changed === stored.changed);
+  state.conversations = store.loadConversations().map((stored) => ours.find(isOurs(stored)) ?? stored);
+  const found = state.conversations.find((each) => each.id === current.id) ?? current;
+  if (found === current) showNames();
+  else choose(found, false);
 }
 
 function choose(conversation, writesHash = true) {
