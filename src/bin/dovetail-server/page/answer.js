@@ -4,12 +4,12 @@ const MOST_ROUNDS = 8192;
 const MOST_NODES = 64;
 const LONGEST_MARKER = 256;
 
-/// An answer without a word.
+// An answer without a word.
 export function newAnswer() {
   return { role: "assistant", content: "", reasoning: "", rounds: [], timings: null, finish: null };
 }
 
-/// Adds a chunk to an answer. Fields that are missing or malformed are passed over: other servers send less.
+// Adds a chunk to an answer. Fields that are missing or malformed are passed over: other servers send less.
 export function take(answer, chunk) {
   const choices = Array.isArray(chunk.choices) ? chunk.choices : [];
   const choice = choices.find((each) => (each.index ?? 0) === 0);
@@ -22,7 +22,7 @@ export function take(answer, chunk) {
   if (round && answer.rounds.length < MOST_ROUNDS) answer.rounds.push(round);
 }
 
-/// A round `{ n, ms, nodes: [{ text, parent, p }], accepted, pieces: [{ text, drafted }] }`, or null if there is none.
+// A round `{ n, ms, nodes: [{ text, parent, p }], accepted, pieces: [{ text, drafted }] }`, or null if there is none.
 export function readRound(from) {
   if (!from || !Array.isArray(from.pieces)) return null;
   const pieces = from.pieces
@@ -34,25 +34,25 @@ export function readRound(from) {
   return { n: number(given.n) ?? null, ms: number(given.ms) ?? null, nodes, accepted, pieces };
 }
 
-/// The numbers of llama-server's `timings` that the page shows.
+// The numbers of llama-server's `timings` that the page shows.
 export function readTimings(from) {
   if (!from || typeof from !== "object") return null;
   const names = ["predicted_n", "predicted_ms", "predicted_per_second", "prompt_n", "prompt_ms", "draft_n", "draft_n_accepted"];
   return Object.fromEntries(names.map((name) => [name, number(from[name]) ?? null]));
 }
 
-/// Whether the first node is the sequence's last token, which was not drafted: it is accepted, and no piece is it.
+// Whether the first node is the sequence's last token, which was not drafted: it is accepted, and no piece is it.
 export function rootIsLastToken(round) {
   return round.nodes.length > 0 && round.accepted.length > round.pieces.filter((piece) => piece.drafted).length;
 }
 
-/// How many tokens of a round were drafted.
+// How many tokens of a round were drafted.
 export function countDrafted(round) {
   return round.nodes.length - (rootIsLastToken(round) ? 1 : 0);
 }
 
-/// Which ranges of `answer.content` were drafted, in order: `{ from, to, drafted, round }`, where `round` is an index.
-/// The pieces join to reasoning, markers and content, and may run ahead of the content, or lag behind it.
+// Which ranges of `answer.content` were drafted, in order: `{ from, to, drafted, round }`, where `round` is an index.
+// The pieces join to reasoning, markers and content, and may run ahead of the content, or lag behind it.
 export function spans(answer) {
   const pieces = answer.rounds.flatMap(({ pieces }, round) => pieces.map((piece) => ({ ...piece, round })));
   const all = pieces.map((piece) => piece.text).join("");
@@ -69,8 +69,8 @@ export function spans(answer) {
   return found;
 }
 
-/// Where the content begins within the joined pieces, or null if they are of another text. Before it stand short markers,
-/// and the reasoning if the server counts it among the pieces.
+// Where the content begins within the joined pieces, or null if they are of another text. Before it stand short markers,
+// and the reasoning if the server counts it among the pieces.
 function contentStart(all, { content, reasoning }) {
   const thought = reasoning.trim();
   const before = all.indexOf(thought);

@@ -4,8 +4,8 @@ import { events } from "./sse.js";
 
 const KEY = "dovetail.key";
 
-/// An answer of the server that is no success, in its own words.
-export class ServerError extends Error {
+// An answer of the server that is no success, in its own words.
+class ServerError extends Error {
   constructor(message, status, retryAfter) {
     super(message);
     this.status = status;
@@ -13,17 +13,17 @@ export class ServerError extends Error {
   }
 }
 
-/// Keeps the API key until the tab is closed.
+// Keeps the API key until the tab is closed.
 export function useKey(key) {
   sessionStorage.setItem(KEY, key);
 }
 
-/// A JSON document of the server.
+// A JSON document of the server.
 export async function get(path, signal) {
   return (await request(path, { signal })).json();
 }
 
-/// Whether the model is loaded: true, false, or true where the server has no such address.
+// Whether the model is loaded: true, false, or true where the server has no such address.
 export async function isReady(signal) {
   try {
     await request("health", { signal });
@@ -34,7 +34,7 @@ export async function isReady(signal) {
   return true;
 }
 
-/// The chunks of a chat completion. A server that refuses the field `dovetail` is asked again without it.
+// The chunks of a chat completion. A server that refuses the field `dovetail` is asked again without it.
 export async function* complete(body, signal) {
   let response;
   try {
@@ -56,7 +56,7 @@ export async function* complete(body, signal) {
   }
 }
 
-/// An answer that was not streamed, as one chunk.
+// An answer that was not streamed, as one chunk.
 function* whole(body) {
   const choice = body.choices?.[0] ?? {};
   yield { ...body, choices: [{ index: 0, delta: choice.message ?? {}, finish_reason: choice.finish_reason ?? "stop" }] };
@@ -82,7 +82,7 @@ async function request(path, { headers = {}, ...options }) {
   throw new ServerError(words(parseOr(text), text), response.status, response.headers.get("retry-after"));
 }
 
-/// What a server says of an error: OpenAI's shape, Ollama's, or the text itself.
+// What a server says of an error: OpenAI's shape, Ollama's, or the text itself.
 function words(body, text) {
   const said = body?.error?.message ?? body?.error ?? body?.message ?? text;
   return (typeof said === "string" ? said : JSON.stringify(said)).slice(0, 2000) || "no explanation";

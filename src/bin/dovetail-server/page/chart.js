@@ -6,7 +6,7 @@ const MOST_BARS = 100;
 const WIDTH = 330;
 const HEIGHT = 64;
 
-/// A chart of values, null where a round has none. A bar that is clicked calls `choose` with its index.
+// A chart of values, null where a round has none. A bar that is clicked calls `choose` with its index.
 export function drawChart({ title, unit, values, selected, choose }) {
   const known = values.filter((value) => value !== null);
   if (known.length === 0) return element("figure", { hidden: true });
@@ -27,12 +27,14 @@ export function drawChart({ title, unit, values, selected, choose }) {
   const y = HEIGHT * (1 - Math.min(mean / most, 1));
   const words = `${title}: mean ${format(mean)} ${unit}`;
   return element("figure", { class: "chart" },
-    element("figcaption", {}, element("span", {}, title), element("span", { class: "quiet" }, `mean ${format(mean)}, most ${format(most)} ${unit}`)),
+    element("figcaption", {},
+      element("span", {}, title),
+      element("span", { class: "quiet" }, `mean ${format(mean)}, most ${format(most)} ${unit}`)),
     svg("svg", { role: "img", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, "aria-label": words },
       ...bars, svg("line", { class: "mean", x1: 0, x2: WIDTH, y1: y, y2: y })));
 }
 
-/// A number with as many digits as one reads.
+// A number with as many digits as one reads.
 export function format(value) {
   if (value === null) return "unknown";
   return value >= 100 || Number.isInteger(value) ? value.toFixed(0) : value.toFixed(value >= 10 ? 1 : 2);

@@ -8,8 +8,8 @@ import { button, element } from "./dom.js";
 
 const USUAL_MAX_TOKENS = 128;
 
-/// The part of the panel that compares. `request` gives the body of the conversation's last question, or null if there is
-/// none; `run` is given a function of an AbortSignal and runs it unless something else is running.
+// The part of the panel that compares. `request` gives the body of the conversation's last question, or null if there is
+// none; `run` is given a function of an AbortSignal and runs it unless something else is running.
 export function createCompare({ request, run }) {
   const said = element("p", { role: "status" });
   const table = element("div");
@@ -29,12 +29,13 @@ export function createCompare({ request, run }) {
   };
   return element("section", { class: "compare" },
     element("h3", {}, "Plain against speculative"),
-    element("p", { class: "quiet" }, "Answers the last question twice with the same seed, without drafting and with it. The conversation stays as it is."),
+    element("p", { class: "quiet" },
+      "Answers the last question twice with the same seed, without drafting and with it. The conversation stays as it is."),
     button("Compare", press, { id: "compare" }), said, table);
 }
 
-/// Both answers, with their tokens a second.
-export async function runTwice(body, signal, progress) {
+// Both answers, with their tokens a second.
+async function runTwice(body, signal, progress) {
   const seed = body.seed ?? crypto.getRandomValues(new Uint32Array(1))[0];
   const runs = [];
   for (const [name, drafting] of [["plain", "off"], ["speculative", "on"]]) {
@@ -56,7 +57,7 @@ export async function runTwice(body, signal, progress) {
   return runs;
 }
 
-/// Where two texts begin to differ, or null if they are equal.
+// Where two texts begin to differ, or null if they are equal.
 export function difference(a, b) {
   if (a === b) return null;
   let at = 0;
@@ -64,7 +65,7 @@ export function difference(a, b) {
   return at;
 }
 
-/// The server's own measure, or tokens by the clock from the first to the last.
+// The server's own measure, or tokens by the clock from the first to the last.
 function speed(answer, { first, last, chunks }) {
   const tokens = answer.timings?.predicted_n ?? answer.tokens ?? chunks;
   const measured = last > first && tokens > 1 ? ((tokens - 1) * 1000) / (last - first) : null;

@@ -4,8 +4,8 @@ import { get, isReady } from "./api.js";
 
 const AGAIN_MS = 1000;
 
-/// Waits until the server is ready and returns `{ model, context, props }`; each may be null, where a server does not say.
-/// `progress` gets what is going on. Throws only if the server wants an API key.
+// Waits until the server is ready and returns `{ model, context, props }`; each may be null, where a server does not say.
+// `progress` gets what is going on. Throws only if the server wants an API key.
 export async function connect(progress) {
   for (;;) {
     try {

@@ -2,24 +2,24 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/// An HTML element. `attributes` that are false, null or undefined are left out, true ones are empty.
+// An HTML element. `attributes` that are false, null or undefined are left out, true ones are empty.
 export function element(name, attributes = {}, ...children) {
   return fill(document.createElement(name), attributes, children);
 }
 
-/// An SVG element.
+// An SVG element.
 export function svg(name, attributes = {}, ...children) {
   return fill(document.createElementNS(SVG, name), attributes, children);
 }
 
-/// A button with a text and what it does.
+// A button with a text and what it does.
 export function button(text, press, attributes = {}) {
   const made = element("button", { type: "button", ...attributes }, text);
   made.addEventListener("click", press);
   return made;
 }
 
-/// Copies a text. Browsers have `navigator.clipboard` on https and localhost alone; elsewhere a selection is copied.
+// Copies a text. Browsers have `navigator.clipboard` on https and localhost alone; elsewhere a selection is copied.
 export async function copy(text) {
   if (navigator.clipboard) {
     return navigator.clipboard.writeText(text);
@@ -33,7 +33,7 @@ export async function copy(text) {
   if (!done) throw new Error("this browser does not let the page copy");
 }
 
-/// Calls `draw` before the next frame, once for any number of calls until then.
+// Calls `draw` before the next frame, once for any number of calls until then.
 export function eachFrame(draw) {
   let waits = false;
   return () => {

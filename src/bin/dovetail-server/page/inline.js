@@ -12,7 +12,7 @@ const NAMED = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'", nbsp: "\u00a0"
 const ADDRESS = /https?:\/\/[^\s<>"'`]{1,2000}/iy;
 const PUNCTUATION = /[!-/:-@[-`{-~\u2010-\u2027\u3001-\u3003]/;
 
-/// The nodes of a text.
+// The nodes of a text.
 export function inline(text) {
   const state = { text, at: 0, open: [frame("", 0, 0)] };
   while (state.at < text.length) {
@@ -22,8 +22,8 @@ export function inline(text) {
   return flatten(state.open, []);
 }
 
-/// The address if a link may lead there, else null: no `javascript:` and the like.
-export function safeAddress(address) {
+// The address if a link may lead there, else null: no `javascript:` and the like.
+function safeAddress(address) {
   return /^(?:https?:\/\/|mailto:)[^\s]+$/i.test(address) ? address : null;
 }
 
@@ -44,7 +44,7 @@ const READERS = {
   "\n": lineBreak,
 };
 
-/// A mark that was opened, and the nodes since: `count` characters `mark`, which begin at `from`.
+// A mark that was opened, and the nodes since: `count` characters `mark`, which begin at `from`.
 function frame(mark, count, from) {
   return { mark, count, from, nodes: [] };
 }
@@ -59,7 +59,7 @@ function push(state, node, end) {
   return true;
 }
 
-/// Plain characters; one node for those that follow each other.
+// Plain characters; one node for those that follow each other.
 function plain(state, from, to) {
   const last = top(state).nodes.at(-1);
   if (last?.kind === "text" && last.to === from && last.text === undefined) {
@@ -85,7 +85,7 @@ function lineBreak(state) {
   return push(state, { kind: "break" }, state.at + 1);
 }
 
-/// As many backticks close a code span as open it. A search that fails is the last one for that many: there are no others.
+// As many backticks close a code span as open it. A search that fails is the last one for that many: there are no others.
 function code(state) {
   const { text, at } = state;
   const count = run(text, at);
@@ -108,7 +108,7 @@ function run(text, at) {
   return end - at;
 }
 
-/// A run of `*`, `_` or `~~` closes what is open, as far as it can, and opens with what is left.
+// A run of `*`, `_` or `~~` closes what is open, as far as it can, and opens with what is left.
 function delimiter(state) {
   const { text, at } = state;
   const mark = text[at];
@@ -128,7 +128,7 @@ function delimiter(state) {
   return true;
 }
 
-/// Closes a frame with up to `left` characters and returns how many it took.
+// Closes a frame with up to `left` characters and returns how many it took.
 function close(state, i, left) {
   const { mark, count, from, nodes } = state.open[i];
   const used = Math.min(count, left, 2);
@@ -140,7 +140,7 @@ function close(state, i, left) {
   return used;
 }
 
-/// Whether a run may open and close: it touches a word on that side.
+// Whether a run may open and close: it touches a word on that side.
 function flanks(text, at, count, mark) {
   const before = text[at - 1] ?? " ";
   const after = text[at + count] ?? " ";
@@ -169,7 +169,7 @@ function bracket(state) {
   return true;
 }
 
-/// `](address)` makes a link of what is since the bracket. Pictures become links too: the page loads nothing.
+// `](address)` makes a link of what is since the bracket. Pictures become links too: the page loads nothing.
 function closeBracket(state) {
   const i = lastOpen(state, "[");
   if (i === 0) return false;
@@ -185,7 +185,7 @@ function closeBracket(state) {
   return push(state, { kind: "link", href, children }, target.end);
 }
 
-/// `(address "title")` at a place: the address, its range, and where all of it ends.
+// `(address "title")` at a place: the address, its range, and where all of it ends.
 function destination(text, at) {
   const window = text.slice(at, at + LONGEST);
   const found =
@@ -196,7 +196,7 @@ function destination(text, at) {
   return { address: found[1].replace(/\\([!-/:-@[-`{-~])/g, "$1"), from, to, end: at + found[0].length };
 }
 
-/// `<https://…>`; all else in angle brackets is text.
+// `<https://…>`; all else in angle brackets is text.
 function angle(state) {
   const close = state.text.slice(state.at, state.at + LONGEST).indexOf(">");
   const href = close > 0 && safeAddress(state.text.slice(state.at + 1, state.at + close));
@@ -216,7 +216,7 @@ function entity(state) {
   return push(state, { kind: "text", from: state.at, to: state.at + all.length, text }, state.at + all.length);
 }
 
-/// An address without marks around it. Punctuation behind it belongs to the sentence.
+// An address without marks around it. Punctuation behind it belongs to the sentence.
 function address(state) {
   if (/\w/.test(state.text[state.at - 1] ?? " ")) return false;
   ADDRESS.lastIndex = state.at;
@@ -227,7 +227,7 @@ function address(state) {
   return push(state, { kind: "link", href, children: [{ kind: "text", from: state.at, to: end }] }, end);
 }
 
-/// Adds the nodes of frames that were never closed, and their marks as text.
+// Adds the nodes of frames that were never closed, and their marks as text.
 function flatten(frames, nodes) {
   for (const { mark, count, from, nodes: own } of frames) {
     if (mark) nodes.push({ kind: "text", from, to: from + count });

@@ -13,7 +13,7 @@ const QUOTE = /^ {0,3}>[ ]?/;
 const ITEM = /^( {0,3})([-*+]|\d{1,9}[.)])( {1,4}(?! )| (?= )|$)/;
 const TASK = /^\[([ xX])\] /;
 
-/// The blocks of a source, each with the range `from..to` of the source that it was made of.
+// The blocks of a source, each with the range `from..to` of the source that it was made of.
 export function markdown(source) {
   let at = 0;
   const lines = source.split("\n").map((text) => {
@@ -105,8 +105,8 @@ function list(lines, i, depth) {
   return { kind: "list", start: first.start, isTight, items, next };
 }
 
-/// Adds the lines of an item behind its first one, and returns where they end. Models indent with two columns where
-/// Markdown wants three.
+// Adds the lines of an item behind its first one, and returns where they end. Models indent with two columns where
+// Markdown wants three.
 function itemEnd(lines, next, open, inside) {
   for (; next < lines.length; next++) {
     const line = lines[next];
@@ -124,7 +124,7 @@ function listItem(lines, depth) {
   return { task: task && task[1] !== " ", isTask: task !== null, blocks: blocks(inside, depth + 1) };
 }
 
-/// What a line opens as an item of a list: its kind of mark, its number, and how wide the mark is.
+// What a line opens as an item of a list: its kind of mark, its number, and how wide the mark is.
 function item({ text }) {
   const found = RULE.test(text) ? null : ITEM.exec(text);
   if (!found) return null;
@@ -133,7 +133,7 @@ function item({ text }) {
   return { mark: found[2].at(-1), start: isOrdered ? number : null, width: found[0].length };
 }
 
-/// A row, a row of dashes, more rows.
+// A row, a row of dashes, more rows.
 function table(lines, i) {
   if (!lines[i].text.includes("|") || !lines[i + 1]?.text.includes("-")) return null;
   const marks = cells(lines[i + 1]).map(({ text }) => text);
@@ -163,7 +163,7 @@ function cells(line) {
   return found;
 }
 
-/// Code by four spaces.
+// Code by four spaces.
 function indented(lines, i) {
   let next = i;
   while (next < lines.length && (isBlank(lines[next]) || indentOf(lines[next].text) >= 4)) next++;
@@ -178,7 +178,7 @@ function paragraph(lines, i) {
   return { kind: "paragraph", lines: lines.slice(i, next).map((line) => strip(line, 3)), next };
 }
 
-/// Whether a line ends a paragraph. As in CommonMark, a number does only if it is 1, so that a year does not.
+// Whether a line ends a paragraph. As in CommonMark, a number does only if it is 1, so that a year does not.
 function starts(line) {
   const { text } = line;
   const open = item(line);
@@ -200,12 +200,12 @@ function indentOf(text) {
   return columns;
 }
 
-/// A line without its first characters.
+// A line without its first characters.
 function cut({ text, at }, length) {
   return { text: text.slice(length), at: at + length };
 }
 
-/// A line without up to so many columns of indentation.
+// A line without up to so many columns of indentation.
 function strip(line, columns) {
   let length = 0;
   for (let left = columns; left > 0 && /[ \t]/.test(line.text[length] ?? ""); length++) {

@@ -5,13 +5,13 @@ import { format } from "./chart.js";
 import { button, copy, eachFrame, element } from "./dom.js";
 import { show } from "./render.js";
 
-/// The view of a message: its element, and `update` for an answer that has grown. `actions` are `regenerate` and `edit`,
-/// which get the message; `isRunning` says whether it is being written.
+// The view of a message: its element, and `update` for an answer that has grown. `actions` are `regenerate` and `edit`,
+// which get the message; `isRunning` says whether it is being written.
 export function messageView(message, actions) {
   return message.role === "user" ? questionView(message, actions) : answerView(message, actions);
 }
 
-/// The message field of an element's form, which Enter sends and Escape leaves.
+// The message field of an element's form, which Enter sends and Escape leaves.
 export function onKeys(field, { send, leave }) {
   field.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
@@ -61,7 +61,7 @@ function answerView(message, actions) {
   return { element: made, update: eachFrame(draw) };
 }
 
-/// How long an answer is, how fast it came, what drafting brought.
+// How long an answer is, how fast it came, what drafting brought.
 function inNumbers(message, runs) {
   const { timings, rounds = [], finish } = message;
   const tokens = timings?.predicted_n ?? message.tokens;
@@ -86,7 +86,7 @@ function copyButton(message) {
   return made;
 }
 
-/// Puts a field in place of a question. What follows the question is asked anew when it is sent.
+// Puts a field in place of a question. What follows the question is asked anew when it is sent.
 function edit(article, message, actions) {
   const field = element("textarea", { "aria-label": "Edit the message", rows: Math.min(message.content.split("\n").length + 1, 12) });
   field.value = message.content;
@@ -94,6 +94,8 @@ function edit(article, message, actions) {
   const leave = () => article.replaceChildren(...shown);
   const send = () => field.value.trim() && actions.edit(message, field.value);
   onKeys(field, { send, leave });
-  article.replaceChildren(field, element("footer", {}, button("Cancel", leave, { class: "small" }), button("Send again", send, { class: "small" })));
+  const small = { class: "small" };
+  article.replaceChildren(field,
+    element("footer", {}, button("Cancel", leave, small), button("Send again", send, small)));
   field.focus();
 }

@@ -112,7 +112,7 @@ function chooseById(id) {
   choose(found ?? (id === state.current.id ? state.current : store.newConversation()), false);
 }
 
-/// Takes over what another tab has stored. What has not changed stays as it is shown.
+// Takes over what another tab has stored. What has not changed stays as it is shown.
 function reload() {
   const { current, running } = state;
   const ours = [running?.conversation, current].filter(Boolean);
@@ -167,7 +167,7 @@ function welcome() {
       "model's own, token for token. Guessed tokens are coloured, and the tree of each round is drawn beside the answer."));
 }
 
-/// Stores a conversation, and says so if that fails.
+// Stores a conversation, and says so if that fails.
 function keep(conversation) {
   if (!state.conversations.includes(conversation)) state.conversations.unshift(conversation);
   try {
@@ -215,7 +215,7 @@ async function writeAnswer(conversation) {
   update();
 }
 
-/// Runs what can be stopped, one thing at a time: what ran before is stopped.
+// Runs what can be stopped, one thing at a time: what ran before is stopped.
 async function running(what, work, failed, stopped = () => failed("stopped")) {
   state.running?.controller.abort();
   const mine = { ...what, controller: new AbortController() };
@@ -237,7 +237,7 @@ async function running(what, work, failed, stopped = () => failed("stopped")) {
   showRunning();
 }
 
-/// What the server said, and what can be done if it asks to wait.
+// What the server said, and what can be done if it asks to wait.
 function inWords({ message, status, retryAfter }) {
   const code = status >= 400 ? `${status}: ` : "";
   return `${code}${message}${retryAfter ? ` (the server asks to try again in ${retryAfter} s)` : ""}`;
@@ -249,7 +249,7 @@ function showRunning() {
   document.body.classList.toggle("runs", state.running !== null);
 }
 
-/// Follows the text while it is written, unless somebody scrolled up.
+// Follows the text while it is written, unless somebody scrolled up.
 function scrollAlong() {
   const log = at("log");
   if (log.scrollHeight - log.scrollTop - log.clientHeight < 120) log.scrollTop = log.scrollHeight;

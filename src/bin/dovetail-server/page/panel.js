@@ -6,8 +6,8 @@ import { drawChart, format } from "./chart.js";
 import { button, eachFrame, element } from "./dom.js";
 import { drawTree } from "./tree.js";
 
-/// Builds the panel. `marked` is called with the answer and the round that is shown, or null for none, so that its tokens
-/// can be marked in the text; `colour` with whether tokens are coloured; `compare` is the part that measures the speed.
+// Builds the panel. `marked` is called with the answer and the round that is shown, or null for none, so that its tokens
+// can be marked in the text; `colour` with whether tokens are coloured; `compare` is the part that measures the speed.
 export function createPanel(place, { marked, colour, isColoured, compare }) {
   const state = { answer: null, round: 0, follows: true, drawn: null };
   const none = element("p", { class: "quiet" });
@@ -48,7 +48,7 @@ export function createPanel(place, { marked, colour, isColoured, compare }) {
     marked(state.answer, state.follows ? null : state.round);
   });
 
-  /// Draws a tree that is not there already, and scrolls to where it ends.
+  // Draws a tree that is not there already, and scrolls to where it ends.
   function showTree(round) {
     if (state.drawn === round) return;
     state.drawn = tree.offsetParent ? round : null; // in a hidden panel nothing scrolls
@@ -60,17 +60,17 @@ export function createPanel(place, { marked, colour, isColoured, compare }) {
   }
 
   return {
-    /// Shows an answer, at its last round, or what there is to see of none.
+    // Shows an answer, at its last round, or what there is to see of none.
     show(answer) {
       Object.assign(state, { answer, follows: true });
       draw();
     },
-    /// Shows a round of an answer, because its tokens were pointed at.
+    // Shows a round of an answer, because its tokens were pointed at.
     showRound(answer, round) {
       state.answer = answer;
       go(round, false);
     },
-    /// Draws again what has grown.
+    // Draws again what has grown.
     update: draw,
   };
 }
@@ -82,10 +82,11 @@ function inWords(round) {
   const time = round.ms === null ? "" : ` in ${format(round.ms)} ms`;
   const plural = tokens === 1 ? "token" : "tokens";
   if (drafted === 0) return `${tokens} ${plural}${time}, nothing drafted`;
-  return round.nodes.length ? `${tokens} ${plural}${time}: ${accepted} of ${drafted} drafted ones accepted` : `${tokens} ${plural}${time}, ${accepted} drafted`;
+  if (round.nodes.length === 0) return `${tokens} ${plural}${time}, ${accepted} drafted`;
+  return `${tokens} ${plural}${time}: ${accepted} of ${drafted} drafted ones accepted`;
 }
 
-/// Buttons that step through the rounds. `go` gets a round, and whether the newest is followed.
+// Buttons that step through the rounds. `go` gets a round, and whether the newest is followed.
 function createStepper(go) {
   let at = 0;
   const back = button("‹", () => go(at - 1), { "aria-label": "Round before" });

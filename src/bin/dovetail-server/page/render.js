@@ -4,8 +4,8 @@ import { button, copy, element } from "./dom.js";
 import { inline } from "./inline.js";
 import { markdown } from "./markdown.js";
 
-/// Shows a source in `place`, and colours `spans`, ranges of it in order (answer.js). Blocks that have not changed since
-/// the last call stay as they are, so that a growing answer costs little and a selection survives.
+// Shows a source in `place`, and colours `spans`, ranges of it in order (answer.js). Blocks that have not changed since
+// the last call stay as they are, so that a growing answer costs little and a selection survives.
 export function show(place, source, spans) {
   const blocks = markdown(source);
   const keys = blocks.map((block) => key(block, source, spans));
@@ -17,7 +17,7 @@ export function show(place, source, spans) {
   place.shownKeys = keys;
 }
 
-/// What the look of a block depends on: its text, its place, and how far its tokens are known.
+// What the look of a block depends on: its text, its place, and how far its tokens are known.
 function key(block, source, spans) {
   const known = Math.min(spans.at(-1)?.to ?? 0, block.to);
   return `${block.from} ${block.kind} ${known} ${source.slice(block.from, block.to)}`;
@@ -75,7 +75,7 @@ function table({ align, rows: [head, ...rows] }, spans) {
     element("table", {}, element("thead", {}, row("th", head)), element("tbody", {}, ...rows.map((cells) => row("td", cells)))));
 }
 
-/// The nodes of a paragraph's lines.
+// The nodes of a paragraph's lines.
 function text(lines, spans) {
   const starts = [];
   let length = 0;
@@ -105,7 +105,7 @@ function nodes(tree, context) {
   });
 }
 
-/// A piece of the joined text, which may lie in several lines of the source.
+// A piece of the joined text, which may lie in several lines of the source.
 function leaf(node, { joined, lines, starts, spans }) {
   let line = before(starts, node.from, (start) => start);
   if (node.text !== undefined) {
@@ -120,7 +120,7 @@ function leaf(node, { joined, lines, starts, spans }) {
   return found;
 }
 
-/// Text that begins at a place of the source, cut at the ends of tokens.
+// Text that begins at a place of the source, cut at the ends of tokens.
 function tokens(value, at, spans) {
   const found = [];
   const end = at + value.length;
@@ -141,7 +141,7 @@ function tokens(value, at, spans) {
   return found;
 }
 
-/// The last element whose place is not behind `at`, by halving; -1 if there is none.
+// The last element whose place is not behind `at`, by halving; -1 if there is none.
 function before(sorted, at, place) {
   let low = 0;
   let high = sorted.length;

@@ -2,7 +2,7 @@
 
 const NUMBERS = ["temperature", "top_p", "min_p", "seed", "max_tokens"];
 
-/// Opens the dialog. `save` gets the system prompt and the settings; what is unknown stays undefined.
+// Opens the dialog. `save` gets the system prompt and the settings; what is unknown stays undefined.
 export function openSettings(dialog, system, settings, save) {
   const form = dialog.querySelector("form");
   form.elements.system.value = system;
@@ -18,7 +18,7 @@ export function openSettings(dialog, system, settings, save) {
   dialog.showModal();
 }
 
-/// Shows what the server takes for fields that are left empty.
+// Shows what the server takes for fields that are left empty.
 export function showDefaults(dialog, props) {
   const params = props?.default_generation_settings?.params ?? {};
   for (const name of NUMBERS) {
@@ -27,7 +27,7 @@ export function showDefaults(dialog, props) {
   }
 }
 
-/// The body of a chat completion that answers `messages`.
+// The body of a chat completion that answers `messages`.
 export function requestBody(messages, system, settings, model) {
   const sampling = NUMBERS.filter((name) => typeof settings[name] === "number").map((name) => [name, settings[name]]);
   const said = messages.filter(({ content }) => content).map(({ role, content }) => ({ role, content }));

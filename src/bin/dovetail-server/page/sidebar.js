@@ -2,17 +2,18 @@
 
 import { button, element } from "./dom.js";
 
-/// Shows the conversations in `place`. `actions` are `choose`, `rename` and `remove`, which get the conversation.
+// Shows the conversations in `place`. `actions` are `choose`, `rename` and `remove`, which get the conversation.
 export function showConversations(place, conversations, current, actions) {
   place.replaceChildren(...conversations.map((conversation) => entry(conversation, conversation === current, actions)));
 }
 
 function entry(conversation, isCurrent, actions) {
   const name = conversation.title;
+  const small = (sign, word, press) => button(sign, press, { class: "small", title: word, "aria-label": `${word} ${name}` });
   const made = element("li", {},
     button(name, () => actions.choose(conversation), { class: "choose", "aria-current": isCurrent ? "true" : null }),
-    button("✎", () => rename(made, conversation, actions), { class: "small", title: "Rename", "aria-label": `Rename ${name}` }),
-    button("×", () => confirmed(name) && actions.remove(conversation), { class: "small", title: "Delete", "aria-label": `Delete ${name}` }));
+    small("✎", "Rename", () => rename(made, conversation, actions)),
+    small("×", "Delete", () => confirmed(name) && actions.remove(conversation)));
   return made;
 }
 

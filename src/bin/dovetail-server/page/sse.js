@@ -3,7 +3,7 @@
 
 const LONGEST_LINE = 16 << 20;
 
-/// The events `{ event, data }` of a stream of bytes.
+// The events `{ event, data }` of a stream of bytes.
 export async function* events(stream) {
   const parser = eventParser();
   const reader = stream.getReader();
@@ -18,7 +18,7 @@ export async function* events(stream) {
   }
 }
 
-/// A parser that is pushed bytes and returns the events they complete.
+// A parser that is pushed bytes and returns the events they complete.
 export function eventParser() {
   const decoder = new TextDecoder();
   let rest = ""; // no line end in it, except perhaps a last \r

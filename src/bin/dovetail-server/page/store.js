@@ -10,7 +10,7 @@ const SETTINGS = "dovetail.settings";
 const FORMAT = "dovetail-conversations";
 const LONGEST_TITLE = 80;
 
-/// All conversations, the one changed last first.
+// All conversations, the one changed last first.
 export function loadConversations() {
   const found = Object.keys(localStorage)
     .filter((key) => key.startsWith(CONVERSATION))
@@ -18,12 +18,13 @@ export function loadConversations() {
   return found.filter(Boolean).sort((a, b) => b.changed - a.changed);
 }
 
-/// A conversation that is not stored yet.
+// A conversation that is not stored yet.
 export function newConversation() {
-  return { id: crypto.getRandomValues(new Uint32Array(3)).join("-"), title: "New chat", isNamed: false, system: "", changed: Date.now(), messages: [] };
+  const id = crypto.getRandomValues(new Uint32Array(3)).join("-");
+  return { id, title: "New chat", isNamed: false, system: "", changed: Date.now(), messages: [] };
 }
 
-/// Stores a conversation. If the browser's storage is full, the rounds of the oldest conversations go first.
+// Stores a conversation. If the browser's storage is full, the rounds of the oldest conversations go first.
 export function saveConversation(conversation) {
   conversation.changed = Date.now();
   if (store(conversation)) return;
@@ -36,23 +37,23 @@ export function saveConversation(conversation) {
   throw new Error("the browser's storage is full: this conversation is not kept; delete others, or export them first");
 }
 
-/// Forgets a conversation.
+// Forgets a conversation.
 export function removeConversation({ id }) {
   localStorage.removeItem(CONVERSATION + id);
 }
 
-/// A first message as a title.
+// A first message as a title.
 export function titleOf(text) {
   const line = text.trim().split("\n")[0];
   return line.length > LONGEST_TITLE ? `${line.slice(0, LONGEST_TITLE - 1)}…` : line || "New chat";
 }
 
-/// All conversations as a JSON text.
+// All conversations as a JSON text.
 export function exportConversations() {
   return JSON.stringify({ format: FORMAT, version: 1, conversations: loadConversations() }, null, 1);
 }
 
-/// Stores the conversations of an exported text beside those that are there, and returns how many they were.
+// Stores the conversations of an exported text beside those that are there, and returns how many they were.
 export function importConversations(text) {
   const file = parse(text);
   if (file?.format !== FORMAT || !Array.isArray(file.conversations)) {
@@ -67,14 +68,14 @@ export function importConversations(text) {
   return found.length;
 }
 
-/// Calls `changed` when another tab changes a conversation.
+// Calls `changed` when another tab changes a conversation.
 export function watchConversations(changed) {
   addEventListener("storage", ({ key }) => {
     if (key === null || key.startsWith(CONVERSATION)) changed();
   });
 }
 
-/// What was set, by name.
+// What was set, by name.
 export function loadSettings() {
   const found = parse(localStorage.getItem(SETTINGS));
   return found && typeof found === "object" ? found : {};
@@ -84,7 +85,7 @@ export function saveSettings(settings) {
   localStorage.setItem(SETTINGS, JSON.stringify(settings));
 }
 
-/// Whether there was room.
+// Whether there was room.
 function store(conversation) {
   try {
     localStorage.setItem(CONVERSATION + conversation.id, JSON.stringify(conversation));
@@ -100,7 +101,7 @@ function withoutRounds(conversation) {
   return { ...conversation, messages };
 }
 
-/// What a file or the storage says of a conversation, or null if it is none.
+// What a file or the storage says of a conversation, or null if it is none.
 function readConversation(from) {
   if (typeof from?.id !== "string" || !/^[\w-]{1,64}$/.test(from.id) || !Array.isArray(from.messages)) return null;
   return {

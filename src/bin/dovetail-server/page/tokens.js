@@ -1,9 +1,9 @@
 // Tokens in the conversation: the one under the pointer shows its round, and those of the round that is shown are marked.
 
-/// Connects the tokens in `log`. `find` gives the answer that a token belongs to, `viewOf` the element of an answer;
-/// `point` is called with the answer and the round of a token under the pointer, `leave` when the pointer leaves them.
-/// Returns `mark`, which marks a round of an answer, or none if it is null, and `remark`, to be called when an answer has
-/// been drawn again.
+// Connects the tokens in `log`. `find` gives the answer that a token belongs to, `viewOf` the element of an answer;
+// `point` is called with the answer and the round of a token under the pointer, `leave` when the pointer leaves them.
+// Returns `mark`, which marks a round of an answer, or none if it is null, and `remark`, to be called when an answer has
+// been drawn again.
 export function createTokens(log, { find, viewOf, point, leave }) {
   const marked = { answer: null, round: null };
 

@@ -9,8 +9,8 @@ const ROW = 30;
 const BOX = { width: 66, height: 22 };
 const LONGEST_LABEL = 9;
 
-/// The nodes of a round's tree with their places: `{ text, parent, p, x, y, kind }`, parents before children. `kind` is
-/// "last" for the sequence's last token, "accepted", "rejected", or "target" for the model's own token.
+// The nodes of a round's tree with their places: `{ text, parent, p, x, y, kind }`, parents before children. `kind` is
+// "last" for the sequence's last token, "accepted", "rejected", or "target" for the model's own token.
 export function layout(round) {
   const nodes = round.nodes.map((node, i) => ({ ...node, kind: round.accepted.includes(i) ? "accepted" : "rejected" }));
   if (rootIsLastToken(round)) nodes[0].kind = "last";
@@ -30,7 +30,7 @@ export function layout(round) {
   return nodes;
 }
 
-/// The picture of a round's tree.
+// The picture of a round's tree.
 export function drawTree(round) {
   const nodes = layout(round);
   const columns = Math.max(0, ...nodes.map((node) => node.x)) + 1;
@@ -41,8 +41,8 @@ export function drawTree(round) {
     ...nodes.map(box));
 }
 
-/// A token with its spaces and line breaks made visible.
-export function visible(text) {
+// A token with its spaces and line breaks made visible.
+function visible(text) {
   return text.replace(/\n/g, "⏎").replace(/\t/g, "⇥").replace(/^ | $/g, "␣") || "∅";
 }
 
@@ -75,7 +75,8 @@ function describe({ text, p, kind }) {
 function inWords(nodes) {
   const named = (kind) => nodes.filter((node) => node.kind === kind).map((node) => visible(node.text));
   const accepted = named("accepted").join(" ") || "none";
-  return `Draft tree. Accepted: ${accepted}. Rejected: ${named("rejected").length}. The model's own: ${named("target").join("") || "none"}.`;
+  const own = named("target").join("") || "none";
+  return `Draft tree. Accepted: ${accepted}. Rejected: ${named("rejected").length}. The model's own: ${own}.`;
 }
 
 function middle(node) {
