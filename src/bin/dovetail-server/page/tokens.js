@@ -29,7 +29,7 @@ export function createTokens(log, { find, viewOf, point, leave }) {
   return { mark, remark: (answer) => answer === marked.answer && mark(answer, marked.round) };
 }
 
-function describe({ n, ms }, round, isDrafted) {
+function describe({ ms }, round, isDrafted) {
   const time = ms === null ? "" : `, ${ms.toFixed(1)} ms`;
-  return `Round ${n ?? round + 1}${time}: ${isDrafted ? "drafted" : "the model's own"}`;
+  return `Round ${round + 1}${time}: ${isDrafted ? "drafted" : "the model's own"}`;
 }
