@@ -143,7 +143,7 @@ fn keys_are_asked_for() {
     assert_eq!(status("Authorization: Bearer three\r\n"), 401);
     assert_eq!(status("Authorization: Bearer two\r\n"), 200);
     assert_eq!(status("x-api-key: one\r\n"), 200);
-    for path in ["/health", "/v1/models", "/", "/page.js"] {
+    for path in ["/health", "/v1/models", "/", "/page/page.js"] {
         assert_eq!(server.get(path).status, 200, "{path}");
     }
     for path in ["/props", "/slots", "/metrics", "/nowhere"] {

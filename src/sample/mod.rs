@@ -398,6 +398,37 @@ mod tests {
         assert!(close(frequencies(m, LOGITS), [1.0 / 6.0, 0.5, 1.0 / 3.0, 0.0]));
     }
 
+    /// A mask is the same as a bias of −∞ on all other tokens, whatever else there is.
+    #[test]
+    fn masked_tokens_are_as_if_they_were_not_there() {
+        let logits: Vec<f32> = (0..40).map(|i| ((i * 7) % 40) as f32 / 9.0).collect();
+        let rows = rows_of(&[vec![9.0; 40], logits]);
+        for allowed in [&[3][..], &[0, 5, 17, 39], &[8, 9, 10, 11, 12, 13, 30, 31, 32]] {
+            let mask = TokenMask::of(40, allowed);
+            let bias = |token: u32| {
+                (token, if allowed.contains(&token) { 0.0 } else { f32::NEG_INFINITY })
+            };
+            for temperature in [0.0, 0.8, 2.0] {
+                for (top_k, repeat_penalty) in [(0, 1.0), (3, 1.0), (2, 1.5), (40, 1.1)] {
+                    let with = Sampling { temperature, top_k, repeat_penalty, ..plain() };
+                    let without =
+                        Sampling { logit_bias: (0..40).map(bias).collect(), ..with.clone() };
+                    let (mut masked, mut biased) = (Sampler::new(with), Sampler::new(without));
+                    for n in 0..50 {
+                        let history: Vec<u32> = (0..n).map(|i| (i * i) % 40).collect();
+                        let token = masked.sample_from(rows.row(1), &history, Some(&mask));
+                        assert_eq!(token, biased.sample(rows.row(1), &history));
+                        let found = masked.distribution_over(rows.row(1), &history, Some(&mask));
+                        let expected = biased.distribution(rows.row(1), &history);
+                        let p =
+                            |d: &Distribution| (0..40).map(|token| d.of(token)).collect::<Vec<_>>();
+                        assert_eq!(p(&found), p(&expected));
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     fn temperature_zero_takes_the_first_of_the_largest() {
         let greedy = Sampling { temperature: 0.0, ..plain() };

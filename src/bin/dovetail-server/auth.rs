@@ -19,7 +19,7 @@ impl Keys {
     pub fn allow(&self, path: &str, headers: &HeaderMap) -> bool {
         self.0.is_empty()
             || PUBLIC.contains(&path)
-            || path.starts_with("/page.")
+            || path.starts_with("/page/")
             || sent(headers).is_some_and(|sent| self.0.iter().any(|key| is_same(key, sent)))
     }
 }
