@@ -9,7 +9,8 @@
 //! - before a key that a control token has between its brackets, because a template may write `<key>`; the names of fields
 //!   that templates look for are no such keys.
 //!
-//! A template that takes characters out of the middle of a text can still join the pieces.
+//! A template may take `<think>` and `</think>` out of a text: what is left counts as well. One that takes other characters
+//! out of the middle can still join the pieces.
 //!
 //! The rendered prompt is then cut at control tokens, none of which has a mark in it, and the marks are taken out of the
 //! text between them. A template that writes JSON in ASCII writes the mark as an escape, which is taken out as well.
@@ -185,8 +186,9 @@ impl<'a> Controls<'a> {
         out.extend(self.may_end_one(text[begin..].trim_end(), place).then_some(mark));
         let mut done = begin;
         for (at, first) in trimmed.match_indices(&*self.firsts).filter(|(at, _)| *at >= begin) {
-            if matches!(common_prefix(&self.texts, &trimmed[at..]), Prefix::Whole | Prefix::Part) {
-                let end = at + first.len();
+            let end = at + first.len();
+            let without_tags = first.bytes().chain(without_tags(&trimmed[end..]));
+            if self.begins(trimmed[at..].bytes()) || self.begins(without_tags) {
                 out.push_str(&text[done..end]);
                 out.push(mark);
                 done = end;
@@ -196,16 +198,35 @@ impl<'a> Controls<'a> {
         out
     }
 
+    /// Whether a text begins with a control token, or is the beginning of one.
+    fn begins(&self, text: impl Iterator<Item = u8>) -> bool {
+        matches!(common_prefix(&self.texts, text), Prefix::Whole | Prefix::Part)
+    }
+
     /// Whether a text may be the rest of a control token whose beginning a template writes.
     fn may_end_one(&self, text: &str, place: Place) -> bool {
         text.starts_with(&*self.others)
-            || matches!(common_prefix(&self.tails, text), Prefix::Whole)
+            || matches!(common_prefix(&self.tails, text.bytes()), Prefix::Whole)
             || place == Place::Key && self.insides.contains(text) && !FIELDS.contains(&text)
     }
 }
 
 fn is_word(character: char) -> bool {
     character.is_alphanumeric()
+}
+
+/// The bytes of a text without the tags of thoughts.
+fn without_tags(text: &str) -> impl Iterator<Item = u8> {
+    const TAGS: [&[u8]; 2] = [b"<think>", b"</think>"];
+    let mut rest = text.as_bytes();
+    std::iter::from_fn(move || {
+        while let Some(behind) = TAGS.iter().find_map(|tag| rest.strip_prefix(*tag)) {
+            rest = behind;
+        }
+        let (byte, behind) = rest.split_first()?;
+        rest = behind;
+        Some(*byte)
+    })
 }
 
 /// What a text and one of a list have in common.
@@ -219,9 +240,9 @@ enum Prefix {
 }
 
 /// Looks a text up in a sorted list.
-fn common_prefix(sorted: &[&str], text: &str) -> Prefix {
+fn common_prefix(sorted: &[&str], text: impl Iterator<Item = u8>) -> Prefix {
     let mut found = sorted;
-    for (i, byte) in text.bytes().enumerate() {
+    for (i, byte) in text.enumerate() {
         let at = |text: &&str| text.as_bytes().get(i).copied();
         found = &found[found.partition_point(|text| at(text) < Some(byte))..];
         found = &found[..found.partition_point(|text| at(text) == Some(byte))];
