@@ -67,6 +67,9 @@ fn samplings(seed: u64) -> [Sampling; 3] {
     ]
 }
 
+/// Whether a text is one of a grammar.
+type Check<'a> = &'a dyn Fn(&str) -> bool;
+
 /// Whether a text is one of `SCHEMA`, by other means than the parser's.
 fn is_of_schema(text: &str) -> bool {
     let Ok(value) = serde_json::from_str::<serde_json::Value>(text) else { return false };
@@ -104,7 +107,7 @@ fn is_of_gbnf(text: &str) -> bool {
 
 #[test]
 fn every_whole_answer_is_one_that_the_grammar_allows() {
-    let grammars: [(Grammar, &dyn Fn(&str) -> bool); 5] = [
+    let grammars: [(Grammar, Check); 5] = [
         (Grammar::JsonSchema(SCHEMA.into()), &is_of_schema),
         (Grammar::JsonObject, &|text| {
             serde_json::from_str::<serde_json::Value>(text).is_ok_and(|value| value.is_object())

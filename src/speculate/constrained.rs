@@ -2,6 +2,7 @@
 
 use crate::text::{Constraint, TokenMask};
 use crate::tree::{MAX_NODES, Tree};
+use smallvec::SmallVec;
 
 /// Largest number of tokens that must follow and enter one tree.
 pub(super) const MAX_FORCED: usize = 15;
@@ -47,20 +48,17 @@ impl Constrained {
         if tree.len() == 1 || !self.advance(tokens) {
             return;
         }
-        let mut values = [1.0; MAX_NODES];
         let mut path = Vec::with_capacity(MAX_NODES);
-        for node in 1..tree.len() {
+        let mut value = |node: usize| {
             let to_root = std::iter::successors(Some(node), |node| tree.parent(*node));
             path.clear();
             path.extend(to_root.take_while(|node| *node > 0).map(|node| tree.tokens()[node]));
             path.reverse();
-            if self.constraint.count_allowed(&path) < path.len() {
-                values[node] = 0.0;
-            }
-        }
-        let values = &values[..tree.len()];
+            if self.constraint.count_allowed(&path) == path.len() { 1.0 } else { 0.0 }
+        };
+        let values: SmallVec<[f32; MAX_NODES]> = (0..tree.len()).map(&mut value).collect();
         let allowed = values.iter().filter(|value| **value > 0.0).count();
-        tree.prune_by(allowed, values);
+        tree.prune_by(allowed, &values);
     }
 
     /// Length of the sequence behind which the constraint cannot go on.

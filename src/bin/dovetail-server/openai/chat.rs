@@ -67,12 +67,12 @@ fn read(ready: &Ready, mut fields: Fields) -> Result<Asked, ApiError> {
     let template = prompt::template(ready)?;
     let reading = Reading::new(template, ready.tokenizer(), &prompt, &tools.list);
     generation.special = reading.is_marked();
-    if let Some(constraint) = tools.constraint(ready, &AnswerFormat::of(template))? {
-        if generation.constraint.replace(constraint).is_some() {
-            let what = "wants a call of a tool, and a grammar is given too; leave one out";
-            return Err(ApiError::field("tool_choice", what));
-        }
+    let of_tools = tools.constraint(ready, &AnswerFormat::of(template))?;
+    if of_tools.is_some() && generation.constraint.is_some() {
+        let what = "wants a call of a tool, and a grammar is given too; leave one out";
+        return Err(ApiError::field("tool_choice", what));
     }
+    generation.constraint = of_tools.or(generation.constraint);
     let form = Form {
         stream,
         include_usage: options.unwrap_or_default().include_usage,
