@@ -589,7 +589,7 @@ fn wrong_models_give_one_line() {
         (file("text.gguf", b"Call me Ishmael. Some years ago, never mind how long"), 1, "GGUF"),
         (file("empty.gguf", b""), 1, "download it again"),
         (file("unknown.gguf", &gguf(&[("general.architecture", Err("mamba"))])), 1, "`mamba`"),
-        (file("bare.gguf", &gguf(&[llama])), 1, "tokenizer"),
+        (file("bare.gguf", &gguf(&[llama])), 1, "`llama.embedding_length`"),
         (file("a-00001-of-00002.gguf", &part), 1, "a-00002-of-00002.gguf"),
     ];
     if let Some(model) = model() {

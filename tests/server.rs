@@ -180,7 +180,7 @@ fn nonsense_is_refused_with_a_reason() {
         ("stop", json!("a".repeat(1025))),
         ("logit_bias", json!({"100000": 1})),
         ("best_of", json!(2)),
-        ("grammar", json!("root ::= \"a\"")),
+        ("grammar", json!("root ::= (")),
         ("stream_options", json!(1)),
         ("dovetail", json!({"drafting": "maybe"})),
     ] {

@@ -182,14 +182,17 @@ fn what_is_not_supported_is_refused_by_name() {
     let server = start();
     let path = "/v1/chat/completions";
     for (name, value) in [
-        ("tools", json!([{ "type": "function", "function": { "name": "f" } }])),
         ("tool_choice", json!("required")),
-        ("response_format", json!({ "type": "json_object" })),
-        ("grammar", json!("root ::= \"a\"")),
+        ("response_format", json!({ "type": "xml" })),
+        ("grammar", json!(5)),
     ] {
         let response = server.post(path, &chat(json!({ name: value })));
         assert_eq!(refused(&response), (400, name.into()), "{}", response.body);
     }
+    // This model's template has no place for them.
+    let tools = json!([{ "type": "function", "function": { "name": "f" } }]);
+    let refused_tools = server.post(path, &chat(json!({ "tools": tools })));
+    assert!(refused_tools.status == 400 && refused_tools.body.contains("tools"));
     let image = json!([{ "type": "image_url", "image_url": { "url": "data:," } }]);
     let image =
         server.post(path, &chat(json!({ "messages": [{ "role": "user", "content": image }] })));
@@ -207,6 +210,45 @@ fn what_is_not_supported_is_refused_by_name() {
         server.post(path, &chat(json!({ "user": "me", "store": false, "tools": [] }))).status,
         200
     );
+}
+
+/// The same grammars through each interface, and what a chat without them would never say.
+#[test]
+fn answers_are_what_a_grammar_allows() {
+    let server = start();
+    let schema = json!({ "enum": ["red"] });
+    let named = json!({ "type": "json_schema", "json_schema": { "name": "n", "schema": schema } });
+    let messages = json!([{ "role": "user", "content": "a" }]);
+    for (path, body, place) in [
+        ("/v1/chat/completions", json!({ "response_format": named }), "/choices/0/message/content"),
+        ("/v1/chat/completions", json!({ "json_schema": schema }), "/choices/0/message/content"),
+        (
+            "/v1/chat/completions",
+            json!({ "grammar": "root ::= \"\\\"red\\\"\"" }),
+            "/choices/0/message/content",
+        ),
+        ("/v1/completions", json!({ "prompt": "a", "response_format": named }), "/choices/0/text"),
+        (
+            "/v1/responses",
+            json!({ "input": "a", "text": { "format": { "type": "json_schema", "name": "n", "schema": schema } } }),
+            "/output/0/content/0/text",
+        ),
+        ("/api/chat", json!({ "stream": false, "format": schema }), "/message/content"),
+        ("/completion", json!({ "prompt": "a", "json_schema": schema }), "/content"),
+    ] {
+        let mut body = body;
+        if path.contains("chat") {
+            body["messages"] = messages.clone();
+        }
+        let answer = server.post(path, &body);
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        assert_eq!(
+            answer.json().pointer(place),
+            Some(&json!("\"red\"")),
+            "{path}: {}",
+            answer.body
+        );
+    }
 }
 
 #[test]

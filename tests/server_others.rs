@@ -241,7 +241,7 @@ fn ollamas_model_is_listed_and_what_it_lacks_is_refused() {
     assert!(server.get("/api/version").json()["version"].is_string());
     assert_eq!(server.post("/api/chat", &json!({ "model": "tiny" })).json()["done_reason"], "load");
     for (name, value) in [
-        ("format", json!("json")),
+        ("format", json!({ "type": "colour" })),
         ("tools", json!([{ "type": "function" }])),
         ("messages", json!([{ "role": "user", "content": "a", "images": ["x"] }])),
         ("options", json!({ "mirostat": 2 })),

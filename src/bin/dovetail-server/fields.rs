@@ -51,6 +51,11 @@ impl Fields {
         Ok(self.take(name)?.unwrap_or(false))
     }
 
+    /// Sets a field.
+    pub fn set(&mut self, name: &str, value: Value) {
+        self.0.insert(name.to_owned(), value);
+    }
+
     /// Gives a field another name, unless there is one of that name.
     pub fn rename(&mut self, from: &str, to: &str) {
         if let Some(value) = self.0.remove(from) {

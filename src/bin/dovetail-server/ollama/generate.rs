@@ -70,9 +70,7 @@ fn read(
     kind: Kind,
 ) -> Result<(Option<Request>, bool), ApiError> {
     let stream = fields.take("stream")?.unwrap_or(true);
-    if let Some(format) = fields.take::<Value>("format")? {
-        unsupported::check("response_format", &format)?;
-    }
+    let format: Option<Value> = fields.take("format")?;
     let images: Vec<Value> = fields.take("images")?.unwrap_or_default();
     if !images.is_empty() {
         return Err(ApiError::field("images", "are not understood; leave them out"));
@@ -87,6 +85,14 @@ fn read(
     tools.map_or(Ok(()), |tools| unsupported::check("tools", &tools))?;
     let mut options = Fields::new(fields.take::<Map<_, _>>("options")?.unwrap_or_default());
     options.rename("num_predict", "n_predict");
+    match format {
+        None => {}
+        Some(Value::String(format)) if format.is_empty() => {}
+        Some(format) if format == "json" => {
+            options.set("response_format", json!({ "type": "json_object" }));
+        }
+        Some(schema) => options.set("json_schema", schema),
+    }
     let generation = options.generation(ready)?;
     Ok((Some(Request { prompt, generation, drafter: None }), stream))
 }

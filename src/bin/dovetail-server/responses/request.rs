@@ -55,7 +55,7 @@ fn read(ready: &Ready, mut fields: Fields) -> Result<(Request, bool), ApiError> 
     if let Some(format) =
         fields.take::<Value>("text")?.and_then(|mut text| text.get_mut("format").map(Value::take))
     {
-        unsupported::check("response_format", &format)?;
+        fields.set("response_format", format);
     }
     fields.rename("max_output_tokens", "max_tokens");
     let generation = fields.generation(ready)?;
