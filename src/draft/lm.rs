@@ -5,7 +5,7 @@
 use super::shared::{file_key, shared};
 use super::{DraftJob, DraftState, Drafter, DrafterContext, DrafterKind, FileFrom, RoundContext};
 use crate::error::{Error, Result};
-use crate::infer::{CacheTypes, KvCache, KvSize, Outputs, Sequence, Target};
+use crate::infer::{CacheTypes, KvCache, KvSize, Outputs, Sequence, Target, common_prefix};
 use crate::model::{LoadOptions, Model};
 use crate::text::Tokenizer;
 use crate::tree::{MAX_NODES, TreeShape};
@@ -148,7 +148,7 @@ impl Drafter for Lm {
             return Ok(()); // a token at the end of the target's table, which the drafter lacks
         }
         let cached = job.state.get::<CachedSequence>();
-        let same = cached.tokens.iter().zip(seen).take_while(|(a, b)| a == b).count();
+        let same = common_prefix(&cached.tokens, seen);
         let same = cached.truncate(same);
         self.with(round.pool, |lm| lm.run(cached, &seen[same..]))?;
         while job.tree.is_growing() {

@@ -10,6 +10,7 @@
 
 use super::{DraftJob, DraftState, Drafter, DrafterKind, FileFrom, RoundContext};
 use crate::error::Result;
+use crate::infer::common_prefix;
 use crate::tree::TreeShape;
 use std::collections::HashMap;
 
@@ -46,7 +47,7 @@ struct History {
 impl History {
     /// Updates the history to the sequence `tokens`.
     fn follow(&mut self, tokens: &[u32]) {
-        let same = self.tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count();
+        let same = common_prefix(&self.tokens, tokens);
         while self.tokens.len() > same {
             let position = self.tokens.len() - 1;
             if let Some(key) = self.tokens.last_chunk::<KEY>() {

@@ -1,5 +1,6 @@
 //! Sequences that no slot holds any more, in memory: a later prompt may begin as one of them does.
 
+use crate::infer::common_prefix;
 use crate::speculate::stream::SavedStream;
 
 /// A sequence with its keys and values as bytes.
@@ -27,7 +28,7 @@ impl PrefixCache {
 
     /// The sequence that shares the longest prefix with a prompt, and the length of that prefix.
     pub fn find(&self, prompt: &[u32]) -> Option<(usize, usize)> {
-        let common = |saved: &Saved| common(prefix(saved), prompt);
+        let common = |saved: &Saved| common_prefix(prefix(saved), prompt);
         let all = self.entries.iter().map(common).enumerate();
         all.max_by_key(|(_, common)| *common)
     }
@@ -57,11 +58,6 @@ impl PrefixCache {
         });
         self.entries.drain(..too_many.unwrap_or(self.entries.len()));
     }
-}
-
-/// Length of the common prefix of two sequences.
-fn common(a: &[u32], b: &[u32]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 /// The tokens whose keys and values are there.

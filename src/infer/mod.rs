@@ -27,5 +27,6 @@ pub use logits::{Logits, TokenLogit};
 pub use pass::Features;
 pub(crate) use pass::{BufferSizes, Buffers, Pass, Row, Span};
 pub use sequence::Sequence;
+pub(crate) use sequence::common_prefix;
 pub use target::Target;
 pub use work::{Outputs, Rows, Work, WorkRows};

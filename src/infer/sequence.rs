@@ -7,6 +7,11 @@ use crate::model::Model;
 use crate::tree::Tree;
 use std::sync::Arc;
 
+/// Length of the common prefix of two runs of tokens.
+pub(crate) fn common_prefix(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
 /// A target's state of one sequence; made by [`super::Target::sequence`].
 pub struct Sequence {
     model: Arc<Model>,

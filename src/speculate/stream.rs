@@ -7,7 +7,9 @@ use super::speculation::{Draft, Drafting, SpecSampling, Speculation, drafter_of}
 use super::stats::{LiveStats, RoundStats, Stats};
 use crate::draft::{CandidateSelector, DraftJob};
 use crate::error::{Error, Result};
-use crate::infer::{CacheTypes, Outputs, SavedLogits, Sequence, Target, Work, WorkRows};
+use crate::infer::{
+    CacheTypes, Outputs, SavedLogits, Sequence, Target, Work, WorkRows, common_prefix,
+};
 use crate::planner::{Planner, TreeLimits};
 use crate::sample::{Distribution, Purpose, Sampler, Sampling, uniform};
 use crate::text::Tokenizer;
@@ -179,7 +181,7 @@ impl Stream {
 
     /// Length of the common prefix of the sequence and a prompt.
     pub fn common_with(&self, prompt: &[u32]) -> usize {
-        self.tokens().iter().zip(prompt).take_while(|(a, b)| a == b).count()
+        common_prefix(self.tokens(), prompt)
     }
 
     /// The same, of what the cache holds.

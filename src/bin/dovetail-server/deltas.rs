@@ -81,6 +81,11 @@ impl Reading {
         Reading { format: AnswerFormat::of(template), prompt_tail, tools: tools.to_vec() }
     }
 
+    /// How the model writes thoughts and calls.
+    pub fn format(&self) -> &AnswerFormat {
+        &self.format
+    }
+
     /// Whether it needs the texts of control tokens.
     pub fn is_marked(&self) -> bool {
         self.format.has_markers()

@@ -15,7 +15,6 @@ use crate::state::{Call, Ready, unix_seconds};
 use crate::tools::Tools;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use dovetail::text::AnswerFormat;
 use dovetail::{Piece, Request, Stop};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -64,10 +63,9 @@ fn read(ready: &Ready, mut fields: Fields) -> Result<Asked, ApiError> {
     generation.logprobs = logprobs;
     let chat = Chat { messages, tools: tools.list.clone(), variables };
     let prompt = prompt::chat(ready, chat)?;
-    let template = prompt::template(ready)?;
-    let reading = Reading::new(template, ready.tokenizer(), &prompt, &tools.list);
+    let reading = Reading::new(prompt::template(ready)?, ready.tokenizer(), &prompt, &tools.list);
     generation.special = reading.is_marked();
-    let of_tools = tools.constraint(ready, &AnswerFormat::of(template))?;
+    let of_tools = tools.constraint(ready, reading.format())?;
     if of_tools.is_some() && generation.constraint.is_some() {
         let what = "wants a call of a tool, and a grammar is given too; leave one out";
         return Err(ApiError::field("tool_choice", what));
@@ -179,11 +177,9 @@ impl Form {
             let has_others = message.get("tool_calls").is_some();
             message["content"] = if has_others { Value::Null } else { json!("") };
         }
-        for call in message["tool_calls"].as_array_mut().into_iter().flatten() {
-            call.as_object_mut().map(|call| call.remove("index"));
-        }
-        if message["tool_calls"].is_null() {
-            message.as_object_mut().map(|message| message.remove("tool_calls"));
+        let calls = message.get_mut("tool_calls").and_then(Value::as_array_mut);
+        for call in calls.into_iter().flatten().filter_map(Value::as_object_mut) {
+            call.remove("index");
         }
         message
     }

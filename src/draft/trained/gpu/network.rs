@@ -5,6 +5,7 @@ use crate::draft::trained::file::{File, Fusion};
 use crate::error::{Error, Result};
 use crate::gpu::device::{Buffer, Device};
 use crate::gpu::weights::{Matrix, TILE_ROWS, WeightFormat};
+use crate::infer::common_prefix;
 use crate::model::block::{
     Activation, Attention, Branch, Dense, FeedForward, KeysValues, Linear, Mixer, Norm, NormKind,
 };
@@ -242,7 +243,7 @@ impl Vocabulary {
     ) -> Result<()> {
         let added: Vec<u32> = added.collect();
         let before = &self.present[self.n_own..];
-        let same = before.iter().zip(&added).take_while(|(a, b)| a == b).count();
+        let same = common_prefix(before, &added);
         if same < added.len() {
             // GgufMatrix are written tile by tile.
             let first = (self.n_own + same) / TILE_ROWS * TILE_ROWS;
