@@ -76,6 +76,8 @@ fn is_of_schema(text: &str) -> bool {
     let fields = value.as_object().unwrap();
     let sizes = value["sizes"].as_array().unwrap();
     fields.len() == 3
+        && text.starts_with("{\"name\": \"")
+        && text.contains("\", \"colour\": \"")
         && value["name"].as_str().unwrap().chars().count() <= 8
         && ["red", "green", "blue"].contains(&value["colour"].as_str().unwrap())
         && sizes.len() <= 3

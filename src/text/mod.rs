@@ -9,6 +9,7 @@
 //! bound.rs           the fewest tokens that a text can have
 //! stops.rs           stop strings in a text that comes in pieces
 //! utf8.rs            bytes of a stream to text that never splits a character
+//! json_schema.rs     JSON schemas for the parser of grammars
 //! chat/              messages to a prompt, by the model's own template; what they contain becomes no control token
 //! grammar/           which tokens may follow, by a JSON schema or another grammar
 //! answer/            an answer in parts: thoughts, contents, calls of tools; grammars of calls
@@ -27,6 +28,7 @@ pub mod utf8;
 mod bound;
 mod bpe;
 mod jinja;
+mod json_schema;
 mod pre_tokenizers;
 mod spm;
 mod stops;

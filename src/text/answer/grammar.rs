@@ -8,6 +8,7 @@ use super::calls::is_text;
 use super::format::{AnswerFormat, Style};
 use crate::error::{Error, Result};
 use crate::text::chat::tool_function;
+use crate::text::json_schema::in_one_line;
 use crate::text::tokenizer::Tokenizer;
 
 impl AnswerFormat {
@@ -272,7 +273,7 @@ fn with_definitions(schema: &Value, root: &Value) -> Value {
 
 /// JSON that follows a schema.
 fn json_rule(schema: &Value) -> String {
-    format!("%json {schema}")
+    format!("%json {}", in_one_line(schema.clone()))
 }
 
 /// A text as Lark writes it.

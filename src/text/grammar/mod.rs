@@ -16,7 +16,7 @@ mod vocabulary;
 pub use constraint::Constraint;
 pub(crate) use constraint::TokenMask;
 
-use super::Tokenizer;
+use super::{Tokenizer, json_schema};
 use crate::error::{Error, Result};
 use llguidance::api::TopLevelGrammar;
 use llguidance::earley::SlicedBiasComputer;
@@ -28,9 +28,9 @@ use vocabulary::Vocabulary;
 /// What a text may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Grammar {
-    /// Any JSON object.
+    /// Any JSON object, in one line.
     JsonObject,
-    /// A JSON value that this JSON schema describes.
+    /// A JSON value that this JSON schema describes, in one line with `, ` between items and `: ` behind keys.
     JsonSchema(String),
     /// A text that this regular expression matches whole.
     Regex(String),
@@ -55,11 +55,12 @@ impl Grammar {
     fn to_parser(&self) -> std::result::Result<TopLevelGrammar, String> {
         Ok(match self {
             Grammar::JsonObject => {
-                TopLevelGrammar::from_json_schema(serde_json::json!({ "type": "object" }))
+                let schema = serde_json::json!({ "type": "object" });
+                TopLevelGrammar::from_json_schema(json_schema::in_one_line(schema))
             }
             Grammar::JsonSchema(schema) => {
                 let schema = serde_json::from_str(schema).map_err(|error| error.to_string())?;
-                TopLevelGrammar::from_json_schema(schema)
+                TopLevelGrammar::from_json_schema(json_schema::in_one_line(schema))
             }
             Grammar::Regex(regex) => TopLevelGrammar::from_regex(regex),
             Grammar::Lark(lark) => TopLevelGrammar::from_lark(lark.clone()),
