@@ -51,7 +51,9 @@ def post(url, body, headers=None, opener=urllib.request.build_opener()):
     return opener.open(request, timeout=60)
 
 
-class HAProxy(unittest.TestCase):
+class Proxied(unittest.TestCase):
+    """HAProxy with the example's configuration before two servers."""
+
     def setUp(self):
         self.port, *self.ports = free_ports(3)
         self.servers = {port: self.start(port) for port in self.ports}
@@ -79,6 +81,8 @@ class HAProxy(unittest.TestCase):
         process.kill()
         process.wait()
 
+
+class HAProxy(Proxied):
     def server_of(self, session=None, **body):
         with post(self.url, body, {"x-session-id": session} if session else None) as answer:
             return json.load(answer)["server"]
