@@ -3,12 +3,14 @@
 mod common;
 
 use common::answers::{generation, greedy};
+use common::drafter::SHAPES;
 use common::tiny::tiny;
-use common::{load, real_model};
-use dovetail::draft::NGram;
-use dovetail::speculate::Speculation;
+use common::{load, open_drafter, real_model};
+use dovetail::draft::{CandidateSelector, DraftJob, DraftState, Drafter, NGram, RoundContext};
+use dovetail::speculate::{SpecSampling, Speculation};
 use dovetail::{Constraint, Engine, Error, Generation, Grammar, Model, Request, Sampling};
-use dovetail::{Session, SessionOptions, Stop};
+use dovetail::{Result, Session, SessionOptions, Stop};
+use dovetail_kernels::cpu::ThreadPool;
 use std::sync::Arc;
 
 const SCHEMA: &str = r#"{
@@ -35,9 +37,13 @@ fn options() -> SessionOptions {
 }
 
 fn session(model: &Arc<Model>, drafts: bool) -> Session {
-    let mut session = Session::new(model.clone(), options()).unwrap();
     let speculation = Speculation::new(Box::new(NGram), "chain:5".parse().unwrap());
-    session.speculate(drafts.then_some(speculation)).unwrap();
+    drafted_by(model, drafts.then_some(speculation))
+}
+
+fn drafted_by(model: &Arc<Model>, speculation: Option<Speculation>) -> Session {
+    let mut session = Session::new(model.clone(), options()).unwrap();
+    session.speculate(speculation).unwrap();
     session
 }
 
@@ -164,6 +170,127 @@ fn what_must_follow_needs_no_round_of_its_own() {
         assert!(matches!(stop, Stop::End(_)));
         assert!(drafted * 10 >= n * 8, "{drafted} of {n} tokens");
     }
+}
+
+/// All kinds of drafters for a tiny model, with the shapes of their trees.
+fn drafters(model: &Arc<Model>, name: &str) -> [(&'static str, Box<dyn Drafter>, &'static str); 4] {
+    let lm = |name: &str| open_drafter("lm", &tiny(name).parts(), model).unwrap();
+    let trained = SHAPES[0].parts(tiny(name), model);
+    [
+        ("ngram", Box::new(NGram), "beam:5,2,9"),
+        ("itself", lm(name), "chain:4"),
+        ("lm", lm("q4_0"), "beam:3,3,9"),
+        ("dgf", open_drafter("dgf", &trained, model).unwrap(), "beam:4,3,14"),
+    ]
+}
+
+/// Hides a grammar from a drafter: what it drafts is pruned, and it drafts nothing behind tokens that must follow.
+struct Unaware(Box<dyn Drafter>);
+
+impl Drafter for Unaware {
+    fn taps(&self) -> &[usize] {
+        self.0.taps()
+    }
+
+    fn state(&mut self) -> Result<DraftState> {
+        self.0.state()
+    }
+
+    fn commit(
+        &mut self,
+        state: &mut DraftState,
+        first: usize,
+        tokens: &[u32],
+        features: &mut dyn Iterator<Item = &[f32]>,
+        pool: &mut ThreadPool,
+    ) -> Result<()> {
+        self.0.commit(state, first, tokens, features, pool)
+    }
+
+    fn expand_one(&mut self, job: &mut DraftJob, round: &mut RoundContext) -> Result<()> {
+        if job.tree.n_forced() > 0 {
+            return Ok(());
+        }
+        let (mut selector, mut failure) = (CandidateSelector::default(), None);
+        let job = DraftJob::new(job.tokens, job.state, job.tree, &mut selector, &mut failure);
+        self.0.expand(&mut [job], round);
+        failure.map_or(Ok(()), Err)
+    }
+}
+
+/// Drafters propose what the grammar allows, also behind tokens that must follow: answers take fewer rounds than where
+/// the trees are pruned after they have grown, and a drafter that is the target is right every time.
+#[test]
+fn drafters_know_the_grammar() {
+    let name = "f32";
+    let model = Arc::new(tiny(name).parts().load().unwrap());
+    let prompt = model.tokenizer().encode("once upon", true, false).unwrap();
+    let grammars = [
+        Grammar::JsonSchema(SCHEMA.into()),
+        Grammar::Regex("first [ab]{4,9} then [cd]{4,9}, (red|green)".into()),
+        Grammar::Gbnf(GBNF.into()),
+        // What this matches cannot be taken back.
+        Grammar::Lark("start: \"<\" word \">\"\nword[stop=\"!\"]: /[a-z]{1,20}/".into()),
+    ];
+    let aware = drafters(&model, name);
+    for ((kind, aware, shape), (_, unaware, _)) in aware.into_iter().zip(drafters(&model, name)) {
+        let sessions = [Some(aware), Some(Box::new(Unaware(unaware)) as _), None];
+        let mut sessions = sessions.map(|drafter| {
+            let speculation =
+                drafter.map(|drafter| Speculation::new(drafter, shape.parse().unwrap()));
+            drafted_by(&model, speculation)
+        });
+        let mut rounds = [0; 2];
+        for (i, grammar) in grammars.iter().enumerate() {
+            let constraint = model.constraint(grammar).unwrap();
+            for sampling in (0..3).flat_map(samplings) {
+                let [aware, unaware, plain] = sessions.each_mut().map(|session| {
+                    answer(session, &prompt, constrained(&constraint, &sampling, 100))
+                });
+                let about = format!("{kind}, {}", grammar.name());
+                assert_eq!((&aware.0, aware.1), (&plain.0, plain.1), "{about}");
+                assert_eq!((&unaware.0, unaware.1), (&plain.0, plain.1), "{about}");
+                for (sum, session) in rounds.iter_mut().zip(&sessions) {
+                    assert!(session.stats().mask_time.as_nanos() > 0);
+                    *sum += session.rounds().unwrap().rounds;
+                }
+                let drafted = sessions[0].rounds().unwrap();
+                if kind == "itself" && sampling.temperature == 0.0 && i < 3 {
+                    let all = (drafted.drafted, drafted.accepted);
+                    // Behind the last round's end nothing is accepted.
+                    assert!(all.0 - all.1 <= 4, "{about}: {all:?} of {:?}", aware.0);
+                }
+            }
+        }
+        let [aware, unaware] = rounds;
+        let most = if kind == "itself" { unaware * 3 / 4 } else { unaware };
+        assert!(aware <= most, "{kind}: {aware} rounds instead of {unaware}");
+    }
+}
+
+/// Sampled candidates come from the tokens that the grammar allows, and the text is still one of the grammar.
+#[test]
+fn sampled_candidates_are_allowed_too() {
+    let model = Arc::new(tiny("f32").parts().load().unwrap());
+    let prompt = model.tokenizer().encode("once upon", true, false).unwrap();
+    let constraint = model.constraint(&Grammar::JsonSchema(SCHEMA.into())).unwrap();
+    let open = || open_drafter("lm", &tiny("f32").parts(), &model).unwrap();
+    let mut accepted = [0, 0];
+    for (aware, accepted) in [true, false].into_iter().zip(&mut accepted) {
+        let drafter = if aware { open() } else { Box::new(Unaware(open())) };
+        let speculation = Speculation::new(drafter, "beam:3,2,7".parse().unwrap());
+        let speculation = speculation.with_sampling(SpecSampling::Rejection);
+        let mut session = drafted_by(&model, Some(speculation));
+        for seed in 0..8 {
+            let what = constrained(&constraint, &samplings(seed)[1], 150);
+            let (text, stop, _) = answer(&mut session, &prompt, what);
+            if let Stop::End(_) = stop {
+                assert!(is_of_schema(&text), "{text}");
+            }
+            *accepted += session.rounds().unwrap().accepted;
+        }
+    }
+    assert!(accepted[0] > accepted[1], "{accepted:?}");
 }
 
 /// Several sequences share passes; each has a constraint of its own, or none.

@@ -1,6 +1,8 @@
 //! The job of growing one sequence's tree in a round.
 
 use super::CandidateSelector;
+use super::constrained::Constrained;
+use super::selector::NodeLogits;
 use crate::error::{Error, Result};
 use crate::infer::{Logits, MAX_SEQUENCES};
 use crate::planner::Planner;
@@ -33,9 +35,10 @@ pub struct DraftJob<'a, S = DraftState> {
     pub tokens: &'a [u32],
     /// The drafter's state for the sequence.
     pub state: &'a mut S,
-    /// The tree, which has only its root at first.
+    /// The tree, which has only its root at first, and tokens that must follow it.
     pub tree: &'a mut GrowingTree,
     pub(super) selector: &'a mut CandidateSelector,
+    pub(super) constrained: Option<&'a mut Constrained>,
     pub(super) failure: &'a mut Option<Error>,
 }
 
@@ -48,7 +51,12 @@ impl<'a, S> DraftJob<'a, S> {
         selector: &'a mut CandidateSelector,
         failure: &'a mut Option<Error>,
     ) -> DraftJob<'a, S> {
-        DraftJob { tokens, state, tree, selector, failure }
+        DraftJob { tokens, state, tree, selector, constrained: None, failure }
+    }
+
+    /// The same job, with candidates that this constraint allows.
+    pub(crate) fn constrain(self, constrained: Option<&'a mut Constrained>) -> DraftJob<'a, S> {
+        DraftJob { constrained, ..self }
     }
 
     /// The same job with a part of its state; `None` if the state has no such part.
@@ -56,11 +64,13 @@ impl<'a, S> DraftJob<'a, S> {
         &mut self,
         part: impl FnOnce(&mut S) -> Option<&mut T>,
     ) -> Option<DraftJob<'_, T>> {
-        let DraftJob { tokens, state, tree, selector, failure } = self;
-        Some(DraftJob { tokens, state: part(state)?, tree, selector, failure })
+        let DraftJob { tokens, state, tree, selector, constrained, failure } = self;
+        let constrained = constrained.as_deref_mut();
+        Some(DraftJob { tokens, state: part(state)?, tree, selector, constrained, failure })
     }
 
-    /// Proposes candidates from the logits of the frontier's node `parent`: see [`CandidateSelector::propose`].
+    /// Proposes candidates from the logits of the frontier's node `parent`. `token` maps a token of the drafter to one
+    /// of the target, if there is one. The nodes of a level must come in order.
     ///
     /// # Errors
     /// If the logits are not numbers.
@@ -71,7 +81,17 @@ impl<'a, S> DraftJob<'a, S> {
         logits: Logits,
         token: impl Fn(u32) -> Option<u32>,
     ) -> Result<()> {
-        self.selector.propose(self.tree, kernels, parent, logits, token)
+        let DraftJob { tokens, tree, selector, constrained, .. } = self;
+        let constraint = constrained.as_deref_mut().map(|constrained| (constrained, *tokens));
+        selector.propose(tree, constraint, NodeLogits { parent, logits, kernels }, token)
+    }
+
+    /// Ends the growth. Drops what the constraint does not allow, unless the drafter asked for that.
+    pub(crate) fn close(&mut self) {
+        if let Some(constrained) = &mut self.constrained {
+            constrained.prune(self.tokens, self.tree);
+        }
+        self.tree.close();
     }
 
     /// Ends the tree with its root alone. The sequence goes on without its drafter.

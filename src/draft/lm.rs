@@ -80,7 +80,8 @@ impl Lm {
         let (level, n_shared) = (job.tree.level(), self.n_shared as u32);
         let seq = &mut job.state.get::<CachedSequence>().seq;
         self.small.verify_more(seq, job.tree.frontier(), level.start)?;
-        for (r, parent) in level.enumerate() {
+        let n_forced = job.tree.n_forced();
+        for (r, parent) in level.enumerate().filter(|(_, node)| *node >= n_forced) {
             let token = |token: u32| (token < n_shared).then_some(token);
             job.propose(self.kernels, parent, self.small.logits(r), token)?;
         }

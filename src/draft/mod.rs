@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! job.rs       the job of growing one sequence's tree in a round
-//! selector.rs  from a drafter's logits to the candidates of a tree
+//! selector.rs  from a drafter's logits to the candidates of a tree    constrained.rs  what a grammar allows of them
 //! ngram.rs     prompt look-up
 //! lm.rs        a small model with the same vocabulary
 //! trained/     a drafter trained for the target, from a file: on the CPU or a GPU
@@ -15,6 +15,7 @@
 //! only time. To add a drafter: write a file with an `impl Drafter`, and add a row to [`DRAFTERS`].
 
 mod choice;
+pub(crate) mod constrained;
 mod discover;
 mod job;
 mod lm;

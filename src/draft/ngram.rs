@@ -8,6 +8,7 @@
 //! # Source
 //! Saxena, "Prompt lookup decoding", 2023.
 
+use super::constrained::Allowed;
 use super::{DraftJob, DraftState, Drafter, DrafterKind, FileFrom, RoundContext};
 use crate::error::Result;
 use crate::infer::common_prefix;
@@ -45,9 +46,12 @@ struct History {
 }
 
 impl History {
-    /// Updates the history to the sequence `tokens`.
-    fn follow(&mut self, tokens: &[u32]) {
-        let same = common_prefix(&self.tokens, tokens);
+    /// Updates the history to the sequence `tokens`, followed by `more`.
+    fn follow(&mut self, tokens: &[u32], more: &[u32]) {
+        let mut same = common_prefix(&self.tokens, tokens);
+        if same == tokens.len() {
+            same += common_prefix(&self.tokens[same..], more);
+        }
         while self.tokens.len() > same {
             let position = self.tokens.len() - 1;
             if let Some(key) = self.tokens.last_chunk::<KEY>() {
@@ -59,7 +63,7 @@ impl History {
             self.tokens.pop();
             self.earlier.pop();
         }
-        for &token in &tokens[same..] {
+        for &token in tokens.iter().chain(more).skip(same) {
             let position = self.tokens.len() as u32;
             self.tokens.push(token);
             let earlier = match self.tokens.last_chunk::<KEY>() {
@@ -90,6 +94,21 @@ impl History {
         // The sort is stable, and the places are in order of age.
         self.places.sort_by_key(|(agree, _)| std::cmp::Reverse(*agree));
     }
+
+    /// Copies the `n` tokens behind a place. Returns how many tokens before them agree with the end of the sequence.
+    fn copy(&mut self, place: usize, n: usize) -> usize {
+        let (agree, position) = self.places[place];
+        self.copied.clear();
+        for at in (position + 1..).take(n) {
+            // A copy that reaches the end of the text continues with what it copied, as in LZ77.
+            let token = match at.checked_sub(self.tokens.len()) {
+                None => self.tokens[at],
+                Some(copied) => self.copied[copied],
+            };
+            self.copied.push(token);
+        }
+        agree
+    }
 }
 
 impl Drafter for NGram {
@@ -98,28 +117,39 @@ impl Drafter for NGram {
     }
 
     fn expand_one(&mut self, job: &mut DraftJob, _: &mut RoundContext) -> Result<()> {
-        let (shape, history) = (job.tree.shape(), job.state.get::<History>());
-        history.follow(job.tokens);
+        let (shape, last) = (job.tree.shape(), job.tree.n_forced());
+        let DraftJob { tokens, state, tree, constrained, .. } = job;
+        let history = state.get::<History>();
+        history.follow(tokens, &tree.tree().path(last));
         history.find();
-        let tree = job.tree.tree_mut();
-        for &(agree, position) in history.places.iter().take(shape.width) {
-            let mut node = 0;
-            history.copied.clear();
-            for i in 0..shape.depth {
-                // A copy that reaches the end of the text continues with what it copied, as in LZ77.
-                let at = position + 1 + i;
-                let token = match at.checked_sub(history.tokens.len()) {
-                    None => history.tokens[at],
-                    Some(copied) => history.copied[copied],
-                };
-                history.copied.push(token);
+        let allowed = match constrained {
+            Some(constrained) => constrained.go_to(tokens, tree.tree(), last),
+            None => Allowed::All,
+        };
+        let (mut copies, tree) = (0, tree.tree_mut());
+        for place in 0..history.places.len() {
+            let agree = history.copy(place, shape.depth);
+            let n = match (allowed, &mut *constrained) {
+                (Allowed::Nothing, _) => 0,
+                (Allowed::One(only), _) if history.copied.first() != Some(&only) => 0,
+                (Allowed::Some | Allowed::One(_), Some(constrained)) => {
+                    constrained.count_allowed(&history.copied)
+                }
+                _ => history.copied.len(),
+            };
+            let mut node = last;
+            for (i, token) in history.copied[..n].iter().enumerate() {
                 // The more tokens agree, the likelier the next one agrees too: about half the time after two tokens,
                 // nine times in ten after sixteen.
                 let agree = (agree + i) as f32;
-                let Some(child) = tree.push(node, token, -(1.0 / (agree + 0.5)).ln_1p()) else {
+                let Some(child) = tree.push(node, *token, -(1.0 / (agree + 0.5)).ln_1p()) else {
                     break;
                 };
                 node = child;
+            }
+            copies += usize::from(n > 0);
+            if copies == shape.width {
+                break;
             }
         }
         job.tree.prune();

@@ -108,19 +108,20 @@ impl AcceptanceStats {
         (accepted + PRIOR * self.prior[class]) / (tested + PRIOR)
     }
 
-    /// Writes the probability that each node is accepted, 1 for the root: (nodes).
-    pub fn expect(&self, tree: &Tree, out: &mut [f32; MAX_NODES]) {
-        out[0] = 1.0;
-        for node in 1..tree.len() {
+    /// Writes the probability that each node is accepted, 1 for the root and the `n_forced` nodes behind it: (nodes).
+    pub fn expect(&self, tree: &Tree, n_forced: usize, out: &mut [f32; MAX_NODES]) {
+        out[..=n_forced].fill(1.0);
+        for node in n_forced + 1..tree.len() {
             let parent = tree.parent(node).expect("not the root");
             let step = tree.log_probs()[node] - tree.log_probs()[parent];
             out[node] = out[parent] * self.accepted(tree.depth(node), step);
         }
     }
 
-    /// Counts the tested nodes of a tree of which `path` was accepted, with weight `times`.
-    pub fn count(&mut self, tree: &Tree, path: &[usize], times: f32) {
-        for (depth, &parent) in path.iter().enumerate() {
+    /// Counts the tested nodes of a tree of which `path` was accepted, with weight `times`; the first `n_forced` tokens
+    /// were not drafted.
+    pub fn count(&mut self, tree: &Tree, n_forced: usize, path: &[usize], times: f32) {
+        for (depth, &parent) in path.iter().enumerate().skip(n_forced) {
             for child in tree.children(parent) {
                 let step = tree.log_probs()[child] - tree.log_probs()[parent];
                 for (class, part) in classes(step) {
@@ -179,7 +180,7 @@ mod tests {
         }
         let counted = |path: &[usize]| {
             let mut confidences = AcceptanceStats::default();
-            confidences.count(&tree, path, 1.0);
+            confidences.count(&tree, 0, path, 1.0);
             let by_depth = |depth: usize| {
                 let cells = confidences.cells()[depth].iter();
                 cells.fold((0.0, 0.0), |sum, cell| (sum.0 + cell.tested, sum.1 + cell.accepted))
@@ -189,6 +190,9 @@ mod tests {
         assert_eq!(counted(&[0]), [(2.0, 0.0), (0.0, 0.0), (0.0, 0.0)]);
         assert_eq!(counted(&[0, 2]), [(2.0, 1.0), (1.0, 0.0), (0.0, 0.0)]);
         assert_eq!(counted(&[0, 1, 3]), [(2.0, 1.0), (1.0, 1.0), (0.0, 0.0)]);
+        let mut confidences = AcceptanceStats::default();
+        confidences.count(&tree, 1, &[0, 1, 3], 1.0);
+        assert!(confidences.cells()[0].iter().all(|cell| cell.tested == 0.0), "it must follow");
     }
 
     #[test]
@@ -203,7 +207,7 @@ mod tests {
             // A low-discrepancy sequence in place of random numbers.
             let draw = (i as f32 * 0.618_034).fract();
             let right = draw < libm::expf(log_prob) / 2.0;
-            confidences.count(&tree, if right { &[0, 1] } else { &[0] }, 1.0);
+            confidences.count(&tree, 0, if right { &[0, 1] } else { &[0] }, 1.0);
         }
         for log_prob in [-0.1f32, -0.7, -2.0] {
             let expected = libm::expf(log_prob) / 2.0;
@@ -221,7 +225,7 @@ mod tests {
         let mut tree = Tree::new(0);
         tree.push(0, 1, -0.5);
         for (temperature, times) in [(0.0, 1.0), (0.01, 2.0), (0.8, 3.0), (1.0, 4.0), (7.0, 5.0)] {
-            all.at_mut(temperature).count(&tree, &[0], times);
+            all.at_mut(temperature).count(&tree, 0, &[0], times);
         }
         let tested =
             |cells: &Cells| cells.iter().flatten().map(|cell| cell.tested).sum::<f32>().round();
@@ -237,9 +241,11 @@ mod tests {
         let first = tree.push(0, 1, -0.5).unwrap();
         tree.push(first, 2, -0.2);
         let mut expected = [0.0; MAX_NODES];
-        confidences.expect(&tree, &mut expected);
+        confidences.expect(&tree, 0, &mut expected);
         let one = confidences.accepted(1, -0.5);
         assert_eq!(expected[..2], [1.0, one]);
         assert!((expected[2] - one * confidences.accepted(2, -0.2)).abs() < 1e-5);
+        confidences.expect(&tree, 1, &mut expected);
+        assert_eq!(expected[..3], [1.0, 1.0, confidences.accepted(2, -0.2)]);
     }
 }

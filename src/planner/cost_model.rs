@@ -152,6 +152,11 @@ impl CostModel {
         tokens / (self.plain_round(size) - tokens * self.rest).max(0.1 * self.plain_seconds(size))
     }
 
+    /// Tokens of a sequence that a round gains by drafting, on average.
+    pub fn drafted_tokens(&self, size: RoundSize) -> f64 {
+        self.rounds(size).drafting.tokens - 1.0
+    }
+
     /// Speed-up over plain decoding of rounds that draft.
     pub fn drafting(&self, size: RoundSize) -> f64 {
         self.rounds(size).drafting.speed_up()

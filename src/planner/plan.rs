@@ -179,6 +179,16 @@ impl Planner {
         self.round.start(tree, temperature);
     }
 
+    /// Whether a tree should grow behind so many tokens that must follow, which the drafter has to run first. It does
+    /// if the tokens that drafting gains are worth more than that takes.
+    pub fn pays_behind(&self, n_forced: usize) -> bool {
+        let size = self.round.size;
+        let first = self.costs.first_seconds(size, 1);
+        let seconds = first + n_forced as f64 * self.costs.level_seconds(size, 1);
+        let gain = self.costs.drafted_tokens(size);
+        self.policy != Policy::Cost || gain > self.costs.price(size) * seconds
+    }
+
     /// Sets how many candidates of a level each tree expands. The trees grow side by side: all have pooled the
     /// candidates of the same depth.
     pub fn next(&mut self, trees: &mut [&mut GrowingTree]) {
@@ -212,11 +222,10 @@ impl Planner {
         for tree in trees.iter() {
             let stats = stats.at(r.temperature(tree));
             r.grown(tree, costs, |values| match policy {
-                _ if tree.is_forced() => values.fill(1.0),
                 Policy::Cast(_) => {
                     values[..tree.tree().len()].copy_from_slice(tree.tree().log_probs())
                 }
-                _ => stats.expect(tree.tree(), values),
+                _ => stats.expect(tree.tree(), tree.n_forced(), values),
             });
         }
         let whole = trees.iter().filter(|tree| tree.is_whole());
@@ -239,9 +248,9 @@ impl Planner {
             }
         }
         let mut expected = [0.0; MAX_NODES];
-        for tree in trees.iter().filter(|tree| !tree.is_forced()) {
+        for tree in trees.iter() {
             let nodes = tree.tree().len();
-            stats.at(r.temperature(tree)).expect(tree.tree(), &mut expected);
+            stats.at(r.temperature(tree)).expect(tree.tree(), tree.n_forced(), &mut expected);
             r.choose(nodes, expected[..nodes].iter().map(|e| f64::from(*e)).sum());
         }
     }
@@ -251,10 +260,10 @@ impl Planner {
         if !self.round.drafts {
             return;
         }
-        if !tree.is_whole() && !tree.is_forced() {
+        if !tree.is_whole() {
             let weight = self.backoffs[batch_class(self.round.size.batch)].weight();
             let stats = self.stats.at_mut(self.round.temperature(tree));
-            stats.count(tree.tree(), path, weight);
+            stats.count(tree.tree(), tree.n_forced(), path, weight);
         }
         self.round.tokens += path.len();
         self.report.nodes[tree.tree().len()] += 1;
@@ -354,7 +363,7 @@ mod tests {
             // Each tree is pruned at the same probability.
             let expect = |tree: &Tree| {
                 let mut expected = [0.0; MAX_NODES];
-                stats.at(0.0).expect(tree, &mut expected);
+                stats.at(0.0).expect(tree, 0, &mut expected);
                 expected[..tree.len()].to_vec()
             };
             let mut all: Vec<f32> = trees.iter().flat_map(|tree| expect(tree)[1..].to_vec()).collect();

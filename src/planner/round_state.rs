@@ -42,7 +42,6 @@ struct TreeEstimate {
     utility: f64,
     /// Acceptance probability of each node of the frontier, and of each candidate pooled last.
     frontier: [AcceptProbability; MAX_NODES],
-    n_frontier: usize,
     new: [AcceptProbability; MAX_NODES],
     n_new: usize,
     /// Value of each node of the grown tree; no node exceeds its parent.
@@ -57,7 +56,6 @@ impl TreeEstimate {
             levels: 0,
             utility: 0.0,
             frontier: certain,
-            n_frontier: 1,
             new: certain,
             n_new: 0,
             values: [0.0; MAX_NODES],
@@ -68,7 +66,7 @@ impl TreeEstimate {
     /// too.
     fn after(&self, tree: &GrowingTree, width: usize) -> Option<AcceptProbability> {
         let shape = tree.shape();
-        let most = shape.width.min(MAX_NODES - self.n_frontier).min(self.n_new);
+        let most = shape.width.min(MAX_NODES - tree.frontier().len()).min(self.n_new);
         (tree.depth() < shape.depth && width < most).then(|| self.new[width])
     }
 }
@@ -167,10 +165,11 @@ impl RoundState {
 
     /// Starts the estimates of trees that have only roots yet.
     fn expand_from_roots(&mut self, trees: &[&mut GrowingTree], costs: &CostModel) {
-        let most = cuttable(trees).map(|tree| tree.shape().nodes - 1).sum();
+        let most = cuttable(trees).map(|tree| tree.shape().nodes - 1 - tree.n_forced()).sum();
         self.pool.clear(most);
         // The rows of the other sequences are not known yet: their average of earlier rounds is taken.
-        let rows = trees.len() + costs.rows_of_others(self.size, trees.len());
+        let n_forced: usize = trees.iter().map(|tree| tree.n_forced()).sum();
+        let rows = trees.len() + n_forced + costs.rows_of_others(self.size, trees.len());
         let before = costs.verify_seconds(self.size, rows);
         self.seconds.clear();
         for n in 0..=most {
@@ -224,15 +223,14 @@ impl RoundState {
         }
         for tree in cuttable(trees) {
             let (g, width) = (&mut self.trees[tree.number()], tree.width());
-            g.frontier[g.n_frontier..][..width].copy_from_slice(&g.new[..width]);
-            g.n_frontier += width;
+            g.frontier[tree.frontier().len()..][..width].copy_from_slice(&g.new[..width]);
         }
     }
 
     /// Computes the chances of a tree's candidates, which are sorted by likelihood.
     fn expect(&mut self, stats: &AcceptanceStats, tree: &GrowingTree) {
         let estimate = &mut self.trees[tree.number()];
-        let (depth, frontier) = (tree.depth(), tree.frontier());
+        let (depth, frontier) = (tree.depth() + tree.n_forced(), tree.frontier());
         let mut ranks = [0; MAX_NODES];
         estimate.n_new = tree.candidates().len().min(MAX_NODES);
         for (candidate, out) in tree.candidates().iter().zip(&mut estimate.new) {
@@ -242,7 +240,7 @@ impl RoundState {
             *out = AcceptProbability { path: parent.path * step, step };
             self.pool.add(out.path);
             let typical = self.typical[parent.class()].get_mut(ranks[candidate.parent]);
-            if let Some(typical) = typical.filter(|_| depth > 1) {
+            if let Some(typical) = typical.filter(|_| tree.depth() > 1) {
                 *typical += TYPICAL * (step - *typical);
             }
             ranks[candidate.parent] += 1;
@@ -269,7 +267,7 @@ impl RoundState {
     ) {
         let estimate = &mut self.trees[tree.number()];
         write(&mut estimate.values);
-        if estimate.levels == 0 && tree.tree().len() > 1 && !tree.is_forced() {
+        if estimate.levels == 0 && tree.tree().len() > 1 + tree.n_forced() {
             let shape = tree.shape();
             let levels = shape.depth.saturating_sub(1) as f64;
             let level = costs.level_seconds(self.size, shape.width);

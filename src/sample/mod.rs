@@ -131,6 +131,9 @@ impl Sampler {
         history: &[u32],
         mask: Option<&TokenMask>,
     ) -> u32 {
+        if let Some(TokenMask::One(token)) = mask {
+            return *token;
+        }
         self.penalise(logits, history, mask);
         if self.sampling.temperature <= 0.0 {
             if self.changed.is_empty() && mask.is_none() {
@@ -166,6 +169,9 @@ impl Sampler {
         history: &[u32],
         mask: Option<&TokenMask>,
     ) -> Distribution {
+        if let Some(TokenMask::One(token)) = mask {
+            return Distribution::new([(*token, 1.0)]);
+        }
         self.penalise(logits, history, mask);
         if self.sampling.temperature <= 0.0 {
             self.take_best(logits, 1, mask);
@@ -404,7 +410,10 @@ mod tests {
         let logits: Vec<f32> = (0..40).map(|i| ((i * 7) % 40) as f32 / 9.0).collect();
         let rows = rows_of(&[vec![9.0; 40], logits]);
         for allowed in [&[3][..], &[0, 5, 17, 39], &[8, 9, 10, 11, 12, 13, 30, 31, 32]] {
-            let mask = TokenMask::of(40, allowed);
+            let mask = match allowed {
+                [only] => TokenMask::One(*only),
+                _ => TokenMask::of(40, allowed),
+            };
             let bias = |token: u32| {
                 (token, if allowed.contains(&token) { 0.0 } else { f32::NEG_INFINITY })
             };

@@ -16,7 +16,6 @@
 
 mod accept;
 pub mod calibrate;
-mod constrained;
 mod generation;
 pub mod json;
 mod kept;

@@ -35,7 +35,7 @@ pub(crate) fn round(
         stream.count_time(clock.share(&rows[i]));
     }
     writing(streams).for_each(|stream| planner.accepted(stream.tree(), stream.path()));
-    let other = streams.iter().any(|stream| stream.is_reading() || stream.tree().is_forced());
+    let other = streams.iter().any(|stream| stream.is_reading() || stream.tree().n_forced() > 0);
     planner.end((!other).then(|| clock.times())); // such work teaches the planner nothing
     streams.iter_mut().for_each(|stream| stream.end_round());
     Ok(())
@@ -72,7 +72,7 @@ fn expand(
         if !jobs.is_empty() {
             let mut round = RoundContext { planner, pool: target.pool() };
             speculation.drafter_mut().expand(&mut jobs, &mut round);
-            jobs.iter_mut().for_each(|job| job.tree.close());
+            jobs.iter_mut().for_each(DraftJob::close);
             n += jobs.len() as u32;
         }
     }

@@ -18,6 +18,8 @@ pub struct Stats {
     pub predicted_n: usize,
     /// Time to generate them; other sequences may have run in the same passes.
     pub predicted_time: Duration,
+    /// Part of that time in which it was worked out what a grammar allows.
+    pub mask_time: Duration,
 }
 
 /// Counts of a sequence for other threads, updated after each chunk of its prompt and each round.
@@ -28,7 +30,7 @@ pub struct LiveStats(Arc<LiveCounts>);
 #[derive(Debug, Default)]
 struct LiveCounts {
     prompt: [AtomicU64; 3],
-    predicted: [AtomicU64; 2],
+    predicted: [AtomicU64; 3],
     rounds: [AtomicU64; 3],
 }
 
@@ -37,7 +39,7 @@ impl LiveStats {
     pub fn read(&self) -> (Stats, RoundStats) {
         let LiveCounts { prompt, predicted, rounds } = &*self.0;
         let [prompt_n, prompt_ns, cached_n] = [0, 1, 2].map(|i| prompt[i].load(Relaxed));
-        let [predicted_n, predicted_ns] = [0, 1].map(|i| predicted[i].load(Relaxed));
+        let [predicted_n, predicted_ns, mask_ns] = [0, 1, 2].map(|i| predicted[i].load(Relaxed));
         let [rounds, drafted, accepted] = [0, 1, 2].map(|i| rounds[i].load(Relaxed) as usize);
         let stats = Stats {
             prompt_n: prompt_n as usize,
@@ -45,6 +47,7 @@ impl LiveStats {
             cached_n: cached_n as usize,
             predicted_n: predicted_n as usize,
             predicted_time: Duration::from_nanos(predicted_ns),
+            mask_time: Duration::from_nanos(mask_ns),
         };
         (stats, RoundStats { rounds, drafted, accepted, ..RoundStats::default() })
     }
@@ -55,10 +58,12 @@ impl LiveStats {
             places.iter().zip(values).for_each(|(place, value)| place.store(*value, Relaxed));
         };
         let LiveCounts { prompt, predicted, rounds: drafting } = &*self.0;
-        let Stats { prompt_n, prompt_time, cached_n, predicted_n, predicted_time } = stats;
-        let prompt_ns = prompt_time.as_nanos() as u64;
+        let Stats { prompt_n, prompt_time, cached_n, predicted_n, predicted_time, mask_time } =
+            stats;
+        let times = [prompt_time, predicted_time, mask_time];
+        let [prompt_ns, predicted_ns, mask_ns] = times.map(|time| time.as_nanos() as u64);
         store(prompt, &[*prompt_n as u64, prompt_ns, *cached_n as u64]);
-        store(predicted, &[*predicted_n as u64, predicted_time.as_nanos() as u64]);
+        store(predicted, &[*predicted_n as u64, predicted_ns, mask_ns]);
         let all = rounds.map_or([0; 3], |r| [r.rounds, r.drafted, r.accepted]);
         store(drafting, &all.map(|n| n as u64));
     }

@@ -1,10 +1,10 @@
 //! One sequence being written: its tokens, its drafter's state, and the tokens taken so far.
 
 use super::accept::{accept_matching, accept_rejecting};
-use super::constrained::{Constrained, MAX_FORCED};
 use super::generation::{Generation, Output, Piece, Stop};
 use super::speculation::{Draft, Drafting, SpecSampling, Speculation, drafter_of};
 use super::stats::{LiveStats, RoundStats, Stats};
+use crate::draft::constrained::{Constrained, MAX_FORCED};
 use crate::draft::{CandidateSelector, DraftJob};
 use crate::error::{Error, Result};
 use crate::infer::{
@@ -247,6 +247,8 @@ impl Stream {
     /// Ends the round.
     pub fn end_round(&mut self) {
         self.chunk = 0;
+        let time = self.constrained.as_mut().map(Constrained::take_time);
+        self.stats.mask_time += time.unwrap_or_default();
         self.show_stats();
     }
 
@@ -432,24 +434,25 @@ impl Stream {
         let kept = self.truncate(last);
         debug_assert_eq!(kept, last, "at most a tree's path is dropped");
         let room = self.seq.capacity() - last;
-        let most = self.n_left.min(room - 1);
+        let (most, most_nodes) = (self.n_left.min(room - 1), room.min(most_rows));
+        let forced = match &mut self.constrained {
+            Some(constrained) => {
+                let most = most.min(most_nodes).saturating_sub(1).min(MAX_FORCED);
+                constrained.forced(&self.tokens, most)
+            }
+            None => Vec::new(),
+        };
         let mut limits = TreeLimits::of(TreeShape::ROOT);
         limits.always = self.drafting == Drafting::On;
         limits.temperature = self.sampler.sampling().temperature;
         if let Some(draft) = self.active() {
-            let depth = most.saturating_sub(1);
-            limits.shape = draft.shape.within(depth, room.min(most_rows));
+            let depth = most.saturating_sub(1 + forced.len());
+            limits.shape = draft.shape.within(depth, most_nodes);
             limits.floor = draft.floor;
             limits.whole = draft.sampling == SpecSampling::Rejection;
         }
         planner.start(&mut self.tree, self.tokens[last], &limits);
-        if let Some(constrained) = &mut self.constrained {
-            let most = most.min(room.min(most_rows)).saturating_sub(1).min(MAX_FORCED);
-            let forced = constrained.forced(&self.tokens, most);
-            if !forced.is_empty() {
-                self.tree.force(&forced);
-            }
-        }
+        self.tree.force(&forced, most_nodes.min(MAX_NODES), planner.pays_behind(forced.len()));
         let (drafts, position) = (self.tree.is_growing(), self.tokens.len());
         let Some(draft) = in_use(&mut self.draft, self.drafting) else { return };
         if drafts {
@@ -476,19 +479,17 @@ impl Stream {
 
     /// The job for this drafter, if the tree grows and the drafter accepts the state.
     pub fn job(&mut self, speculation: &Speculation) -> Option<DraftJob<'_>> {
-        let Stream { tokens, tree, draft, .. } = self;
+        let Stream { tokens, tree, draft, constrained, .. } = self;
         let draft = draft.as_mut().filter(|draft| speculation.serves(draft))?;
         let Draft { state, selector, failure, .. } = draft;
-        tree.is_growing().then(|| DraftJob::new(tokens, state, tree, selector, failure))
+        tree.is_growing().then(|| {
+            let job = DraftJob::new(tokens, state, tree, selector, failure);
+            job.constrain(constrained.as_mut())
+        })
     }
 
     /// Accounts for the grown tree, which took `time`; the target has `n_vocab` tokens.
     pub fn grown(&mut self, time: Duration, n_vocab: usize) {
-        if let Some(constrained) = &mut self.constrained
-            && !self.tree.is_whole()
-        {
-            constrained.prune(&self.tokens, self.tree.tree_mut());
-        }
         let Some(draft) = self.draft.as_mut().filter(|_| !self.tree.shape().is_root()) else {
             return;
         };

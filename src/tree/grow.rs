@@ -50,8 +50,8 @@ pub struct GrowingTree {
     proposed: Vec<Candidate>,
     /// Index among the trees of a round.
     number: usize,
-    /// Whether it is a chain of tokens that must follow.
-    forced: bool,
+    /// Number of tokens that must follow the root, one after another: the first nodes of tree and frontier.
+    n_forced: usize,
 }
 
 impl Default for GrowingTree {
@@ -77,7 +77,7 @@ impl GrowingTree {
             new: 0,
             proposed: Vec::with_capacity(MAX_NODES),
             number: 0,
-            forced: false,
+            n_forced: 0,
         }
     }
 
@@ -89,22 +89,41 @@ impl GrowingTree {
     pub fn start(&mut self, root: u32, shape: TreeShape, floor: f32, whole: bool) {
         self.tree.reset(root);
         self.frontier.reset(root);
-        self.forced = false;
-        (self.shape, self.floor, self.whole, self.depth, self.width) = (shape, floor, whole, 1, 0);
+        (self.shape, self.floor, self.whole, self.n_forced) = (shape, floor, whole, 0);
         if whole {
             self.shape.width = shape.width.min(shape.nodes.saturating_sub(1));
         }
-        self.level = if self.shape.is_root() { 0..0 } else { 0..1 };
-        self.place = [None; MAX_NODES];
-        self.place[0] = Some(0);
+        self.restart();
+    }
+
+    /// Puts tokens that must follow the root before all that is drafted, in a tree of at most `most` nodes that was
+    /// just started. Candidates follow the last of them, if the tree `grows`.
+    pub fn force(&mut self, tokens: &[u32], most: usize, grows: bool) {
+        for token in tokens {
+            let nodes = [&mut self.tree, &mut self.frontier]
+                .map(|tree| tree.push_path(self.n_forced, *token, 0.0));
+            self.n_forced += usize::from(nodes.iter().all(Option::is_some));
+        }
+        if self.n_forced > 0 {
+            let grows = grows && !self.whole && !self.shape.is_root();
+            self.whole = false;
+            let nodes = if grows { self.shape.nodes + self.n_forced } else { 0 };
+            self.shape.nodes = nodes.clamp(self.n_forced + 1, most.max(self.n_forced + 1));
+            self.restart();
+        }
+    }
+
+    /// Drops all that was drafted, and starts to grow again.
+    pub fn restart(&mut self) {
+        let n_run = self.n_forced + 1;
+        (self.tree.len, self.frontier.len) = (n_run, n_run);
+        (self.depth, self.width) = (1, 0);
+        let has_room = !self.shape.is_root() && self.shape.nodes > n_run;
+        self.level = if has_room { 0..n_run } else { 0..0 };
+        self.place = std::array::from_fn(|node| (node < n_run).then_some(node));
         self.pool.clear();
         self.new = 0;
         self.proposed.clear();
-    }
-
-    /// Starts the tree anew with the arguments of the last [`start`](GrowingTree::start).
-    pub fn restart(&mut self) {
-        self.start(self.tree.tokens()[0], self.shape, self.floor, self.whole);
     }
 
     /// The tree so far. Candidates enter it when the growth ends.
@@ -137,20 +156,10 @@ impl GrowingTree {
         self.floor
     }
 
-    /// Makes it a chain of these tokens, which must follow the root; nothing is drafted.
-    pub fn force(&mut self, tokens: &[u32]) {
-        let mut node = Some(0);
-        for token in tokens {
-            node = node.and_then(|parent| self.tree.push_path(parent, *token, 0.0));
-        }
-        self.forced = true;
-        self.whole = false;
-        self.close();
-    }
-
-    /// Whether its tokens must follow.
-    pub fn is_forced(&self) -> bool {
-        self.forced
+    /// Number of tokens that must follow the root: nodes 1 up to it. The drafter runs them with the root, and proposes
+    /// candidates after the last of them.
+    pub fn n_forced(&self) -> usize {
+        self.n_forced
     }
 
     /// Whether none of its candidates may be dropped.
@@ -173,7 +182,7 @@ impl GrowingTree {
         &self.frontier
     }
 
-    /// Depth of this level's candidates: 1 for the first level.
+    /// Depth of this level's candidates behind the tokens that must follow: 1 for the first level.
     pub fn depth(&self) -> usize {
         self.depth
     }
@@ -257,9 +266,9 @@ impl GrowingTree {
         self.level = 0..0;
     }
 
-    /// Ends the growth and leaves the root alone.
+    /// Ends the growth and leaves the root, and what must follow it.
     pub fn stop(&mut self) {
-        self.tree.reset(self.tree.tokens()[0]);
+        self.tree.len = self.tree.len.min(self.n_forced + 1);
         self.close();
     }
 

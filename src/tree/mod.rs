@@ -18,6 +18,7 @@ pub use grow::{Candidate, GrowingTree};
 pub use shape::TreeShape;
 
 use dovetail_kernels::cpu::attention::MAX_TREE;
+use smallvec::SmallVec;
 
 /// Largest number of nodes, the root included: one bit of a mask for each.
 pub const MAX_NODES: usize = MAX_TREE;
@@ -127,6 +128,12 @@ impl Tree {
     /// The children of `node`, in ascending order.
     pub fn children(&self, node: usize) -> impl Iterator<Item = usize> {
         (node + 1..self.len).filter(move |child| self.parents[*child] as usize == node)
+    }
+
+    /// The tokens on the path to `node`, without the root's.
+    pub fn path(&self, node: usize) -> SmallVec<[u32; MAX_NODES]> {
+        let seen = (1..=node).filter(|other| self.masks()[node] >> other & 1 == 1);
+        seen.map(|other| self.tokens[other]).collect()
     }
 
     /// Whether `path` starts at the root and each further node is a child of the one before.
@@ -266,6 +273,7 @@ mod tests {
                 prop_assert!(tree.is_path(&seen) && seen.last() == Some(&node));
                 let tokens: Vec<u32> = seen[1..].iter().map(|node| tree.tokens()[*node]).collect();
                 prop_assert_eq!(&tokens, &path);
+                prop_assert_eq!(&tree.path(node)[..], &path[..]);
                 prop_assert_eq!(tree.depth(node), path.len());
                 prop_assert!(tree.parent(node).is_none_or(|p| tree.log_probs()[p] >= tree.log_probs()[node]));
             }

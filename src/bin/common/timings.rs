@@ -32,6 +32,7 @@ pub fn timings(stats: &Stats, rounds: &RoundStats) -> Value {
         "mean_acceptance_length": rounds.mean_acceptance_length(),
         "draft_ms": ms(rounds.draft_time),
         "verify_ms": ms(rounds.verify_time),
+        "mask_ms": ms(stats.mask_time),
         "cache_n": stats.cached_n,
     })
 }

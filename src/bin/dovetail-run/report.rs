@@ -33,6 +33,7 @@ pub fn block(stats: &Stats, load_time: Duration) -> String {
         format!("{:>16} = {:10.2} ms", "load time", ms(load_time)),
         row("prompt eval time", stats.prompt_n, "tokens", stats.prompt_time),
         row("eval time", stats.predicted_n, "runs  ", stats.predicted_time),
+        format!("{:>16} = {:10.2} ms", "grammar time", ms(stats.mask_time)),
         format!("{:>16} = {:10.2} ms / {n:5} tokens", "total time", ms(total)),
         format!(
             "{:>16} = {:5} of {}",
@@ -127,6 +128,7 @@ mod tests {
             cached_n: 7,
             predicted_n: 30,
             predicted_time: Duration::from_millis(1500),
+            mask_time: Duration::from_micros(12340),
         }
     }
 
@@ -139,6 +141,7 @@ mod tests {
             "       load time =    1234.00 ms",
             "prompt eval time =     250.00 ms /    50 tokens (    5.00 ms per token,   200.00 tokens per second)",
             "       eval time =    1500.00 ms /    30 runs   (   50.00 ms per token,    20.00 tokens per second)",
+            "    grammar time =      12.34 ms",
             "      total time =    1750.00 ms /    80 tokens",
             "   prompt reused =     7 of 57",
         ] {

@@ -28,6 +28,7 @@ pub struct Metrics {
     /// Tokens that were generated.
     pub predicted_tokens: AtomicU64,
     predicted_ns: AtomicU64,
+    mask_ns: AtomicU64,
     /// Steps of the engine.
     pub rounds: AtomicU64,
     /// Requests in all these steps together.
@@ -70,6 +71,7 @@ impl Metrics {
             (&self.cached_tokens, stats.cached_n as u64),
             (&self.predicted_tokens, stats.predicted_n as u64),
             (&self.predicted_ns, stats.predicted_time.as_nanos() as u64),
+            (&self.mask_ns, stats.mask_time.as_nanos() as u64),
             (&self.drafted, rounds.drafted as u64),
             (&self.accepted, rounds.accepted as u64),
             (&self.requests, 1),
@@ -92,5 +94,10 @@ impl Metrics {
     /// Time that answers took.
     pub fn predicted_time(&self) -> Duration {
         Duration::from_nanos(self.predicted_ns.load(Relaxed))
+    }
+
+    /// Part of that time in which it was worked out what grammars allow.
+    pub fn mask_time(&self) -> Duration {
+        Duration::from_nanos(self.mask_ns.load(Relaxed))
     }
 }

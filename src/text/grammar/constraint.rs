@@ -7,20 +7,28 @@ use std::fmt;
 use std::sync::Arc;
 
 /// Which tokens may follow.
-pub(crate) struct TokenMask(SimpleVob);
+pub(crate) enum TokenMask {
+    /// This one alone.
+    One(u32),
+    /// Those of a set.
+    Set(SimpleVob),
+}
 
 impl TokenMask {
     /// Whether this token may follow.
     #[inline]
     pub fn allows(&self, token: u32) -> bool {
-        (token as usize) < self.0.len() && self.0.is_allowed(token)
+        match self {
+            TokenMask::One(only) => token == *only,
+            TokenMask::Set(set) => (token as usize) < set.len() && set.is_allowed(token),
+        }
     }
 
     #[cfg(test)]
     pub fn of(n_vocab: usize, tokens: &[u32]) -> TokenMask {
         let mut mask = SimpleVob::alloc(n_vocab);
         tokens.iter().for_each(|token| mask.allow_token(*token));
-        TokenMask(mask)
+        TokenMask::Set(mask)
     }
 }
 
@@ -98,7 +106,7 @@ impl Constraint {
             return Ok(None);
         }
         let mask = self.matcher.compute_mask_or_eos().map_err(|_| Exhausted)?;
-        Ok(Some(TokenMask(mask)))
+        Ok(Some(TokenMask::Set(mask)))
     }
 
     /// Appends a token to the text.
@@ -126,9 +134,38 @@ impl Constraint {
 
     /// How many of these tokens may follow, one after another.
     pub(crate) fn count_allowed(&mut self, tokens: &[u32]) -> usize {
-        match self.marker {
-            Some(_) => tokens.len(),
-            None => self.matcher.validate_tokens(tokens).unwrap_or(0),
+        if self.is_free() {
+            return tokens.len();
         }
+        let known = tokens.iter().take_while(|token| self.is_known(**token)).count();
+        self.matcher.validate_tokens(&tokens[..known]).unwrap_or(0)
+    }
+
+    /// Whether this token may follow; true of end tokens where the text is complete.
+    pub(crate) fn allows(&mut self, token: u32) -> bool {
+        self.count_allowed(&[token]) == 1 || (self.matcher.is_stopped() && self.is_end(token))
+    }
+
+    /// Whether all tokens may follow, since the grammar has not begun.
+    pub(crate) fn is_free(&self) -> bool {
+        self.marker.is_some()
+    }
+
+    /// Whether a token ends the text.
+    pub(crate) fn is_end(&self, token: u32) -> bool {
+        self.vocabulary.tokenizer.ends_of_generation().any(|end| end == token)
+    }
+
+    /// Whether the vocabulary has this token.
+    fn is_known(&self, token: u32) -> bool {
+        (token as usize) < self.vocabulary.tokenizer.n_vocab()
+    }
+
+    /// Takes back the last `n` tokens, none of which came before the grammar or ends the text.
+    ///
+    /// # Errors
+    /// If the grammar does not allow it.
+    pub(crate) fn rollback(&mut self, n: usize) -> Result<(), Exhausted> {
+        self.matcher.rollback(n).map_err(|_| Exhausted)
     }
 }

@@ -33,6 +33,12 @@ pub async fn metrics(call: Call) -> Response {
             "Time that answers took.",
             m.predicted_time().as_secs_f64(),
         ),
+        (
+            "dovetail:mask_seconds_total",
+            counter,
+            "Time in which it was worked out what grammars allow.",
+            m.mask_time().as_secs_f64(),
+        ),
         ("llamacpp:n_decode_total", counter, "Passes over the weights.", rounds),
         (
             "llamacpp:n_busy_slots_per_decode",

@@ -42,12 +42,14 @@ pub struct Totals {
 impl Totals {
     /// Adds an answer.
     pub fn add(&mut self, end: &End) {
-        let Stats { prompt_n, prompt_time, cached_n, predicted_n, predicted_time } = &end.stats;
+        let Stats { prompt_n, prompt_time, cached_n, predicted_n, predicted_time, mask_time } =
+            &end.stats;
         self.stats.prompt_n += prompt_n;
         self.stats.prompt_time += *prompt_time;
         self.stats.cached_n += cached_n;
         self.stats.predicted_n += predicted_n;
         self.stats.predicted_time += *predicted_time;
+        self.stats.mask_time += *mask_time;
         self.rounds.add(&end.rounds);
         self.answers += 1;
     }

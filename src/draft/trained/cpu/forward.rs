@@ -3,9 +3,11 @@
 use super::state::CpuState;
 use super::weights::Weights;
 use crate::draft::DraftJob;
+use crate::draft::selector::NodeLogits;
 use crate::draft::trained::file::{File, Fusion};
 use crate::infer::{BufferSizes, Buffers, MAX_SEQUENCES, Pass, Row, Span};
 use crate::model::Model;
+use crate::tree::GrowingTree;
 use dovetail_kernels::cpu::{Kernels, LANES, ProductScratch, ThreadPool, WeightMatrix};
 use smallvec::SmallVec;
 use std::ops::Range;
@@ -101,7 +103,16 @@ impl Forward {
         self.enter(weights, &mut entering, pool);
         drop(entering);
         let growing = jobs.iter_mut().filter(|job| job.tree.is_growing());
-        growing.enumerate().for_each(|(row, job)| self.propose(weights, row, job));
+        growing.enumerate().for_each(|(row, job)| self.propose(weights, row, job, 0..1));
+        // Each of the tokens that must follow goes on from the drafter's own output for the one before.
+        let deepest = jobs.iter().map(|job| job.tree.n_forced()).max().unwrap_or(0);
+        for depth in 1..=deepest {
+            let node = |tree: &GrowingTree| match depth <= tree.n_forced() && tree.is_growing() {
+                true => depth..depth + 1,
+                false => 0..0,
+            };
+            self.run_nodes(weights, jobs, node, pool);
+        }
     }
 
     /// Turns waiting positions into entries, each with the token after it: at least one of each sequence, and at most
@@ -142,26 +153,38 @@ impl Forward {
     pub fn run_level(
         &mut self,
         weights: &Weights,
+        jobs: &mut [DraftJob<CpuState>],
+        pool: &mut ThreadPool,
+    ) {
+        self.run_nodes(weights, jobs, GrowingTree::level, pool);
+    }
+
+    /// Runs some nodes of each frontier, whose parents were run, and proposes candidates after them.
+    fn run_nodes(
+        &mut self,
+        weights: &Weights,
         mut jobs: &mut [DraftJob<CpuState>],
+        nodes: impl Fn(&GrowingTree) -> Range<usize> + Copy,
         pool: &mut ThreadPool,
     ) {
         while !jobs.is_empty() {
             let mut rows = 0;
             let fit = jobs.iter().take_while(|job| {
-                rows += job.tree.level().len();
+                rows += nodes(job.tree).len();
                 rows <= ROWS
             });
             let (some, rest) = jobs.split_at_mut(fit.count());
-            self.run_some(weights, some, pool);
+            self.run_some(weights, some, nodes, pool);
             jobs = rest;
         }
     }
 
-    /// Runs levels that fit one pass.
+    /// Runs nodes that fit one pass.
     fn run_some(
         &mut self,
         weights: &Weights,
         jobs: &mut [DraftJob<CpuState>],
+        nodes: impl Fn(&GrowingTree) -> Range<usize>,
         pool: &mut ThreadPool,
     ) {
         let h = weights.file.config.n_embd;
@@ -170,7 +193,7 @@ impl Forward {
         buffers.rows.clear();
         for job in &*jobs {
             let (state, frontier) = (&*job.state, job.tree.frontier());
-            for node in job.tree.level() {
+            for node in nodes(job.tree) {
                 let r = rows.tokens.len();
                 let parent = frontier.parent(node).expect("the root was run before");
                 rows.tokens.push(frontier.tokens()[node]);
@@ -184,7 +207,7 @@ impl Forward {
         }
         let (mut spans, mut more, mut first) = (Spans::new(), AddedHeads::new(), 0);
         for job in jobs.iter_mut().filter(|job| job.tree.is_growing()) {
-            let (root, level) = (job.state.root(), job.tree.level());
+            let (root, level) = (job.state.root(), nodes(job.tree));
             let CpuState { kv, added, .. } = &mut *job.state;
             spans.push(Span { kv, first: root + level.start, n: level.len() });
             more.extend(added.head.iter().map(|head| (first..first + level.len(), head)));
@@ -194,27 +217,36 @@ impl Forward {
         drop((spans, more));
         let mut first = 0;
         for job in jobs.iter_mut().filter(|job| job.tree.is_growing()) {
-            let level = job.tree.level();
+            let level = nodes(job.tree);
             for (r, node) in (first..).zip(level.clone()) {
                 self.buffers.hidden(r, &mut job.state.outputs[node * h..][..h]);
             }
-            self.propose(weights, first, job);
             first += level.len();
+            self.propose(weights, first - level.len(), job, level);
         }
     }
 
-    /// Proposes candidates after the nodes of a level, whose logits begin at row `first`.
-    fn propose(&self, weights: &Weights, first: usize, job: &mut DraftJob<CpuState>) {
+    /// Proposes candidates after some nodes, whose logits begin at row `first`.
+    fn propose(
+        &self,
+        weights: &Weights,
+        first: usize,
+        job: &mut DraftJob<CpuState>,
+        nodes: Range<usize>,
+    ) {
         let own = weights.file.tokens.as_deref();
         let behind = own.map_or(0, |own| own.len().next_multiple_of(LANES));
-        let DraftJob { state, tree, selector, .. } = job;
+        let DraftJob { tokens, state, tree, selector, constrained, .. } = job;
         let token = |i: u32| {
             let (Some(own), i) = (own, i as usize) else { return Some(i) };
             own.get(i).or_else(|| state.added.tokens.get(i.checked_sub(behind)?)).copied()
         };
-        for (r, parent) in (first..).zip(tree.level()) {
-            let logits = self.buffers.logits.row(r);
-            if let Err(error) = selector.propose(tree, weights.kernels, parent, logits, token) {
+        let n_forced = tree.n_forced();
+        for (r, parent) in (first..).zip(nodes).filter(|(_, node)| *node >= n_forced) {
+            let (logits, kernels) = (self.buffers.logits.row(r), weights.kernels);
+            let constraint = constrained.as_deref_mut().map(|constrained| (constrained, *tokens));
+            let node = NodeLogits { parent, logits, kernels };
+            if let Err(error) = selector.propose(tree, constraint, node, token) {
                 return job.fail(error);
             }
         }

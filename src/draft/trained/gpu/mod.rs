@@ -271,7 +271,8 @@ impl GpuDrafter {
             self.forward.vocabulary_mut().add(&mut *self.device, vocab, &self.target)?;
         }
         let (shape, last) = (tree.shape(), tokens.last().copied());
-        if !self.entries.reach(tokens.len() - 1) || shape.is_root() {
+        // The device grows trees behind the root alone.
+        if !self.entries.reach(tokens.len() - 1) || shape.is_root() || tree.n_forced() > 0 {
             return Ok(());
         }
         let work = self.forward.round(&mut *self.device, shape)?;
