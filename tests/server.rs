@@ -303,6 +303,22 @@ fn the_model_is_named_once() {
 }
 
 #[test]
+fn sampling_has_the_same_flags_as_in_dovetail_run() {
+    let flags = |program: &str| {
+        let output = Command::new(program).arg("--help").stdin(Stdio::null()).output().unwrap();
+        let help = String::from_utf8(output.stdout).unwrap();
+        let (_, section) = help.split_once("\nSampling:\n").unwrap();
+        let lines = section.lines().take_while(|line| line.is_empty() || line.starts_with(' '));
+        let words = lines.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ");
+        words.replace("LLAMA_ARG_", "DOVETAIL_")
+    };
+    let [server, run] =
+        [env!("CARGO_BIN_EXE_dovetail-server"), env!("CARGO_BIN_EXE_dovetail-run")].map(flags);
+    assert_eq!(server, run);
+    assert!(run.contains("--repeat-last-n <N>") && run.contains("--ignore-eos"), "{run}");
+}
+
+#[test]
 fn a_model_that_cannot_be_loaded_ends_it() {
     let mut parts = model();
     parts.set("llama.block_count", None);

@@ -12,7 +12,7 @@ use dovetail::draft::{self, DrafterContext, Placement};
 use dovetail::infer::{CacheTypes, KvCache, KvSize, Outputs};
 use dovetail::speculate::Speculation;
 use dovetail::tree::Tree;
-use dovetail::{Model, Session, SessionOptions};
+use dovetail::{Engine, Model, Request, Session, SessionOptions};
 use std::sync::Arc;
 
 /// Positions of the sequences, which are several times as long as the rings.
@@ -151,5 +151,67 @@ fn texts_are_those_of_a_new_session() {
             assert_eq!(found, alone(prompt), "{name}, drafted");
             assert_eq!(drafted.take_drafter_error().map(|e| e.to_string()), None);
         }
+    }
+}
+
+/// Prompts whose beginning is known are read from a checkpoint on: in the same slot, in another one, and where the
+/// sequence was kept in memory. Texts are those of a session that reads everything.
+#[test]
+fn a_known_beginning_is_not_read_again() {
+    const COMMON: usize = 520;
+    const OWN: usize = 500;
+    let options = SessionOptions { n_ctx: N_CTX, threads: 2, n_ubatch: 64, ..Default::default() };
+    for (name, model) in models() {
+        let mut engine = Engine::new(model.clone(), options.clone(), 2).unwrap();
+        // The number of prompt tokens that were run.
+        let ask = |engine: &mut Engine, prompt: &[u32]| {
+            let mut request = Request::new(prompt.to_vec(), 9);
+            (request.generation.sampling, request.generation.ignore_end) = (greedy(), true);
+            let id = engine.add(request).unwrap();
+            while engine.step(&mut |_, _| {}).unwrap() {}
+            let answer = engine.remove(id).unwrap();
+            let mut alone = Session::new(model.clone(), options.clone()).unwrap();
+            let (tokens, _) = write(&mut alone, prompt, &greedy(), 9);
+            assert_eq!(answer.tokens, tokens[prompt.len()..], "{name}");
+            assert_eq!(answer.stats.prompt_n + answer.stats.cached_n, prompt.len());
+            (answer.stats.prompt_n, tokens)
+        };
+        let system = sequence(COMMON, N_VOCAB, 8);
+        let with = |seed| [&system[..], &sequence(OWN, N_VOCAB, seed)].concat();
+        let others = |engine: &mut Engine| {
+            for seed in [31, 32] {
+                ask(engine, &sequence(200, N_VOCAB, seed));
+            }
+        };
+        assert_eq!(ask(&mut engine, &with(1)).0, COMMON + OWN);
+        assert_eq!(ask(&mut engine, &with(2)).0, COMMON + OWN, "no memory is for checkpoints");
+        engine.set_prefix_cache(1 << 26);
+        others(&mut engine);
+        assert_eq!(ask(&mut engine, &with(3)).0, COMMON + OWN);
+        // The checkpoint behind 512 tokens.
+        assert_eq!(ask(&mut engine, &with(4)).0, COMMON + OWN - 512, "{name}");
+        // The conversation goes on; then its last turn is another one.
+        let turn = |talk: &[u32], seed| [talk, &sequence(40, N_VOCAB, seed)].concat();
+        let (_, talk) = ask(&mut engine, &with(4));
+        let (n, _) = ask(&mut engine, &turn(&talk, 5));
+        assert!(n <= 41, "{n}");
+        let (n, _) = ask(&mut engine, &turn(&talk, 6));
+        assert!(n <= 50, "{n}");
+        others(&mut engine);
+        let (n, _) = ask(&mut engine, &turn(&talk, 7));
+        assert!(n <= 50, "{name}: {n}, from memory");
+        // While one slot writes, the other one gets its beginning.
+        let mut busy = Request::new(turn(&talk, 8), 1000);
+        busy.generation.ignore_end = true;
+        let busy = engine.add(busy).unwrap();
+        while engine.stats(busy).unwrap().predicted_n == 0 {
+            engine.step(&mut |_, _| {}).unwrap();
+        }
+        let id = engine.add(Request::new(with(9), 3)).unwrap();
+        while engine.stop(id).is_none() {
+            engine.step(&mut |_, _| {}).unwrap();
+        }
+        assert_eq!(engine.remove(id).unwrap().stats.prompt_n, COMMON + OWN - 512, "{name}");
+        engine.remove(busy).unwrap();
     }
 }

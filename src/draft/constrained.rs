@@ -72,6 +72,16 @@ impl Constrained {
         self.timed(|this| if this.advance(tokens) { this.sequence_mask(tokens) } else { None })
     }
 
+    /// The same where `likeliest` is taken if it may follow: then no other token is looked at.
+    pub fn mask_unless(&mut self, tokens: &[u32], likeliest: Option<u32>) -> Option<TokenMask> {
+        let is_likeliest = |this: &mut Constrained| {
+            let asked = likeliest.filter(|_| this.advance(tokens) && !this.constraint.is_free())?;
+            let may_follow = this.forced_next().is_empty() && this.constraint.allows(asked);
+            may_follow.then_some(TokenMask::One(asked))
+        };
+        self.timed(is_likeliest).or_else(|| self.mask(tokens))
+    }
+
     /// The tokens that must follow `tokens`, at most `most`.
     pub fn forced(&mut self, tokens: &[u32], most: usize) -> Vec<u32> {
         self.is_asked = false;
@@ -114,6 +124,19 @@ impl Constrained {
         let values = self.timed(|this| this.values(tokens, tree));
         let allowed = values.iter().filter(|value| **value > 0.0).count();
         tree.tree_mut().prune_by(allowed, &values);
+    }
+
+    /// Adds what must follow the end of the likeliest path of a drafted tree.
+    pub(super) fn extend(&mut self, tokens: &[u32], tree: &mut GrowingTree) {
+        if tree.is_whole() || tree.tree().len() == tree.n_forced() + 1 {
+            return;
+        }
+        let leaf = tree.tree().likeliest_leaf();
+        let forced = self.timed(|this| match this.node_allows(tokens, tree.tree(), leaf) {
+            Allowed::One(_) => this.constraint.forced(),
+            _ => Vec::new(),
+        });
+        tree.extend(&forced[..forced.len().min(MAX_FORCED)]);
     }
 
     /// Length of the sequence behind which the constraint cannot go on.

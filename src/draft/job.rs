@@ -86,10 +86,12 @@ impl<'a, S> DraftJob<'a, S> {
         selector.propose(tree, constraint, NodeLogits { parent, logits, kernels }, token)
     }
 
-    /// Ends the growth. Drops what the constraint does not allow, unless the drafter asked for that.
+    /// Ends the growth. Drops what the constraint does not allow, unless the drafter asked for that, and adds what must
+    /// follow the rest.
     pub(crate) fn close(&mut self) {
         if let Some(constrained) = &mut self.constrained {
             constrained.prune(self.tokens, self.tree);
+            constrained.extend(self.tokens, self.tree);
         }
         self.tree.close();
     }

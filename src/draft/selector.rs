@@ -11,6 +11,9 @@ use dovetail_kernels::cpu::{Kernels, LANES};
 /// How many more tokens than wanted are tried before the mask of all tokens is computed, which takes longer.
 const SPARE: usize = 8;
 
+/// Behind one that is allowed, tokens are not tried that have less than this part of the probability.
+const NEGLIGIBLE: f32 = 1e-3;
+
 /// A node of the frontier that was run, and the logits after it.
 pub(super) struct NodeLogits<'a> {
     pub parent: usize,
@@ -142,11 +145,13 @@ impl CandidateSelector {
         logits.top(width + SPARE, &mut self.best);
         let mut n = 0;
         self.best.retain(|one| {
-            let allowed = n < width && token(one.token).is_some_and(|it| constrained.allows(it));
-            if n < width && !allowed {
-                sum -= libm::expf(one.logit - largest);
+            let part = libm::expf(one.logit - largest);
+            if n == width || n > 0 && part < NEGLIGIBLE * sum {
+                return false;
             }
+            let allowed = token(one.token).is_some_and(|token| constrained.allows(token));
             n += usize::from(allowed);
+            sum -= if allowed { 0.0 } else { part };
             allowed
         });
         if !self.best.is_empty() {

@@ -1,6 +1,5 @@
 //! Sequences that no slot holds any more, in memory: a later prompt may begin as one of them does.
 
-use crate::infer::common_prefix;
 use crate::speculate::stream::SavedStream;
 
 /// A sequence with its keys and values as bytes.
@@ -26,11 +25,10 @@ impl PrefixCache {
         self.limit_bytes > 0
     }
 
-    /// The sequence that shares the longest prefix with a prompt, and the length of that prefix.
+    /// The sequence behind whose first tokens the least of a prompt must be run, and the number of those tokens.
     pub fn find(&self, prompt: &[u32]) -> Option<(usize, usize)> {
-        let common = |saved: &Saved| common_prefix(prefix(saved), prompt);
-        let all = self.entries.iter().map(common).enumerate();
-        all.max_by_key(|(_, common)| *common)
+        let all = self.entries.iter().map(|saved| saved.shared_with(prompt)).enumerate();
+        all.max_by_key(|(_, shared)| *shared)
     }
 
     /// The sequence `i`, which becomes the most recently used one.
@@ -42,31 +40,22 @@ impl PrefixCache {
 
     /// Adds a sequence. Those that are its prefixes go, and the least recently used ones that no longer fit.
     pub fn insert(&mut self, saved: Saved) {
-        self.entries.retain(|other| !prefix(&saved).starts_with(prefix(other)));
-        if !self.entries.iter().any(|other| prefix(other).starts_with(prefix(&saved))) {
+        self.entries.retain(|other| !saved.prefix().starts_with(other.prefix()));
+        if !self.entries.iter().any(|other| other.prefix().starts_with(saved.prefix())) {
             self.entries.push(saved);
         }
         self.evict();
     }
 
     fn evict(&mut self) {
-        let mut bytes: usize = self.entries.iter().map(bytes).sum();
+        let mut bytes: usize = self.entries.iter().map(Saved::bytes).sum();
         let too_many = self.entries.iter().position(|saved| {
             let fits = bytes <= self.limit_bytes;
-            bytes -= self::bytes(saved);
+            bytes -= saved.bytes();
             fits
         });
         self.entries.drain(..too_many.unwrap_or(self.entries.len()));
     }
-}
-
-/// The tokens whose keys and values are there.
-fn prefix(saved: &Saved) -> &[u32] {
-    &saved.tokens[..saved.cached]
-}
-
-fn bytes(saved: &Saved) -> usize {
-    size_of_val(&saved.tokens[..]) + saved.sequence.len() + saved.draft.len()
 }
 
 #[cfg(test)]
@@ -75,7 +64,7 @@ mod tests {
 
     fn saved(tokens: &[u32], rows_bytes: usize) -> Saved {
         let (tokens, cached) = (tokens.to_vec(), tokens.len());
-        Saved { tokens, sequence: vec![0; rows_bytes], cached, draft_len: 0, draft: Vec::new() }
+        Saved { tokens, cached, ..Saved::of_rows(vec![0; rows_bytes]) }
     }
 
     #[test]

@@ -159,7 +159,8 @@ pub(super) fn load(
     let unknown = model.config().check_tokens(&tokens);
     unknown.map_err(|error| wrong(format!("is damaged ({error}); save it anew")))?;
     let draft_len = header.draft_len as usize;
-    Ok(SavedStream { tokens, sequence, cached, draft_len, draft: drafter })
+    let saved = SavedStream { draft_len, draft: drafter, ..SavedStream::of_rows(sequence) };
+    Ok(SavedStream { tokens, cached, ..saved })
 }
 
 impl Header {

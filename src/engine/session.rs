@@ -14,8 +14,9 @@
 //! # }
 //! ```
 
-use super::engine::{DrafterId, Engine};
+use super::engine::Engine;
 use super::options::SessionOptions;
+use super::request::DrafterId;
 use super::saved;
 use crate::draft::{Drafter, DrafterContext};
 use crate::error::{Error, Result};

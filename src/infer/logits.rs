@@ -213,6 +213,20 @@ impl Logits<'_> {
         out.sort_unstable_by(by_logit);
     }
 
+    /// [`Logits::top`] of these tokens alone.
+    pub fn top_among(
+        &self,
+        k: usize,
+        tokens: impl Iterator<Item = u32>,
+        out: &mut Vec<TokenLogit>,
+    ) {
+        out.clear();
+        let known = tokens.filter(|token| (*token as usize) < self.n_vocab());
+        out.extend(known.map(|token| TokenLogit { token, logit: self.of(token) }));
+        keep(k, out);
+        out.sort_unstable_by(by_logit);
+    }
+
     fn group(&self, g: usize) -> &[f32; LANES] {
         &self.rows.panel.as_chunks::<LANES>().0[g * self.rows.n_rows + self.i]
     }
@@ -224,7 +238,9 @@ impl Logits<'_> {
 
 /// Drops all but the best `k`; the last of them is then at `k − 1`.
 fn keep(k: usize, candidates: &mut Vec<TokenLogit>) {
-    if k < candidates.len() {
+    if k == 0 {
+        candidates.clear();
+    } else if k < candidates.len() {
         candidates.select_nth_unstable_by(k - 1, by_logit);
         candidates.truncate(k);
     }
@@ -285,6 +301,8 @@ pub(crate) mod tests {
             sorted.sort_by(by_logit);
             let mut top = Vec::new();
             logits.top(k, &mut top);
+            prop_assert_eq!(&top, &sorted[..k.min(sorted.len())]);
+            logits.top_among(k, 0..row.len() as u32 + 9, &mut top);
             prop_assert_eq!(&top, &sorted[..k.min(sorted.len())]);
             prop_assert_eq!(logits.best(), sorted[0].token);
             prop_assert_eq!(logits.of(sorted[0].token), sorted[0].logit);

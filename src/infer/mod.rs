@@ -1,7 +1,7 @@
 //! The target: the model that verifies, run on the CPU.
 //!
 //! ```text
-//! kv.rs        KV cache of one sequence
+//! kv/          KV cache of one sequence
 //! sequence.rs  one sequence: its cache, and the last tree behind it
 //! pass/        n rows of some sequences in one pass over the weights
 //! work.rs      work of a pass for a sequence: a run of tokens, or a tree

@@ -80,6 +80,9 @@ impl Sampling {
     }
 }
 
+/// If at most one of so many tokens may follow, those are looked at one by one.
+const FEW: usize = 8;
+
 /// A token and its weight, which is proportional to its probability.
 #[derive(Clone, Copy, Debug)]
 struct Weighted {
@@ -155,6 +158,15 @@ impl Sampler {
         // Rounding may leave a rest; a forbidden token has no weight.
         let last = self.weighted.iter().rfind(|c| c.weight > 0.0);
         last.or(self.weighted.last()).map_or(0, |c| c.token)
+    }
+
+    /// The likeliest token, if [`Sampler::sample_from`] takes it from each mask that allows it.
+    pub(crate) fn likeliest(&mut self, logits: Logits, history: &[u32]) -> Option<u32> {
+        if self.sampling.temperature > 0.0 {
+            return None;
+        }
+        self.penalise(logits, history, None);
+        self.changed.is_empty().then(|| logits.best())
     }
 
     /// The distribution from which [`Sampler::sample`] draws.
@@ -237,9 +249,10 @@ impl Sampler {
     fn take_best(&mut self, logits: Logits, k: usize, mask: Option<&TokenMask>) {
         // At worst, all changed tokens drop out of the best.
         let n = k.saturating_add(self.changed.len());
-        match mask {
+        match mask.map(|mask| (mask, mask.few(logits.n_vocab() / FEW))) {
             None => logits.top(n, &mut self.best),
-            Some(mask) => logits.top_of(n, |token| mask.allows(token), &mut self.best),
+            Some((_, Some(few))) => logits.top_among(n, few, &mut self.best),
+            Some((mask, None)) => logits.top_of(n, |token| mask.allows(token), &mut self.best),
         }
         if !self.changed.is_empty() {
             let changed = &self.changed;
@@ -427,6 +440,9 @@ mod tests {
                         let history: Vec<u32> = (0..n).map(|i| (i * i) % 40).collect();
                         let token = masked.sample_from(rows.row(1), &history, Some(&mask));
                         assert_eq!(token, biased.sample(rows.row(1), &history));
+                        if let Some(likeliest) = masked.likeliest(rows.row(1), &history) {
+                            assert!(token == likeliest || !mask.allows(likeliest));
+                        }
                         let found = masked.distribution_over(rows.row(1), &history, Some(&mask));
                         let expected = biased.distribution(rows.row(1), &history);
                         let p =

@@ -8,6 +8,7 @@
 //! spm.rs             SentencePiece by score
 //! bound.rs           the fewest tokens that a text can have
 //! stops.rs           stop strings in a text that comes in pieces
+//! thoughts.rs        how models mark what they think
 //! utf8.rs            bytes of a stream to text that never splits a character
 //! json_schema.rs     JSON schemas for the parser of grammars
 //! chat/              messages to a prompt, by the model's own template; what they contain becomes no control token
@@ -32,6 +33,7 @@ mod json_schema;
 mod pre_tokenizers;
 mod spm;
 mod stops;
+mod thoughts;
 mod vocab;
 
 pub use answer::{AnswerFormat, AnswerParser, AnswerPart};

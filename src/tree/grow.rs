@@ -52,6 +52,8 @@ pub struct GrowingTree {
     number: usize,
     /// Number of tokens that must follow the root, one after another: the first nodes of tree and frontier.
     n_forced: usize,
+    /// Largest number of nodes, with tokens that must follow.
+    most: usize,
 }
 
 impl Default for GrowingTree {
@@ -78,6 +80,7 @@ impl GrowingTree {
             proposed: Vec::with_capacity(MAX_NODES),
             number: 0,
             n_forced: 0,
+            most: 1,
         }
     }
 
@@ -90,6 +93,7 @@ impl GrowingTree {
         self.tree.reset(root);
         self.frontier.reset(root);
         (self.shape, self.floor, self.whole, self.n_forced) = (shape, floor, whole, 0);
+        self.most = shape.nodes;
         if whole {
             self.shape.width = shape.width.min(shape.nodes.saturating_sub(1));
         }
@@ -99,6 +103,7 @@ impl GrowingTree {
     /// Puts tokens that must follow the root before all that is drafted, in a tree of at most `most` nodes that was
     /// just started. Candidates follow the last of them, if the tree `grows`.
     pub fn force(&mut self, tokens: &[u32], most: usize, grows: bool) {
+        self.most = most;
         for token in tokens {
             let nodes = [&mut self.tree, &mut self.frontier]
                 .map(|tree| tree.push_path(self.n_forced, *token, 0.0));
@@ -110,6 +115,15 @@ impl GrowingTree {
             let nodes = if grows { self.shape.nodes + self.n_forced } else { 0 };
             self.shape.nodes = nodes.clamp(self.n_forced + 1, most.max(self.n_forced + 1));
             self.restart();
+        }
+    }
+
+    /// Adds tokens that must follow the end of the likeliest path of a tree that has grown: they are accepted if it is.
+    pub fn extend(&mut self, tokens: &[u32]) {
+        let mut last = Some(self.tree.likeliest_leaf());
+        for token in tokens.iter().take(self.most.saturating_sub(self.tree.len())) {
+            last = last
+                .and_then(|node| self.tree.push_path(node, *token, self.tree.log_probs()[node]));
         }
     }
 

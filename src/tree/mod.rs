@@ -130,6 +130,13 @@ impl Tree {
         (node + 1..self.len).filter(move |child| self.parents[*child] as usize == node)
     }
 
+    /// The end of the path that goes on with the likeliest child at each node.
+    pub fn likeliest_leaf(&self) -> usize {
+        let likelier = |a: &usize, b: &usize| self.log_probs[*a].total_cmp(&self.log_probs[*b]);
+        let next = |node: &usize| self.children(*node).max_by(likelier);
+        std::iter::successors(Some(0), next).last().expect("there is a root")
+    }
+
     /// The tokens on the path to `node`, without the root's.
     pub fn path(&self, node: usize) -> SmallVec<[u32; MAX_NODES]> {
         let seen = (1..=node).filter(|other| self.masks()[node] >> other & 1 == 1);
@@ -274,6 +281,11 @@ mod tests {
                 let tokens: Vec<u32> = seen[1..].iter().map(|node| tree.tokens()[*node]).collect();
                 prop_assert_eq!(&tokens, &path);
                 prop_assert_eq!(&tree.path(node)[..], &path[..]);
+                let leaf = tree.likeliest_leaf();
+                let likeliest = |on: usize| tree.children(on).all(|n| tree.log_probs()[n] <= tree.log_probs()[node]);
+                let is_on_path = tree.masks()[leaf] >> node & 1 == 1;
+                prop_assert!(tree.parent(node).is_none_or(|on| !is_on_path || likeliest(on)));
+                prop_assert!(node != leaf || tree.children(node).next().is_none());
                 prop_assert_eq!(tree.depth(node), path.len());
                 prop_assert!(tree.parent(node).is_none_or(|p| tree.log_probs()[p] >= tree.log_probs()[node]));
             }

@@ -11,6 +11,7 @@ use crate::hub_flags::HubFlags;
 use crate::log::Log;
 use crate::output;
 use crate::rope_flags::RopeFlags;
+use crate::sampling_flags::SamplingFlags;
 use crate::values;
 use crate::words;
 use clap::Parser;
@@ -18,7 +19,6 @@ use dovetail::hub::Repo;
 use dovetail::infer::{CacheType, CacheTypes};
 use dovetail::{ChatTemplate, Error, Generation, Repack, Result, Sampling, file};
 use dovetail::{OpenOptions, Options, SessionOptions};
-use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 
 /// A chat with a language model, or one answer, on the CPU, with a drafter on the CPU or a GPU.
@@ -149,56 +149,8 @@ pub struct Args {
     #[arg(env = "DOVETAIL_CACHE_TYPE_V", help_heading = "Threads, context and passes")]
     cache_type_v: CacheType,
 
-    /// Seed of the random numbers; -1: another one each time
-    #[arg(short, long, value_name = "N", default_value = "-1", value_parser = values::seed)]
-    #[arg(allow_negative_numbers = true, env = "DOVETAIL_SEED", help_heading = "Sampling")]
-    seed: i128,
-    /// Temperature: above 1 more surprising, below 1 less; 0 or less: always the most likely token
-    #[arg(long, value_name = "X", default_value = "0.8", value_parser = values::temperature)]
-    #[arg(allow_negative_numbers = true, env = "DOVETAIL_TEMP", help_heading = "Sampling")]
-    temp: f32,
-    /// Sample from the N most likely tokens; 0 or less: all
-    #[arg(long, value_name = "N", default_value = "40", value_parser = values::top_k)]
-    #[arg(allow_negative_numbers = true, env = "DOVETAIL_TOP_K", help_heading = "Sampling")]
-    top_k: usize,
-    /// Sample from the most likely tokens that together have this probability; 1 or more: all
-    #[arg(long, value_name = "P", default_value = "0.95", value_parser = values::top_p)]
-    #[arg(allow_negative_numbers = true, env = "DOVETAIL_TOP_P", help_heading = "Sampling")]
-    top_p: f32,
-    /// Drop tokens less likely than this fraction of the most likely one; 0 or less: none
-    #[arg(long, value_name = "P", default_value = "0.05", value_parser = values::min_p)]
-    #[arg(allow_negative_numbers = true, env = "DOVETAIL_MIN_P", help_heading = "Sampling")]
-    min_p: f32,
-    /// Make recent tokens less likely by this factor; 1: off
-    #[arg(long, value_name = "X", default_value = "1.0", value_parser = values::repeat_penalty)]
-    #[arg(
-        allow_negative_numbers = true,
-        env = "DOVETAIL_REPEAT_PENALTY",
-        help_heading = "Sampling"
-    )]
-    repeat_penalty: f32,
-    /// Number of last tokens that are recent; 0: none, -1: all
-    #[arg(long, value_name = "N", default_value = "64", value_parser = values::last_n)]
-    #[arg(
-        allow_negative_numbers = true,
-        env = "DOVETAIL_REPEAT_LAST_N",
-        help_heading = "Sampling"
-    )]
-    repeat_last_n: i32,
-    /// Subtracted from the logits of recent tokens
-    #[arg(long, value_name = "X", default_value = "0.0", value_parser = values::presence_penalty)]
-    #[arg(allow_negative_numbers = true)]
-    #[arg(env = "DOVETAIL_PRESENCE_PENALTY", help_heading = "Sampling")]
-    presence_penalty: f32,
-    /// Subtracted from the logits of recent tokens once for each occurrence
-    #[arg(long, value_name = "X", default_value = "0.0", value_parser = values::frequency_penalty)]
-    #[arg(allow_negative_numbers = true)]
-    #[arg(env = "DOVETAIL_FREQUENCY_PENALTY", help_heading = "Sampling")]
-    frequency_penalty: f32,
-    /// Forbid the tokens with which the model ends its answer, so that it goes on
-    #[arg(long, env = "DOVETAIL_IGNORE_EOS", value_parser = words::switch, help_heading = "Sampling")]
-    pub ignore_eos: bool,
-
+    #[command(flatten)]
+    pub sampling: SamplingFlags,
     #[command(flatten)]
     pub grammar: GrammarFlags,
     #[command(flatten)]
@@ -307,27 +259,9 @@ impl Args {
         Generation {
             sampling: sampling.clone(),
             n_predict: self.n_predict(),
-            ignore_end: self.ignore_eos,
+            ignore_end: self.sampling.ignore_eos,
             stop: self.reverse_prompt.clone(),
             ..Generation::default()
-        }
-    }
-
-    /// How tokens are sampled. Draws a seed if none is given, of 32 bits so that it is easy to type.
-    pub fn sampling(&self) -> Sampling {
-        let random = || RandomState::new().hash_one("seed") & u64::from(u32::MAX);
-        let seed = u64::try_from(self.seed).unwrap_or_else(|_| random());
-        Sampling {
-            temperature: self.temp,
-            top_k: self.top_k,
-            top_p: self.top_p,
-            min_p: self.min_p,
-            repeat_penalty: self.repeat_penalty,
-            repeat_last_n: self.repeat_last_n,
-            presence_penalty: self.presence_penalty,
-            frequency_penalty: self.frequency_penalty,
-            logit_bias: Vec::new(),
-            seed,
         }
     }
 

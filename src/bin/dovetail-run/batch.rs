@@ -47,7 +47,7 @@ pub fn run(args: &mut Args, slots: usize, model: Option<&Path>, log: &Log) -> Re
     let what = "--parallel answers the prompts of a file; give one with -f prompts.jsonl";
     let file = args.file.as_deref().ok_or_else(|| Error::Invalid(what.into()))?;
     let prompts = prompts::read(file, None)?;
-    let sampling = args.sampling();
+    let sampling = args.sampling.sampling();
     let (generation, grammar) = (args.generation(&sampling), args.grammar.grammar()?);
     let flags = Answering { generation, grammar };
     let answering = |prompt| request::answering(prompt, flags.clone());

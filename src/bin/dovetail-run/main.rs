@@ -18,7 +18,8 @@
 //!             hub_flags.rs  models that are fetched or found · download_bar.rs  how far that is
 //!             grammar_flags.rs  grammars of answers · prompts.rs  files of prompts · output.rs  files for results
 //!             words.rs    what errors call flags, exit codes · values.rs  what values of flags may be
-//!             rope_flags.rs  flags of long contexts · timings.rs  statistics as JSON
+//!             rope_flags.rs  flags of long contexts · sampling_flags.rs  how tokens are sampled
+//!             timings.rs  statistics as JSON
 //!             generation_fields.rs  fields of requests that say how they are answered
 //! ```
 //!
@@ -66,6 +67,8 @@ mod request;
 #[path = "../common/rope_flags.rs"]
 mod rope_flags;
 mod runner;
+#[path = "../common/sampling_flags.rs"]
+mod sampling_flags;
 mod stdout;
 #[path = "../common/timings.rs"]
 mod timings;

@@ -105,7 +105,7 @@ pub fn open<'a>(
     let start = Instant::now();
     let Some(loaded) = load(args, path, template, interrupt, log)? else { return Ok(None) };
     let Loaded { model, template, options } = loaded;
-    let sampling = args.sampling();
+    let sampling = args.sampling.sampling();
     let grammar = args.grammar.grammar()?;
     let constraint = grammar.map(|grammar| model.constraint(&grammar)).transpose()?;
     let session = options.session(model, &mut LogObserver::new(log, None))?;

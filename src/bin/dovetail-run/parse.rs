@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn defaults_are_those_of_the_library() {
         let (args, model) = run(&[]).unwrap();
-        let (ours, theirs) = (args.sampling(), Sampling::default());
+        let (ours, theirs) = (args.sampling.sampling(), Sampling::default());
         assert_eq!(
             format!("{:?}", Sampling { seed: 0, ..ours }),
             format!("{:?}", Sampling { seed: 0, ..theirs })
@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(model.unwrap(), Path::new("m.gguf"));
         let SessionOptions { n_ctx, threads, n_ubatch, cache } = args.options().session;
         assert_eq!((threads, n_ctx, args.n_predict()), (3, 64, 5));
-        assert_eq!((n_ubatch, args.sampling().seed), (100, 7));
+        assert_eq!((n_ubatch, args.sampling.sampling().seed), (100, 7));
         assert_eq!(cache, CacheTypes { keys: CacheType::F16, values: CacheType::Q8_0 });
         assert_eq!(args.system_prompt.as_deref(), Some("a\tb"));
         assert_eq!(args.prompt.as_deref(), Some("-1"));

@@ -172,6 +172,8 @@ pub enum Parsed {
 /// Reads the command line and the environment.
 pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Parsed {
     let command = Args::command().mut_args(|arg| arg.hide_env_values(true));
+    // llama-server's name; the flag is one of several programs.
+    let command = command.mut_arg("top_k", |arg| arg.env("LLAMA_ARG_TOP_K"));
     let argv = match argv::rewrite(argv, &command, LONG) {
         Ok(argv) => argv,
         Err(line) => return Parsed::Wrong(line),

@@ -1,7 +1,7 @@
 //! `dovetail-server`: a model behind the HTTP interfaces that other programs speak.
 //!
 //! ```text
-//! args.rs           the flags · sampling_flags.rs  how answers are drawn unless a request says otherwise
+//! args.rs           the flags
 //! load.rs           which model, loading it · serve.rs  from the first connection to the last · signals.rs
 //! engine_thread.rs  the thread that owns the engine · job.rs  what goes to it and what comes back
 //! outbox.rs         events for a client that may be slow · queue.rs  where requests wait
@@ -64,6 +64,7 @@ mod responses;
 #[path = "../common/rope_flags.rs"]
 mod rope_flags;
 mod router;
+#[path = "../common/sampling_flags.rs"]
 mod sampling_flags;
 mod serve;
 mod signals;

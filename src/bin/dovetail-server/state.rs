@@ -71,6 +71,7 @@ impl Ready {
         Generation {
             sampling: self.sampling.sampling(),
             n_predict: self.n_predict,
+            ignore_end: self.sampling.ignore_eos,
             constraint: self.constraint.clone(),
             ..Generation::default()
         }

@@ -1,6 +1,7 @@
 //! The families of answers and their markers.
 
 use crate::text::chat::ChatTemplate;
+use crate::text::thoughts::THOUGHTS;
 
 /// How a family of models writes calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,15 +109,6 @@ const STYLES: &[(&[&str], Style)] = &[
     (&["<tool_call>"], Style::Hermes),
     (&["<|python_tag|>"], Style::Llama3),
     (&["<|start_header_id|>", "\"parameters\""], Style::Llama3),
-];
-
-/// What surrounds thoughts.
-const THOUGHTS: &[(&str, &str)] = &[
-    ("<think>", "</think>"),
-    ("<seed:think>", "</seed:think>"),
-    ("[THINK]", "[/THINK]"),
-    ("<|START_THINKING|>", "<|END_THINKING|>"),
-    ("<|channel>thought", "<channel|>"),
 ];
 
 /// How a model writes thoughts and calls.

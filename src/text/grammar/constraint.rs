@@ -1,6 +1,7 @@
 //! A compiled grammar behind the tokens of a text.
 
 use super::vocabulary::Vocabulary;
+use crate::text::thoughts::THOUGHTS;
 use llguidance::Matcher;
 use llguidance::toktrie::SimpleVob;
 use std::fmt;
@@ -24,6 +25,14 @@ impl TokenMask {
         }
     }
 
+    /// The tokens of a set of at most `most`.
+    pub fn few(&self, most: usize) -> Option<impl Iterator<Item = u32>> {
+        match self {
+            TokenMask::One(_) => None,
+            TokenMask::Set(set) => (set.num_set() <= most).then(|| set.iter()),
+        }
+    }
+
     #[cfg(test)]
     pub fn of(n_vocab: usize, tokens: &[u32]) -> TokenMask {
         let mut mask = SimpleVob::alloc(n_vocab);
@@ -31,15 +40,6 @@ impl TokenMask {
         TokenMask::Set(mask)
     }
 }
-
-/// Texts that begin and end what a model thinks.
-const THOUGHTS: &[(&str, &str)] = &[
-    ("<think>", "</think>"),
-    ("<thinking>", "</thinking>"),
-    ("<|inner_prefix|>", "<|inner_suffix|>"),
-    ("<seed:think>", "</seed:think>"),
-    ("[THINK]", "[/THINK]"),
-];
 
 /// Largest number of tokens of a text that begins a thought, and of white space behind it.
 const MARKER_TOKENS: usize = 16;

@@ -9,10 +9,12 @@
 //!
 //! A layer with a window has room only for the positions that the rows of a pass see and write: a ring, in which later
 //! positions replace those that no row sees any more. So a sequence can be truncated by a tree's path, but seldom by
-//! more: [`KvCache::truncate`].
+//! more: [`KvCache::truncate`]. Window rows that were copied before bring such positions back (`rows.rs`).
 //!
 //! Positions `0..len` are the sequence. The positions behind are free: a pass writes its rows there, and
 //! [`KvCache::keep`] or [`KvCache::grow`] makes them part of the sequence.
+
+mod rows;
 
 use crate::error::{Error, Result};
 use crate::machine;
@@ -20,7 +22,6 @@ use crate::model::{Config, LayerKind};
 use crate::tree::MAX_NODES;
 use dovetail_kernels::cpu::attention::{CHUNK, Cells, Half};
 use dovetail_kernels::cpu::{CacheType, ThreadPool};
-use std::io::{self, Read, Write};
 use std::ops::Range;
 
 /// How keys and values are stored.
@@ -193,51 +194,6 @@ impl KvCache {
             });
         }
         self.grow(path.len());
-    }
-
-    /// Bytes that [`KvCache::write_rows`] writes for `n` positions, if there can be so many.
-    pub(crate) fn saved_bytes(&self, n: u64) -> Option<u64> {
-        let n = usize::try_from(n).ok()?;
-        let layer = |Layer { bytes, layout, .. }: &Layer| {
-            let row_bytes = bytes.len() / layout.head_bytes() * layout.row_bytes();
-            layout.seen(n).len().checked_mul(row_bytes)
-        };
-        let sum = self.layers.iter().try_fold(0usize, |sum, all| sum.checked_add(layer(all)?))?;
-        Some(sum as u64)
-    }
-
-    /// Writes the first `n` positions independently of the cache's layout: (layers, n_kv_heads, n), each the key and
-    /// the value as [`CacheType::read`](dovetail_kernels::cpu::CacheType::read) gives them. Of a layer with a window
-    /// these are only the last positions, which a row behind them sees.
-    pub(crate) fn write_rows(&self, n: usize, out: &mut dyn Write) -> io::Result<()> {
-        for Layer { bytes, layout, .. } in &self.layers {
-            let mut row = vec![0; layout.row_bytes()];
-            for head in bytes.chunks_exact(layout.head_bytes()) {
-                for position in layout.seen(n) {
-                    layout.read(head, position, &mut row);
-                    out.write_all(&row)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Replaces the sequence by `n` positions written by [`KvCache::write_rows`].
-    pub(crate) fn read_rows(&mut self, n: usize, from: &mut dyn Read) -> io::Result<()> {
-        assert!(n <= self.size.n_ctx, "the caller has looked");
-        self.len = 0;
-        for Layer { bytes, layout, oldest } in &mut self.layers {
-            let mut row = vec![0; layout.row_bytes()];
-            for head in bytes.chunks_exact_mut(layout.head_bytes()) {
-                for position in layout.seen(n) {
-                    from.read_exact(&mut row)?;
-                    layout.write(head, position, &row);
-                }
-            }
-            *oldest = layout.seen(n).start;
-        }
-        self.len = n;
-        Ok(())
     }
 
     /// One layer's buffer and its layout.
