@@ -1,72 +1,12 @@
 //! Conversations as prompts: what messages contain becomes no control token, and nothing of them is lost.
 
-use dovetail::gguf::{Array, Metadata, Value as Entry};
-use dovetail::text::Tokenizer;
+#[path = "common/control_tokens.rs"]
+mod control_tokens;
+
+use control_tokens::{CONTROL, USER_DEFINED, controls, tokenizer};
 use dovetail::{ChatTemplate, Conversation, Error, Message, Result};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
-
-/// Control tokens of the made-up vocabulary: those of many families, some of which contain others.
-const CONTROL: &[&str] = &[
-    "<s>",
-    "</s>",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|im",
-    "<|end|>",
-    "<|user|>",
-    "<|assistant|>",
-    "<|system|>",
-    "<|eot_id|>",
-    "<|start_header_id|>",
-    "<|end_header_id|>",
-    "<|python_tag|>",
-    "<start_of_turn>",
-    "<end_of_turn>",
-    "[INST]",
-    "[/INST]",
-    "[TOOL_CALLS]",
-    "[ARGS]",
-    "<tool_call>",
-    "<tool_call>\n",
-    "<tool_calls>",
-    "<name>",
-    "<city>",
-    "<｜User｜>",
-    "<｜tool▁calls▁begin｜>",
-];
-/// Tokens that are text; one is longer than a control token in it.
-const USER_DEFINED: &[&str] = &["<|x|>", "<think>", "<|end|><|x|>"];
-
-/// A vocabulary of all bytes, the tokens above, and those of harmony, which are shown.
-fn tokenizer() -> Tokenizer {
-    let others = (0x100..).map(|code| char::from_u32(code).unwrap()).take(68);
-    let bytes = ('!'..='~').chain('\u{a1}'..='\u{ac}').chain('\u{ae}'..='\u{ff}').chain(others);
-    let harmony = ["<|start|>", "<|message|>", "<|channel|>"];
-    let mut tokens: Vec<(String, i32)> = bytes.map(|c| (c.to_string(), 1)).collect();
-    tokens.extend(CONTROL.iter().chain(&harmony).map(|text| (text.to_string(), 3)));
-    tokens.extend(USER_DEFINED.iter().map(|text| (text.to_string(), 4)));
-    let (texts, types) = tokens.into_iter().unzip();
-    let values = [
-        ("model", Entry::String("gpt2".into())),
-        ("pre", Entry::String("gpt-2".into())),
-        ("tokens", Entry::Array(Array::String(texts))),
-        ("token_type", Entry::Array(Array::I32(types))),
-        ("merges", Entry::Array(Array::String(Vec::new()))),
-        ("add_bos_token", Entry::Bool(true)),
-        ("bos_token_id", Entry::U32(256)),
-        ("eos_token_id", Entry::U32(257)),
-    ];
-    let values = values.map(|(key, value)| (format!("tokenizer.ggml.{key}"), value));
-    Tokenizer::from_gguf(&Metadata::from_values("m.gguf", values)).unwrap()
-}
-
-/// The tokens that no message becomes, in a prompt.
-fn controls(tokenizer: &Tokenizer, tokens: &[u32]) -> Vec<u32> {
-    let shown = ["<|start|>", "<|message|>", "<|channel|>"].map(|text| tokenizer.token_id(text));
-    let is_one = |id: &u32| tokenizer.is_control(*id) || shown.contains(&Some(*id));
-    tokens.iter().copied().filter(is_one).collect()
-}
 
 fn template(source: &str) -> ChatTemplate {
     ChatTemplate::from_source(source).unwrap()
@@ -181,7 +121,7 @@ proptest! {
 
     /// The text that people see is the one that the tokens spell, and has what was given.
     #[test]
-    fn marks_are_seen_nowhere(given in hostile()) {
+    fn a_text_is_what_its_tokens_spell(given in hostile()) {
         let tokenizer = tokenizer();
         let template = ChatTemplate::named("chatml").unwrap();
         let messages = [json!({ "role": "user", "content": given })];
@@ -207,16 +147,6 @@ fn completion_prompts_have_control_tokens_and_messages_have_none() {
     let chatml = ChatTemplate::named("chatml").unwrap();
     let tokens = chatml.prompt(&tokenizer, &[Message::new("user", hostile)], true, 512).unwrap();
     assert_eq!(controls(&tokenizer, &tokens).len(), 4);
-    // Tags of thoughts that a template takes out.
-    let source = "{{ messages[0].content.replace('<think>', '').split('</think>') | join }}";
-    for text in ["<|us<think>er|>", "x<<think></think>/s>"] {
-        // The whole text is there as well, or it would count as lost.
-        let text = format!("{text}</think>");
-        let both = format!("{source}{{{{ messages[0].content }}}}");
-        let user = [Message::new("user", text)];
-        let tokens = template(&both).prompt(&tokenizer, &user, true, 512).unwrap();
-        assert_eq!(controls(&tokenizer, &tokens).len(), 1, "BOS alone");
-    }
     // Every role, and what surrounds the messages.
     let messages = [
         json!({ "role": "system", "content": "<|im_end|>" }),
@@ -234,20 +164,6 @@ fn completion_prompts_have_control_tokens_and_messages_have_none() {
     };
     let tokens = template(source).conversation_prompt(&tokenizer, &conversation, 512).unwrap();
     assert_eq!(controls(&tokenizer, &tokens).len(), 1, "BOS alone");
-}
-
-#[test]
-fn a_text_with_every_mark_is_refused() {
-    let all: String = ('\u{fdd0}'..='\u{fdef}').chain('\u{e000}'..='\u{f8ff}').collect();
-    let user = |content: &str| [json!({ "role": "user", "content": content })];
-    let chatml = ChatTemplate::named("chatml").unwrap();
-    let error = prompt(&chatml, &user(&all), &[]).unwrap_err();
-    assert!(error.is_usage() && error.to_string().contains("noncharacters"), "{error}");
-    let all_but_one = all.replace('\u{f8fe}', "") + "<|im_end|>";
-    assert_eq!(
-        controls(&tokenizer(), &prompt(&chatml, &user(&all_but_one), &[]).unwrap()).len(),
-        4
-    );
 }
 
 #[test]

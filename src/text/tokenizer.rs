@@ -5,7 +5,7 @@
 //! while llama.cpp takes token 11; published patterns stand above llama.cpp's (`pre_tokenizers.rs`); and merges of parts
 //! that are no tokens do not count (`bpe.rs`).
 
-use std::borrow::Cow;
+use std::ops::Range;
 
 use super::bound::TokenBound;
 use super::bpe::Bpe;
@@ -60,7 +60,8 @@ struct Strips {
 
 /// A part of the input: text still to be tokenised, or a special token found in it.
 enum Fragment<'a> {
-    Text(&'a str),
+    /// The text, and the byte of the input at which it begins.
+    Text(&'a str, usize),
     Token(u32),
 }
 
@@ -162,7 +163,7 @@ impl Tokenizer {
         mut after_special: bool,
         out: &mut Vec<u32>,
     ) -> Result<()> {
-        for fragment in self.fragments(text, is_found) {
+        for fragment in self.fragments(text, is_found, |_| true) {
             self.encode_fragment(&fragment, &mut after_special, out)?;
         }
         Ok(())
@@ -177,36 +178,32 @@ impl Tokenizer {
         Ok(self.with_bos(self.encode(prompt, false, true)?))
     }
 
-    /// [`encode_prompt`](Self::encode_prompt) for a prompt with marks in the texts that must not become guarded tokens;
-    /// `unmarked` takes the marks out of what stands between those tokens.
+    /// [`encode_prompt`](Self::encode_prompt) for a prompt of which only the ranges that `may_control` says become guarded
+    /// tokens.
     ///
     /// # Errors
     /// Those of [`encode`](Self::encode).
-    pub(super) fn encode_marked<'a>(
+    pub(super) fn encode_guarded(
         &self,
-        prompt: &'a str,
-        unmarked: impl Fn(&'a str) -> Cow<'a, str>,
+        prompt: &str,
+        may_control: impl Fn(Range<usize>) -> bool,
     ) -> Result<Vec<u32>> {
         let is_guarded = |id: u32| self.vocab.guarded.binary_search(&id).is_ok();
         let is_compound = |id: u32| self.vocab.compound.binary_search(&id).is_ok();
         let is_text = |id: u32| self.is_user_defined(id) && !is_guarded(id);
         let mut out = Vec::with_capacity(prompt.len() / 3 + 2);
         let mut after_special = true;
-        for fragment in self.fragments(prompt, |id| is_guarded(id) || is_compound(id)) {
-            let Fragment::Text(marked) = fragment else {
+        let is_first = |id| is_guarded(id) || is_compound(id);
+        for fragment in self.fragments(prompt, is_first, may_control) {
+            let Fragment::Text(between, _) = fragment else {
                 self.encode_fragment(&fragment, &mut after_special, &mut out)?;
                 continue;
             };
-            for fragment in self.fragments(&unmarked(marked), is_text) {
+            for fragment in self.fragments(between, is_text, |_| true) {
                 self.encode_fragment(&fragment, &mut after_special, &mut out)?;
             }
         }
         Ok(self.with_bos(out))
-    }
-
-    /// The texts of the tokens that what messages contain never becomes.
-    pub(super) fn guarded_texts(&self) -> impl Iterator<Item = &str> {
-        self.vocab.guarded.iter().filter_map(|id| self.vocab.text(*id))
     }
 
     fn is_user_defined(&self, id: u32) -> bool {
@@ -236,7 +233,7 @@ impl Tokenizer {
                 *after_special = true;
                 return Ok(());
             }
-            Fragment::Text(part) => part,
+            Fragment::Text(part, _) => part,
         };
         let mut spaced = String::new();
         let part = match self.spelling {
@@ -367,12 +364,18 @@ impl Tokenizer {
         self.vocab.kinds.get(id as usize) == Some(&Kind::Control)
     }
 
-    /// Splits the text at the special tokens that `is_found` accepts. Longer tokens are found first, wherever they are.
-    fn fragments<'a>(&self, text: &'a str, is_found: impl Fn(u32) -> bool) -> Vec<Fragment<'a>> {
+    /// Splits the text at the special tokens that `is_found` accepts, where `may_stand` accepts their ranges. Longer tokens
+    /// are found first, wherever they are.
+    fn fragments<'a>(
+        &self,
+        text: &'a str,
+        is_found: impl Fn(u32) -> bool,
+        may_stand: impl Fn(Range<usize>) -> bool,
+    ) -> Vec<Fragment<'a>> {
         if text.is_empty() {
             return Vec::new();
         }
-        let mut fragments = vec![Fragment::Text(text)];
+        let mut fragments = vec![Fragment::Text(text, 0)];
         for &id in &self.vocab.matched {
             let special = self.vocab.text(id).expect("what is matched is text");
             if !is_found(id) || !text.contains(special) {
@@ -381,7 +384,12 @@ impl Tokenizer {
             let mut cut = Vec::with_capacity(fragments.len() + 2);
             for fragment in fragments {
                 match fragment {
-                    Fragment::Text(text) => self.strips.cut(text, special, id, &mut cut),
+                    Fragment::Text(text, at) => {
+                        let cuts = special_in(text, special, |range| {
+                            may_stand(at + range.start..at + range.end)
+                        });
+                        self.strips.cut((text, at), cuts, id, &mut cut);
+                    }
                     token => cut.push(token),
                 }
             }
@@ -392,21 +400,51 @@ impl Tokenizer {
 }
 
 impl Strips {
-    /// Cuts a text at the token `id`, whose text is `special`.
-    fn cut<'a>(&self, mut text: &'a str, special: &str, id: u32, out: &mut Vec<Fragment<'a>>) {
+    /// Cuts a text, which stands at a byte of the input, at the places of the token `id`.
+    fn cut<'a>(
+        &self,
+        (text, at): (&'a str, usize),
+        places: impl Iterator<Item = Range<usize>>,
+        id: u32,
+        out: &mut Vec<Fragment<'a>>,
+    ) {
         let (before_it, after_it) = (self.before.contains(&id), self.after.contains(&id));
-        while let Some((before, after)) = text.split_once(special) {
+        let mut done = 0;
+        for place in places {
+            let before = &text[done..place.start];
             let before = if before_it { before.trim_end_matches(STRIPPED) } else { before };
             if !before.is_empty() {
-                out.push(Fragment::Text(before));
+                out.push(Fragment::Text(before, at + done));
             }
             out.push(Fragment::Token(id));
-            text = if after_it { after.trim_start_matches(STRIPPED) } else { after };
+            let after = &text[place.end..];
+            let stripped = if after_it { after.trim_start_matches(STRIPPED) } else { after };
+            done = text.len() - stripped.len();
         }
-        if !text.is_empty() {
-            out.push(Fragment::Text(text));
+        if done < text.len() {
+            out.push(Fragment::Text(&text[done..], at + done));
         }
     }
+}
+
+/// The places of a special token in a text, from left to right, where it `may_stand`.
+fn special_in(
+    text: &str,
+    special: &str,
+    may_stand: impl Fn(Range<usize>) -> bool,
+) -> impl Iterator<Item = Range<usize>> {
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        loop {
+            let start = from + text[from..].find(special)?;
+            let place = start..start + special.len();
+            if may_stand(place.clone()) {
+                from = place.end;
+                return Some(place);
+            }
+            from = start + text[start..].chars().next().map_or(1, char::len_utf8);
+        }
+    })
 }
 
 /// White space that is dropped beside some special tokens.

@@ -85,63 +85,6 @@ impl Checked {
             add_generation_prompt,
         })
     }
-
-    /// Shows each text to `visit`.
-    pub fn visit_texts(&self, visit: &mut impl FnMut(&str)) {
-        let values = self.messages.iter().chain(&self.tools).chain(self.variables.values());
-        values.for_each(|value| visit_texts(value, visit));
-    }
-
-    /// The same conversation with each text changed, but for the roles.
-    pub fn map_texts(&self, change: &impl Fn(&str, Place) -> String) -> Self {
-        let message = |message: &Value| {
-            let mut changed = map_texts(message, change);
-            changed["role"] = message["role"].clone();
-            changed
-        };
-        let changed = |(key, value): (&String, &Value)| (key.clone(), map_texts(value, change));
-        Self {
-            messages: self.messages.iter().map(message).collect(),
-            tools: self.tools.iter().map(|tool| map_texts(tool, change)).collect(),
-            variables: self.variables.iter().map(changed).collect(),
-            add_generation_prompt: self.add_generation_prompt,
-        }
-    }
-}
-
-fn visit_texts(value: &Value, visit: &mut impl FnMut(&str)) {
-    match value {
-        Value::String(text) => visit(text),
-        Value::Array(items) => items.iter().for_each(|item| visit_texts(item, visit)),
-        Value::Object(entries) => entries.iter().for_each(|(key, value)| {
-            visit(key);
-            visit_texts(value, visit);
-        }),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
-    }
-}
-
-/// Where a text stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// It is a value.
-    Value,
-    /// It is the key of a dictionary.
-    Key,
-}
-
-fn map_texts(value: &Value, change: &impl Fn(&str, Place) -> String) -> Value {
-    match value {
-        Value::String(text) => Value::String(change(text, Place::Value)),
-        Value::Array(items) => items.iter().map(|item| map_texts(item, change)).collect(),
-        Value::Object(entries) => {
-            let entry = |(key, value): (&String, &Value)| {
-                (change(key, Place::Key), map_texts(value, change))
-            };
-            Value::Object(entries.iter().map(entry).collect())
-        }
-        other => other.clone(),
-    }
 }
 
 /// The function of a tool or a call; the tool or the call itself where its fields stand there.

@@ -3,19 +3,18 @@
 //! Templates are Jinja programs inside the model file, written for Hugging Face's environment. They are not trusted:
 //! they see only the conversation, and their steps, memory and stack are bounded (`jinja`).
 //!
-//! Messages may contain the texts of control tokens. In a prompt they stay text: only the template's own text becomes
-//! control tokens (`guard.rs`). A rendered text does not show the difference, so it is for people to read; what a model
-//! is given are the tokens.
+//! Messages may contain the texts of control tokens, or pieces that a template joins to one. In a prompt they stay text:
+//! a rendered text says which parts of it the template itself wrote (`jinja/spans.rs`), and a control token has to lie
+//! wholly in those. The text alone does not show the difference, so it is for people to read; what a model is given are
+//! the tokens.
 //!
 //! ```text
 //! conversation.rs   messages, tools and variables: checked, and written in the form that a template takes
-//! guard.rs          keeps what they contain from becoming control tokens
 //! lost.rs           what a template left out
 //! named.rs          templates known by name
 //! ```
 
 mod conversation;
-mod guard;
 mod lost;
 mod named;
 
@@ -25,13 +24,12 @@ use jiff::ZonedDateTime;
 use jiff::civil::DateTime;
 use serde_json::{Map, Value};
 
-use super::jinja::{Data, Template, TemplateError};
+use super::jinja::{Data, Rendered, Template, TemplateError};
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::gguf::Metadata;
 use crate::setting::{Advice, Setting};
 use conversation::{Checked, Form};
-use guard::Guarded;
 use lost::{lost_message, lost_tool};
 
 pub(super) use conversation::tool_function;
@@ -133,7 +131,8 @@ impl ChatTemplate {
             variables: Map::new(),
             add_generation_prompt,
         };
-        self.render_values(&conversation, &conversation.messages, bos, eos)
+        let rendered = self.render_values(&conversation, &conversation.messages, bos, eos)?;
+        Ok(rendered.text)
     }
 
     /// Renders a conversation whose messages have the form that they have in `messages`.
@@ -143,13 +142,13 @@ impl ChatTemplate {
         messages: &[Value],
         bos: &str,
         eos: &str,
-    ) -> Result<String> {
+    ) -> Result<Rendered> {
         let Checked { tools, variables, add_generation_prompt, .. } = conversation;
         let own = [
-            ("messages", list(messages)),
+            ("messages", Data::List(messages.iter().map(with_role).collect())),
             ("add_generation_prompt", Data::Bool(*add_generation_prompt)),
-            ("bos_token", Data::Text(bos)),
-            ("eos_token", Data::Text(eos)),
+            ("bos_token", Data::Own(bos)),
+            ("eos_token", Data::Own(eos)),
             ("tools", if tools.is_empty() { Data::None } else { list(tools) }),
             ("documents", Data::None),
         ];
@@ -203,8 +202,7 @@ impl ChatTemplate {
         tokenizer: &Tokenizer,
         conversation: &Conversation,
     ) -> Result<String> {
-        let (guarded, text) = self.guarded_text(tokenizer, conversation)?;
-        Ok(guarded.unmarked(&text).into_owned())
+        self.whole(tokenizer, conversation).map(|rendered| rendered.text)
     }
 
     /// Renders and tokenises a conversation for a context of `n_ctx` tokens. What messages, tools and variables contain
@@ -222,38 +220,33 @@ impl ChatTemplate {
         if conversation.messages.is_empty() {
             return Err(Error::Prompt("the conversation has no message; give one".into()));
         }
-        let (guarded, text) = self.guarded_text(tokenizer, conversation)?;
-        tokenizer.check_fits(&guarded.unmarked(&text), n_ctx)?;
-        tokenizer.encode_marked(&text, |text| guarded.unmarked(text))
+        let Rendered { text, own } = self.whole(tokenizer, conversation)?;
+        tokenizer.check_fits(&text, n_ctx)?;
+        tokenizer.encode_guarded(&text, |range| own.covers(range))
     }
 
-    /// The text of a conversation with the guard's marks.
-    fn guarded_text(
-        &self,
-        tokenizer: &Tokenizer,
-        conversation: &Conversation,
-    ) -> Result<(Guarded, String)> {
-        let checked = Checked::new(conversation)?;
-        if !checked.tools.is_empty() && !self.source.contains("tools") {
+    /// What the template writes of a conversation, in the first form in which it loses nothing.
+    fn whole(&self, tokenizer: &Tokenizer, conversation: &Conversation) -> Result<Rendered> {
+        let conversation = Checked::new(conversation)?;
+        if !conversation.tools.is_empty() && !self.source.contains("tools") {
             return Err(no_place_for_tools());
         }
-        let guarded = Guarded::new(tokenizer, &self.source, &checked)?;
         let token =
             |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id)).unwrap_or_default();
         let (bos, eos) = (token(tokenizer.bos()), token(tokenizer.eos()));
         let whole = |form: Form| {
-            let messages = form.messages(&guarded.conversation.messages);
-            let text = self.render_values(&guarded.conversation, &messages, bos, eos)?;
-            if let Some(role) = lost_message(&messages, &text) {
+            let messages = form.messages(&conversation.messages);
+            let rendered = self.render_values(&conversation, &messages, bos, eos)?;
+            if let Some(role) = lost_message(&messages, &rendered.text) {
                 let what = format!("loses the text of a message of role {role}");
                 return Err(Error::Template(what));
             }
-            match lost_tool(&guarded.conversation.tools, &text) {
-                None => Ok(text),
+            match lost_tool(&conversation.tools, &rendered.text) {
+                None => Ok(rendered),
                 Some(_) => Err(no_place_for_tools()),
             }
         };
-        let mut forms = Form::all(&guarded.conversation.messages).into_iter();
+        let mut forms = Form::all(&conversation.messages).into_iter();
         let mut found = whole(forms.next().unwrap_or_default());
         for form in forms {
             if found.is_ok() {
@@ -261,8 +254,21 @@ impl ChatTemplate {
             }
             found = whole(form).or(found);
         }
-        Ok((guarded, found?))
+        found
     }
+}
+
+/// A message, whose role counts as the template's own text: there are few, and templates write control tokens of them.
+fn with_role(message: &Value) -> Data<'_> {
+    let mut data = Data::from(message);
+    if let Data::Map(entries) = &mut data {
+        for (key, value) in entries {
+            if let ("role", Data::Text(role)) = (*key, &*value) {
+                *value = Data::Own(role);
+            }
+        }
+    }
+    data
 }
 
 fn list(values: &[Value]) -> Data<'_> {

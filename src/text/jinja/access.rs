@@ -66,13 +66,14 @@ pub fn item(heap: &Heap, value: &Value, key: &Value) -> Result<Value> {
             let index = place(key.as_int().unwrap_or(0), length);
             Ok(index.map_or(Value::Undefined, |index| list.items[index].clone()))
         }
-        (Value::Text(_), _) if key.as_int().is_some() => {
-            let text = value.as_str().unwrap_or_default();
+        (Value::Text(whole), _) if key.as_int().is_some() => {
+            let text = whole.as_str();
             heap.spend(value.cost())?;
             let length = text.chars().count();
-            let found =
-                place(key.as_int().unwrap_or(0), length).and_then(|at| text.chars().nth(at));
-            found.map_or(Ok(Value::Undefined), |c| heap.text(c.encode_utf8(&mut [0; 4])))
+            let Some(at) = place(key.as_int().unwrap_or(0), length) else {
+                return Ok(Value::Undefined);
+            };
+            heap.part(whole, &text[byte_of(text, at)..byte_of(text, at + 1)])
         }
         (Value::Map(map), _) => match (find(heap, &map.entries, key)?, key.as_str()) {
             (Some(index), _) => Ok(map.entries[index].1.clone()),
@@ -111,13 +112,13 @@ pub fn slice(heap: &Heap, value: &Value, bounds: [Option<&Value>; 3]) -> Result<
     }
     heap.spend(value.cost())?;
     match value {
-        Value::Text(_) => {
-            let text = value.as_str().unwrap_or_default();
+        Value::Text(whole) => {
+            let text = whole.as_str();
             let length = text.chars().count();
             let mut out = heap.text_builder()?;
             if step == 1 {
                 let (from, to) = forward(start, stop, length);
-                out.push_str(&text[byte_of(text, from)..byte_of(text, to)])?;
+                out.push_part(whole, &text[byte_of(text, from)..byte_of(text, to)])?;
                 return Ok(out.finish());
             }
             heap.spend(length)?;

@@ -12,7 +12,7 @@ use super::value::{ListKind, TextBuilder, Value};
 pub fn display(heap: &Heap, value: &Value, out: &mut TextBuilder) -> Result<()> {
     match value {
         Value::Undefined => Ok(()),
-        Value::Text(_) => out.push_str(value.as_str().unwrap_or_default()),
+        Value::Text(text) => out.push_text(text),
         _ => Repr { heap, depth: 0 }.write(value, out),
     }
 }

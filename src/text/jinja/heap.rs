@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use super::error::Result;
 use super::meter::{Held, Meter};
-use super::value::{List, ListBuilder, MapBuilder, TextBuilder, Value};
+use super::value::{List, ListBuilder, MapBuilder, Text, TextBuilder, Value};
 
 /// The values and objects of one rendering.
 pub struct Heap {
@@ -99,6 +99,22 @@ impl Heap {
     /// As for [`Meter::hold`].
     pub fn text(&self, text: &str) -> Result<Value> {
         Value::text(&self.meter, text)
+    }
+
+    /// A copy of a text that is the template's own.
+    ///
+    /// # Errors
+    /// As for [`Meter::hold`].
+    pub fn literal(&self, text: &str) -> Result<Value> {
+        Value::literal(&self.meter, text)
+    }
+
+    /// A copy of a part of a text.
+    ///
+    /// # Errors
+    /// As for [`Meter::hold`].
+    pub fn part(&self, text: &Text, part: &str) -> Result<Value> {
+        Value::part(&self.meter, text, part)
     }
 
     /// Starts a text.

@@ -8,7 +8,7 @@
 //! ```text
 //! meter.rs error.rs              the limits and what is left of them; why a template is refused
 //! lexer.rs parser/ ast.rs        source to program; chains are flat, so only brackets and blocks nest
-//! value.rs heap.rs               values that do not change, and the objects that do
+//! value.rs heap.rs spans.rs      values that do not change, the objects that do, and who wrote what of a text
 //! access.rs compare.rs operators.rs display.rs json.rs format/ time.rs    what can be done with values
 //! filters/ methods/ jinja_tests.rs    filters, Python's methods and Jinja's tests by name; arguments.rs names.rs
 //! interpreter/                   runs a program
@@ -16,7 +16,7 @@
 //!
 //! To add a filter, a method or a test, add a row to the `match` of its file, its name to `names.rs`, and lines to
 //! `tests/data/templates/constructs.txt`. Create text and lists only with the builders of the heap, which count; a function
-//! that reads a value more than once spends steps for it.
+//! that reads a value more than once spends steps for it, and one that copies parts of a text says so (`push_part`).
 
 mod access;
 mod arguments;
@@ -36,6 +36,7 @@ mod methods;
 mod names;
 mod operators;
 mod parser;
+mod spans;
 mod time;
 mod value;
 
@@ -53,6 +54,7 @@ use meter::Meter;
 use value::Value;
 
 pub use error::{Result, TemplateError};
+pub use spans::Rendered;
 
 /// A value that is passed to a template.
 #[derive(Clone, Debug)]
@@ -67,6 +69,8 @@ pub enum Data<'a> {
     Float(f64),
     /// A string.
     Text(&'a str),
+    /// A string that counts as the template's own.
+    Own(&'a str),
     /// A list.
     List(Vec<Data<'a>>),
     /// A dictionary.
@@ -100,7 +104,7 @@ impl Data<'_> {
         };
         match self {
             Self::None | Self::Bool(_) | Self::Int(_) | Self::Float(_) => (1, 0),
-            Self::Text(text) => (1, text.len()),
+            Self::Text(text) | Self::Own(text) => (1, text.len()),
             Self::List(items) => sum(&mut items.iter().map(Self::size)),
             Self::Map(entries) => sum(&mut entries.iter().map(|(_, value)| value.size())),
         }
@@ -113,6 +117,7 @@ impl Data<'_> {
             Self::Int(value) => Value::Int(*value),
             Self::Float(value) => Value::Float(*value),
             Self::Text(text) => heap.text(text)?,
+            Self::Own(text) => heap.literal(text)?,
             Self::List(items) => {
                 let mut list = heap.list_builder()?;
                 items.iter().try_for_each(|item| list.push(item.value(heap)?))?;
@@ -151,7 +156,7 @@ impl Template {
     ///
     /// # Errors
     /// If the template fails, refuses the variables, or takes too many steps or bytes.
-    pub fn render(&self, variables: &[(&str, Data)], now: DateTime) -> Result<String> {
+    pub fn render(&self, variables: &[(&str, Data)], now: DateTime) -> Result<Rendered> {
         let sizes = variables.iter().map(|(_, data)| data.size());
         let (n, bytes) = sizes.fold((0, 0), |(n, bytes), size| (n + size.0, bytes + size.1));
         let heap = Heap::new(Meter::new(n, bytes))?;
@@ -162,7 +167,7 @@ impl Template {
         self.run(&heap, &values, now)
     }
 
-    fn run(&self, heap: &Heap, variables: &[(&str, Value)], now: DateTime) -> Result<String> {
+    fn run(&self, heap: &Heap, variables: &[(&str, Value)], now: DateTime) -> Result<Rendered> {
         Interpreter::new(&self.0, heap, variables, now)?.run()
     }
 }

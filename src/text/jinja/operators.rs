@@ -20,7 +20,11 @@ pub fn binary(heap: &Heap, op: Binary, a: &Value, b: &Value) -> Result<Value> {
             display(heap, b, &mut out)?;
             return Ok(out.finish());
         }
-        Binary::Remainder if a.as_str().is_some() => return format::percent(heap, a, b),
+        Binary::Remainder => {
+            if let Some(whole) = a.as_text() {
+                return format::percent(heap, whole, b);
+            }
+        }
         _ => {}
     }
     if let (Some(a), Some(b)) = (a.as_int(), b.as_int()) {
@@ -30,10 +34,10 @@ pub fn binary(heap: &Heap, op: Binary, a: &Value, b: &Value) -> Result<Value> {
         return floats(op, a, b);
     }
     match (op, a, b) {
-        (Binary::Add, Value::Text(_), Value::Text(_)) => {
+        (Binary::Add, Value::Text(a), Value::Text(b)) => {
             let mut out = heap.text_builder()?;
-            out.push_str(a.as_str().unwrap_or_default())?;
-            out.push_str(b.as_str().unwrap_or_default())?;
+            out.push_text(a)?;
+            out.push_text(b)?;
             Ok(out.finish())
         }
         (Binary::Add, Value::List(a), Value::List(b)) if are_alike(a, b) => {
@@ -73,9 +77,9 @@ fn is_repeatable(value: &Value) -> bool {
 
 fn repeated(heap: &Heap, value: &Value, times: i64) -> Result<Value> {
     let times = usize::try_from(times).unwrap_or(0);
-    if let Some(text) = value.as_str() {
+    if let Some(text) = value.as_text() {
         let mut out = heap.text_builder()?;
-        out.repeat(text, times)?;
+        out.repeat_text(text, times)?;
         return Ok(out.finish());
     }
     let mut list = heap.list_builder()?;

@@ -6,10 +6,12 @@
 //! nested tuples that share their items would take too long to visit.
 
 use std::cell::Cell;
+use std::ops::Range;
 use std::rc::Rc;
 
 use super::error::{Result, TemplateError};
 use super::meter::{Held, Meter, VALUE_DEPTH};
+use super::spans::Spans;
 
 /// A value; a copy shares what it holds.
 #[derive(Clone)]
@@ -39,7 +41,26 @@ pub enum Value {
 /// A string.
 pub struct Text {
     text: String,
+    own: Spans,
     _held: Held,
+}
+
+impl Text {
+    /// Its characters.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The bytes at which a part stands; `None` if this is no part of it.
+    fn range_of(&self, part: &str) -> Option<Range<usize>> {
+        let start = (part.as_ptr() as usize).checked_sub(self.text.as_ptr() as usize)?;
+        let range = start..start + part.len();
+        (range.end <= self.text.len()).then_some(range)
+    }
+
+    fn is_own(&self) -> bool {
+        !self.text.is_empty() && self.own.covers(0..self.text.len())
+    }
 }
 
 /// Python's type of a list.
@@ -153,8 +174,12 @@ impl Value {
     /// # Errors
     /// As for [`Meter::hold`].
     pub fn owned(meter: &Rc<Meter>, text: String) -> Result<Self> {
-        let held = meter.hold(OVERHEAD + text.len())?;
-        Ok(Self::Text(Rc::new(Text { text, _held: held })))
+        Self::with_spans(meter, text, Spans::default())
+    }
+
+    fn with_spans(meter: &Rc<Meter>, text: String, own: Spans) -> Result<Self> {
+        let held = meter.hold(OVERHEAD + text.len() + own.bytes())?;
+        Ok(Self::Text(Rc::new(Text { text, own, _held: held })))
     }
 
     /// A copy of a text.
@@ -163,22 +188,43 @@ impl Value {
     /// As for [`Meter::hold`].
     pub fn text(meter: &Rc<Meter>, text: &str) -> Result<Self> {
         let held = meter.hold(OVERHEAD + text.len())?;
-        Ok(Self::Text(Rc::new(Text { text: text.to_owned(), _held: held })))
+        Ok(Self::Text(Rc::new(Text { text: text.to_owned(), own: Spans::default(), _held: held })))
     }
 
-    /// A text made of another, with at most three times its bytes.
+    /// A copy of a text that is the template's own.
+    ///
+    /// # Errors
+    /// As for [`Meter::hold`].
+    pub fn literal(meter: &Rc<Meter>, text: &str) -> Result<Self> {
+        let mut out = TextBuilder::new(meter)?;
+        out.push_literal(text)?;
+        Ok(out.finish())
+    }
+
+    /// A copy of a part of a text.
+    ///
+    /// # Errors
+    /// As for [`Meter::hold`].
+    pub fn part(meter: &Rc<Meter>, text: &Text, part: &str) -> Result<Self> {
+        let mut out = TextBuilder::new(meter)?;
+        out.push_part(text, part)?;
+        Ok(out.finish())
+    }
+
+    /// A text made of another, with at most three times its bytes. It is the template's own if all of the other is.
     ///
     /// # Errors
     /// As for [`Meter::hold`].
     pub fn changed(
         meter: &Rc<Meter>,
-        text: &str,
+        text: &Text,
         change: impl FnOnce(&str) -> String,
     ) -> Result<Self> {
-        let room = meter.hold(3 * text.len())?;
-        let changed = change(text);
+        let room = meter.hold(3 * text.text.len())?;
+        let changed = change(&text.text);
         drop(room);
-        Self::owned(meter, changed)
+        let own = if text.is_own() { Spans::all(changed.len()) } else { Spans::default() };
+        Self::with_spans(meter, changed, own)
     }
 
     /// Its type, for a message.
@@ -202,12 +248,17 @@ impl Value {
         }
     }
 
-    /// The contents of a string.
-    pub fn as_str(&self) -> Option<&str> {
+    /// A string.
+    pub fn as_text(&self) -> Option<&Text> {
         match self {
-            Self::Text(text) => Some(&text.text),
+            Self::Text(text) => Some(text),
             _ => None,
         }
+    }
+
+    /// The contents of a string.
+    pub fn as_str(&self) -> Option<&str> {
+        self.as_text().map(Text::as_str)
     }
 
     /// A whole number; `true` is 1.
@@ -269,6 +320,7 @@ impl Value {
 /// A string in the making.
 pub struct TextBuilder {
     text: String,
+    own: Spans,
     held: Held,
 }
 
@@ -278,10 +330,10 @@ impl TextBuilder {
     /// # Errors
     /// As for [`Meter::hold`].
     pub fn new(meter: &Rc<Meter>) -> Result<Self> {
-        Ok(Self { text: String::new(), held: meter.hold(OVERHEAD)? })
+        Ok(Self { text: String::new(), own: Spans::default(), held: meter.hold(OVERHEAD)? })
     }
 
-    /// Appends a text.
+    /// Appends a text that is not the template's own.
     ///
     /// # Errors
     /// As for [`Meter::hold`].
@@ -289,6 +341,43 @@ impl TextBuilder {
         self.held.grow(text.len())?;
         self.text.push_str(text);
         Ok(())
+    }
+
+    /// Appends a text that is the template's own.
+    ///
+    /// # Errors
+    /// As for [`Meter::hold`].
+    pub fn push_literal(&mut self, text: &str) -> Result<()> {
+        let start = self.text.len();
+        self.push_str(text)?;
+        self.add_spans(|own| own.push(start..start + text.len()))
+    }
+
+    /// Appends a copy of a text.
+    ///
+    /// # Errors
+    /// As for [`Meter::hold`].
+    pub fn push_text(&mut self, text: &Text) -> Result<()> {
+        self.push_part(text, &text.text)
+    }
+
+    /// Appends a copy of a part of a text; one that is a part of no text is not the template's own.
+    ///
+    /// # Errors
+    /// As for [`Meter::hold`].
+    pub fn push_part(&mut self, text: &Text, part: &str) -> Result<()> {
+        let start = self.text.len();
+        self.push_str(part)?;
+        match text.range_of(part) {
+            Some(range) => self.add_spans(|own| own.push_part(&text.own, range, start)),
+            None => Ok(()),
+        }
+    }
+
+    fn add_spans(&mut self, add: impl FnOnce(&mut Spans)) -> Result<()> {
+        let before = self.own.bytes();
+        add(&mut self.own);
+        self.held.grow(self.own.bytes() - before)
     }
 
     /// Appends a character.
@@ -311,19 +400,30 @@ impl TextBuilder {
         Ok(())
     }
 
+    /// Appends a text repeatedly. It is the template's own if all of the text is.
+    ///
+    /// # Errors
+    /// As for [`Meter::hold`].
+    pub fn repeat_text(&mut self, text: &Text, times: usize) -> Result<()> {
+        let start = self.text.len();
+        self.repeat(&text.text, times)?;
+        let end = if text.is_own() { self.text.len() } else { start };
+        self.add_spans(|own| own.push(start..end))
+    }
+
     /// What has been appended.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The text, no longer counted.
-    pub fn into_string(self) -> String {
-        self.text
+    /// The text and what of it is the template's own, no longer counted.
+    pub fn into_parts(self) -> (String, Spans) {
+        (self.text, self.own)
     }
 
     /// The value.
     pub fn finish(self) -> Value {
-        Value::Text(Rc::new(Text { text: self.text, _held: self.held }))
+        Value::Text(Rc::new(Text { text: self.text, own: self.own, _held: self.held }))
     }
 }
 

@@ -83,7 +83,7 @@ fn items(heap: &Heap, value: &Value) -> Result<Value> {
 
 /// A text or the items of a value from the end to the start.
 fn reversed(heap: &Heap, value: &Value) -> Result<Value> {
-    if let Some(text) = value.as_str() {
+    if let Some(text) = value.as_text() {
         return Value::changed(heap.meter(), text, |text| text.chars().rev().collect());
     }
     let mut reversed = heap.list_builder()?;
@@ -138,7 +138,7 @@ fn keys(
             Some(attribute) => attribute_of(heap, value, attribute)?,
         };
         heap.spend(key.cost())?;
-        keys.push(match key.as_str() {
+        keys.push(match key.as_text() {
             Some(text) if !is_cased => Value::changed(heap.meter(), text, str::to_lowercase)?,
             _ => key,
         })?;
@@ -227,11 +227,13 @@ fn among(heap: &Heap, values: &[Value], value: &Value) -> Result<bool> {
 fn joined(heap: &Heap, value: &Value, arguments: &Arguments) -> Result<Value> {
     let [separator, attribute] = arguments.bind(heap, ["d", "attribute"])?;
     let separator = separator.map(|separator| to_text(heap, &separator)).transpose()?;
-    let separator = separator.as_ref().and_then(Value::as_str).unwrap_or_default();
+    let separator = separator.as_ref().and_then(Value::as_text);
     let mut out = heap.text_builder()?;
     for (index, value) in iterate(heap, value)?.items.iter().enumerate() {
         heap.spend(1)?;
-        out.push_str(if index > 0 { separator } else { "" })?;
+        if let Some(separator) = separator.filter(|_| index > 0) {
+            out.push_text(separator)?;
+        }
         match &attribute {
             Some(attribute) => display(heap, &attribute_of(heap, value, attribute)?, &mut out)?,
             None => display(heap, value, &mut out)?,

@@ -7,7 +7,7 @@ use super::super::error::{Result, TemplateError};
 use super::super::format;
 use super::super::heap::Heap;
 use super::super::methods;
-use super::super::value::{ListKind, TextBuilder, Value};
+use super::super::value::{ListKind, Text, TextBuilder, Value};
 
 /// `value | name(arguments)` for the filters that `names.rs` says are of text.
 ///
@@ -16,32 +16,33 @@ use super::super::value::{ListKind, TextBuilder, Value};
 pub fn apply(heap: &Heap, name: &str, value: &Value, arguments: &Arguments) -> Result<Value> {
     let string = to_text(heap, value)?;
     heap.spend(string.cost())?;
-    let receiver = string.as_str().unwrap_or_default();
-    let changed = |change: fn(&str) -> String| Value::changed(heap.meter(), receiver, change);
+    let Some(whole) = string.as_text() else { return Ok(string) };
+    let receiver = whole.as_str();
+    let changed = |change: fn(&str) -> String| Value::changed(heap.meter(), whole, change);
     Ok(match name {
         "upper" => changed(str::to_uppercase)?,
         "lower" => changed(str::to_lowercase)?,
         "title" => changed(titled)?,
         "trim" => {
             let [characters] = arguments.bind(heap, ["chars"])?;
-            methods::trimmed(heap, receiver, characters.as_ref(), true, true)?
+            methods::trimmed(heap, whole, characters.as_ref(), true, true)?
         }
         "replace" => {
             let [old, new, count] = arguments.bind(heap, ["old", "new", "count"])?;
             let (old, new) = (required(old, "old")?, required(new, "new")?);
             let (old, new) = (to_text(heap, &old)?, to_text(heap, &new)?);
-            methods::replaced(heap, receiver, text(&old, "old")?, text(&new, "new")?, &count)?
+            methods::replaced(heap, whole, text(&old, "old")?, &new, &count)?
         }
         "split" => {
             let [separator, limit] = arguments.bind(heap, ["sep", "maxsplit"])?;
-            methods::split(heap, receiver, separator, &limit, false)?
+            methods::split(heap, whole, separator, &limit, false)?
         }
         // Jinja2 appends a line end first.
         "indent" if value.is_undefined() => {
             return Err(TemplateError::new("an undefined value is indented"));
         }
-        "indent" => indented(heap, receiver, arguments)?,
-        "truncate" => truncated(heap, receiver, arguments)?,
+        "indent" => indented(heap, whole, arguments)?,
+        "truncate" => truncated(heap, whole, arguments)?,
         "wordcount" => {
             let is_word = |c: char| c.is_alphanumeric() || c == '_';
             let words = receiver.split(|c| !is_word(c)).filter(|word| !word.is_empty());
@@ -49,21 +50,21 @@ pub fn apply(heap: &Heap, name: &str, value: &Value, arguments: &Arguments) -> R
         }
         "center" => {
             let [width] = arguments.bind(heap, ["width"])?;
-            methods::center(heap, receiver, &width)?
+            methods::center(heap, whole, &width)?
         }
         "urlencode" => encoded(heap, value)?,
-        "format" => formatted(heap, &string, arguments)?,
+        "format" => formatted(heap, whole, arguments)?,
         "escape" | "e" | "forceescape" => escaped(heap, receiver)?,
         // `capitalize`.
         _ => match methods::call(heap, &string, name, arguments)? {
             Some(found) => found,
-            None => string,
+            None => string.clone(),
         },
     })
 }
 
 /// `'%s' | format(values)`: Python's `%` with values by position or by name.
-fn formatted(heap: &Heap, format: &Value, arguments: &Arguments) -> Result<Value> {
+fn formatted(heap: &Heap, format: &Text, arguments: &Arguments) -> Result<Value> {
     let (positional, named) = (arguments.positional.items(), arguments.named.entries());
     let values = match (positional, named) {
         (_, []) => {
@@ -96,7 +97,7 @@ fn titled(text: &str) -> String {
     out
 }
 
-fn indented(heap: &Heap, receiver: &str, arguments: &Arguments) -> Result<Value> {
+fn indented(heap: &Heap, whole: &Text, arguments: &Arguments) -> Result<Value> {
     let [width, first, blank] = arguments.bind(heap, ["width", "first", "blank"])?;
     let (first, blank) = (flag(&first, false), flag(&blank, false));
     // As in Jinja2, too wide an indentation is wrong even where no line needs it.
@@ -110,20 +111,22 @@ fn indented(heap: &Heap, receiver: &str, arguments: &Arguments) -> Result<Value>
     };
     let indentation = indentation.as_str().unwrap_or_default();
     let mut out = heap.text_builder()?;
-    let ended = heap.meter().hold(receiver.len())?;
-    let text = format!("{receiver}\n");
-    for (index, line) in methods::lines(&text, false).enumerate() {
+    let receiver = whole.as_str();
+    // Jinja2 appends a line end: behind another one, but for the first half of `\r\n`, it ends an empty line.
+    let ends_one = receiver.is_empty() || receiver.ends_with(methods::LINE_ENDS);
+    let last = (ends_one && !receiver.ends_with('\r')).then_some("");
+    for (index, line) in methods::lines(receiver, false).chain(last).enumerate() {
         heap.spend(1)?;
         out.push_str(if index > 0 { "\n" } else { "" })?;
         let is_indented = if index == 0 { first } else { blank || !line.is_empty() };
         out.push_str(if is_indented { indentation } else { "" })?;
-        out.push_str(line)?;
+        out.push_part(whole, line)?;
     }
-    drop(ended);
     Ok(out.finish())
 }
 
-fn truncated(heap: &Heap, receiver: &str, arguments: &Arguments) -> Result<Value> {
+fn truncated(heap: &Heap, whole: &Text, arguments: &Arguments) -> Result<Value> {
+    let receiver = whole.as_str();
     let [length, cuts_words, end, leeway] =
         arguments.bind(heap, ["length", "killwords", "end", "leeway"])?;
     let (length, leeway) = (count(&length, "length", 255)?, count(&leeway, "leeway", 5)?);
@@ -132,7 +135,7 @@ fn truncated(heap: &Heap, receiver: &str, arguments: &Arguments) -> Result<Value
         return Err(TemplateError::new("a truncated text is shorter than its end"));
     }
     if receiver.chars().count() <= length.saturating_add(leeway) {
-        return heap.text(receiver);
+        return heap.part(whole, receiver);
     }
     let kept = length.saturating_sub(end.chars().count());
     let byte = receiver.char_indices().nth(kept).map_or(receiver.len(), |(byte, _)| byte);
@@ -142,7 +145,7 @@ fn truncated(heap: &Heap, receiver: &str, arguments: &Arguments) -> Result<Value
         _ => cut,
     };
     let mut out = heap.text_builder()?;
-    out.push_str(cut)?;
+    out.push_part(whole, cut)?;
     out.push_str(end)?;
     Ok(out.finish())
 }

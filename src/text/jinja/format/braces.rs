@@ -5,7 +5,7 @@ use super::super::compare::find_name;
 use super::super::display::{display, repr};
 use super::super::error::{Result, TemplateError};
 use super::super::heap::Heap;
-use super::super::value::{TextBuilder, Value};
+use super::super::value::{Text, TextBuilder, Value};
 use super::number::numeric;
 use super::percent::character;
 use super::{PLAIN, Spec, ascii, digits, padded, truncated};
@@ -14,10 +14,10 @@ use super::{PLAIN, Spec, ascii, digits, padded, truncated};
 ///
 /// # Errors
 /// If they do not fit each other, or the result is too large.
-pub fn braces(heap: &Heap, text: &str, values: &[Value], named: &Value) -> Result<Value> {
-    let mut fields = Fields { heap, values, named, n_counted: 0, has_numbers: false };
+pub fn braces(heap: &Heap, whole: &Text, values: &[Value], named: &Value) -> Result<Value> {
+    let mut fields = Fields { heap, whole, values, named, n_counted: 0, has_numbers: false };
     let mut out = heap.text_builder()?;
-    fields.replaced(text, 0, &mut out)?;
+    fields.replaced(whole.as_str(), 0, &mut out)?;
     Ok(out.finish())
 }
 
@@ -27,6 +27,8 @@ const DEPTH: usize = 1;
 /// The values that fields name.
 struct Fields<'a> {
     heap: &'a Heap,
+    /// The whole format.
+    whole: &'a Text,
     values: &'a [Value],
     named: &'a Value,
     /// The number of fields without a number or a name.
@@ -43,11 +45,11 @@ impl Fields<'_> {
         let mut rest = text;
         while let Some(at) = rest.find(['{', '}']) {
             self.heap.spend(1)?;
-            out.push_str(&rest[..at])?;
+            out.push_part(self.whole, &rest[..at])?;
             let brace = &rest[at..=at];
             rest = &rest[at + 1..];
             if let Some(behind) = rest.strip_prefix(brace) {
-                out.push_str(brace)?;
+                out.push_part(self.whole, brace)?;
                 rest = behind;
                 continue;
             }
@@ -56,7 +58,7 @@ impl Fields<'_> {
             self.field(&rest[..end], depth, out)?;
             rest = &rest[end + 1..];
         }
-        out.push_str(rest)
+        out.push_part(self.whole, rest)
     }
 
     /// Appends the value of what stands between two braces.

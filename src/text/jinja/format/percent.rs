@@ -4,17 +4,17 @@ use super::super::access::item;
 use super::super::display::{display, repr};
 use super::super::error::{Result, TemplateError};
 use super::super::heap::Heap;
-use super::super::value::{TextBuilder, Value};
+use super::super::value::{Text, TextBuilder, Value};
 use super::number::numeric;
 use super::{PLAIN, Spec, ascii, digits, padded, truncated};
 
-/// `text % values`.
+/// `whole % values`.
 ///
 /// # Errors
 /// If they do not fit each other, or the result is too large.
-pub fn percent(heap: &Heap, text: &Value, values: &Value) -> Result<Value> {
-    heap.spend(text.cost())?;
-    let mut rest = text.as_str().unwrap_or_default();
+pub fn percent(heap: &Heap, whole: &Text, values: &Value) -> Result<Value> {
+    let mut rest = whole.as_str();
+    heap.spend(rest.len() / 16)?;
     let mut list = match values {
         Value::List(list) if list.kind.is_tuple() => list.items.iter(),
         single => std::slice::from_ref(single).iter(),
@@ -22,7 +22,7 @@ pub fn percent(heap: &Heap, text: &Value, values: &Value) -> Result<Value> {
     let mut out = heap.text_builder()?;
     while let Some(at) = rest.find('%') {
         heap.spend(1)?;
-        out.push_str(&rest[..at])?;
+        out.push_part(whole, &rest[..at])?;
         rest = &rest[at + 1..];
         let mut named = None;
         if let Some(inner) = rest.strip_prefix('(') {
@@ -43,7 +43,7 @@ pub fn percent(heap: &Heap, text: &Value, values: &Value) -> Result<Value> {
         let value = named.map_or_else(|| next(&mut list), Ok)?;
         formatted(heap, &value, spec, &mut out)?;
     }
-    out.push_str(rest)?;
+    out.push_part(whole, rest)?;
     // A dictionary need not be used; Python takes other values with items for one.
     let may_remain = match values {
         Value::List(list) => !list.kind.is_tuple(),
@@ -98,6 +98,7 @@ fn specification(rest: &mut &str, list: &mut std::slice::Iter<'_, Value>) -> Res
 fn formatted(heap: &Heap, value: &Value, spec: Spec, out: &mut TextBuilder) -> Result<()> {
     let right = Spec { align: spec.align.or(Some('>')), ..spec };
     match spec.kind {
+        Some('s') if spec.width == 0 && spec.precision.is_none() => display(heap, value, out),
         Some('s' | 'r' | 'a' | 'c') => {
             let mut text = heap.text_builder()?;
             match (spec.kind, value.as_int()) {

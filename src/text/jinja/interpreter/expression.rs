@@ -42,7 +42,7 @@ impl<'p> Interpreter<'p> {
             Constant::Bool(value) => Value::Bool(*value),
             Constant::Int(value) => Value::Int(*value),
             Constant::Float(value) => Value::Float(*value),
-            Constant::Text(text) => self.heap.text(text)?,
+            Constant::Text(text) => self.heap.literal(text)?,
         })
     }
 

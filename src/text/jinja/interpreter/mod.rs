@@ -18,6 +18,7 @@ use super::display::display;
 use super::error::{Result, TemplateError};
 use super::filters;
 use super::heap::{Heap, LoopState, MacroState, Object};
+use super::spans::Rendered;
 use super::value::{List, TextBuilder, Value};
 use scope::{ScopeId, Scopes};
 
@@ -66,9 +67,10 @@ impl<'p> Interpreter<'p> {
     ///
     /// # Errors
     /// If it fails.
-    pub fn run(mut self) -> Result<String> {
+    pub fn run(mut self) -> Result<Rendered> {
         self.body(&self.program.body)?;
-        Ok(self.outputs.swap_remove(0).into_string())
+        let (text, own) = self.outputs.swap_remove(0).into_parts();
+        Ok(Rendered { text, own })
     }
 
     /// The index of one of [`IMPLICIT_NAMES`], if the program names it.
@@ -101,7 +103,7 @@ impl<'p> Interpreter<'p> {
     fn statement(&mut self, statement: &'p StatementKind) -> Result<Flow> {
         self.heap.spend(1)?;
         match statement {
-            StatementKind::Text(text) => self.output().push_str(text)?,
+            StatementKind::Text(text) => self.output().push_literal(text)?,
             StatementKind::Print(value) => self.write(value)?,
             StatementKind::Do(value) => drop(self.evaluate(value)?),
             StatementKind::If(branches, otherwise) => {

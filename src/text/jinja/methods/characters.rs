@@ -4,14 +4,14 @@ use super::super::display::is_printable;
 use super::super::error::Result;
 use super::super::heap::Heap;
 use super::super::lexer::is_space;
-use super::super::value::Value;
+use super::super::value::{Text, Value};
 use super::digits::{is_decimal, is_digit, is_numeric};
 
 /// `receiver.name()` for the methods that change the case; `None` for others.
 ///
 /// # Errors
 /// If no bytes are left.
-pub fn cased(heap: &Heap, receiver: &str, name: &str) -> Result<Option<Value>> {
+pub fn cased(heap: &Heap, receiver: &Text, name: &str) -> Result<Option<Value>> {
     let change: fn(&str) -> String = match name {
         "upper" => str::to_uppercase,
         "lower" => str::to_lowercase,

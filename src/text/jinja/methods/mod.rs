@@ -5,7 +5,7 @@ mod digits;
 mod text;
 
 pub use characters::{is_lower, is_upper, spend_for_characters};
-pub use text::{center, lines, replaced, split, trimmed};
+pub use text::{LINE_ENDS, center, lines, replaced, split, trimmed};
 
 use super::access::place_or_end;
 use super::arguments::{Arguments, required};
@@ -35,7 +35,7 @@ pub fn call(
         Some(Method::Reads(_)) => {}
     }
     match value {
-        Value::Text(_) => text::call(heap, value.as_str().unwrap_or_default(), name, arguments),
+        Value::Text(whole) => text::call(heap, whole, name, arguments),
         Value::List(list) => list_method(heap, list, name, arguments),
         Value::Map(map) => map_method(heap, map, name, arguments),
         Value::Float(number) => {

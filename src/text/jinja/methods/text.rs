@@ -5,49 +5,47 @@ use std::collections::HashSet;
 
 use super::super::access::{iterate, place_or_end};
 use super::super::arguments::{Arguments, count, flag, int, required, text};
+use super::super::display::display;
 use super::super::error::{Result, TemplateError};
 use super::super::format;
 use super::super::heap::Heap;
 use super::super::lexer::is_space;
-use super::super::value::{ListBuilder, ListKind, Value};
+use super::super::value::{ListBuilder, ListKind, Text, Value};
 use super::characters::{cased, has_all, spend_for_characters};
 
 /// `receiver.name(arguments)`; `None` if strings have no such method.
 ///
 /// # Errors
 /// If the method fails.
-pub fn call(
-    heap: &Heap,
-    receiver: &str,
-    name: &str,
-    arguments: &Arguments,
-) -> Result<Option<Value>> {
+pub fn call(heap: &Heap, whole: &Text, name: &str, arguments: &Arguments) -> Result<Option<Value>> {
+    let receiver = whole.as_str();
     if !["split", "rsplit", "splitlines", "expandtabs", "format"].contains(&name) {
         arguments.no_names()?;
     }
     let found = match name {
         "strip" | "lstrip" | "rstrip" => {
             let [chars] = arguments.bind(heap, ["chars"])?;
-            trimmed(heap, receiver, chars.as_ref(), name != "rstrip", name != "lstrip")?
+            trimmed(heap, whole, chars.as_ref(), name != "rstrip", name != "lstrip")?
         }
-        "removeprefix" | "removesuffix" => without_affix(heap, receiver, name, arguments)?,
+        "removeprefix" | "removesuffix" => without_affix(heap, whole, name, arguments)?,
         "replace" => {
             let [old, new, count] = arguments.bind(heap, ["old", "new", "count"])?;
             let (old, new) = (required(old, "old")?, required(new, "new")?);
-            replaced(heap, receiver, text(&old, "old")?, text(&new, "new")?, &count)?
+            text(&new, "new")?;
+            replaced(heap, whole, text(&old, "old")?, &new, &count)?
         }
         "split" | "rsplit" => {
             let [separator, limit] = arguments.bind(heap, ["sep", "maxsplit"])?;
-            split(heap, receiver, separator, &limit, name == "rsplit")?
+            split(heap, whole, separator, &limit, name == "rsplit")?
         }
         "splitlines" => {
             let [keeps_ends] = arguments.bind(heap, ["keepends"])?;
-            line_list(heap, receiver, flag(&keeps_ends, false))?
+            line_list(heap, whole, flag(&keeps_ends, false))?
         }
         "partition" | "rpartition" => {
             let [separator] = arguments.bind(heap, ["sep"])?;
             let separator = required(separator, "sep")?;
-            partitioned(heap, receiver, text(&separator, "sep")?, name == "rpartition")?
+            partitioned(heap, whole, text(&separator, "sep")?, name == "rpartition")?
         }
         "startswith" | "endswith" => {
             let [affix, start, end] = arguments.bind(heap, ["prefix", "start", "end"])?;
@@ -58,20 +56,20 @@ pub fn call(
         "find" | "rfind" | "index" | "rindex" | "count" => {
             searched(heap, receiver, name, arguments)?
         }
-        "join" => joined(heap, receiver, arguments)?,
+        "join" => joined(heap, whole, arguments)?,
         "format" => {
             // The names as a dictionary, as a field may go into them.
             let mut named = heap.map_builder()?;
             let mut entries = arguments.named.entries().iter();
             entries.try_for_each(|(name, value)| named.push(name.clone(), value.clone()))?;
-            format::braces(heap, receiver, arguments.positional.items(), &named.finish())?
+            format::braces(heap, whole, arguments.positional.items(), &named.finish())?
         }
         "format_map" => {
             let [named] = arguments.bind(heap, ["mapping"])?;
-            format::braces(heap, receiver, &[], &required(named, "mapping")?)?
+            format::braces(heap, whole, &[], &required(named, "mapping")?)?
         }
         "zfill" => zero_filled(heap, receiver, arguments)?,
-        "ljust" | "rjust" | "center" => justified(heap, receiver, name, arguments)?,
+        "ljust" | "rjust" | "center" => justified(heap, whole, name, arguments)?,
         "expandtabs" => {
             let [width] = arguments.bind(heap, ["tabsize"])?;
             tabs_expanded(heap, receiver, count(&width, "tabsize", 8)?)?
@@ -79,7 +77,7 @@ pub fn call(
         _ => {
             arguments.none(heap)?;
             spend_for_characters(heap, receiver)?;
-            return match cased(heap, receiver, name)? {
+            return match cased(heap, whole, name)? {
                 None => Ok(has_all(receiver, name).map(Value::Bool)),
                 found => Ok(found),
             };
@@ -89,7 +87,8 @@ pub fn call(
 }
 
 /// `removeprefix` and `removesuffix`.
-fn without_affix(heap: &Heap, receiver: &str, name: &str, arguments: &Arguments) -> Result<Value> {
+fn without_affix(heap: &Heap, whole: &Text, name: &str, arguments: &Arguments) -> Result<Value> {
+    let receiver = whole.as_str();
     let [affix] = arguments.bind(heap, ["affix"])?;
     let affix = required(affix, "affix")?;
     let affix = text(&affix, "affix")?;
@@ -97,17 +96,20 @@ fn without_affix(heap: &Heap, receiver: &str, name: &str, arguments: &Arguments)
         "removeprefix" => receiver.strip_prefix(affix),
         _ => receiver.strip_suffix(affix),
     };
-    heap.text(rest.unwrap_or(receiver))
+    heap.part(whole, rest.unwrap_or(receiver))
 }
 
 /// Strings with this one between them.
-fn joined(heap: &Heap, separator: &str, arguments: &Arguments) -> Result<Value> {
+fn joined(heap: &Heap, separator: &Text, arguments: &Arguments) -> Result<Value> {
     let [list] = arguments.bind(heap, ["iterable"])?;
     let list = iterate(heap, &required(list, "iterable")?)?;
     let mut out = heap.text_builder()?;
     for (index, item) in list.items.iter().enumerate() {
-        out.push_str(if index > 0 { separator } else { "" })?;
-        out.push_str(text(item, "iterable")?)?;
+        if index > 0 {
+            out.push_text(separator)?;
+        }
+        text(item, "iterable")?;
+        display(heap, item, &mut out)?;
     }
     Ok(out.finish())
 }
@@ -125,7 +127,8 @@ fn zero_filled(heap: &Heap, receiver: &str, arguments: &Arguments) -> Result<Val
 }
 
 /// A string on the left, on the right or in the middle of a field.
-fn justified(heap: &Heap, receiver: &str, name: &str, arguments: &Arguments) -> Result<Value> {
+fn justified(heap: &Heap, whole: &Text, name: &str, arguments: &Arguments) -> Result<Value> {
+    let receiver = whole.as_str();
     let [width, fill] = arguments.bind(heap, ["width", "fillchar"])?;
     let missing = missing(receiver, &Some(required(width, "width")?))?;
     let left = match name {
@@ -137,13 +140,14 @@ fn justified(heap: &Heap, receiver: &str, name: &str, arguments: &Arguments) -> 
     if fill.chars().count() != 1 {
         return Err(TemplateError::new("argument `fillchar` is not one character"));
     }
-    surrounded(heap, receiver, fill, left, missing - left)
+    surrounded(heap, whole, fill, left, missing - left)
 }
 
 /// `splitlines`.
-fn line_list(heap: &Heap, receiver: &str, keeps_ends: bool) -> Result<Value> {
+fn line_list(heap: &Heap, whole: &Text, keeps_ends: bool) -> Result<Value> {
     let mut found = heap.list_builder()?;
-    lines(receiver, keeps_ends).try_for_each(|line| found.push(heap.text(line)?))?;
+    let mut lines = lines(whole.as_str(), keeps_ends);
+    lines.try_for_each(|line| found.push(heap.part(whole, line)?))?;
     Ok(found.finish())
 }
 
@@ -215,11 +219,12 @@ fn tabs_expanded(heap: &Heap, receiver: &str, width: usize) -> Result<Value> {
 /// If no bytes are left.
 pub fn trimmed(
     heap: &Heap,
-    receiver: &str,
+    whole: &Text,
     characters: Option<&Value>,
     start: bool,
     end: bool,
 ) -> Result<Value> {
+    let receiver = whole.as_str();
     let chosen: Option<HashSet<char>> = match characters {
         None | Some(Value::None) => None,
         Some(characters) => {
@@ -229,7 +234,7 @@ pub fn trimmed(
     };
     let goes = |c: char| chosen.as_ref().map_or_else(|| is_space(c), |chosen| chosen.contains(&c));
     let left = if start { receiver.trim_start_matches(goes) } else { receiver };
-    heap.text(if end { left.trim_end_matches(goes) } else { left })
+    heap.part(whole, if end { left.trim_end_matches(goes) } else { left })
 }
 
 /// A text with a part replaced, at most the given number of times.
@@ -238,21 +243,22 @@ pub fn trimmed(
 /// If it becomes too large.
 pub fn replaced(
     heap: &Heap,
-    receiver: &str,
+    whole: &Text,
     old: &str,
-    new: &str,
+    new: &Value,
     limit: &Option<Value>,
 ) -> Result<Value> {
+    let receiver = whole.as_str();
     let limit = usize::try_from(int(limit, "count", -1)?).unwrap_or(usize::MAX);
     let mut out = heap.text_builder()?;
     let mut end = 0;
     for (at, _) in receiver.match_indices(old).take(limit) {
         heap.spend(1)?;
-        out.push_str(&receiver[end..at])?;
-        out.push_str(new)?;
+        out.push_part(whole, &receiver[end..at])?;
+        display(heap, new, &mut out)?;
         end = at + old.len();
     }
-    out.push_str(&receiver[end..])?;
+    out.push_part(whole, &receiver[end..])?;
     Ok(out.finish())
 }
 
@@ -262,7 +268,7 @@ pub fn replaced(
 /// If no bytes are left.
 pub fn split(
     heap: &Heap,
-    receiver: &str,
+    whole: &Text,
     separator: Option<Value>,
     limit: &Option<Value>,
     from_end: bool,
@@ -271,7 +277,7 @@ pub fn split(
     let mut parts = heap.list_builder()?;
     let separator = separator.filter(|separator| !matches!(separator, Value::None));
     let separator = separator.as_ref().map(|separator| text(separator, "sep")).transpose()?;
-    let mut rest = receiver;
+    let mut rest = whole.as_str();
     // Without a separator, runs of white space separate, and empty parts do not count.
     let trim = |rest| match (separator, from_end) {
         (Some(_), _) => rest,
@@ -289,12 +295,12 @@ pub fn split(
         };
         let Some((left, right)) = found else { break };
         let (part, behind) = if from_end { (right, left) } else { (left, right) };
-        parts.push(heap.text(part)?)?;
+        parts.push(heap.part(whole, part)?)?;
         rest = behind;
     }
     rest = trim(rest);
     if separator.is_some() || !rest.is_empty() {
-        parts.push(heap.text(rest)?)?;
+        parts.push(heap.part(whole, rest)?)?;
     }
     Ok(if from_end { reversed(heap, &parts)? } else { parts.finish() })
 }
@@ -303,16 +309,18 @@ fn reversed(heap: &Heap, parts: &ListBuilder) -> Result<Value> {
     heap.list(parts.items().iter().rev().cloned())
 }
 
+/// What ends a line.
+pub const LINE_ENDS: [char; 10] =
+    ['\n', '\r', '\x0b', '\x0c', '\x1c', '\x1d', '\x1e', '\u{85}', '\u{2028}', '\u{2029}'];
+
 /// The lines of a text, with or without their ends.
 pub fn lines(text: &str, keeps_ends: bool) -> impl Iterator<Item = &str> {
-    const ENDS: [char; 10] =
-        ['\n', '\r', '\x0b', '\x0c', '\x1c', '\x1d', '\x1e', '\u{85}', '\u{2028}', '\u{2029}'];
     let mut rest = text;
     std::iter::from_fn(move || {
         if rest.is_empty() {
             return None;
         }
-        let (line, behind) = rest.split_at(rest.find(ENDS).unwrap_or(rest.len()));
+        let (line, behind) = rest.split_at(rest.find(LINE_ENDS).unwrap_or(rest.len()));
         let first = behind.chars().next().map_or(0, char::len_utf8);
         let end = if behind.starts_with("\r\n") { 2 } else { first };
         let whole = &rest[..line.len() + end];
@@ -321,18 +329,22 @@ pub fn lines(text: &str, keeps_ends: bool) -> impl Iterator<Item = &str> {
     })
 }
 
-fn partitioned(heap: &Heap, receiver: &str, separator: &str, from_end: bool) -> Result<Value> {
+fn partitioned(heap: &Heap, whole: &Text, separator: &str, from_end: bool) -> Result<Value> {
+    let receiver = whole.as_str();
     if separator.is_empty() {
         return Err(TemplateError::new("the separator of a partition is empty"));
     }
     let at = if from_end { receiver.rfind(separator) } else { receiver.find(separator) };
     let parts = match at {
-        Some(at) => [&receiver[..at], separator, &receiver[at + separator.len()..]],
+        Some(at) => {
+            let end = at + separator.len();
+            [&receiver[..at], &receiver[at..end], &receiver[end..]]
+        }
         None if from_end => ["", "", receiver],
         None => [receiver, "", ""],
     };
     let mut list = heap.list_builder()?;
-    parts.into_iter().try_for_each(|part| list.push(heap.text(part)?))?;
+    parts.into_iter().try_for_each(|part| list.push(heap.part(whole, part)?))?;
     Ok(list.finish_as(ListKind::Tuple))
 }
 
@@ -366,10 +378,10 @@ fn left_of_center(receiver: &str, missing: usize) -> usize {
     missing / 2 + (missing & (receiver.chars().count() + missing) & 1)
 }
 
-fn surrounded(heap: &Heap, text: &str, fill: &str, left: usize, right: usize) -> Result<Value> {
+fn surrounded(heap: &Heap, text: &Text, fill: &str, left: usize, right: usize) -> Result<Value> {
     let mut out = heap.text_builder()?;
     out.repeat(fill, left)?;
-    out.push_str(text)?;
+    out.push_text(text)?;
     out.repeat(fill, right)?;
     Ok(out.finish())
 }
@@ -378,9 +390,10 @@ fn surrounded(heap: &Heap, text: &str, fill: &str, left: usize, right: usize) ->
 ///
 /// # Errors
 /// If it becomes too large.
-pub fn center(heap: &Heap, receiver: &str, width: &Option<Value>) -> Result<Value> {
+pub fn center(heap: &Heap, whole: &Text, width: &Option<Value>) -> Result<Value> {
+    let receiver = whole.as_str();
     let width = Some(Value::Int(int(width, "width", 80)?));
     let missing = missing(receiver, &width)?;
     let left = left_of_center(receiver, missing);
-    surrounded(heap, receiver, " ", left, missing - left)
+    surrounded(heap, whole, " ", left, missing - left)
 }

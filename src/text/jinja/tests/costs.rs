@@ -55,7 +55,7 @@ fn render(source: &str, variables: &[(&str, Value)]) -> Result<String, String> {
     heap.meter().spend_all_but(STEPS);
     let template = Template::parse(source).map_err(|error| error.reason().to_owned())?;
     let text = template.run(&heap, variables, date(2024, 2, 5).at(0, 0, 0, 0));
-    text.map_err(|error| error.reason().to_owned())
+    text.map(|rendered| rendered.text).map_err(|error| error.reason().to_owned())
 }
 
 /// Looks that one of these uses of a name is taken, and that all of them end soon.

@@ -30,7 +30,7 @@ fn render(source: &str) -> Result<String, String> {
     let template = Template::parse(source);
     let text =
         template.and_then(|template| template.render(&variables, date(2024, 7, 26).at(0, 0, 0, 0)));
-    text.map_err(|error| error.reason().to_owned())
+    text.map(|rendered| rendered.text).map_err(|error| error.reason().to_owned())
 }
 
 /// What Jinja2 does not know, or prints as Python's own types.

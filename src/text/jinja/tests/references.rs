@@ -138,7 +138,7 @@ fn render(source: &str, variables: &Json) -> Result<String, (&'static str, Strin
     }
     let now = date(2024, 2, 5).at(15, 4, 9, 12_345_000);
     let template = Template::parse(source).map_err(failed("parse"))?;
-    template.run(&heap, &values, now).map_err(failed("render"))
+    template.run(&heap, &values, now).map(|rendered| rendered.text).map_err(failed("render"))
 }
 
 /// Says how a rendering differs from its reference, which names the stage where Jinja2 fails.
