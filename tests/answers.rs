@@ -24,6 +24,8 @@ const FAMILIES: &[(&str, &str)] = &[
     ("harmony", "<|channel|><|message|>"),
     ("deepseek", "<think></think><｜tool▁call▁begin｜>```json"),
     ("deepseek 3.1", "<think></think><｜tool▁call▁begin｜>"),
+    ("granite", "<|tool_call|>"),
+    ("cohere", "<|START_THINKING|><|END_THINKING|><|START_ACTION|>"),
     ("plain", ""),
 ];
 
@@ -258,6 +260,32 @@ fn answers() -> Vec<(&'static str, &'static str, &'static str, Vec<&'static str>
             "Ok.<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>weather<｜tool▁sep｜>{\"city\": \"Paris\", \"days\": 2}<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
             vec!["say Ok.", "0 weather", paris],
         ),
+        (
+            "granite",
+            "",
+            "<|tool_call|>[{\"name\": \"weather\", \"arguments\": {\"city\": \"Paris\", \"days\": 2}}, {\"name\": \"now\", \"arguments\": {}}]",
+            vec!["0 weather", paris, "1 now", "1 {}"],
+        ),
+        // Phi-4 has an end.
+        (
+            "granite",
+            "",
+            "Ok. <|tool_call|>[{\"name\": \"weather\", \"arguments\": {\"city\": \"Paris\", \"days\": 2}}]<|/tool_call|>",
+            vec!["say Ok.", "0 weather", paris],
+        ),
+        ("granite", "", "<|tool_call|>{\"a\": 1} Hi", vec!["say <|tool_call|>{\"a\": 1} Hi"]),
+        (
+            "cohere",
+            "",
+            "<|START_THINKING|>Hm.<|END_THINKING|><|START_ACTION|>[\n    {\"tool_call_id\": \"0\", \"tool_name\": \"weather\", \"parameters\": {\"city\": \"Paris\", \"days\": 2}},\n    {\"tool_call_id\": \"1\", \"tool_name\": \"now\", \"parameters\": {}}\n]<|END_ACTION|>",
+            vec!["think Hm.", "0 weather", paris, "1 now", "1 {}"],
+        ),
+        (
+            "cohere",
+            "<|START_THINKING|>",
+            "Hm.<|END_THINKING|><|START_RESPONSE|>Hi there<|END_RESPONSE|>",
+            vec!["think Hm.", "say Hi there"],
+        ),
     ]
 }
 
@@ -307,6 +335,7 @@ fn formats_of_real_styles_are_told_by_their_templates() {
         ("llama3_1", "llama3"),
         ("gpt_oss", "harmony"),
         ("seed_oss", "seed"),
+        ("phi4", "granite"),
         ("chatml", "plain"),
     ] {
         let source = std::fs::read_to_string(format!("{folder}/{file}.jinja")).unwrap();
@@ -380,6 +409,9 @@ const CONTROL: &[&str] = &[
     "<|tool_call>",
     "<tool_call|>",
     "<|\"|>",
+    "<|tool_call|>",
+    "<|START_ACTION|>",
+    "<|END_ACTION|>",
 ];
 
 /// A vocabulary of bytes and control tokens, for the tokenizer and for llguidance.
@@ -522,6 +554,20 @@ fn grammars_allow_the_calls_of_the_tools_and_nothing_else() {
                 "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>weather<｜tool▁sep｜>{\"city\": \"Paris\"}<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
             ],
             vec!["weather"],
+        ),
+        (
+            "granite",
+            vec![
+                "<|tool_call|>[{\"name\": \"weather\", \"arguments\": {\"city\": \"Paris\"}}, {\"name\": \"now\", \"arguments\": {}}]",
+            ],
+            vec!["<|tool_call|>[]", "<|tool_call|>[{\"name\": \"weather\", \"arguments\": {}}]"],
+        ),
+        (
+            "cohere",
+            vec![
+                "<|START_ACTION|>[\n    {\"tool_call_id\": \"0\", \"tool_name\": \"weather\", \"parameters\": {\"city\": \"Paris\"}},\n    {\"tool_call_id\": \"1\", \"tool_name\": \"now\", \"parameters\": {}}\n]<|END_ACTION|>",
+            ],
+            vec!["<|START_RESPONSE|>", "<|START_ACTION|>[\n]<|END_ACTION|>"],
         ),
     ] {
         let format = family(name);

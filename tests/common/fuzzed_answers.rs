@@ -19,6 +19,8 @@ const STYLES: &[&str] = &[
     "<|channel|><|message|>",
     "<think></think><｜tool▁call▁begin｜>```json",
     "<｜tool▁call▁begin｜>",
+    "<|tool_call|>",
+    "<|START_THINKING|><|END_THINKING|><|START_ACTION|>",
 ];
 
 /// Pieces of answers.
@@ -84,6 +86,14 @@ const PIECES: &[&str] = &[
     ".call(",
     ")",
     "=",
+    "<|tool_call|>",
+    "<|/tool_call|>",
+    "<|START_THINKING|>",
+    "<|END_THINKING|>",
+    "<|START_ACTION|>",
+    "<|END_ACTION|>",
+    "<|START_RESPONSE|>",
+    "\"tool_name\": ",
 ];
 
 /// Any bytes as an answer: the first chooses the style, the second the end of the prompt, the others pieces and cuts.

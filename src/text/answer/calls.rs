@@ -77,6 +77,7 @@ pub fn calls(style: Style, text: &str, types: &TextArguments) -> Option<Vec<Call
         Style::FunctionGemma => gemma::call(text, "<escape>").map(|call| vec![call.into()]),
         Style::Gemma4 => gemma::call(text, "<|\"|>").map(|call| vec![call.into()]),
         Style::DeepSeek | Style::DeepSeek31 => Some(vec![deepseek_call(text)?]),
+        Style::Granite | Style::Cohere => json_calls(text),
     };
     found.filter(|calls| !calls.is_empty())
 }
@@ -121,7 +122,9 @@ fn json_calls(text: &str) -> Option<Vec<Call>> {
 
 fn json_call(value: &Value) -> Option<Call> {
     let function = tool_function(value);
-    let name = function.get("name")?.as_str().filter(|name| !name.is_empty())?;
+    // Cohere's key, or everybody's.
+    let name = function.get("tool_name").or_else(|| function.get("name"));
+    let name = name?.as_str().filter(|name| !name.is_empty())?;
     let arguments = function.get("arguments").or_else(|| function.get("parameters"));
     let arguments = match arguments {
         None | Some(Value::Null) => Map::new(),

@@ -32,6 +32,10 @@ pub enum Style {
     DeepSeek,
     /// A name and JSON: DeepSeek V3.1.
     DeepSeek31,
+    /// A list of JSON behind `<|tool_call|>`: Granite 3, Phi-4.
+    Granite,
+    /// A list of JSON, with names of its own, in `<|START_ACTION|>`: Cohere.
+    Cohere,
 }
 
 /// How a call ends.
@@ -63,6 +67,8 @@ const TOOL_CALL: Brackets = brackets("<tool_call>", "</tool_call>");
 const FUNCTION: Brackets = brackets("<function=", "</function>");
 const DEEPSEEK: Brackets = brackets("<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>");
 const TOOL_CALLS: Brackets = Brackets { begin: "[TOOL_CALLS]", end: End::Json };
+const TOOL_CALL_LIST: Brackets = Brackets { begin: "<|tool_call|>", end: End::Json };
+const ACTION: Brackets = brackets("<|START_ACTION|>", "<|END_ACTION|>");
 
 impl Style {
     /// What surrounds calls.
@@ -79,6 +85,8 @@ impl Style {
             }
             Self::Gemma4 => &const { [brackets("<|tool_call>", "<tool_call|>")] },
             Self::DeepSeek | Self::DeepSeek31 => &[DEEPSEEK],
+            Self::Granite => &[TOOL_CALL_LIST],
+            Self::Cohere => &[ACTION],
         }
     }
 
@@ -89,6 +97,8 @@ impl Style {
                 &["<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"]
             }
             Self::Llama3 => &["<|eom_id|>", "<|eot_id|>"],
+            Self::Granite => &["<|/tool_call|>"],
+            Self::Cohere => &["<|START_RESPONSE|>", "<|END_RESPONSE|>"],
             _ => &[],
         }
     }
@@ -99,6 +109,8 @@ const STYLES: &[(&[&str], Style)] = &[
     (&["<|channel|>", "<|message|>"], Style::Harmony),
     (&["<｜tool▁call▁begin｜>", "```json"], Style::DeepSeek),
     (&["<｜tool▁call▁begin｜>"], Style::DeepSeek31),
+    (&["<|START_ACTION|>"], Style::Cohere),
+    (&["<|tool_call|>"], Style::Granite),
     (&["<|tool_call>"], Style::Gemma4),
     (&["<start_function_call>"], Style::FunctionGemma),
     (&["[TOOL_CALLS]", "[ARGS]"], Style::MistralArgs),

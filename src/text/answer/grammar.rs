@@ -69,6 +69,14 @@ impl Writer<'_> {
             Style::Mistral => {
                 format!("{} \"[\" {} \"]\"", self.marker("[TOOL_CALLS]"), many(", "))
             }
+            Style::Granite => {
+                format!("{} \"[\" {} \"]\"", self.marker("<|tool_call|>"), many(", "))
+            }
+            Style::Cohere => {
+                let (begin, end) = ("<|START_ACTION|>", "<|END_ACTION|>");
+                let list = format!("{} {} {}", literal("[\n    "), many(",\n    "), literal("\n]"));
+                format!("{} {list} {}", self.marker(begin), self.marker(end))
+            }
             Style::DeepSeek => self.deepseek(&many("\n")),
             Style::DeepSeek31 => self.deepseek(&repeated()),
         }
@@ -117,9 +125,14 @@ impl Writer<'_> {
                 let head = l(&format!("{{\"name\": {quoted}, \"parameters\": "));
                 format!("{head} {arguments} \"}}\"")
             }
-            Style::Mistral => {
+            Style::Mistral | Style::Granite => {
                 let head = l(&format!("{{\"name\": {quoted}, \"arguments\": "));
                 format!("{head} {arguments} \"}}\"")
+            }
+            Style::Cohere => {
+                let id = l("{\"tool_call_id\": \"");
+                let head = l(&format!("\", \"tool_name\": {quoted}, \"parameters\": "));
+                format!("{id} /[0-9]+/ {head} {arguments} \"}}\"")
             }
             Style::MistralArgs => {
                 format!("{} {} {} {arguments}", m("[TOOL_CALLS]"), l(name), m("[ARGS]"))
