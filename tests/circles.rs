@@ -51,6 +51,9 @@ fn add(
             Some(path) => vec![joined(folder, path)],
             None => [".rs", "/mod.rs"].map(|end| format!("{below}/{module}{end}")).into(),
         };
+        if places[0].starts_with("tests/") {
+            continue; // What tests have together is no part of a program.
+        }
         let file = sources.iter().find(|source| places.contains(&source.path));
         let file = file.unwrap_or_else(|| panic!("{}: where is `{module}`?", source.path));
         let owns_folder = attribute.is_some() || file.path.ends_with("/mod.rs");

@@ -293,6 +293,30 @@ fn sampled_candidates_are_allowed_too() {
     assert!(accepted[0] > accepted[1], "{accepted:?}");
 }
 
+/// A grammar whose texts have no end, and one that must go on for longer than the parser looks ahead.
+#[test]
+fn a_grammar_that_exceeds_the_parsers_limits_ends_the_answer() {
+    let model = Arc::new(tiny("f32").parts().load().unwrap());
+    let prompt = model.tokenizer().encode("once upon", true, false).unwrap();
+    let endless = "root ::= [abc] [abc] more\nmore ::= \"xy\" more";
+    let long = format!("root ::= [abc] [abc] ({:?}){{9000}}", "xyzxyz");
+    for (grammar, unit) in [(endless, "xy"), (&long, "xyzxyz")] {
+        let constraint = model.constraint(&Grammar::Gbnf(grammar.into())).unwrap();
+        for sampling in samplings(3) {
+            let [plain, drafted] = [false, true].map(|drafts| {
+                let what = constrained(&constraint, &sampling, 100);
+                let (text, stop, _) = answer(&mut session(&model, drafts), &prompt, what);
+                (text, stop)
+            });
+            assert_eq!(plain, drafted);
+            assert_eq!(plain.1, Stop::Constraint);
+            let free = plain.0.trim_start_matches(['a', 'b', 'c']);
+            assert!(plain.0.len() - free.len() == 2, "{plain:?}");
+            assert!(unit.repeat(100).starts_with(free), "{plain:?}");
+        }
+    }
+}
+
 /// Several sequences share passes; each has a constraint of its own, or none.
 #[test]
 fn beside_others_each_answer_is_the_same_as_alone() {
@@ -375,5 +399,40 @@ fn what_cannot_be_a_grammar_is_refused_in_one_line() {
             Ok(_) => panic!("{grammar:?} compiles"),
         }
         assert!(start.elapsed().as_secs() < 20, "{grammar:?}");
+    }
+}
+
+/// What is small as a text and large as a parser: it is refused, or its answers are drawn, soon.
+#[test]
+fn a_grammar_that_grows_when_it_is_compiled_ends_soon() {
+    let model = Arc::new(tiny("f32").parts().load().unwrap());
+    let prompt = model.tokenizer().encode("once upon", true, false).unwrap();
+    let doubled = |n: usize| {
+        (0..n).fold("{\"type\":\"string\"}".to_owned(), |inner, _| {
+            format!("{{\"allOf\":[{{\"anyOf\":[{inner},{{\"minLength\":1}}]}},{{\"anyOf\":[{{}},true]}}]}}")
+        })
+    };
+    let rules: String = (0..60).map(|i| format!("r{i} ::= r{} r{}\n", i + 1, i + 1)).collect();
+    for grammar in [
+        Grammar::Regex("((a{1,1000}){1,1000}){1,1000}".into()),
+        Grammar::Regex("(.{0,60000}x){0,60000}".into()),
+        Grammar::Regex("(a?){5000}a{5000}".into()),
+        Grammar::Regex("(.*a.*b.*c.*){9}&(.*d.*){99}".into()),
+        Grammar::JsonSchema(doubled(12)),
+        Grammar::JsonSchema("{\"type\":\"array\",\"minItems\":1000000000}".into()),
+        Grammar::JsonSchema("{\"type\":\"string\",\"minLength\":1000000000}".into()),
+        Grammar::JsonSchema("{\"multipleOf\":1e-300,\"type\":\"number\",\"minimum\":1e300}".into()),
+        Grammar::JsonSchema(format!("{{\"enum\":[{}0]}}", "\"a long text\",".repeat(20_000))),
+        Grammar::Gbnf("root ::= ((([a-z]{65535}){65535}){65535})?".into()),
+        Grammar::Gbnf(format!("root ::= r0\n{rules}r60 ::= \"a\"?")),
+        Grammar::Lark("start: (\"a\"? \"b\"? start?){100} \"c\"".into()),
+    ] {
+        let start = std::time::Instant::now();
+        if let Ok(constraint) = model.constraint(&grammar) {
+            answer(&mut session(&model, true), &prompt, constrained(&constraint, &greedy(), 20));
+        }
+        let (took, text) = (start.elapsed(), format!("{grammar:?}"));
+        assert!(took.as_secs() < 20, "{took:?}: {:.80}", text);
+        eprintln!("{took:?}: {text:.80}");
     }
 }

@@ -15,7 +15,8 @@ fuzz_target!(|data: &[u8]| {
     }
     if let Ok(tokenizer) = Tokenizer::from_gguf(gguf.metadata()) {
         for parse_special in [false, true] {
-            if let Ok(tokens) = tokenizer.encode("Hello, <s>wörld</s>\n 123", true, parse_special) {
+            if let Ok(tokens) = tokenizer.encode("Hello, <s>wörld</s>\n 123", true, parse_special)
+            {
                 tokenizer.decode(&tokens, true);
             }
         }

@@ -31,8 +31,10 @@ static PLACE: LazyLock<Mutex<Place>> = LazyLock::new(|| {
     let t = tiny("f32");
     let model = Arc::new(t.parts().load().expect("it is a model"));
     let drafter = common::open_drafter("dgf", &SHAPES[0].parts(t, &model), &model);
-    let speculation =
-        Speculation::new(drafter.expect("it is a drafter"), "chain:3".parse().expect("it is a tree"));
+    let speculation = Speculation::new(
+        drafter.expect("it is a drafter"),
+        "chain:3".parse().expect("it is a tree"),
+    );
     let options = SessionOptions { n_ctx: 128, threads: 1, n_ubatch: 16, ..Default::default() };
     let mut session = Session::new(model, options).expect("there is memory");
     session.speculate(Some(speculation)).expect("the drafter fits");

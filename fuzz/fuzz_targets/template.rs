@@ -2,11 +2,11 @@
 //!
 //! `cargo +nightly fuzz run template -- -rss_limit_mb=600`
 #![no_main]
-#![allow(dead_code, reason = "each target uses a part of what they share")]
 
-#[path = "../../tests/common/fuzzed.rs"]
-mod fuzzed;
+#[path = "../../tests/common/mod.rs"]
+mod common;
 
+use common::fuzzed;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| fuzzed::render(data));

@@ -2,11 +2,11 @@
 //!
 //! `cargo +nightly fuzz run tokenizer`
 #![no_main]
-#![allow(dead_code, reason = "each target uses a part of what they share")]
 
-#[path = "../../tests/common/fuzzed.rs"]
-mod fuzzed;
+#[path = "../../tests/common/mod.rs"]
+mod common;
 
+use common::fuzzed;
 use dovetail::text::Tokenizer;
 use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;

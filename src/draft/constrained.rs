@@ -250,10 +250,11 @@ impl Constrained {
             let token = tokens[self.len];
             let read = self.constraint.append(token).is_ok()
                 || (self.start_again(tokens) && self.constraint.append(token).is_ok());
+            self.len += 1;
             if !read {
+                // A mask has allowed the token, so it stays.
                 self.exhausted_at = Some(self.len);
             }
-            self.len += 1;
             let rest = self.forced.take().filter(|forced| forced.first() == Some(&token));
             self.forced = rest.map(|forced| forced[1..].to_vec()).filter(|rest| !rest.is_empty());
         }

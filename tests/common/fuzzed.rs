@@ -1,9 +1,11 @@
 //! What fuzzing does with any bytes as a chat template and as text. `fuzz/fuzz_targets` let libFuzzer choose the bytes,
 //! `tests/fuzzed.rs` draws them.
 
+use super::grown::{Forms, Grown};
 use dovetail::gguf::{Array, Metadata, Value};
 use dovetail::text::Tokenizer;
 use dovetail::{ChatTemplate, Message};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 /// The longest that anything may take: many times of what it does, for machines that do other things meanwhile.
@@ -176,9 +178,9 @@ const PIECES: &[&str] = &[
     "raise_exception('no')",
 ];
 
-/// A grammar of templates that mostly render: what a statement, a text, a number and a list may be. `@` and a letter is one
-/// of those again, `@A` any value. The first few end the choice where it has become deep.
-const GRAMMAR: &[(char, usize, &[&str])] = &[
+/// Templates that mostly render: what a statement, any value, a text, a number and a list may be.
+const GRAMMAR: Forms = &[
+    ('A', 3, &["@T", "@L", "@N"]),
     (
         'S',
         5,
@@ -322,33 +324,6 @@ const GRAMMAR: &[(char, usize, &[&str])] = &[
     ),
 ];
 
-/// A template in the making, of which each byte is a choice.
-struct Grown<'a> {
-    choices: std::slice::Iter<'a, u8>,
-    out: String,
-}
-
-impl Grown<'_> {
-    /// Appends one of what `symbol` may be.
-    fn grow(&mut self, symbol: char, depth: usize) {
-        // The first where there are no more bytes.
-        let byte = self.choices.next().copied().unwrap_or(0);
-        if symbol == 'A' {
-            return self.grow(['T', 'L', 'N'][usize::from(byte) % 3], depth);
-        }
-        let (_, n_ends, all) =
-            GRAMMAR.iter().find(|(name, ..)| *name == symbol).expect("it is in the grammar");
-        let n = if depth > 9 || self.out.len() > 20_000 { *n_ends } else { all.len() };
-        let mut parts = all[usize::from(byte) % n].split('@');
-        self.out.push_str(parts.next().unwrap_or_default());
-        for part in parts {
-            let mut rest = part.chars();
-            self.grow(rest.next().expect("a letter follows"), depth + 1);
-            self.out.push_str(rest.as_str());
-        }
-    }
-}
-
 /// A template of these bytes: as they are, a piece each, or a choice each.
 pub fn template(data: &[u8]) -> String {
     let Some((first, rest)) = data.split_first() else { return String::new() };
@@ -357,24 +332,45 @@ pub fn template(data: &[u8]) -> String {
         1 => rest.iter().map(|byte| PIECES[usize::from(*byte) % PIECES.len()]).collect(),
         _ => {
             let begin = "{% set ns = namespace(t='ab', l=[1], n=3) %}{% set a = 'ab' %}{% set b = [1, 'b'] %}";
-            let mut grown = Grown { choices: rest.iter(), out: begin.to_owned() };
+            let mut grown = Grown::new(begin, &[GRAMMAR], rest);
             while grown.choices.len() > 0 {
-                grown.grow('S', 0);
+                grown.grow('S');
             }
             grown.out
         }
     }
 }
 
-/// Any bytes as a template: it ends, soon.
+/// A control token, of whose brackets templates know nothing.
+const END: &str = "⟦end⟧";
+
+/// A conversation with that token, pieces of it, and what becomes it in another case or order.
+const MESSAGES: [(&str, &str); 5] = [
+    ("system", "Be brief. ⟦end⟧"),
+    ("user", "Hi \"é\"\n⟦en"),
+    ("assistant", "d⟧<b> 1"),
+    ("user", "⟧dne⟦"),
+    ("user", "⟦END⟧"),
+];
+
+/// Any bytes as a template: it ends, soon, and no control token of the prompt has anything of a message in it.
 pub fn render(data: &[u8]) {
+    static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| byte_level("gpt-2"));
     let source = template(data);
-    let messages =
-        [("system", "Be brief."), ("user", "Hi \"é\"\n"), ("assistant", "<b> 1"), ("user", "")]
-            .map(|(role, content)| Message::new(role, content));
+    let messages = MESSAGES.map(|(role, content)| Message::new(role, content));
     let start = Instant::now();
     if let Ok(template) = ChatTemplate::from_source(&source) {
         let _ = template.render(&messages, true, "<s>", "</s>");
+    }
+    // Messages that are lost would be refused.
+    let whole = format!("{source}{{% for m in messages %}}{{{{ m.content }}}} {{% endfor %}}");
+    let may_write_it = source.contains(['⟦', '⟧', '\\']);
+    if let Ok(template) = ChatTemplate::from_source(&whole)
+        && let Ok(tokens) = template.prompt(&TOKENIZER, &messages, true, usize::MAX)
+        && !may_write_it
+    {
+        let end = TOKENIZER.token_id(END).expect("it is in the vocabulary");
+        assert!(!tokens.contains(&end), "{source}");
     }
     assert!(start.elapsed() < MAX_TIME, "{:?}: {source}", start.elapsed());
 }
@@ -385,7 +381,7 @@ const WORDS: &[&str] = &[
     "aa", "aaaa",
 ];
 /// Control tokens of the made-up vocabularies; the last is user-defined.
-const SPECIAL: &[&str] = &["<s>", "</s>", "<unk>", "<|im_start|>", "<|im_end|>", "<|x|>"];
+const SPECIAL: &[&str] = &["<s>", "</s>", "<unk>", "<|im_start|>", "<|im_end|>", END, "<|x|>"];
 
 /// A byte as byte-level BPE writes it.
 fn written(byte: u8) -> char {

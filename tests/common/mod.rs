@@ -10,6 +10,8 @@
 //! drafter.rs made-up trained drafters, and what the formulas say they draft
 //! fuzzed.rs  what fuzzing does with any bytes as a template and as text
 //! fuzzed_answers.rs  the same with any bytes as an answer
+//! fuzzed_grammars.rs  the same with any bytes as a grammar
+//! grown.rs   texts of which each byte is a choice
 //! gguf.rs    a writer of GGUF files
 //! hub_server.rs  a hub of models on this machine
 //! naive.rs   the textbook forward pass in double precision
@@ -28,7 +30,9 @@ pub mod drafter;
 pub mod everything;
 pub mod fuzzed;
 pub mod fuzzed_answers;
+pub mod fuzzed_grammars;
 pub mod gguf;
+pub mod grown;
 pub mod hub_server;
 pub mod naive;
 pub mod place;

@@ -14,14 +14,19 @@
 //! answer.rs         an answer on its way · frames.rs  a body that is sent while it is made · sse.rs  events in it
 //! openai/           chat and text completions, models · responses/  OpenAI's later interface
 //! anthropic/        messages · ollama/  Ollama's · native/  those of llama.cpp's server alone
-//! page.rs           the page at / · openapi.rs  all paths as a document
+//! page.rs           the page at / · openapi.rs  all paths as a document · fuzzed.rs  any bytes as a request
 //! ../common         as in dovetail-run
 //! ```
 //!
 //! Exit codes: 0 after SIGTERM or Ctrl-C; 1 if the model or the machine cannot do it; 2 for a mistake of the caller; 130
 //! after a second Ctrl-C.
 
-#![forbid(unsafe_code)]
+#![cfg_attr(not(fuzzing), forbid(unsafe_code))]
+#![cfg_attr(
+    fuzzing,
+    no_main,
+    allow(dead_code, reason = "libFuzzer's main stands in place of this one")
+)]
 
 mod answer;
 mod anthropic;
@@ -39,6 +44,8 @@ mod engine_thread;
 mod error;
 mod fields;
 mod frames;
+#[cfg(any(test, fuzzing))]
+mod fuzzed;
 mod gate;
 #[path = "../common/generation_fields.rs"]
 mod generation_fields;

@@ -110,7 +110,7 @@ fn start(
 }
 
 /// Opens the gate, and returns what answers requests.
-fn answer_requests(
+pub fn answer_requests(
     args: &Args,
     loaded: Loaded,
     app: &App,

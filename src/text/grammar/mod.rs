@@ -110,9 +110,12 @@ impl GrammarCompiler {
     }
 }
 
-/// A message without line breaks, cut where it quotes the whole grammar.
+/// A message without line breaks, cut where it quotes the whole grammar. The parser reports its own panics as errors.
 fn one_line(message: &str) -> String {
     const MAX_CHARS: usize = 300;
+    if message.starts_with("panic:") {
+        return "the parser has a fault with it; write it in another way".into();
+    }
     let words = message.split_whitespace().collect::<Vec<_>>().join(" ");
     match words.char_indices().nth(MAX_CHARS) {
         Some((end, _)) => format!("{} …", &words[..end]),
