@@ -169,19 +169,6 @@ impl Function {
 const OVERHEAD: usize = 64;
 
 impl Value {
-    /// A string of its own. Its bytes are counted only here: they are few, or were held until now.
-    ///
-    /// # Errors
-    /// As for [`Meter::hold`].
-    pub fn owned(meter: &Rc<Meter>, text: String) -> Result<Self> {
-        Self::with_spans(meter, text, Spans::default())
-    }
-
-    fn with_spans(meter: &Rc<Meter>, text: String, own: Spans) -> Result<Self> {
-        let held = meter.hold(OVERHEAD + text.len() + own.bytes())?;
-        Ok(Self::Text(Rc::new(Text { text, own, _held: held })))
-    }
-
     /// A copy of a text.
     ///
     /// # Errors
@@ -224,7 +211,8 @@ impl Value {
         let changed = change(&text.text);
         drop(room);
         let own = if text.is_own() { Spans::all(changed.len()) } else { Spans::default() };
-        Self::with_spans(meter, changed, own)
+        let held = meter.hold(OVERHEAD + changed.len() + own.bytes())?;
+        Ok(Self::Text(Rc::new(Text { text: changed, own, _held: held })))
     }
 
     /// Its type, for a message.
