@@ -51,7 +51,7 @@ fn a_stop_string_ends_the_answer_wherever_its_tokens_are_cut() {
             let stop = vec!["never comes".into(), stop.to_owned()];
             let what = Generation { stop, ..generation(&greedy(), 24) };
             let (pieces, why) = answer(&mut session(&model, drafts), &prompt, &what);
-            assert_eq!((text(&pieces).as_str(), why), (before, Some(Stop::Text)));
+            assert_eq!((text(&pieces).as_str(), why), (before, Some(Stop::Text(1))));
         }
     }
     // What could have been the beginning of one is handed out at the end.
@@ -70,9 +70,9 @@ fn a_control_token_that_is_named_ends_the_answer() {
     let prompt = model.tokenizer().encode("Hello", true, false).unwrap();
     // Nothing else can come.
     let sampling = Sampling { logit_bias: vec![(start, f32::INFINITY)], ..greedy() };
-    let what = Generation { stop: vec!["<|im_start|>".into()], ..generation(&sampling, 9) };
+    let what = Generation { stop: vec!["never".into(), "<|im_start|>".into()], ..generation(&sampling, 9) };
     let (pieces, why) = answer(&mut session(&model, true), &prompt, &what);
-    assert_eq!((pieces.len(), why), (0, Some(Stop::Text)));
+    assert_eq!((pieces.len(), why), (0, Some(Stop::Text(1))));
     let (pieces, _) = answer(&mut session(&model, true), &prompt, &generation(&sampling, 9));
     assert!(pieces.len() == 9 && pieces.iter().all(|piece| piece.token == Some(start)));
 }

@@ -8,7 +8,7 @@ mod server;
 
 use common::tiny::tiny;
 use serde_json::{Value, json};
-use server::Server;
+use server::{Server, names};
 
 fn start() -> Server {
     Server::start(&tiny("f32").parts(), &["-np", "2", "-c", "1024", "--alias", "tiny"])
@@ -30,23 +30,6 @@ fn expected(server: &Server, n: usize) -> String {
     answer["choices"][0]["message"]["content"].as_str().unwrap().to_owned()
 }
 
-/// The events of a stream, each with its name.
-fn named_events(body: &str) -> Vec<(String, Value)> {
-    let event = |event: &str| {
-        let (name, data) = event.split_once('\n').unwrap();
-        let data = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
-        (name.strip_prefix("event: ").unwrap().to_owned(), data)
-    };
-    body.split_terminator("\n\n").filter(|event| *event != ":").map(event).collect()
-}
-
-/// The names of events, without repetitions.
-fn names(events: &[(String, Value)]) -> Vec<&str> {
-    let mut names: Vec<&str> = events.iter().map(|(name, _)| &**name).collect();
-    names.dedup();
-    names
-}
-
 fn anthropic(fields: &Value) -> Value {
     let mut body = with(&json!({
         "system": [{ "type": "text", "text": "an", "cache_control": { "type": "ephemeral" } }],
@@ -66,7 +49,7 @@ fn messages_are_whole_and_events_in_their_order() {
     assert_eq!((&whole["type"], &whole["stop_reason"]), (&json!("message"), &json!("max_tokens")));
     assert_eq!(whole["usage"]["output_tokens"], 12);
     let stream = server.post("/v1/messages", &anthropic(&json!({ "stream": true })));
-    let events = named_events(&stream.body);
+    let events = stream.named_events();
     assert_eq!(
         names(&events),
         [
@@ -150,7 +133,7 @@ fn responses_are_whole_and_events_in_their_order() {
             (&json!("incomplete"), &json!(12))
         );
     }
-    let events = named_events(&asked(&items, true).body);
+    let events = asked(&items, true).named_events();
     assert_eq!(
         names(&events),
         [
@@ -188,7 +171,7 @@ fn an_answer_that_the_model_ends_is_complete() {
     let server = start();
     // The token that ends a turn is the last one, and nothing else is likely.
     let body = json!({ "input": "a", "logit_bias": { (common::tiny::N_VOCAB - 1).to_string(): 100 }, "stream": true });
-    let events = named_events(&server.post("/v1/responses", &body).body);
+    let events = server.post("/v1/responses", &body).named_events();
     assert_eq!(events.last().unwrap().0, "response.completed");
 }
 

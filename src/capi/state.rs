@@ -312,7 +312,7 @@ impl State {
                 Stop::End(_) => DOVETAIL_STOP_END,
                 Stop::Length => DOVETAIL_STOP_LENGTH,
                 Stop::Context => DOVETAIL_STOP_CONTEXT,
-                Stop::Text => DOVETAIL_STOP_TEXT,
+                Stop::Text(_) => DOVETAIL_STOP_TEXT,
                 Stop::NotANumber | Stop::Constraint => DOVETAIL_STOP_FAILED,
             };
             if planned {

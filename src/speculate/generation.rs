@@ -76,8 +76,8 @@ pub enum Stop {
     Length,
     /// The context is full.
     Context,
-    /// A stop string was generated; it is not part of the text.
-    Text,
+    /// The stop string of this index in [`Generation::stop`] was generated; it is not part of the text.
+    Text(usize),
     /// The logits of the next token are NaN or infinite: the model is damaged.
     NotANumber,
     /// The limits of the constraint's parser are exceeded.
@@ -88,8 +88,8 @@ pub enum Stop {
 pub(super) struct Output {
     utf8: Utf8Stream,
     stops: Stops,
-    /// Control tokens that end the answer.
-    stop_tokens: Vec<u32>,
+    /// Control tokens that end the answer, with their indices in [`Generation::stop`].
+    stop_tokens: Vec<(u32, usize)>,
     special: bool,
     logprobs: Option<usize>,
     /// Log probabilities of the tokens that have not been taken yet.
@@ -117,9 +117,13 @@ impl Output {
         *self = Output::new();
         (self.logprobs, self.special) = (what.logprobs, what.special);
         let mut texts = Vec::new();
-        for stop in &what.stop {
+        for (i, stop) in what.stop.iter().enumerate() {
             match tokenizer.encode(stop, false, true)?[..] {
-                [token] if tokenizer.is_control(token) => self.stop_tokens.push(token),
+                [token] if tokenizer.is_control(token) => {
+                    self.stop_tokens.push((token, i));
+                    // It is no text, and those behind it keep their indices.
+                    texts.push(String::new());
+                }
                 _ => texts.push(stop.clone()),
             }
         }
@@ -129,8 +133,8 @@ impl Output {
 
     /// The reason if the answer ends at this token.
     pub fn ends(&self, tokenizer: &Tokenizer, token: u32) -> Option<Stop> {
-        if self.stop_tokens.contains(&token) {
-            return Some(Stop::Text);
+        if let Some((_, i)) = self.stop_tokens.iter().find(|(stop, _)| *stop == token) {
+            return Some(Stop::Text(*i));
         }
         tokenizer.is_end_of_generation(token).then_some(Stop::End(token))
     }
@@ -142,8 +146,13 @@ impl Output {
         }
     }
 
-    /// The piece of a token, and whether a stop string is complete.
-    pub fn piece(&mut self, tokenizer: &Tokenizer, token: u32, drafted: bool) -> (Piece, bool) {
+    /// The piece of a token, and the index of the stop string that it completes.
+    pub fn piece(
+        &mut self,
+        tokenizer: &Tokenizer,
+        token: u32,
+        drafted: bool,
+    ) -> (Piece, Option<usize>) {
         let mut text = String::new();
         self.utf8.push(tokenizer.piece(token, self.special), &mut text);
         let stopped = self.stops.push(&mut text);
@@ -155,7 +164,7 @@ impl Output {
     pub fn rest(&mut self) -> Option<Piece> {
         let mut text = String::new();
         self.utf8.finish(&mut text);
-        if !self.stops.push(&mut text) {
+        if self.stops.push(&mut text).is_none() {
             self.stops.finish(&mut text);
         }
         (!text.is_empty()).then_some(Piece { token: None, text, drafted: false, logprobs: None })

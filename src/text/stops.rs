@@ -12,33 +12,35 @@ pub struct Stops {
 
 impl Stops {
     /// Looks for any of these; empty ones are never found.
-    pub fn new(mut stops: Vec<String>) -> Stops {
-        stops.retain(|stop| !stop.is_empty());
+    pub fn new(stops: Vec<String>) -> Stops {
         Stops { stops, held: String::new() }
     }
 
-    /// Takes a piece, and replaces it by the text that may be shown, which begins with what was held back. Returns
-    /// whether a stop text follows.
-    pub fn push(&mut self, piece: &mut String) -> bool {
-        if self.stops.is_empty() {
-            return false;
+    /// Takes a piece, and replaces it by the text that may be shown, which begins with what was held back. Returns the
+    /// index of the stop text that follows, if one does: of those that begin first the shortest.
+    pub fn push(&mut self, piece: &mut String) -> Option<usize> {
+        let stops = self.stops.iter().enumerate().filter(|(_, stop)| !stop.is_empty());
+        if stops.clone().next().is_none() {
+            return None;
         }
         self.held.push_str(piece);
         piece.clear();
-        if let Some(at) = self.stops.iter().filter_map(|stop| self.held.find(stop)).min() {
+        let found =
+            stops.clone().filter_map(|(i, stop)| Some((self.held.find(stop)?, stop.len(), i)));
+        if let Some((at, _, i)) = found.min() {
             piece.push_str(&self.held[..at]);
             self.held.clear();
-            return true;
+            return Some(i);
         }
         let could_begin = |at: &usize| {
             let tail = &self.held[*at..];
-            self.stops.iter().any(|stop| stop.starts_with(tail))
+            stops.clone().any(|(_, stop)| stop.starts_with(tail))
         };
         let at = self.held.char_indices().map(|(at, _)| at).find(could_begin);
         let shown = at.unwrap_or(self.held.len());
         piece.push_str(&self.held[..shown]);
         self.held.drain(..shown);
-        false
+        None
     }
 
     /// Appends the text that is held back, at the end of the text.
@@ -53,30 +55,32 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn shown(stops: &[&str], pieces: &[&str]) -> (String, bool) {
+    /// What is shown of the pieces, and which stop text ends them.
+    fn shown(stops: &[&str], pieces: &[&str]) -> (String, Option<usize>) {
         let mut filter = Stops::new(stops.iter().map(|s| s.to_string()).collect());
         let mut text = String::new();
         for piece in pieces {
             let mut piece = piece.to_string();
             let stopped = filter.push(&mut piece);
             text.push_str(&piece);
-            if stopped {
-                return (text, true);
+            if stopped.is_some() {
+                return (text, stopped);
             }
         }
         filter.finish(&mut text);
-        (text, false)
+        (text, None)
     }
 
     #[test]
     fn stops_are_found_across_pieces_and_beginnings_are_held() {
-        assert_eq!(shown(&["User:"], &["Hi", "\nUs", "er", ": x"]), ("Hi\n".into(), true));
-        assert_eq!(shown(&["User:"], &["Us", "ed"]), ("Used".into(), false));
-        assert_eq!(shown(&["aab"], &["a", "a", "a", "b"]), ("a".into(), true));
-        assert_eq!(shown(&["é!", "b"], &["é", "b"]), ("é".into(), true));
-        assert_eq!(shown(&[], &["a", "b"]), ("ab".into(), false));
+        assert_eq!(shown(&["User:"], &["Hi", "\nUs", "er", ": x"]), ("Hi\n".into(), Some(0)));
+        assert_eq!(shown(&["User:"], &["Us", "ed"]), ("Used".into(), None));
+        assert_eq!(shown(&["aab"], &["a", "a", "a", "b"]), ("a".into(), Some(0)));
+        assert_eq!(shown(&["é!", "b"], &["é", "b"]), ("é".into(), Some(1)));
+        assert_eq!(shown(&["", "cd", "bcd", "bc"], &["abcd"]), ("a".into(), Some(3)));
+        assert_eq!(shown(&[], &["a", "b"]), ("ab".into(), None));
         let mut piece = "the e".to_owned();
-        assert!(!Stops::new(vec!["end".into(), String::new()]).push(&mut piece));
+        assert_eq!(Stops::new(vec!["end".into(), String::new()]).push(&mut piece), None);
         assert_eq!(piece, "the ");
     }
 
@@ -87,8 +91,8 @@ mod tests {
             let pieces: Vec<_> = pieces.iter().map(String::as_str).collect();
             let text = pieces.concat();
             let expected = match text.split_once(&stop) {
-                Some((before, _)) => (before.to_owned(), true),
-                None => (text.clone(), false),
+                Some((before, _)) => (before.to_owned(), Some(0)),
+                None => (text.clone(), None),
             };
             prop_assert_eq!(shown(&[&stop], &pieces), expected);
         }

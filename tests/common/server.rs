@@ -46,6 +46,17 @@ impl Response {
         let json = |event: &&str| serde_json::from_str(event.strip_prefix("data: ").unwrap());
         events.iter().map(|event| json(event).unwrap()).collect()
     }
+
+    /// The events of a stream, each with its name.
+    pub fn named_events(&self) -> Vec<(String, Value)> {
+        assert_eq!(self.status, 200, "{}", self.body);
+        let event = |event: &str| {
+            let (name, data) = event.split_once('\n').unwrap();
+            let data = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
+            (name.strip_prefix("event: ").unwrap().to_owned(), data)
+        };
+        self.body.split_terminator("\n\n").filter(|event| *event != ":").map(event).collect()
+    }
 }
 
 impl Server {
@@ -156,6 +167,13 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The names of events, without repetitions.
+pub fn names(events: &[(String, Value)]) -> Vec<&str> {
+    let mut names: Vec<&str> = events.iter().map(|(name, _)| &**name).collect();
+    names.dedup();
+    names
 }
 
 /// Reads a response to its end.

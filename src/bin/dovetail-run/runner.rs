@@ -53,7 +53,7 @@ impl End {
             End::Session(Stop::End(_)) => "end",
             End::Session(Stop::Length) => "length",
             End::Session(Stop::Context) => "context",
-            End::Session(Stop::Text) => "stop_string",
+            End::Session(Stop::Text(_)) => "stop_string",
             End::Session(Stop::NotANumber) => "not_a_number",
             End::Session(Stop::Constraint) => "constraint",
             End::Interrupted => "interrupted",

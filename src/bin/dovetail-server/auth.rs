@@ -20,16 +20,16 @@ impl Keys {
         self.0.is_empty()
             || PUBLIC.contains(&path)
             || path.starts_with("/page/")
-            || sent(headers).is_some_and(|sent| self.0.iter().any(|key| is_same(key, sent)))
+            || sent(headers).any(|sent| self.0.iter().any(|key| is_same(key, sent)))
     }
 }
 
-/// The key that a request carries, as OpenAI's clients or as Anthropic's send it.
-fn sent(headers: &HeaderMap) -> Option<&str> {
+/// The keys that a request carries, as OpenAI's clients and as Anthropic's send it; some send one of their own beside it.
+fn sent(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let bearer = text("authorization").and_then(|value| value.split_once(' '));
     let bearer = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-    bearer.map(|(_, key)| key.trim()).or_else(|| text("x-api-key"))
+    bearer.map(|(_, key)| key.trim()).into_iter().chain(text("x-api-key"))
 }
 
 /// Compares in a time that does not tell where keys differ.
@@ -63,6 +63,9 @@ mod tests {
         ] {
             assert_eq!(keys.allow("/v1/completions", &headers(name, value)), opens, "{value}");
         }
+        let mut both = headers("authorization", "Bearer another");
+        both.insert("x-api-key", "abc".parse().unwrap());
+        assert!(keys.allow("/v1/messages", &both), "one of two is enough");
         assert!(keys.allow("/health", &HeaderMap::new()));
         assert!(!keys.allow("/v1/completions", &HeaderMap::new()));
         assert!(Keys::default().allow("/v1/completions", &HeaderMap::new()));

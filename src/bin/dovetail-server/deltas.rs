@@ -127,21 +127,30 @@ impl Deltas {
 
     /// What these pieces add.
     pub fn push(&mut self, pieces: &[Piece]) -> Delta {
-        let text: String = pieces.iter().map(|piece| &*piece.text).collect();
-        let Some(parser) = &mut self.parser else {
-            return Delta { content: text, ..Delta::default() };
-        };
         let mut delta = Delta::default();
-        parser.push(&text).into_iter().for_each(|part| delta.add(part));
+        self.parts(pieces).into_iter().for_each(|part| delta.add(part));
         delta
     }
 
     /// What was held back until the end of the answer.
     pub fn finish(&mut self) -> Delta {
         let mut delta = Delta::default();
-        let rest = self.parser.as_mut().map(AnswerParser::finish).unwrap_or_default();
-        rest.into_iter().for_each(|part| delta.add(part));
+        self.last_parts().into_iter().for_each(|part| delta.add(part));
         delta
+    }
+
+    /// The parts that these pieces add, in their order.
+    pub fn parts(&mut self, pieces: &[Piece]) -> Vec<AnswerPart> {
+        let text: String = pieces.iter().map(|piece| &*piece.text).collect();
+        match &mut self.parser {
+            Some(parser) => parser.push(&text),
+            None => vec![AnswerPart::Content(text)],
+        }
+    }
+
+    /// The parts that were held back until the end of the answer.
+    pub fn last_parts(&mut self) -> Vec<AnswerPart> {
+        self.parser.as_mut().map(AnswerParser::finish).unwrap_or_default()
     }
 }
 

@@ -51,6 +51,11 @@ impl Fields {
         Ok(self.take(name)?.unwrap_or(false))
     }
 
+    /// A field, which stays; `None` if it is absent.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
+    }
+
     /// Sets a field.
     pub fn set(&mut self, name: &str, value: Value) {
         self.0.insert(name.to_owned(), value);

@@ -10,7 +10,9 @@
 //! error.rs          what goes wrong, in the words of each interface
 //! body.rs           what a request sends · fields.rs  its fields, checked one by one
 //! unsupported.rs    fields that would change the answer and are refused
-//! prompt.rs         messages and texts to tokens · deltas.rs  pieces of an answer to what clients show
+//! turns.rs          items and blocks to messages · prompt.rs  messages and texts to tokens · tools.rs  what may be called
+//! chat_request.rs   a chat to a request of the engine · deltas.rs  pieces of an answer to what clients show
+//! blocks.rs         the same as thoughts, texts and calls that follow each other
 //! answer.rs         an answer on its way · frames.rs  a body that is sent while it is made · sse.rs  events in it
 //! openai/           chat and text completions, models · responses/  OpenAI's later interface
 //! anthropic/        messages · ollama/  Ollama's · native/  those of llama.cpp's server alone
@@ -34,7 +36,9 @@ mod args;
 #[path = "../common/argv.rs"]
 mod argv;
 mod auth;
+mod blocks;
 mod body;
+mod chat_request;
 mod deltas;
 #[path = "../common/download_bar.rs"]
 mod download_bar;
@@ -80,6 +84,7 @@ mod state;
 #[path = "../common/timings.rs"]
 mod timings;
 mod tools;
+mod turns;
 mod unsupported;
 #[path = "../common/values.rs"]
 mod values;

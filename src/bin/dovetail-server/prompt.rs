@@ -68,7 +68,7 @@ impl Content {
             Content::Parts(parts) => parts,
         };
         let text = |part: Part| match (&*part.kind, part.text) {
-            ("text" | "input_text" | "output_text", Some(text)) => Ok(text),
+            ("text" | "input_text" | "output_text" | "reasoning_text", Some(text)) => Ok(text),
             (kind, _) => {
                 let what = format!("has a part of type {kind:?}; only text is understood");
                 Err(ApiError::field("content", &what))
@@ -82,6 +82,13 @@ impl SentMessage {
     /// A message.
     pub fn new(role: &str, content: Content) -> SentMessage {
         SentMessage { role: role.into(), content: Some(content), others: Map::new() }
+    }
+
+    /// The same message with another field.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: Value) -> SentMessage {
+        self.others.insert(name.into(), value);
+        self
     }
 
     /// The message in OpenAI's form, with one text.
@@ -127,6 +134,18 @@ pub fn chat(ready: &Ready, chat: impl Into<Chat>) -> Result<Vec<u32>, ApiError> 
     let tokens = template(ready)?.conversation_prompt(tokenizer, &conversation, n_ctx)?;
     ready.check_prompt(&tokens)?;
     Ok(tokens)
+}
+
+/// How many tokens a conversation's prompt has, whether it fits or not.
+///
+/// # Errors
+/// Those of [`chat_text`].
+pub fn count(ready: &Ready, chat: impl Into<Chat>) -> Result<usize, ApiError> {
+    let chat = chat.into();
+    let messages = read(chat.messages)?;
+    let conversation = conversation(&messages, &chat.tools, &chat.variables);
+    let tokenizer = ready.tokenizer();
+    Ok(template(ready)?.conversation_prompt(tokenizer, &conversation, usize::MAX)?.len())
 }
 
 fn read(messages: Vec<SentMessage>) -> Result<Vec<Value>, ApiError> {

@@ -58,7 +58,7 @@ impl Stream {
         let drafted = self.taken < self.tokens.len();
         self.show_stats();
         let (piece, stopped) = self.output.piece(tokenizer, token, drafted);
-        self.stop = stopped.then_some(Stop::Text);
+        self.stop = stopped.map(Stop::Text);
         Some(piece)
     }
 

@@ -1,5 +1,7 @@
 //! What answers are made of.
 
+use crate::blocks::Kind;
+use crate::deltas::Reading;
 use crate::job::End;
 use crate::openai::types::new_id;
 use crate::state::Ready;
@@ -10,6 +12,8 @@ use serde_json::{Value, json};
 pub struct Form {
     /// Whether it is sent as events.
     pub stream: bool,
+    /// How thoughts and calls are told from the rest.
+    pub reading: Reading,
     id: String,
     model: String,
     stop: Vec<String>,
@@ -18,10 +22,10 @@ pub struct Form {
 
 impl Form {
     /// The form of the answer to a request.
-    pub fn new(ready: &Ready, request: &Request, stream: bool) -> Form {
+    pub fn new(ready: &Ready, request: &Request, reading: Reading, stream: bool) -> Form {
         let (id, model) = (new_id("msg_"), ready.name.clone());
         let (stop, prompt_len) = (request.generation.stop.clone(), request.prompt.len());
-        Form { stream, id, model, stop, prompt_len }
+        Form { stream, reading, id, model, stop, prompt_len }
     }
 
     /// The message before its first token.
@@ -38,20 +42,42 @@ impl Form {
         })
     }
 
-    /// The stop text that ended an answer, where there is only one that could have.
+    /// The stop text that ended an answer.
     pub fn stop_sequence(&self, end: &End) -> Option<&str> {
-        match &self.stop[..] {
-            [only] if end.stop == Stop::Text => Some(only),
+        match end.stop {
+            Stop::Text(i) => self.stop.get(i).map(|stop| &**stop),
             _ => None,
         }
     }
 }
 
-/// Why an answer ended.
-pub fn stop_reason(stop: Stop) -> &'static str {
+/// A block with a text; without one, the block that begins. Thoughts are not signed.
+pub fn content_block(kind: &Kind, text: &str) -> Value {
+    match kind {
+        Kind::Thought => json!({ "type": "thinking", "thinking": text, "signature": "" }),
+        Kind::Text => json!({ "type": "text", "text": text }),
+        Kind::Call { id, function } => {
+            let input: Value = serde_json::from_str(text).unwrap_or_else(|_| json!({}));
+            json!({ "type": "tool_use", "id": id, "name": function, "input": input })
+        }
+    }
+}
+
+/// More text of a block.
+pub fn content_delta(kind: &Kind, text: &str) -> Value {
+    match kind {
+        Kind::Thought => json!({ "type": "thinking_delta", "thinking": text }),
+        Kind::Text => json!({ "type": "text_delta", "text": text }),
+        Kind::Call { .. } => json!({ "type": "input_json_delta", "partial_json": text }),
+    }
+}
+
+/// Why an answer ended; one that calls tools ends for them.
+pub fn stop_reason(stop: Stop, has_calls: bool) -> &'static str {
     match stop {
+        Stop::End(_) if has_calls => "tool_use",
         Stop::End(_) => "end_turn",
-        Stop::Text => "stop_sequence",
+        Stop::Text(_) => "stop_sequence",
         Stop::Length | Stop::Context | Stop::NotANumber | Stop::Constraint => "max_tokens",
     }
 }

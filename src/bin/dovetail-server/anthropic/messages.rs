@@ -1,16 +1,17 @@
 //! Messages: requests and whole answers.
 
-use super::answer::{Form, stop_reason, usage};
+use super::answer::{Form, content_block, stop_reason, usage};
+use super::conversation::{messages as take_messages, tools as take_tools, variables};
 use super::stream;
 use crate::answer::Whole;
+use crate::blocks::Blocks;
 use crate::body::Body;
-use crate::deltas::Deltas;
+use crate::chat_request::chat_request;
 use crate::error::ApiError;
 use crate::fields::Fields;
-use crate::prompt::{self, Content, SentMessage, blocking};
+use crate::prompt::{self, Chat, blocking};
 use crate::sse;
 use crate::state::{Call, Ready};
-use crate::unsupported;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use dovetail::Request;
@@ -25,10 +26,12 @@ pub async fn messages(call: Call, Body(fields): Body) -> Result<Response, ApiErr
         return Ok(sse::response(move |sink| stream::stream(sink, form, answering)));
     }
     let Whole { pieces, end } = answering.whole().await?;
-    let text = Deltas::whole(&pieces).content;
+    let mut blocks = Blocks::new(&form.reading);
+    let content = blocks.all(&pieces);
     let mut message = form.message();
-    message["content"] = json!([{ "type": "text", "text": text }]);
-    message["stop_reason"] = json!(stop_reason(end.stop));
+    message["content"] =
+        content.iter().map(|block| content_block(&block.kind, &block.text)).collect();
+    message["stop_reason"] = json!(stop_reason(end.stop, blocks.has_calls()));
     message["stop_sequence"] = json!(form.stop_sequence(&end));
     message["usage"] = usage(&end);
     Ok(Json(message).into_response())
@@ -38,29 +41,25 @@ pub async fn messages(call: Call, Body(fields): Body) -> Result<Response, ApiErr
 pub async fn count_tokens(call: Call, Body(mut fields): Body) -> Result<Json<Value>, ApiError> {
     let ready = call.ready;
     let count = move || {
-        let text = prompt::chat_text(&ready, conversation(&mut fields)?)?;
-        if let Some(tools) = fields.take::<Value>("tools")? {
-            unsupported::check("tools", &tools)?;
-        }
-        Ok(ready.tokenizer().encode_prompt(&text)?.len())
+        let (messages, variables) = (take_messages(&mut fields)?, variables(&mut fields)?);
+        let chat = Chat { messages, tools: take_tools(&mut fields)?.list, variables };
+        prompt::count(&ready, chat)
     };
     Ok(Json(json!({ "input_tokens": blocking(count).await? })))
 }
 
 fn read(ready: &Ready, mut fields: Fields) -> Result<(Request, Form), ApiError> {
-    let messages = conversation(&mut fields)?;
+    let (messages, variables) = (take_messages(&mut fields)?, variables(&mut fields)?);
+    let tools = take_tools(&mut fields)?;
     let stream = fields.switch("stream")?;
     fields.rename("stop_sequences", "stop");
+    fields.rename("output_format", "response_format");
+    let format = fields.get("output_config").and_then(|config| config.get("format")).cloned();
+    if let Some(format) = format.filter(|format| !format.is_null()) {
+        fields.set("response_format", format);
+    }
     let generation = fields.generation(ready)?;
-    let prompt = prompt::chat(ready, messages)?;
-    let request = Request { prompt, generation, drafter: None };
-    let form = Form::new(ready, &request, stream);
+    let (request, reading) = chat_request(ready, messages, variables, &tools, generation)?;
+    let form = Form::new(ready, &request, reading, stream);
     Ok((request, form))
-}
-
-/// The messages, behind the system's text.
-fn conversation(fields: &mut Fields) -> Result<Vec<SentMessage>, ApiError> {
-    let messages: Vec<SentMessage> = fields.require("messages")?;
-    let system = fields.take::<Content>("system")?.map(|text| SentMessage::new("system", text));
-    Ok(system.into_iter().chain(messages).collect())
 }

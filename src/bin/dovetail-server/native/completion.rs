@@ -113,7 +113,7 @@ fn text(pieces: &[Piece]) -> String {
 fn last(ready: &Ready, end: &End) -> Value {
     let kind = match end.stop {
         Stop::End(_) => "eos",
-        Stop::Text => "word",
+        Stop::Text(_) => "word",
         Stop::Length | Stop::Context | Stop::NotANumber | Stop::Constraint => "limit",
     };
     json!({

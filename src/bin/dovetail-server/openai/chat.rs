@@ -1,15 +1,18 @@
 //! Chat completions.
 
 use super::logprobs;
-use super::types::{FINGERPRINT, StreamOptions, Totals, finish_reason, new_id, round_of_page};
+use super::types::{
+    FINGERPRINT, StreamOptions, Totals, finish_reason, new_call_id, new_id, round_of_page,
+};
 use crate::answer::{self, Answering};
 use crate::body::Body;
+use crate::chat_request::chat_request;
 use crate::deltas::{self, Delta, Deltas, Reading};
 use crate::error::{ApiError, Dialect};
 use crate::fields::Fields;
 use crate::frames::{Gone, Sink};
 use crate::job::{Event, Round};
-use crate::prompt::{self, Chat, SentMessage, blocking};
+use crate::prompt::{SentMessage, blocking};
 use crate::sse;
 use crate::state::{Call, Ready, unix_seconds};
 use crate::tools::Tools;
@@ -61,16 +64,7 @@ fn read(ready: &Ready, mut fields: Fields) -> Result<Asked, ApiError> {
     let (stream, rounds) = (fields.switch("stream")?, fields.wants_rounds());
     let mut generation = fields.generation(ready)?;
     generation.logprobs = logprobs;
-    let chat = Chat { messages, tools: tools.list.clone(), variables };
-    let prompt = prompt::chat(ready, chat)?;
-    let reading = Reading::new(prompt::template(ready)?, ready.tokenizer(), &prompt, &tools.list);
-    generation.special = reading.is_marked();
-    let of_tools = tools.constraint(ready, reading.format())?;
-    if of_tools.is_some() && generation.constraint.is_some() {
-        let what = "wants a call of a tool, and a grammar is given too; leave one out";
-        return Err(ApiError::field("tool_choice", what));
-    }
-    generation.constraint = of_tools.or(generation.constraint);
+    let (request, reading) = chat_request(ready, messages, variables, &tools, generation)?;
     let form = Form {
         stream,
         include_usage: options.unwrap_or_default().include_usage,
@@ -79,7 +73,7 @@ fn read(ready: &Ready, mut fields: Fields) -> Result<Asked, ApiError> {
         id: new_id("chatcmpl-"),
         created: unix_seconds(),
     };
-    let requests = answers(&Request { prompt, generation, drafter: None }, n)?;
+    let requests = answers(&request, n)?;
     Ok(Asked { requests, form })
 }
 
@@ -113,7 +107,7 @@ async fn whole(ready: &Ready, form: &Form, all: Vec<Answering>) -> Result<Value,
         let delta = Deltas::of_chat(&form.reading).all(&whole.pieces);
         choices.push(json!({
             "index": index,
-            "message": form.message(&delta, index),
+            "message": message(&delta),
             "logprobs": logprobs::chat(ready.tokenizer(), &whole.pieces),
             "finish_reason": reason(whole.end.stop, !delta.calls.is_empty()),
         }));
@@ -163,27 +157,22 @@ fn reason(stop: Stop, has_calls: bool) -> &'static str {
     }
 }
 
+/// A whole message.
+fn message(delta: &Delta) -> Value {
+    let mut message = deltas::openai(delta, |_| new_call_id());
+    message["role"] = json!("assistant");
+    if message.get("content").is_none() {
+        let has_others = message.get("tool_calls").is_some();
+        message["content"] = if has_others { Value::Null } else { json!("") };
+    }
+    let calls = message.get_mut("tool_calls").and_then(Value::as_array_mut);
+    for call in calls.into_iter().flatten().filter_map(Value::as_object_mut) {
+        call.remove("index");
+    }
+    message
+}
+
 impl Form {
-    /// The name of a call of answer `index`.
-    fn call_id(&self, index: usize, call: usize) -> String {
-        format!("call_{}_{index}_{call}", self.id.trim_start_matches("chatcmpl-"))
-    }
-
-    /// A whole message.
-    fn message(&self, delta: &Delta, index: usize) -> Value {
-        let mut message = deltas::openai(delta, |call| self.call_id(index, call));
-        message["role"] = json!("assistant");
-        if message.get("content").is_none() {
-            let has_others = message.get("tool_calls").is_some();
-            message["content"] = if has_others { Value::Null } else { json!("") };
-        }
-        let calls = message.get_mut("tool_calls").and_then(Value::as_array_mut);
-        for call in calls.into_iter().flatten().filter_map(Value::as_object_mut) {
-            call.remove("index");
-        }
-        message
-    }
-
     fn chunk<'a>(&'a self, ready: &'a Ready, choice: Option<Choice>) -> Chunk<'a> {
         Chunk {
             id: &self.id,
@@ -210,7 +199,7 @@ impl Form {
         if delta.is_empty() && logprobs.is_none() && !self.rounds {
             return None;
         }
-        let mut delta = deltas::openai(delta, |call| self.call_id(index, call));
+        let mut delta = deltas::openai(delta, |_| new_call_id());
         if delta.as_object().is_some_and(|delta| delta.is_empty()) {
             delta["content"] = json!("");
         }

@@ -75,7 +75,7 @@ impl Totals {
 /// Why an answer ended.
 pub fn finish_reason(stop: Stop) -> &'static str {
     match stop {
-        Stop::End(_) | Stop::Text => "stop",
+        Stop::End(_) | Stop::Text(_) => "stop",
         Stop::Length | Stop::Context | Stop::NotANumber | Stop::Constraint => "length",
     }
 }
@@ -102,5 +102,32 @@ pub fn new_id(prefix: &str) -> String {
     format!("{prefix}{:016x}{:016x}", half(), half())
 }
 
+/// A name for a call of a tool: nine letters and digits, since the templates of Mistral's models take no other.
+pub fn new_call_id() -> String {
+    const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let mut number = RandomState::new().hash_one("call");
+    let mut digit = || {
+        let digit = DIGITS[(number % 62) as usize];
+        number /= 62;
+        char::from(digit)
+    };
+    (0..9).map(|_| digit()).collect()
+}
+
 /// What answers say of the program that made them.
 pub const FINGERPRINT: &str = concat!("dovetail-", env!("CARGO_PKG_VERSION"));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn names_of_calls_are_what_every_template_takes() {
+        let all: HashSet<String> = (0..1000).map(|_| new_call_id()).collect();
+        assert_eq!(all.len(), 1000, "no two are the same");
+        assert!(
+            all.iter().all(|id| id.len() == 9 && id.bytes().all(|b| b.is_ascii_alphanumeric()))
+        );
+    }
+}

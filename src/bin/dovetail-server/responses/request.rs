@@ -1,94 +1,78 @@
 //! What is asked.
 
-use super::answer::{self, Form};
+use super::answer::{Form, complete};
+use super::input;
 use super::stream;
+use super::tools::Offered;
+use crate::blocks::Blocks;
 use crate::body::Body;
-use crate::deltas::Deltas;
+use crate::chat_request::chat_request;
 use crate::error::ApiError;
 use crate::fields::Fields;
-use crate::prompt::{self, Content, SentMessage, blocking};
+use crate::prompt::blocking;
 use crate::sse;
 use crate::state::{Call, Ready};
-use crate::unsupported;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use dovetail::Request;
-use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 /// `POST /v1/responses`.
 pub async fn responses(call: Call, Body(fields): Body) -> Result<Response, ApiError> {
     let ready = call.ready.clone();
-    let (request, streamed) = blocking(move || read(&ready, fields)).await?;
+    let Asked { request, form, stream } = blocking(move || read(&ready, fields)).await?;
     let answering = call.submit(vec![request])?.pop().expect("an answer for each request");
-    let form = Form::new(&call.ready.name);
-    if streamed {
+    if stream {
         return Ok(sse::response(move |sink| stream::stream(sink, form, answering)));
     }
     let whole = answering.whole().await?;
-    let text = Deltas::whole(&whole.pieces).content;
-    Ok(Json(answer::complete(&form, &text, &whole.end)).into_response())
+    let mut blocks = Blocks::new(&form.reading);
+    let output = form.output(&blocks.all(&whole.pieces), &whole.end);
+    Ok(Json(complete(&form, output, &blocks, &whole.end)).into_response())
 }
 
-/// A text, or the items of a conversation.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Input {
-    Text(String),
-    Items(Vec<Value>),
+struct Asked {
+    request: Request,
+    form: Form,
+    stream: bool,
 }
 
-fn read(ready: &Ready, mut fields: Fields) -> Result<(Request, bool), ApiError> {
-    let messages = conversation(&mut fields)?;
-    let streamed = fields.switch("stream")?;
+fn read(ready: &Ready, mut fields: Fields) -> Result<Asked, ApiError> {
+    let asked = Form::echo(&fields);
     if fields.take::<Value>("previous_response_id")?.is_some() {
         let what =
             "is not supported, since answers are not kept; send the conversation in \"input\"";
         return Err(ApiError::field("previous_response_id", what));
     }
-    let of_functions = |tool: &Value| tool["type"] == "function";
-    if let Some(mut tools) = fields.take::<Vec<Value>>("tools")? {
-        // Tools of other kinds run where the model does: here there are none.
-        tools.retain(of_functions);
-        unsupported::check("tools", &Value::Array(tools))?;
-    }
-    if let Some(format) =
-        fields.take::<Value>("text")?.and_then(|mut text| text.get_mut("format").map(Value::take))
-    {
+    let mut offered = Offered::default();
+    offered.add(&fields.take::<Vec<Value>>("tools")?.unwrap_or_default());
+    let messages = input::messages(&mut fields, &mut offered)?;
+    let tools = offered.take_choice(&mut fields)?;
+    let variables = variables(&mut fields)?;
+    let stream = fields.switch("stream")?;
+    let format = fields.get("text").and_then(|text| text.get("format")).cloned();
+    if let Some(format) = format.filter(|format| !format.is_null()) {
         fields.set("response_format", format);
     }
     fields.rename("max_output_tokens", "max_tokens");
     let generation = fields.generation(ready)?;
-    let prompt = prompt::chat(ready, messages)?;
-    Ok((Request { prompt, generation, drafter: None }, streamed))
+    let (request, reading) = chat_request(ready, messages, variables, &tools, generation)?;
+    let form = Form::new(&ready.name, reading, offered, asked);
+    Ok(Asked { request, form, stream })
 }
 
-/// The messages of the input, behind the instructions.
-fn conversation(fields: &mut Fields) -> Result<Vec<SentMessage>, ApiError> {
-    let instructions: Option<String> = fields.take("instructions")?;
-    let instructions = instructions.map(|text| SentMessage::new("system", Content::Text(text)));
-    let items = match fields.require("input")? {
-        Input::Text(text) => vec![SentMessage::new("user", Content::Text(text))],
-        Input::Items(items) => {
-            let messages = items.into_iter().filter_map(|item| message(item).transpose());
-            messages.collect::<Result<_, _>>()?
-        }
+/// Takes the variables of the template; `reasoning.effort` sets those that templates have for it.
+fn variables(fields: &mut Fields) -> Result<Map<String, Value>, ApiError> {
+    let mut variables: Map<String, Value> =
+        fields.take("chat_template_kwargs")?.unwrap_or_default();
+    let reasoning = fields.take::<Value>("reasoning")?.unwrap_or_default();
+    let (name, value) = match reasoning["effort"].as_str() {
+        Some("none") => ("enable_thinking", json!(false)),
+        Some("minimal") => ("reasoning_effort", json!("low")),
+        Some(effort @ ("low" | "medium" | "high")) => ("reasoning_effort", json!(effort)),
+        Some("xhigh") => ("reasoning_effort", json!("high")),
+        _ => return Ok(variables),
     };
-    Ok(instructions.into_iter().chain(items).collect())
-}
-
-/// The message that an item is; `None` for what the model thought, which its next turn does not need.
-fn message(item: Value) -> Result<Option<SentMessage>, ApiError> {
-    match item.get("type").and_then(Value::as_str) {
-        None | Some("message") => {
-            let wrong = |error| ApiError::field("input", &format!("has a wrong message: {error}"));
-            serde_json::from_value(item).map(Some).map_err(wrong)
-        }
-        Some("reasoning") => Ok(None),
-        Some(kind) => {
-            let what =
-                format!("has an item of type {kind:?}, which is not supported; leave it out");
-            Err(ApiError::field("input", &what))
-        }
-    }
+    variables.entry(name).or_insert(value);
+    Ok(variables)
 }

@@ -1,0 +1,301 @@
+//! What the interfaces of Anthropic and of OpenAI make of a model's thoughts, texts and calls.
+
+#![cfg(unix)]
+
+mod common;
+#[path = "common/server.rs"]
+mod server;
+#[path = "common/tools.rs"]
+mod tools;
+
+use serde_json::{Value, json};
+use server::names;
+use tools::{anthropic, forcing, openai_tool, refused, responses, saying, start, with};
+
+/// A thought, a text, and two calls.
+const ANSWER: &str = "<think>\nHm.\n</think>\n\nWell.\n<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Rome\", \
+                      \"days\": 2}}\n</tool_call>\n<tool_call>\n{\"name\": \"f\", \"arguments\": {}}\n</tool_call>";
+
+fn assert_is_call_id(id: &Value) {
+    let id = id.as_str().unwrap();
+    assert!(id.len() == 9 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{id}");
+}
+
+fn assert_is_weather(arguments: &Value) {
+    assert!([json!("Rome"), json!("Oslo")].contains(&arguments["city"]), "{arguments}");
+    assert!((1..=9).contains(&arguments["days"].as_u64().unwrap()), "{arguments}");
+}
+
+#[test]
+fn messages_have_blocks_in_their_order() {
+    let server = start();
+    let asked = anthropic(&saying(ANSWER));
+    let whole = server.post("/v1/messages", &asked).json();
+    let content = whole["content"].as_array().unwrap();
+    assert_eq!(content[0], json!({ "type": "thinking", "thinking": "Hm.", "signature": "" }));
+    assert_eq!(content[1], json!({ "type": "text", "text": "Well." }));
+    let rome = json!({ "city": "Rome", "days": 2 });
+    for (block, name, input) in [(&content[2], "weather", rome), (&content[3], "f", json!({}))] {
+        assert_is_call_id(&block["id"]);
+        let expected =
+            json!({ "type": "tool_use", "id": block["id"], "name": name, "input": input });
+        assert_eq!(*block, expected);
+    }
+    assert!(content.len() == 4 && content[2]["id"] != content[3]["id"]);
+    assert_eq!(whole["stop_reason"], "tool_use");
+
+    let events =
+        server.post("/v1/messages", &with(asked, &json!({ "stream": true }))).named_events();
+    let block = ["content_block_start", "content_block_delta", "content_block_stop"];
+    let mut expected = vec!["message_start", "content_block_start", "ping"];
+    expected.extend(&block[1..]);
+    expected.extend([block, block, block].concat());
+    expected.extend(["message_delta", "message_stop"]);
+    assert_eq!(names(&events), expected);
+    let mut blocks: Vec<(Value, String, Vec<String>)> = Vec::new();
+    for (name, event) in &events {
+        match &**name {
+            "content_block_start" => {
+                assert_eq!(event["index"], blocks.len());
+                blocks.push((event["content_block"].clone(), String::new(), Vec::new()));
+            }
+            "content_block_delta" => {
+                assert_eq!(event["index"], blocks.len() - 1);
+                let (_, text, kinds) = blocks.last_mut().unwrap();
+                let delta = event["delta"].as_object().unwrap();
+                let (kind, more) = (&delta["type"], delta.values().nth(1).unwrap());
+                kinds.push(kind.as_str().unwrap().to_owned());
+                text.push_str(more.as_str().unwrap());
+            }
+            "content_block_stop" => assert_eq!(event["index"], blocks.len() - 1),
+            "message_delta" => assert_eq!(event["delta"]["stop_reason"], "tool_use"),
+            _ => {}
+        }
+    }
+    for (i, ((begun, text, kinds), whole)) in blocks.iter_mut().zip(content).enumerate() {
+        kinds.dedup();
+        match i {
+            0 => assert_eq!(*kinds, ["thinking_delta", "signature_delta"]),
+            1 => assert_eq!(*kinds, ["text_delta"]),
+            _ => assert_eq!(*kinds, ["input_json_delta"]),
+        }
+        let mut ended = begun.clone();
+        match i {
+            0 => ended["thinking"] = json!(text),
+            1 => ended["text"] = json!(text),
+            _ => {
+                assert_eq!(begun["input"], json!({}));
+                assert_is_call_id(&begun["id"]);
+                ended["input"] = serde_json::from_str(text).unwrap();
+                ended["id"] = whole["id"].clone();
+            }
+        }
+        assert_eq!(ended, *whole);
+    }
+    assert_eq!(blocks.len(), 4);
+}
+
+#[test]
+fn responses_have_items_in_their_order() {
+    let server = start();
+    let asked = responses(&saying(ANSWER));
+    let whole = server.post("/v1/responses", &asked).json();
+    let output = whole["output"].as_array().unwrap();
+    assert_eq!(whole["status"], "completed");
+    assert_eq!(output[0]["content"], json!([{ "type": "reasoning_text", "text": "Hm." }]));
+    assert_eq!((&output[0]["type"], &output[0]["summary"]), (&json!("reasoning"), &json!([])));
+    assert_eq!(
+        (&output[1]["type"], &output[1]["content"][0]["text"]),
+        (&json!("message"), &json!("Well."))
+    );
+    assert_eq!(
+        (&output[2]["type"], &output[2]["name"]),
+        (&json!("function_call"), &json!("weather"))
+    );
+    assert_eq!(output[2]["arguments"], "{\"city\":\"Rome\",\"days\":2}");
+    assert_eq!((&output[3]["name"], &output[3]["arguments"]), (&json!("f"), &json!("{}")));
+    assert!(output.iter().all(|item| item["status"] == "completed") && output.len() == 4);
+    assert_is_call_id(&output[2]["call_id"]);
+    // As many tokens as bytes, and the white space before and behind.
+    let thought = whole["usage"]["output_tokens_details"]["reasoning_tokens"].as_u64().unwrap();
+    assert!((3..15).contains(&thought), "{thought}");
+    assert_eq!((&whole["tools"], &whole["tool_choice"]), (&asked["tools"], &json!("auto")));
+
+    let events =
+        server.post("/v1/responses", &with(asked, &json!({ "stream": true }))).named_events();
+    let of_part = |delta: &str| {
+        [
+            "output_item.added",
+            "content_part.added",
+            &format!("{delta}.delta"),
+            &format!("{delta}.done"),
+            "content_part.done",
+            "output_item.done",
+        ]
+        .map(|name| format!("response.{name}"))
+    };
+    let of_call = [
+        "output_item.added",
+        "function_call_arguments.delta",
+        "function_call_arguments.done",
+        "output_item.done",
+    ]
+    .map(|name| format!("response.{name}"));
+    let mut expected = vec!["response.created".to_owned(), "response.in_progress".to_owned()];
+    expected.extend(of_part("reasoning_text"));
+    expected.extend(of_part("output_text"));
+    expected.extend([&of_call[..], &of_call[..]].concat());
+    expected.push("response.completed".to_owned());
+    assert_eq!(names(&events), expected);
+    let (mut id, mut text, mut ended) = (Value::Null, String::new(), Vec::new());
+    for (i, (name, event)) in events.iter().enumerate() {
+        assert_eq!((&event["type"], &event["sequence_number"]), (&json!(name), &json!(i)));
+        if let Some(item) = event.get("item") {
+            assert_eq!(event["output_index"], ended.len(), "{event}");
+            if name.ends_with("added") {
+                id = item["id"].clone();
+                text.clear();
+                assert_eq!(item["status"], "in_progress");
+            } else {
+                assert_eq!(item["id"], id);
+                ended.push(item.clone());
+            }
+        } else if event.get("item_id").is_some() {
+            assert_eq!((&event["item_id"], &event["output_index"]), (&id, &json!(ended.len())));
+            text.push_str(event["delta"].as_str().unwrap_or_default());
+            for done in ["text", "arguments"].iter().filter_map(|name| event.get(name)) {
+                assert_eq!(*done, json!(text));
+            }
+        }
+    }
+    let last = &events.last().unwrap().1["response"];
+    assert_eq!(last["output"], json!(ended));
+    assert_eq!(last["usage"]["output_tokens"], whole["usage"]["output_tokens"]);
+    for (ended, whole) in ended.iter().zip(output) {
+        let mut ended = with(ended.clone(), &json!({ "id": whole["id"] }));
+        if let Some(id) = whole.get("call_id") {
+            ended["call_id"] = id.clone();
+        }
+        assert_eq!(ended, *whole);
+    }
+}
+
+/// What a model begins and does not end is a text, and the answer is not complete.
+#[test]
+fn an_answer_that_is_cut_off_says_so() {
+    let server = start();
+    let few = json!({ "max_tokens": 30, "max_output_tokens": 30 });
+    let answer = "Well. <tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Rome\"}}\n</tool_call>";
+    let cut = server.post("/v1/messages", &anthropic(&with(saying(answer), &few))).json();
+    assert_eq!(
+        (&cut["stop_reason"], &cut["content"][0]["type"]),
+        (&json!("max_tokens"), &json!("text"))
+    );
+    let text = cut["content"][0]["text"].as_str().unwrap();
+    assert!(answer.starts_with(text) && text.contains("<tool_call>"), "{text}");
+    let cut = server.post("/v1/responses", &responses(&with(saying(answer), &few))).json();
+    assert_eq!(
+        (&cut["status"], &cut["output"][0]["status"]),
+        (&json!("incomplete"), &json!("incomplete"))
+    );
+    assert_eq!(cut["output"][0]["content"][0]["text"], text);
+}
+
+#[test]
+fn a_call_that_is_asked_for_is_made() {
+    let server = start();
+    for choice in [
+        json!({ "type": "any" }),
+        json!({ "type": "tool", "name": "weather", "disable_parallel_tool_use": true }),
+    ] {
+        let answer = server.post("/v1/messages", &anthropic(&forcing(&choice))).json();
+        let block = &answer["content"][0];
+        assert_eq!(
+            (&block["type"], &block["name"]),
+            (&json!("tool_use"), &json!("weather")),
+            "{answer}"
+        );
+        assert_is_weather(&block["input"]);
+        if choice["disable_parallel_tool_use"] == true {
+            assert_eq!(
+                (answer["content"].as_array().unwrap().len(), &answer["stop_reason"]),
+                (1, &json!("tool_use"))
+            );
+        }
+    }
+    let allowed = json!({ "type": "allowed_tools", "mode": "required", "tools": [{ "type": "function", "name": "weather" }] });
+    for choice in [json!("required"), json!({ "type": "function", "name": "weather" }), allowed] {
+        let fields = with(forcing(&choice), &json!({ "parallel_tool_calls": false }));
+        let answer = server.post("/v1/responses", &responses(&fields)).json();
+        let [item] = &answer["output"].as_array().unwrap()[..] else { panic!("{answer}") };
+        assert_eq!((&item["type"], &item["name"]), (&json!("function_call"), &json!("weather")));
+        assert_is_weather(&serde_json::from_str(item["arguments"].as_str().unwrap()).unwrap());
+    }
+    for choice in [
+        json!({ "type": "tool", "name": "g" }),
+        json!({ "type": "tool" }),
+        json!({ "type": "some" }),
+    ] {
+        let answer = server.post("/v1/messages", &anthropic(&json!({ "tool_choice": choice })));
+        let (status, message) = refused(&answer);
+        assert!(status == 400 && message.contains("tool_choice"), "{message}");
+    }
+    for choice in [
+        json!({ "type": "function", "name": "g" }),
+        json!({ "type": "file_search" }),
+        json!("some"),
+    ] {
+        let answer = server.post("/v1/responses", &responses(&json!({ "tool_choice": choice })));
+        assert_eq!((answer.status, &answer.json()["error"]["param"]), (400, &json!("tool_choice")));
+    }
+}
+
+/// The name of a call comes back with its result, and the template takes it.
+#[test]
+fn a_call_is_made_and_its_result_sent_back() {
+    let server = start();
+    let question = json!({ "role": "user", "content": "the and" });
+    let any = anthropic(&forcing(&json!({ "type": "any" })));
+    let answer = server.post("/v1/messages", &any).json();
+    let result = json!([{ "type": "tool_result", "tool_use_id": answer["content"][0]["id"], "content": "Sun." }]);
+    let messages = json!([
+        question, { "role": "assistant", "content": answer["content"] }, { "role": "user", "content": result },
+    ]);
+    let last =
+        server.post("/v1/messages", &anthropic(&json!({ "messages": messages, "max_tokens": 4 })));
+    assert_eq!(last.status, 200, "{}", last.body);
+
+    let answer = server.post("/v1/responses", &responses(&forcing(&json!("required")))).json();
+    let output = answer["output"].as_array().unwrap();
+    let result = json!({ "type": "function_call_output", "call_id": output[0]["call_id"], "output": "Sun." });
+    let input = [&[question], &output[..], &[result]].concat();
+    let last = server
+        .post("/v1/responses", &responses(&json!({ "input": input, "max_output_tokens": 4 })));
+    assert_eq!(last.status, 200, "{}", last.body);
+
+    let tools =
+        json!({ "tools": [openai_tool()], "messages": [{ "role": "user", "content": "the and" }] });
+    let asked = with(tools.clone(), &forcing(&json!("required")));
+    let asked = with(asked, &json!({ "max_tokens": 200, "temperature": 0 }));
+    let message =
+        server.post("/v1/chat/completions", &asked).json()["choices"][0]["message"].clone();
+    let id = message["tool_calls"][0]["id"].clone();
+    assert_is_call_id(&id);
+    let result = json!({ "role": "tool", "tool_call_id": id, "content": "Sun." });
+    let messages = json!([tools["messages"][0], message, result]);
+    let last = with(tools, &json!({ "messages": messages, "max_tokens": 4 }));
+    assert_eq!(server.post("/v1/chat/completions", &last).status, 200);
+}
+
+#[test]
+fn the_stop_sequence_that_was_met_is_named() {
+    let server = start();
+    let stops = json!({ "stop_sequences": ["never", "<|im_end|>", "two", " tw"] });
+    let stopped =
+        server.post("/v1/messages", &anthropic(&with(saying("one, two, three"), &stops))).json();
+    assert_eq!(stopped["content"], json!([{ "type": "text", "text": "one," }]));
+    assert_eq!(
+        (&stopped["stop_reason"], &stopped["stop_sequence"]),
+        (&json!("stop_sequence"), &json!(" tw"))
+    );
+}
