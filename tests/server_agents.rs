@@ -38,12 +38,18 @@ fn a_conversation_with_calls_is_the_same_in_each_interface() {
     let server = start();
     let (text, n_tokens) = chat(&server, &conversation());
     let cached = json!({ "type": "ephemeral" });
-    let use_of = |id: &str, city: &str| json!({ "type": "tool_use", "id": id, "name": "weather", "input": { "city": city, "days": 2 } });
+    let use_of = |id: &str, city: &str| {
+        let input = json!({ "city": city, "days": 2 });
+        json!({ "type": "tool_use", "id": id, "name": "weather", "input": input })
+    };
     let usual = json!({ "max_tokens": 12, "max_output_tokens": 12, "ignore_eos": true });
     let asked = with(
         anthropic(&usual),
         &json!({
-            "system": [{ "type": "text", "text": "Be brief." }, { "type": "text", "text": "And kind.", "cache_control": cached }],
+            "system": [
+                { "type": "text", "text": "Be brief." },
+                { "type": "text", "text": "And kind.", "cache_control": cached },
+            ],
             "messages": [
                 { "role": "user", "content": "What weather?" },
                 { "role": "user", "content": [{ "type": "text", "text": "Tell me." }] },
@@ -83,11 +89,12 @@ fn a_conversation_with_calls_is_the_same_in_each_interface() {
             "input": [
                 { "type": "message", "role": "user", "content": "What weather?" },
                 { "role": "user", "content": [{ "type": "input_text", "text": "Tell me." }] },
-                { "type": "reasoning", "summary": [{ "type": "summary_text", "text": "Short." }], "encrypted_content": "x",
-                  "content": [{ "type": "reasoning_text", "text": "Two calls." }] },
+                { "type": "reasoning", "summary": [{ "type": "summary_text", "text": "Short." }],
+                  "encrypted_content": "x", "content": [{ "type": "reasoning_text", "text": "Two calls." }] },
                 { "type": "message", "role": "assistant", "content": [{ "type": "output_text", "text": "I look." }] },
                 call("aaaaaaaa1", "Rome"), call("aaaaaaaa2", "Oslo"),
-                { "type": "function_call_output", "call_id": "aaaaaaaa1", "output": [{ "type": "input_text", "text": "Sun.\nWind." }] },
+                { "type": "function_call_output", "call_id": "aaaaaaaa1",
+                  "output": [{ "type": "input_text", "text": "Sun.\nWind." }] },
                 { "type": "function_call_output", "call_id": "aaaaaaaa2", "output": "Error: no such city" },
                 { "type": "message", "role": "user", "content": [{ "type": "input_text", "text": "And now?" }] },
             ],
@@ -98,36 +105,22 @@ fn a_conversation_with_calls_is_the_same_in_each_interface() {
     assert_eq!(answer["usage"]["input_tokens"], n_tokens);
 }
 
+/// Turns of an assistant that follow each other stay apart; what it thinks begins one.
 #[test]
-fn thinking_is_a_variable_of_the_template() {
+fn items_of_an_assistant_are_as_many_messages_as_there_are_turns() {
     let server = start();
-    let count = |fields: Value| {
-        server.post("/v1/messages/count_tokens", &anthropic(&fields)).json()["input_tokens"]
-            .as_u64()
-    };
-    let of_chat = |variables: Value| {
-        let messages = json!([{ "role": "user", "content": "the and" }]);
-        let fields = json!({ "messages": messages, "tools": [openai_tool()], "chat_template_kwargs": variables });
-        chat(&server, &fields).1.as_u64()
-    };
-    let unset = of_chat(json!({}));
-    let (on, off) =
-        (of_chat(json!({ "enable_thinking": true })), of_chat(json!({ "enable_thinking": false })));
-    assert!(unset < on && on < off);
-    assert_eq!(count(json!({})), unset);
-    for kind in ["enabled", "adaptive"] {
-        assert_eq!(count(json!({ "thinking": { "type": kind, "budget_tokens": 1024 } })), on);
-    }
-    assert_eq!(count(json!({ "thinking": { "type": "disabled" } })), off);
-    let wrong = server.post("/v1/messages", &anthropic(&json!({ "thinking": { "type": "deep" } })));
-    assert!(wrong.status == 400 && wrong.body.contains("thinking"), "{wrong:?}");
-    let used = |reasoning: Value| {
-        let fields = json!({ "reasoning": reasoning, "max_output_tokens": 1 });
-        server.post("/v1/responses", &responses(&fields)).json()["usage"]["input_tokens"].as_u64()
-    };
-    assert_eq!(used(json!({ "effort": null, "summary": "auto" })), unset);
-    assert_eq!(used(json!({ "effort": "none" })), off);
-    assert_eq!(used(json!({ "effort": "xhigh" })), of_chat(json!({ "reasoning_effort": "high" })));
+    let said = |text: &str| json!({ "type": "message", "role": "assistant", "content": text });
+    let thought =
+        json!({ "type": "reasoning", "content": [{ "type": "reasoning_text", "text": "Hm." }] });
+    let user = json!({ "role": "user", "content": "a" });
+    let input = json!([user, said("One."), said("Two."), thought, said("Three."), user]);
+    let fields = json!({ "input": input, "tools": [], "max_output_tokens": 1 });
+    let answer = server.post("/v1/responses", &responses(&fields)).json();
+    let message = |text: &str| json!({ "role": "assistant", "content": text });
+    let third = with(message("Three."), &json!({ "reasoning_content": "Hm." }));
+    let messages = json!([user, message("One."), message("Two."), third, user]);
+    let (_, n_tokens) = chat(&server, &json!({ "messages": messages }));
+    assert_eq!(answer["usage"]["input_tokens"], n_tokens);
 }
 
 #[test]
@@ -162,6 +155,16 @@ fn what_is_no_text_is_refused_by_its_type() {
     }
 }
 
+/// A function as a tool of chat completions.
+fn function(name: &str, description: Option<&str>, parameters: &Value) -> Value {
+    let mut function = json!({ "name": name });
+    if let Some(description) = description {
+        function["description"] = json!(description);
+    }
+    function["parameters"] = parameters.clone();
+    json!({ "type": "function", "function": function })
+}
+
 /// The shape of what Claude Code sends: a system text in blocks behind a line for bookkeeping, tools of several kinds, a
 /// turn that goes on behind a result.
 #[test]
@@ -183,16 +186,20 @@ fn a_request_of_claude_codes_shape_is_answered() {
                 ] },
                 { "role": "assistant", "content": [
                     { "type": "thinking", "thinking": "I need ls.", "signature": "" },
-                    { "type": "tool_use", "id": "a1b2c3d4e", "name": "Bash", "input": { "command": "ls", "description": "Lists" } },
+                    { "type": "tool_use", "id": "a1b2c3d4e", "name": "Bash",
+                      "input": { "command": "ls", "description": "Lists" } },
                 ] },
                 { "role": "user", "content": [
-                    { "tool_use_id": "a1b2c3d4e", "type": "tool_result", "content": "a.rs\nb.rs", "is_error": false, "cache_control": cached },
+                    { "tool_use_id": "a1b2c3d4e", "type": "tool_result", "content": "a.rs\nb.rs",
+                      "is_error": false, "cache_control": cached },
                 ] },
             ],
             "tools": [
                 { "name": "Bash", "description": "Runs a command.", "eager_input_streaming": true,
-                  "input_schema": { "$schema": "x", "type": "object", "properties": { "command": { "type": "string" } }, "required": ["command"] } },
-                { "type": "custom", "name": "Read", "description": "Reads a file.", "input_schema": { "type": "object", "properties": {} } },
+                  "input_schema": { "$schema": "x", "type": "object", "required": ["command"],
+                                    "properties": { "command": { "type": "string" } } } },
+                { "type": "custom", "name": "Read", "description": "Reads a file.",
+                  "input_schema": { "type": "object", "properties": {} } },
                 { "type": "web_search_20250305", "name": "web_search", "max_uses": 8 },
             ],
             "tool_choice": { "type": "auto" },
@@ -225,12 +232,13 @@ fn a_request_of_claude_codes_shape_is_answered() {
     // Templates get the tools that its client runs, and no others.
     let prompt = json!({
         "tools": [
-            { "type": "function", "function": { "name": "Bash", "description": "Runs a command.", "parameters": first["tools"][0]["input_schema"] } },
-            { "type": "function", "function": { "name": "Read", "description": "Reads a file.", "parameters": first["tools"][1]["input_schema"] } },
+            function("Bash", Some("Runs a command."), &first["tools"][0]["input_schema"]),
+            function("Read", Some("Reads a file."), &first["tools"][1]["input_schema"]),
         ],
         "messages": [
             { "role": "system", "content": "You help with code.\nAnswer in a few words." },
-            { "role": "user", "content": "<system-reminder>\nThe date is known.\n</system-reminder>\n\nList the files." },
+            { "role": "user",
+              "content": "<system-reminder>\nThe date is known.\n</system-reminder>\n\nList the files." },
             { "role": "assistant", "content": "", "reasoning_content": "I need ls.", "tool_calls": [{
                 "id": "a1b2c3d4e", "type": "function",
                 "function": { "name": "Bash", "arguments": { "command": "ls", "description": "Lists" } },
@@ -251,29 +259,44 @@ fn a_request_of_claude_codes_shape_is_answered() {
 fn a_request_of_codexs_shape_is_answered() {
     let server = start();
     let command = json!({ "type": "object", "properties": { "cmd": { "type": "string" } }, "required": ["cmd"] });
-    let search = json!({ "type": "function", "name": "search", "description": "Searches.", "strict": false, "parameters": command });
+    let named = |name: &str, description: &str| {
+        json!({
+            "type": "function", "name": name, "description": description, "strict": false, "parameters": command,
+        })
+    };
+    let said = |role: &str, text: &str| {
+        json!({
+            "type": "message", "role": role, "content": [{ "type": "input_text", "text": text }],
+        })
+    };
+    let search = named("search", "Searches.");
     let grammar = json!({ "type": "grammar", "syntax": "lark", "definition": "start: /.+/" });
     let asked = json!({
-        "model": "tiny", "instructions": "You are an agent.", "stream": true, "store": false, "parallel_tool_calls": true,
+        "model": "tiny", "instructions": "You are an agent.", "stream": true, "store": false,
+            "parallel_tool_calls": true,
         "include": ["reasoning.encrypted_content"], "reasoning": { "effort": "medium", "summary": "auto" },
         "prompt_cache_key": "0190", "text": { "verbosity": "low" }, "tool_choice": "auto", "service_tier": "priority",
         "client_metadata": { "x-codex-installation-id": "1" },
         "tools": [
-            { "type": "function", "name": "exec_command", "description": "Runs.", "strict": false, "parameters": command },
+            named("exec_command", "Runs."),
             { "type": "custom", "name": "apply_patch", "description": "Edits files.", "format": grammar },
             { "type": "web_search", "external_web_access": true }, { "type": "local_shell" }, { "type": "tool_search" },
             { "type": "namespace", "name": "mcp__docs", "description": "Docs.", "tools": [search] },
         ],
         "input": [
-            { "type": "message", "role": "developer", "content": [{ "type": "input_text", "text": "<permissions>" }] },
-            { "type": "message", "role": "user", "content": [{ "type": "input_text", "text": "<environment_context>" }] },
-            { "type": "message", "role": "user", "content": [{ "type": "input_text", "text": "Fix it." }] },
+            said("developer", "<permissions>"),
+            said("user", "<environment_context>"),
+            said("user", "Fix it."),
             { "type": "reasoning", "summary": [], "content": null, "encrypted_content": null },
-            { "type": "function_call", "name": "search", "namespace": "mcp__docs", "arguments": "{\"cmd\":\"x\"}", "call_id": "aaaaaaaa1" },
+            { "type": "function_call", "name": "search", "namespace": "mcp__docs",
+              "arguments": "{\"cmd\":\"x\"}", "call_id": "aaaaaaaa1" },
             { "type": "function_call_output", "call_id": "aaaaaaaa1", "output": "found" },
-            { "type": "custom_tool_call", "status": "completed", "call_id": "aaaaaaaa2", "name": "apply_patch", "input": "*** Begin" },
+            { "type": "custom_tool_call", "status": "completed", "call_id": "aaaaaaaa2",
+              "name": "apply_patch", "input": "*** Begin" },
             { "type": "custom_tool_call_output", "call_id": "aaaaaaaa2", "output": "Success." },
-            { "type": "additional_tools", "tools": [{ "type": "namespace", "name": "more", "tools": [{ "type": "custom", "name": "exec" }] }] },
+            { "type": "additional_tools", "tools": [
+                { "type": "namespace", "name": "more", "tools": [{ "type": "custom", "name": "exec" }] },
+            ] },
         ],
     });
     let calls = "<tool_call>\n{\"name\": \"mcp__docs__search\", \"arguments\": {\"cmd\": \"y\"}}\n</tool_call>\n\
@@ -298,14 +321,6 @@ fn a_request_of_codexs_shape_is_answered() {
     assert_eq!(input.1["input"], "*** End\n");
     assert_eq!(events.last().unwrap().0, "response.completed");
 
-    let function = |name: &str, description: Option<&str>, parameters: &Value| {
-        let mut function = json!({ "name": name });
-        if let Some(description) = description {
-            function["description"] = json!(description);
-        }
-        function["parameters"] = parameters.clone();
-        json!({ "type": "function", "function": function })
-    };
     let free = json!({ "type": "object", "properties": { "input": { "type": "string" } }, "required": ["input"] });
     let call = |id: &str, name: &str, arguments: Value| {
         json!({

@@ -172,7 +172,9 @@ fn an_answer_that_the_model_ends_is_complete() {
     // The token that ends a turn is the last one, and nothing else is likely.
     let body = json!({ "input": "a", "logit_bias": { (common::tiny::N_VOCAB - 1).to_string(): 100 }, "stream": true });
     let events = server.post("/v1/responses", &body).named_events();
-    assert_eq!(events.last().unwrap().0, "response.completed");
+    let (name, event) = events.last().unwrap();
+    assert_eq!(name, "response.completed");
+    assert_eq!(event["response"]["output"][0]["content"][0]["text"], "");
 }
 
 #[test]

@@ -8,9 +8,12 @@ mod server;
 #[path = "common/tools.rs"]
 mod tools;
 
+use common::tiny::tiny;
 use serde_json::{Value, json};
 use server::names;
-use tools::{anthropic, forcing, openai_tool, refused, responses, saying, start, with};
+use tools::{
+    anthropic, chat, forcing, openai_tool, refused, responses, saying, start, start_on, with,
+};
 
 /// A thought, a text, and two calls.
 const ANSWER: &str = "<think>\nHm.\n</think>\n\nWell.\n<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Rome\", \
@@ -223,8 +226,9 @@ fn a_call_that_is_asked_for_is_made() {
             );
         }
     }
-    let allowed = json!({ "type": "allowed_tools", "mode": "required", "tools": [{ "type": "function", "name": "weather" }] });
-    for choice in [json!("required"), json!({ "type": "function", "name": "weather" }), allowed] {
+    let weather = json!({ "type": "function", "name": "weather" });
+    let allowed = json!({ "type": "allowed_tools", "mode": "required", "tools": [weather] });
+    for choice in [json!("required"), weather, allowed] {
         let fields = with(forcing(&choice), &json!({ "parallel_tool_calls": false }));
         let answer = server.post("/v1/responses", &responses(&fields)).json();
         let [item] = &answer["output"].as_array().unwrap()[..] else { panic!("{answer}") };
@@ -298,4 +302,56 @@ fn the_stop_sequence_that_was_met_is_named() {
         (&stopped["stop_reason"], &stopped["stop_sequence"]),
         (&json!("stop_sequence"), &json!(" tw"))
     );
+}
+
+#[test]
+fn thinking_is_a_variable_of_the_template() {
+    let server = start();
+    let count = |fields: Value| {
+        server.post("/v1/messages/count_tokens", &anthropic(&fields)).json()["input_tokens"]
+            .as_u64()
+    };
+    let of_chat = |variables: Value| {
+        let messages = json!([{ "role": "user", "content": "the and" }]);
+        let fields = json!({ "messages": messages, "tools": [openai_tool()], "chat_template_kwargs": variables });
+        chat(&server, &fields).1.as_u64()
+    };
+    let unset = of_chat(json!({}));
+    let (on, off) =
+        (of_chat(json!({ "enable_thinking": true })), of_chat(json!({ "enable_thinking": false })));
+    assert!(unset < on && on < off);
+    assert_eq!(count(json!({})), unset);
+    for kind in ["enabled", "adaptive"] {
+        assert_eq!(count(json!({ "thinking": { "type": kind, "budget_tokens": 1024 } })), on);
+    }
+    assert_eq!(count(json!({ "thinking": { "type": "disabled" } })), off);
+    let variables = json!({ "enable_thinking": false });
+    let both = json!({ "thinking": { "type": "enabled" }, "chat_template_kwargs": variables });
+    assert_eq!(count(both), off);
+    let wrong = server.post("/v1/messages", &anthropic(&json!({ "thinking": { "type": "deep" } })));
+    assert!(wrong.status == 400 && wrong.body.contains("thinking"), "{wrong:?}");
+    let used = |reasoning: Value| {
+        let fields = json!({ "reasoning": reasoning, "max_output_tokens": 1 });
+        server.post("/v1/responses", &responses(&fields)).json()["usage"]["input_tokens"].as_u64()
+    };
+    assert_eq!(used(json!({ "effort": null, "summary": "auto" })), unset);
+    assert_eq!(used(json!({ "effort": "none" })), off);
+    assert_eq!(used(json!({ "effort": "xhigh" })), of_chat(json!({ "reasoning_effort": "high" })));
+}
+
+#[test]
+fn an_answer_that_fails_says_so() {
+    let mut parts = tiny("f32").parts();
+    let norm = parts.tensors.iter_mut().find(|tensor| tensor.name == "output_norm.weight").unwrap();
+    norm.bytes = f32::NAN.to_le_bytes().repeat(norm.bytes.len() / 4);
+    let server = start_on(parts);
+    let stream = json!({ "stream": true });
+    let events = server.post("/v1/responses", &responses(&stream)).named_events();
+    let (name, event) = events.last().unwrap();
+    let response = &event["response"];
+    assert_eq!((&**name, &response["status"]), ("response.failed", &json!("failed")));
+    assert_eq!(response["error"]["code"], "server_error");
+    let events = server.post("/v1/messages", &anthropic(&stream)).named_events();
+    let (name, event) = events.last().unwrap();
+    assert_eq!((&**name, &event["error"]["type"]), ("error", &json!("api_error")));
 }

@@ -6,35 +6,35 @@
 /// Finds the first stop text in a text.
 #[derive(Clone, Debug, Default)]
 pub struct Stops {
-    stops: Vec<String>,
+    /// Those that can be found, with their indices.
+    stops: Vec<(usize, String)>,
     held: String,
 }
 
 impl Stops {
     /// Looks for any of these; empty ones are never found.
     pub fn new(stops: Vec<String>) -> Stops {
-        Stops { stops, held: String::new() }
+        let stops = stops.into_iter().enumerate().filter(|(_, stop)| !stop.is_empty());
+        Stops { stops: stops.collect(), held: String::new() }
     }
 
     /// Takes a piece, and replaces it by the text that may be shown, which begins with what was held back. Returns the
     /// index of the stop text that follows, if one does: of those that begin first the shortest.
     pub fn push(&mut self, piece: &mut String) -> Option<usize> {
-        let stops = self.stops.iter().enumerate().filter(|(_, stop)| !stop.is_empty());
-        if stops.clone().next().is_none() {
+        if self.stops.is_empty() {
             return None;
         }
         self.held.push_str(piece);
         piece.clear();
-        let found =
-            stops.clone().filter_map(|(i, stop)| Some((self.held.find(stop)?, stop.len(), i)));
-        if let Some((at, _, i)) = found.min() {
+        let place = |(i, stop): &(usize, String)| Some((self.held.find(stop)?, stop.len(), *i));
+        if let Some((at, _, i)) = self.stops.iter().filter_map(place).min() {
             piece.push_str(&self.held[..at]);
             self.held.clear();
             return Some(i);
         }
         let could_begin = |at: &usize| {
             let tail = &self.held[*at..];
-            stops.clone().any(|(_, stop)| stop.starts_with(tail))
+            self.stops.iter().any(|(_, stop)| stop.starts_with(tail))
         };
         let at = self.held.char_indices().map(|(at, _)| at).find(could_begin);
         let shown = at.unwrap_or(self.held.len());

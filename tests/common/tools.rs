@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 
+use crate::common::gguf::Parts;
 use crate::common::tiny::tiny;
 use crate::server::{Response, Server};
 use dovetail::gguf;
@@ -22,7 +23,11 @@ pub const TEMPLATE: &str = "\
 
 /// Starts it.
 pub fn start() -> Server {
-    let mut parts = tiny("f32").parts();
+    start_on(tiny("f32").parts())
+}
+
+/// Starts it on this model.
+pub fn start_on(mut parts: Parts) -> Server {
     parts.set("llama.context_length", Some(gguf::Value::U32(8192)));
     let flags = ["-np", "2", "-c", "8192", "--alias", "tiny", "--chat-template", TEMPLATE];
     Server::start(&parts, &flags)
@@ -67,6 +72,7 @@ pub fn responses(others: &Value) -> Value {
 
 /// Makes an answer call a tool. JSON may have white space without end, which a random model would write.
 pub fn forcing(choice: &Value) -> Value {
+    // The tokens of bytes come first, and 268 is two spaces.
     let spaces = json!({ "9": -100, "10": -100, "13": -100, "32": -100, "268": -100 });
     json!({ "tool_choice": choice, "logit_bias": spaces })
 }

@@ -1,5 +1,5 @@
-//! Messages of a conversation whose client sends them as items or blocks: what an assistant thinks, says and calls in one
-//! turn is one message, and so is what a user says in a row, since many templates want the two to take turns.
+//! Messages of a conversation whose client sends items or blocks: what an assistant thinks, says and calls in one turn is
+//! one message, and so is what a user says in a row, since many templates want the two to take turns.
 
 use crate::prompt::{Content, SentMessage};
 use serde_json::{Value, json};

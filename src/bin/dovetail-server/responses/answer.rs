@@ -3,6 +3,7 @@
 use super::tools::Offered;
 use crate::blocks::{Block, Blocks, Kind};
 use crate::deltas::Reading;
+use crate::error::{ApiError, Dialect};
 use crate::fields::Fields;
 use crate::job::End;
 use crate::openai::types::new_id;
@@ -130,6 +131,16 @@ pub fn status(end: &End) -> &'static str {
         Stop::End(_) | Stop::Text(_) => "completed",
         Stop::Length | Stop::Context | Stop::NotANumber | Stop::Constraint => "incomplete",
     }
+}
+
+/// An answer that failed. The code of its error is a text, which other errors of the interface need not have.
+pub fn failed(form: &Form, error: &ApiError) -> Value {
+    let error = &error.json(Dialect::OpenAi)["error"];
+    let code = error["code"].as_str().unwrap_or("server_error");
+    let mut answer = form.begun();
+    answer["status"] = json!("failed");
+    answer["error"] = json!({ "code": code, "message": error["message"] });
+    answer
 }
 
 /// A complete answer of these items.

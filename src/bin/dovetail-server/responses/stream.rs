@@ -4,7 +4,6 @@ use super::answer::{self, Form};
 use super::tools::custom_input;
 use crate::answer::Answering;
 use crate::blocks::{Block, Blocks, Change, Kind};
-use crate::error::Dialect;
 use crate::frames::{Gone, Sink};
 use crate::job::Event;
 use crate::sse;
@@ -23,10 +22,8 @@ pub async fn stream(sink: Sink, form: Form, mut answering: Answering) -> Result<
             Event::Pieces(pieces) => events.changes(blocks.push(&pieces), "completed").await?,
             Event::End(end) => break end,
             Event::Failed(error) => {
-                let mut failed = form.begun();
-                failed["status"] = json!("failed");
-                failed["error"] = error.json(Dialect::OpenAi)["error"].take();
-                return events.send("response.failed", json!({ "response": failed })).await;
+                let response = answer::failed(&form, &error);
+                return events.send("response.failed", json!({ "response": response })).await;
             }
         }
     };
