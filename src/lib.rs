@@ -52,5 +52,7 @@ pub use model::{LoadOptions, Model, Packing, Repack};
 pub use open::{Level, Notice, Observer, Options, Stage, open};
 pub use sample::Sampling;
 pub use setting::{Face, Setting};
-pub use speculate::{Drafting, Generation, LiveStats, Logprobs, Piece, Stats, Stop};
+pub use speculate::{
+    Drafting, Generation, LiveStats, Logprobs, Piece, Pooling, PromptOutput, Stats, Stop,
+};
 pub use text::{ChatTemplate, Constraint, Conversation, Grammar, Message};

@@ -6,7 +6,7 @@ use crate::draft::DrafterContext;
 use crate::error::{Error, Result};
 use crate::planner::Planner;
 use crate::speculate::calibrate::AcceptanceCounts;
-use crate::speculate::{ConfiguredDrafter, Speculation};
+use crate::speculate::{ConfiguredDrafter, PromptOutput, Speculation};
 use std::path::Path;
 
 impl Engine {
@@ -88,10 +88,27 @@ impl Engine {
         self.drafters.iter_mut().find_map(|(_, speculation)| speculation.take_notice())
     }
 
-    /// Lets passes copy out the hidden states that the drafters read.
+    /// Lets passes copy out the hidden states that the drafters read, and those that become embeddings.
     fn tap(&mut self) -> Result<()> {
+        let taps = self.taps();
+        self.target.tap(taps.iter().map(Vec::as_slice))
+    }
+
+    /// Lets passes copy out the hidden states of embeddings from now on, or no longer, if a request with this output has
+    /// come or gone.
+    pub(super) fn tap_embeddings(&mut self, output: PromptOutput) {
+        if output.is_embedding() {
+            self.tap().expect("every model has them");
+        }
+    }
+
+    /// The sets of hidden states that passes copy out: see [`Target::tap`](crate::infer::Target::tap).
+    pub(super) fn taps(&self) -> Vec<Vec<usize>> {
         let drafters = self.drafters.iter();
-        self.target.tap(drafters.map(|(_, speculation)| speculation.drafter().taps()))
+        let taps = drafters.map(|(_, speculation)| speculation.drafter().taps().to_vec());
+        let mut requests = self.slots.iter().filter_map(|slot| slot.request.as_ref());
+        let embeds = requests.any(|request| request.output.is_embedding());
+        taps.chain(embeds.then(|| vec![self.model().config().n_layers])).collect()
     }
 
     /// Gives a slot's sequence a state of this drafter, unless it has one.

@@ -23,7 +23,7 @@ use crate::model::Model;
 use crate::planner::Planner;
 use crate::speculate::calibrate::{AcceptanceCounts, Calibrator};
 use crate::speculate::stream::Stream;
-use crate::speculate::{LiveStats, Speculation, Stats, Stop};
+use crate::speculate::{Drafting, LiveStats, Logprobs, PromptOutput, Speculation, Stats, Stop};
 use crate::tree::Tree;
 use std::sync::Arc;
 
@@ -129,24 +129,39 @@ impl Engine {
     /// tokens outside the vocabulary, or its drafter does not exist or has no memory for it. Other requests are not
     /// affected.
     pub fn add(&mut self, request: Request) -> Result<RequestId> {
-        let Some(place) = self.choose_slot(&request.prompt) else {
+        self.add_with(request, PromptOutput::None)
+    }
+
+    /// Adds a request of whose prompt more is wanted than an answer: log probabilities
+    /// ([`Engine::take_prompt_logprobs`]) or an embedding ([`Answer::embedding`]). Where that needs every row of the prompt,
+    /// none is taken from a cache. Nothing is drafted for a request with an embedding.
+    ///
+    /// # Errors
+    /// Those of [`Engine::add`].
+    pub fn add_with(&mut self, request: Request, output: PromptOutput) -> Result<RequestId> {
+        let Request { prompt, mut generation, drafter } = request;
+        let cached = if output.needs_all_rows() { &[][..] } else { &prompt };
+        let Some(place) = self.choose_slot(cached) else {
             let n = self.slots.len();
             return Err(Error::Invalid(format!("all {n} slots are taken; remove an answer first")));
         };
-        request.generation.sampling.check()?;
-        self.slots[place].stream.check_prompt(&request.prompt)?;
-        self.target.model().config().check_tokens(&request.prompt)?;
-        let Request { prompt, generation, drafter } = request;
+        generation.sampling.check()?;
+        self.slots[place].stream.check_prompt(&prompt)?;
+        self.target.model().config().check_tokens(&prompt)?;
         self.join(place, drafter)?;
-        self.bring_prefix(place, &prompt);
+        self.bring_prefix(place, cached);
+        if output.is_embedding() {
+            generation.drafting = Drafting::Off;
+        }
         self.requests += 1;
         let id = RequestId(self.requests);
         let slot = &mut self.slots[place];
         slot.stream.set_drafting(generation.drafting);
-        slot.stream.start_prompt(&prompt);
+        slot.stream.start_prompt(&prompt, output);
         let prompt_len = prompt.len();
-        slot.request = Some(ActiveRequest { id, prompt_len, generation, begun: false });
+        slot.request = Some(ActiveRequest { id, prompt_len, generation, output, begun: false });
         slot.last_used = self.requests;
+        self.tap_embeddings(output);
         Ok(id)
     }
 
@@ -196,11 +211,22 @@ impl Engine {
             tokens: stream.tokens()[prompt_len..].to_vec(),
             stop: stream.stop().filter(|_| request.begun),
             stats: stream.stats().clone(),
+            embedding: stream.embedding().filter(|_| request.begun),
             rounds: stream.rounds().cloned(),
             drafter_error: stream.take_drafter_error(),
         };
         stream.end(Stop::Length);
+        self.tap_embeddings(request.output);
         Some(answer)
+    }
+
+    /// Log probabilities of a request's prompt, in order of its tokens from the second on, if the request asked for them:
+    /// those that were computed since the last call. They have the bits of [`Piece::logprobs`](crate::Piece::logprobs) of
+    /// the same token behind the same tokens.
+    pub fn take_prompt_logprobs(&mut self, id: RequestId) -> Vec<Logprobs> {
+        let is_it = |slot: &&mut Slot| slot.request.as_ref().is_some_and(|r| r.id == id);
+        let slot = self.slots.iter_mut().find(is_it);
+        slot.map(|slot| slot.stream.take_prompt_logprobs()).unwrap_or_default()
     }
 
     pub(super) fn cache(&self) -> CacheTypes {

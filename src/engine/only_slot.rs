@@ -6,7 +6,7 @@ use super::request::{ActiveRequest, DrafterId, RequestId, Slot};
 use crate::error::{Error, Result};
 use crate::infer::Target;
 use crate::speculate::stream::Stream;
-use crate::speculate::{Generation, Speculation, round};
+use crate::speculate::{Generation, PromptOutput, Speculation, round};
 use smallvec::SmallVec;
 
 impl Engine {
@@ -28,7 +28,7 @@ impl Engine {
         let Engine { target, drafters, planner, slots, n_ubatch, .. } = self;
         let mut drafters: SmallVec<[_; 4]> = speculations(drafters).collect();
         let stream = &mut slots[0].stream;
-        stream.set_chunk(stream.unread().min(*n_ubatch));
+        stream.set_chunk(*n_ubatch);
         round(target, &mut drafters, &mut [stream], planner)
     }
 
@@ -54,7 +54,8 @@ impl Engine {
         slot.request = None;
         slot.stream.generate(&generation, self.target.model().tokenizer())?;
         let prompt_len = slot.stream.tokens().len();
-        slot.request = Some(ActiveRequest { id, prompt_len, generation, begun: true });
+        let output = PromptOutput::None;
+        slot.request = Some(ActiveRequest { id, prompt_len, generation, output, begun: true });
         Ok(())
     }
 
@@ -62,6 +63,6 @@ impl Engine {
     pub(super) fn prompt_session(&mut self, prompt: &[u32]) {
         let Slot { stream, request, .. } = &mut self.slots[0];
         *request = None;
-        stream.start_prompt(prompt);
+        stream.start_prompt(prompt, PromptOutput::None);
     }
 }

@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::model::Model;
 use crate::speculate::stream::Stream;
-use crate::speculate::{Generation, RoundStats, Stats, Stop};
+use crate::speculate::{Generation, PromptOutput, RoundStats, Stats, Stop};
 
 /// A drafter of an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +43,10 @@ pub struct Answer {
     pub stop: Option<Stop>,
     /// Counts and times.
     pub stats: Stats,
+    /// The embedding of the prompt, (n_embd), as [`Pooling`](crate::speculate::Pooling) defines it, if the request asked
+    /// for one and the prompt was read. It is not scaled to any length. Its bits depend on model, prompt and the types of
+    /// the cache alone.
+    pub embedding: Option<Vec<f32>>,
     /// Counts and times of drafting, if there was a drafter.
     pub rounds: Option<RoundStats>,
     /// The error of a drafter that failed; the text went on without it.
@@ -73,6 +77,7 @@ pub(super) struct ActiveRequest {
     pub id: RequestId,
     pub prompt_len: usize,
     pub generation: Generation,
+    pub output: PromptOutput,
     /// Whether its generation has started.
     pub begun: bool,
 }

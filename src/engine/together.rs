@@ -92,8 +92,7 @@ fn round_together(engines: &mut [&mut Engine]) -> Result<()> {
     };
     let planning = planning(engines).unwrap_or(lead);
     if engines.len() > 1 {
-        let drafters = engines.iter().flat_map(|engine| engine.drafters.iter());
-        let taps: Vec<Vec<usize>> = drafters.map(|(_, s)| s.drafter().taps().to_vec()).collect();
+        let taps: Vec<Vec<usize>> = engines.iter().flat_map(|engine| engine.taps()).collect();
         engines[lead].target.tap(taps.iter().map(Vec::as_slice))?;
     }
     let (mut target, mut planner) = (None, None);
@@ -122,7 +121,7 @@ fn round_together(engines: &mut [&mut Engine]) -> Result<()> {
     // Prompts are read in order of their requests; all chunks of a pass together have at most one chunk's length.
     reading.sort_unstable_by_key(|(last_used, _)| *last_used);
     for (_, stream) in reading {
-        stream.set_chunk(stream.unread().min(unread));
+        stream.set_chunk(unread);
         unread -= stream.chunk();
         if stream.is_reading() {
             streams.push(stream);

@@ -40,7 +40,7 @@ pub struct Logprobs {
 
 impl Logprobs {
     /// Log probabilities of `token` and of the `n` likeliest tokens.
-    fn of(logits: Logits, token: u32, n: usize) -> Logprobs {
+    pub(super) fn of(logits: Logits, token: u32, n: usize) -> Logprobs {
         let (mut row, mut top) = (Vec::new(), Vec::new());
         logits.copy_to(&mut row);
         logits.top(n, &mut top);

@@ -6,6 +6,7 @@
 //! stream/         one sequence being written
 //! constrained.rs  a grammar along a sequence
 //! generation.rs   limits of a generation, and how tokens become pieces of text
+//! prompt_output.rs  log probabilities and embeddings of prompts
 //! speculation.rs  a drafter and its options, and its state for one sequence
 //! options.rs      from the user's options to a configured drafter
 //! calibrate.rs    measures what passes cost         measure.rs  times passes
@@ -21,6 +22,7 @@ pub mod json;
 mod kept;
 mod measure;
 mod options;
+mod prompt_output;
 mod round;
 mod speculation;
 mod stats;
@@ -30,6 +32,7 @@ pub(crate) mod stream;
 pub use accept::{Rejection, accept_matching, accept_rejecting};
 pub use generation::{Generation, Logprobs, Piece, Stop};
 pub use options::{ConfiguredDrafter, SpecOptions};
+pub use prompt_output::{Pooling, PromptOutput};
 pub(crate) use round::round;
 pub use speculation::{Drafting, SpecSampling, Speculation};
 pub use stats::{LiveStats, RoundStats, Stats};

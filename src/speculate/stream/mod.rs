@@ -13,7 +13,8 @@ mod writing;
 
 pub(crate) use saved::SavedStream;
 
-use super::generation::{Output, Stop};
+use super::generation::{Logprobs, Output, Stop};
+use super::prompt_output::{PromptCollector, PromptOutput};
 use super::speculation::{Draft, Drafting, Speculation};
 use super::stats::{LiveStats, RoundStats, Stats};
 use crate::draft::constrained::Constrained;
@@ -35,6 +36,8 @@ pub(crate) struct Stream {
     prompt: Vec<u32>,
     /// Number of its tokens that this round reads.
     chunk: usize,
+    /// What is computed from the prompt's rows.
+    collector: PromptCollector,
     /// Logits of the token after a prompt that was read.
     pending: SavedLogits,
     /// The tree of this round, and its accepted path.
@@ -69,6 +72,7 @@ impl Stream {
             taken: 0,
             prompt: Vec::new(),
             chunk: 0,
+            collector: PromptCollector::default(),
             pending: SavedLogits::default(),
             tree: GrowingTree::default(),
             path: Vec::with_capacity(MAX_NODES),
@@ -185,11 +189,15 @@ impl Stream {
     }
 
     /// Starts to read `prompt`, which was [checked](Stream::check_prompt). Keeps the common prefix of the sequence and
-    /// drops the rest, and resets the counts.
-    pub fn start_prompt(&mut self, prompt: &[u32]) {
+    /// drops the rest, and resets the counts. An output that needs all rows of the prompt keeps nothing.
+    pub fn start_prompt(&mut self, prompt: &[u32], output: PromptOutput) {
+        self.collector = PromptCollector::new(output);
         let same = self.common_with(prompt);
         // The last token is always run, since the answer starts from its logits.
         let mut kept = same.min(self.seq.len()).min(prompt.len() - 1);
+        if self.collector.needs_all_rows() {
+            kept = 0;
+        }
         if let Some(draft) = self.active()
             && !draft.taps.is_empty()
         {
@@ -226,9 +234,20 @@ impl Stream {
         self.prompt.clear();
     }
 
-    /// Lets the next round read `n` tokens of the prompt.
+    /// Lets the next round read up to `n` tokens of the prompt.
     pub fn set_chunk(&mut self, n: usize) {
-        self.chunk = n;
+        self.chunk = n.min(self.unread()).min(self.collector.most_rows());
+    }
+
+    /// Log probabilities of the prompt's tokens from the second on, if they are wanted: those that were computed since
+    /// the last call.
+    pub fn take_prompt_logprobs(&mut self) -> Vec<Logprobs> {
+        self.collector.take_logprobs()
+    }
+
+    /// The embedding of the prompt, if it is wanted and the prompt was read.
+    pub fn embedding(&self) -> Option<Vec<f32>> {
+        self.collector.embedding().filter(|_| self.unread() == 0)
     }
 
     /// Number of prompt tokens that this round reads.

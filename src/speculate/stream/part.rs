@@ -4,7 +4,7 @@ use super::Stream;
 use crate::draft::constrained::{Constrained, MAX_FORCED};
 use crate::draft::{CandidateSelector, DraftJob};
 use crate::error::{Error, Result};
-use crate::infer::{Outputs, Sequence, Target, Work, WorkRows};
+use crate::infer::{Sequence, Target, Work, WorkRows};
 use crate::planner::{Planner, TreeLimits};
 use crate::sample::{Distribution, Purpose, uniform};
 use crate::speculate::accept::{accept_matching, accept_rejecting};
@@ -109,7 +109,7 @@ impl Stream {
         let work = match self.chunk {
             0 => Work::Tree(self.tree.tree()),
             n => {
-                let outputs = if n == self.unread() { Outputs::Last } else { Outputs::None };
+                let outputs = self.collector.outputs(n == self.unread());
                 Work::Run { tokens: &self.prompt[first..first + n], outputs }
             }
         };
@@ -168,11 +168,13 @@ impl Stream {
     /// Appends the chunk of the prompt; saves the logits behind the last chunk.
     fn append_chunk(&mut self, target: &Target, rows: &WorkRows) {
         let first = self.tokens.len();
-        self.tokens.extend_from_slice(&self.prompt[first..first + self.chunk]);
+        let chunk = first..first + self.chunk;
+        self.tokens.extend_from_slice(&self.prompt[chunk.clone()]);
         self.taken = self.tokens.len();
         self.stats.prompt_n += self.chunk;
+        self.collector.collect(target, &self.prompt, chunk, rows);
         if self.unread() == 0 {
-            self.pending.set(target.logits(rows.outputs.start));
+            self.pending.set(target.logits(rows.outputs.end - 1));
             self.prompt.clear();
         }
     }
