@@ -75,7 +75,7 @@ impl CandidateSelector {
         token: impl Fn(u32) -> Option<u32>,
     ) -> Result<()> {
         let (parent, logits, width) = (node.parent, node.logits, tree.shape().width);
-        let total = self.total(&node)?;
+        let total = self.total(&node, width)?;
         let (mut constrained, tokens) = constraint.unzip();
         let allowed = match (&mut constrained, tokens) {
             (Some(constrained), Some(tokens)) => constrained.go_to(tokens, tree.frontier(), parent),
@@ -103,10 +103,7 @@ impl CandidateSelector {
             (Allowed::Some, Some(constrained)) => {
                 self.take_allowed((logits, width), total, &token, constrained)
             }
-            _ => {
-                logits.top(width, &mut self.best);
-                total
-            }
+            _ => total,
         };
         let log_sum = libm::logf(sum);
         for best in &self.best {
@@ -118,9 +115,9 @@ impl CandidateSelector {
         Ok(())
     }
 
-    /// Sums up the logits of a node.
-    fn total(&mut self, node: &NodeLogits) -> Result<Total> {
-        node.logits.top(1, &mut self.best);
+    /// Sums up the logits of a node, and fills `best` with the likeliest `width` tokens.
+    fn total(&mut self, node: &NodeLogits, width: usize) -> Result<Total> {
+        node.logits.top(width, &mut self.best);
         node.logits.copy_to(&mut self.row);
         self.row.resize(self.row.len().next_multiple_of(LANES), f32::NEG_INFINITY);
         let largest = self.best[0].logit;
@@ -146,7 +143,7 @@ impl CandidateSelector {
         let mut n = 0;
         self.best.retain(|one| {
             let part = libm::expf(one.logit - largest);
-            if n == width || n > 0 && part < NEGLIGIBLE * sum {
+            if n == width || (n > 0 && part < NEGLIGIBLE * sum) {
                 return false;
             }
             let allowed = token(one.token).is_some_and(|token| constrained.allows(token));
