@@ -50,6 +50,8 @@ fn pieces_of_a_call_have_an_index_and_join_to_json() {
     let body = json!({
         "messages": user("the"), "tools": [tool("weather")], "stream": true,
         "tool_choice": "required", "parallel_tool_calls": true, "max_tokens": 180, "seed": 2,
+        // White space, of which JSON may have any number.
+        "logit_bias": { "9": -100, "10": -100, "13": -100, "32": -100, "268": -100 },
     });
     let events = server.post(CHAT, &body).events();
     let mut calls: Vec<(String, String, String)> = Vec::new();
