@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn spans_are_those_of_each_byte() {
         let texts: Vec<String> =
-            (0..64).map(|bits| (0..6).map(|i| ["-", "o"][bits >> i & 1]).collect()).collect();
+            (0..64).map(|bits| (0..6).map(|i| ["-", "o"][(bits >> i) & 1]).collect()).collect();
         for text in &texts {
             let found = spans(text);
             for start in 0..=6 {
