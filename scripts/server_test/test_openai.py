@@ -1,5 +1,6 @@
 """OpenAI's client: chat and text completions, streams, log probabilities, errors, clients that go away."""
 import concurrent.futures
+import json
 import time
 import unittest
 
@@ -11,8 +12,8 @@ from server_test import server
 COUNT = [{"role": "user", "content": "Count from one to nine, in words."}]
 
 
-def client(**options):
-    return openai.OpenAI(base_url=f"{server.url()}/v1", api_key=server.KEY, max_retries=0, **options)
+def client(template=None):
+    return openai.OpenAI(base_url=f"{server.url(template)}/v1", api_key=server.KEY, max_retries=0)
 
 
 def chat(**fields):
@@ -114,6 +115,36 @@ class Tools(unittest.TestCase):
         chat(tools=[WEATHER], tool_choice="none")
         with self.assertRaises(openai.BadRequestError):
             chat(tool_choice="required")
+
+    def test_responses_call_tools_and_get_their_results(self):
+        responses = client(server.TOOLS).responses
+        tools = [{"type": "function", **WEATHER["function"]}, {"type": "web_search"}]
+        asked = [{"role": "user", "content": "What is the weather in Oslo?"}]
+        fields = {"model": "default", "tools": tools, "temperature": 0, "max_output_tokens": 200, "store": False}
+        forced = {"tool_choice": {"type": "function", "name": "get_weather"}, "parallel_tool_calls": False}
+        answer = responses.create(input=asked, **forced, **fields)
+        [call] = answer.output
+        self.assertEqual((answer.status, call.type, call.name, len(call.call_id)), ("completed", "function_call", "get_weather", 9))
+        self.assertEqual(set(json.loads(call.arguments)), {"city", "days"})
+        with responses.stream(input=asked, **forced, **fields) as stream:
+            events = list(stream)
+            final = stream.get_final_response()
+        self.assertEqual(final.output[0].arguments, call.arguments)
+        deltas = [event.delta for event in events if event.type == "response.function_call_arguments.delta"]
+        self.assertEqual("".join(deltas), call.arguments)
+        result = {"type": "function_call_output", "call_id": call.call_id, "output": "Rain on all days."}
+        last = responses.create(input=[*asked, *answer.output, result], **fields)
+        self.assertGreater(last.usage.input_tokens, answer.usage.input_tokens + 20)
+
+    def test_responses_think(self):
+        fields = {"model": "default", "input": "Weather?",
+                  "extra_body": {"grammar": r'root ::= "<think>\nIt rains.\n</think>\n\nRain."'}}
+        [thought, message] = client(server.TOOLS).responses.create(**fields).output
+        self.assertEqual((thought.type, thought.content[0].text, message.content[0].text), ("reasoning", "It rains.", "Rain."))
+        events = list(client(server.TOOLS).responses.create(**fields, stream=True))
+        deltas = {kind: "".join(event.delta for event in events if event.type == f"response.{kind}.delta")
+                  for kind in ("reasoning_text", "output_text")}
+        self.assertEqual(deltas, {"reasoning_text": "It rains.", "output_text": "Rain."})
 
 
 class Others(unittest.TestCase):
