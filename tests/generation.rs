@@ -70,7 +70,10 @@ fn a_control_token_that_is_named_ends_the_answer() {
     let prompt = model.tokenizer().encode("Hello", true, false).unwrap();
     // Nothing else can come.
     let sampling = Sampling { logit_bias: vec![(start, f32::INFINITY)], ..greedy() };
-    let what = Generation { stop: vec!["never".into(), "<|im_start|>".into()], ..generation(&sampling, 9) };
+    let what = Generation {
+        stop: vec!["never".into(), "<|im_start|>".into()],
+        ..generation(&sampling, 9)
+    };
     let (pieces, why) = answer(&mut session(&model, true), &prompt, &what);
     assert_eq!((pieces.len(), why), (0, Some(Stop::Text(1))));
     let (pieces, _) = answer(&mut session(&model, true), &prompt, &generation(&sampling, 9));
