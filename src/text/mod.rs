@@ -43,3 +43,4 @@ pub use grammar::{Constraint, Grammar};
 pub(crate) use stops::Stops;
 pub use tokenizer::Tokenizer;
 pub use utf8::Utf8Stream;
+pub use vocab::FillInTokens;

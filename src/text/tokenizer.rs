@@ -11,7 +11,7 @@ use super::bound::TokenBound;
 use super::bpe::Bpe;
 use super::pre_tokenizers::{self, AddBos, PreTokenizer};
 use super::spm::Spm;
-use super::vocab::{Defaults, Kind, Spelling, Vocab};
+use super::vocab::{Defaults, FillInTokens, Kind, Spelling, Vocab};
 use crate::error::{Error, Result};
 use crate::gguf::Metadata;
 
@@ -337,6 +337,11 @@ impl Tokenizer {
     /// The token that pads batches.
     pub fn padding(&self) -> Option<u32> {
         self.vocab.padding
+    }
+
+    /// The tokens for code between two parts; `None` if the model has not all that are needed.
+    pub fn fill_in(&self) -> Option<FillInTokens> {
+        self.vocab.fill_in
     }
 
     /// Whether `encode` with `add_special` begins with BOS.

@@ -69,8 +69,22 @@ pub(super) struct Vocab {
     pub(super) eot: Option<u32>,
     pub(super) unknown: Option<u32>,
     pub(super) padding: Option<u32>,
+    pub(super) fill_in: Option<FillInTokens>,
     /// Tokens that end a generation.
     pub(super) ends: BTreeSet<u32>,
+}
+
+/// The tokens with which a code model is asked for code between two parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FillInTokens {
+    /// Stands before the code in front of the gap.
+    pub prefix: u32,
+    /// Stands before the code behind the gap.
+    pub suffix: u32,
+    /// Stands before the code in the gap.
+    pub middle: u32,
+    /// Stands before the name of a file.
+    pub file: Option<u32>,
 }
 
 /// Texts of the token that ends a turn, in order of preference.
@@ -124,7 +138,8 @@ struct FillIn {
     texts: &'static [&'static str],
 }
 
-const FILL_IN: &[FillIn] = &[
+/// In the order of [`Vocab::find_fill_in`].
+const FILL_IN: [FillIn; 6] = [
     FillIn {
         keys: &["fim_pre", "prefix"],
         ends: false,
@@ -227,6 +242,7 @@ impl Vocab {
             eot: None,
             unknown: None,
             padding: None,
+            fill_in: None,
             ends: BTreeSet::new(),
         };
         vocab.find_special(metadata, defaults)?;
@@ -288,14 +304,7 @@ impl Vocab {
             Some(id) => Some(id),
             None => self.first_control(&["<|eom_id|>"]),
         };
-        for fill_in in FILL_IN {
-            let mut id = None;
-            for key in fill_in.keys {
-                id = self.named(metadata, key, id)?;
-            }
-            let id = id.or_else(|| self.first_control(fill_in.texts));
-            self.ends.extend(id.filter(|_| fill_in.ends));
-        }
+        self.find_fill_in(metadata)?;
         for &text in GENERATION_ENDS {
             let id = self.first_control(&[text]);
             self.ends.extend(id);
@@ -307,6 +316,23 @@ impl Vocab {
         }
         self.ends.extend(self.eos.into_iter().chain(self.eot).chain(eom));
         self.undo_false_ends();
+        Ok(())
+    }
+
+    fn find_fill_in(&mut self, metadata: &Metadata) -> Result<()> {
+        let mut found = [None; FILL_IN.len()];
+        for (found, fill_in) in found.iter_mut().zip(&FILL_IN) {
+            let mut id = None;
+            for key in fill_in.keys {
+                id = self.named(metadata, key, id)?;
+            }
+            *found = id.or_else(|| self.first_control(fill_in.texts));
+            self.ends.extend(found.filter(|_| fill_in.ends));
+        }
+        let [prefix, suffix, middle, _padding, _repository, file] = found;
+        let all = prefix.zip(suffix).zip(middle);
+        let tokens = |((prefix, suffix), middle)| FillInTokens { prefix, suffix, middle, file };
+        self.fill_in = all.map(tokens);
         Ok(())
     }
 

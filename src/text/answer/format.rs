@@ -147,6 +147,11 @@ impl AnswerFormat {
         self.has_tool_calls() || !self.thoughts.is_empty()
     }
 
+    /// Whether the model thinks before it answers.
+    pub fn has_thoughts(&self) -> bool {
+        self.style == Style::Harmony || !self.thoughts.is_empty()
+    }
+
     /// Whether the model calls tools in a way that is known.
     pub fn has_tool_calls(&self) -> bool {
         self.style != Style::Plain

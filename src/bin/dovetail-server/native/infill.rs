@@ -7,6 +7,7 @@ use crate::fields::Fields;
 use crate::prompt::blocking;
 use crate::state::{Call, Ready};
 use axum::response::Response;
+use dovetail::text::FillInTokens;
 use serde::Deserialize;
 
 /// `POST /infill`.
@@ -33,7 +34,7 @@ fn read(ready: &Ready, mut fields: Fields) -> Result<Asked, ApiError> {
     let extra: Vec<Extra> = fields.take("input_extra")?.unwrap_or_default();
     let mut prompt = Vec::new();
     for Extra { filename, text } in extra {
-        let tokens = FillIn::of(ready)?;
+        let tokens = fill_in(ready)?;
         let name = filename.unwrap_or_else(|| "tmp".into());
         match tokens.file {
             Some(token) => {
@@ -63,7 +64,7 @@ impl Parts {
     /// # Errors
     /// If the model has no tokens for that, or the parts do not fit.
     pub fn prompt(&self, ready: &Ready) -> Result<Vec<u32>, ApiError> {
-        let FillIn { prefix, suffix, middle, .. } = FillIn::of(ready)?;
+        let FillInTokens { prefix, suffix, middle, file: _ } = fill_in(ready)?;
         let bos = ready.tokenizer().bos().filter(|_| ready.tokenizer().adds_bos());
         let mut prompt: Vec<u32> = bos.into_iter().collect();
         for (token, text) in
@@ -84,64 +85,9 @@ fn encode(ready: &Ready, text: &str) -> Result<Vec<u32>, ApiError> {
 }
 
 /// The tokens around the parts.
-struct FillIn {
-    prefix: u32,
-    suffix: u32,
-    middle: u32,
-    file: Option<u32>,
-}
-
-/// For each role the keys that name its token, and the texts of the token where no key does.
-const PREFIX: Role = Role {
-    keys: &["fim_pre", "prefix"],
-    texts: &[
-        "<|fim_prefix|>",
-        "<fim-prefix>",
-        "<fim_prefix>",
-        "<｜fim▁begin｜>",
-        "▁<PRE>",
-        "<PRE>",
-    ],
-};
-const SUFFIX: Role = Role {
-    keys: &["fim_suf", "suffix"],
-    texts: &["<|fim_suffix|>", "<fim-suffix>", "<fim_suffix>", "<｜fim▁hole｜>", "▁<SUF>", "<SUF>"],
-};
-const MIDDLE: Role = Role {
-    keys: &["fim_mid", "middle"],
-    texts: &["<|fim_middle|>", "<fim-middle>", "<fim_middle>", "<｜fim▁end｜>", "▁<MID>", "<MID>"],
-};
-const FILE: Role = Role { keys: &["fim_sep"], texts: &["<|file_sep|>", "<|file_separator|>"] };
-
-struct Role {
-    keys: &'static [&'static str],
-    texts: &'static [&'static str],
-}
-
-impl Role {
-    fn token(&self, ready: &Ready) -> Option<u32> {
-        let metadata = ready.model.gguf().metadata();
-        let named =
-            |key: &&str| metadata.get_u32(&format!("tokenizer.ggml.{key}_token_id")).ok().flatten();
-        let found = || self.texts.iter().find_map(|text| ready.tokenizer().token_id(text));
-        self.keys.iter().find_map(named).or_else(found)
-    }
-}
-
-impl FillIn {
-    fn of(ready: &Ready) -> Result<FillIn, ApiError> {
-        let token = |role: &Role, name: &str| {
-            role.token(ready).ok_or_else(|| {
-                let what =
-                    format!("the model has no token for the {name} of code; use one made for code");
-                ApiError::not_supported(what)
-            })
-        };
-        Ok(FillIn {
-            prefix: token(&PREFIX, "prefix")?,
-            suffix: token(&SUFFIX, "suffix")?,
-            middle: token(&MIDDLE, "middle")?,
-            file: FILE.token(ready),
-        })
-    }
+fn fill_in(ready: &Ready) -> Result<FillInTokens, ApiError> {
+    ready.tokenizer().fill_in().ok_or_else(|| {
+        let what = "the model has no tokens for code between two parts; use one made for code";
+        ApiError::not_supported(what)
+    })
 }
