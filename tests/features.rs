@@ -63,8 +63,8 @@ fn each_feature_adds_its_own() {
         ("cli", "clap clap_complete clap_mangen rustyline signal-hook unicode-width ureq"),
         (
             "server",
-            "axum clap clap_complete clap_mangen futures-core rustyline signal-hook tokio tower-http tracing \
-             tracing-subscriber unicode-width ureq utoipa",
+            "axum clap clap_complete clap_mangen futures-core hyper hyper-util rustyline signal-hook tokio \
+             tower-http tracing tracing-subscriber unicode-width ureq utoipa",
         ),
         ("hub", "ureq"),
         ("gpu", "cudarc"),

@@ -218,6 +218,44 @@ fn a_body_that_does_not_come_is_given_up() {
 }
 
 #[test]
+fn a_head_that_does_not_come_is_given_up_and_a_long_answer_is_not() {
+    let server = Server::start(&model(), &["--timeout", "1", "-c", "65536", "--rope-scale", "32"]);
+    let start = Instant::now();
+    let mut long = server.send("POST", "/v1/completions", "", &endless().to_string());
+    for head in ["", "POST /v1/comp", "GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: "] {
+        let mut stalled = server.connect();
+        stalled.write_all(head.as_bytes()).unwrap();
+        let mut rest = String::new();
+        std::io::Read::read_to_string(&mut stalled, &mut rest).unwrap();
+        assert!(rest.is_empty() || rest.starts_with("HTTP/1.1 408"), "{rest}");
+    }
+    // One that has had its answer may stay as long for the next.
+    let mut kept = server.connect();
+    kept.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut all = String::new();
+    std::io::Read::read_to_string(&mut kept, &mut all).unwrap();
+    assert!(all.starts_with("HTTP/1.1 200"), "{all}");
+    assert!(start.elapsed() > Duration::from_secs(3), "four of them had their second");
+    let event = format!("data: {}", '{');
+    read_until(&mut long, &event);
+    read_until(&mut long, &event);
+}
+
+#[test]
+fn connections_beyond_the_limit_wait_for_a_place() {
+    // Four for each request that runs or waits, and 64.
+    let server = Server::start(&model(), &["-np", "1", "-c", "512", "--queue", "1"]);
+    let mut idle: Vec<_> = (0..72).map(|_| server.connect()).collect();
+    let waiting = server.send("GET", "/health", "", "");
+    waiting.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    let mut byte = [0];
+    assert!(std::io::Read::read(&mut &waiting, &mut byte).is_err(), "it has no place");
+    waiting.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    idle.truncate(71);
+    assert_eq!(read(waiting).status, 200);
+}
+
+#[test]
 fn a_signal_ends_it_once_answers_are_complete() {
     for (signal, grace, is_complete) in
         [("TERM", "30", true), ("INT", "30", true), ("TERM", "0", false)]

@@ -169,12 +169,8 @@ fn completions_take_texts_tokens_and_lists() {
     let events = post(json!("the and"), json!({ "echo": true, "stream": true })).events();
     let streamed: String = events.iter().map(|event| text(event, 0)).collect();
     assert_eq!(streamed, format!("the and{a}"));
-    assert_eq!(
-        refused(&post(json!("a"), json!({ "echo": true, "logprobs": 1 }))),
-        (400, "echo".into())
-    );
     let suffix = post(json!("a"), json!({ "suffix": "b" }));
-    assert!(suffix.status == 501 && suffix.body.contains("no token for the prefix"), "{suffix:?}");
+    assert!(suffix.status == 501 && suffix.body.contains("no tokens for code"), "{suffix:?}");
 }
 
 #[test]

@@ -241,22 +241,131 @@ fn ollamas_model_is_listed_and_what_it_lacks_is_refused() {
     }
 }
 
+/// A server whose template has thoughts and tools.
+fn start_with_tools() -> Server {
+    let template = include_str!("data/templates/qwen3.jinja");
+    let flags = ["-np", "2", "-c", "2048", "--rope-scale", "4", "--chat-template", template];
+    Server::start(&tiny("f32").parts(), &flags)
+}
+
+/// A chat in which the model can say nothing but this.
+fn forced(text: &str, fields: &Value) -> Value {
+    let tool =
+        |name: &str| json!({ "type": "function", "function": { "name": name, "parameters": {} } });
+    let mut body = json!({
+        "messages": [{ "role": "user", "content": "the and" }],
+        "tools": [tool("now"), tool("weather")],
+        "options": { "grammar": format!("root ::= {}", json!(text)), "num_predict": 200 },
+    });
+    body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    body
+}
+
+const CALLS: &str = "<think>Hm.</think>Well.<tool_call>{\"name\": \"now\", \"arguments\": {}}</tool_call>\
+                     <tool_call>{\"name\": \"weather\", \"arguments\": {\"days\": [1, 2]}}</tool_call>";
+
 #[test]
-fn each_path_is_in_the_document() {
-    let server = start();
-    let document = server.get("/openapi.json").json();
-    let paths = document["paths"].as_object().unwrap();
-    assert!(paths.len() > 20);
-    for (path, methods) in paths {
-        for method in methods.as_object().unwrap().keys() {
-            let status = match &**method {
-                "get" => server.get(path).status,
-                _ => server.post(path, &json!({})).status,
-            };
-            assert!([200, 400].contains(&status), "{method} {path}: {status}");
-        }
+fn ollamas_chats_have_thoughts_and_calls() {
+    let server = start_with_tools();
+    let whole = server.post("/api/chat", &forced(CALLS, &json!({ "stream": false }))).json();
+    let call = |index: usize, name: &str, arguments: Value| json!({ "function": { "index": index, "name": name, "arguments": arguments } });
+    let calls = [call(0, "now", json!({})), call(1, "weather", json!({ "days": [1, 2] }))];
+    let message = json!({
+        "role": "assistant", "content": "Well.", "thinking": "Hm.", "tool_calls": calls,
+    });
+    assert_eq!(whole["message"], message, "{whole}");
+    assert_eq!(whole["done_reason"], "stop");
+    let stream = server.post("/api/chat", &forced(CALLS, &json!({}))).body;
+    let lines = stream.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let messages: Vec<Value> = lines.map(|line| line["message"].clone()).collect();
+    for (name, text) in [("content", "Well."), ("thinking", "Hm.")] {
+        let parts = messages.iter().filter_map(|message| message[name].as_str());
+        assert_eq!(parts.collect::<String>(), text);
     }
-    let chat = &document["paths"]["/v1/chat/completions"]["post"];
-    let schema = &chat["requestBody"]["content"]["application/json"]["schema"];
-    assert_eq!(schema["required"], json!(["messages"]));
+    let streamed = messages.iter().filter_map(|message| message["tool_calls"].as_array());
+    assert_eq!(streamed.flatten().cloned().collect::<Vec<_>>(), calls);
+    // A call that is cut off is none.
+    let options = json!({ "grammar": format!("root ::= {}", json!(CALLS)), "num_predict": 40 });
+    let cut = forced(CALLS, &json!({ "stream": false, "options": options }));
+    let cut = server.post("/api/chat", &cut).json();
+    assert_eq!((&cut["done_reason"], cut["message"].get("tool_calls")), (&json!("length"), None));
+    let generate = json!({
+        "prompt": "the", "stream": false, "options": { "grammar": "root ::= \"<think>Hm.</think>Well.\"" },
+    });
+    let mut generated = server.post("/api/generate", &generate).json();
+    assert_eq!((&generated["thinking"], &generated["response"]), (&json!("Hm."), &json!("Well.")));
+    let mut raw = generate;
+    raw["raw"] = json!(true);
+    generated = server.post("/api/generate", &raw).json();
+    assert_eq!(generated["response"], "<think>Hm.</think>Well.");
+}
+
+#[test]
+fn ollamas_prompts_are_those_of_openais_form() {
+    let server = start_with_tools();
+    let count = |path: &str, body: &Value| {
+        let body = server.post(path, body).json();
+        let n = body["prompt_eval_count"].as_u64().or(body["usage"]["prompt_tokens"].as_u64());
+        n.unwrap_or_else(|| panic!("{body}"))
+    };
+    let question = json!({ "role": "user", "content": "the and" });
+    let arguments = json!({ "city": "an", "days": 2 });
+    let ollama = json!([
+        question,
+        { "role": "assistant", "content": "", "thinking": "in", "tool_calls": [{ "function": { "name": "weather", "arguments": arguments } }] },
+        { "role": "tool", "tool_name": "weather", "content": "on" },
+    ]);
+    let openai = json!([
+        question,
+        { "role": "assistant", "content": null, "reasoning_content": "in", "tool_calls": [
+            { "id": "call00001", "type": "function", "function": { "name": "weather", "arguments": arguments.to_string() } },
+        ] },
+        { "role": "tool", "tool_call_id": "call00001", "content": "on" },
+    ]);
+    let one = json!({ "num_predict": 1 });
+    for (think, variables) in [
+        (json!(null), json!({})),
+        (json!(false), json!({ "enable_thinking": false })),
+        (json!("low"), json!({})),
+    ] {
+        let of_ollama =
+            json!({ "messages": ollama, "options": one, "stream": false, "think": think });
+        let of_openai =
+            json!({ "messages": openai, "max_tokens": 1, "chat_template_kwargs": variables });
+        assert_eq!(
+            count("/api/chat", &of_ollama),
+            count("/v1/chat/completions", &of_openai),
+            "{think}"
+        );
+    }
+    let thinks = count("/api/generate", &json!({ "prompt": "a", "options": one, "stream": false }));
+    let does_not = json!({ "prompt": "a", "options": one, "stream": false, "think": false });
+    assert!(count("/api/generate", &does_not) > thinks, "the thought is closed in the prompt");
+    let refused = server.post("/api/chat", &json!({ "messages": ollama, "think": "much" }));
+    assert_eq!(refused.status, 400);
+    let plain = start();
+    let refused = plain.post("/api/chat", &json!({ "messages": [question], "think": true }));
+    assert!(refused.status == 400 && refused.body.contains("does not think"), "{refused:?}");
+    assert_eq!(
+        plain
+            .post(
+                "/api/chat",
+                &json!({ "messages": [question], "think": false, "stream": false, "options": one })
+            )
+            .status,
+        200
+    );
+}
+
+#[test]
+fn ollamas_capabilities_are_those_of_the_model() {
+    let of = |server: &Server| server.post("/api/show", &json!({})).json()["capabilities"].clone();
+    assert_eq!(of(&start()), json!(["completion", "embedding"]));
+    assert_eq!(of(&start_with_tools()), json!(["completion", "tools", "thinking", "embedding"]));
+    let mut parts = tiny("f32").parts();
+    for (key, token) in [("fim_pre", 80), ("fim_suf", 83), ("fim_mid", 77)] {
+        let key = format!("tokenizer.ggml.{key}_token_id");
+        parts.set(&key, Some(dovetail::gguf::Value::U32(token)));
+    }
+    assert_eq!(of(&Server::start(&parts, &[])), json!(["completion", "insert", "embedding"]));
 }

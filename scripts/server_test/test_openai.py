@@ -164,6 +164,32 @@ class Others(unittest.TestCase):
         two = client().completions.create(**{**fields, "prompt": [fields["prompt"]] * 2}).choices
         self.assertEqual([choice.text for choice in two], [whole] * 2)
 
+    def test_embeddings(self):
+        texts = ["The sky is blue.", "One, two, three."]
+        # The client asks for base64 unless it is told not to.
+        coded = client().embeddings.create(model="default", input=texts)
+        plain = client().embeddings.create(model="default", input=texts, encoding_format="float")
+        self.assertEqual([entry.index for entry in coded.data], [0, 1])
+        self.assertEqual(coded.usage.prompt_tokens, plain.usage.total_tokens)
+        for one, other in zip(coded.data, plain.data):
+            self.assertAlmostEqual(sum(x * x for x in one.embedding), 1, places=4)
+            for x, y in zip(one.embedding, other.embedding, strict=True):
+                self.assertAlmostEqual(x, y, places=6)
+        with self.assertRaises(openai.BadRequestError):
+            client().embeddings.create(model="default", input="")
+
+    def test_a_prompt_is_scored(self):
+        """As evaluation harnesses do it: the prompt's log probabilities are those that an answer had."""
+        fields = {"model": "default", "max_tokens": 8, "temperature": 0, "logprobs": 2}
+        answer = client().completions.create(prompt="One, two, three,", **fields).choices[0]
+        whole = client().completions.create(prompt="One, two, three," + answer.text, echo=True, **{**fields, "max_tokens": 0}).choices[0]
+        self.assertEqual(whole.text, "One, two, three," + answer.text)
+        self.assertIsNone(whole.logprobs.token_logprobs[0])
+        self.assertEqual(whole.logprobs.tokens[-8:], answer.logprobs.tokens)
+        self.assertEqual(whole.logprobs.token_logprobs[-8:], answer.logprobs.token_logprobs)
+        for token, offset in zip(whole.logprobs.tokens, whole.logprobs.text_offset):
+            self.assertTrue(whole.text.startswith(token, offset))
+
     def test_responses(self):
         fields = {"model": "default", "input": COUNT[0]["content"], "max_output_tokens": 24, "temperature": 0}
         whole = client().responses.create(**fields)

@@ -20,12 +20,14 @@ pub struct Keys<'a> {
 }
 
 /// Keys that change nothing in a pass over text, whatever they say.
-const WITHOUT_EFFECT: [&str; 5] = [
+const WITHOUT_EFFECT: [&str; 6] = [
     "vocab_size",
     "rope.scaling.finetuned",
     "rope.dimension_sections",
     "n_deepstack_layers",
     "tensor_data_layout",
+    // How an embedding is made of hidden states, which whoever makes one reads.
+    "pooling_type",
 ];
 
 impl<'a> Keys<'a> {

@@ -1,7 +1,7 @@
 //! An answer on its way from the engine's thread. Whoever drops it cancels the request.
 
 use crate::error::ApiError;
-use crate::job::{End, Event};
+use crate::job::{End, Event, Pending, PromptLogprobs};
 use crate::log::RequestLog;
 use dovetail::Piece;
 use std::future::poll_fn;
@@ -23,6 +23,7 @@ impl Active {
 /// An answer on its way.
 pub struct Answering {
     events: Receiver<Event>,
+    prompt_logprobs: PromptLogprobs,
     log: Arc<RequestLog>,
     is_over: bool,
     _active: Active,
@@ -38,8 +39,15 @@ pub struct Whole {
 
 impl Answering {
     /// The answer whose events arrive here.
-    pub fn new(events: Receiver<Event>, active: Active, log: Arc<RequestLog>) -> Answering {
-        Answering { events, log, is_over: false, _active: active }
+    pub fn new(pending: Pending, active: Active, log: Arc<RequestLog>) -> Answering {
+        let Pending { events, prompt_logprobs } = pending;
+        Answering { events, prompt_logprobs, log, is_over: false, _active: active }
+    }
+
+    /// Log probabilities of the prompt's tokens from the second on, if they were asked for: there with the first pieces, or
+    /// else with the end.
+    pub fn prompt_logprobs(&self) -> PromptLogprobs {
+        self.prompt_logprobs.clone()
     }
 
     /// The next event.

@@ -2,6 +2,7 @@
 
 use crate::argv;
 use crate::draft_flags::DraftFlags;
+use crate::embedding::PoolingFlag;
 use crate::grammar_flags::GrammarFlags;
 use crate::hub_flags::HubFlags;
 use crate::rope_flags::RopeFlags;
@@ -78,7 +79,11 @@ pub struct Args {
     /// A file of such keys, one a line
     #[arg(long, value_name = "FILE", env = "LLAMA_ARG_API_KEY_FILE", help_heading = "Server")]
     api_key_file: Option<PathBuf>,
-    /// Seconds within which the body of a request has to arrive [-to]
+    /// How the hidden states of a text's tokens become its embedding: their mean, or the one of the last token
+    /// [default: as the model's file says, else last]
+    #[arg(long, value_name = "HOW", env = "LLAMA_ARG_POOLING", help_heading = "Server")]
+    pub pooling: Option<PoolingFlag>,
+    /// Seconds within which the body of a request has to arrive, and its head, which has 30 at most [-to]
     #[arg(long, value_name = "SECONDS", default_value = "600", env = "LLAMA_ARG_TIMEOUT")]
     #[arg(help_heading = "Server")]
     timeout: u32,

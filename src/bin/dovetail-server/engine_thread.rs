@@ -2,11 +2,11 @@
 //! queue, and steps the engine; it waits for nobody but the next request.
 
 use crate::error::ApiError;
-use crate::job::{End, Event, Job, Round};
+use crate::job::{End, Event, Job, PromptLogprobs, Round};
 use crate::metrics::{Metrics, SlotState};
 use crate::outbox::Outbox;
 use crate::words;
-use dovetail::{Answer, Engine, Notice, RequestId};
+use dovetail::{Answer, Engine, Logprobs, Notice, PromptOutput, RequestId};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
@@ -36,6 +36,26 @@ struct Running {
     outbox: Outbox,
     /// Number of rounds so far, if the request wants to know what they do.
     rounds: Option<usize>,
+    /// Log probabilities of its prompt, if it wants them.
+    scores: Option<Scores>,
+}
+
+/// Log probabilities of a prompt, collected while it is read.
+struct Scores {
+    collected: Vec<Logprobs>,
+    /// How many there will be.
+    n: usize,
+    to: PromptLogprobs,
+}
+
+impl Scores {
+    /// Adds some, and hands all of them over once they are complete.
+    fn add(&mut self, more: Vec<Logprobs>) {
+        self.collected.extend(more);
+        if self.collected.len() == self.n && self.to.get().is_none() {
+            let _ = self.to.set(std::mem::take(&mut self.collected));
+        }
+    }
 }
 
 impl EngineThread {
@@ -81,12 +101,17 @@ impl EngineThread {
             return;
         }
         let prompt_len = job.request.prompt.len();
-        match self.engine.add(job.request) {
+        let scores = matches!(job.wanted.prompt, PromptOutput::Logprobs(_)).then(|| Scores {
+            collected: Vec::new(),
+            n: prompt_len.saturating_sub(1),
+            to: job.prompt_logprobs,
+        });
+        match self.engine.add_with(job.request, job.wanted.prompt) {
             Ok(id) => {
                 let stats = self.engine.live_stats(id).unwrap_or_default();
                 let place = self.metrics.begin(SlotState { id: id.0, prompt_len, stats });
-                let rounds = job.rounds.then_some(0);
-                running.push(Running { id, place, outbox, rounds });
+                let rounds = job.wanted.rounds.then_some(0);
+                running.push(Running { id, place, outbox, rounds, scores });
             }
             Err(error) => outbox.end(Event::Failed(ApiError::from(error)), &self.runtime),
         }
@@ -120,8 +145,11 @@ impl EngineThread {
         if let Some(notice) = self.engine.take_drafter_notice() {
             tracing::warn!("{notice}");
         }
-        let (engine, time) = (&self.engine, start.elapsed());
+        let (engine, time) = (&mut self.engine, start.elapsed());
         for request in running.iter_mut() {
+            if let Some(scores) = &mut request.scores {
+                scores.add(engine.take_prompt_logprobs(request.id));
+            }
             if let (Some(n), Some((tree, path))) =
                 (&mut request.rounds, engine.last_tree(request.id))
             {
@@ -153,8 +181,9 @@ impl EngineThread {
             (Some(error), _) => Event::Failed(ApiError::from(error)),
             (None, None) => Event::Failed(ApiError::ending()),
             (None, Some(stop)) => {
-                let (stats, rounds) = (answer.stats, answer.rounds.unwrap_or_default());
-                Event::End(Box::new(End { stop, stats, rounds }))
+                let (stats, embedding) = (answer.stats, answer.embedding);
+                let rounds = answer.rounds.unwrap_or_default();
+                Event::End(Box::new(End { stop, stats, rounds, embedding }))
             }
         };
         request.outbox.end(last, &self.runtime);

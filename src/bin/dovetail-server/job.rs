@@ -3,7 +3,8 @@
 use crate::error::ApiError;
 use dovetail::speculate::RoundStats;
 use dovetail::tree::Tree;
-use dovetail::{Piece, Request, Stats, Stop};
+use dovetail::{Logprobs, Piece, PromptOutput, Request, Stats, Stop};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -14,10 +15,32 @@ const EVENTS: usize = 256;
 pub struct Job {
     /// The request.
     pub request: Request,
-    /// Whether to send what each round did.
-    pub rounds: bool,
+    /// What is wanted beside its text.
+    pub wanted: Wanted,
     /// Its events.
     pub events: mpsc::Sender<Event>,
+    /// Where log probabilities of its prompt go.
+    pub prompt_logprobs: PromptLogprobs,
+}
+
+/// What is wanted of a request beside its text.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted {
+    /// Events that say what each round did.
+    pub rounds: bool,
+    /// What is computed from the prompt.
+    pub prompt: PromptOutput,
+}
+
+/// Log probabilities of a prompt's tokens from the second on, if they are wanted: set before the first pieces are sent.
+pub type PromptLogprobs = Arc<OnceLock<Vec<Logprobs>>>;
+
+/// The receiving end of a job.
+pub struct Pending {
+    /// Its events.
+    pub events: mpsc::Receiver<Event>,
+    /// Log probabilities of its prompt.
+    pub prompt_logprobs: PromptLogprobs,
 }
 
 /// What happened to a request.
@@ -79,12 +102,16 @@ pub struct End {
     pub stats: Stats,
     /// Those of drafting; zeros without a drafter.
     pub rounds: RoundStats,
+    /// The embedding of the prompt, if it was wanted.
+    pub embedding: Option<Vec<f32>>,
 }
 
 impl Job {
-    /// A job, and where its events can be received.
-    pub fn new(request: Request, rounds: bool) -> (Job, mpsc::Receiver<Event>) {
-        let (events, receiver) = mpsc::channel(EVENTS);
-        (Job { request, rounds, events }, receiver)
+    /// A job and its receiving end.
+    pub fn new(request: Request, wanted: Wanted) -> (Job, Pending) {
+        let (sender, events) = mpsc::channel(EVENTS);
+        let prompt_logprobs = PromptLogprobs::default();
+        let pending = Pending { events, prompt_logprobs: prompt_logprobs.clone() };
+        (Job { request, wanted, events: sender, prompt_logprobs }, pending)
     }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! args.rs           the flags
 //! load.rs           which model, loading it · serve.rs  from the first connection to the last · signals.rs
+//! connections.rs    how many connections, and how long a request's head may take
 //! engine_thread.rs  the thread that owns the engine · job.rs  what goes to it and what comes back
 //! outbox.rs         events for a client that may be slow · queue.rs  where requests wait
 //! state.rs          what all requests see · log.rs  one line a request · metrics.rs  counters
@@ -13,10 +14,11 @@
 //! turns.rs          items and blocks to messages · prompt.rs  messages and texts to tokens · tools.rs  what may be called
 //! chat_request.rs   a chat to a request of the engine · deltas.rs  pieces of an answer to what clients show
 //! blocks.rs         the same as thoughts, texts and calls that follow each other
+//! embedding.rs      vectors of texts
 //! answer.rs         an answer on its way · frames.rs  a body that is sent while it is made · sse.rs  events in it
-//! openai/           chat and text completions, models · responses/  OpenAI's later interface
+//! openai/           chat and text completions, embeddings, models · responses/  OpenAI's later interface
 //! anthropic/        messages · ollama/  Ollama's · native/  those of llama.cpp's server alone
-//! page.rs           the page at / · openapi.rs  all paths as a document · fuzzed.rs  any bytes as a request
+//! page.rs           the page at / · openapi/  all paths as a document · fuzzed.rs  any bytes as a request
 //! ../common         as in dovetail-run
 //! ```
 //!
@@ -39,11 +41,13 @@ mod auth;
 mod blocks;
 mod body;
 mod chat_request;
+mod connections;
 mod deltas;
 #[path = "../common/download_bar.rs"]
 mod download_bar;
 #[path = "../common/draft_flags.rs"]
 mod draft_flags;
+mod embedding;
 mod engine_thread;
 mod error;
 mod fields;

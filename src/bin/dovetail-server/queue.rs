@@ -1,7 +1,7 @@
 //! Where requests wait for the engine's thread, in order.
 
 use crate::error::ApiError;
-use crate::job::{Event, Job};
+use crate::job::{Job, Pending, Wanted};
 use dovetail::Request;
 use std::sync::Mutex;
 use tokio::sync::mpsc;
@@ -20,16 +20,11 @@ impl Queue {
         (Queue { jobs: Mutex::new(Some(sender)), room }, receiver)
     }
 
-    /// Adds all requests or none, and returns where the events of each can be received; with `rounds` these say what each
-    /// round did.
+    /// Adds all requests or none, and returns the receiving ends.
     ///
     /// # Errors
     /// If there is no room for them, or the server ends.
-    pub fn add(
-        &self,
-        requests: Vec<Request>,
-        rounds: bool,
-    ) -> Result<Vec<mpsc::Receiver<Event>>, ApiError> {
+    pub fn add(&self, requests: Vec<Request>, wanted: Wanted) -> Result<Vec<Pending>, ApiError> {
         let jobs = self.jobs.lock().expect("nobody panics with it");
         let jobs = jobs.as_ref().ok_or_else(ApiError::ending)?;
         if requests.len() > self.room {
@@ -42,11 +37,28 @@ impl Queue {
             mpsc::error::TrySendError::Closed(()) => ApiError::ending(),
         })?;
         let send = |(request, place): (Request, mpsc::Permit<Job>)| {
-            let (job, events) = Job::new(request, rounds);
+            let (job, pending) = Job::new(request, wanted);
             place.send(job);
-            events
+            pending
         };
         Ok(requests.into_iter().zip(places).map(send).collect())
+    }
+
+    /// Adds a request once there is room for it.
+    ///
+    /// # Errors
+    /// If the server ends.
+    pub async fn add_when_room(
+        &self,
+        request: Request,
+        wanted: Wanted,
+    ) -> Result<Pending, ApiError> {
+        let jobs = self.jobs.lock().expect("nobody panics with it").clone();
+        let jobs = jobs.ok_or_else(ApiError::ending)?;
+        let place = jobs.reserve().await.map_err(|_| ApiError::ending())?;
+        let (job, pending) = Job::new(request, wanted);
+        place.send(job);
+        Ok(pending)
     }
 
     /// How many requests wait.
@@ -69,13 +81,13 @@ mod tests {
     fn what_does_not_fit_is_refused_as_a_whole() {
         let (queue, mut jobs) = Queue::new(3);
         let requests = |n: usize| vec![Request::new(vec![1], 1); n];
-        let kept = queue.add(requests(2), false).unwrap();
+        let kept = queue.add(requests(2), Wanted::default()).unwrap();
         assert_eq!((kept.len(), queue.waiting()), (2, 2));
-        assert_eq!(queue.add(requests(2), false).unwrap_err().status(), 429);
-        assert_eq!(queue.add(requests(4), false).unwrap_err().status(), 400);
+        assert_eq!(queue.add(requests(2), Wanted::default()).unwrap_err().status(), 429);
+        assert_eq!(queue.add(requests(4), Wanted::default()).unwrap_err().status(), 400);
         assert_eq!(queue.waiting(), 2);
-        assert!(jobs.try_recv().is_ok() && queue.add(requests(2), false).is_ok());
+        assert!(jobs.try_recv().is_ok() && queue.add(requests(2), Wanted::default()).is_ok());
         queue.close();
-        assert_eq!(queue.add(requests(1), false).unwrap_err().status(), 503);
+        assert_eq!(queue.add(requests(1), Wanted::default()).unwrap_err().status(), 503);
     }
 }

@@ -4,6 +4,8 @@
 use crate::answer::Active;
 use crate::args::Args;
 use crate::auth::Keys;
+use crate::connections::{self, Limits};
+use crate::embedding;
 use crate::engine_thread::EngineThread;
 use crate::load::{self, Loaded};
 use crate::metrics::Metrics;
@@ -56,11 +58,11 @@ async fn serve(args: Args, keys: Keys) -> Result<ExitCode> {
         active: Active::default(),
     });
     let stop = Arc::new(AtomicBool::new(false));
+    let limits = Limits::new(args.parallel + args.queue, args.body_timeout());
     let mut engine = start(args, app.clone(), stop.clone())?;
     let (close, closed) = oneshot::channel::<()>();
-    let server = axum::serve(listener, router(app.clone()));
-    let server = server.with_graceful_shutdown(async { drop(closed.await) });
-    let server = tokio::spawn(server.into_future());
+    let server = connections::serve(listener, router(app.clone()), limits, closed);
+    let server = tokio::spawn(server);
     let outcome = tokio::select! {
         outcome = &mut engine => outcome.unwrap_or_else(|_| Err(panicked())),
         () = signals.next() => {
@@ -129,6 +131,7 @@ pub fn answer_requests(
         n_ctx: engine.n_ctx(),
         slots: args.parallel,
         has_drafter,
+        pooling: embedding::pooling(args.pooling, engine.model()),
         sampling: args.sampling.clone(),
         n_predict: args.n_predict(),
         constraint,

@@ -3,6 +3,7 @@
 use crate::answer::{Active, Answering};
 use crate::auth::Keys;
 use crate::error::ApiError;
+use crate::job::{Pending, Wanted};
 use crate::log::RequestLog;
 use crate::metrics::Metrics;
 use crate::queue::Queue;
@@ -10,7 +11,7 @@ use crate::sampling_flags::SamplingFlags;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use dovetail::text::Tokenizer;
-use dovetail::{ChatTemplate, Constraint, Generation, Model, Request};
+use dovetail::{ChatTemplate, Constraint, Generation, Model, Pooling, Request};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
@@ -48,6 +49,8 @@ pub struct Ready {
     pub slots: usize,
     /// Whether tokens are drafted.
     pub has_drafter: bool,
+    /// How embeddings are made; `None` if the model wants them in a way that there is not.
+    pub pooling: Option<Pooling>,
     /// How answers are drawn unless a request says otherwise.
     pub sampling: SamplingFlags,
     /// Most tokens of an answer unless a request says otherwise.
@@ -113,26 +116,43 @@ impl Call {
     /// # Errors
     /// If one cannot be answered, or there is no room for them.
     pub fn submit(&self, requests: Vec<Request>) -> Result<Vec<Answering>, ApiError> {
-        self.submit_with(requests, false)
+        self.submit_with(requests, Wanted::default())
     }
 
-    /// The same; with `rounds` the answers say what each round did.
+    /// The same, with what is wanted beside the answers.
     ///
     /// # Errors
     /// Those of [`Call::submit`].
     pub fn submit_with(
         &self,
         mut requests: Vec<Request>,
-        rounds: bool,
+        wanted: Wanted,
     ) -> Result<Vec<Answering>, ApiError> {
         for request in &mut requests {
             self.ready.check_prompt(&request.prompt)?;
             let constraint = request.generation.constraint.take();
             request.generation.constraint = constraint.map(|one| one.behind(&request.prompt));
         }
-        let all = self.ready.queue.add(requests, rounds)?;
-        let answering = |events| Answering::new(events, self.app.active.clone(), self.log.clone());
-        Ok(all.into_iter().map(answering).collect())
+        let all = self.ready.queue.add(requests, wanted)?;
+        Ok(all.into_iter().map(|pending| self.answering(pending)).collect())
+    }
+
+    /// Waits until there is room in the queue for a request without a constraint, and puts it there.
+    ///
+    /// # Errors
+    /// If it cannot be answered, or the server ends.
+    pub async fn submit_when_room(
+        &self,
+        request: Request,
+        wanted: Wanted,
+    ) -> Result<Answering, ApiError> {
+        self.ready.check_prompt(&request.prompt)?;
+        let pending = self.ready.queue.add_when_room(request, wanted).await?;
+        Ok(self.answering(pending))
+    }
+
+    fn answering(&self, pending: Pending) -> Answering {
+        Answering::new(pending, self.app.active.clone(), self.log.clone())
     }
 }
 

@@ -1,20 +1,22 @@
 //! Chats and completions, a line of JSON for each round.
 
+use super::messages::{self, Calls};
 use crate::answer::Answering;
 use crate::body::Body;
-use crate::deltas::Deltas;
+use crate::deltas::{Delta, Deltas, Reading};
 use crate::error::{ApiError, Dialect};
 use crate::fields::Fields;
 use crate::frames::{self, Gone, Sink};
 use crate::job::{End, Event};
 use crate::native::infill::Parts;
 use crate::openai::types::finish_reason;
-use crate::prompt::{self, Content, SentMessage, blocking};
+use crate::prompt::{self, Chat, Content, SentMessage, blocking};
 use crate::state::{Call, Ready};
-use crate::unsupported;
+use crate::tools::Tools;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use dovetail::Request;
+use dovetail::text::AnswerFormat;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use std::time::Instant;
@@ -41,15 +43,18 @@ struct Form {
     kind: Kind,
     stream: bool,
     model: String,
+    /// How thoughts and calls are told from the rest; `None` where all is text.
+    reading: Option<Reading>,
     start: Instant,
 }
 
 async fn answer(call: Call, fields: Fields, kind: Kind) -> Result<Response, ApiError> {
     let (ready, start) = (call.ready.clone(), Instant::now());
-    let (request, stream) = blocking(move || read(&ready, fields, kind)).await?;
-    let form = Form { kind, stream, model: call.ready.name.clone(), start };
+    let asked = blocking(move || read(&ready, fields, kind)).await?;
+    let Asked { request, stream, reading } = asked;
+    let form = Form { kind, stream, model: call.ready.name.clone(), reading, start };
     let Some(request) = request else {
-        let mut line = form.line("");
+        let mut line = form.line(&Delta::default(), Vec::new());
         (line["done"], line["done_reason"]) = (json!(true), json!("load"));
         return Ok(Json(line).into_response());
     };
@@ -59,16 +64,22 @@ async fn answer(call: Call, fields: Fields, kind: Kind) -> Result<Response, ApiE
         return Ok(frames::response("application/x-ndjson", lines));
     }
     let whole = answering.whole().await?;
-    let text = Deltas::whole(&whole.pieces).content;
-    Ok(Json(form.last(&text, &whole.end)).into_response())
+    let (delta, mut calls) = (form.deltas().all(&whole.pieces), Calls::default());
+    let mut all = calls.push(&delta.calls);
+    all.extend(calls.finish());
+    Ok(Json(form.last(&delta, all, &whole.end)).into_response())
 }
 
-/// The request, unless it only asks for the model to be loaded; and whether its answer comes line by line.
-fn read(
-    ready: &Ready,
-    mut fields: Fields,
-    kind: Kind,
-) -> Result<(Option<Request>, bool), ApiError> {
+/// What a request asks for.
+struct Asked {
+    /// `None` if it only asks for the model to be loaded.
+    request: Option<Request>,
+    /// Whether the answer comes line by line.
+    stream: bool,
+    reading: Option<Reading>,
+}
+
+fn read(ready: &Ready, mut fields: Fields, kind: Kind) -> Result<Asked, ApiError> {
     let stream = fields.take("stream")?.unwrap_or(true);
     let format: Option<Value> = fields.take("format")?;
     let images: Vec<Value> = fields.take("images")?.unwrap_or_default();
@@ -79,10 +90,9 @@ fn read(
         Kind::Chat => chat_prompt(ready, &mut fields)?,
         Kind::Generate => generate_prompt(ready, &mut fields)?,
     };
-    let Some(prompt) = prompt else { return Ok((None, stream)) };
-    // Tools and the like stand beside the options.
-    let tools: Option<Value> = fields.take("tools")?;
-    tools.map_or(Ok(()), |tools| unsupported::check("tools", &tools))?;
+    let Some(Prompt { tokens, reading }) = prompt else {
+        return Ok(Asked { request: None, stream, reading: None });
+    };
     let mut options = Fields::new(fields.take::<Map<_, _>>("options")?.unwrap_or_default());
     options.rename("num_predict", "n_predict");
     match format {
@@ -93,16 +103,64 @@ fn read(
         }
         Some(schema) => options.set("json_schema", schema),
     }
-    let generation = options.generation(ready)?;
-    Ok((Some(Request { prompt, generation, drafter: None }), stream))
+    let mut generation = options.generation(ready)?;
+    generation.special = reading.as_ref().is_some_and(Reading::is_marked);
+    let request = Request { prompt: tokens, generation, drafter: None };
+    Ok(Asked { request: Some(request), stream, reading })
 }
 
-fn chat_prompt(ready: &Ready, fields: &mut Fields) -> Result<Option<Vec<u32>>, ApiError> {
-    let messages: Vec<SentMessage> = fields.take("messages")?.unwrap_or_default();
-    if messages.is_empty() { Ok(None) } else { prompt::chat(ready, messages).map(Some) }
+/// A prompt, and how its answers are read.
+struct Prompt {
+    tokens: Vec<u32>,
+    reading: Option<Reading>,
 }
 
-fn generate_prompt(ready: &Ready, fields: &mut Fields) -> Result<Option<Vec<u32>>, ApiError> {
+impl Prompt {
+    /// One whose answers are text.
+    fn plain(tokens: Vec<u32>) -> Prompt {
+        Prompt { tokens, reading: None }
+    }
+
+    /// That of a conversation.
+    fn of_chat(ready: &Ready, chat: Chat) -> Result<Prompt, ApiError> {
+        let tools = chat.tools.clone();
+        let tokens = prompt::chat(ready, chat)?;
+        let reading = Reading::new(prompt::template(ready)?, ready.tokenizer(), &tokens, &tools);
+        Ok(Prompt { tokens, reading: Some(reading) })
+    }
+}
+
+fn chat_prompt(ready: &Ready, fields: &mut Fields) -> Result<Option<Prompt>, ApiError> {
+    let messages: Vec<Map<String, Value>> = fields.take("messages")?.unwrap_or_default();
+    let tools = Tools::take(fields)?.list;
+    if messages.is_empty() {
+        return Ok(None);
+    }
+    let (messages, variables) = (messages::sent(messages)?, thinking(ready, fields)?);
+    Prompt::of_chat(ready, Chat { messages, tools, variables }).map(Some)
+}
+
+/// The variables of the template that `think` stands for.
+fn thinking(ready: &Ready, fields: &mut Fields) -> Result<Map<String, Value>, ApiError> {
+    let think = match fields.take::<Value>("think")? {
+        None => return Ok(Map::new()),
+        Some(Value::Bool(think)) => json!({ "enable_thinking": think, "thinking": think }),
+        Some(level) if ["low", "medium", "high"].iter().any(|known| level == *known) => {
+            json!({ "enable_thinking": true, "thinking": true, "reasoning_effort": level })
+        }
+        Some(_) => {
+            let what = "is none of true, false, \"low\", \"medium\" and \"high\"";
+            return Err(ApiError::field("think", what));
+        }
+    };
+    let can_think = AnswerFormat::of(prompt::template(ready)?).has_thoughts();
+    if think["thinking"] == true && !can_think {
+        return Err(ApiError::field("think", "is on, but the model does not think; leave it out"));
+    }
+    serde_json::from_value(think).map_err(|error| ApiError::internal(error.to_string()))
+}
+
+fn generate_prompt(ready: &Ready, fields: &mut Fields) -> Result<Option<Prompt>, ApiError> {
     let text: String = fields.take("prompt")?.unwrap_or_default();
     let system: Option<String> = fields.take("system")?;
     let suffix: Option<String> = fields.take("suffix")?;
@@ -116,31 +174,43 @@ fn generate_prompt(ready: &Ready, fields: &mut Fields) -> Result<Option<Vec<u32>
         return Ok(None);
     }
     if let Some(suffix) = suffix.filter(|suffix| !suffix.is_empty()) {
-        return Parts { prefix: text, suffix, middle: String::new() }.prompt(ready).map(Some);
+        let parts = Parts { prefix: text, suffix, middle: String::new() };
+        return parts.prompt(ready).map(Prompt::plain).map(Some);
     }
     if raw || ready.template.is_none() {
-        return prompt::text(ready, &text).map(Some);
+        return prompt::text(ready, &text).map(Prompt::plain).map(Some);
     }
     let system = system.filter(|text| !text.is_empty());
     let system = system.map(|text| SentMessage::new("system", Content::Text(text)));
     let user = SentMessage::new("user", Content::Text(text));
-    prompt::chat(ready, system.into_iter().chain([user]).collect::<Vec<_>>()).map(Some)
+    let (messages, variables) =
+        (system.into_iter().chain([user]).collect(), thinking(ready, fields)?);
+    Prompt::of_chat(ready, Chat { messages, variables, ..Chat::default() }).map(Some)
 }
 
 impl Form {
-    fn line(&self, text: &str) -> Value {
+    fn deltas(&self) -> Deltas {
+        self.reading.as_ref().map_or_else(Deltas::new, Deltas::of_chat)
+    }
+
+    fn line(&self, delta: &Delta, calls: Vec<Value>) -> Value {
         let now = Timestamp::now().to_string();
         let mut line = json!({ "model": self.model, "created_at": now, "done": false });
         match self.kind {
-            Kind::Chat => line["message"] = json!({ "role": "assistant", "content": text }),
-            Kind::Generate => line["response"] = json!(text),
+            Kind::Chat => line["message"] = messages::message(delta, calls),
+            Kind::Generate => {
+                line["response"] = json!(delta.content);
+                if !delta.reasoning.is_empty() {
+                    line["thinking"] = json!(delta.reasoning);
+                }
+            }
         }
         line
     }
 
     /// The line at the end, with times in nanoseconds.
-    fn last(&self, text: &str, end: &End) -> Value {
-        let mut line = self.line(text);
+    fn last(&self, delta: &Delta, calls: Vec<Value>, end: &End) -> Value {
+        let mut line = self.line(delta, calls);
         let fields = json!({
             "done": true,
             "done_reason": finish_reason(end.stop),
@@ -160,18 +230,25 @@ impl Form {
 }
 
 async fn lines(sink: Sink, form: Form, mut answering: Answering) -> Result<(), Gone> {
-    let mut deltas = Deltas::new();
+    let (mut deltas, mut calls) = (form.deltas(), Calls::default());
     loop {
         match answering.next().await {
             Event::Rounds(_) => {}
             Event::Pieces(pieces) => {
                 let delta = deltas.push(&pieces);
-                if !delta.is_empty() {
-                    sink.line(&form.line(&delta.content)).await?;
+                let whole = calls.push(&delta.calls);
+                if !delta.content.is_empty() || !delta.reasoning.is_empty() || !whole.is_empty() {
+                    sink.line(&form.line(&delta, whole)).await?;
                 }
             }
             Event::End(end) => {
-                return sink.line(&form.last(&deltas.finish().content, &end)).await;
+                let rest = deltas.finish();
+                let mut whole = calls.push(&rest.calls);
+                whole.extend(calls.finish());
+                if !whole.is_empty() {
+                    sink.line(&form.line(&Delta::default(), whole)).await?;
+                }
+                return sink.line(&form.last(&rest, Vec::new(), &end)).await;
             }
             Event::Failed(error) => return sink.line(&error.json(Dialect::Ollama)).await,
         }

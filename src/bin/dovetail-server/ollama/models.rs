@@ -4,6 +4,7 @@ use crate::body::Body;
 use crate::error::ApiError;
 use crate::state::{Call, Ready};
 use axum::Json;
+use dovetail::text::AnswerFormat;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -50,9 +51,24 @@ pub async fn show(call: Call, Body(_): Body) -> Result<Json<Value>, ApiError> {
         "template": ready.template.as_ref().map_or("", |template| template.source()),
         "details": details(ready),
         "model_info": info.collect::<Map<_, _>>(),
-        "capabilities": ["completion"],
+        "capabilities": capabilities(ready),
         "modified_at": modified(ready),
     })))
+}
+
+/// What the model can do, in Ollama's words.
+fn capabilities(ready: &Ready) -> Vec<&'static str> {
+    let format = ready.template.as_ref().map(AnswerFormat::of);
+    let has_tools = ready.template.as_ref().is_some_and(|one| one.source().contains("tools"));
+    let has_tools = has_tools && format.as_ref().is_some_and(AnswerFormat::has_tool_calls);
+    let all = [
+        ("completion", true),
+        ("tools", has_tools),
+        ("thinking", format.as_ref().is_some_and(AnswerFormat::has_thoughts)),
+        ("insert", ready.tokenizer().fill_in().is_some()),
+        ("embedding", ready.pooling.is_some()),
+    ];
+    all.into_iter().filter(|(_, can)| *can).map(|(name, _)| name).collect()
 }
 
 fn entry(ready: &Ready) -> Value {

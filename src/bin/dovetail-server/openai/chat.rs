@@ -11,7 +11,7 @@ use crate::deltas::{self, Delta, Deltas, Reading};
 use crate::error::{ApiError, Dialect};
 use crate::fields::Fields;
 use crate::frames::{Gone, Sink};
-use crate::job::{Event, Round};
+use crate::job::{Event, Round, Wanted};
 use crate::prompt::{SentMessage, blocking};
 use crate::sse;
 use crate::state::{Call, Ready, unix_seconds};
@@ -27,7 +27,8 @@ use std::sync::Arc;
 pub async fn chat(call: Call, Body(fields): Body) -> Result<Response, ApiError> {
     let ready = call.ready.clone();
     let Asked { requests, form } = blocking(move || read(&ready, fields)).await?;
-    let all = call.submit_with(requests, form.rounds && form.stream)?;
+    let wanted = Wanted { rounds: form.rounds && form.stream, ..Wanted::default() };
+    let all = call.submit_with(requests, wanted)?;
     let ready = call.ready.clone();
     if form.stream {
         return Ok(sse::response(move |sink| stream(sink, ready, form, all)));

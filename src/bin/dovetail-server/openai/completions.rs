@@ -1,22 +1,25 @@
 //! Completions of texts.
 
 use super::chat::{MOST_ANSWERS, answers};
-use super::logprobs;
-use super::types::{FINGERPRINT, StreamOptions, Totals, finish_reason, new_id, round_of_page};
+use super::logprobs::{self, Completion, Echo};
+use super::types::{
+    FINGERPRINT, Prompts, StreamOptions, Totals, finish_reason, new_id, round_of_page,
+};
 use crate::answer::{self, Answering};
 use crate::body::Body;
+use crate::embedding::Input;
 use crate::error::{ApiError, Dialect};
 use crate::fields::Fields;
 use crate::frames::{Gone, Sink};
-use crate::job::Event;
+use crate::job::{Event, PromptLogprobs, Wanted};
 use crate::native::infill::Parts;
 use crate::prompt::{self, blocking};
 use crate::sse;
 use crate::state::{Call, Ready, unix_seconds};
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use dovetail::{Piece, Request};
-use serde::Deserialize;
+use dovetail::text::Tokenizer;
+use dovetail::{Piece, PromptOutput, Request};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -24,7 +27,7 @@ use std::sync::Arc;
 pub async fn completions(call: Call, Body(fields): Body) -> Result<Response, ApiError> {
     let ready = call.ready.clone();
     let (requests, form) = blocking(move || read(&ready, fields)).await?;
-    let all = call.submit(requests)?;
+    let all = call.submit_with(requests, Wanted { rounds: false, prompt: form.prompt_output })?;
     let ready = call.ready.clone();
     if form.stream {
         return Ok(sse::response(move |sink| stream(sink, ready, form, all)));
@@ -32,40 +35,15 @@ pub async fn completions(call: Call, Body(fields): Body) -> Result<Response, Api
     whole(&ready, &form, all).await.map(|body| Json(body).into_response())
 }
 
-/// A text or tokens to be continued, or several of either.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Prompts {
-    Text(String),
-    Tokens(Vec<u32>),
-    Texts(Vec<String>),
-    TokenLists(Vec<Vec<u32>>),
-}
-
-/// A text or tokens to be continued.
-enum Prompt {
-    Text(String),
-    Tokens(Vec<u32>),
-}
-
-impl Prompts {
-    fn all(self) -> Vec<Prompt> {
-        match self {
-            Prompts::Text(text) => vec![Prompt::Text(text)],
-            Prompts::Tokens(tokens) => vec![Prompt::Tokens(tokens)],
-            Prompts::Texts(texts) => texts.into_iter().map(Prompt::Text).collect(),
-            Prompts::TokenLists(lists) => lists.into_iter().map(Prompt::Tokens).collect(),
-        }
-    }
-}
-
 /// The form of the answer.
 struct Form {
     stream: bool,
     include_usage: bool,
     rounds: bool,
-    /// What is repeated before each answer; empty for nothing.
-    echo: Vec<String>,
+    /// What is repeated before each answer.
+    echo: Vec<Echo>,
+    /// Its log probabilities, if they are wanted.
+    prompt_output: PromptOutput,
     id: String,
     created: u64,
 }
@@ -84,38 +62,43 @@ fn read(ready: &Ready, mut fields: Fields) -> Result<(Vec<Request>, Form), ApiEr
         include_usage: options.unwrap_or_default().include_usage,
         rounds: fields.wants_rounds(),
         echo: Vec::new(),
+        prompt_output: PromptOutput::None,
         id: new_id("cmpl-"),
         created: unix_seconds(),
     };
     let (n, echo) = (fields.take("n")?.unwrap_or(1), fields.switch("echo")?);
     let logprobs = logprobs::of_completion(&mut fields)?;
-    if echo && logprobs.is_some() {
-        return Err(ApiError::field("echo", "cannot be had with \"logprobs\"; leave one out"));
+    if let Some(n) = logprobs.filter(|_| echo) {
+        form.prompt_output = logprobs::of_echo(n)?;
+        if suffix.is_some() {
+            let what = "cannot be had with \"echo\" and \"logprobs\"; leave one out";
+            return Err(ApiError::field("suffix", what));
+        }
     }
     let mut generation = fields.generation(ready)?;
     generation.logprobs = logprobs;
     let mut requests = Vec::new();
     for prompt in prompts {
         let (tokens, text) = match (prompt, &suffix) {
-            (Prompt::Text(text), None) => (prompt::text(ready, &text)?, text),
-            (Prompt::Text(text), Some(suffix)) => {
+            (Input::Text(text), None) => (prompt::text(ready, &text)?, text),
+            (Input::Text(text), Some(suffix)) => {
                 let (suffix, middle) = (suffix.clone(), String::new());
                 let parts = Parts { prefix: text.clone(), suffix, middle };
                 (parts.prompt(ready)?, text)
             }
-            (Prompt::Tokens(_), Some(_)) => {
+            (Input::Tokens(_), Some(_)) => {
                 return Err(ApiError::field("suffix", "needs a prompt that is a text"));
             }
-            (Prompt::Tokens(tokens), None) => {
+            (Input::Tokens(tokens), None) => {
                 let text = ready.tokenizer().decode(&tokens, true);
                 (tokens, String::from_utf8_lossy(&text).into_owned())
             }
         };
         ready.check_prompt(&tokens)?;
+        let repeated = if echo { Echo::new(text, &tokens) } else { Echo::default() };
+        form.echo.extend(std::iter::repeat_n(repeated, n));
         let request = Request { prompt: tokens, generation: generation.clone(), drafter: None };
         requests.extend(answers(&request, n)?);
-        let text = if echo { text } else { String::new() };
-        form.echo.extend(std::iter::repeat_n(text, n));
     }
     Ok((requests, form))
 }
@@ -133,26 +116,51 @@ impl Form {
     }
 }
 
+/// What was given of one answer so far.
+struct Choice {
+    /// What is still to be repeated before it.
+    echo: Echo,
+    prompt_logprobs: PromptLogprobs,
+    /// Number of characters.
+    n: usize,
+}
+
+impl Choice {
+    fn new(echo: &Echo, answering: &Answering) -> Choice {
+        Choice { echo: echo.clone(), prompt_logprobs: answering.prompt_logprobs(), n: 0 }
+    }
+
+    /// The text that pieces add, and its log probabilities. Before the first ones stands what is repeated.
+    fn add(&mut self, tokenizer: &Tokenizer, pieces: &[Piece]) -> (String, Option<Value>) {
+        let echo = std::mem::take(&mut self.echo);
+        let mut logprobs = Completion::default();
+        logprobs.add_echo(tokenizer, &echo, self.prompt_logprobs.get());
+        self.n += echo.text.chars().count();
+        logprobs.add(tokenizer, pieces, self.n);
+        let text: String = pieces.iter().map(|piece| &*piece.text).collect();
+        self.n += text.chars().count();
+        (echo.text + &text, logprobs.json())
+    }
+}
+
 /// The answers as one body.
 async fn whole(ready: &Ready, form: &Form, all: Vec<Answering>) -> Result<Value, ApiError> {
     let (mut choices, mut totals) = (Vec::new(), Totals::default());
     for (index, answering) in all.into_iter().enumerate() {
+        let mut choice = Choice::new(&form.echo[index], &answering);
         let whole = answering.whole().await?;
         totals.add(&whole.end);
+        let (text, logprobs) = choice.add(ready.tokenizer(), &whole.pieces);
         choices.push(json!({
             "index": index,
-            "text": form.echo[index].clone() + &text(&whole.pieces),
-            "logprobs": logprobs::completion(ready.tokenizer(), &whole.pieces, 0),
+            "text": text,
+            "logprobs": logprobs,
             "finish_reason": finish_reason(whole.end.stop),
         }));
     }
     let mut body = form.body(ready, choices);
     (body["usage"], body["timings"]) = (json!(totals.usage()), totals.timings());
     Ok(body)
-}
-
-fn text(pieces: &[Piece]) -> String {
-    pieces.iter().map(|piece| &*piece.text).collect()
 }
 
 /// The answers as events.
@@ -162,39 +170,35 @@ async fn stream(
     form: Form,
     mut all: Vec<Answering>,
 ) -> Result<(), Gone> {
-    let (mut echo, mut offsets) = (form.echo.clone(), vec![0; all.len()]);
+    let choices = form.echo.iter().zip(&all);
+    let mut choices: Vec<_> =
+        choices.map(|(echo, answering)| Choice::new(echo, answering)).collect();
     let (mut totals, mut left) = (Totals::default(), all.len());
     while let Some((index, event)) = sink.wait(sse::PING, answer::next_of(&mut all)).await? {
-        let mut body = match event {
+        let (pieces, end) = match event {
             Event::Rounds(_) => continue,
-            Event::Pieces(pieces) => {
-                let logprobs = logprobs::completion(ready.tokenizer(), &pieces, offsets[index]);
-                let text = std::mem::take(&mut echo[index]) + &text(&pieces);
-                offsets[index] += text.chars().count();
-                if text.is_empty() && logprobs.is_none() && !form.rounds {
-                    continue;
-                }
-                let choice = json!({
-                    "index": index, "text": text, "logprobs": logprobs, "finish_reason": null,
-                });
-                let mut body = form.body(&ready, vec![choice]);
-                if form.rounds {
-                    body["dovetail"] = round_of_page(ready.tokenizer(), None, &pieces);
-                }
-                body
-            }
-            Event::End(end) => {
-                totals.add(&end);
-                left -= 1;
-                let text = std::mem::take(&mut echo[index]);
-                let finish_reason = finish_reason(end.stop);
-                let choice = json!({
-                    "index": index, "text": text, "logprobs": null, "finish_reason": finish_reason,
-                });
-                form.body(&ready, vec![choice])
-            }
+            Event::Pieces(pieces) => (pieces, None),
+            Event::End(end) => (Vec::new(), Some(end)),
             Event::Failed(error) => return sse::data(&sink, &error.json(Dialect::OpenAi)).await,
         };
+        let (text, logprobs) = choices[index].add(ready.tokenizer(), &pieces);
+        if end.is_none() && text.is_empty() && logprobs.is_none() && !form.rounds {
+            continue;
+        }
+        let choice = json!({
+            "index": index,
+            "text": text,
+            "logprobs": logprobs,
+            "finish_reason": end.as_ref().map(|end| finish_reason(end.stop)),
+        });
+        let mut body = form.body(&ready, vec![choice]);
+        if form.rounds && end.is_none() {
+            body["dovetail"] = round_of_page(ready.tokenizer(), None, &pieces);
+        }
+        if let Some(end) = end {
+            totals.add(&end);
+            left -= 1;
+        }
         if left == 0 && !form.include_usage {
             body["timings"] = totals.timings();
         }

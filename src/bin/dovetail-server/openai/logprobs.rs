@@ -2,9 +2,12 @@
 
 use crate::error::ApiError;
 use crate::fields::{Fields, LOGPROBS};
-use dovetail::Piece;
-use dovetail::text::Tokenizer;
+use dovetail::text::{Tokenizer, Utf8Stream};
+use dovetail::{Logprobs, Piece, PromptOutput};
 use serde_json::{Map, Value, json};
+
+/// Most tokens that log probabilities are given of at each token of a prompt: prompts are long.
+const ECHO_LOGPROBS: usize = 20;
 
 /// Takes what a chat says about them: whether it wants them, and of how many other tokens.
 ///
@@ -32,6 +35,18 @@ pub fn of_completion(fields: &mut Fields) -> Result<Option<usize>, ApiError> {
             check("logprobs", Some(n.unwrap_or(usize::MAX)))
         }
     }
+}
+
+/// The log probabilities of a prompt that is repeated, of `n` tokens at each place.
+///
+/// # Errors
+/// If there are more than are given.
+pub fn of_echo(n: usize) -> Result<PromptOutput, ApiError> {
+    if n > ECHO_LOGPROBS {
+        let what = format!("is {n}; with \"echo\" give a number from 0 to {ECHO_LOGPROBS}");
+        return Err(ApiError::field("logprobs", &what));
+    }
+    Ok(PromptOutput::Logprobs(n))
 }
 
 /// Refuses more tokens than are given.
@@ -67,27 +82,87 @@ pub fn chat(tokenizer: &Tokenizer, pieces: &[Piece]) -> Option<Value> {
     (!content.is_empty()).then(|| json!({ "content": content, "refusal": null }))
 }
 
-/// The form of completions; `offset` is the number of characters before the pieces.
-pub fn completion(tokenizer: &Tokenizer, pieces: &[Piece], mut offset: usize) -> Option<Value> {
-    let text = |token: u32| String::from_utf8_lossy(tokenizer.piece(token, true)).into_owned();
-    let (mut tokens, mut logprobs) = (Vec::new(), Vec::new());
-    let (mut top, mut offsets) = (Vec::new(), Vec::new());
-    for piece in pieces {
-        if let (Some(token), Some(of)) = (piece.token, &piece.logprobs) {
-            tokens.push(text(token));
-            logprobs.push(finite(of.logprob));
-            let likeliest =
-                of.top.iter().map(|(token, logprob)| (text(*token), json!(finite(*logprob))));
-            top.push(likeliest.collect::<Map<_, _>>());
-            offsets.push(offset);
-        }
-        offset += piece.text.chars().count();
+/// A prompt that is repeated before an answer.
+#[derive(Clone, Debug, Default)]
+pub struct Echo {
+    /// What is repeated; empty for nothing.
+    pub text: String,
+    tokens: Vec<u32>,
+}
+
+impl Echo {
+    /// A prompt with its tokens.
+    pub fn new(text: String, tokens: &[u32]) -> Echo {
+        Echo { text, tokens: tokens.to_vec() }
     }
-    (!tokens.is_empty()).then(|| {
-        json!({
-            "tokens": tokens, "token_logprobs": logprobs, "top_logprobs": top, "text_offset": offsets,
+
+    /// The number of characters of the text before each token. What the tokenizer puts in front of a text is not part of
+    /// it.
+    fn offsets(&self, tokenizer: &Tokenizer) -> Vec<usize> {
+        let (mut utf8, mut n, mut text) = (Utf8Stream::new(), 0, String::new());
+        let mut before = |token: &u32| {
+            text.clear();
+            utf8.push(tokenizer.piece(*token, true), &mut text);
+            n += text.chars().count();
+            n
+        };
+        let ends: Vec<usize> = self.tokens.iter().map(&mut before).collect();
+        let in_front = ends.last().map_or(0, |end| end.saturating_sub(self.text.chars().count()));
+        let starts = [0].into_iter().chain(ends).take(self.tokens.len());
+        starts.map(|start| start.saturating_sub(in_front)).collect()
+    }
+}
+
+/// The form of completions: lists with an entry for each token.
+#[derive(Default)]
+pub struct Completion {
+    tokens: Vec<String>,
+    logprobs: Vec<Option<f32>>,
+    top: Vec<Option<Map<String, Value>>>,
+    offsets: Vec<usize>,
+}
+
+impl Completion {
+    fn push(&mut self, tokenizer: &Tokenizer, token: u32, of: Option<&Logprobs>, offset: usize) {
+        let text = |token: u32| String::from_utf8_lossy(tokenizer.piece(token, true)).into_owned();
+        let top = |of: &Logprobs| {
+            let likeliest = of.top.iter().map(|(token, x)| (text(*token), json!(finite(*x))));
+            likeliest.collect()
+        };
+        self.tokens.push(text(token));
+        self.logprobs.push(of.map(|of| finite(of.logprob)));
+        self.top.push(of.map(top));
+        self.offsets.push(offset);
+    }
+
+    /// Adds the tokens of a prompt, of which the first one has no probability; none without log probabilities.
+    pub fn add_echo(&mut self, tokenizer: &Tokenizer, echo: &Echo, of: Option<&Vec<Logprobs>>) {
+        let Some(of) = of else { return };
+        let of = [None].into_iter().chain(of.iter().map(Some));
+        for ((token, of), offset) in echo.tokens.iter().zip(of).zip(echo.offsets(tokenizer)) {
+            self.push(tokenizer, *token, of, offset);
+        }
+    }
+
+    /// Adds the tokens of pieces that have log probabilities; `offset` is the number of characters before the pieces.
+    pub fn add(&mut self, tokenizer: &Tokenizer, pieces: &[Piece], mut offset: usize) {
+        for piece in pieces {
+            if let (Some(token), Some(of)) = (piece.token, &piece.logprobs) {
+                self.push(tokenizer, token, Some(of), offset);
+            }
+            offset += piece.text.chars().count();
+        }
+    }
+
+    /// All of them; `None` if there is none.
+    pub fn json(self) -> Option<Value> {
+        let Completion { tokens, logprobs, top, offsets } = self;
+        (!tokens.is_empty()).then(|| {
+            json!({
+                "tokens": tokens, "token_logprobs": logprobs, "top_logprobs": top, "text_offset": offsets,
+            })
         })
-    })
+    }
 }
 
 /// JSON has no infinity.

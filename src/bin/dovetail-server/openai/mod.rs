@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! chat.rs         chat completions        completions.rs  completions of texts
-//! logprobs.rs     log probabilities in both forms
-//! models.rs       the model               types.rs        what answers are made of
+//! embeddings.rs   vectors of texts        logprobs.rs     log probabilities in both forms
+//! models.rs       the model               types.rs        what requests and answers are made of
 //! ```
 
 pub mod chat;
 pub mod completions;
+pub mod embeddings;
 pub mod logprobs;
 pub mod models;
 pub mod types;

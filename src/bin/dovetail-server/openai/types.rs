@@ -1,5 +1,6 @@
-//! What answers are made of.
+//! What requests and answers are made of.
 
+use crate::embedding::Input;
 use crate::job::{End, Round, RoundNode};
 use crate::timings;
 use dovetail::speculate::RoundStats;
@@ -8,6 +9,32 @@ use dovetail::{Piece, Stats, Stop};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::hash::{BuildHasher, RandomState};
+
+/// A text or its tokens, or several of either.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub enum Prompts {
+    /// A text.
+    Text(String),
+    /// The tokens of a text.
+    Tokens(Vec<u32>),
+    /// Several texts.
+    Texts(Vec<String>),
+    /// The tokens of several texts.
+    TokenLists(Vec<Vec<u32>>),
+}
+
+impl Prompts {
+    /// All texts.
+    pub fn all(self) -> Vec<Input> {
+        match self {
+            Prompts::Text(text) => vec![Input::Text(text)],
+            Prompts::Tokens(tokens) => vec![Input::Tokens(tokens)],
+            Prompts::Texts(texts) => texts.into_iter().map(Input::Text).collect(),
+            Prompts::TokenLists(lists) => lists.into_iter().map(Input::Tokens).collect(),
+        }
+    }
+}
 
 /// `stream_options` of a request.
 #[derive(Debug, Default, Deserialize)]
