@@ -113,11 +113,6 @@ impl Deltas {
         Deltas { parser: reading.is_marked().then(|| reading.parser()) }
     }
 
-    /// All of a whole text in one.
-    pub fn whole(pieces: &[Piece]) -> Delta {
-        Deltas::new().all(pieces)
-    }
-
     /// All of a whole answer in one.
     pub fn all(mut self, pieces: &[Piece]) -> Delta {
         let mut all = self.push(pieces);
@@ -213,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_text_is_content_alone() {
-        let whole = Deltas::whole(&[piece("<think>a"), piece("</think>")]);
+        let whole = Deltas::new().all(&[piece("<think>a"), piece("</think>")]);
         assert_eq!(whole, Delta { content: "<think>a</think>".into(), ..Delta::default() });
     }
 }

@@ -36,6 +36,7 @@ pub struct Wanted {
 pub type PromptLogprobs = Arc<OnceLock<Vec<Logprobs>>>;
 
 /// The receiving end of a job.
+#[derive(Debug)]
 pub struct Pending {
     /// Its events.
     pub events: mpsc::Receiver<Event>,

@@ -100,13 +100,13 @@ impl Echo {
     /// it.
     fn offsets(&self, tokenizer: &Tokenizer) -> Vec<usize> {
         let (mut utf8, mut n, mut text) = (Utf8Stream::new(), 0, String::new());
-        let mut before = |token: &u32| {
+        let end_of = |token: &u32| {
             text.clear();
             utf8.push(tokenizer.piece(*token, true), &mut text);
             n += text.chars().count();
             n
         };
-        let ends: Vec<usize> = self.tokens.iter().map(&mut before).collect();
+        let ends: Vec<usize> = self.tokens.iter().map(end_of).collect();
         let in_front = ends.last().map_or(0, |end| end.saturating_sub(self.text.chars().count()));
         let starts = [0].into_iter().chain(ends).take(self.tokens.len());
         starts.map(|start| start.saturating_sub(in_front)).collect()

@@ -46,384 +46,178 @@ impl Answer {
         Answer { error: name, ..self }
     }
 
-    /// Content types and the schemas of their JSON; that of one event or line for streams.
+    /// Content types and the schemas of their JSON; that of one event or line for streams, which may also be an error.
     pub fn contents(&self) -> Vec<(&'static str, RefOr<Schema>)> {
         let json = self.json.map(|name| ("application/json", schema(name)));
         let lines = self.json.filter(|_| self.lines);
-        let lines = lines.map(|name| ("application/x-ndjson", schema(name)));
-        let events = self.events.map(|name| ("text/event-stream", schema(name)));
+        let lines = lines.map(|name| ("application/x-ndjson", any_of(&[name, self.error])));
+        let event = |name| ("text/event-stream", any_of(&[name, self.error]));
+        let events = self.events.map(event);
         let text = self.json.is_none().then(|| ("text/plain", schema("string")));
         [json, lines, events, text].into_iter().flatten().collect()
     }
 }
 
-/// Objects and their fields.
-const OBJECTS: &[(&str, &[(&str, &str)])] = &[
-    ("Error", &[("error", "ErrorDetails")]),
+/// Objects and their fields: each a name and a type.
+const OBJECTS: &[(&str, &str)] = &[
+    ("Error", "error ErrorDetails"),
     (
         "ErrorDetails",
-        &[
-            ("message", "string"),
-            ("type", "string"),
-            ("param", "string|null"),
-            ("code", "IntegerOrString"),
-            ("n_prompt_tokens?", "integer"),
-            ("n_ctx?", "integer"),
-        ],
+        "message string, type string, param string|null, code IntegerOrString, \
+         n_prompt_tokens? integer, n_ctx? integer",
     ),
-    ("AnthropicError", &[("type", "string"), ("error", "AnthropicErrorDetails")]),
-    ("AnthropicErrorDetails", &[("type", "string"), ("message", "string")]),
-    ("OllamaError", &[("error", "string")]),
+    ("AnthropicError", "type string, error AnthropicErrorDetails"),
+    ("AnthropicErrorDetails", "type string, message string"),
+    ("OllamaError", "error string"),
     (
         "ChatCompletion",
-        &[
-            ("id", "string"),
-            ("object", "string"),
-            ("created", "integer"),
-            ("model", "string"),
-            ("system_fingerprint", "string"),
-            ("choices", "[ChatChoice]"),
-            ("usage", "Usage"),
-            ("timings", "object"),
-        ],
+        "id string, object string, created integer, model string, system_fingerprint string, \
+         choices [ChatChoice], usage Usage, timings object",
     ),
     (
         "ChatChoice",
-        &[
-            ("index", "integer"),
-            ("message", "ChatMessage"),
-            ("logprobs", "ChatLogprobs|null"),
-            ("finish_reason", "string"),
-        ],
+        "index integer, message ChatMessage, logprobs ChatLogprobs|null, finish_reason string",
     ),
     (
         "ChatMessage",
-        &[
-            ("role", "string"),
-            ("content", "string|null"),
-            ("reasoning_content?", "string"),
-            ("tool_calls?", "[ToolCall]"),
-        ],
+        "role string, content string|null, reasoning_content? string, tool_calls? [ToolCall]",
     ),
-    ("ToolCall", &[("id", "string"), ("type", "string"), ("function", "ToolFunction")]),
-    ("ToolFunction", &[("name", "string"), ("arguments", "string")]),
-    ("ChatLogprobs", &[("content", "[ChatLogprob]"), ("refusal", "string|null")]),
+    ("ToolCall", "id string, type string, function ToolFunction"),
+    ("ToolFunction", "name string, arguments string"),
+    ("ChatLogprobs", "content [ChatLogprob], refusal string|null"),
     (
         "ChatLogprob",
-        &[
-            ("id", "integer"),
-            ("token", "string"),
-            ("bytes", "[integer]"),
-            ("logprob", "number"),
-            ("top_logprobs?", "[ChatLogprob]"),
-        ],
+        "id integer, token string, bytes [integer], logprob number, \
+         top_logprobs? [ChatLogprob]",
     ),
     (
         "Usage",
-        &[
-            ("prompt_tokens", "integer"),
-            ("completion_tokens", "integer"),
-            ("total_tokens", "integer"),
-            ("prompt_tokens_details", "PromptDetails"),
-        ],
+        "prompt_tokens integer, completion_tokens integer, total_tokens integer, \
+         prompt_tokens_details PromptDetails",
     ),
-    ("PromptDetails", &[("cached_tokens", "integer")]),
+    ("PromptDetails", "cached_tokens integer"),
     (
         "ChatCompletionChunk",
-        &[
-            ("id", "string"),
-            ("object", "string"),
-            ("created", "integer"),
-            ("model", "string"),
-            ("system_fingerprint", "string"),
-            ("choices", "[ChatChunkChoice]"),
-            ("usage?", "Usage"),
-            ("timings?", "object"),
-            ("dovetail?", "object"),
-        ],
+        "id string, object string, created integer, model string, system_fingerprint string, \
+         choices [ChatChunkChoice], usage? Usage, timings? object, dovetail? object",
     ),
     (
         "ChatChunkChoice",
-        &[
-            ("index", "integer"),
-            ("delta", "ChatDelta"),
-            ("logprobs", "ChatLogprobs|null"),
-            ("finish_reason", "string|null"),
-        ],
+        "index integer, delta ChatDelta, logprobs ChatLogprobs|null, \
+         finish_reason string|null",
     ),
     (
         "ChatDelta",
-        &[
-            ("role?", "string"),
-            ("content?", "string"),
-            ("reasoning_content?", "string"),
-            ("tool_calls?", "[ToolCallDelta]"),
-        ],
+        "role? string, content? string, reasoning_content? string, \
+         tool_calls? [ToolCallDelta]",
     ),
-    (
-        "ToolCallDelta",
-        &[
-            ("index", "integer"),
-            ("id?", "string"),
-            ("type?", "string"),
-            ("function", "ToolFunctionDelta"),
-        ],
-    ),
-    ("ToolFunctionDelta", &[("name?", "string"), ("arguments", "string")]),
+    ("ToolCallDelta", "index integer, id? string, type? string, function ToolFunctionDelta"),
+    ("ToolFunctionDelta", "name? string, arguments string"),
     (
         "Completion",
-        &[
-            ("id", "string"),
-            ("object", "string"),
-            ("created", "integer"),
-            ("model", "string"),
-            ("system_fingerprint", "string"),
-            ("choices", "[CompletionChoice]"),
-            ("usage", "Usage"),
-            ("timings", "object"),
-        ],
+        "id string, object string, created integer, model string, system_fingerprint string, \
+         choices [CompletionChoice], usage Usage, timings object",
     ),
     (
         "CompletionChunk",
-        &[
-            ("id", "string"),
-            ("object", "string"),
-            ("created", "integer"),
-            ("model", "string"),
-            ("system_fingerprint", "string"),
-            ("choices", "[CompletionChoice]"),
-            ("usage?", "Usage"),
-            ("timings?", "object"),
-            ("dovetail?", "object"),
-        ],
+        "id string, object string, created integer, model string, system_fingerprint string, \
+         choices [CompletionChoice], usage? Usage, timings? object, dovetail? object",
     ),
     (
         "CompletionChoice",
-        &[
-            ("index", "integer"),
-            ("text", "string"),
-            ("logprobs", "CompletionLogprobs|null"),
-            ("finish_reason", "string|null"),
-        ],
+        "index integer, text string, logprobs CompletionLogprobs|null, \
+         finish_reason string|null",
     ),
     (
         "CompletionLogprobs",
-        &[
-            ("tokens", "[string]"),
-            ("token_logprobs", "[number|null]"),
-            ("top_logprobs", "[object|null]"),
-            ("text_offset", "[integer]"),
-        ],
+        "tokens [string], token_logprobs [number|null], top_logprobs [object|null], \
+         text_offset [integer]",
     ),
-    (
-        "Embeddings",
-        &[
-            ("object", "string"),
-            ("data", "[Embedding]"),
-            ("model", "string"),
-            ("usage", "EmbeddingUsage"),
-        ],
-    ),
-    ("Embedding", &[("object", "string"), ("index", "integer"), ("embedding", "NumbersOrString")]),
-    ("EmbeddingUsage", &[("prompt_tokens", "integer"), ("total_tokens", "integer")]),
-    ("Models", &[("object", "string"), ("data", "[Model]")]),
-    (
-        "Model",
-        &[
-            ("id", "string"),
-            ("object", "string"),
-            ("created", "integer"),
-            ("owned_by", "string"),
-            ("meta", "object"),
-        ],
-    ),
+    ("Embeddings", "object string, data [Embedding], model string, usage EmbeddingUsage"),
+    ("Embedding", "object string, index integer, embedding NumbersOrString"),
+    ("EmbeddingUsage", "prompt_tokens integer, total_tokens integer"),
+    ("Models", "object string, data [Model]"),
+    ("Model", "id string, object string, created integer, owned_by string, meta object"),
     (
         "Response",
-        &[
-            ("id", "string"),
-            ("object", "string"),
-            ("created_at", "integer"),
-            ("status", "string"),
-            ("model", "string"),
-            ("output", "[object]"),
-            ("error", "object|null"),
-            ("incomplete_details", "object|null"),
-            ("usage", "object|null"),
-            ("*", ""),
-        ],
+        "id string, object string, created_at integer, status string, model string, \
+         output [object], error object|null, incomplete_details object|null, \
+         usage object|null, *",
     ),
-    ("ResponseEvent", &[("type", "string"), ("sequence_number", "integer"), ("*", "")]),
+    ("ResponseEvent", "type string, sequence_number integer, *"),
     (
         "Message",
-        &[
-            ("id", "string"),
-            ("type", "string"),
-            ("role", "string"),
-            ("model", "string"),
-            ("content", "[object]"),
-            ("stop_reason", "string|null"),
-            ("stop_sequence", "string|null"),
-            ("usage", "object"),
-            ("*", ""),
-        ],
+        "id string, type string, role string, model string, content [object], \
+         stop_reason string|null, stop_sequence string|null, usage object, *",
     ),
-    ("MessageEvent", &[("type", "string"), ("*", "")]),
-    ("TokenCount", &[("input_tokens", "integer")]),
+    ("MessageEvent", "type string, *"),
+    ("TokenCount", "input_tokens integer"),
     (
         "OllamaChat",
-        &[
-            ("model", "string"),
-            ("created_at", "string"),
-            ("done", "boolean"),
-            ("message", "OllamaMessage"),
-            ("done_reason?", "string"),
-            ("total_duration?", "integer"),
-            ("load_duration?", "integer"),
-            ("prompt_eval_count?", "integer"),
-            ("prompt_eval_duration?", "integer"),
-            ("eval_count?", "integer"),
-            ("eval_duration?", "integer"),
-        ],
+        "model string, created_at string, done boolean, message OllamaMessage, \
+         done_reason? string, total_duration? integer, load_duration? integer, \
+         prompt_eval_count? integer, prompt_eval_duration? integer, eval_count? integer, \
+         eval_duration? integer",
     ),
-    (
-        "OllamaMessage",
-        &[
-            ("role", "string"),
-            ("content", "string"),
-            ("thinking?", "string"),
-            ("tool_calls?", "[OllamaCall]"),
-        ],
-    ),
-    ("OllamaCall", &[("function", "OllamaFunction")]),
-    ("OllamaFunction", &[("index", "integer"), ("name", "string"), ("arguments", "object")]),
+    ("OllamaMessage", "role string, content string, thinking? string, tool_calls? [OllamaCall]"),
+    ("OllamaCall", "function OllamaFunction"),
+    ("OllamaFunction", "index integer, name string, arguments object"),
     (
         "OllamaCompletion",
-        &[
-            ("model", "string"),
-            ("created_at", "string"),
-            ("done", "boolean"),
-            ("response", "string"),
-            ("thinking?", "string"),
-            ("done_reason?", "string"),
-            ("total_duration?", "integer"),
-            ("load_duration?", "integer"),
-            ("prompt_eval_count?", "integer"),
-            ("prompt_eval_duration?", "integer"),
-            ("eval_count?", "integer"),
-            ("eval_duration?", "integer"),
-        ],
+        "model string, created_at string, done boolean, response string, thinking? string, \
+         done_reason? string, total_duration? integer, load_duration? integer, \
+         prompt_eval_count? integer, prompt_eval_duration? integer, eval_count? integer, \
+         eval_duration? integer",
     ),
     (
         "OllamaEmbeddings",
-        &[
-            ("model", "string"),
-            ("embeddings", "[Numbers]"),
-            ("total_duration", "integer"),
-            ("load_duration", "integer"),
-            ("prompt_eval_count", "integer"),
-        ],
+        "model string, embeddings [Numbers], total_duration integer, load_duration integer, \
+         prompt_eval_count integer",
     ),
-    ("OllamaEmbedding", &[("embedding", "Numbers")]),
+    ("OllamaEmbedding", "embedding Numbers"),
     (
         "OllamaModel",
-        &[
-            ("modelfile", "string"),
-            ("parameters", "string"),
-            ("template", "string"),
-            ("details", "OllamaDetails"),
-            ("model_info", "object"),
-            ("capabilities", "[string]"),
-            ("modified_at", "string"),
-        ],
+        "modelfile string, parameters string, template string, details OllamaDetails, \
+         model_info object, capabilities [string], modified_at string",
     ),
-    ("OllamaModels", &[("models", "[OllamaEntry]")]),
+    ("OllamaModels", "models [OllamaEntry]"),
     (
         "OllamaEntry",
-        &[
-            ("name", "string"),
-            ("model", "string"),
-            ("modified_at", "string"),
-            ("size", "integer"),
-            ("digest", "string"),
-            ("details", "OllamaDetails"),
-            ("expires_at?", "string"),
-            ("size_vram?", "integer"),
-            ("context_length?", "integer"),
-        ],
+        "name string, model string, modified_at string, size integer, digest string, \
+         details OllamaDetails, expires_at? string, size_vram? integer, \
+         context_length? integer",
     ),
     (
         "OllamaDetails",
-        &[
-            ("parent_model", "string"),
-            ("format", "string"),
-            ("family", "string"),
-            ("families", "[string]"),
-            ("parameter_size", "string"),
-            ("quantization_level", "string"),
-        ],
+        "parent_model string, format string, family string, families [string], \
+         parameter_size string, quantization_level string",
     ),
-    ("OllamaVersion", &[("version", "string")]),
+    ("OllamaVersion", "version string"),
     (
         "NativeCompletion",
-        &[
-            ("index", "integer"),
-            ("content", "string"),
-            ("tokens", "[integer]"),
-            ("stop", "boolean"),
-            ("stop_type", "string"),
-            ("model", "string"),
-            ("tokens_predicted", "integer"),
-            ("tokens_evaluated", "integer"),
-            ("tokens_cached", "integer"),
-            ("truncated", "boolean"),
-            ("timings", "object"),
-            ("completion_probabilities?", "[ChatLogprob]"),
-        ],
+        "index integer, content string, tokens [integer], stop boolean, stop_type string, \
+         model string, tokens_predicted integer, tokens_evaluated integer, \
+         tokens_cached integer, truncated boolean, timings object, \
+         completion_probabilities? [ChatLogprob]",
     ),
-    (
-        "NativeCompletionChunk",
-        &[
-            ("index", "integer"),
-            ("content", "string"),
-            ("tokens", "[integer]"),
-            ("stop", "boolean"),
-            ("*", ""),
-        ],
-    ),
-    ("Tokens", &[("tokens", "[IntegerOrPiece]")]),
-    ("Piece", &[("id", "integer"), ("piece", "StringOrNumbers")]),
-    ("Content", &[("content", "string")]),
-    ("Prompt", &[("prompt", "string")]),
+    ("NativeCompletionChunk", "index integer, content string, tokens [integer], stop boolean, *"),
+    ("Tokens", "tokens [IntegerOrPiece]"),
+    ("Piece", "id integer, piece StringOrNumbers"),
+    ("Content", "content string"),
+    ("Prompt", "prompt string"),
     (
         "Props",
-        &[
-            ("default_generation_settings", "object"),
-            ("total_slots", "integer"),
-            ("model_alias", "string"),
-            ("model_path", "string"),
-            ("modalities", "object"),
-            ("chat_template", "string"),
-            ("bos_token", "string"),
-            ("eos_token", "string"),
-            ("build_info", "string"),
-        ],
+        "default_generation_settings object, total_slots integer, model_alias string, \
+         model_path string, modalities object, chat_template string, bos_token string, \
+         eos_token string, build_info string",
     ),
     (
         "Slot",
-        &[
-            ("id", "integer"),
-            ("n_ctx", "integer"),
-            ("speculative", "boolean"),
-            ("is_processing", "boolean"),
-            ("id_task?", "integer"),
-            ("n_prompt_tokens?", "integer"),
-            ("n_prompt_tokens_processed?", "integer"),
-            ("n_prompt_tokens_cache?", "integer"),
-            ("next_token?", "[object]"),
-            ("dovetail?", "object"),
-        ],
+        "id integer, n_ctx integer, speculative boolean, is_processing boolean, \
+         id_task? integer, n_prompt_tokens? integer, n_prompt_tokens_processed? integer, \
+         n_prompt_tokens_cache? integer, next_token? [object], dovetail? object",
     ),
-    ("Health", &[("status", "string")]),
+    ("Health", "status string"),
 ];
 
 /// Other types, and those that a value can have.
@@ -446,15 +240,21 @@ pub fn components() -> Components {
         .build()
 }
 
-/// An object with these fields; `*` allows others.
-fn object(fields: &[(&str, &str)]) -> RefOr<Schema> {
+/// An object with these fields, which commas separate; `*` allows others.
+fn object(fields: &str) -> RefOr<Schema> {
     let mut object = ObjectBuilder::new().schema_type(Type::Object);
     let mut is_closed = true;
-    for (name, kind) in fields {
-        match name.strip_suffix('?') {
-            _ if *name == "*" => is_closed = false,
-            Some(name) => object = object.property(name, schema(kind)),
-            None => object = object.property(*name, schema(kind)).required(*name),
+    for field in fields.split(", ") {
+        match field.split_once(' ') {
+            None => is_closed = false,
+            Some((name, kind)) => {
+                let is_required = !name.ends_with('?');
+                let name = name.trim_end_matches('?');
+                object = object.property(name, schema(kind));
+                if is_required {
+                    object = object.required(name);
+                }
+            }
         }
     }
     if is_closed {
