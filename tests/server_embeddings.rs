@@ -65,7 +65,7 @@ fn a_text_has_one_vector_in_every_form() {
     for input in [json!(["the and"]), tokens.clone(), json!([tokens])] {
         assert_eq!(
             vectors(&server.post(PATH, &json!({ "input": input })).json()),
-            [vector.clone()]
+            std::slice::from_ref(&vector)
         );
     }
     let coded =

@@ -35,6 +35,8 @@ pub(crate) struct Constrained {
     len: usize,
     /// The tokens that must follow them; `None` until that is asked for.
     forced: Option<Vec<u32>>,
+    /// How many of the sequence's tokens the parser had read when it was asked for them.
+    forced_at: usize,
     /// The drafted tokens that the parser has read behind the sequence.
     drafted: SmallVec<[u32; MAX_NODES]>,
     /// Whether it has read drafted tokens since it started.
@@ -58,6 +60,7 @@ impl Constrained {
             start: len,
             len,
             forced: None,
+            forced_at: len,
             drafted: SmallVec::new(),
             has_drafted: false,
             is_for_drafts: true,
@@ -173,7 +176,10 @@ impl Constrained {
 
     /// The tokens that must follow the sequence.
     fn forced_next(&mut self) -> &[u32] {
-        self.forced.get_or_insert_with(|| self.constraint.forced())
+        self.forced.get_or_insert_with(|| {
+            self.forced_at = self.len;
+            self.constraint.forced()
+        })
     }
 
     /// [`Constrained::go_to`] without the clock.
@@ -269,9 +275,16 @@ impl Constrained {
         self.constraint = self.origin.clone();
         self.drafted.clear();
         self.is_for_drafts = false;
-        self.forced = self.forced.take().filter(|forced| !forced.is_empty());
-        // What cannot be read again fails where it was asked for.
-        tokens[self.start..self.len].iter().all(|token| self.constraint.append(*token).is_ok());
+        // What cannot be read again fails where it was asked for. Working out what must follow may exceed a limit too, which
+        // shows at the next token: so it is done again where it was done.
+        for at in self.start..=self.len {
+            if self.forced.is_some() && at == self.forced_at {
+                self.constraint.forced();
+            }
+            if at < self.len && self.constraint.append(tokens[at]).is_err() {
+                break;
+            }
+        }
         true
     }
 }

@@ -11,6 +11,9 @@ const COMMON_PART: usize = 10;
 /// Fewer tokens are rather read again than copied.
 const LEAST_COPIED: usize = 32;
 
+/// A sequence is kept only if a prompt replaces at least 1 / `KEPT_PART` of it: the whole of it is copied.
+const KEPT_PART: usize = 16;
+
 impl Engine {
     /// The free slot for a prompt.
     pub(super) fn choose_slot(&self, prompt: &[u32]) -> Option<usize> {
@@ -46,7 +49,7 @@ impl Engine {
         let stream = &mut self.slots[place].stream;
         let replaced = stream.context().saturating_sub(own);
         if self.prefixes.is_on()
-            && replaced >= LEAST_COPIED
+            && replaced >= LEAST_COPIED.max(stream.context() / KEPT_PART)
             && let Some(saved) = stream.save_prefix(stream.context(), &mut drafters)
         {
             self.prefixes.insert(saved);
