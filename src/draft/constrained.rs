@@ -277,11 +277,12 @@ impl Constrained {
         self.is_for_drafts = false;
         // What cannot be read again fails where it was asked for. Working out what must follow may exceed a limit too, which
         // shows at the next token: so it is done again where it was done.
-        for at in self.start..=self.len {
+        let known = &tokens[..self.len];
+        for at in self.start..=known.len() {
             if self.forced.is_some() && at == self.forced_at {
                 self.constraint.forced();
             }
-            if at < self.len && self.constraint.append(tokens[at]).is_err() {
+            if known.get(at).is_some_and(|token| self.constraint.append(*token).is_err()) {
                 break;
             }
         }
