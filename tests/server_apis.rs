@@ -169,6 +169,20 @@ fn completions_take_texts_tokens_and_lists() {
     let events = post(json!("the and"), json!({ "echo": true, "stream": true })).events();
     let streamed: String = events.iter().map(|event| text(event, 0)).collect();
     assert_eq!(streamed, format!("the and{a}"));
+    // Each prompt counts, and once for all its answers.
+    let n_prompt = |prompt: Value, n: usize| {
+        let usage = post(prompt, json!({ "n": n })).json()["usage"].clone();
+        usage["prompt_tokens"].as_u64().unwrap()
+    };
+    let alone = n_prompt(json!("the and"), 1) + n_prompt(json!("in"), 1);
+    assert_eq!(n_prompt(json!(["the and", "in"]), 1), alone);
+    assert_eq!(n_prompt(json!(["the and", "in"]), 2), alone);
+    for (prompt, n) in
+        [(json!("a"), 0), (json!("a"), 1_000_000_000_000_u64), (json!(["a", "b"]), 65)]
+    {
+        let many = post(prompt, json!({ "n": n, "echo": true }));
+        assert_eq!(refused(&many), (400, "n".into()), "{many:?}");
+    }
     let suffix = post(json!("a"), json!({ "suffix": "b" }));
     assert!(suffix.status == 501 && suffix.body.contains("no tokens for code"), "{suffix:?}");
 }

@@ -7,7 +7,7 @@ mod common;
 mod server;
 
 use common::gguf::Parts;
-use common::tiny::tiny;
+use common::tiny::{N_VOCAB, tiny};
 use dovetail::gguf::Value as Key;
 use serde_json::{Value, json};
 use server::{Server, read_until, side_by_side};
@@ -198,6 +198,13 @@ fn a_prompt_has_the_log_probabilities_that_its_text_had_as_an_answer() {
     );
     assert_eq!(logprobs.as_array().unwrap().len(), n + 1);
     assert_eq!(more["choices"][1]["logprobs"]["tokens"].as_array().unwrap().len(), 3);
+    // A token that ends the answer counts as one of it.
+    let end = json!({ "max_tokens": 1, "ignore_eos": false, "logit_bias": { ((N_VOCAB - 1).to_string()): 100 } });
+    let ended = score(&server, &prompt, end);
+    assert_eq!(ended["choices"][0]["finish_reason"], "stop");
+    let logprobs = ended["choices"][0]["logprobs"]["token_logprobs"].as_array().unwrap();
+    assert_eq!(logprobs[..n], choice["logprobs"]["token_logprobs"].as_array().unwrap()[..]);
+    assert_eq!(logprobs[n..], [Value::Null]);
     for n in [0, 2] {
         let streamed = json!({
             "prompt": prompt, "echo": true, "max_tokens": n, "logprobs": 3, "temperature": 0,

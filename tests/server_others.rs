@@ -218,7 +218,10 @@ fn ollamas_lines_are_whole_and_streamed() {
 fn ollamas_model_is_listed_and_what_it_lacks_is_refused() {
     let server = start();
     let entry = server.get("/api/tags").json()["models"][0].clone();
-    assert_eq!((&entry["name"], &entry["details"]["family"]), (&json!("tiny"), &json!("llama")));
+    assert_eq!(
+        (&entry["name"], &entry["details"]["family"]),
+        (&json!("tiny:latest"), &json!("llama"))
+    );
     assert_eq!(entry["digest"].as_str().unwrap().len(), 64);
     assert_eq!(server.get("/api/ps").json()["models"][0]["digest"], entry["digest"]);
     let show = server.post("/api/show", &json!({ "model": "tiny" })).json();

@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 /// Largest number of tokens that must follow and enter one tree.
 pub(crate) const MAX_FORCED: usize = 15;
 
+/// The parser's limits count from one mask to the next, so there is one after so many tokens.
+const MASK_EVERY: usize = 16;
+
 /// The tokens that may follow a node of a tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Allowed {
@@ -39,7 +42,7 @@ pub(crate) struct Constrained {
     forced_at: usize,
     /// The drafted tokens that the parser has read behind the sequence.
     drafted: SmallVec<[u32; MAX_NODES]>,
-    /// Whether it has read drafted tokens since it started.
+    /// Whether drafted tokens were tried since it started.
     has_drafted: bool,
     /// Whether it reads drafted tokens, which it does until they exceed a limit.
     is_for_drafts: bool,
@@ -75,10 +78,15 @@ impl Constrained {
         self.timed(|this| if this.advance(tokens) { this.sequence_mask(tokens) } else { None })
     }
 
-    /// The same where `likeliest` is taken if it may follow: then no other token is looked at.
+    /// The same where `likeliest` is taken if it may follow: then, but for each [`MASK_EVERY`]th token, no other token is
+    /// looked at.
     pub fn mask_unless(&mut self, tokens: &[u32], likeliest: Option<u32>) -> Option<TokenMask> {
         let is_likeliest = |this: &mut Constrained| {
-            let asked = likeliest.filter(|_| this.advance(tokens) && !this.constraint.is_free())?;
+            let is_enough = !tokens.len().is_multiple_of(MASK_EVERY);
+            let asked = likeliest.filter(|_| is_enough && this.advance(tokens))?;
+            if this.constraint.is_free() {
+                return None;
+            }
             let may_follow = this.forced_next().is_empty() && this.constraint.allows(asked);
             may_follow.then_some(TokenMask::One(asked))
         };
@@ -210,7 +218,7 @@ impl Constrained {
     fn read_drafted(&mut self, path: &[u32]) -> bool {
         let same = self.drafted.iter().zip(path).take_while(|(a, b)| a == b).count();
         let back = self.drafted.len() - same;
-        self.has_drafted |= path.len() > same;
+        self.has_drafted = true;
         let read = (back == 0 || self.constraint.rollback(back).is_ok())
             && path[same..].iter().all(|token| self.constraint.append(*token).is_ok());
         self.drafted.truncate(same);
@@ -282,7 +290,9 @@ impl Constrained {
             if self.forced.is_some() && at == self.forced_at {
                 self.constraint.forced();
             }
-            if known.get(at).is_some_and(|token| self.constraint.append(*token).is_err()) {
+            let Some(token) = known.get(at) else { break };
+            let has_mask = !at.is_multiple_of(MASK_EVERY) || self.constraint.mask().is_ok();
+            if !has_mask || self.constraint.append(*token).is_err() {
                 break;
             }
         }

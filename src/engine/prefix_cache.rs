@@ -38,10 +38,13 @@ impl PrefixCache {
         self.entries.last().expect("it was just added")
     }
 
-    /// Adds a sequence. Those that are its prefixes go, and the least recently used ones that no longer fit.
+    /// Adds a sequence, if it fits. Those that it stands for go, and the least recently used ones that no longer fit.
     pub fn insert(&mut self, saved: Saved) {
-        self.entries.retain(|other| !saved.prefix().starts_with(other.prefix()));
-        if !self.entries.iter().any(|other| other.prefix().starts_with(saved.prefix())) {
+        if saved.bytes() > self.limit_bytes {
+            return;
+        }
+        self.entries.retain(|other| saved.shared_with(other.prefix()) < other.cached);
+        if !self.entries.iter().any(|other| other.shared_with(saved.prefix()) == saved.cached) {
             self.entries.push(saved);
         }
         self.evict();
@@ -87,7 +90,8 @@ mod tests {
         cache.insert(saved(&[8], 100));
         let lengths: Vec<usize> = cache.entries.iter().map(|saved| saved.tokens.len()).collect();
         assert_eq!(lengths, [3, 3, 2]);
+        // What is too large by itself leaves the others alone.
         cache.insert(saved(&[7], 1000));
-        assert!(cache.entries.is_empty());
+        assert_eq!(cache.entries.len(), 3);
     }
 }

@@ -4,7 +4,6 @@
 //! round.rs        one round: trees grow, the target verifies them, each sequence keeps a branch
 //! accept.rs       the branch of a tree that the target agrees with
 //! stream/         one sequence being written
-//! constrained.rs  a grammar along a sequence
 //! generation.rs   limits of a generation, and how tokens become pieces of text
 //! prompt_output.rs  log probabilities and embeddings of prompts
 //! speculation.rs  a drafter and its options, and its state for one sequence

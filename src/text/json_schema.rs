@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 /// space is free, a small model loses itself in it, and nothing between two values is forced. A schema that has
 /// llguidance's options itself, as `x-guidance`, keeps those.
 pub(super) fn in_one_line(mut schema: Value) -> Value {
+    if schema == true {
+        schema = json!({});
+    }
     if let Some(fields) = schema.as_object_mut() {
         let options =
             json!({ "whitespace_flexible": false, "item_separator": ", ", "key_separator": ": " });
@@ -22,7 +25,8 @@ mod tests {
     fn a_schema_with_options_of_its_own_keeps_them() {
         let own = json!({ "type": "integer", "x-guidance": { "whitespace_flexible": true } });
         assert_eq!(in_one_line(own.clone()), own);
-        assert_eq!(in_one_line(json!(true)), true);
+        assert_eq!(in_one_line(json!(true)), in_one_line(json!({})));
+        assert_eq!(in_one_line(json!(false)), false);
         let given = in_one_line(json!({ "type": "integer" }));
         assert_eq!(given["x-guidance"]["whitespace_flexible"], false);
     }

@@ -85,7 +85,7 @@ pub struct Args {
     pub pooling: Option<PoolingFlag>,
     /// Seconds within which the body of a request has to arrive, and its head, which has 30 at most [-to]
     #[arg(long, value_name = "SECONDS", default_value = "600", env = "LLAMA_ARG_TIMEOUT")]
-    #[arg(help_heading = "Server")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..), help_heading = "Server")]
     timeout: u32,
     /// Seconds that requests may still take after SIGTERM or Ctrl-C
     #[arg(long, value_name = "SECONDS", default_value = "10", help_heading = "Server")]
@@ -345,6 +345,7 @@ mod tests {
             ("a.gguf -md b.gguf -hfd a/b", "two drafters are named; give one of -md and -hfd"),
             ("m.gguf -np 17", "from 1 to 16"),
             ("m.gguf --queue 0", "not in 1..=65536"),
+            ("m.gguf --timeout 0", "not in 1.."),
             ("m.gguf --port 70000", "65535"),
             ("m.gguf -mx", "is no flag of this program"),
         ] {

@@ -74,7 +74,11 @@ async fn accept(
     let place = places.clone().acquire_owned().await.expect("it is never closed");
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return (stream, place),
+            Ok((stream, _)) => {
+                // Each event of a stream is a small packet that must not wait for the next one. Without this it still comes.
+                let _ = stream.set_nodelay(true);
+                return (stream, place);
+            }
             Err(error) if is_of_client(error.kind()) => {}
             Err(error) => {
                 // There are too many open files, for example.

@@ -99,8 +99,11 @@ fn tokens(ready: &Ready, input: Input, truncate: bool) -> Result<Vec<u32>, ApiEr
             ready.tokenizer().encode(&text, true, false)?
         }
     };
-    if truncate {
-        tokens.truncate(ready.n_ctx - 1);
+    if truncate && tokens.len() >= ready.n_ctx {
+        // The token that ends a text is the one that `last` takes.
+        let end = tokens.pop().filter(|_| ready.tokenizer().adds_eos());
+        tokens.truncate(ready.n_ctx - 1 - usize::from(end.is_some()));
+        tokens.extend(end);
     }
     ready.check_prompt(&tokens)?;
     Ok(tokens)

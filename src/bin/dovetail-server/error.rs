@@ -176,7 +176,14 @@ impl ApiError {
         match dialect {
             Dialect::Ollama => json!({ "error": self.message }),
             Dialect::Anthropic => {
-                json!({ "type": "error", "error": { "type": anthropic, "message": self.message } })
+                let message = match self.kind {
+                    // Clients look for these words, and shorten the conversation.
+                    Kind::ContextFull { prompt, n_ctx } => {
+                        format!("prompt is too long: {prompt} tokens > {n_ctx} maximum")
+                    }
+                    _ => self.message.clone(),
+                };
+                json!({ "type": "error", "error": { "type": anthropic, "message": message } })
             }
             Dialect::OpenAi => {
                 let code = code.map_or_else(|| json!(status), |code| json!(code));
@@ -199,6 +206,8 @@ impl ApiError {
         let header = match self.kind {
             Kind::Unauthorized => Some(("www-authenticate", "Bearer")),
             Kind::Busy | Kind::Loading => Some(("retry-after", "1")),
+            // Clients try again after other errors of the server.
+            Kind::NotSupported => Some(("x-should-retry", "false")),
             _ => None,
         };
         if let Some((name, value)) = header {
@@ -283,5 +292,7 @@ mod tests {
         let error = &error.json(Dialect::OpenAi)["error"];
         assert_eq!((&error["n_prompt_tokens"], &error["n_ctx"]), (&json!(10), &json!(5)));
         assert_eq!(error["code"], "context_length_exceeded");
+        let error = ApiError::context_full(10, 5).json(Dialect::Anthropic);
+        assert_eq!(error["error"]["message"], "prompt is too long: 10 tokens > 5 maximum");
     }
 }

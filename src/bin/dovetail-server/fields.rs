@@ -123,6 +123,9 @@ fn check(generation: &Generation, ready: &Ready) -> Result<(), ApiError> {
         let what = format!("has more than {STOPS} texts, or one of more than {STOP_BYTES} bytes");
         return Err(ApiError::field("stop", &what));
     }
+    for stop in &generation.stop {
+        ready.tokenizer().encode(stop, false, true)?;
+    }
     let n_vocab = ready.tokenizer().n_vocab();
     let tokens = generation.sampling.logit_bias.iter().map(|(token, _)| *token);
     if let Some(token) = tokens.into_iter().find(|token| *token as usize >= n_vocab) {

@@ -38,7 +38,7 @@ pub struct SentMessage {
 
 /// A text, or parts.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "give a text or a list of parts")]
 pub enum Content {
     /// A text.
     Text(String),

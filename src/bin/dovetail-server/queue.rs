@@ -28,8 +28,8 @@ impl Queue {
         let jobs = self.jobs.lock().expect("nobody panics with it");
         let jobs = jobs.as_ref().ok_or_else(ApiError::ending)?;
         if requests.len() > self.room {
-            let what =
-                format!("{} answers at once; at most {} can wait", requests.len(), self.room);
+            let (n, room) = (requests.len(), self.room);
+            let what = format!("{n} answers at once; at most {room} can wait; ask for fewer");
             return Err(ApiError::invalid(what).about("n"));
         }
         let places = jobs.try_reserve_many(requests.len()).map_err(|error| match error {

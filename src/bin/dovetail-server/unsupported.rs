@@ -10,6 +10,7 @@ use serde_json::Value;
 const REFUSED: &[(&str, Option<&str>)] = &[
     ("adaptive_target", Some("-1")),
     ("audio", None),
+    ("background", None),
     ("best_of", Some("1")),
     ("chat_template_kwargs", None),
     ("dry_multiplier", None),
@@ -18,6 +19,7 @@ const REFUSED: &[(&str, Option<&str>)] = &[
     ("functions", None),
     ("lora", None),
     ("min_keep", None),
+    ("mcp_servers", None),
     ("mirostat", None),
     ("mirostat_mode", None),
     ("n_indent", None),

@@ -68,6 +68,11 @@ impl KvCache {
         Ok(())
     }
 
+    /// Whether what [`KvCache::write_rows`] writes of `n` positions lacks some.
+    pub(crate) fn lacks_rows(&self, n: usize) -> bool {
+        self.layers.iter().any(|layer| layer.layout.seen(n).start > 0)
+    }
+
     /// Bytes of the window rows of `n` positions.
     pub(crate) fn window_bytes(&self, n: usize) -> usize {
         let windowed = self.layers.iter().filter(|layer| layer.is_windowed());

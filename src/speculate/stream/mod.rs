@@ -161,6 +161,7 @@ impl Stream {
     /// Ends the generation, unless it has ended for another reason.
     pub fn end(&mut self, stop: Stop) {
         self.stop.get_or_insert(stop);
+        self.constrained = None;
     }
 
     /// Checks that a prompt fits.

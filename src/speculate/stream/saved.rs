@@ -22,8 +22,8 @@ pub(crate) struct SavedStream<S> {
     pub sequence: S,
     /// Valid positions of the sequence.
     pub cached: usize,
-    /// Whether it can go back to its checkpoints alone.
-    pub has_windows: bool,
+    /// Whether it can go back to its checkpoints alone, since rows of layers with windows are missing.
+    pub lacks_rows: bool,
     pub checkpoints: Checkpoints,
     /// Valid positions that the drafter was notified of.
     pub draft_len: usize,
@@ -38,7 +38,7 @@ impl<S> SavedStream<S> {
             tokens: Vec::new(),
             sequence,
             cached: 0,
-            has_windows: false,
+            lacks_rows: false,
             checkpoints: Checkpoints::default(),
             draft_len: 0,
             draft: Vec::new(),
@@ -55,7 +55,7 @@ impl SavedStream<Vec<u8>> {
     /// Number of a prompt's first tokens that need not be run behind it.
     pub fn shared_with(&self, prompt: &[u32]) -> usize {
         match common_prefix(self.prefix(), prompt) {
-            common if common < self.cached && self.has_windows => {
+            common if common < self.cached && self.lacks_rows => {
                 self.checkpoints.last_within(common).map_or(0, |checkpoint| checkpoint.len)
             }
             common => common,
@@ -148,10 +148,10 @@ impl Stream {
                 Err(_) => draft.clear(),
             }
         }
-        let has_windows = self.has_windows();
+        let lacks_rows = self.seq.cache().lacks_rows(cached);
         let checkpoints = self.checkpoints.clone();
         let saved = SavedStream { draft_len, draft, ..SavedStream::of_rows(&self.seq) };
-        SavedStream { tokens, cached, has_windows, checkpoints, ..saved }
+        SavedStream { tokens, cached, lacks_rows, checkpoints, ..saved }
     }
 
     /// The sequence with keys and values of up to `len` positions, as many as it can go back to, and the drafter's
@@ -162,14 +162,13 @@ impl Stream {
         drafters: &mut [&mut Speculation],
     ) -> Option<SavedStream<Vec<u8>>> {
         let reachable = self.reachable(len.min(self.taken));
-        let saved = self.saved(drafters);
-        let SavedStream {
-            tokens, sequence, mut checkpoints, draft_len, draft, has_windows, ..
-        } = saved;
         if reachable == 0 {
             return None;
         }
+        let saved = self.saved(drafters);
+        let SavedStream { tokens, sequence, mut checkpoints, draft_len, draft, .. } = saved;
         let cache = sequence.cache();
+        let lacks_rows = cache.lacks_rows(reachable);
         let mut rows = Vec::with_capacity(cache.saved_bytes(reachable as u64)? as usize);
         match checkpoints.last_within(reachable) {
             Some(checkpoint) if !cache.holds(reachable) => {
@@ -179,7 +178,7 @@ impl Stream {
         }
         checkpoints.truncate(reachable);
         let saved = SavedStream { draft_len, draft, ..SavedStream::of_rows(rows) };
-        Some(SavedStream { tokens, cached: reachable, has_windows, checkpoints, ..saved })
+        Some(SavedStream { tokens, cached: reachable, lacks_rows, checkpoints, ..saved })
     }
 
     /// Restores the positions that [`Stream::save_prefix`] saved of a stream of the same target.

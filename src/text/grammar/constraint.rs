@@ -143,7 +143,12 @@ impl Constraint {
 
     /// Whether this token may follow; true of end tokens where the text is complete.
     pub(crate) fn allows(&mut self, token: u32) -> bool {
-        self.count_allowed(&[token]) == 1 || (self.matcher.is_stopped() && self.is_end(token))
+        self.count_allowed(&[token]) == 1 || self.ends_with(token)
+    }
+
+    /// Whether the text is complete, and this token ends it.
+    fn ends_with(&self, token: u32) -> bool {
+        self.matcher.is_stopped() && !self.matcher.is_error() && self.is_end(token)
     }
 
     /// Whether all tokens may follow, since the grammar has not begun.
@@ -166,6 +171,63 @@ impl Constraint {
     /// # Errors
     /// If the grammar does not allow it.
     pub(crate) fn rollback(&mut self, n: usize) -> Result<(), Exhausted> {
+        // The parser keeps its last mask by the number of a row, which another row may get now.
+        self.matcher.invalidate_bias_cache();
         self.matcher.rollback(n).map_err(|_| Exhausted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::gguf::{Array, Metadata, Value};
+    use crate::text::Tokenizer;
+    use crate::text::grammar::{Constraint, Grammar, GrammarCompiler};
+
+    /// Tokens of one letter each; the first one ends a text.
+    const LETTERS: &str = ".abxyz5";
+
+    fn constraint(lark: &str) -> Constraint {
+        let tokens = LETTERS.chars().map(String::from).collect();
+        let mut kinds = vec![1; LETTERS.len()];
+        kinds[0] = 3;
+        let values = [
+            ("tokenizer.ggml.model", Value::String("gpt2".into())),
+            ("tokenizer.ggml.pre", Value::String("default".into())),
+            ("tokenizer.ggml.tokens", Value::Array(Array::String(tokens))),
+            ("tokenizer.ggml.merges", Value::Array(Array::String(Vec::new()))),
+            ("tokenizer.ggml.token_type", Value::Array(Array::I32(kinds))),
+            ("tokenizer.ggml.eos_token_id", Value::U32(0)),
+        ];
+        let values = values.map(|(key, value)| (key.to_owned(), value));
+        let tokenizer = Tokenizer::from_gguf(&Metadata::from_values("made up", values)).unwrap();
+        let compiler = GrammarCompiler::new(tokenizer.into()).unwrap();
+        compiler.compile(&Grammar::Lark(lark.into())).unwrap()
+    }
+
+    fn token(letter: char) -> u32 {
+        LETTERS.find(letter).unwrap() as u32
+    }
+
+    /// The letters that may follow, by the mask and asked one by one.
+    fn next(constraint: &mut Constraint) -> String {
+        let mask = constraint.mask().unwrap().unwrap();
+        let masked: String = LETTERS.chars().filter(|one| mask.allows(token(*one))).collect();
+        let asked: String = LETTERS.chars().filter(|one| constraint.allows(token(*one))).collect();
+        assert_eq!(masked, asked);
+        masked
+    }
+
+    #[test]
+    fn what_may_follow_does_not_depend_on_what_was_taken_back() {
+        let mut constraint = constraint("start: \"a\" NUM \"x\" | \"b\" NUM \"y\"\nNUM: /[5]+/");
+        assert_eq!(next(&mut constraint), "ab");
+        let mut read = |text: &str, back: usize| {
+            constraint.rollback(back).unwrap();
+            text.chars().for_each(|one| constraint.append(token(one)).unwrap());
+            next(&mut constraint)
+        };
+        assert_eq!(read("a5", 0), "x5");
+        assert_eq!(read("b5", 2), "y5");
+        assert_eq!(read("55y", 0), ".");
     }
 }

@@ -20,7 +20,7 @@ struct Message {
 
 /// A text, or blocks.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "give a text or a list of blocks")]
 enum Content {
     Text(String),
     Blocks(Vec<Value>),

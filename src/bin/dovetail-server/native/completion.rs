@@ -39,7 +39,7 @@ pub struct Asked {
 
 /// A text, tokens, or both mixed.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "give a text, or a list of texts and tokens")]
 enum Mixed {
     Text(String),
     List(Vec<TextOrToken>),

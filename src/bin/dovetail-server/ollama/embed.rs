@@ -10,7 +10,7 @@ use std::time::Instant;
 
 /// A text, or several.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "give a text or a list of texts")]
 enum Texts {
     One(String),
     Several(Vec<String>),

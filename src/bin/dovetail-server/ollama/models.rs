@@ -73,9 +73,14 @@ fn capabilities(ready: &Ready) -> Vec<&'static str> {
 
 fn entry(ready: &Ready) -> Value {
     let gguf = ready.model.gguf();
+    // Clients look for names with a tag.
+    let name = match ready.name.contains(':') {
+        true => ready.name.clone(),
+        false => format!("{}:latest", ready.name),
+    };
     json!({
-        "name": ready.name,
-        "model": ready.name,
+        "name": name,
+        "model": name,
         "modified_at": modified(ready),
         "size": gguf.total_bytes(),
         "digest": format!("{:064x}", gguf.fingerprint()),

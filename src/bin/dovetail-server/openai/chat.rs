@@ -102,9 +102,8 @@ pub fn answers(request: &Request, n: usize) -> Result<Vec<Request>, ApiError> {
 /// The answers as one body.
 async fn whole(ready: &Ready, form: &Form, all: Vec<Answering>) -> Result<Value, ApiError> {
     let (mut choices, mut totals) = (Vec::new(), Totals::default());
-    for (index, answering) in all.into_iter().enumerate() {
-        let whole = answering.whole().await?;
-        totals.add(&whole.end);
+    for (index, whole) in answer::whole_of(all).await?.into_iter().enumerate() {
+        totals.add(&whole.end, index == 0);
         let delta = Deltas::of_chat(&form.reading).all(&whole.pieces);
         choices.push(json!({
             "index": index,
@@ -248,7 +247,7 @@ async fn stream(
                 }
             }
             Event::End(end) => {
-                totals.add(&end);
+                totals.add(&end, i == 0);
                 left -= 1;
                 let rest = deltas[i].finish();
                 have_calls[i] |= !rest.calls.is_empty();

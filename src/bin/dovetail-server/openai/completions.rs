@@ -19,7 +19,7 @@ use crate::state::{Call, Ready, unix_seconds};
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use dovetail::text::Tokenizer;
-use dovetail::{Piece, PromptOutput, Request};
+use dovetail::{Piece, PromptOutput, Request, Stop};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -42,6 +42,8 @@ struct Form {
     rounds: bool,
     /// What is repeated before each answer.
     echo: Vec<Echo>,
+    /// Number of answers to each prompt.
+    n: usize,
     /// Its log probabilities, if they are wanted.
     prompt_output: PromptOutput,
     id: String,
@@ -57,16 +59,18 @@ fn read(ready: &Ready, mut fields: Fields) -> Result<(Vec<Request>, Form), ApiEr
     let options: Option<StreamOptions> = fields.take("stream_options")?;
     let suffix: Option<String> = fields.take("suffix")?;
     let suffix = suffix.filter(|suffix| !suffix.is_empty());
+    let n = fields.take("n")?.unwrap_or(1);
     let mut form = Form {
         stream: fields.switch("stream")?,
         include_usage: options.unwrap_or_default().include_usage,
         rounds: fields.wants_rounds(),
         echo: Vec::new(),
+        n,
         prompt_output: PromptOutput::None,
         id: new_id("cmpl-"),
         created: unix_seconds(),
     };
-    let (n, echo) = (fields.take("n")?.unwrap_or(1), fields.switch("echo")?);
+    let echo = fields.switch("echo")?;
     let logprobs = logprobs::of_completion(&mut fields)?;
     if let Some(n) = logprobs.filter(|_| echo) {
         form.prompt_output = logprobs::of_echo(n)?;
@@ -77,6 +81,13 @@ fn read(ready: &Ready, mut fields: Fields) -> Result<(Vec<Request>, Form), ApiEr
     }
     let mut generation = fields.generation(ready)?;
     generation.logprobs = logprobs;
+    if n == 0 || prompts.len().saturating_mul(n) > MOST_ANSWERS {
+        let what = format!(
+            "makes {n} answers to each of {} prompts; ask for 1 to {MOST_ANSWERS} in all",
+            prompts.len()
+        );
+        return Err(ApiError::field("n", &what));
+    }
     let mut requests = Vec::new();
     for prompt in prompts {
         let (tokens, text) = match (prompt, &suffix) {
@@ -131,14 +142,26 @@ impl Choice {
     }
 
     /// The text that pieces add, and its log probabilities. Before the first ones stands what is repeated.
-    fn add(&mut self, tokenizer: &Tokenizer, pieces: &[Piece]) -> (String, Option<Value>) {
+    ///
+    /// Evaluation harnesses take the last entry for a token of the answer, so a token that ends it has an entry too where
+    /// the prompt has entries.
+    fn add(
+        &mut self,
+        tokenizer: &Tokenizer,
+        pieces: &[Piece],
+        stop: Option<Stop>,
+    ) -> (String, Option<Value>) {
         let echo = std::mem::take(&mut self.echo);
         let mut logprobs = Completion::default();
-        logprobs.add_echo(tokenizer, &echo, self.prompt_logprobs.get());
+        let of_prompt = self.prompt_logprobs.get();
+        logprobs.add_echo(tokenizer, &echo, of_prompt);
         self.n += echo.text.chars().count();
         logprobs.add(tokenizer, pieces, self.n);
         let text: String = pieces.iter().map(|piece| &*piece.text).collect();
         self.n += text.chars().count();
+        if let (Some(Stop::End(token)), true) = (stop, of_prompt.is_some()) {
+            logprobs.push(tokenizer, token, None, self.n);
+        }
         (echo.text + &text, logprobs.json())
     }
 }
@@ -146,11 +169,12 @@ impl Choice {
 /// The answers as one body.
 async fn whole(ready: &Ready, form: &Form, all: Vec<Answering>) -> Result<Value, ApiError> {
     let (mut choices, mut totals) = (Vec::new(), Totals::default());
-    for (index, answering) in all.into_iter().enumerate() {
-        let mut choice = Choice::new(&form.echo[index], &answering);
-        let whole = answering.whole().await?;
-        totals.add(&whole.end);
-        let (text, logprobs) = choice.add(ready.tokenizer(), &whole.pieces);
+    let begun = form.echo.iter().zip(&all);
+    let begun: Vec<_> = begun.map(|(echo, answering)| Choice::new(echo, answering)).collect();
+    let wholes = answer::whole_of(all).await?;
+    for (index, (whole, mut choice)) in wholes.into_iter().zip(begun).enumerate() {
+        totals.add(&whole.end, index % form.n == 0);
+        let (text, logprobs) = choice.add(ready.tokenizer(), &whole.pieces, Some(whole.end.stop));
         choices.push(json!({
             "index": index,
             "text": text,
@@ -181,7 +205,8 @@ async fn stream(
             Event::End(end) => (Vec::new(), Some(end)),
             Event::Failed(error) => return sse::data(&sink, &error.json(Dialect::OpenAi)).await,
         };
-        let (text, logprobs) = choices[index].add(ready.tokenizer(), &pieces);
+        let stop = end.as_ref().map(|end| end.stop);
+        let (text, logprobs) = choices[index].add(ready.tokenizer(), &pieces, stop);
         if end.is_none() && text.is_empty() && logprobs.is_none() && !form.rounds {
             continue;
         }
@@ -196,7 +221,7 @@ async fn stream(
             body["dovetail"] = round_of_page(ready.tokenizer(), None, &pieces);
         }
         if let Some(end) = end {
-            totals.add(&end);
+            totals.add(&end, index % form.n == 0);
             left -= 1;
         }
         if left == 0 && !form.include_usage {

@@ -123,10 +123,18 @@ pub struct Completion {
 }
 
 impl Completion {
-    fn push(&mut self, tokenizer: &Tokenizer, token: u32, of: Option<&Logprobs>, offset: usize) {
+    /// Adds a token.
+    pub fn push(
+        &mut self,
+        tokenizer: &Tokenizer,
+        token: u32,
+        of: Option<&Logprobs>,
+        offset: usize,
+    ) {
         let text = |token: u32| String::from_utf8_lossy(tokenizer.piece(token, true)).into_owned();
         let top = |of: &Logprobs| {
-            let likeliest = of.top.iter().map(|(token, x)| (text(*token), json!(finite(*x))));
+            // Of tokens with the same text the likeliest one counts.
+            let likeliest = of.top.iter().rev().map(|(token, x)| (text(*token), json!(finite(*x))));
             likeliest.collect()
         };
         self.tokens.push(text(token));

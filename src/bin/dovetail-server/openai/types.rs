@@ -12,7 +12,7 @@ use std::hash::{BuildHasher, RandomState};
 
 /// A text or its tokens, or several of either.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "give a text, tokens, or a list of either")]
 pub enum Prompts {
     /// A text.
     Text(String),
@@ -63,12 +63,14 @@ struct PromptDetails {
 pub struct Totals {
     stats: Stats,
     rounds: RoundStats,
-    answers: usize,
+    /// Tokens of the prompts, each counted once, and how many of them were not read anew.
+    prompt_tokens: usize,
+    cached_tokens: usize,
 }
 
 impl Totals {
-    /// Adds an answer.
-    pub fn add(&mut self, end: &End) {
+    /// Adds an answer, which may be the first one to its prompt.
+    pub fn add(&mut self, end: &End, is_first: bool) {
         let Stats { prompt_n, prompt_time, cached_n, predicted_n, predicted_time, mask_time } =
             &end.stats;
         self.stats.prompt_n += prompt_n;
@@ -78,18 +80,21 @@ impl Totals {
         self.stats.predicted_time += *predicted_time;
         self.stats.mask_time += *mask_time;
         self.rounds.add(&end.rounds);
-        self.answers += 1;
+        if is_first {
+            self.prompt_tokens += prompt_n + cached_n;
+            self.cached_tokens += cached_n;
+        }
     }
 
-    /// The number of tokens; the prompt counts once, however many answers it has.
+    /// The number of tokens; a prompt counts once, however many answers it has.
     pub fn usage(&self) -> Usage {
-        let Stats { prompt_n, cached_n, predicted_n, .. } = self.stats;
-        let prompt_tokens = (prompt_n + cached_n) / self.answers.max(1);
+        let Totals { prompt_tokens, cached_tokens, .. } = *self;
+        let predicted_n = self.stats.predicted_n;
         Usage {
             prompt_tokens,
             completion_tokens: predicted_n,
             total_tokens: prompt_tokens + predicted_n,
-            prompt_tokens_details: PromptDetails { cached_tokens: cached_n / self.answers.max(1) },
+            prompt_tokens_details: PromptDetails { cached_tokens },
         }
     }
 

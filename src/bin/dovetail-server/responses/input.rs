@@ -10,7 +10,7 @@ use serde_json::Value;
 
 /// A text, or items.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "give a text or a list of items")]
 enum Input {
     Text(String),
     Items(Vec<Value>),

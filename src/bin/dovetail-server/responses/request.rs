@@ -39,10 +39,12 @@ struct Asked {
 
 fn read(ready: &Ready, mut fields: Fields) -> Result<Asked, ApiError> {
     let asked = Form::echo(&fields);
-    if fields.take::<Value>("previous_response_id")?.is_some() {
-        let what =
-            "is not supported, since answers are not kept; send the conversation in \"input\"";
-        return Err(ApiError::field("previous_response_id", what));
+    for name in ["previous_response_id", "conversation", "prompt"] {
+        if fields.take::<Value>(name)?.is_some() {
+            let what =
+                "is not supported, since nothing is kept; send the conversation in \"input\"";
+            return Err(ApiError::field(name, what));
+        }
     }
     let mut offered = Offered::default();
     offered.add(&fields.take::<Vec<Value>>("tools")?.unwrap_or_default());
