@@ -88,6 +88,10 @@ impl Stream {
                 return;
             }
             let token = self.sampler.sample_from(logits, &self.tokens, mask.as_ref());
+            if let Some(constrained) = &mut self.constrained {
+                // The first token is no part of the answer's time, so its mask is not either.
+                constrained.take_time();
+            }
             self.output.chosen(token, logits);
             self.tokens.push(token);
             self.pending.clear();
