@@ -77,16 +77,8 @@ impl Answering {
     ///
     /// # Errors
     /// If there is none.
-    pub async fn whole(mut self) -> Result<Whole, ApiError> {
-        let mut all = Vec::new();
-        loop {
-            match self.next().await {
-                Event::Rounds(_) => {}
-                Event::Pieces(pieces) => all.extend(pieces),
-                Event::End(end) => return Ok(Whole { pieces: all, end: *end }),
-                Event::Failed(error) => return Err(error),
-            }
-        }
+    pub async fn whole(self) -> Result<Whole, ApiError> {
+        whole_of(vec![self]).await?.pop().ok_or_else(cut_off)
     }
 }
 

@@ -109,6 +109,19 @@ fn tokens(ready: &Ready, input: Input, truncate: bool) -> Result<Vec<u32>, ApiEr
     Ok(tokens)
 }
 
+/// Refuses to give embeddings another width than the model's.
+///
+/// # Errors
+/// If another one is asked for.
+pub fn check_width(ready: &Ready, asked: Option<usize>) -> Result<(), ApiError> {
+    let width = ready.model.config().n_embd;
+    if asked.is_none_or(|asked| asked == width) {
+        return Ok(());
+    }
+    let what = format!("cannot be chosen; the model's embeddings have {width}");
+    Err(ApiError::field("dimensions", &what))
+}
+
 /// An embedding, scaled to length 1.
 fn vector(embedding: Option<Vec<f32>>) -> Result<Vec<f32>, ApiError> {
     let embedding = embedding.ok_or_else(|| ApiError::internal("the prompt was not read"))?;

@@ -68,6 +68,14 @@ impl Fields {
         }
     }
 
+    /// Sets a field to what another one has under `key`, if that is there.
+    pub fn lift(&mut self, from: &str, key: &str, to: &str) {
+        let value = self.0.get(from).and_then(|value| value.get(key)).cloned();
+        if let Some(value) = value.filter(|value| !value.is_null()) {
+            self.set(to, value);
+        }
+    }
+
     /// Whether the page asks for what each round did.
     pub fn wants_rounds(&self) -> bool {
         self.0.get("dovetail").is_some_and(|of_page| of_page["rounds"] == true)

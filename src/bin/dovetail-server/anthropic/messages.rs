@@ -54,10 +54,7 @@ fn read(ready: &Ready, mut fields: Fields) -> Result<(Request, Form), ApiError> 
     let stream = fields.switch("stream")?;
     fields.rename("stop_sequences", "stop");
     fields.rename("output_format", "response_format");
-    let format = fields.get("output_config").and_then(|config| config.get("format")).cloned();
-    if let Some(format) = format.filter(|format| !format.is_null()) {
-        fields.set("response_format", format);
-    }
+    fields.lift("output_config", "format", "response_format");
     let generation = fields.generation(ready)?;
     let (request, reading) = chat_request(ready, messages, variables, &tools, generation)?;
     let form = Form::new(ready, &request, reading, stream);

@@ -34,11 +34,8 @@ pub async fn embed(call: Call, Body(mut fields): Body) -> Result<Json<Embedded>,
         Some(Texts::One(text)) => Some(text).filter(|text| !text.is_empty()).into_iter().collect(),
         Some(Texts::Several(texts)) => texts,
     };
-    let (width, asked) = (call.ready.model.config().n_embd, fields.take::<usize>("dimensions")?);
-    if asked.is_some_and(|asked| asked != 0 && asked != width) {
-        let what = format!("cannot be chosen; the model's embeddings have {width}");
-        return Err(ApiError::field("dimensions", &what));
-    }
+    let width = fields.take("dimensions")?.filter(|width| *width != 0);
+    embedding::check_width(&call.ready, width)?;
     let truncate = fields.take("truncate")?.unwrap_or(true);
     let inputs = texts.into_iter().map(Input::Text).collect();
     let embeddings = embedding::embeddings(&call, inputs, truncate).await?;

@@ -43,11 +43,7 @@ fn read(ready: &Ready, mut fields: Fields) -> Result<(Vec<embedding::Input>, Enc
     if inputs.is_empty() {
         return Err(ApiError::field("input", "is empty; give a text"));
     }
-    let (width, asked) = (ready.model.config().n_embd, fields.take::<usize>("dimensions")?);
-    if asked.is_some_and(|asked| asked != width) {
-        let what = format!("cannot be chosen; the model's embeddings have {width}");
-        return Err(ApiError::field("dimensions", &what));
-    }
+    embedding::check_width(ready, fields.take("dimensions")?)?;
     let encoding = fields.take("encoding_format")?.unwrap_or_default();
     Ok((inputs, encoding))
 }

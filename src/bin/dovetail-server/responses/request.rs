@@ -52,10 +52,7 @@ fn read(ready: &Ready, mut fields: Fields) -> Result<Asked, ApiError> {
     let tools = offered.take_choice(&mut fields)?;
     let variables = variables(&mut fields)?;
     let stream = fields.switch("stream")?;
-    let format = fields.get("text").and_then(|text| text.get("format")).cloned();
-    if let Some(format) = format.filter(|format| !format.is_null()) {
-        fields.set("response_format", format);
-    }
+    fields.lift("text", "format", "response_format");
     fields.rename("max_output_tokens", "max_tokens");
     let generation = fields.generation(ready)?;
     let (request, reading) = chat_request(ready, messages, variables, &tools, generation)?;
