@@ -1,6 +1,7 @@
 //! The part of a stream in a round: its tree grows, the target runs its work, and it keeps what the target agrees with.
 
 use super::Stream;
+use super::writing::choose_token;
 use crate::draft::constrained::{Constrained, MAX_FORCED};
 use crate::draft::{CandidateSelector, DraftJob};
 use crate::error::{Error, Result};
@@ -131,11 +132,7 @@ impl Stream {
         match draft.as_ref().filter(|_| tree.is_whole()) {
             None => {
                 let choose = |node: usize, history: &[u32]| {
-                    let logits = target.logits(row + node);
-                    let mask = constrained.as_mut().and_then(|constrained| {
-                        constrained.mask_unless(history, sampler.likeliest(logits, history))
-                    });
-                    sampler.sample_from(logits, history, mask.as_ref())
+                    choose_token(sampler, constrained.as_mut(), target.logits(row + node), history)
                 };
                 accept_matching(tree.tree(), tokens, path, choose, ends);
             }

@@ -3,6 +3,7 @@
 use super::Stream;
 use crate::draft::constrained::Constrained;
 use crate::error::Result;
+use crate::infer::Logits;
 use crate::sample::{Sampler, Sampling};
 use crate::speculate::generation::{Generation, Piece, Stop};
 use crate::text::Tokenizer;
@@ -80,14 +81,12 @@ impl Stream {
                 self.broken = Some(Stop::NotANumber);
                 return;
             }
-            let likeliest = self.sampler.likeliest(logits, &self.tokens);
-            let constrained = self.constrained.as_mut();
-            let mask = constrained.and_then(|c| c.mask_unless(&self.tokens, likeliest));
+            let Stream { sampler, constrained, tokens, .. } = self;
+            let token = choose_token(sampler, constrained.as_mut(), logits, tokens);
             if self.constrained.as_ref().is_some_and(|c| c.exhausted_at().is_some()) {
                 self.broken = Some(Stop::Constraint);
                 return;
             }
-            let token = self.sampler.sample_from(logits, &self.tokens, mask.as_ref());
             if let Some(constrained) = &mut self.constrained {
                 // The first token is no part of the answer's time, so its mask is not either.
                 constrained.take_time();
@@ -97,6 +96,19 @@ impl Stream {
             self.pending.clear();
         }
     }
+}
+
+/// The token behind `history`, of those that a constraint allows.
+pub(super) fn choose_token(
+    sampler: &mut Sampler,
+    constrained: Option<&mut Constrained>,
+    logits: Logits,
+    history: &[u32],
+) -> u32 {
+    let mask = constrained.and_then(|constrained| {
+        constrained.mask_unless(history, sampler.likeliest(logits, history))
+    });
+    sampler.sample_from(logits, history, mask.as_ref())
 }
 
 /// Adds biases that forbid end tokens. Of two biases of a token the first counts.
