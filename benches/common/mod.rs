@@ -15,16 +15,24 @@
 
 #![allow(dead_code, reason = "each bench uses a part of this")]
 
+#[allow(unused_imports, reason = "its tests run with the program")]
 #[path = "../../src/bin/dovetail-bench/ceilings.rs"]
 mod ceilings;
+#[path = "../../src/bin/dovetail-bench/median.rs"]
+mod median;
 #[path = "../../tests/common/random.rs"]
 pub mod random;
 
-use ceilings::Ceilings;
+use ceilings::{Ceilings, Rates};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Throughput};
+use median::median;
+use std::cell::RefCell;
 use std::io::Write;
 use std::time::{Duration, Instant};
+
+/// Bytes that are read for the bandwidth: more than most caches hold.
+const BYTES: usize = 512 << 20;
 
 /// Samples of a time.
 const SAMPLES: usize = 20;
@@ -48,15 +56,16 @@ pub struct Load {
 pub struct Bench {
     /// Threads at work, see [`threads`].
     pub threads: usize,
-    ceilings: Ceilings,
+    ceilings: RefCell<Ceilings>,
 }
 
 impl Bench {
     /// With [`threads`] threads.
     pub fn new() -> Bench {
         let threads = threads();
-        let ceilings = Ceilings::new(threads).expect("DOVETAIL_ISA names an instruction set");
-        Bench { threads, ceilings }
+        let ceilings =
+            Ceilings::new(threads, BYTES).expect("DOVETAIL_ISA names an instruction set");
+        Bench { threads, ceilings: RefCell::new(ceilings) }
     }
 
     /// Times `work` as `contender/case` and prints its rates and their shares of the ceilings, which are
@@ -70,14 +79,16 @@ impl Bench {
         work: &mut dyn FnMut(),
     ) -> bool {
         group.throughput(Throughput::Bytes(load.bytes as u64));
+        let measure = || self.ceilings.borrow_mut().measure();
         let mut before = None;
         let mut work = || {
-            before.get_or_insert_with(|| (self.ceilings.read(), self.ceilings.dot()));
+            before.get_or_insert_with(measure);
             work();
         };
         let Some(median) = time(group, contender, case, &mut work) else { return false };
-        let (read, dot) = before.expect("what was timed was run");
-        let (read_peak, dot_peak) = (self.ceilings.read().max(read), self.ceilings.dot().max(dot));
+        let (before, after): (Rates, Rates) = (before.expect("what was timed was run"), measure());
+        let read_peak = before.read.max(after.read);
+        let dot_peak = before.operations().max(after.operations());
         let (read, dot) = (load.bytes as f64 / median, load.operations as f64 / median);
         print!("  {contender} {case}: {:.1} us, {:.2} GB/s", median * 1e6, read / 1e9);
         print!(" ({:.0} % of the read bandwidth)", 100.0 * read / read_peak);
@@ -182,9 +193,4 @@ pub fn record(line: std::fmt::Arguments) {
     let Some(path) = std::env::var_os("DOVETAIL_BENCH_RECORD") else { return };
     let file = std::fs::File::options().append(true).open(path);
     writeln!(file.expect("the file was made by the script"), "{line}").expect("there is room");
-}
-
-fn median(mut seconds: Vec<f64>) -> f64 {
-    seconds.sort_by(f64::total_cmp);
-    seconds[seconds.len() / 2]
 }

@@ -7,8 +7,8 @@ use super::activations::{ActivationRows, Block32, Block256};
 use super::lanes::{Arith, LANES, Simd, nth};
 use super::pack::{Lines, scale_at};
 
-/// Prefetch distance in bytes: about the bytes that memory delivers within its latency.
-pub(super) const PREFETCH_BYTES: usize = 4096;
+/// Prefetch distance in bytes: more than memory delivers within its latency, since products of some rows come in bursts.
+pub(super) const PREFETCH_BYTES: usize = 8192;
 
 /// Lines of the codes and bytes of the scales of block `i` of a unit.
 #[inline(always)]
@@ -41,30 +41,6 @@ pub(super) fn prefetch<S: Arith>(s: S, scales: Lines) {
     }
 }
 
-/// Some rows of activations, and their sums over the blocks of a group.
-pub(super) struct Columns<'a, S: Simd, A, const P: usize> {
-    /// The blocks of each row.
-    pub x: &'a [&'a [A]],
-    /// Results of each row.
-    pub acc: &'a mut [[S::F; P]],
-    /// Integer sums of a superblock, one for each row.
-    pub sums: &'a mut [S::I],
-}
-
-/// Calls `$f::<N>(first row, …)` for all rows, with up to four side by side to hide latency.
-macro_rules! by_fours {
-    ($n_rows:expr, $t:ident :: $f:ident :: <S, N $(, $p:ident)?>($($arg:expr),*)) => {{
-        let (n_rows, mut first) = ($n_rows, 0);
-        while first < n_rows {
-            first += match n_rows - first {
-                4.. => $t::$f::<S, 4 $(, $p)?>(first, $($arg),*),
-                2.. => $t::$f::<S, 2 $(, $p)?>(first, $($arg),*),
-                _ => $t::$f::<S, 1 $(, $p)?>(first, $($arg),*),
-            };
-        }
-    }};
-}
-
 /// How blocks of one format multiply: one block of a group times the same block of some rows.
 ///
 /// The weights of a register's lanes are unpacked once and stay in registers for all rows.
@@ -88,7 +64,7 @@ pub(super) trait BlockKernel {
     fn activations(x: ActivationRows<'_>, r: usize) -> &[Self::Activations];
     /// Activations of chunk `c`.
     fn q(x: &Self::Activations, c: usize) -> &[i8; 32];
-    /// Codes of chunk `c`.
+    /// Codes of chunk `c`; prefetches those of a later block.
     fn codes<S: Simd>(s: S, codes: Lines, c: usize, part: usize) -> [S::B; 8];
     /// Integer scale of sub-block `j`, as [`Simd::load_scale`] gives it.
     fn scale<S: Simd>(s: S, meta: &[u8], j: usize, part: usize) -> S::I;
@@ -102,13 +78,14 @@ pub(super) trait BlockKernel {
         sum: S::I,
         acc: S::F,
     ) -> S::F;
-    /// Adds the contribution of block `b` to each row's sums.
-    fn multiply<S: Simd, const P: usize>(
+    /// Adds the contribution of block `b` to the sums of `N` rows, which stay in registers.
+    fn multiply<S: Simd, const P: usize, const N: usize>(
         s: S,
         codes: Lines,
         meta: &[u8],
         b: usize,
-        columns: &mut Columns<S, Self::Activations, P>,
+        x: &[&[Self::Activations]; N],
+        acc: &mut [[S::F; P]; N],
     );
 }
 
@@ -188,53 +165,33 @@ impl<const BITS: usize, const MIN: bool> BlockKernel for Plain<BITS, MIN> {
     }
 
     #[inline(always)]
-    fn multiply<S: Simd, const P: usize>(
+    fn multiply<S: Simd, const P: usize, const N: usize>(
         s: S,
         codes: Lines,
         meta: &[u8],
         b: usize,
-        columns: &mut Columns<S, Block32, P>,
+        x: &[&[Block32]; N],
+        acc: &mut [[S::F; P]; N],
     ) {
         for part in 0..P {
             let codes = Self::codes(s, codes, 0, part);
             let scales = Self::scales(s, meta, part);
-            let n_rows = columns.x.len();
-            by_fours!(n_rows, Self::rows::<S, N, P>(s, &codes, &scales, part, b, columns));
-        }
-    }
-}
-
-impl<const BITS: usize, const MIN: bool> Plain<BITS, MIN> {
-    /// Adds the contribution of a block to the sums of `N` rows; returns `N`.
-    #[inline(always)]
-    fn rows<S: Simd, const N: usize, const P: usize>(
-        first: usize,
-        s: S,
-        codes: &[S::B; 8],
-        scales: &PlainScales<S>,
-        part: usize,
-        b: usize,
-        columns: &mut Columns<S, Block32, P>,
-    ) -> usize {
-        let x: &[_; N] = nth(&columns.x[first..], 0);
-        let acc = columns.acc[first..].first_chunk_mut::<N>().expect("a sum for each row");
-        let mut sums = [s.splat_i(0); N];
-        let mut y = [&[[0i8; 4]; 8]; N];
-        for i in 0..N {
-            let x = &x[i][b];
-            y[i] = quads(&x.q);
-            let left = if BITS == 8 { S::OFFSET8 } else { Self::OFFSET };
-            if left > 0 {
-                // Eight is the smallest offset; the others are multiples of it by powers of two.
-                sums[i] = s.shl_i(s.splat_i(x.minus_8_sum), (left / 8).ilog2());
+            let mut sums = [s.splat_i(0); N];
+            let mut y = [&[[0i8; 4]; 8]; N];
+            for i in 0..N {
+                let x = &x[i][b];
+                y[i] = quads(&x.q);
+                let left = if BITS == 8 { S::OFFSET8 } else { Self::OFFSET };
+                if left > 0 {
+                    // Eight is the smallest offset; the others are multiples of it by powers of two.
+                    sums[i] = s.shl_i(s.splat_i(x.minus_8_sum), (left / 8).ilog2());
+                }
+            }
+            let sums = s.dots::<BITS, 8, N>(sums, &codes, y);
+            for ((acc, x), sum) in acc.iter_mut().zip(x).zip(sums) {
+                acc[part] = Self::finish(s, &scales, &x[b], sum, acc[part]);
             }
         }
-        let sums = s.dots::<BITS, 8, N>(sums, codes, y);
-        for i in 0..N {
-            let acc = &mut acc[i][part];
-            *acc = Self::finish(s, scales, &x[i][b], sums[i], *acc);
-        }
-        N
     }
 }
 
@@ -313,22 +270,27 @@ impl<const BITS: usize, const SUB: usize, const MIN: bool> BlockKernel for Super
     }
 
     #[inline(always)]
-    fn multiply<S: Simd, const P: usize>(
+    fn multiply<S: Simd, const P: usize, const N: usize>(
         s: S,
         codes: Lines,
         meta: &[u8],
         b: usize,
-        columns: &mut Columns<S, Block256, P>,
+        x: &[&[Block256]; N],
+        acc: &mut [[S::F; P]; N],
     ) {
-        let Columns { x, acc, sums } = columns;
         for part in 0..P {
+            let mut sums = [s.splat_i(0); N];
             for c in 0..8 {
                 let codes = Self::codes(s, codes, c, part);
-                by_fours!(x.len(), Self::chunk::<S, N>(s, &codes, meta, part, c, x, b, sums));
+                let mut y = [&[[0i8; 4]; 8]; N];
+                for i in 0..N {
+                    y[i] = quads(Self::q(&x[i][b], c));
+                }
+                sums = Self::chunk::<S, N>(s, &codes, meta, part, c, y, sums);
             }
             let scales = Self::scales(s, meta, part);
-            for ((x, acc), &sum) in x.iter().zip(acc.iter_mut()).zip(sums.iter()) {
-                let (x, mut sum) = (&x[b], sum);
+            for ((acc, x), mut sum) in acc.iter_mut().zip(x).zip(sums) {
+                let x = &x[b];
                 if !MIN {
                     let excess = scales.weigh_sums::<SUB>(s, x);
                     sum = s.sub_i(sum, s.shl_i(excess, Self::OFFSET.ilog2()));
@@ -340,42 +302,29 @@ impl<const BITS: usize, const SUB: usize, const MIN: bool> BlockKernel for Super
 }
 
 impl<const BITS: usize, const SUB: usize, const MIN: bool> Super<BITS, SUB, MIN> {
-    /// Adds 32 weights, one sub-block of 32 or two of 16, times their scales, to the integer sums of `N` rows. The
-    /// first ones of a superblock set the sums. Returns `N`.
-    #[allow(clippy::too_many_arguments)]
+    /// `sums` plus 32 weights, one sub-block of 32 or two of 16, times their scales and the activations `y`.
     #[inline(always)]
     fn chunk<S: Simd, const N: usize>(
-        first: usize,
         s: S,
         codes: &[S::B; 8],
         meta: &[u8],
         part: usize,
         c: usize,
-        x: &[&[Block256]],
-        b: usize,
-        sums: &mut [S::I],
-    ) -> usize {
-        let x: &[_; N] = nth(&x[first..], 0);
-        let sums = sums[first..].first_chunk_mut::<N>().expect("a sum for each row");
-        let mut y = [&[[0i8; 4]; 8]; N];
-        for i in 0..N {
-            y[i] = quads(Self::q(&x[i][b], c));
+        y: [&[[i8; 4]; 8]; N],
+        sums: [S::I; N],
+    ) -> [S::I; N] {
+        if SUB == 32 {
+            return s.dots_scaled::<BITS, 8, N>(sums, codes, y, Self::scale(s, meta, c, part));
         }
-        let acc = if c == 0 { [s.splat_i(0); N] } else { *sums };
-        *sums = if SUB == 32 {
-            s.dots_scaled::<BITS, 8, N>(acc, codes, y, Self::scale(s, meta, c, part))
-        } else {
-            let mut halves = [[&[[0i8; 4]; 4]; N]; 2];
-            for i in 0..N {
-                halves[0][i] = nth(y[i], 0);
-                halves[1][i] = nth(y[i], 1);
-            }
-            let scale = Self::scale(s, meta, 2 * c, part);
-            let acc = s.dots_scaled::<BITS, 4, N>(acc, nth(codes, 0), halves[0], scale);
-            let scale = Self::scale(s, meta, 2 * c + 1, part);
-            s.dots_scaled::<BITS, 4, N>(acc, nth(codes, 1), halves[1], scale)
-        };
-        N
+        let mut halves = [[&[[0i8; 4]; 4]; N]; 2];
+        for i in 0..N {
+            halves[0][i] = nth(y[i], 0);
+            halves[1][i] = nth(y[i], 1);
+        }
+        let scale = Self::scale(s, meta, 2 * c, part);
+        let sums = s.dots_scaled::<BITS, 4, N>(sums, nth(codes, 0), halves[0], scale);
+        let scale = Self::scale(s, meta, 2 * c + 1, part);
+        s.dots_scaled::<BITS, 4, N>(sums, nth(codes, 1), halves[1], scale)
     }
 }
 

@@ -19,11 +19,11 @@
 //! consecutive memory. For one row this is the plain vector.
 
 use super::activations::ActivationRows;
-use super::blocks::{BlockKernel, Columns, block, prefetch, rows};
+use super::blocks::{BlockKernel, block, prefetch, rows};
 use super::lanes::{LANES, Simd, Wide, nth};
-use super::pack::{Layout, Lines, PackedMatrix, Units, foreign_stride};
+use super::pack::{Layout, PackedMatrix, Units, foreign_stride};
 
-/// Largest number of activation rows that share one pass over a group of weights.
+/// Largest number of activation rows that pass over some groups before the next ones do.
 const PANEL: usize = 32;
 
 /// Largest number of (group, row) tiles of a chunk, and the number of groups that it may have in any case.
@@ -50,8 +50,7 @@ pub(super) struct Groups<'a> {
     pub add: bool,
 }
 
-/// Multiplies groups of a block format: one row with its sums in registers, or a panel of rows with its sums in the
-/// first-level cache.
+/// Multiplies groups of a block format.
 #[inline(always)]
 pub(super) fn blocks<S: Simd, const P: usize, B: BlockKernel>(
     s: Wide<S, P>,
@@ -61,31 +60,37 @@ pub(super) fn blocks<S: Simd, const P: usize, B: BlockKernel>(
     out: &mut [f32],
 ) {
     let s = s.0;
-    // Panels are the outer loop and groups the inner one: a panel of activations stays in the nearest caches, and the
-    // groups of this call are read from the second level.
+    // Panels are the outer loop: a panel of activations stays in the second-level cache while the groups of this call
+    // pass by. A group stays in the nearest caches for all tiles of the panel.
     let n_rows = groups.x.n_rows();
-    for start in (0..n_rows).step_by(PANEL) {
-        let len = PANEL.min(n_rows - start);
-        let rows = rows::<B, PANEL>(groups.x.range(start..start + len));
-        for (g, tile) in out.chunks_exact_mut(n_rows * LANES).enumerate() {
-            let lines = groups.w.group(groups.first + g);
-            let tile = &mut tile[start * LANES..][..len * LANES];
-            let zero = ([s.splat(0.0); P], s.splat_i(0));
-            if len == 1 {
-                // A constant number of rows keeps the sums in registers.
-                let (mut acc, mut sums) = ([zero.0], [zero.1]);
-                let columns = Columns { x: &[rows[0]], acc: &mut acc, sums: &mut sums };
-                groups.group::<S, P, B>(s, units, lines, columns);
-                groups.store(s, &acc, tile);
-            } else {
-                let (mut acc, mut sums) = ([zero.0; PANEL], [zero.1; PANEL]);
-                let (acc, sums) = (&mut acc[..len], &mut sums[..len]);
-                let columns = Columns { x: &rows[..len], acc, sums };
-                groups.group::<S, P, B>(s, units, lines, columns);
-                groups.store(s, acc, tile);
+    for panel in (0..n_rows).step_by(PANEL) {
+        let end = n_rows.min(panel + PANEL);
+        for (g, out) in out.chunks_exact_mut(n_rows * LANES).enumerate() {
+            let (group, mut at) = (groups.first + g, panel);
+            let n_tiles = (end - panel).div_ceil(tile_rows(P));
+            for t in 0..n_tiles {
+                // Tiles of about the same size.
+                let n = (end - at).div_ceil(n_tiles - t);
+                match n {
+                    1 => groups.tile::<S, P, B, 1>(s, units, group, at, out),
+                    2 => groups.tile::<S, P, B, 2>(s, units, group, at, out),
+                    3 => groups.tile::<S, P, B, 3>(s, units, group, at, out),
+                    4 => groups.tile::<S, P, B, 4>(s, units, group, at, out),
+                    5 if P == 1 => groups.tile::<S, P, B, 5>(s, units, group, at, out),
+                    6 if P == 1 => groups.tile::<S, P, B, 6>(s, units, group, at, out),
+                    7 if P == 1 => groups.tile::<S, P, B, 7>(s, units, group, at, out),
+                    _ if P == 1 => groups.tile::<S, P, B, 8>(s, units, group, at, out),
+                    _ => unreachable!("no tile has more rows"),
+                }
+                at += n;
             }
         }
     }
+}
+
+/// Largest number of rows whose sums fit the registers, where 16 lanes are `p` of these.
+const fn tile_rows(p: usize) -> usize {
+    if p == 1 { 8 } else { 4 }
 }
 
 /// Multiplies groups of floating-point weights, or of types read through ggml; `scratch` has
@@ -107,24 +112,29 @@ pub(super) fn floats<S: Simd, const P: usize>(
 }
 
 impl Groups<'_> {
-    /// Multiplies one group by some rows.
+    /// Multiplies a group by `N` rows, with their sums in registers.
     #[inline(always)]
-    fn group<S: Simd, const P: usize, B: BlockKernel>(
+    fn tile<S: Simd, const P: usize, B: BlockKernel, const N: usize>(
         &self,
         s: S,
         mut units: Units,
-        mut lines: Lines,
-        mut columns: Columns<S, B::Activations, P>,
+        group: usize,
+        first: usize,
+        out: &mut [f32],
     ) {
+        let x = rows::<B, N>(self.x.range(first..first + N));
+        let mut lines = self.w.group(group);
+        let mut acc = [[s.splat(0.0); P]; N];
         let mut b = 0;
         while let Some((codes, scales)) = units.next(&mut lines) {
             prefetch(s, scales);
             for i in 0..codes.len() / B::CODE_LINES {
                 let (codes, meta) = block::<B>(codes, scales, i);
-                B::multiply(s, codes, meta, b, &mut columns);
+                B::multiply::<S, P, N>(s, codes, meta, b, &x, &mut acc);
                 b += 1;
             }
         }
+        self.store(s, &acc, &mut out[first * LANES..][..N * LANES]);
     }
 
     /// Multiplies a group of floating-point weights.

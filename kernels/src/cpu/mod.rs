@@ -81,6 +81,8 @@ pub struct Kernels {
     pub peak_read: fn(&[Line]),
     /// `peak_dot(rounds)`: multiplies as fast as a product could, and returns the number of operations; for benchmarks.
     pub peak_dot: fn(usize) -> u64,
+    /// The same of the tile unit, where products of many rows use one.
+    pub peak_tiles: Option<fn(usize) -> u64>,
 }
 
 impl Kernels {
@@ -176,6 +178,7 @@ macro_rules! instantiate {
             crate::cpu::Kernels {
                 name: $name, matmul, quantize, rms_norm, layer_norm, swiglu, geglu, soft_cap, scale, add_scaled, add_bias,
                 gate, sum_exp, rope, attention, combine, peak_read, peak_dot,
+                peak_tiles: None,
             }
         };
     };

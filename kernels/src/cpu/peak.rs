@@ -5,9 +5,6 @@ use super::lanes::{Simd, Wide};
 use super::pack::Line;
 use std::hint::black_box;
 
-/// Rows of activations multiplied side by side: enough independent chains to hide any latency.
-const ROWS: usize = 8;
-
 /// Only reads `lines`, in the order of a product.
 #[inline(always)]
 pub(super) fn read<S: Simd, const P: usize>(s: Wide<S, P>, lines: &[Line]) {
@@ -26,20 +23,27 @@ pub(super) fn read<S: Simd, const P: usize>(s: Wide<S, P>, lines: &[Line]) {
 
 /// Multiplies 4-bit codes in registers by activations in the first-level cache, `rounds` times. Returns the number of
 /// operations, two for each product.
+///
+/// As many rows side by side as hide any latency: ten or more of a dot instruction, fewer where a product is several
+/// instructions that need registers.
 #[inline(always)]
 pub(super) fn dot<S: Simd, const P: usize>(s: Wide<S, P>, rounds: usize) -> u64 {
-    let s = s.0;
+    if S::OFFSET8 > 0 { dots::<S, 12>(s.0, rounds) } else { dots::<S, 8>(s.0, rounds) }
+}
+
+#[inline(always)]
+fn dots<S: Simd, const N: usize>(s: S, rounds: usize) -> u64 {
     let codes = [s.splat_b(black_box(7)); 8];
-    let rows = [[[1i8; 4]; 8]; ROWS];
-    let mut sums = [s.splat_i(0); ROWS];
+    let rows = [[[1i8; 4]; 8]; N];
+    let mut sums = [s.splat_i(0); N];
     for _ in 0..rounds {
         let rows = black_box(&rows);
-        let mut y = [&rows[0]; ROWS];
+        let mut y = [&rows[0]; N];
         for (y, row) in y.iter_mut().zip(rows) {
             *y = row;
         }
-        sums = s.dots::<4, 8, ROWS>(sums, &codes, y);
+        sums = s.dots::<4, 8, N>(sums, &codes, y);
     }
     black_box(sums);
-    (rounds * ROWS * 32 * S::WIDTH * 2) as u64
+    (rounds * N * 32 * S::WIDTH * 2) as u64
 }

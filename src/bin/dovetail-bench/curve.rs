@@ -2,9 +2,9 @@
 //!
 //! The roofline from ceilings measured in the same run is printed beside it: the maximum of the time to read all
 //! weights once and the time to multiply them with each row, `max(bytes / read bandwidth, 2 · weights · rows /
-//! integer-dot peak)`.
+//! integer-dot peak)`, by the fastest unit that multiplies integers.
 
-use crate::ceilings::Ceilings;
+use crate::ceilings::{self, Ceilings};
 use crate::common_options::{CommonOptions, Format, at_least_one};
 use crate::median::median;
 use clap::Args;
@@ -40,14 +40,11 @@ pub fn run(o: &Options) -> Result<()> {
     for chunk in tokens[..o.context].chunks(target.max_rows()) {
         target.append(&mut seq, chunk, Outputs::None)?;
     }
-    let ceilings = Ceilings::new(o.common.threads())?;
-    let (mut reads, mut dots) = (Vec::new(), Vec::new());
+    let mut ceilings = Ceilings::new(o.common.threads(), target.model().weights().bytes())?;
     let mut times = ROWS.map(|_| Vec::new());
     for repetition in 0..=o.repetitions {
-        let (read, dot) = (ceilings.read(), ceilings.dot());
         if repetition > 0 {
-            reads.push(read);
-            dots.push(dot);
+            ceilings.measure();
         }
         // Measuring the ceilings has evicted the weights from the caches; the first row count must not pay for that.
         target.append(&mut seq, &tokens[o.context..][..1], Outputs::All)?;
@@ -65,21 +62,17 @@ pub fn run(o: &Options) -> Result<()> {
     if medians.iter().any(|ms| !ms.is_finite()) {
         return Err(Error::Invalid("nothing was measured; raise --repetitions".into()));
     }
-    let (read, dot) = (median(reads), median(dots));
+    let rates = ceilings.rates();
     let weights = target.model().weights();
     let roofline = |n: usize| {
-        let reading = weights.bytes() as f64 / read;
-        1e3 * reading.max(2.0 * weights.count() as f64 * n as f64 / dot)
+        let reading = weights.bytes() as f64 / rates.read;
+        1e3 * reading.max(2.0 * weights.count() as f64 * n as f64 / rates.operations())
     };
+    let largest = ROWS.iter().zip(medians).map(|(n, ms)| roofline(*n) / ms).fold(0.0, f64::max);
     let (isa, threads) = (target.isa(), target.threads());
     match o.common.output {
         Format::Md => {
-            println!(
-                "{threads} threads, {isa}: read {:.1} GB/s, integer dot {:.0} GOP/s, weights {:.2} GB\n",
-                read / 1e9,
-                dot / 1e9,
-                weights.bytes() as f64 / 1e9
-            );
+            println!("{}; weights {:.2} GB\n", ceilings.describe(), weights.bytes() as f64 / 1e9);
             println!("| rows | ms | × one row | ms a row | roofline ms | share |");
             println!("| --: | --: | --: | --: | --: | --: |");
             for (n, ms) in ROWS.into_iter().zip(medians) {
@@ -90,6 +83,9 @@ pub fn run(o: &Options) -> Result<()> {
                     roofline(n),
                     roofline(n) / ms
                 );
+            }
+            if let Some(fault) = ceilings::fault(largest) {
+                println!("\n{fault}");
             }
         }
         Format::Json => {
@@ -102,7 +98,8 @@ pub fn run(o: &Options) -> Result<()> {
                 "{}",
                 json!({
                     "rows": rows, "context": o.context, "isa": isa, "threads": threads,
-                    "read_bytes_per_s": read, "dot_ops_per_s": dot, "weight_bytes": weights.bytes(),
+                    "read_bytes_per_s": rates.read, "dot_ops_per_s": rates.dot, "tile_ops_per_s": rates.tiles,
+                    "weight_bytes": weights.bytes(), "fault": ceilings::fault(largest),
                 })
             );
         }

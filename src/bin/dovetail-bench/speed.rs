@@ -1,6 +1,6 @@
 //! Tokens per second for prompts and for decoding, and the share of the read bandwidth that decoding reaches.
 
-use crate::ceilings::Ceilings;
+use crate::ceilings::{self, Ceilings};
 use crate::common_options::{CommonOptions, Format, at_least_one};
 use crate::median::median;
 use clap::Args;
@@ -55,10 +55,11 @@ pub fn run(o: &Options) -> Result<()> {
         .filter(|(_, n, _)| *n > 0)
         .map(|(name, n, rows)| Test { name: at(name, n), n, rows, seconds: Vec::new() })
         .collect();
-    let ceilings = Ceilings::new(o.common.threads())?;
-    let mut reads = Vec::new();
+    let mut ceilings = Ceilings::new(o.common.threads(), target.model().weights().bytes())?;
     for repetition in 0..=o.repetitions {
-        let read = ceilings.read();
+        if repetition > 0 {
+            ceilings.measure();
+        }
         for test in &mut tests {
             seq.truncate(0);
             append(target, &mut seq, o.n_depth, o.n_ubatch)?;
@@ -69,9 +70,8 @@ pub fn run(o: &Options) -> Result<()> {
                 test.seconds.push(start.elapsed().as_secs_f64());
             }
         }
-        reads.push(read);
     }
-    print(o, target, &tests, median(reads));
+    print(o, target, &tests, &ceilings);
     Ok(())
 }
 
@@ -85,7 +85,8 @@ fn append(target: &mut Target, seq: &mut Sequence, n: usize, rows: usize) -> Res
     Ok(())
 }
 
-fn print(o: &Options, target: &Target, tests: &[Test], read: f64) {
+fn print(o: &Options, target: &Target, tests: &[Test], ceilings: &Ceilings) {
+    let read = ceilings.rates().read;
     let model = target.model();
     let weights = model.weights().bytes() as f64;
     let rows = tests.iter().map(|test| {
@@ -97,6 +98,7 @@ fn print(o: &Options, target: &Target, tests: &[Test], read: f64) {
         let rate = weights * passes / median(test.seconds.clone());
         (test, mean, deviation, rate)
     });
+    let fault = ceilings::fault(rows.clone().map(|row| row.3 / read).fold(0.0, f64::max));
     let (cpu, isa, threads) = (machine::cpu_name(), target.isa(), target.threads());
     let name = &model.config().name;
     let file = model.gguf().total_bytes() as f64;
@@ -118,6 +120,10 @@ fn print(o: &Options, target: &Target, tests: &[Test], read: f64) {
                     read / 1e9,
                 );
             }
+            println!("\n{}", ceilings.describe());
+            if let Some(fault) = fault {
+                println!("{fault}");
+            }
         }
         Format::Json => {
             let rows: Vec<_> = rows
@@ -134,6 +140,7 @@ fn print(o: &Options, target: &Target, tests: &[Test], read: f64) {
                 json!({
                     "model": name, "model_bytes": file, "weight_bytes": weights, "cpu": cpu,
                     "isa": isa, "threads": threads, "read_bytes_per_s": read, "tests": rows,
+                    "fault": fault,
                 })
             );
         }

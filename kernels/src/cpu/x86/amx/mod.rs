@@ -64,7 +64,14 @@ fn tiles_permitted() -> bool {
 
 /// AVX-512's kernels, except for products of many rows.
 pub(in crate::cpu) static KERNELS: Kernels =
-    Kernels { name: "amx", matmul, ..Kernels::copy(&avx512::KERNELS) };
+    Kernels { name: "amx", matmul, peak_tiles: Some(peak), ..Kernels::copy(&avx512::KERNELS) };
+
+/// Multiplies full tiles `rounds` times: see [`Kernels::peak_tiles`].
+fn peak(rounds: usize) -> u64 {
+    // SAFETY: the table is handed out only where the unit was detected, and no panel lives while this runs.
+    let mut tiles = unsafe { Amx::for_superblocks(2 * tiles::TILE) };
+    tiles.multiply_often(rounds)
+}
 
 fn matmul(
     w: &PackedMatrix,

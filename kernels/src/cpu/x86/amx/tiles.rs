@@ -243,6 +243,26 @@ impl Tiles for Amx {
 }
 
 impl Amx {
+    /// Multiplies the tiles of 32 rows by each other `rounds` times, as [`Tiles::quarter`] does but without loading
+    /// them; returns the number of operations, two for each product. For benchmarks.
+    pub fn multiply_often(&mut self, rounds: usize) -> u64 {
+        assert!(self.columns == QUARTER && self.n_rows == 2 * TILE, "as configured");
+        for _ in 0..rounds {
+            // SAFETY: the tiles are configured; their content does not matter.
+            unsafe {
+                asm!(
+                    "tdpbsud tmm0, tmm4, tmm6",
+                    "tdpbsud tmm1, tmm4, tmm7",
+                    "tdpbsud tmm2, tmm5, tmm6",
+                    "tdpbsud tmm3, tmm5, tmm7",
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                    options(nostack)
+                );
+            }
+        }
+        (rounds * 4 * TILE * QUARTER * LANES * 2) as u64
+    }
+
     /// Sets the number of rows and the bytes per row of each tile register.
     ///
     /// # Safety
