@@ -45,8 +45,8 @@ pub trait Arith: Copy {
     fn exp2i(self, n: Self::F) -> Self::F;
     /// Nearest float.
     fn to_f(self, a: Self::I) -> Self::F;
-    /// Prefetches the cache line `ahead` bytes after `line`; a hint, for which any address is valid.
-    fn prefetch(self, line: &[u8; 64], ahead: usize);
+    /// Prefetches the cache line `ahead` bytes after the beginning of `line`; a hint, for which any address is valid.
+    fn prefetch(self, line: &[u8], ahead: usize);
 }
 
 /// One register of an instruction set.
@@ -230,7 +230,7 @@ impl<S: Simd, const P: usize> Arith for Wide<S, P> {
         out
     }
     #[inline(always)]
-    fn prefetch(self, line: &[u8; 64], ahead: usize) {
+    fn prefetch(self, line: &[u8], ahead: usize) {
         self.0.prefetch(line, ahead);
     }
 }

@@ -72,7 +72,7 @@ impl Arith for Scalar {
         each!(|i| a[i] as f32)
     }
     #[inline(always)]
-    fn prefetch(self, _: &[u8; 64], _: usize) {}
+    fn prefetch(self, _: &[u8], _: usize) {}
 }
 
 impl Simd for Scalar {

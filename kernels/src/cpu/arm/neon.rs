@@ -183,7 +183,7 @@ impl<const DOT: bool> Arith for Neon<DOT> {
         simd!(vcvtq_f32_s32(a))
     }
     #[inline(always)]
-    fn prefetch(self, line: &[u8; 64], ahead: usize) {
+    fn prefetch(self, line: &[u8], ahead: usize) {
         // SAFETY: a hint, which faults nowhere.
         unsafe {
             asm!("prfm pldl1keep, [{}]", in(reg) line.as_ptr().addr().wrapping_add(ahead),

@@ -31,21 +31,33 @@ pub(super) fn tile(rows: usize) -> usize {
 
 /// Sixteen numbers that can be read as floats.
 pub(super) trait Cell: Copy {
+    /// Whether they come from memory, where what follows is worth prefetching.
+    const STREAMED: bool;
     /// Loads them.
     fn load<S: Lanes>(&self, s: S) -> S::F;
+    /// Prefetches what lies `ahead` cells behind.
+    fn prefetch<S: Lanes>(&self, s: S, ahead: usize);
 }
 
 impl Cell for [f32; LANES] {
+    const STREAMED: bool = false;
     #[inline(always)]
     fn load<S: Lanes>(&self, s: S) -> S::F {
         s.load(self)
     }
+    #[inline(always)]
+    fn prefetch<S: Lanes>(&self, _: S, _: usize) {}
 }
 
 impl Cell for [u8; 2 * LANES] {
+    const STREAMED: bool = true;
     #[inline(always)]
     fn load<S: Lanes>(&self, s: S) -> S::F {
         s.load_f16(self)
+    }
+    #[inline(always)]
+    fn prefetch<S: Lanes>(&self, s: S, ahead: usize) {
+        s.prefetch(self, ahead * size_of::<Self>());
     }
 }
 
@@ -148,6 +160,10 @@ fn product<S: Lanes, C: Cell, const N: usize, const W: usize>(
         let mut here = [s.splat(0.0); W];
         for (here, column) in here.iter_mut().zip(columns) {
             *here = column[i].load(s);
+            // A line is two cells.
+            if C::STREAMED && i % 2 == 0 {
+                column[i].prefetch(s, W * stride);
+            }
         }
         for (sums, row) in sums.iter_mut().zip(rows) {
             let factor = s.splat(row[i]);

@@ -137,7 +137,7 @@ impl<const VNNI: bool> Arith for Avx2<VNNI> {
         simd!(_mm256_cvtepi32_ps(a))
     }
     #[inline(always)]
-    fn prefetch(self, line: &[u8; 64], ahead: usize) {
+    fn prefetch(self, line: &[u8], ahead: usize) {
         simd!(_mm_prefetch::<_MM_HINT_T0>(line.as_ptr().wrapping_add(ahead).cast()))
     }
 }

@@ -103,7 +103,7 @@ impl Arith for Avx512 {
         simd!(_mm512_cvtepi32_ps(a))
     }
     #[inline(always)]
-    fn prefetch(self, line: &[u8; 64], ahead: usize) {
+    fn prefetch(self, line: &[u8], ahead: usize) {
         simd!(_mm_prefetch::<_MM_HINT_T0>(line.as_ptr().wrapping_add(ahead).cast()))
     }
 }
