@@ -126,6 +126,75 @@ fn answers() -> Vec<(&'static str, &'static str, &'static str, Vec<&'static str>
             "<tool_call>{\"name\": \"weather\", \"arguments\": \"{\\\"city\\\": \\\"Paris\\\", \\\"days\\\": 2}\"}</tool_call>",
             vec!["0 weather", paris],
         ),
+        // Without brackets.
+        (
+            "hermes",
+            "",
+            "<think>Hm.</think>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Paris\", \"days\": 2}}\n{ \"name\" : \"now\", \"parameters\": {}}\n",
+            vec!["think Hm.", "0 weather", paris, "1 now", "1 {}"],
+        ),
+        (
+            "hermes",
+            "",
+            "```json\n{\n  \"name\": \"weather\",\n  \"arguments\": {\"city\": \"Paris\", \"days\": 2}\n}\n```\n",
+            vec!["0 weather", paris],
+        ),
+        (
+            "hermes",
+            "",
+            "```json\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Paris\", \"days\": 2}}",
+            vec!["0 weather", paris],
+        ),
+        // No tool, no arguments, not all of the answer, cut off, another language.
+        (
+            "hermes",
+            "",
+            "{\"name\": \"other\", \"arguments\": {}}",
+            vec!["say {\"name\": \"other\", \"arguments\": {}}"],
+        ),
+        ("hermes", "", "{\"name\": \"now\"}", vec!["say {\"name\": \"now\"}"]),
+        (
+            "hermes",
+            "",
+            "{\"name\": \"now\", \"arguments\": {}, \"name\": \"other\"}",
+            vec!["say {\"name\": \"now\", \"arguments\": {}, \"name\": \"other\"}"],
+        ),
+        (
+            "hermes",
+            "",
+            "{\"name\": \"now\", \"arguments\": {}}\nThat is it.",
+            vec!["say {\"name\": \"now\", \"arguments\": {}}\nThat is it."],
+        ),
+        (
+            "hermes",
+            "",
+            "So: {\"name\": \"now\", \"arguments\": {}}",
+            vec!["say So: {\"name\": \"now\", \"arguments\": {}}"],
+        ),
+        (
+            "hermes",
+            "",
+            "{\"name\": \"now\", \"arguments\": {",
+            vec!["say {\"name\": \"now\", \"arguments\": {"],
+        ),
+        (
+            "hermes",
+            "",
+            "{\"name\": \"now\", <tool_call>{\"name\": \"now\"}</tool_call>",
+            vec!["say {\"name\": \"now\",", "0 now", "0 {}"],
+        ),
+        (
+            "hermes",
+            "",
+            "```js\n{\"name\": \"now\", \"arguments\": {}}\n```",
+            vec!["say ```js\n{\"name\": \"now\", \"arguments\": {}}\n```"],
+        ),
+        (
+            "hermes",
+            "",
+            "```json\n{\"name\": \"now\", \"arguments\": {}}\n```\nThat is it.",
+            vec!["say ```json\n{\"name\": \"now\", \"arguments\": {}}\n```\nThat is it."],
+        ),
         (
             "xml",
             "<think>\n",
@@ -318,6 +387,17 @@ fn text_is_held_back_no_longer_than_needed() {
     assert!(said.len() > 4000);
     let (whole, pieces) = (format!("x{lines}{call}"), vec!["x", &lines, call]);
     assert_eq!(parts(&family("hermes"), "", &[&whole]), parts(&family("hermes"), "", &pieces));
+    // What may still be a call of a tool.
+    let mut parser = AnswerParser::new(family("hermes"), "").with_tools(&tools());
+    assert_eq!(parser.push("```"), []);
+    assert_eq!(parser.push("py"), say("```py"));
+    for (held, rest) in [("{", "\"nam "), ("{ \"name\": \"wea", "k"), ("```json\n", "[")] {
+        let mut parser = AnswerParser::new(family("hermes"), "").with_tools(&tools());
+        assert_eq!(parser.push(held), []);
+        assert_eq!(parser.push(rest), say((held.to_owned() + rest).trim_end()));
+    }
+    let mut parser = AnswerParser::new(family("hermes"), "");
+    assert_eq!(parser.push("{\"name\": "), say("{\"name\":"), "there is no tool");
     let mut parser = AnswerParser::new(family("llama3"), "");
     assert_eq!(parser.push("{\"na"), []);
     assert_eq!(parser.push("ture\": "), say("{\"nature\":"));

@@ -183,6 +183,36 @@ fn responses_have_items_in_their_order() {
     }
 }
 
+/// Models that are to write calls between markers may leave those out.
+#[test]
+fn an_answer_that_is_a_bare_call_is_a_call() {
+    let server = start();
+    let call = "{\"name\": \"weather\", \"arguments\": {\"city\": \"Rome\", \"days\": 2}}";
+    let chat = |others: Value| {
+        let messages = json!([{ "role": "user", "content": "the and" }]);
+        let fields = json!({ "messages": messages, "tools": [openai_tool()], "max_tokens": 200, "temperature": 0 });
+        server.post("/v1/chat/completions", &with(with(fields, &saying(call)), &others))
+    };
+    let whole = chat(json!({})).json();
+    let message = &whole["choices"][0]["message"];
+    assert_eq!(message["tool_calls"][0]["function"]["name"], "weather", "{whole}");
+    assert_eq!(
+        (&message["content"], &whole["choices"][0]["finish_reason"]),
+        (&Value::Null, &json!("tool_calls"))
+    );
+    let events = chat(json!({ "stream": true })).events();
+    let deltas = || events.iter().map(|event| &event["choices"][0]["delta"]);
+    assert!(deltas().all(|delta| delta["content"].as_str().unwrap_or_default().is_empty()));
+    let function = deltas().find_map(|delta| delta["tool_calls"][0]["function"].as_object());
+    assert_eq!(function.unwrap()["arguments"], "{\"city\":\"Rome\",\"days\":2}");
+    assert_eq!(events.last().unwrap()["choices"][0]["finish_reason"], "tool_calls");
+    let none = chat(json!({ "tool_choice": "none" })).json();
+    assert_eq!(none["choices"][0]["message"]["content"], call);
+    assert_eq!(none["choices"][0]["finish_reason"], "stop");
+    let block = &server.post("/v1/messages", &anthropic(&saying(call))).json()["content"][0];
+    assert_eq!((&block["type"], &block["input"]["days"]), (&json!("tool_use"), &json!(2)));
+}
+
 /// What a model begins and does not end is a text, and the answer is not complete.
 #[test]
 fn an_answer_that_is_cut_off_says_so() {

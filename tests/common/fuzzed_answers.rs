@@ -2,6 +2,7 @@
 
 use dovetail::ChatTemplate;
 use dovetail::text::{AnswerFormat, AnswerParser, AnswerPart};
+use serde_json::json;
 use std::time::{Duration, Instant};
 
 /// The longest that anything may take: many times of what it does, for machines that do other things meanwhile.
@@ -124,7 +125,7 @@ pub fn read_answer(data: &[u8]) {
 
 /// What is said, what is thought, and the calls.
 fn read(format: AnswerFormat, tail: &str, pieces: &[String]) -> Vec<String> {
-    let mut parser = AnswerParser::new(format, tail);
+    let mut parser = AnswerParser::new(format, tail).with_tools(&[json!({ "name": "f" })]);
     let mut parts: Vec<AnswerPart> = pieces.iter().flat_map(|piece| parser.push(piece)).collect();
     parts.extend(parser.finish());
     let mut out: Vec<String> = Vec::new();

@@ -120,6 +120,13 @@ fn json_calls(text: &str) -> Option<Vec<Call>> {
     Some(found)
 }
 
+/// A call that is a JSON object and gives its arguments.
+pub fn bare_call(text: &str) -> Option<Call> {
+    let value: Value = serde_json::from_str(text).ok()?;
+    let is_call = ["arguments", "parameters"].iter().any(|key| value.get(key).is_some());
+    if is_call { json_call(&value) } else { None }
+}
+
 fn json_call(value: &Value) -> Option<Call> {
     let function = tool_function(value);
     // Cohere's key, or everybody's.

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::bare::Bare;
 use super::calls::{Call, TextArguments, calls};
 use super::format::{AnswerFormat, Brackets, End, Style};
 use super::markers::{JsonEnd, first_marker, floor, held_back, searched};
@@ -18,6 +19,8 @@ pub struct Marked {
     skips_space: bool,
     /// Whether nothing was said yet.
     is_first: bool,
+    /// What reads calls without brackets, where the format has brackets and the tools are known.
+    bare: Option<Bare>,
 }
 
 /// Where the parser is.
@@ -67,7 +70,14 @@ impl Marked {
         let begun = format.thoughts.iter().find(|(begin, _)| tail.ends_with(begin));
         let state = begun.map_or(State::Content, |(_, end)| State::Thought(end));
         let skips_space = begun.is_some();
-        Self { format, state, pending: String::new(), skips_space, is_first: true }
+        Self { format, state, pending: String::new(), skips_space, is_first: true, bare: None }
+    }
+
+    /// Expects calls of these tools.
+    pub fn expect_calls(&mut self, tools: &[Value]) {
+        // Models that are to write JSON in brackets may leave the brackets out.
+        let may_be_bare = self.format.style == Style::Hermes && !tools.is_empty();
+        self.bare = may_be_bare.then(|| Bare::new(tools));
     }
 
     /// Reads more.
@@ -84,7 +94,7 @@ impl Marked {
             self.skips_space = self.pending.is_empty();
         }
         match &mut self.state {
-            State::Content => self.content(out),
+            State::Content => !self.may_be_bare() && self.content(out),
             State::Thought(end) => {
                 let end = *end;
                 let found = self.pending.find(end);
@@ -136,6 +146,12 @@ impl Marked {
         self.pending.drain(..length);
     }
 
+    /// Whether all that the model says may be calls without brackets.
+    fn may_be_bare(&mut self) -> bool {
+        let bare = self.bare.as_mut().filter(|_| self.is_first);
+        bare.is_some_and(|bare| bare.may_be(&self.pending))
+    }
+
     fn content(&mut self, out: &mut Parts) -> bool {
         let style = self.format.style;
         let space = self.pending.len() - self.pending.trim_start().len();
@@ -185,6 +201,14 @@ impl Marked {
 
     /// Ends the answer.
     pub fn finish(&mut self, types: &TextArguments, out: &mut Parts) {
+        if matches!(self.state, State::Content) && self.may_be_bare() {
+            let calls = self.bare.take().map(|mut bare| bare.finish()).unwrap_or_default();
+            match calls.is_empty() {
+                true => self.push("", types, out),
+                false => self.pending.clear(),
+            }
+            calls.into_iter().for_each(|call| out.call(call));
+        }
         if let State::Call(open) = &self.state {
             let found = calls(self.format.style, &open.body(&self.pending), types);
             self.close(found, self.pending.len(), out);

@@ -10,6 +10,7 @@
 //! parser.rs    reads an answer of any format; parts.rs is what it gives
 //! marked.rs    text between markers, thoughts, and calls in brackets
 //! harmony.rs   messages with a header, of gpt-oss
+//! bare.rs      answers that are calls without markers
 //! calls.rs     what stands in a call: names and arguments
 //! gemma.rs     the arguments of Gemma's calls
 //! markers.rs   markers in a text that comes in pieces
@@ -19,6 +20,7 @@
 //! To add a family, add a row to `format.rs`, the form of its calls to `calls.rs` and `grammar.rs`, and an answer to
 //! `tests/answers.rs`.
 
+mod bare;
 mod calls;
 mod format;
 mod gemma;

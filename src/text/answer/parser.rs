@@ -32,10 +32,14 @@ impl AnswerParser {
         Self { out: Parts::default(), types: TextArguments::default(), reader }
     }
 
-    /// The same parser, which knows from the tools' schemas which arguments are texts.
+    /// The same parser, which knows from the tools' schemas which arguments are texts, and calls without markers by the
+    /// tools' names.
     #[must_use]
     pub fn with_tools(mut self, tools: &[Value]) -> Self {
         self.types = TextArguments::of(tools);
+        if let Reader::Marked(reader) = &mut self.reader {
+            reader.expect_calls(tools);
+        }
         self
     }
 
