@@ -119,6 +119,8 @@ fn responses_have_items_in_their_order() {
     assert_eq!((&output[3]["name"], &output[3]["arguments"]), (&json!("f"), &json!("{}")));
     assert!(output.iter().all(|item| item["status"] == "completed") && output.len() == 4);
     assert_is_call_id(&output[2]["call_id"]);
+    let details = &whole["usage"]["input_tokens_details"];
+    assert!(details["cached_tokens"].is_u64() && details["cache_write_tokens"] == 0);
     // As many tokens as bytes, and the white space before and behind.
     let thought = whole["usage"]["output_tokens_details"]["reasoning_tokens"].as_u64().unwrap();
     assert!((3..15).contains(&thought), "{thought}");
@@ -166,6 +168,9 @@ fn responses_have_items_in_their_order() {
         } else if event.get("item_id").is_some() {
             assert_eq!((&event["item_id"], &event["output_index"]), (&id, &json!(ended.len())));
             text.push_str(event["delta"].as_str().unwrap_or_default());
+            if name == "response.function_call_arguments.done" {
+                assert_eq!(event["name"], output[ended.len()]["name"]);
+            }
             for done in ["text", "arguments"].iter().filter_map(|name| event.get(name)) {
                 assert_eq!(*done, json!(text));
             }

@@ -101,6 +101,12 @@ class Chat(unittest.TestCase):
         self.assertGreater(marked, plain + 2)
 
 
+def assert_whole(*found):
+    """Each has all that its type demands, which the client itself does not check."""
+    for one in found:
+        type(one).model_validate(one.to_dict())
+
+
 WEATHER = {"type": "function", "function": {
     "name": "get_weather", "description": "The weather of a city.",
     "parameters": {"type": "object", "properties": {"city": {"type": "string", "maxLength": 20}, "days": {"type": "integer", "minimum": 1, "maximum": 9}},
@@ -130,6 +136,9 @@ class Tools(unittest.TestCase):
             events = list(stream)
             final = stream.get_final_response()
         self.assertEqual(final.output[0].arguments, call.arguments)
+        assert_whole(answer, *events, final)
+        [done] = [event for event in events if event.type == "response.function_call_arguments.done"]
+        self.assertEqual((done.to_dict()["name"], done.item_id), ("get_weather", final.output[0].id))
         deltas = [event.delta for event in events if event.type == "response.function_call_arguments.delta"]
         self.assertEqual("".join(deltas), call.arguments)
         result = {"type": "function_call_output", "call_id": call.call_id, "output": "Rain on all days."}
@@ -142,6 +151,7 @@ class Tools(unittest.TestCase):
         [thought, message] = client(server.TOOLS).responses.create(**fields).output
         self.assertEqual((thought.type, thought.content[0].text, message.content[0].text), ("reasoning", "It rains.", "Rain."))
         events = list(client(server.TOOLS).responses.create(**fields, stream=True))
+        assert_whole(*events)
         deltas = {kind: "".join(event.delta for event in events if event.type == f"response.{kind}.delta")
                   for kind in ("reasoning_text", "output_text")}
         self.assertEqual(deltas, {"reasoning_text": "It rains.", "output_text": "Rain."})
@@ -195,6 +205,7 @@ class Others(unittest.TestCase):
         whole = client().responses.create(**fields)
         self.assertGreater(len(whole.output_text), 10)
         events = list(client().responses.create(**fields, stream=True))
+        assert_whole(whole, *events)
         deltas = "".join(event.delta for event in events if event.type == "response.output_text.delta")
         self.assertEqual(deltas, whole.output_text)
         self.assertEqual(events[0].type, "response.created")

@@ -155,7 +155,7 @@ pub fn complete(form: &Form, output: Vec<Value>, blocks: &Blocks, end: &End) -> 
     let input = stats.prompt_n + stats.cached_n;
     answer["usage"] = json!({
         "input_tokens": input,
-        "input_tokens_details": { "cached_tokens": stats.cached_n },
+        "input_tokens_details": { "cached_tokens": stats.cached_n, "cache_write_tokens": 0 },
         "output_tokens": stats.predicted_n,
         "output_tokens_details": { "reasoning_tokens": blocks.thought_tokens() },
         "total_tokens": input + stats.predicted_n,

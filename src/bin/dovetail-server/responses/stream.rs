@@ -114,8 +114,9 @@ impl Events<'_> {
                 let done = json!({ "input": input });
                 self.send_item("response.custom_tool_call_input.done", done).await?;
             }
-            Kind::Call { .. } => {
-                let done = json!({ "arguments": text });
+            Kind::Call { function, .. } => {
+                let name = self.form.offered.own_name(function);
+                let done = json!({ "name": name, "arguments": text });
                 self.send_item("response.function_call_arguments.done", done).await?;
             }
         }

@@ -116,10 +116,14 @@ impl Offered {
         self.tools.get(function).is_some_and(|tool| tool.is_custom)
     }
 
+    /// The name of the tool that a function stands for, as its client knows it.
+    pub fn own_name<'a>(&'a self, function: &'a str) -> &'a str {
+        self.tools.get(function).map_or(function, |tool| &tool.name)
+    }
+
     /// A call of a function as an item with this `id`, which stands for the call of a tool.
     pub fn call(&self, id: &str, call_id: &str, function: &str, arguments: &str) -> Value {
-        let tool = self.tools.get(function);
-        let name = tool.map_or(function, |tool| &tool.name);
+        let (tool, name) = (self.tools.get(function), self.own_name(function));
         let mut item = if self.is_custom(function) {
             let input = custom_input(arguments);
             json!({ "id": id, "type": "custom_tool_call", "call_id": call_id, "name": name, "input": input })
