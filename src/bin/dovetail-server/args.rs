@@ -83,7 +83,8 @@ pub struct Args {
     /// [default: as the model's file says, else last]
     #[arg(long, value_name = "HOW", env = "LLAMA_ARG_POOLING", help_heading = "Server")]
     pub pooling: Option<PoolingFlag>,
-    /// Seconds within which the body of a request has to arrive, and its head, which has 30 at most [-to]
+    /// Seconds within which the body of a request has to arrive, and its head, which has 30 at most; a client that reads
+    /// nothing of its answer for as long as that is given up [-to]
     #[arg(long, value_name = "SECONDS", default_value = "600", env = "LLAMA_ARG_TIMEOUT")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..), help_heading = "Server")]
     timeout: u32,

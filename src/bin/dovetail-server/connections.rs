@@ -1,7 +1,9 @@
-//! Connections: how many there are at once, and how long a client may take for the head of a request.
+//! Connections: how many there are at once, how long a client may take for the head of a request, and how long it may
+//! leave its answer unread.
 //!
 //! A body has its time in `body.rs`. An answer may take as long as it likes.
 
+use crate::write_timeout::WriteTimeout;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -16,6 +18,8 @@ use tokio::time::sleep;
 
 /// How long the head of a request may take, and how long a connection may have none.
 const HEAD: Duration = Duration::from_secs(30);
+/// How long a client may read nothing of what was sent.
+const UNREAD: Duration = Duration::from_secs(30);
 /// Connections beside those of requests: of monitors, and of pages in browsers.
 const OTHERS: usize = 64;
 
@@ -26,13 +30,19 @@ pub struct Limits {
     pub connections: usize,
     /// How long the head of a request may take.
     pub head: Duration,
+    /// How long a client may read nothing while there is more to send.
+    pub unread: Duration,
 }
 
 impl Limits {
     /// The limits for so many requests at once, whose bodies may take `body`. A client may keep some connections for each
     /// request.
     pub fn new(requests: usize, body: Duration) -> Limits {
-        Limits { connections: 4 * requests + OTHERS, head: HEAD.min(body) }
+        Limits {
+            connections: 4 * requests + OTHERS,
+            head: HEAD.min(body),
+            unread: UNREAD.min(body),
+        }
     }
 }
 
@@ -53,6 +63,7 @@ pub async fn serve(
             _ = &mut closed => break,
         };
         let service = TowerToHyperService::new(router.clone());
+        let stream = WriteTimeout::new(stream, limits.unread);
         let connection = http.serve_connection(TokioIo::new(stream), service);
         let connection = open.watch(connection);
         tokio::spawn(async move {
@@ -93,4 +104,57 @@ async fn accept(
 fn is_of_client(kind: ErrorKind) -> bool {
     use ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(kind, ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::get;
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpStream};
+    use std::thread;
+    use tokio::task::spawn_blocking;
+    use tokio::time::timeout;
+
+    /// More than the buffers between both sides hold.
+    const BYTES: usize = 64 << 20;
+
+    fn ask(address: SocketAddr) -> TcpStream {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n").unwrap();
+        stream
+    }
+
+    /// The bytes that arrive, with a pause before each mebibyte.
+    fn read(mut stream: TcpStream, pause: Duration) -> usize {
+        let (mut all, mut buffer) = (0, vec![0; 1 << 20]);
+        loop {
+            thread::sleep(pause);
+            match stream.read(&mut buffer) {
+                Ok(n) if n > 0 => all += n,
+                _ => return all,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_stops_reading_is_given_up_and_a_slow_one_is_not() {
+        let router = Router::new().route("/", get(|| async { vec![b'x'; BYTES] }));
+        let second = Duration::from_secs(1);
+        let limits = Limits { connections: 1, head: second, unread: second };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (_close, closed) = oneshot::channel();
+        tokio::spawn(serve(listener, router, limits, closed));
+        let clients = spawn_blocking(move || {
+            let stopped = ask(address);
+            // It gets the place of the other one.
+            let slow = read(ask(address), Duration::from_millis(10));
+            (slow, read(stopped, Duration::ZERO))
+        });
+        let clients = timeout(Duration::from_secs(60), clients).await;
+        let (slow, stopped) = clients.expect("the first gives its place up").unwrap();
+        assert!(slow > BYTES, "{slow} bytes");
+        assert!((1..BYTES).contains(&stopped), "{stopped} bytes");
+    }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! args.rs           the flags
 //! load.rs           which model, loading it · serve.rs  from the first connection to the last · signals.rs
-//! connections.rs    how many connections, and how long a request's head may take
+//! connections.rs    how many connections, and how long a client may take · write_timeout.rs  one that does not read
 //! engine_thread.rs  the thread that owns the engine · job.rs  what goes to it and what comes back
 //! outbox.rs         events for a client that may be slow · queue.rs  where requests wait
 //! state.rs          what all requests see · log.rs  one line a request · metrics.rs  counters
@@ -94,6 +94,7 @@ mod unsupported;
 mod values;
 #[path = "../common/words.rs"]
 mod words;
+mod write_timeout;
 
 use std::io::Write;
 use std::process::ExitCode;
