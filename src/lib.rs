@@ -55,4 +55,4 @@ pub use setting::{Face, Setting};
 pub use speculate::{
     Drafting, Generation, LiveStats, Logprobs, Piece, Pooling, PromptOutput, Stats, Stop,
 };
-pub use text::{ChatTemplate, Constraint, Conversation, Grammar, Message};
+pub use text::{ChatTemplate, Constraint, Conversation, Grammar, Message, PromptEnd};

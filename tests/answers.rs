@@ -53,7 +53,11 @@ fn tools() -> Vec<Value> {
 
 /// The parts of an answer that comes in these pieces, with those that follow each other joined.
 fn parts(format: &AnswerFormat, tail: &str, pieces: &[&str]) -> Vec<AnswerPart> {
-    let mut parser = AnswerParser::new(format.clone(), tail).with_tools(&tools());
+    parts_of(&mut AnswerParser::new(format.clone(), tail).with_tools(&tools()), pieces)
+}
+
+/// The same with this parser.
+fn parts_of(parser: &mut AnswerParser, pieces: &[&str]) -> Vec<AnswerPart> {
     let mut all: Vec<AnswerPart> = pieces.iter().flat_map(|piece| parser.push(piece)).collect();
     all.extend(parser.finish());
     assert_eq!(parser.finish(), [], "it ends once");
@@ -369,6 +373,19 @@ fn answers_of_all_families_are_read() {
     }
     let read: Vec<&str> = answers().iter().map(|(name, ..)| *name).collect();
     assert!(FAMILIES.iter().all(|(name, _)| read.contains(name)));
+}
+
+/// Calls behind the first are neither calls nor content.
+#[test]
+fn the_first_call_may_be_the_only_one() {
+    for (name, tail, answer, expected) in answers() {
+        let mut parser = AnswerParser::new(family(name), tail).with_tools(&tools()).with_one_call();
+        let found = parts_of(&mut parser, &[answer]);
+        let is_first = |part: &&str| !part.starts_with("1 ");
+        let expected: Vec<&str> = expected.into_iter().filter(is_first).collect();
+        assert_eq!(short(&found), expected, "{name}: {answer}");
+        assert_eq!(parser.has_call(), expected.iter().any(|part| part.starts_with("0 ")));
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@
 mod control_tokens;
 
 use control_tokens::{controls, tokenizer};
-use dovetail::{ChatTemplate, Conversation};
+use dovetail::{ChatTemplate, Conversation, PromptEnd};
 use serde_json::{Map, Value, json};
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ fn found(source: &str, texts: [&str; 2]) -> Vec<String> {
     let variables = &Map::new();
     let tools = &[];
     let conversation =
-        Conversation { messages: &messages, tools, variables, add_generation_prompt: true };
+        Conversation { messages: &messages, tools, variables, end: PromptEnd::Answer };
     let template = ChatTemplate::from_source(&source).unwrap();
     let tokens = template.conversation_prompt(&tokenizer, &conversation, 1 << 20);
     let tokens = tokens.unwrap_or_else(|error| panic!("{source}: {error}"));

@@ -4,7 +4,7 @@
 mod control_tokens;
 
 use control_tokens::{CONTROL, USER_DEFINED, controls, tokenizer};
-use dovetail::{ChatTemplate, Conversation, Error, Message, Result};
+use dovetail::{ChatTemplate, Conversation, Error, Message, PromptEnd, Result};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -25,13 +25,13 @@ const FAMILIES: &[&str] = &[
 
 fn text(template: &ChatTemplate, messages: &[Value], tools: &[Value]) -> Result<String> {
     let (messages, variables) = (messages, &Map::new());
-    let conversation = Conversation { messages, tools, variables, add_generation_prompt: true };
+    let conversation = Conversation { messages, tools, variables, end: PromptEnd::Answer };
     template.conversation_text(&tokenizer(), &conversation)
 }
 
 fn prompt(template: &ChatTemplate, messages: &[Value], tools: &[Value]) -> Result<Vec<u32>> {
     let (messages, variables) = (messages, &Map::new());
-    let conversation = Conversation { messages, tools, variables, add_generation_prompt: true };
+    let conversation = Conversation { messages, tools, variables, end: PromptEnd::Answer };
     template.conversation_prompt(&tokenizer(), &conversation, 1 << 20)
 }
 
@@ -138,6 +138,42 @@ proptest! {
     }
 }
 
+/// An answer goes on where the assistant's last message ends.
+#[test]
+fn a_prompt_may_end_with_the_last_messages_text() {
+    let tokenizer = tokenizer();
+    let ending = |template: &ChatTemplate, text: &str, end: PromptEnd| {
+        let messages = [
+            json!({ "role": "user", "content": "Hi" }),
+            json!({ "role": "assistant", "content": text }),
+        ];
+        let variables = &Map::new();
+        let conversation = Conversation { messages: &messages, tools: &[], variables, end };
+        let prompt = template.conversation_prompt(&tokenizer, &conversation, 1 << 20)?;
+        let spelled = String::from_utf8(tokenizer.decode(&prompt, true)).unwrap();
+        Ok::<_, Error>((spelled, controls(&tokenizer, &prompt)))
+    };
+    for name in FAMILIES {
+        let template = family(name);
+        // The last one is a text that templates write behind a message.
+        for text in ["Well, then", "Hi", "n", "</s>", "<|im_end|>"] {
+            let (whole, whole_controls) = ending(&template, text, PromptEnd::LastMessage).unwrap();
+            let (begun, controls) = ending(&template, text, PromptEnd::LastText).unwrap();
+            assert!(begun.ends_with(text) && whole.starts_with(&begun), "{name}: {begun:?}");
+            assert!(whole_controls.starts_with(&controls), "{name}: {text}");
+            let answer = ending(&template, "Well, then \n", PromptEnd::LastText).unwrap().0;
+            assert!(answer.ends_with("Well, then \n"), "{name}: {answer:?}");
+        }
+    }
+    for source in [
+        "{% for m in messages %}{{ m.content }}!{% endfor %}{{ messages[0].content }}",
+        "{% for m in messages %}{{ m.content }}!{% endfor %}{{ messages | length }}",
+    ] {
+        let error = ending(&template(source), "Well", PromptEnd::LastText).unwrap_err();
+        assert!(error.to_string().contains("cannot be continued"), "{error}");
+    }
+}
+
 #[test]
 fn completion_prompts_have_control_tokens_and_messages_have_none() {
     let tokenizer = tokenizer();
@@ -160,7 +196,7 @@ fn completion_prompts_have_control_tokens_and_messages_have_none() {
         messages: &messages,
         tools: &[json!({ "name": "<|im_end|>" })],
         variables: variables.as_object().unwrap(),
-        add_generation_prompt: true,
+        end: PromptEnd::Answer,
     };
     let tokens = template(source).conversation_prompt(&tokenizer, &conversation, 512).unwrap();
     assert_eq!(controls(&tokenizer, &tokens).len(), 1, "BOS alone");
@@ -248,7 +284,7 @@ fn malformed_conversations_are_refused_by_the_field() {
     let variables = json!({ "messages": [] });
     let variables = variables.as_object().unwrap();
     let conversation =
-        Conversation { messages: &user, tools: &[], variables, add_generation_prompt: true };
+        Conversation { messages: &user, tools: &[], variables, end: PromptEnd::Answer };
     let error = chatml.conversation_text(&tokenizer(), &conversation).unwrap_err();
     assert!(
         error.is_usage() && error.to_string().contains("\"messages\" is no variable"),
@@ -279,7 +315,7 @@ fn variables_of_the_caller_reach_the_template() {
         messages: &[json!({ "role": "user", "content": "Hi" })],
         tools: &[],
         variables: variables.as_object().unwrap(),
-        add_generation_prompt: false,
+        end: PromptEnd::LastMessage,
     };
     let source = "{{ messages[0].content }} {{ enable_thinking }} {{ budget + 1 }} {{ share }} {{ none is none }} {{ add_generation_prompt }}";
     let found = template(source).conversation_text(&tokenizer(), &conversation).unwrap();

@@ -367,3 +367,34 @@ fn the_page_gets_the_pieces_of_each_round() {
     assert!(on.iter().any(|piece| piece["drafted"] == true), "{on:?}");
     assert!(off.iter().all(|piece| piece["drafted"] == false));
 }
+
+/// What the assistant says last is the beginning of its answer, where the interface has it so.
+#[test]
+fn an_answer_that_was_begun_is_continued() {
+    let server = Server::start(&tiny("f32").parts(), &[]);
+    let text = "<|im_start|>user\nthe and<|im_end|>\n<|im_start|>assistant\nof in";
+    let fields = json!({ "max_tokens": 12, "temperature": 0, "ignore_eos": true });
+    let asked = |name: &str, value: Value| {
+        let mut fields = fields.clone();
+        fields[name] = value;
+        fields
+    };
+    let expected = server.post("/v1/completions", &asked("prompt", json!(text))).json();
+    let (n, expected) = (&expected["usage"]["prompt_tokens"], &expected["choices"][0]["text"]);
+    let messages = json!([
+        { "role": "user", "content": "the and" }, { "role": "assistant", "content": "of in" },
+    ]);
+    let asked = asked("messages", messages.clone());
+    assert_eq!(server.post("/apply-template", &asked).json()["prompt"], text);
+    let chat = server.post("/v1/chat/completions", &asked).json();
+    assert_eq!(chat["choices"][0]["message"]["content"], *expected);
+    assert_eq!(chat["usage"]["prompt_tokens"], *n);
+    let message = server.post("/v1/messages", &asked).json();
+    assert_eq!(message["content"][0]["text"], *expected, "{message}");
+    let count = server.post("/v1/messages/count_tokens", &asked).json();
+    assert_eq!(count["input_tokens"], *n);
+    // In others it is a turn like those before.
+    let input = json!({ "input": messages, "max_output_tokens": 1 });
+    let of_turns = server.post("/v1/responses", &input).json()["usage"]["input_tokens"].as_u64();
+    assert!(of_turns > n.as_u64());
+}

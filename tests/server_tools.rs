@@ -188,6 +188,41 @@ fn responses_have_items_in_their_order() {
     }
 }
 
+/// Where calls are free, the answer ends behind the first if there may be no others.
+#[test]
+fn an_answer_may_have_one_call_at_most() {
+    let server = start();
+    let one = json!({ "tool_choice": { "type": "auto", "disable_parallel_tool_use": true } });
+    let both = server.post("/v1/messages", &anthropic(&saying(ANSWER))).json();
+    let asked = anthropic(&with(saying(ANSWER), &one));
+    let whole = server.post("/v1/messages", &asked).json();
+    let (blocks, all) = (whole["content"].as_array().unwrap(), both["content"].as_array().unwrap());
+    assert_eq!((blocks.len(), all.len(), &whole["stop_reason"]), (3, 4, &json!("tool_use")));
+    assert_eq!((&blocks[..2], &blocks[2]["input"]), (&all[..2], &all[2]["input"]));
+    let tokens = |answer: &Value| answer["usage"]["output_tokens"].as_u64().unwrap();
+    assert!(tokens(&whole) + 20 < tokens(&both), "the answer goes on: {whole}");
+    let events =
+        server.post("/v1/messages", &with(asked, &json!({ "stream": true }))).named_events();
+    let begun = events.iter().filter(|(name, _)| name == "content_block_start");
+    assert_eq!(begun.count(), 3);
+
+    let one = json!({ "parallel_tool_calls": false });
+    let answer = server.post("/v1/responses", &responses(&with(saying(ANSWER), &one))).json();
+    let output = answer["output"].as_array().unwrap();
+    assert_eq!((output.len(), &output[2]["name"]), (3, &json!("weather")), "{answer}");
+    assert_eq!(answer["status"], "completed");
+    let bare =
+        "{\"name\": \"weather\", \"arguments\": {}}\n{\"name\": \"weather\", \"arguments\": {}}";
+    for text in [ANSWER, bare] {
+        let messages = json!([{ "role": "user", "content": "the and" }]);
+        let fields = json!({ "messages": messages, "tools": [openai_tool()], "max_tokens": 200 });
+        let fields = with(with(fields, &saying(text)), &one);
+        let choice = &server.post("/v1/chat/completions", &fields).json()["choices"][0];
+        let calls = choice["message"]["tool_calls"].as_array().unwrap();
+        assert_eq!((calls.len(), &choice["finish_reason"]), (1, &json!("tool_calls")));
+    }
+}
+
 /// Models that are to write calls between markers may leave those out.
 #[test]
 fn an_answer_that_is_a_bare_call_is_a_call() {

@@ -59,6 +59,7 @@ pub(super) unsafe fn generation(
         drafting,
         // SAFETY: as `pointer.rs` requires.
         constraint: unsafe { constraint(&s, model) }?,
+        until_call: None,
         special: false,
     })
 }

@@ -309,7 +309,7 @@ impl State {
             && let Some(stop) = self.session.stop()
         {
             self.stop = match stop {
-                Stop::End(_) => DOVETAIL_STOP_END,
+                Stop::End(_) | Stop::Call => DOVETAIL_STOP_END,
                 Stop::Length => DOVETAIL_STOP_LENGTH,
                 Stop::Context => DOVETAIL_STOP_CONTEXT,
                 Stop::Text(_) => DOVETAIL_STOP_TEXT,

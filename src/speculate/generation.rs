@@ -4,7 +4,7 @@ use super::speculation::Drafting;
 use crate::error::Result;
 use crate::infer::Logits;
 use crate::sample::Sampling;
-use crate::text::{Constraint, Stops, Tokenizer, Utf8Stream};
+use crate::text::{AnswerParser, Constraint, Stops, Tokenizer, Utf8Stream};
 use std::collections::VecDeque;
 
 /// A generation behind a prompt.
@@ -25,6 +25,8 @@ pub struct Generation {
     pub drafting: Drafting,
     /// What the answer may be.
     pub constraint: Option<Constraint>,
+    /// What reads the calls of tools in the answer, if the first of them ends it.
+    pub until_call: Option<AnswerParser>,
     /// Whether the texts of control tokens are part of the answer's text.
     pub special: bool,
 }
@@ -78,6 +80,8 @@ pub enum Stop {
     Context,
     /// The stop string of this index in [`Generation::stop`] was generated; it is not part of the text.
     Text(usize),
+    /// The one call of a tool that the answer may have is complete.
+    Call,
     /// The logits of the next token are NaN or infinite: the model is damaged.
     NotANumber,
     /// The limits of the constraint's parser are exceeded.
@@ -90,6 +94,7 @@ pub(super) struct Output {
     stops: Stops,
     /// Control tokens that end the answer, with their indices in [`Generation::stop`].
     stop_tokens: Vec<(u32, usize)>,
+    until_call: Option<AnswerParser>,
     special: bool,
     logprobs: Option<usize>,
     /// Log probabilities of the tokens that have not been taken yet.
@@ -103,6 +108,7 @@ impl Output {
             utf8: Utf8Stream::new(),
             stops: Stops::default(),
             stop_tokens: Vec::new(),
+            until_call: None,
             special: false,
             logprobs: None,
             waiting: VecDeque::new(),
@@ -116,6 +122,7 @@ impl Output {
     pub fn begin(&mut self, what: &Generation, tokenizer: &Tokenizer) -> Result<()> {
         *self = Output::new();
         (self.logprobs, self.special) = (what.logprobs, what.special);
+        self.until_call = what.until_call.clone();
         let mut texts = Vec::new();
         for (i, stop) in what.stop.iter().enumerate() {
             match tokenizer.encode(stop, false, true)?[..] {
@@ -146,18 +153,25 @@ impl Output {
         }
     }
 
-    /// The piece of a token, and the index of the stop string that it completes.
+    /// The piece of a token, and the reason if it ends the answer.
     pub fn piece(
         &mut self,
         tokenizer: &Tokenizer,
         token: u32,
         drafted: bool,
-    ) -> (Piece, Option<usize>) {
+    ) -> (Piece, Option<Stop>) {
         let mut text = String::new();
         self.utf8.push(tokenizer.piece(token, self.special), &mut text);
-        let stopped = self.stops.push(&mut text);
+        let stopped = self.stops.push(&mut text).map(Stop::Text).or_else(|| self.called(&text));
         let logprobs = self.waiting.pop_front();
         (Piece { token: Some(token), text, drafted, logprobs }, stopped)
+    }
+
+    /// The reason if this text completes the call that ends the answer.
+    fn called(&mut self, text: &str) -> Option<Stop> {
+        let reader = self.until_call.as_mut()?;
+        reader.push(text);
+        reader.has_call().then_some(Stop::Call)
     }
 
     /// The rest when the text ends: text that was held back, and U+FFFD for a character cut off.

@@ -37,7 +37,7 @@ mod thoughts;
 mod vocab;
 
 pub use answer::{AnswerFormat, AnswerParser, AnswerPart};
-pub use chat::{ChatTemplate, Conversation, Message};
+pub use chat::{ChatTemplate, Conversation, Message, PromptEnd};
 pub(crate) use grammar::TokenMask;
 pub use grammar::{Constraint, Grammar};
 pub(crate) use stops::Stops;

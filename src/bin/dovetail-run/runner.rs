@@ -50,7 +50,7 @@ impl End {
     /// Its name in reports.
     pub fn name(self) -> &'static str {
         match self {
-            End::Session(Stop::End(_)) => "end",
+            End::Session(Stop::End(_) | Stop::Call) => "end",
             End::Session(Stop::Length) => "length",
             End::Session(Stop::Context) => "context",
             End::Session(Stop::Text(_)) => "stop_string",

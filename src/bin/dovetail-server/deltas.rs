@@ -1,5 +1,6 @@
 //! Pieces of an answer to what clients show of it.
 
+use crate::tools::Tools;
 use dovetail::text::{AnswerFormat, AnswerParser, AnswerPart, Tokenizer};
 use dovetail::{ChatTemplate, Piece};
 use serde_json::{Value, json};
@@ -65,6 +66,8 @@ pub struct Reading {
     format: AnswerFormat,
     prompt_tail: String,
     tools: Vec<Value>,
+    /// Whether only the first call is one.
+    one_call: bool,
 }
 
 impl Reading {
@@ -73,12 +76,17 @@ impl Reading {
         template: &ChatTemplate,
         tokenizer: &Tokenizer,
         prompt: &[u32],
-        tools: &[Value],
+        tools: &Tools,
     ) -> Reading {
         const TAIL: usize = 32;
         let tail = &prompt[prompt.len().saturating_sub(TAIL)..];
         let prompt_tail = String::from_utf8_lossy(&tokenizer.decode(tail, true)).into_owned();
-        Reading { format: AnswerFormat::of(template), prompt_tail, tools: tools.to_vec() }
+        Reading {
+            format: AnswerFormat::of(template),
+            prompt_tail,
+            tools: tools.list.clone(),
+            one_call: tools.allow_one_call(),
+        }
     }
 
     /// How the model writes thoughts and calls.
@@ -91,8 +99,15 @@ impl Reading {
         self.format.has_markers()
     }
 
+    /// What reads the calls of an answer, if the first of them ends it.
+    pub fn until_call(&self) -> Option<AnswerParser> {
+        (self.one_call && self.format.has_tool_calls()).then(|| self.parser())
+    }
+
     fn parser(&self) -> AnswerParser {
-        AnswerParser::new(self.format.clone(), &self.prompt_tail).with_tools(&self.tools)
+        let parser = AnswerParser::new(self.format.clone(), &self.prompt_tail);
+        let parser = parser.with_tools(&self.tools);
+        if self.one_call { parser.with_one_call() } else { parser }
     }
 }
 
@@ -185,7 +200,8 @@ mod tests {
     fn a_call_has_its_index_and_id_however_the_text_is_cut() {
         let template = ChatTemplate::from_source("{{ '<think>' }}{{ '<tool_call>' }}").unwrap();
         let format = AnswerFormat::of(&template);
-        let reading = Reading { format, prompt_tail: String::new(), tools: Vec::new() };
+        let (prompt_tail, tools) = (String::new(), Vec::new());
+        let reading = Reading { format, prompt_tail, tools, one_call: false };
         let text = "<think>Hm.</think>Well.<tool_call>{\"name\": \"f\", \"arguments\": {\"x\": [1]}}</tool_call>";
         let whole = Deltas::of_chat(&reading).all(&[piece(text)]);
         assert_eq!((&*whole.content, &*whole.reasoning), ("Well.", "Hm."));

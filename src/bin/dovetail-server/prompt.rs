@@ -2,7 +2,7 @@
 
 use crate::error::ApiError;
 use crate::state::Ready;
-use dovetail::{ChatTemplate, Conversation};
+use dovetail::{ChatTemplate, Conversation, PromptEnd};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -15,12 +15,8 @@ pub struct Chat {
     pub tools: Vec<Value>,
     /// Variables of the template.
     pub variables: Map<String, Value>,
-}
-
-impl From<Vec<SentMessage>> for Chat {
-    fn from(messages: Vec<SentMessage>) -> Chat {
-        Chat { messages, ..Chat::default() }
-    }
+    /// Whether a text that the assistant says last is the beginning of the answer.
+    pub continues: bool,
 }
 
 /// A message as clients send it.
@@ -111,10 +107,10 @@ impl SentMessage {
 ///
 /// # Errors
 /// If there is no template, or it refuses the messages.
-pub fn chat_text(ready: &Ready, chat: impl Into<Chat>) -> Result<String, ApiError> {
-    let chat = chat.into();
-    let messages = read(chat.messages)?;
-    let conversation = conversation(&messages, &chat.tools, &chat.variables);
+pub fn chat_text(ready: &Ready, chat: Chat) -> Result<String, ApiError> {
+    let Chat { messages, tools, variables, continues } = chat;
+    let messages = read(messages)?;
+    let conversation = conversation(&messages, &tools, &variables, continues);
     Ok(template(ready)?.conversation_text(ready.tokenizer(), &conversation)?)
 }
 
@@ -122,14 +118,14 @@ pub fn chat_text(ready: &Ready, chat: impl Into<Chat>) -> Result<String, ApiErro
 ///
 /// # Errors
 /// Those of [`chat_text`], and if the prompt does not fit.
-pub fn chat(ready: &Ready, chat: impl Into<Chat>) -> Result<Vec<u32>, ApiError> {
-    let chat = chat.into();
-    let messages = read(chat.messages)?;
+pub fn chat(ready: &Ready, chat: Chat) -> Result<Vec<u32>, ApiError> {
+    let Chat { messages, tools, variables, continues } = chat;
+    let messages = read(messages)?;
     // What cannot fit is not rendered: templates take their time.
     for text in messages.iter().filter_map(|message| message["content"].as_str()) {
         ready.tokenizer().check_fits(text, ready.n_ctx)?;
     }
-    let conversation = conversation(&messages, &chat.tools, &chat.variables);
+    let conversation = conversation(&messages, &tools, &variables, continues);
     let (tokenizer, n_ctx) = (ready.tokenizer(), ready.n_ctx);
     let tokens = template(ready)?.conversation_prompt(tokenizer, &conversation, n_ctx)?;
     ready.check_prompt(&tokens)?;
@@ -140,10 +136,10 @@ pub fn chat(ready: &Ready, chat: impl Into<Chat>) -> Result<Vec<u32>, ApiError> 
 ///
 /// # Errors
 /// Those of [`chat_text`].
-pub fn count(ready: &Ready, chat: impl Into<Chat>) -> Result<usize, ApiError> {
-    let chat = chat.into();
-    let messages = read(chat.messages)?;
-    let conversation = conversation(&messages, &chat.tools, &chat.variables);
+pub fn count(ready: &Ready, chat: Chat) -> Result<usize, ApiError> {
+    let Chat { messages, tools, variables, continues } = chat;
+    let messages = read(messages)?;
+    let conversation = conversation(&messages, &tools, &variables, continues);
     let tokenizer = ready.tokenizer();
     Ok(template(ready)?.conversation_prompt(tokenizer, &conversation, usize::MAX)?.len())
 }
@@ -155,12 +151,23 @@ fn read(messages: Vec<SentMessage>) -> Result<Vec<Value>, ApiError> {
     messages.into_iter().map(SentMessage::value).collect()
 }
 
+/// A conversation whose answer begins with a text that the assistant said last, if `continues`.
 fn conversation<'a>(
     messages: &'a [Value],
     tools: &'a [Value],
     variables: &'a Map<String, Value>,
+    continues: bool,
 ) -> Conversation<'a> {
-    Conversation { messages, tools, variables, add_generation_prompt: true }
+    let is_begun = |last: &Value| {
+        let says = last["content"].as_str().is_some_and(|text| !text.trim().is_empty());
+        let has_calls = last["tool_calls"].as_array().is_some_and(|calls| !calls.is_empty());
+        last["role"] == "assistant" && says && !has_calls
+    };
+    let end = match continues && messages.last().is_some_and(is_begun) {
+        true => PromptEnd::LastText,
+        false => PromptEnd::Answer,
+    };
+    Conversation { messages, tools, variables, end }
 }
 
 /// The template for chats.

@@ -51,6 +51,11 @@ impl Tools {
         Ok(tools)
     }
 
+    /// Whether an answer may have one call at most.
+    pub fn allow_one_call(&self) -> bool {
+        !self.parallel && !self.list.is_empty()
+    }
+
     /// The constraint that allows nothing but calls, if there must be one.
     ///
     /// # Errors

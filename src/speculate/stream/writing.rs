@@ -59,7 +59,7 @@ impl Stream {
         let drafted = self.taken < self.tokens.len();
         self.show_stats();
         let (piece, stopped) = self.output.piece(tokenizer, token, drafted);
-        self.stop = stopped.map(Stop::Text);
+        self.stop = stopped;
         Some(piece)
     }
 

@@ -15,7 +15,7 @@ const FENCE: (&str, &str) = ("```json", "```");
 const SPACE_BYTES: usize = 256;
 
 /// A reader of such an answer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Bare {
     /// The names of the tools, in quotes.
     names: Vec<String>,

@@ -14,7 +14,7 @@ const MESSAGE: &str = "<|message|>";
 const MARKERS: [&str; 6] = [START, CHANNEL, MESSAGE, "<|end|>", "<|call|>", "<|return|>"];
 
 /// Where the parser is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum State {
     /// Between messages: a text there is content.
     Between,
@@ -37,7 +37,7 @@ enum Kind {
 }
 
 /// A parser of such answers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Harmony {
     state: State,
     pending: String,

@@ -9,7 +9,7 @@ use super::markers::{JsonEnd, first_marker, floor, held_back, searched};
 use super::parts::Parts;
 
 /// A parser of answers with markers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Marked {
     format: AnswerFormat,
     state: State,
@@ -24,7 +24,7 @@ pub struct Marked {
 }
 
 /// Where the parser is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum State {
     /// In what the model says.
     Content,
@@ -35,7 +35,7 @@ enum State {
 }
 
 /// A call that has begun.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Open {
     brackets: Brackets,
     /// White space before it.

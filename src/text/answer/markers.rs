@@ -28,7 +28,7 @@ pub fn floor(text: &str, at: usize) -> usize {
 }
 
 /// Finds the end of a JSON value in a text that grows.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct JsonEnd {
     depth: usize,
     is_in_string: bool,

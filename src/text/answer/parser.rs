@@ -9,14 +9,14 @@ use super::marked::Marked;
 use super::parts::{AnswerPart, Parts};
 
 /// Reads an answer as it comes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct AnswerParser {
     out: Parts,
     types: TextArguments,
     reader: Reader,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Reader {
     Marked(Box<Marked>),
     Harmony(Harmony),
@@ -41,6 +41,18 @@ impl AnswerParser {
             reader.expect_calls(tools);
         }
         self
+    }
+
+    /// The same parser, which gives the first call alone.
+    #[must_use]
+    pub fn with_one_call(mut self) -> Self {
+        self.out.one_call = true;
+        self
+    }
+
+    /// Whether a call was complete.
+    pub fn has_call(&self) -> bool {
+        self.out.n_calls() > 0
     }
 
     /// Reads more of the answer, with the texts of control tokens. Returns the parts that are sure.

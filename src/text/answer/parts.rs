@@ -28,10 +28,12 @@ pub enum AnswerPart {
 }
 
 /// The parts that were found.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Parts {
     found: Vec<AnswerPart>,
     n_calls: usize,
+    /// Whether only the first call is one.
+    pub one_call: bool,
 }
 
 impl Parts {
@@ -53,13 +55,21 @@ impl Parts {
         }
     }
 
-    /// Appends a call.
+    /// Appends a call, unless it is one too many.
     pub fn call(&mut self, call: Call) {
+        if self.one_call && self.n_calls > 0 {
+            return;
+        }
         let index = self.n_calls;
         self.n_calls += 1;
         self.found.push(AnswerPart::ToolCall { index, name: call.name });
         let text = Value::Object(call.arguments).to_string();
         self.found.push(AnswerPart::Arguments { index, text });
+    }
+
+    /// How many calls there were.
+    pub fn n_calls(&self) -> usize {
+        self.n_calls
     }
 
     /// Takes the parts that were found since the last time.

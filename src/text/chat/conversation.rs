@@ -36,8 +36,26 @@ pub struct Conversation<'a> {
     pub tools: &'a [Value],
     /// Variables of the caller (`chat_template_kwargs`), such as `enable_thinking`.
     pub variables: &'a Map<String, Value>,
-    /// Whether the prompt ends where the assistant's answer begins.
-    pub add_generation_prompt: bool,
+    /// Where the prompt ends.
+    pub end: PromptEnd,
+}
+
+/// Where the prompt of a conversation ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PromptEnd {
+    /// Where the assistant's answer begins.
+    Answer,
+    /// Behind the last message.
+    LastMessage,
+    /// Behind the last message's text, which the answer continues: what ends a message is left out.
+    LastText,
+}
+
+impl PromptEnd {
+    /// With or without the beginning of an answer.
+    pub(super) fn of(add_generation_prompt: bool) -> Self {
+        if add_generation_prompt { Self::Answer } else { Self::LastMessage }
+    }
 }
 
 /// The roles of messages.
@@ -57,8 +75,8 @@ pub struct Checked {
     pub tools: Vec<Value>,
     /// The caller's variables.
     pub variables: Map<String, Value>,
-    /// Whether the prompt ends where the assistant's answer begins.
-    pub add_generation_prompt: bool,
+    /// Where the prompt ends.
+    pub end: PromptEnd,
 }
 
 impl Checked {
@@ -68,7 +86,7 @@ impl Checked {
     /// If a message has no known role, or a content that is no text; if a tool has no name; if a variable would hide one
     /// of the template's own.
     pub fn new(conversation: &Conversation) -> Result<Self> {
-        let Conversation { messages, tools, variables, add_generation_prompt } = *conversation;
+        let Conversation { messages, tools, variables, end } = *conversation;
         if let Some(name) = OWN_VARIABLES.iter().find(|name| variables.contains_key(**name)) {
             let what =
                 format!("{name:?} is no variable of the caller; give it as a part of the request");
@@ -82,7 +100,7 @@ impl Checked {
             messages: messages.iter().map(checked_message).collect::<Result<_>>()?,
             tools: tools.to_vec(),
             variables: variables.clone(),
-            add_generation_prompt,
+            end,
         })
     }
 }

@@ -60,6 +60,11 @@ fn require<'a>(message: &'a Value, out: &mut Vec<Required<'a>>) {
     }
 }
 
+/// The text with which a message of an assistant ends; empty if it has none.
+pub fn last_text(message: &Value) -> &str {
+    without_thought(texts(&message["content"]).last().unwrap_or_default())
+}
+
 /// The part of an assistant's text that its prompt has to contain.
 fn without_thought(text: &str) -> &str {
     const THOUGHT_ENDS: &str = "</think>";

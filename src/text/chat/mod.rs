@@ -30,10 +30,10 @@ use crate::error::{Error, Result};
 use crate::gguf::Metadata;
 use crate::setting::{Advice, Setting};
 use conversation::{Checked, Form};
-use lost::{lost_message, lost_tool};
+use lost::{last_text, lost_message, lost_tool};
 
 pub(super) use conversation::tool_function;
-pub use conversation::{Conversation, Message};
+pub use conversation::{Conversation, Message, PromptEnd};
 
 /// Renders messages as the text that a model was trained on.
 #[derive(Debug)]
@@ -129,7 +129,7 @@ impl ChatTemplate {
             messages: messages.iter().map(Message::value).collect(),
             tools: Vec::new(),
             variables: Map::new(),
-            add_generation_prompt,
+            end: PromptEnd::of(add_generation_prompt),
         };
         let rendered = self.render_values(&conversation, &conversation.messages, bos, eos)?;
         Ok(rendered.text)
@@ -143,10 +143,10 @@ impl ChatTemplate {
         bos: &str,
         eos: &str,
     ) -> Result<Rendered> {
-        let Checked { tools, variables, add_generation_prompt, .. } = conversation;
+        let Checked { tools, variables, end, .. } = conversation;
         let own = [
             ("messages", Data::List(messages.iter().map(with_role).collect())),
-            ("add_generation_prompt", Data::Bool(*add_generation_prompt)),
+            ("add_generation_prompt", Data::Bool(*end == PromptEnd::Answer)),
             ("bos_token", Data::Own(bos)),
             ("eos_token", Data::Own(eos)),
             ("tools", if tools.is_empty() { Data::None } else { list(tools) }),
@@ -196,7 +196,7 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// If the conversation is malformed, the template has no place for its tools, and if it fails or loses a message in
-    /// every form.
+    /// every form, or writes the last one so that it cannot be continued.
     pub fn conversation_text(
         &self,
         tokenizer: &Tokenizer,
@@ -241,9 +241,12 @@ impl ChatTemplate {
                 let what = format!("loses the text of a message of role {role}");
                 return Err(Error::Template(what));
             }
-            match lost_tool(&conversation.tools, &rendered.text) {
-                None => Ok(rendered),
-                Some(_) => Err(no_place_for_tools()),
+            if lost_tool(&conversation.tools, &rendered.text).is_some() {
+                return Err(no_place_for_tools());
+            }
+            match (conversation.end, messages.last()) {
+                (PromptEnd::LastText, Some(last)) => continued(rendered, last),
+                _ => Ok(rendered),
             }
         };
         let mut forms = Form::all(&conversation.messages).into_iter();
@@ -271,6 +274,23 @@ fn with_role(message: &Value) -> Data<'_> {
     data
 }
 
+/// A prompt up to the end of the last message's text.
+fn continued(mut rendered: Rendered, last: &Value) -> Result<Rendered> {
+    let said = last_text(last);
+    let end = rendered.own.end_of_others(rendered.text.len());
+    let end = rendered.text[..end].trim_end().len();
+    let text = said.trim();
+    if text.is_empty() || !rendered.text[..end].ends_with(text) {
+        let what = "writes the last message's text in a way that cannot be continued";
+        return Err(Error::Template(what.into()));
+    }
+    rendered.text.truncate(end);
+    rendered.own.truncate(end);
+    // Many templates leave white space around a text out.
+    rendered.text.push_str(&said[said.trim_end().len()..]);
+    Ok(rendered)
+}
+
 fn list(values: &[Value]) -> Data<'_> {
     Data::List(values.iter().map(Data::from).collect())
 }
@@ -282,8 +302,8 @@ fn with_values<T>(
     with: impl FnOnce(&Conversation) -> T,
 ) -> T {
     let messages: Vec<_> = messages.iter().map(Message::value).collect();
-    let variables = &Map::new();
-    with(&Conversation { messages: &messages, tools: &[], variables, add_generation_prompt })
+    let (variables, end) = (&Map::new(), PromptEnd::of(add_generation_prompt));
+    with(&Conversation { messages: &messages, tools: &[], variables, end })
 }
 
 fn no_place_for_tools() -> Error {

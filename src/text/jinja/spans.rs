@@ -51,6 +51,19 @@ impl Spans {
         self.0.get(index).is_some_and(|span| span.start <= range.start && range.end <= span.end)
     }
 
+    /// The end of the last part of a text of `len` bytes that is not the template's own.
+    pub fn end_of_others(&self, len: usize) -> usize {
+        self.0.last().filter(|span| span.end == len).map_or(len, |span| span.start)
+    }
+
+    /// Keeps what they say about the first `len` bytes.
+    pub fn truncate(&mut self, len: usize) {
+        self.0.retain(|span| span.start < len);
+        if let Some(last) = self.0.last_mut() {
+            last.end = last.end.min(len);
+        }
+    }
+
     /// The bytes that they take.
     pub fn bytes(&self) -> usize {
         self.0.len() * size_of::<Range<usize>>()
@@ -85,6 +98,16 @@ mod tests {
                     joined.push_part(&found, start..end, 3);
                     assert_eq!(joined, spans(&format!("o-o{part}")), "{text} {start}..{end}");
                 }
+            }
+        }
+        for text in &texts {
+            for len in 0..=6 {
+                let mut found = spans(&text[..len]);
+                let others = text[..len].trim_end_matches('o').len();
+                assert_eq!(found.end_of_others(len), others, "{text}");
+                found = spans(text);
+                found.truncate(len);
+                assert_eq!(found, spans(&text[..len]));
             }
         }
         assert_eq!(Spans::all(3), spans("ooo"));

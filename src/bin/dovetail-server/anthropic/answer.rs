@@ -75,8 +75,8 @@ pub fn content_delta(kind: &Kind, text: &str) -> Value {
 /// Why an answer ended; one that calls tools ends for them.
 pub fn stop_reason(stop: Stop, has_calls: bool) -> &'static str {
     match stop {
-        Stop::End(_) if has_calls => "tool_use",
-        Stop::End(_) => "end_turn",
+        Stop::End(_) | Stop::Call if has_calls => "tool_use",
+        Stop::End(_) | Stop::Call => "end_turn",
         Stop::Text(_) => "stop_sequence",
         Stop::Length | Stop::Context | Stop::NotANumber | Stop::Constraint => "max_tokens",
     }

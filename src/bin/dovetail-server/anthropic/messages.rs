@@ -42,7 +42,8 @@ pub async fn count_tokens(call: Call, Body(mut fields): Body) -> Result<Json<Val
     let ready = call.ready;
     let count = move || {
         let (messages, variables) = (take_messages(&mut fields)?, variables(&mut fields)?);
-        let chat = Chat { messages, tools: take_tools(&mut fields)?.list, variables };
+        let tools = take_tools(&mut fields)?.list;
+        let chat = Chat { messages, tools, variables, continues: true };
         prompt::count(&ready, chat)
     };
     Ok(Json(json!({ "input_tokens": blocking(count).await? })))
@@ -56,7 +57,8 @@ fn read(ready: &Ready, mut fields: Fields) -> Result<(Request, Form), ApiError> 
     fields.rename("output_format", "response_format");
     fields.lift("output_config", "format", "response_format");
     let generation = fields.generation(ready)?;
-    let (request, reading) = chat_request(ready, messages, variables, &tools, generation)?;
+    let chat = Chat { messages, variables, continues: true, ..Chat::default() };
+    let (request, reading) = chat_request(ready, chat, &tools, generation)?;
     let form = Form::new(ready, &request, reading, stream);
     Ok((request, form))
 }

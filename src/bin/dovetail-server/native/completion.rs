@@ -112,7 +112,7 @@ fn text(pieces: &[Piece]) -> String {
 /// What the end of an answer says about it.
 fn last(ready: &Ready, end: &End) -> Value {
     let kind = match end.stop {
-        Stop::End(_) => "eos",
+        Stop::End(_) | Stop::Call => "eos",
         Stop::Text(_) => "word",
         Stop::Length | Stop::Context | Stop::NotANumber | Stop::Constraint => "limit",
     };

@@ -3,7 +3,7 @@
 use crate::body::Body;
 use crate::error::ApiError;
 use crate::fields::Fields;
-use crate::prompt::{self, SentMessage, blocking};
+use crate::prompt::{self, Chat, SentMessage, blocking};
 use crate::state::{Call, Ready};
 use crate::unsupported;
 use axum::Json;
@@ -46,6 +46,7 @@ pub async fn apply_template(call: Call, Body(mut fields): Body) -> Result<Json<V
         unsupported::check("tools", &tools)?;
     }
     let ready = call.ready;
-    let text = blocking(move || prompt::chat_text(&ready, messages)).await?;
+    let chat = Chat { messages, continues: true, ..Chat::default() };
+    let text = blocking(move || prompt::chat_text(&ready, chat)).await?;
     Ok(Json(json!({ "prompt": text })))
 }

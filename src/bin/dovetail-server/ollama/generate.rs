@@ -105,6 +105,7 @@ fn read(ready: &Ready, mut fields: Fields, kind: Kind) -> Result<Asked, ApiError
     }
     let mut generation = options.generation(ready)?;
     generation.special = reading.as_ref().is_some_and(Reading::is_marked);
+    generation.until_call = reading.as_ref().and_then(Reading::until_call);
     let request = Request { prompt: tokens, generation, drafter: None };
     Ok(Asked { request: Some(request), stream, reading })
 }
@@ -122,22 +123,27 @@ impl Prompt {
     }
 
     /// That of a conversation.
-    fn of_chat(ready: &Ready, chat: Chat) -> Result<Prompt, ApiError> {
-        let tools = chat.tools.clone();
+    fn of_chat(
+        ready: &Ready,
+        messages: Vec<SentMessage>,
+        variables: Map<String, Value>,
+        tools: &Tools,
+    ) -> Result<Prompt, ApiError> {
+        let chat = Chat { messages, tools: tools.list.clone(), variables, continues: false };
         let tokens = prompt::chat(ready, chat)?;
-        let reading = Reading::new(prompt::template(ready)?, ready.tokenizer(), &tokens, &tools);
+        let reading = Reading::new(prompt::template(ready)?, ready.tokenizer(), &tokens, tools);
         Ok(Prompt { tokens, reading: Some(reading) })
     }
 }
 
 fn chat_prompt(ready: &Ready, fields: &mut Fields) -> Result<Option<Prompt>, ApiError> {
     let messages: Vec<Map<String, Value>> = fields.take("messages")?.unwrap_or_default();
-    let tools = Tools::take(fields)?.list;
+    let tools = Tools::take(fields)?;
     if messages.is_empty() {
         return Ok(None);
     }
     let (messages, variables) = (messages::sent(messages)?, thinking(ready, fields)?);
-    Prompt::of_chat(ready, Chat { messages, tools, variables }).map(Some)
+    Prompt::of_chat(ready, messages, variables, &tools).map(Some)
 }
 
 /// The variables of the template that `think` stands for.
@@ -185,7 +191,7 @@ fn generate_prompt(ready: &Ready, fields: &mut Fields) -> Result<Option<Prompt>,
     let user = SentMessage::new("user", Content::Text(text));
     let (messages, variables) =
         (system.into_iter().chain([user]).collect(), thinking(ready, fields)?);
-    Prompt::of_chat(ready, Chat { messages, variables, ..Chat::default() }).map(Some)
+    Prompt::of_chat(ready, messages, variables, &Tools::default()).map(Some)
 }
 
 impl Form {

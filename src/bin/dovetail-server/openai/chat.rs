@@ -12,7 +12,7 @@ use crate::error::{ApiError, Dialect};
 use crate::fields::Fields;
 use crate::frames::{Gone, Sink};
 use crate::job::{Event, Round, Wanted};
-use crate::prompt::{SentMessage, blocking};
+use crate::prompt::{Chat, SentMessage, blocking};
 use crate::sse;
 use crate::state::{Call, Ready, unix_seconds};
 use crate::tools::Tools;
@@ -65,7 +65,8 @@ fn read(ready: &Ready, mut fields: Fields) -> Result<Asked, ApiError> {
     let (stream, rounds) = (fields.switch("stream")?, fields.wants_rounds());
     let mut generation = fields.generation(ready)?;
     generation.logprobs = logprobs;
-    let (request, reading) = chat_request(ready, messages, variables, &tools, generation)?;
+    let chat = Chat { messages, variables, continues: true, ..Chat::default() };
+    let (request, reading) = chat_request(ready, chat, &tools, generation)?;
     let form = Form {
         stream,
         include_usage: options.unwrap_or_default().include_usage,

@@ -107,7 +107,7 @@ impl Totals {
 /// Why an answer ended.
 pub fn finish_reason(stop: Stop) -> &'static str {
     match stop {
-        Stop::End(_) | Stop::Text(_) => "stop",
+        Stop::End(_) | Stop::Text(_) | Stop::Call => "stop",
         Stop::Length | Stop::Context | Stop::NotANumber | Stop::Constraint => "length",
     }
 }

@@ -128,7 +128,7 @@ pub fn part(kind: &Kind, text: &str) -> Value {
 /// Whether an answer is complete.
 pub fn status(end: &End) -> &'static str {
     match end.stop {
-        Stop::End(_) | Stop::Text(_) => "completed",
+        Stop::End(_) | Stop::Text(_) | Stop::Call => "completed",
         Stop::Length | Stop::Context | Stop::NotANumber | Stop::Constraint => "incomplete",
     }
 }

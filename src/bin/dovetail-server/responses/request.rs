@@ -9,7 +9,7 @@ use crate::body::Body;
 use crate::chat_request::chat_request;
 use crate::error::ApiError;
 use crate::fields::Fields;
-use crate::prompt::blocking;
+use crate::prompt::{Chat, blocking};
 use crate::sse;
 use crate::state::{Call, Ready};
 use axum::Json;
@@ -55,7 +55,8 @@ fn read(ready: &Ready, mut fields: Fields) -> Result<Asked, ApiError> {
     fields.lift("text", "format", "response_format");
     fields.rename("max_output_tokens", "max_tokens");
     let generation = fields.generation(ready)?;
-    let (request, reading) = chat_request(ready, messages, variables, &tools, generation)?;
+    let chat = Chat { messages, variables, ..Chat::default() };
+    let (request, reading) = chat_request(ready, chat, &tools, generation)?;
     let form = Form::new(&ready.name, reading, offered, asked);
     Ok(Asked { request, form, stream })
 }
