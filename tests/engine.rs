@@ -8,13 +8,14 @@ use common::bits::{sequence, tiny_models};
 use common::drafter::SHAPES;
 use common::tiny::{N_VOCAB, tiny};
 use common::{load, open_drafter, real_model};
-use dovetail::draft::{self, DraftJob, Drafter, NGram, RoundContext};
+use dovetail::draft::{self, DraftJob, DraftState, Drafter, NGram, RoundContext};
 use dovetail::infer::{CacheType, CacheTypes};
 use dovetail::speculate::{SpecSampling, Speculation};
 use dovetail::{Answer, Drafting, Engine, Error, Model, Request, RequestId, Result, Sampling};
 use dovetail::{Session, SessionOptions, Stop};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 const OPTIONS: SessionOptions = SessionOptions {
     n_ctx: 200,
@@ -365,6 +366,34 @@ fn caches_are_kept_for_prompts_that_begin_alike() {
     assert!(run(&mut engine, &longer(&talks[2].1)).0 >= 40);
     assert!(run(&mut engine, &longer(&d)).0 >= 40);
     assert!(run(&mut engine, &longer(&talks[0].1)).0 < 4, "it was dropped");
+}
+
+/// Counts how often a state is saved, and drafts nothing.
+struct CountsSaves(Arc<AtomicUsize>);
+
+impl Drafter for CountsSaves {
+    fn save(&mut self, _: &mut DraftState, _: &mut Vec<u8>) -> Result<()> {
+        self.0.fetch_add(1, Relaxed);
+        Ok(())
+    }
+}
+
+/// What the memory for prefixes cannot hold is not copied.
+#[test]
+fn a_sequence_that_is_too_large_to_keep_is_not_copied() {
+    let model = Arc::new(tiny("f32").parts().load().unwrap());
+    for (bytes, expected) in [(0, 0), (4096, 0), (1 << 24, 1)] {
+        let mut engine = Engine::new(model.clone(), OPTIONS, 1).unwrap();
+        engine.set_prefix_cache(bytes);
+        let saves = Arc::new(AtomicUsize::new(0));
+        let drafter = Box::new(CountsSaves(saves.clone()));
+        engine.add_drafter(Speculation::new(drafter, "chain:3".parse().unwrap())).unwrap();
+        for seed in [1, 2] {
+            let id = engine.add(Request::new(sequence(120, N_VOCAB, seed), 4)).unwrap();
+            finish(&mut engine, &[id]);
+        }
+        assert_eq!(saves.load(Relaxed), expected, "{bytes} bytes");
+    }
 }
 
 /// A prefix that another slot holds, or none any more, is copied: with each cache type, windows, and a drafter that reads

@@ -129,7 +129,7 @@ impl Constrained {
 
     /// Drops the drafted nodes that may not follow, unless the drafter asked for that when it proposed them.
     pub(super) fn prune(&mut self, tokens: &[u32], tree: &mut GrowingTree) {
-        if self.is_asked || tree.is_whole() || tree.tree().len() == tree.n_forced() + 1 {
+        if self.is_asked || !tree.may_be_pruned() {
             return;
         }
         let values = self.timed(|this| this.values(tokens, tree));
@@ -139,7 +139,7 @@ impl Constrained {
 
     /// Adds what must follow the end of the likeliest path of a drafted tree.
     pub(super) fn extend(&mut self, tokens: &[u32], tree: &mut GrowingTree) {
-        if tree.is_whole() || tree.tree().len() == tree.n_forced() + 1 {
+        if !tree.may_be_pruned() {
             return;
         }
         let leaf = tree.tree().likeliest_leaf();
@@ -148,6 +148,11 @@ impl Constrained {
             _ => Vec::new(),
         });
         tree.extend(&forced[..forced.len().min(MAX_FORCED)]);
+    }
+
+    /// Whether all tokens may follow, since the grammar has not begun.
+    pub fn is_free(&self) -> bool {
+        self.constraint.is_free()
     }
 
     /// Length of the sequence behind which the constraint cannot go on.

@@ -20,9 +20,9 @@ impl PrefixCache {
         self.evict();
     }
 
-    /// Whether it can hold anything.
-    pub fn is_on(&self) -> bool {
-        self.limit_bytes > 0
+    /// Whether it can hold a sequence of so many bytes.
+    pub fn can_hold(&self, bytes: usize) -> bool {
+        bytes <= self.limit_bytes
     }
 
     /// The sequence behind whose first tokens the least of a prompt must be run, and the number of those tokens.
@@ -40,7 +40,7 @@ impl PrefixCache {
 
     /// Adds a sequence, if it fits. Those that it stands for go, and the least recently used ones that no longer fit.
     pub fn insert(&mut self, saved: Saved) {
-        if saved.bytes() > self.limit_bytes {
+        if !self.can_hold(saved.bytes()) {
             return;
         }
         self.entries.retain(|other| saved.shared_with(other.prefix()) < other.cached);
@@ -74,7 +74,7 @@ mod tests {
     fn the_longest_prefix_is_found_and_the_oldest_entry_goes_first() {
         let mut cache = PrefixCache::default();
         cache.insert(saved(&[1], 0));
-        assert!(!cache.is_on() && cache.find(&[1]).is_none());
+        assert!(!cache.can_hold(1) && cache.find(&[1]).is_none());
         cache.set_limit(340);
         for tokens in [&[1, 2, 3], &[1, 2, 4], &[5, 6, 7]] {
             cache.insert(saved(tokens, 100));

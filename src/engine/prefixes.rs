@@ -48,8 +48,8 @@ impl Engine {
         let (shared, other) = others.max_by_key(|(shared, _)| *shared).unwrap_or((0, place));
         let stream = &mut self.slots[place].stream;
         let replaced = stream.context().saturating_sub(own);
-        if self.prefixes.is_on()
-            && replaced >= LEAST_COPIED.max(stream.context() / KEPT_PART)
+        if replaced >= LEAST_COPIED.max(stream.context() / KEPT_PART)
+            && self.prefixes.can_hold(stream.prefix_bytes(stream.context()))
             && let Some(saved) = stream.save_prefix(stream.context(), &mut drafters)
         {
             self.prefixes.insert(saved);

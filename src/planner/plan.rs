@@ -255,15 +255,15 @@ impl Planner {
         }
     }
 
-    /// Records that `path` of a tree was accepted.
+    /// Records that `path` of a tree was accepted. Trees under a grammar do not count as acceptance of the drafter's tokens.
     pub fn accepted(&mut self, tree: &GrowingTree, path: &[usize]) {
         if !self.round.drafts {
             return;
         }
-        if !tree.is_whole() {
+        if !tree.is_whole() && !tree.is_constrained() {
             let weight = self.backoffs[batch_class(self.round.size.batch)].weight();
             let stats = self.stats.at_mut(self.round.temperature(tree));
-            stats.count(tree.tree(), tree.n_forced(), path, weight);
+            stats.count(tree.tree(), path, weight);
         }
         self.round.tokens += path.len();
         self.report.nodes[tree.tree().len()] += 1;
@@ -453,6 +453,22 @@ mod tests {
     }
 
     const ROWS: &[(usize, f64)] = &[(1, 1.0), (2, 1.2), (4, 1.7), (8, 2.6), (16, 5.0)];
+
+    #[test]
+    fn a_tree_under_a_grammar_does_not_tell_how_good_the_drafter_is() {
+        let tested = |constrained: bool| {
+            let mut planner = planner(ROWS, 0.05, 0.05);
+            planner.begin(1, 0, true);
+            let mut growing = start(&mut planner, &limits(7, 64));
+            growing.tree_mut().push(0, 1, -0.1);
+            if constrained {
+                growing.constrain();
+            }
+            planner.accepted(&growing, &[0, 1]);
+            planner.stats().counts().flatten().flatten().map(|cell| cell.tested).sum::<f32>()
+        };
+        assert_eq!((tested(true), tested(false)), (0.0, 1.0));
+    }
 
     #[test]
     fn drafting_that_does_not_pay_ends_and_begins_again_when_it_does() {

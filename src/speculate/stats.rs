@@ -1,6 +1,6 @@
 //! Counts and times of rounds.
 
-use crate::tree::Tree;
+use crate::tree::GrowingTree;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -78,6 +78,9 @@ pub struct RoundStats {
     pub drafted: usize,
     /// Drafted tokens that were accepted.
     pub accepted: usize,
+    /// Drafted tokens of rounds without a grammar, and those that were accepted. They alone tell how good the drafter is,
+    /// so [`depths`](RoundStats::depths) and [`second_choices`](RoundStats::second_choices) are of such rounds.
+    pub free: (usize, usize),
     /// For each depth from 1 on: rounds with a drafted token there whose parent was accepted, and those in which such a
     /// token was accepted.
     pub depths: Vec<(usize, usize)>,
@@ -107,6 +110,7 @@ impl RoundStats {
         self.rounds += other.rounds;
         self.drafted += other.drafted;
         self.accepted += other.accepted;
+        self.free = (self.free.0 + other.free.0, self.free.1 + other.free.1);
         self.second_choices += other.second_choices;
         self.draft_time += other.draft_time;
         self.verify_time += other.verify_time;
@@ -117,10 +121,16 @@ impl RoundStats {
     }
 
     /// Adds one round.
-    pub(super) fn count(&mut self, tree: &Tree, path: &[usize]) {
+    pub(super) fn count(&mut self, growing: &GrowingTree, path: &[usize]) {
+        let tree = growing.tree();
+        let (drafted, accepted) = (tree.len() - 1, path.len() - 1);
         self.rounds += 1;
-        self.drafted += tree.len() - 1;
-        self.accepted += path.len() - 1;
+        self.drafted += drafted;
+        self.accepted += accepted;
+        if growing.is_constrained() {
+            return;
+        }
+        self.free = (self.free.0 + drafted, self.free.1 + accepted);
         for (depth, node) in path.iter().enumerate() {
             let Some(likeliest) = tree.children(*node).next() else { break };
             if self.depths.len() == depth {
@@ -145,18 +155,25 @@ mod tests {
     fn rounds_are_counted_as_they_went() {
         //  0 ─┬─ 1 ── 3        2 is the likelier of the first two
         //     └─ 2
-        let mut tree = Tree::new(0);
+        let mut tree = GrowingTree::new(0);
         for (parent, token, log_prob) in [(0, 1, -1.0), (0, 2, -0.5), (1, 1, -0.1)] {
-            tree.push(parent, token, log_prob);
+            tree.tree_mut().push(parent, token, log_prob);
         }
         let mut stats = RoundStats::default();
         for path in [&[0][..], &[0, 2], &[0, 1], &[0, 1, 3]] {
             stats.count(&tree, path);
         }
-        stats.count(&Tree::new(0), &[0]);
+        stats.count(&GrowingTree::new(0), &[0]);
         assert_eq!((stats.rounds, stats.drafted, stats.accepted), (5, 12, 4));
+        let free = stats.clone();
+        assert_eq!(free.free, (12, 4));
         assert_eq!(stats.depths, [(4, 3), (2, 1)]);
         assert_eq!(stats.second_choices, 2);
         assert_eq!(stats.mean_acceptance_length(), 1.8);
+        tree.constrain();
+        stats.count(&tree, &[0, 1, 3]);
+        assert_eq!((stats.rounds, stats.drafted, stats.accepted), (6, 15, 6));
+        assert_eq!((stats.free, stats.second_choices), (free.free, free.second_choices));
+        assert_eq!(stats.depths, free.depths);
     }
 }

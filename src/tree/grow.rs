@@ -54,6 +54,7 @@ pub struct GrowingTree {
     n_forced: usize,
     /// Largest number of nodes, with tokens that must follow.
     most: usize,
+    constrained: bool,
 }
 
 impl Default for GrowingTree {
@@ -81,6 +82,7 @@ impl GrowingTree {
             number: 0,
             n_forced: 0,
             most: 1,
+            constrained: false,
         }
     }
 
@@ -93,7 +95,7 @@ impl GrowingTree {
         self.tree.reset(root);
         self.frontier.reset(root);
         (self.shape, self.floor, self.whole, self.n_forced) = (shape, floor, whole, 0);
-        self.most = shape.nodes;
+        (self.most, self.constrained) = (shape.nodes, false);
         if whole {
             self.shape.width = shape.width.min(shape.nodes.saturating_sub(1));
         }
@@ -179,6 +181,21 @@ impl GrowingTree {
     /// Whether none of its candidates may be dropped.
     pub fn is_whole(&self) -> bool {
         self.whole
+    }
+
+    /// Whether it has drafted nodes, which may be dropped.
+    pub fn may_be_pruned(&self) -> bool {
+        !self.whole && self.tree.len() > self.n_forced + 1
+    }
+
+    /// Notes that a grammar decides what the tree may have.
+    pub fn constrain(&mut self) {
+        self.constrained = true;
+    }
+
+    /// Whether a grammar decides what the tree may have: then it does not tell how good its drafter is.
+    pub fn is_constrained(&self) -> bool {
+        self.constrained
     }
 
     /// Whether the drafter must run another level.

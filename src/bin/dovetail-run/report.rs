@@ -47,7 +47,8 @@ pub fn block(stats: &Stats, load_time: Duration) -> String {
 
 /// Statistics of the draft tokens.
 pub fn draft_stats(rounds: &RoundStats) -> String {
-    let RoundStats { drafted, accepted, second_choices, .. } = *rounds;
+    // Under a grammar drafted tokens are easily right.
+    let RoundStats { free: (drafted, accepted), second_choices, .. } = *rounds;
     let rate = |n: usize, of: usize| n as f64 / of.max(1) as f64;
     // Relative to all rounds that drafted, not to those that reached the depth.
     let tested = rounds.depths.first().map_or(0, |(tested, _)| *tested);
@@ -166,6 +167,7 @@ mod tests {
             rounds: 87,
             drafted: 259,
             accepted: 167,
+            free: (259, 167),
             depths: vec![(87, 70), (70, 55), (55, 42)],
             second_choices: 9,
             draft_time: Duration::from_millis(12),

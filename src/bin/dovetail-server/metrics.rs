@@ -35,7 +35,7 @@ pub struct Metrics {
     pub busy_slots: AtomicU64,
     /// Drafted tokens.
     pub drafted: AtomicU64,
-    /// Drafted tokens that were accepted.
+    /// Those of them that were accepted.
     pub accepted: AtomicU64,
     /// Requests that have ended.
     pub requests: AtomicU64,
@@ -72,8 +72,8 @@ impl Metrics {
             (&self.predicted_tokens, stats.predicted_n as u64),
             (&self.predicted_ns, stats.predicted_time.as_nanos() as u64),
             (&self.mask_ns, stats.mask_time.as_nanos() as u64),
-            (&self.drafted, rounds.drafted as u64),
-            (&self.accepted, rounds.accepted as u64),
+            (&self.drafted, rounds.free.0 as u64),
+            (&self.accepted, rounds.free.1 as u64),
             (&self.requests, 1),
         ] {
             counter.fetch_add(n, Relaxed);

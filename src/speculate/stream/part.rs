@@ -42,6 +42,9 @@ impl Stream {
             limits.whole = draft.sampling == SpecSampling::Rejection;
         }
         planner.start(&mut self.tree, self.tokens[last], &limits);
+        if self.constrained.as_ref().is_some_and(|constrained| !constrained.is_free()) {
+            self.tree.constrain();
+        }
         self.tree.force(&forced, most_nodes.min(MAX_NODES), planner.pays_behind(forced.len()));
         let (drafts, position) = (self.tree.is_growing(), self.tokens.len());
         let Some(draft) = in_use(&mut self.draft, self.drafting) else { return };
@@ -196,7 +199,7 @@ impl Stream {
         let first = self.seq.len() - self.path.len();
         let path = std::mem::take(&mut self.path);
         if let Some(draft) = in_use(&mut self.draft, self.drafting) {
-            draft.stats.count(self.tree.tree(), &path);
+            draft.stats.count(&self.tree, &path);
         }
         let kept = path.iter().map(|node| rows.rows.start + node);
         self.commit(target, drafters, first, kept);

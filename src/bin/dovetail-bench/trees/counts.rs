@@ -39,6 +39,6 @@ fn count(answer: &Answer, counts: &mut AcceptanceStats) {
         {
             path.push(child);
         }
-        counts.count(tree, 0, &path, 1.0);
+        counts.count(tree, &path, 1.0);
     }
 }

@@ -68,17 +68,22 @@ pub async fn metrics(call: Call) -> Response {
             count(&m.cached_tokens),
         ),
         ("dovetail:rounds_total", counter, "Rounds of all slots together.", rounds),
-        ("dovetail:drafted_tokens_total", counter, "Drafted tokens that were verified.", drafted),
+        (
+            "dovetail:drafted_tokens_total",
+            counter,
+            "Drafted tokens that were verified, without a grammar.",
+            drafted,
+        ),
         (
             "dovetail:accepted_tokens_total",
             counter,
-            "Drafted tokens that were accepted.",
+            "Those of them that were accepted.",
             count(&m.accepted),
         ),
         (
             "dovetail:acceptance_rate",
             gauge,
-            "Drafted tokens that were accepted, of those that were verified.",
+            "The share of them that was accepted.",
             count(&m.accepted) / drafted.max(1.0),
         ),
     ];
