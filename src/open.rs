@@ -290,7 +290,9 @@ impl Options {
         let mut options = self.session.clone();
         let trained = model.config().n_ctx;
         if options.n_ctx == 0 {
-            options.n_ctx = options.largest_context(model, slots);
+            let drafter = self.speculation.memory(model);
+            let drafter = |n_ctx| drafter.as_ref().map_or(0, |memory| memory.bytes(n_ctx, slots));
+            options.n_ctx = options.largest_context(model, slots, drafter);
         }
         let n_ctx = options.n_ctx;
         if n_ctx > trained {

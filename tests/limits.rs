@@ -57,6 +57,28 @@ fn the_default_context_is_what_limits_leave() {
     assert!(stderr.contains("are free; choose a smaller one with --ctx-size"), "{stderr}");
 }
 
+/// A drafter takes memory too, for its weights and for its own cache.
+#[test]
+fn the_default_context_leaves_room_for_the_drafter() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["m.gguf", "d.gguf"] {
+        fs::write(folder.path().join(name), boundless().bytes()).unwrap();
+    }
+    let n_ctx = |drafter: &[&str]| {
+        let ask = ["m.gguf", "--raw", "-p", "the", "-n", "8", "-t", "1", "--temp", "0"];
+        let output = limited(folder.path(), "-v", 1 << 20, &[&ask[..], drafter].concat());
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{drafter:?}: {:?}: {stderr}", output.status);
+        assert!(!stderr.contains("without"), "{stderr}");
+        let n = stderr.strip_prefix("memory holds ").and_then(|rest| rest.split(' ').next());
+        (n.expect(&stderr).parse::<u64>().unwrap(), output.stdout)
+    };
+    let (plain, text) = n_ctx(&["--spec-type", "none"]);
+    let (drafted, same) = n_ctx(&["-md", "d.gguf"]);
+    assert!(drafted < plain, "{drafted} tokens with a drafter, {plain} without");
+    assert_eq!(text, same);
+}
+
 /// What the machine has not, whatever it says that it has, is an error too.
 #[test]
 fn caches_that_the_system_refuses_are_an_error() {

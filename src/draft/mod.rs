@@ -7,6 +7,7 @@
 //! lm.rs        a small model with the same vocabulary
 //! trained/     a drafter trained for the target, from a file: on the CPU or a GPU
 //! choice.rs    chooses the kind of drafter        discover.rs  finds its file if none is named
+//! memory.rs    how much memory it will take
 //! shared.rs    weights that several drafters of this process share
 //! solo.rs      a drafter with one sequence, without a target
 //! ```
@@ -19,6 +20,7 @@ pub(crate) mod constrained;
 mod discover;
 mod job;
 mod lm;
+mod memory;
 mod ngram;
 mod selector;
 mod shared;
@@ -29,6 +31,7 @@ pub use choice::{SpecType, choose};
 pub(crate) use discover::offered;
 pub use discover::{is_drafter_name, is_drafter_to_run, is_trained};
 pub use job::{DraftJob, DraftState, RoundContext};
+pub(crate) use memory::DrafterMemory;
 pub use ngram::NGram;
 pub use selector::CandidateSelector;
 pub use solo::SoloDraft;

@@ -51,10 +51,16 @@ impl SessionOptions {
         Target::new(model, n_ctx, self.threads, rows)
     }
 
-    /// The model's context, halved until memory holds it for `sequences` sequences, but at least 512.
-    pub fn largest_context(&self, model: &Model, sequences: usize) -> usize {
+    /// The model's context, halved until memory holds it for `sequences` sequences, and the bytes that `others` says
+    /// something else takes with such a context, but at least 512.
+    pub fn largest_context(
+        &self,
+        model: &Model,
+        sequences: usize,
+        others: impl Fn(usize) -> u64,
+    ) -> usize {
         let rows = self.rows(model.config().n_ctx, sequences);
-        Target::largest_context(model, self.cache, sequences, rows)
+        Target::largest_context(model, self.cache, sequences, rows, others)
     }
 
     /// Largest number of rows of a pass.

@@ -12,7 +12,8 @@ use super::sequence::Sequence;
 use super::work::{Outputs, Rows, Work, WorkRows};
 use crate::error::{Error, Result};
 use crate::machine;
-use crate::model::Model;
+use crate::model::block::Block;
+use crate::model::{Config, Model};
 use crate::tree::{MAX_NODES, Tree};
 use dovetail_kernels::cpu::attention::MAX_SEQUENCES;
 use dovetail_kernels::cpu::{Kernels, ThreadPool};
@@ -52,18 +53,24 @@ impl Target {
         Ok(Target { model, kernels, pool, buffers, tokens, outputs, max_rows, n_ctx })
     }
 
-    /// The model's context, halved until memory holds `sequences` sequences and the buffers for passes of `max_rows`
-    /// rows, but at least 512 tokens.
+    /// The model's context, halved until memory holds `sequences` sequences, the buffers for passes of `max_rows` rows,
+    /// and the bytes that `others` says something else takes with such a context, but at least 512 tokens.
     pub fn largest_context(
         model: &Model,
         types: CacheTypes,
         sequences: usize,
         max_rows: usize,
+        others: impl Fn(usize) -> u64,
     ) -> usize {
         // A tenth stays free for everything else.
         let free = machine::available_memory().unwrap_or(u64::MAX) / 10 * 9;
         let mut n = model.config().n_ctx;
-        while n / 2 >= CONTEXT_MIN && bytes_for(model, n, types, sequences, max_rows) > free {
+        let blocks = &model.weights().blocks;
+        let needed = |n_ctx: usize| {
+            let size = KvSize { n_ctx, rows: max_rows, types };
+            bytes_for(model.config(), blocks, size, sequences).saturating_add(others(n_ctx))
+        };
+        while n / 2 >= CONTEXT_MIN && needed(n) > free {
             n /= 2;
         }
         n
@@ -80,7 +87,8 @@ impl Target {
         sequences: usize,
         max_rows: usize,
     ) -> Result<()> {
-        let needed = bytes_for(model, n_ctx, types, sequences, max_rows);
+        let size = KvSize { n_ctx, rows: max_rows, types };
+        let needed = bytes_for(model.config(), &model.weights().blocks, size, sequences);
         KvCache::check_bytes(needed, n_ctx, sequences)
     }
 
@@ -301,17 +309,11 @@ impl Target {
     }
 }
 
-/// Bytes of `sequences` sequences of `n_ctx` tokens and of the buffers for passes of `max_rows` rows.
-fn bytes_for(
-    model: &Model,
-    n_ctx: usize,
-    types: CacheTypes,
-    sequences: usize,
-    max_rows: usize,
-) -> u64 {
-    let (config, blocks) = (model.config(), &model.weights().blocks);
+/// Bytes of so many sequences of this size, and of the buffers for passes of blocks of this kind.
+pub(crate) fn bytes_for(config: &Config, blocks: &[Block], size: KvSize, sequences: usize) -> u64 {
+    let KvSize { n_ctx, rows, .. } = size;
     let tokens = size_of::<u32>() as u64 * n_ctx as u64;
-    let sequence = KvCache::bytes_for(config, KvSize { n_ctx, rows: max_rows, types }) + tokens;
-    let logit_rows = max_rows.min(MAX_NODES * sequences);
-    sequence * sequences as u64 + Buffers::bytes_for(config, blocks, max_rows, logit_rows, n_ctx)
+    let sequence = KvCache::bytes_for(config, size) + tokens;
+    let logit_rows = rows.min(MAX_NODES * sequences);
+    sequence * sequences as u64 + Buffers::bytes_for(config, blocks, rows, logit_rows, n_ctx)
 }

@@ -2,8 +2,10 @@
 
 use super::calibrate::{AcceptanceCounts, Calibrator, drafter_id};
 use super::speculation::{SpecSampling, Speculation};
-use crate::draft::{self, DraftDevice, Drafter, DrafterContext, DrafterKind, Placement, SpecType};
+use crate::draft::{self, DraftDevice, Drafter, DrafterContext, DrafterKind, DrafterMemory};
+use crate::draft::{Placement, SpecType};
 use crate::error::{Error, Result};
+use crate::model::Model;
 use crate::planner::LARGEST;
 use crate::planner::cost::Costs;
 use crate::planner::{Planner, Policy};
@@ -110,6 +112,15 @@ impl SpecOptions {
             return Err(choice.clone().refuse_since(what).or_leave_out(choice).into());
         }
         Ok(())
+    }
+
+    /// The memory of the drafter that would be [opened](SpecOptions::open) for this model, as if it ran on the CPU; `None`
+    /// if it has no file, or one that opening it will complain about, or runs on a GPU that was asked for.
+    pub(crate) fn memory(&self, model: &Model) -> Option<DrafterMemory> {
+        let is_used = self.depth != Some(0) && !self.device.is_gpu();
+        let chosen = is_used.then(|| draft::choose(self.kind, self.file.as_deref(), model))?;
+        let (_, path) = chosen.ok().flatten()?;
+        DrafterMemory::of(&path?).ok()
     }
 
     /// Opens the drafter, if there is one.

@@ -23,7 +23,11 @@ impl<T> WriteTimeout<T> {
     }
 
     /// What a write has come to: an error if it waits for too long.
-    fn timed(&mut self, context: &mut Context, written: Poll<Result<usize>>) -> Poll<Result<usize>> {
+    fn timed(
+        &mut self,
+        context: &mut Context,
+        written: Poll<Result<usize>>,
+    ) -> Poll<Result<usize>> {
         if written.is_ready() {
             self.waiting = None;
             return written;
