@@ -20,7 +20,7 @@ pub(super) const KIND: DrafterKind = DrafterKind {
 };
 
 /// Largest number of rows of a pass that catches up.
-const ROWS: usize = 512;
+pub(super) const ROWS: usize = 512;
 
 /// The drafter. See the module.
 pub struct Lm {

@@ -1,5 +1,6 @@
 //! How much memory a drafter will take, known before it is opened: a context is fitted to what that leaves.
 
+use super::lm::ROWS;
 use crate::error::Result;
 use crate::gguf::{Gguf, OpenOptions};
 use crate::infer::{CacheTypes, KvSize, bytes_for};
@@ -7,9 +8,6 @@ use crate::model::{Config, Keys};
 use crate::tree::MAX_NODES;
 use dovetail_kernels::cpu::RopeStyle;
 use std::path::Path;
-
-/// Rows of a drafter's passes; no kind has more.
-const ROWS: usize = 512;
 
 /// What a drafter takes on the CPU, by its file.
 #[derive(Debug)]
@@ -31,7 +29,8 @@ impl DrafterMemory {
         Ok(DrafterMemory { weights_bytes: gguf.total_bytes(), config })
     }
 
-    /// Approximate bytes of its weights, of its buffers, and of its states of sequences of `n_ctx` tokens.
+    /// Approximate bytes of its weights, of the buffers for its passes, of which no kind has larger ones than `lm`, and of
+    /// its states of sequences of `n_ctx` tokens.
     pub fn bytes(&self, n_ctx: usize, sequences: usize) -> u64 {
         let (n_ctx, types) = (n_ctx + MAX_NODES, CacheTypes::default());
         let size = KvSize { n_ctx, rows: ROWS, types };
