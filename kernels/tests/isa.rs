@@ -105,10 +105,11 @@ fn products_are_the_same_bits_on_every_isa_for_every_row_count_and_split() {
 
 /// Scratch for `w`, which a product of weights that are no numbers has used.
 fn scratch_full_of_nan(k: &Kernels, w: &WeightMatrix) -> ProductScratch {
-    let iq1_s = quant::type_info(19).unwrap();
-    let n_cols = w.n_cols().next_multiple_of(256);
-    let bytes = vec![0xff; 16 * iq1_s.row_bytes(n_cols).unwrap()];
-    let nan = WeightMatrix::pack(iq1_s, 16, n_cols, &bytes).unwrap();
+    let q2_0 = quant::type_info(42).unwrap();
+    assert!(matches!(q2_0.kind, Kind::Foreign), "only ggml's types use floats of the scratch");
+    let n_cols = w.n_cols().next_multiple_of(q2_0.block_len);
+    let bytes = vec![0xff; 16 * q2_0.row_bytes(n_cols).unwrap()];
+    let nan = WeightMatrix::pack(q2_0, 16, n_cols, &bytes).unwrap();
     let mut scratch = ProductScratch::for_matrices([w, &nan].into_iter());
     let (mut out, ones) = ([0.0; 16], quantized(k, &[vec![1.0; n_cols]], nan.formats()));
     k.multiply(&nan, 0, ones.rows(1, n_cols), &mut out, false, &mut scratch);
@@ -223,6 +224,33 @@ fn extreme_codes_do_not_saturate() {
                         assert_eq!(bits(&out), expected, "{} on {}, {n} rows", ty.name, k.name);
                     }
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn scales_that_are_exponents_may_be_any() {
+    let mxfp4 = quant::type_info(39).unwrap();
+    let rows: Vec<[u8; 17]> = (0..=255)
+        .map(|exponent| {
+            let mut block = [0x73; 17]; // 1.5 and 6
+            block[0] = exponent;
+            block
+        })
+        .collect();
+    let w = WeightMatrix::pack(mxfp4, 256, 32, rows.as_flattened()).unwrap();
+    let x = vec![1e-3; 32];
+    let expected: Vec<f32> = rows.iter().map(|row| order::product(&mxfp4, row, &x)).collect();
+    assert!(expected[0] > 0.0 && expected[254] < f32::INFINITY && expected[255] == f32::INFINITY);
+    for k in isas() {
+        let activations = quantized(k, &vec![x.clone(); 33], w.formats());
+        for n in [1, 33] {
+            let mut out = vec![0.0; 256 * n];
+            let rows = activations.rows(n, 32);
+            k.multiply(&w, 0, rows, &mut out, false, &mut ProductScratch::default());
+            for (tile, expected) in out.chunks(16 * n).zip(expected.chunks(16)) {
+                assert_eq!(bits(tile), bits(&expected.repeat(n)), "{}, {n} rows", k.name);
             }
         }
     }

@@ -311,7 +311,7 @@ fn frequencies(t: &Tiny) -> (Vec<f64>, f64) {
 fn to_eight_bits(ty: u32, x: &[f64]) -> Vec<f64> {
     let block = match ty {
         types::F32 | types::F16 | types::BF16 | types::FOREIGN => return x.to_vec(),
-        types::Q2_K..=types::Q6_K => 256,
+        types::Q2_K..=types::Q6_K | types::IQ4_XS => 256,
         _ => 32,
     };
     let round = |x: &[f64]| {

@@ -21,11 +21,14 @@ pub mod types {
     pub const Q5_K: u32 = 13;
     pub const Q6_K: u32 = 14;
     pub const IQ4_NL: u32 = 20;
-    /// One that only ggml reads.
-    pub const FOREIGN: u32 = IQ4_NL;
+    pub const IQ4_XS: u32 = 23;
     pub const I32: u32 = 26;
     pub const I64: u32 = 27;
     pub const BF16: u32 = 30;
+    pub const MXFP4: u32 = 39;
+    pub const NVFP4: u32 = 40;
+    /// One that only ggml reads.
+    pub const FOREIGN: u32 = NVFP4;
 }
 use types::*;
 
@@ -235,7 +238,9 @@ pub const ALL: &[Tiny] = &[
     Tiny { name: "q8_0", layers: &[Q8_0], embedding: Q8_0, head_dim: 32, n_rotated: 32, ..BASE },
     Tiny { name: "q2_K", layers: &[Q2_K, Q3_K], embedding: Q4_K, head: Some(Q6_K), ..WIDE },
     Tiny { name: "q4_K", layers: &[Q4_K, Q6_K, Q5_K], embedding: Q6_K, ..WIDE },
-    Tiny { name: "foreign", layers: &[FOREIGN], embedding: FOREIGN, ..BASE },
+    Tiny { name: "tables", layers: &[IQ4_NL, MXFP4], embedding: IQ4_NL, head: Some(MXFP4), ..BASE },
+    Tiny { name: "iq4_xs", layers: &[IQ4_XS], embedding: IQ4_XS, ..WIDE },
+    Tiny { name: "foreign", layers: &[FOREIGN], embedding: FOREIGN, n_ff: 128, ..BASE },
     Tiny { name: "mixed", layers: &[Q4_K, FOREIGN, F16, Q4_1, Q6_K], embedding: Q5_0, ..WIDE },
     Tiny { name: "partly rotated", layers: &[F16], n_rotated: 8, rope_base: 500.0, ..BASE },
     Tiny { name: "linear", layers: &[F32], scaling: Scaling::Linear { factor: 4.0 }, ..BASE },

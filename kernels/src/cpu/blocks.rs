@@ -5,7 +5,9 @@
 
 use super::activations::{ActivationRows, Block32, Block256};
 use super::lanes::{Arith, LANES, Simd, nth};
-use super::pack::{Lines, scale_at};
+use super::pack::{Lines, meta_len, scale_at};
+use crate::quant::{Block, Scale, Values};
+use std::marker::PhantomData;
 
 /// Prefetch distance in bytes: more than memory delivers within its latency, since products of some rows come in bursts.
 pub(super) const PREFETCH_BYTES: usize = 8192;
@@ -57,14 +59,14 @@ pub(super) trait BlockKernel {
     /// Number of weights that share an integer scale, 16 or 32; and whether there are integer scales.
     const SUB: usize;
     const SCALED: bool;
-    /// Subtracted from each code.
+    /// What [`BlockKernel::codes`] has added to each value, but for values of 8 bits: [`Simd::OFFSET8`].
     const OFFSET: i32;
 
     /// Row `r` in blocks.
     fn activations(x: ActivationRows<'_>, r: usize) -> &[Self::Activations];
     /// Activations of chunk `c`.
     fn q(x: &Self::Activations, c: usize) -> &[i8; 32];
-    /// Codes of chunk `c`; prefetches those of a later block.
+    /// Codes of chunk `c`, or what they stand for if the format has a table, in the form of [`Simd::dots`].
     fn codes<S: Simd>(s: S, codes: Lines, c: usize, part: usize) -> [S::B; 8];
     /// Integer scale of sub-block `j`, as [`Simd::load_scale`] gives it.
     fn scale<S: Simd>(s: S, meta: &[u8], j: usize, part: usize) -> S::I;
@@ -93,31 +95,35 @@ pub(super) trait BlockKernel {
 macro_rules! with_block_kernel {
     ($format:expr, $kernel:ident => $e:expr) => {{
         use crate::cpu::blocks::{Plain, Super};
+        use crate::quant::*;
         macro_rules! run {
-            ($value:expr) => {{
-                let $kernel = $value;
+            ($kernel_type:ty) => {{
+                let $kernel = <$kernel_type>::KERNEL;
                 $e
             }};
         }
-        match ($format.bits, $format.sub_len, $format.scaled, $format.min) {
-            (4, 32, false, false) => run!(Plain::<4, false>),
-            (4, 32, false, true) => run!(Plain::<4, true>),
-            (5, 32, false, false) => run!(Plain::<5, false>),
-            (5, 32, false, true) => run!(Plain::<5, true>),
-            (8, 32, false, false) => run!(Plain::<8, false>),
-            (2, 16, true, true) => run!(Super::<2, 16, true>),
-            (3, 16, true, false) => run!(Super::<3, 16, false>),
-            (4, 32, true, true) => run!(Super::<4, 32, true>),
-            (5, 32, true, true) => run!(Super::<5, 32, true>),
-            (6, 16, true, false) => run!(Super::<6, 16, false>),
+        match $format {
+            q4_0::Q4_0::FORMAT => run!(Plain<q4_0::Q4_0, 4, false>),
+            q4_1::Q4_1::FORMAT => run!(Plain<q4_1::Q4_1, 4, true>),
+            q5_0::Q5_0::FORMAT => run!(Plain<q5_0::Q5_0, 5, false>),
+            q5_1::Q5_1::FORMAT => run!(Plain<q5_1::Q5_1, 5, true>),
+            q8_0::Q8_0::FORMAT => run!(Plain<q8_0::Q8_0, 8, false>),
+            q2_k::Q2K::FORMAT => run!(Super<q2_k::Q2K, 2, 16, true>),
+            q3_k::Q3K::FORMAT => run!(Super<q3_k::Q3K, 3, 16, false>),
+            q4_k::Q4K::FORMAT => run!(Super<q4_k::Q4K, 4, 32, true>),
+            q5_k::Q5K::FORMAT => run!(Super<q5_k::Q5K, 5, 32, true>),
+            q6_k::Q6K::FORMAT => run!(Super<q6_k::Q6K, 6, 16, false>),
+            iq4_nl::Iq4Nl::FORMAT => run!(Plain<iq4_nl::Iq4Nl, 8, false>),
+            iq4_xs::Iq4Xs::FORMAT => run!(Super<iq4_xs::Iq4Xs, 8, 32, false>),
+            mxfp4::Mxfp4::FORMAT => run!(Plain<mxfp4::Mxfp4, 5, false>),
             _ => unreachable!("the table of types has no such format"),
         }
     }};
 }
 pub(super) use with_block_kernel;
 
-/// Blocks of 32 weights with a scale, and a minimum if `MIN`.
-pub(super) struct Plain<const BITS: usize, const MIN: bool>;
+/// Blocks `F` of 32 weights with a scale, and a minimum if `MIN`; values have `BITS` bits.
+pub(super) struct Plain<F, const BITS: usize, const MIN: bool>(PhantomData<F>);
 
 /// Scale and minimum of a block.
 pub(super) struct PlainScales<S: Simd> {
@@ -125,15 +131,15 @@ pub(super) struct PlainScales<S: Simd> {
     m: S::F,
 }
 
-impl<const BITS: usize, const MIN: bool> BlockKernel for Plain<BITS, MIN> {
+impl<F: Block, const BITS: usize, const MIN: bool> BlockKernel for Plain<F, BITS, MIN> {
     type Activations = Block32;
     type Scales<S: Simd> = PlainScales<S>;
-    const CODE_LINES: usize = BITS;
-    const META_BYTES: usize = scale_at(MIN);
+    const CODE_LINES: usize = F::FORMAT.bits as usize;
+    const META_BYTES: usize = meta_len(&F::FORMAT);
     const CHUNKS: usize = 1;
     const SUB: usize = 32;
     const SCALED: bool = false;
-    const OFFSET: i32 = offset(BITS, MIN);
+    const OFFSET: i32 = F::FORMAT.offset();
 
     #[inline(always)]
     fn activations(x: ActivationRows<'_>, r: usize) -> &[Block32] {
@@ -145,7 +151,7 @@ impl<const BITS: usize, const MIN: bool> BlockKernel for Plain<BITS, MIN> {
     }
     #[inline(always)]
     fn codes<S: Simd>(s: S, codes: Lines, _: usize, part: usize) -> [S::B; 8] {
-        unpack::<S, BITS>(s, nth::<_, BITS>(codes, 0), part)
+        unpack::<S, F, BITS>(s, codes, 0, part)
     }
     #[inline(always)]
     fn scale<S: Simd>(_: S, _: &[u8], _: usize, _: usize) -> S::I {
@@ -154,8 +160,8 @@ impl<const BITS: usize, const MIN: bool> BlockKernel for Plain<BITS, MIN> {
     #[inline(always)]
     fn scales<S: Simd>(s: S, meta: &[u8], part: usize) -> PlainScales<S> {
         PlainScales {
-            d: s.load_f16(nth(meta, 0), part),
-            m: if MIN { s.load_f16(nth(meta, 1), part) } else { s.splat(0.0) },
+            d: block_scale::<S, F>(s, meta, 0, part),
+            m: if MIN { block_scale::<S, F>(s, meta, 1, part) } else { s.splat(0.0) },
         }
     }
     #[inline(always)]
@@ -195,8 +201,17 @@ impl<const BITS: usize, const MIN: bool> BlockKernel for Plain<BITS, MIN> {
     }
 }
 
-/// Superblocks of 256 weights in sub-blocks of `SUB` with integer scales, and minima if `MIN`.
-pub(super) struct Super<const BITS: usize, const SUB: usize, const MIN: bool>;
+impl<F: Block, const BITS: usize, const MIN: bool> Plain<F, BITS, MIN> {
+    pub(super) const KERNEL: Self = {
+        assert!(BITS == F::FORMAT.value_bits() as usize && MIN == F::FORMAT.min);
+        assert!(F::FORMAT.block_len == 32);
+        Plain(PhantomData)
+    };
+}
+
+/// Superblocks `F` of 256 weights in sub-blocks of `SUB` with integer scales, and minima if `MIN`; values have `BITS`
+/// bits.
+pub(super) struct Super<F, const BITS: usize, const SUB: usize, const MIN: bool>(PhantomData<F>);
 
 /// Scale and minimum of a superblock, and the factors of its activations' sums: the integer minima, or otherwise the
 /// integer scales, which correct the offset of the codes.
@@ -218,15 +233,17 @@ impl<S: Simd> SuperScales<S> {
     }
 }
 
-impl<const BITS: usize, const SUB: usize, const MIN: bool> BlockKernel for Super<BITS, SUB, MIN> {
+impl<F: Block, const BITS: usize, const SUB: usize, const MIN: bool> BlockKernel
+    for Super<F, BITS, SUB, MIN>
+{
     type Activations = Block256;
     type Scales<S: Simd> = SuperScales<S>;
-    const CODE_LINES: usize = 8 * BITS;
-    const META_BYTES: usize = scale_at(MIN) + 256 / SUB * LANES * if MIN { 2 } else { 1 };
+    const CODE_LINES: usize = 8 * F::FORMAT.bits as usize;
+    const META_BYTES: usize = meta_len(&F::FORMAT);
     const CHUNKS: usize = 8;
     const SUB: usize = SUB;
     const SCALED: bool = true;
-    const OFFSET: i32 = offset(BITS, MIN);
+    const OFFSET: i32 = F::FORMAT.offset();
 
     #[inline(always)]
     fn activations(x: ActivationRows<'_>, r: usize) -> &[Block256] {
@@ -238,7 +255,7 @@ impl<const BITS: usize, const SUB: usize, const MIN: bool> BlockKernel for Super
     }
     #[inline(always)]
     fn codes<S: Simd>(s: S, codes: Lines, c: usize, part: usize) -> [S::B; 8] {
-        unpack::<S, BITS>(s, nth::<_, BITS>(codes, c), part)
+        unpack::<S, F, BITS>(s, codes, c, part)
     }
     #[inline(always)]
     fn scale<S: Simd>(s: S, meta: &[u8], j: usize, part: usize) -> S::I {
@@ -256,8 +273,8 @@ impl<const BITS: usize, const SUB: usize, const MIN: bool> BlockKernel for Super
                 s.scale_pairs(a, Self::scale(s, meta, 2 * pair + 1, part))
             };
         }
-        let m = if MIN { s.load_f16(nth(meta, 1), part) } else { s.splat(0.0) };
-        SuperScales { d: s.load_f16(nth(meta, 0), part), m, by_sums }
+        let m = if MIN { block_scale::<S, F>(s, meta, 1, part) } else { s.splat(0.0) };
+        SuperScales { d: block_scale::<S, F>(s, meta, 0, part), m, by_sums }
     }
     #[inline(always)]
     fn finish<S: Simd>(s: S, scales: &SuperScales<S>, x: &Block256, sum: S::I, acc: S::F) -> S::F {
@@ -291,9 +308,10 @@ impl<const BITS: usize, const SUB: usize, const MIN: bool> BlockKernel for Super
             let scales = Self::scales(s, meta, part);
             for ((acc, x), mut sum) in acc.iter_mut().zip(x).zip(sums) {
                 let x = &x[b];
-                if !MIN {
+                let left = if BITS == 8 { S::OFFSET8 } else { Self::OFFSET };
+                if left > 0 {
                     let excess = scales.weigh_sums::<SUB>(s, x);
-                    sum = s.sub_i(sum, s.shl_i(excess, Self::OFFSET.ilog2()));
+                    sum = s.sub_i(sum, s.shl_i(excess, left.ilog2()));
                 }
                 acc[part] = Self::finish(s, &scales, x, sum, acc[part]);
             }
@@ -301,7 +319,13 @@ impl<const BITS: usize, const SUB: usize, const MIN: bool> BlockKernel for Super
     }
 }
 
-impl<const BITS: usize, const SUB: usize, const MIN: bool> Super<BITS, SUB, MIN> {
+impl<F: Block, const BITS: usize, const SUB: usize, const MIN: bool> Super<F, BITS, SUB, MIN> {
+    pub(super) const KERNEL: Self = {
+        assert!(BITS == F::FORMAT.value_bits() as usize && MIN == F::FORMAT.min);
+        assert!(F::FORMAT.block_len == 256 && SUB == F::FORMAT.sub_len);
+        Super(PhantomData)
+    };
+
     /// `sums` plus 32 weights, one sub-block of 32 or two of 16, times their scales and the activations `y`.
     #[inline(always)]
     fn chunk<S: Simd, const N: usize>(
@@ -334,16 +358,28 @@ fn quads(q: &[i8; 32]) -> &[[i8; 4]; 8] {
     nth(q.as_chunks::<4>().0, 0)
 }
 
-/// The offset that is subtracted from each code.
-const fn offset(bits: usize, min: bool) -> i32 {
-    if min { 0 } else { 1 << (bits - 1) }
+/// Reads the scale of a block, the number 0 of `meta`, or that of its minima, the number 1.
+#[inline(always)]
+fn block_scale<S: Simd, F: Block>(s: S, meta: &[u8], i: usize, part: usize) -> S::F {
+    let stored = match F::FORMAT.d {
+        Scale::F16(_) => s.load_f16(nth(meta, i), part),
+        Scale::E8M0(_) => s.load_e8m0(nth(meta, i), part),
+    };
+    let unit = const { F::FORMAT.unit() };
+    if unit == 1.0 { stored } else { s.mul(stored, s.splat(unit)) }
 }
 
-/// Unpacks 32 weights of each lane's row from their planes: see `pack.rs`.
+/// Unpacks chunk `c` of each lane's row, 32 weights, from its planes: see `pack.rs`.
 #[inline(always)]
-fn unpack<S: Simd, const BITS: usize>(s: S, lines: &[[u8; 64]; BITS], part: usize) -> [S::B; 8] {
-    let mut planes = [s.splat_b(0); BITS];
-    for (plane, line) in planes.iter_mut().zip(lines) {
+fn unpack<S: Simd, F: Block, const BITS: usize>(
+    s: S,
+    lines: Lines,
+    c: usize,
+    part: usize,
+) -> [S::B; 8] {
+    let bits = const { F::FORMAT.bits as usize };
+    let mut planes = [s.splat_b(0); 8];
+    for (plane, line) in planes.iter_mut().zip(&lines[c * bits..][..bits]) {
         if part == 0 {
             s.prefetch(line, PREFETCH_BYTES);
         }
@@ -352,17 +388,36 @@ fn unpack<S: Simd, const BITS: usize>(s: S, lines: &[[u8; 64]; BITS], part: usiz
     let mut out = [s.splat_b(0); 8];
     for (g, codes) in out.iter_mut().enumerate() {
         let (h, t) = (g / 4, g % 4);
-        *codes = match BITS {
+        *codes = match bits {
             8 => s.codes8(planes[g]),
             4..=6 => field::<S, 4>(s, planes[t], 4 * h, 0),
             _ => field::<S, 2>(s, planes[h], 2 * t, 0),
         };
-        let high = match BITS {
-            3 | 5 => field::<S, 1>(s, planes[BITS - 1], g, BITS - 1),
+        let high = match bits {
+            3 | 5 => field::<S, 1>(s, planes[bits - 1], g, bits - 1),
             6 => field::<S, 2>(s, planes[4 + h], 2 * t, 4),
             _ => continue,
         };
         *codes = s.or(*codes, high);
+    }
+    if let Values::Table(_) = F::FORMAT.values {
+        let table = const { table::<F>(if BITS == 8 { S::OFFSET8 } else { F::FORMAT.offset() }) };
+        for codes in &mut out {
+            *codes = s.lookup(&table, *codes);
+        }
+    }
+    out
+}
+
+/// The values of a format plus an offset, as bytes; for none, zeros.
+const fn table<F: Block>(offset: i32) -> [u8; 16] {
+    let mut out = [0; 16];
+    if let Values::Table(values) = F::FORMAT.values {
+        let mut i = 0;
+        while i < out.len() {
+            out[i] = (values[i] as i32 + offset) as u8;
+            i += 1;
+        }
     }
     out
 }

@@ -6,7 +6,7 @@
 
 use super::lanes::LANES;
 use super::pack::{Shape, Units, foreign_stride, min_at, scale_at};
-use crate::quant::{BlockOps, Codes, Format, Kind, TypeInfo};
+use crate::quant::{BlockOps, Codes, Format, Kind, Scale, TypeInfo};
 use rayon::prelude::*;
 
 /// A line as its sixteen lanes of four bytes.
@@ -151,7 +151,10 @@ fn pairs(quads: &[u32; 8], h: usize, from: usize) -> u32 {
 /// Writes a block's scales into their lane.
 #[inline(always)]
 fn scales(f: &Format, codes: &Codes, lane: usize, out: &mut [u8]) {
-    out[2 * lane..][..2].copy_from_slice(&codes.d.to_le_bytes());
+    match f.d {
+        Scale::F16(_) => out[2 * lane..][..2].copy_from_slice(&codes.d.to_le_bytes()),
+        Scale::E8M0(_) => out[lane] = codes.exponent,
+    }
     if f.min {
         out[32 + 2 * lane..][..2].copy_from_slice(&codes.m.to_le_bytes());
     }
@@ -197,10 +200,10 @@ mod tests {
     #[test]
     fn another_layout_has_another_version() {
         let mut packed = Vec::new();
-        // 19 is IQ1_S, read through ggml.
-        for ty in TYPES.iter().copied().chain(type_info(19)) {
+        // 40 is NVFP4, read through ggml.
+        for ty in TYPES.iter().copied().chain(type_info(40)) {
             // Two units, the second shorter if possible, and a group that is not full.
-            let (n_rows, n_cols) = (21, if ty.block_len == 256 { 512 } else { 288 });
+            let (n_rows, n_cols) = (21, if ty.block_len > 32 { 512 } else { 288 });
             let len = ty.row_bytes(n_cols).unwrap() * n_rows;
             let bytes: Vec<u8> = (0..len).map(|i| (i * i / 7 + i / 256) as u8).collect();
             let bytes = SharedBytes::new(Arc::new(bytes), 0..len).unwrap();
@@ -209,7 +212,7 @@ mod tests {
             packed.resize(start + rows.packed_len(), 0);
             rows.pack(0, &mut packed[start..]);
         }
-        let expected = (1, 2_869_309_816_940_162_369);
+        let expected = (2, 15_586_344_257_341_138_875);
         let found = (LAYOUT_VERSION, hash(&packed));
         assert_eq!(found, expected, "bits changed: raise LAYOUT_VERSION, then correct this hash");
     }

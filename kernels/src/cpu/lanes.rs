@@ -59,7 +59,7 @@ pub trait Simd: Arith {
     /// 4 bytes in each lane: four consecutive weights of one output row.
     type B: Copy;
 
-    /// The offset that [`Simd::codes8`] leaves in each code: 128 if products are of unsigned by signed bytes, 0 if both
+    /// The offset of codes of 8 bits in [`Simd::dots`]: 128 if products are of unsigned by signed bytes, 0 if both
     /// are signed.
     const OFFSET8: i32;
 
@@ -73,6 +73,8 @@ pub trait Simd: Arith {
     fn load_f16(self, x: &[u8; 32], part: usize) -> Self::F;
     /// Reads little-endian bfloat16.
     fn load_bf16(self, x: &[u8; 32], part: usize) -> Self::F;
+    /// Reads bytes that stand for `2^(byte − 127)`; 255 is infinite.
+    fn load_e8m0(self, x: &[u8; 16], part: usize) -> Self::F;
     /// Writes integral floats in −128…127 as bytes.
     fn store_i8(self, a: Self::F, out: &mut [i8; 16], part: usize);
 
@@ -100,10 +102,12 @@ pub trait Simd: Arith {
     /// Shifts bytes, or 16-bit words, left by `n`; likewise.
     fn shl(self, a: Self::B, n: u32) -> Self::B;
 
+    /// `table[code]` for each byte; codes are below 16.
+    fn lookup(self, table: &[u8; 16], codes: Self::B) -> Self::B;
     /// Converts codes of 8 bits for [`Simd::dots`]: subtracts `128 − OFFSET8`.
     fn codes8(self, codes: Self::B) -> Self::B;
     /// `acc + Σ codes · y` for each of `N` rows of activations, over `4 Q` weights of each lane's row. Codes are below
-    /// `2^BITS`, or from [`Simd::codes8`] for `BITS = 8`; `y` is in ±127.
+    /// `2^BITS`, or for `BITS = 8` numbers in −128…127 plus `OFFSET8`; `y` is in ±127.
     fn dots<const BITS: usize, const Q: usize, const N: usize>(
         self,
         acc: [Self::I; N],
@@ -112,7 +116,7 @@ pub trait Simd: Arith {
     ) -> [Self::I; N];
     /// Reads signed bytes in the form of the `scale` of [`Simd::dots_scaled`].
     fn load_scale(self, x: &[u8; 16], part: usize) -> Self::I;
-    /// `acc + scale · Σ codes · y`: [`Simd::dots`] with a scale, for codes below 2⁶.
+    /// `acc + scale · Σ codes · y`: [`Simd::dots`] with a scale.
     fn dots_scaled<const BITS: usize, const Q: usize, const N: usize>(
         self,
         acc: [Self::I; N],

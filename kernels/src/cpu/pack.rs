@@ -9,7 +9,7 @@
 //! ```text
 //! codes of its blocks       per 32 weights b lines: a base plane of 4 (2, 8) bits and, for b = 5, 6, 3,
 //!                           a plane of the remaining 1 (2, 1) high bits
-//! scales of its blocks      d: 16 f16 | m: 16 f16 | scale: (sub-blocks, 16) i8
+//! scales of its blocks      d: 16 f16, or 16 bytes of exponents | m: 16 f16 | scale: (sub-blocks, 16) i8
 //!                           | min: (sub-blocks / 2, 16, 2) u8; filled up to a whole line
 //! ```
 //!
@@ -25,10 +25,10 @@
 
 use super::lanes::LANES;
 use crate::SharedBytes;
-use crate::quant::{Format, Kind, TypeInfo};
+use crate::quant::{Format, Kind, Scale, TypeInfo};
 
 /// Version of the layout; any change of its bits needs a new number.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// One cache line, and the alignment of packed weights and of rows of activations.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -230,7 +230,10 @@ impl Units {
 }
 
 /// Bytes of the scales of one block in a group: see the module's head.
-fn meta_len(f: &Format) -> usize {
+pub(super) const fn meta_len(f: &Format) -> usize {
+    if let Scale::E8M0(_) = f.d {
+        return LANES;
+    }
     min_at(f) + if f.scaled && f.min { f.block_len / f.sub_len * LANES } else { 0 }
 }
 
@@ -240,6 +243,6 @@ pub(super) const fn scale_at(min: bool) -> usize {
 }
 
 /// Offset of the integer minima among a block's scales.
-pub(super) fn min_at(f: &Format) -> usize {
+pub(super) const fn min_at(f: &Format) -> usize {
     scale_at(f.min) + if f.scaled { f.block_len / f.sub_len * LANES } else { 0 }
 }

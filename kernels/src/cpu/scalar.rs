@@ -104,6 +104,10 @@ impl Simd for Scalar {
         each!(|i| bf16::from_le_bytes([x[2 * i], x[2 * i + 1]]).to_f32())
     }
     #[inline(always)]
+    fn load_e8m0(self, x: &[u8; 16], _: usize) -> Self::F {
+        each!(|i| f32::from_bits((u32::from(x[i]) << 23).max(1 << 22)))
+    }
+    #[inline(always)]
     fn store_i8(self, a: Self::F, out: &mut [i8; 16], _: usize) {
         *out = each!(|i| a[i] as i8);
     }
@@ -154,6 +158,10 @@ impl Simd for Scalar {
         words(a, |w| w << n)
     }
 
+    #[inline(always)]
+    fn lookup(self, table: &[u8; 16], codes: Self::B) -> Self::B {
+        each!(|i| table[codes[i] as usize])
+    }
     #[inline(always)]
     fn codes8(self, codes: Self::B) -> Self::B {
         codes

@@ -5,17 +5,24 @@
 //! product (the specification of every kernel) and the packed layout (`cpu/pack.rs`) follow from that:
 //!
 //! ```text
-//! w[i] = d · scale[i / sub] · (code[i] − offset) + m · min[i / sub]
+//! w[i] = d · scale[i / sub] · value(code[i]) + m · min[i / sub]
 //! ```
 //!
+//! where a value is the code less an offset, or an entry of a table (`format.rs`). Types whose weights stand in a
+//! codebook, several to an entry, are taken apart to such codes.
+//!
 //! To add a type: write `quant/NAME.rs` (block struct, size assert, `impl Block`) and add a row to [`TYPES`]. The tests
-//! (`tests.rs`) compare every row of the table with ggml. Types without a file of their own (`IQ*`, `TQ*`, `MXFP4`, …)
-//! are read through ggml, which is slower.
+//! (`tests.rs`) compare every row of the table with ggml. Types without a file of their own (`NVFP4`, …) are
+//! read through ggml, which is slower.
 //!
 //! # Source
 //! The formats are GGML's (`ggml-common.h` of ggml 0.26): the structs here are the same bytes.
 
 pub mod float;
+mod format;
+pub mod iq4_nl;
+pub mod iq4_xs;
+pub mod mxfp4;
 pub mod q2_k;
 pub mod q3_k;
 pub mod q4_0;
@@ -26,28 +33,14 @@ pub mod q5_1;
 pub mod q5_k;
 pub mod q6_k;
 pub mod q8_0;
+mod unpack;
 
 #[cfg(test)]
 mod tests;
 
+pub use format::{Format, Scale, Values};
 use half::f16;
-
-/// Layout and scaling of a block's codes; constant for a type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Format {
-    /// Weights in one block: 32 (one scale a block) or 256 (a superblock with sub-blocks).
-    pub block_len: usize,
-    /// Weights that share one entry of `scale` and `min`: 32, or 16 in some superblocks.
-    pub sub_len: usize,
-    /// Bits of a code: 2, 3, 4, 5, 6 or 8.
-    pub bits: u32,
-    /// Subtracted from each code, which is stored unsigned: `1 << (bits - 1)`, or 0 if there is a minimum.
-    pub offset: i32,
-    /// Whether sub-blocks have integer scales (superblocks); otherwise all scales are 1.
-    pub scaled: bool,
-    /// Whether a minimum is added: `m · min[j]`.
-    pub min: bool,
-}
+use unpack::{add_bit, add_plane, crumbs, nibbles};
 
 /// One block, unpacked to plain integers. Entries beyond the format's lengths are unspecified.
 #[derive(Clone, Debug)]
@@ -58,9 +51,11 @@ pub struct Codes {
     pub scale: [i8; 16],
     /// Integer minimum of each sub-block: 1 in blocks of 32 with a minimum, 0 without.
     pub min: [u8; 16],
-    /// Scale of the block.
+    /// Scale of the block in its unit, if the format has [`Scale::F16`].
     pub d: f16,
-    /// Scale of the minima, with its sign: `+m` for `Q4_1`, `−dmin` for the K-quants.
+    /// The same, if it has [`Scale::E8M0`].
+    pub exponent: u8,
+    /// Scale of the minima in that unit, with its sign: `+m` for `Q4_1`, `−dmin` for the K-quants.
     pub m: f16,
 }
 
@@ -128,7 +123,10 @@ pub static TYPES: &[TypeInfo] = &[
     blocks::<q4_k::Q4K>(12, "q4_K"),
     blocks::<q5_k::Q5K>(13, "q5_K"),
     blocks::<q6_k::Q6K>(14, "q6_K"),
+    blocks::<iq4_nl::Iq4Nl>(20, "iq4_nl"),
+    blocks::<iq4_xs::Iq4Xs>(23, "iq4_xs"),
     plain(30, "bf16", 2, Kind::BF16),
+    blocks::<mxfp4::Mxfp4>(39, "mxfp4"),
 ];
 
 /// The type with GGUF number `id`, from [`TYPES`] or through ggml ([`Kind::Foreign`]). `None` for unknown numbers and
@@ -194,13 +192,14 @@ pub struct QuantizedRow<'a> {
 
 /// The dot product of one row of weights and one row of activations: the specification of every kernel, bit for bit.
 ///
-/// Block after block, `acc ← fma(d·x.d, Σⱼ scaleⱼ Σᵢ (codeᵢ − offset)·qᵢ, acc)`, and then, if the format has minima,
+/// Block after block, `acc ← fma(d·x.d, Σⱼ scaleⱼ Σᵢ valueᵢ·qᵢ, acc)`, and then, if the format has minima,
 /// `acc ← fma(m·x.d, Σⱼ minⱼ Σᵢ qᵢ, acc)`. The sums are integers and exact; `fma` rounds once.
 ///
 /// # Panics
 /// If `row` and `x` do not have the same whole number of blocks.
 pub fn dot(ops: &BlockOps, row: &[u8], x: &QuantizedRow) -> f32 {
-    let Format { block_len, sub_len, offset, min, .. } = ops.format;
+    let format = &ops.format;
+    let Format { block_len, sub_len, min, .. } = *format;
     assert_eq!(x.q.len(), x.d.len() * block_len, "activations are whole blocks");
     assert_eq!(row.len(), x.d.len() * ops.block_bytes, "weights are as many blocks");
     let mut codes = Codes::default();
@@ -210,14 +209,14 @@ pub fn dot(ops: &BlockOps, row: &[u8], x: &QuantizedRow) -> f32 {
         (ops.codes)(block, &mut codes);
         let (mut sum, mut min_sum) = (0i32, 0i32);
         for (j, q) in q.chunks_exact(sub_len).enumerate() {
-            let code = codes.code[j * sub_len..].iter().map(|&code| i32::from(code) - offset);
-            let products = code.zip(q).map(|(code, &q)| code * i32::from(q));
+            let values = codes.code[j * sub_len..].iter().map(|&code| format.value(code));
+            let products = values.zip(q).map(|(value, &q)| value * i32::from(q));
             sum += i32::from(codes.scale[j]) * products.sum::<i32>();
             min_sum += i32::from(codes.min[j]) * q.iter().map(|&q| i32::from(q)).sum::<i32>();
         }
-        acc = f32::mul_add(codes.d.to_f32() * d, sum as f32, acc);
+        acc = f32::mul_add(codes.d(format) * d, sum as f32, acc);
         if min {
-            acc = f32::mul_add(codes.m.to_f32(), min_sum as f32 * d, acc);
+            acc = f32::mul_add(codes.m(format), min_sum as f32 * d, acc);
         }
     }
     acc
@@ -228,8 +227,10 @@ const fn plain(id: u32, name: &'static str, block_bytes: usize, kind: Kind) -> T
 }
 
 const fn blocks<B: Block>(id: u32, name: &'static str) -> TypeInfo {
-    let Format { bits, offset, min, .. } = B::FORMAT;
-    assert!(offset == if min { 0 } else { 1 << (bits - 1) }, "the kernels know no other offset");
+    let offset = B::FORMAT.offset();
+    assert!(if B::FORMAT.min { offset == 0 } else { offset.count_ones() == 1 }, "see `Values`");
+    let plain = B::FORMAT.block_len == 32 && !B::FORMAT.min;
+    assert!(plain || matches!(B::FORMAT.d, Scale::F16(_)), "see `Scale::E8M0`");
     let (block_len, block_bytes) = (B::FORMAT.block_len, size_of::<B>());
     TypeInfo { id, name, block_len, block_bytes, kind: Kind::Blocks(Erased::<B>::OPS) }
 }
@@ -251,22 +252,42 @@ impl<B: Block> Erased<B> {
 
 impl Default for Codes {
     fn default() -> Self {
-        Self { code: [0; 256], scale: [0; 16], min: [0; 16], d: f16::ZERO, m: f16::ZERO }
+        let (d, m) = (f16::ZERO, f16::ZERO);
+        Self { code: [0; 256], scale: [0; 16], min: [0; 16], d, exponent: 0, m }
     }
 }
 
 impl Codes {
-    /// Writes the weights, `(d · scale) · (code − offset) + m · min`, rounded after each operation.
+    /// Scale of the block.
+    pub fn d(&self, format: &Format) -> f32 {
+        let stored = match format.d {
+            Scale::F16(_) => self.d.to_f32(),
+            Scale::E8M0(_) => format::e8m0(self.exponent),
+        };
+        stored * format.unit()
+    }
+
+    /// Scale of the minima.
+    pub fn m(&self, format: &Format) -> f32 {
+        self.m.to_f32() * format.unit()
+    }
+
+    /// Writes the weights, `(d · scale) · value + m · min`, rounded after each operation.
     pub fn weights(&self, format: &Format, out: &mut [f32]) {
-        let (d, m) = (self.d.to_f32(), self.m.to_f32());
+        let (d, m) = (self.d(format), self.m(format));
         for (i, (weight, &code)) in out.iter_mut().zip(&self.code).enumerate() {
             let j = i / format.sub_len;
-            *weight = d * f32::from(self.scale[j]) * (i32::from(code) - format.offset) as f32;
+            *weight = d * f32::from(self.scale[j]) * format.value(code) as f32;
             // Not `+ 0`: that would turn −0 into 0.
             if format.min {
                 *weight += m * f32::from(self.min[j]);
             }
         }
+    }
+
+    /// Completes a superblock without minima, whose integer scales are set.
+    fn scales_alone(&mut self, d: f16) {
+        (self.min, self.d, self.m) = ([0; 16], d, f16::ZERO);
     }
 
     /// The scales of a 32-weight block without a minimum.
@@ -277,43 +298,5 @@ impl Codes {
     /// The scales of a 32-weight block with a minimum.
     fn one_scale_and_min(&mut self, d: f16, m: f16) {
         (self.scale[0], self.min[0], self.d, self.m) = (1, 1, d, m);
-    }
-}
-
-/// Unpacks four-bit codes: the low halves of all bytes, then the high halves.
-fn nibbles(bytes: &[u8], out: &mut [u8]) {
-    let (low, high) = out.split_at_mut(bytes.len());
-    for ((low, high), byte) in low.iter_mut().zip(high).zip(bytes) {
-        (*low, *high) = (byte & 15, byte >> 4);
-    }
-}
-
-/// Unpacks two-bit codes of the superblocks: byte `i` of each half of 32 bytes holds the codes
-/// `i`, `i + 32`, `i + 64`, `i + 96` of its 128, lowest bits first.
-fn crumbs(bytes: &[u8; 64], out: &mut [u8; 256]) {
-    for (codes, half) in out.as_chunks_mut::<128>().0.iter_mut().zip(bytes.as_chunks::<32>().0) {
-        for (t, codes) in codes.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-            for (code, byte) in codes.iter_mut().zip(half) {
-                *code = byte >> (2 * t) & 3;
-            }
-        }
-    }
-}
-
-/// Adds bit `i` of `word` to code `i` as its bit number `place`.
-fn add_bit(place: u32, word: u32, out: &mut [u8]) {
-    for (g, codes) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-        // Four bits, spread to the lowest bits of four bytes.
-        let spread = (word >> (4 * g) & 15).wrapping_mul(0x0020_4081) & 0x0101_0101;
-        *codes = (u32::from_le_bytes(*codes) | spread << place).to_le_bytes();
-    }
-}
-
-/// Adds bit `b` of byte `i` to code `i + 32·b` as its bit number `place`.
-fn add_plane(place: u32, bytes: &[u8; 32], out: &mut [u8; 256]) {
-    for (b, codes) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-        for (code, byte) in codes.iter_mut().zip(bytes) {
-            *code |= (byte >> b & 1) << place;
-        }
     }
 }

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 use half::f16;
 
-use super::{Block, Codes, Format, crumbs};
+use super::{Block, Codes, Format, Scale, Values, crumbs};
 
 /// 256 weights: 4-bit scales and minima of 16 sub-blocks, 2-bit codes.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -21,8 +21,15 @@ pub struct Q2K {
 const _: () = assert!(size_of::<Q2K>() == 84);
 
 impl Block for Q2K {
-    const FORMAT: Format =
-        Format { block_len: 256, sub_len: 16, bits: 2, offset: 0, scaled: true, min: true };
+    const FORMAT: Format = Format {
+        block_len: 256,
+        sub_len: 16,
+        bits: 2,
+        values: Values::Offset(0),
+        d: Scale::F16(0),
+        scaled: true,
+        min: true,
+    };
 
     fn codes(&self, out: &mut Codes) {
         crumbs(&self.codes, &mut out.code);

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 use half::f16;
 
-use super::{Block, Codes, Format, add_plane, crumbs};
+use super::{Block, Codes, Format, Scale, Values, add_plane, crumbs};
 
 /// 256 weights: 6-bit signed scales of 16 sub-blocks, 3-bit codes, whose third bits are stored apart.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -22,8 +22,15 @@ pub struct Q3K {
 const _: () = assert!(size_of::<Q3K>() == 110);
 
 impl Block for Q3K {
-    const FORMAT: Format =
-        Format { block_len: 256, sub_len: 16, bits: 3, offset: 4, scaled: true, min: false };
+    const FORMAT: Format = Format {
+        block_len: 256,
+        sub_len: 16,
+        bits: 3,
+        values: Values::Offset(4),
+        d: Scale::F16(0),
+        scaled: true,
+        min: false,
+    };
 
     fn codes(&self, out: &mut Codes) {
         crumbs(&self.codes, &mut out.code);
@@ -33,7 +40,6 @@ impl Block for Q3K {
             let high = self.scales[8 + j % 4] >> (j / 4 * 2) & 3;
             *scale = (low | high << 4) as i8 - 32;
         }
-        out.min = [0; 16];
-        (out.d, out.m) = (self.d, f16::ZERO);
+        out.scales_alone(self.d);
     }
 }

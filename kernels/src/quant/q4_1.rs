@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 use half::f16;
 
-use super::{Block, Codes, Format, nibbles};
+use super::{Block, Codes, Format, Scale, Values, nibbles};
 
 /// 32 weights: a scale, a minimum and 4-bit codes.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -18,8 +18,15 @@ pub struct Q4_1 {
 const _: () = assert!(size_of::<Q4_1>() == 20);
 
 impl Block for Q4_1 {
-    const FORMAT: Format =
-        Format { block_len: 32, sub_len: 32, bits: 4, offset: 0, scaled: false, min: true };
+    const FORMAT: Format = Format {
+        block_len: 32,
+        sub_len: 32,
+        bits: 4,
+        values: Values::Offset(0),
+        d: Scale::F16(0),
+        scaled: false,
+        min: true,
+    };
 
     fn codes(&self, out: &mut Codes) {
         nibbles(&self.codes, &mut out.code[..32]);

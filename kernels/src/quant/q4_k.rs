@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 use half::f16;
 
-use super::{Block, Codes, Format, nibbles};
+use super::{Block, Codes, Format, Scale, Values, nibbles};
 
 /// 256 weights: 6-bit scales and minima of 8 sub-blocks, 4-bit codes.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -20,8 +20,15 @@ pub struct Q4K {
 const _: () = assert!(size_of::<Q4K>() == 144);
 
 impl Block for Q4K {
-    const FORMAT: Format =
-        Format { block_len: 256, sub_len: 32, bits: 4, offset: 0, scaled: true, min: true };
+    const FORMAT: Format = Format {
+        block_len: 256,
+        sub_len: 32,
+        bits: 4,
+        values: Values::Offset(0),
+        d: Scale::F16(0),
+        scaled: true,
+        min: true,
+    };
 
     fn codes(&self, out: &mut Codes) {
         for (code, run) in out.code.chunks_exact_mut(64).zip(self.codes.chunks_exact(32)) {

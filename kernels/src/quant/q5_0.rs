@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 use half::f16;
 
-use super::{Block, Codes, Format, add_bit, nibbles};
+use super::{Block, Codes, Format, Scale, Values, add_bit, nibbles};
 
 /// 32 weights: a scale and 5-bit codes, whose fifth bits are stored apart.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -19,8 +19,15 @@ pub struct Q5_0 {
 const _: () = assert!(size_of::<Q5_0>() == 22);
 
 impl Block for Q5_0 {
-    const FORMAT: Format =
-        Format { block_len: 32, sub_len: 32, bits: 5, offset: 16, scaled: false, min: false };
+    const FORMAT: Format = Format {
+        block_len: 32,
+        sub_len: 32,
+        bits: 5,
+        values: Values::Offset(16),
+        d: Scale::F16(0),
+        scaled: false,
+        min: false,
+    };
 
     fn codes(&self, out: &mut Codes) {
         nibbles(&self.codes, &mut out.code[..32]);

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 use half::f16;
 
-use super::{Block, Codes, Format, add_bit, nibbles};
+use super::{Block, Codes, Format, Scale, Values, add_bit, nibbles};
 
 /// 32 weights: a scale, a minimum and 5-bit codes, whose fifth bits are stored apart.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -20,8 +20,15 @@ pub struct Q5_1 {
 const _: () = assert!(size_of::<Q5_1>() == 24);
 
 impl Block for Q5_1 {
-    const FORMAT: Format =
-        Format { block_len: 32, sub_len: 32, bits: 5, offset: 0, scaled: false, min: true };
+    const FORMAT: Format = Format {
+        block_len: 32,
+        sub_len: 32,
+        bits: 5,
+        values: Values::Offset(0),
+        d: Scale::F16(0),
+        scaled: false,
+        min: true,
+    };
 
     fn codes(&self, out: &mut Codes) {
         nibbles(&self.codes, &mut out.code[..32]);

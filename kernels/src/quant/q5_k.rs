@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 use half::f16;
 
 use super::q4_k::SixBits;
-use super::{Block, Codes, Format, add_plane, nibbles};
+use super::{Block, Codes, Format, Scale, Values, add_plane, nibbles};
 
 /// 256 weights: 6-bit scales and minima of 8 sub-blocks, 5-bit codes, whose fifth bits are stored apart.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -22,8 +22,15 @@ pub struct Q5K {
 const _: () = assert!(size_of::<Q5K>() == 176);
 
 impl Block for Q5K {
-    const FORMAT: Format =
-        Format { block_len: 256, sub_len: 32, bits: 5, offset: 0, scaled: true, min: true };
+    const FORMAT: Format = Format {
+        block_len: 256,
+        sub_len: 32,
+        bits: 5,
+        values: Values::Offset(0),
+        d: Scale::F16(0),
+        scaled: true,
+        min: true,
+    };
 
     fn codes(&self, out: &mut Codes) {
         for (code, run) in out.code.chunks_exact_mut(64).zip(self.codes.chunks_exact(32)) {

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 use half::f16;
 
-use super::{Block, Codes, Format, crumbs, nibbles};
+use super::{Block, Codes, Format, Scale, Values, crumbs, nibbles};
 
 /// 256 weights: 8-bit signed scales of 16 sub-blocks, 6-bit codes in two parts.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -21,8 +21,15 @@ pub struct Q6K {
 const _: () = assert!(size_of::<Q6K>() == 210);
 
 impl Block for Q6K {
-    const FORMAT: Format =
-        Format { block_len: 256, sub_len: 16, bits: 6, offset: 32, scaled: true, min: false };
+    const FORMAT: Format = Format {
+        block_len: 256,
+        sub_len: 16,
+        bits: 6,
+        values: Values::Offset(32),
+        d: Scale::F16(0),
+        scaled: true,
+        min: false,
+    };
 
     fn codes(&self, out: &mut Codes) {
         let mut high = [0; 256];
@@ -34,7 +41,6 @@ impl Block for Q6K {
             *code |= high << 4;
         }
         out.scale = self.scales;
-        out.min = [0; 16];
-        (out.d, out.m) = (self.d, f16::ZERO);
+        out.scales_alone(self.d);
     }
 }

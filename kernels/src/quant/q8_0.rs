@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 use half::f16;
 
-use super::{Block, Codes, Format};
+use super::{Block, Codes, Format, Scale, Values};
 
 /// 32 weights: a scale and signed bytes.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -16,8 +16,15 @@ pub struct Q8_0 {
 const _: () = assert!(size_of::<Q8_0>() == 34);
 
 impl Block for Q8_0 {
-    const FORMAT: Format =
-        Format { block_len: 32, sub_len: 32, bits: 8, offset: 128, scaled: false, min: false };
+    const FORMAT: Format = Format {
+        block_len: 32,
+        sub_len: 32,
+        bits: 8,
+        values: Values::Offset(128),
+        d: Scale::F16(0),
+        scaled: false,
+        min: false,
+    };
 
     fn codes(&self, out: &mut Codes) {
         for (code, &signed) in out.code.iter_mut().zip(&self.signed) {

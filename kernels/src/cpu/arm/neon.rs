@@ -228,6 +228,15 @@ impl<const DOT: bool> Simd for Neon<DOT> {
         })
     }
     #[inline(always)]
+    fn load_e8m0(self, x: &[u8; 16], part: usize) -> float32x4_t {
+        simd!({
+            let bytes = vcreate_u8(u64::from(u32::from_le_bytes(*nth(x, part))));
+            let exponents = vmovl_u16(vget_low_u16(vmovl_u8(bytes)));
+            let bits = vmaxq_u32(vshlq_n_u32::<23>(exponents), vdupq_n_u32(1 << 22));
+            vreinterpretq_f32_u32(bits)
+        })
+    }
+    #[inline(always)]
     fn store_i8(self, a: float32x4_t, out: &mut [i8; 16], part: usize) {
         simd!({
             let words = vmovn_s32(vcvtq_s32_f32(a));
@@ -290,6 +299,10 @@ impl<const DOT: bool> Simd for Neon<DOT> {
         simd!(vshlq_u8(a, vdupq_n_s8(n as i8)))
     }
 
+    #[inline(always)]
+    fn lookup(self, table: &[u8; 16], codes: uint8x16_t) -> uint8x16_t {
+        simd!(vqtbl1q_u8(transmute::<[u8; 16], _>(*table), codes))
+    }
     #[inline(always)]
     fn codes8(self, codes: uint8x16_t) -> uint8x16_t {
         simd!(veorq_u8(codes, vdupq_n_u8(0x80)))

@@ -173,6 +173,14 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         })
     }
     #[inline(always)]
+    fn load_e8m0(self, x: &[u8; 16], part: usize) -> __m256 {
+        simd!({
+            let exponents = _mm_loadl_epi64(nth::<_, 8>(x, part).as_ptr().cast());
+            let bits = _mm256_slli_epi32::<23>(_mm256_cvtepu8_epi32(exponents));
+            _mm256_castsi256_ps(_mm256_max_epi32(bits, _mm256_set1_epi32(1 << 22)))
+        })
+    }
+    #[inline(always)]
     fn store_i8(self, a: __m256, out: &mut [i8; 16], part: usize) {
         simd!({
             let lanes = _mm256_cvtps_epi32(a);
@@ -229,6 +237,13 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         simd!(_mm256_sll_epi16(a, _mm_cvtsi32_si128(n as i32)))
     }
 
+    #[inline(always)]
+    fn lookup(self, table: &[u8; 16], codes: __m256i) -> __m256i {
+        simd!({
+            let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
+            _mm256_shuffle_epi8(table, codes)
+        })
+    }
     #[inline(always)]
     fn codes8(self, codes: __m256i) -> __m256i {
         if VNNI { codes } else { simd!(_mm256_xor_si256(codes, _mm256_set1_epi8(-128))) }

@@ -140,6 +140,14 @@ impl Simd for Avx512 {
         })
     }
     #[inline(always)]
+    fn load_e8m0(self, x: &[u8; 16], _: usize) -> __m512 {
+        simd!({
+            let exponents = _mm512_cvtepu8_epi32(_mm_loadu_si128(x.as_ptr().cast()));
+            let bits = _mm512_slli_epi32::<23>(exponents);
+            _mm512_castsi512_ps(_mm512_max_epi32(bits, _mm512_set1_epi32(1 << 22)))
+        })
+    }
+    #[inline(always)]
     fn store_i8(self, a: __m512, out: &mut [i8; 16], _: usize) {
         simd!({
             let bytes = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(a));
@@ -193,6 +201,13 @@ impl Simd for Avx512 {
         simd!(_mm512_sll_epi16(a, _mm_cvtsi32_si128(n as i32)))
     }
 
+    #[inline(always)]
+    fn lookup(self, table: &[u8; 16], codes: __m512i) -> __m512i {
+        simd!({
+            let table = _mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast()));
+            _mm512_shuffle_epi8(table, codes)
+        })
+    }
     #[inline(always)]
     fn codes8(self, codes: __m512i) -> __m512i {
         codes
