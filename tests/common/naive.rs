@@ -311,8 +311,8 @@ fn frequencies(t: &Tiny) -> (Vec<f64>, f64) {
 fn to_eight_bits(ty: u32, x: &[f64]) -> Vec<f64> {
     let block = match ty {
         types::F32 | types::F16 | types::BF16 | types::FOREIGN => return x.to_vec(),
-        types::Q2_K..=types::Q6_K | types::IQ4_XS => 256,
-        _ => 32,
+        types::Q4_0..=types::Q8_0 | types::IQ4_NL | types::MXFP4 => 32,
+        _ => 256,
     };
     let round = |x: &[f64]| {
         let scale = x.iter().fold(0.0f64, |largest, x| largest.max(x.abs())) / 127.0;

@@ -5,6 +5,7 @@ use super::random::Random;
 use dovetail::gguf::{Array, Value};
 use dovetail::model::block::QkNormPlace;
 use dovetail_kernels::cpu::RopeStyle;
+use half::f16;
 
 /// Numbers of weight types in GGUF files.
 pub mod types {
@@ -20,11 +21,19 @@ pub mod types {
     pub const Q4_K: u32 = 12;
     pub const Q5_K: u32 = 13;
     pub const Q6_K: u32 = 14;
+    pub const IQ2_XXS: u32 = 16;
+    pub const IQ2_XS: u32 = 17;
+    pub const IQ3_XXS: u32 = 18;
+    pub const IQ1_S: u32 = 19;
     pub const IQ4_NL: u32 = 20;
+    pub const IQ3_S: u32 = 21;
+    pub const IQ2_S: u32 = 22;
     pub const IQ4_XS: u32 = 23;
     pub const I32: u32 = 26;
     pub const I64: u32 = 27;
     pub const BF16: u32 = 30;
+    pub const TQ1_0: u32 = 34;
+    pub const TQ2_0: u32 = 35;
     pub const MXFP4: u32 = 39;
     pub const NVFP4: u32 = 40;
     /// One that only ggml reads.
@@ -240,6 +249,12 @@ pub const ALL: &[Tiny] = &[
     Tiny { name: "q4_K", layers: &[Q4_K, Q6_K, Q5_K], embedding: Q6_K, ..WIDE },
     Tiny { name: "tables", layers: &[IQ4_NL, MXFP4], embedding: IQ4_NL, head: Some(MXFP4), ..BASE },
     Tiny { name: "iq4_xs", layers: &[IQ4_XS], embedding: IQ4_XS, ..WIDE },
+    Tiny {
+        name: "codebooks",
+        layers: &[IQ3_XXS, IQ2_XXS, TQ1_0, IQ3_S, IQ2_XS, IQ2_S, IQ1_S, TQ2_0],
+        embedding: IQ3_S,
+        ..WIDE
+    },
     Tiny { name: "foreign", layers: &[FOREIGN], embedding: FOREIGN, n_ff: 128, ..BASE },
     Tiny { name: "mixed", layers: &[Q4_K, FOREIGN, F16, Q4_1, Q6_K], embedding: Q5_0, ..WIDE },
     Tiny { name: "partly rotated", layers: &[F16], n_rotated: 8, rope_base: 500.0, ..BASE },
@@ -508,9 +523,34 @@ pub fn random_tensor(
 
 /// A tensor of the given values, quantised.
 pub fn tensor(name: &str, type_id: u32, shape: &[usize], values: &[f32]) -> Tensor {
-    let bytes = ggml_sys::quantize(type_id, values, shape[0]).unwrap();
+    let bytes = match type_id {
+        IQ2_XXS..=IQ1_S | IQ3_S | IQ2_S => random_blocks(type_id, values),
+        _ => ggml_sys::quantize(type_id, values, shape[0]).unwrap(),
+    };
     let shape = shape.iter().map(|&n| n as u64).collect();
     Tensor { name: name.to_owned(), shape, type_id, bytes }
+}
+
+/// Blocks of random codes with about the deviation of `values`, for types with a codebook: before it quantises to one,
+/// ggml makes tables for seconds.
+fn random_blocks(type_id: u32, values: &[f32]) -> Vec<u8> {
+    let deviation = |values: &[f32]| {
+        (values.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / values.len() as f64).sqrt()
+    };
+    let mut random = Random(u64::from(values[0].to_bits()));
+    let ggml_sys::TypeInfo { block_len, block_bytes, .. } = ggml_sys::type_info(type_id).unwrap();
+    let mut bytes = Vec::new();
+    for values in values.chunks(block_len) {
+        let mut block: Vec<u8> = (0..block_bytes).map(|_| random.bits() as u8).collect();
+        // They begin with the scale.
+        block[..2].copy_from_slice(&f16::ONE.to_le_bytes());
+        let mut weights = vec![0.0; block_len];
+        ggml_sys::dequantize(type_id, &block, &mut weights).unwrap();
+        let scale = f16::from_f64(deviation(values) / deviation(&weights));
+        block[..2].copy_from_slice(&scale.to_le_bytes());
+        bytes.extend(block);
+    }
+    bytes
 }
 
 /// Byte-level BPE: all bytes, a few merges, three special tokens.

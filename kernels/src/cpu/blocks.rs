@@ -115,6 +115,15 @@ macro_rules! with_block_kernel {
             q6_k::Q6K::FORMAT => run!(Super<q6_k::Q6K, 6, 16, false>),
             iq4_nl::Iq4Nl::FORMAT => run!(Plain<iq4_nl::Iq4Nl, 8, false>),
             iq4_xs::Iq4Xs::FORMAT => run!(Super<iq4_xs::Iq4Xs, 8, 32, false>),
+            iq3_xxs::Iq3Xxs::FORMAT => run!(Super<iq3_xxs::Iq3Xxs, 7, 32, false>),
+            iq3_s::Iq3S::FORMAT => run!(Super<iq3_s::Iq3S, 5, 32, false>),
+            iq2_xxs::Iq2Xxs::FORMAT => run!(Super<iq2_xxs::Iq2Xxs, 7, 32, false>),
+            // IQ2_XS and IQ2_S.
+            iq2_s::Iq2S::FORMAT => run!(Super<iq2_s::Iq2S, 7, 16, false>),
+            iq1_s::Iq1S::FORMAT => run!(Super<iq1_s::Iq1S, 2, 32, true>),
+            iq1_m::Iq1M::FORMAT => run!(Super<iq1_m::Iq1M, 5, 16, false>),
+            // TQ1_0 and TQ2_0.
+            tq2_0::Tq2_0::FORMAT => run!(Super<tq2_0::Tq2_0, 2, 32, false>),
             mxfp4::Mxfp4::FORMAT => run!(Plain<mxfp4::Mxfp4, 5, false>),
             _ => unreachable!("the table of types has no such format"),
         }
@@ -209,8 +218,8 @@ impl<F: Block, const BITS: usize, const MIN: bool> Plain<F, BITS, MIN> {
     };
 }
 
-/// Superblocks `F` of 256 weights in sub-blocks of `SUB` with integer scales, and minima if `MIN`; values have `BITS`
-/// bits.
+/// Superblocks `F` of 256 weights in sub-blocks of `SUB` with integer scales, all 1 if none are stored, and minima if
+/// `MIN`; values have `BITS` bits.
 pub(super) struct Super<F, const BITS: usize, const SUB: usize, const MIN: bool>(PhantomData<F>);
 
 /// Scale and minimum of a superblock, and the factors of its activations' sums: the integer minima, or otherwise the
@@ -259,7 +268,8 @@ impl<F: Block, const BITS: usize, const SUB: usize, const MIN: bool> BlockKernel
     }
     #[inline(always)]
     fn scale<S: Simd>(s: S, meta: &[u8], j: usize, part: usize) -> S::I {
-        s.load_scale(nth(&meta[scale_at(MIN)..], j), part)
+        let scales = if F::FORMAT.scaled { nth(&meta[scale_at(MIN)..], j) } else { &[1; 16] };
+        s.load_scale(scales, part)
     }
     #[inline(always)]
     fn scales<S: Simd>(s: S, meta: &[u8], part: usize) -> SuperScales<S> {

@@ -18,8 +18,16 @@
 //! # Source
 //! The formats are GGML's (`ggml-common.h` of ggml 0.26): the structs here are the same bytes.
 
+mod codebook;
 pub mod float;
 mod format;
+pub mod iq1_m;
+pub mod iq1_s;
+pub mod iq2_s;
+pub mod iq2_xs;
+pub mod iq2_xxs;
+pub mod iq3_s;
+pub mod iq3_xxs;
 pub mod iq4_nl;
 pub mod iq4_xs;
 pub mod mxfp4;
@@ -33,14 +41,16 @@ pub mod q5_1;
 pub mod q5_k;
 pub mod q6_k;
 pub mod q8_0;
+pub mod tq1_0;
+pub mod tq2_0;
 mod unpack;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use format::{Format, Scale, Values};
 use half::f16;
-use unpack::{add_bit, add_plane, crumbs, nibbles};
+use unpack::{add_bit, add_plane, crumbs, nibbles, odd_scales};
 
 /// One block, unpacked to plain integers. Entries beyond the format's lengths are unspecified.
 #[derive(Clone, Debug)]
@@ -123,9 +133,18 @@ pub static TYPES: &[TypeInfo] = &[
     blocks::<q4_k::Q4K>(12, "q4_K"),
     blocks::<q5_k::Q5K>(13, "q5_K"),
     blocks::<q6_k::Q6K>(14, "q6_K"),
+    blocks::<iq2_xxs::Iq2Xxs>(16, "iq2_xxs"),
+    blocks::<iq2_xs::Iq2Xs>(17, "iq2_xs"),
+    blocks::<iq3_xxs::Iq3Xxs>(18, "iq3_xxs"),
+    blocks::<iq1_s::Iq1S>(19, "iq1_s"),
     blocks::<iq4_nl::Iq4Nl>(20, "iq4_nl"),
+    blocks::<iq3_s::Iq3S>(21, "iq3_s"),
+    blocks::<iq2_s::Iq2S>(22, "iq2_s"),
     blocks::<iq4_xs::Iq4Xs>(23, "iq4_xs"),
+    blocks::<iq1_m::Iq1M>(29, "iq1_m"),
     plain(30, "bf16", 2, Kind::BF16),
+    blocks::<tq1_0::Tq1_0>(34, "tq1_0"),
+    blocks::<tq2_0::Tq2_0>(35, "tq2_0"),
     blocks::<mxfp4::Mxfp4>(39, "mxfp4"),
 ];
 
@@ -288,6 +307,12 @@ impl Codes {
     /// Completes a superblock without minima, whose integer scales are set.
     fn scales_alone(&mut self, d: f16) {
         (self.min, self.d, self.m) = ([0; 16], d, f16::ZERO);
+    }
+
+    /// The one scale of a superblock.
+    fn no_scales(&mut self, d: f16) {
+        self.scale = [1; 16];
+        self.scales_alone(d);
     }
 
     /// The scales of a 32-weight block without a minimum.

@@ -5,6 +5,9 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// Types with a codebook, for which ggml makes tables before it quantises: that takes seconds in each process.
+pub(crate) const CODEBOOKS: [u32; 7] = [16, 17, 18, 19, 21, 22, 29];
+
 /// Number of blocks in each test row.
 const BLOCKS: usize = 6;
 
@@ -27,11 +30,14 @@ impl Random {
     }
 }
 
-/// Rows to compare: normal weights quantised by ggml, and random bytes with finite scales.
+/// Rows to compare: normal weights quantised by ggml where that is fast, and random bytes with finite scales.
 fn rows(info: &TypeInfo) -> Vec<Vec<u8>> {
     let mut random = Random(u64::from(info.id));
     let n = BLOCKS * info.block_len;
-    let mut rows = vec![ggml_sys::quantize(info.id, &random.normal(n), n).unwrap()];
+    let mut rows = Vec::new();
+    if !CODEBOOKS.contains(&info.id) {
+        rows.push(ggml_sys::quantize(info.id, &random.normal(n), n).unwrap());
+    }
     while rows.len() < 20 {
         let row: Vec<u8> = (0..BLOCKS).flat_map(|_| sane_block(info, &mut random)).collect();
         rows.push(row);

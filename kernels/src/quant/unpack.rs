@@ -37,3 +37,10 @@ pub(super) fn add_plane(place: u32, bytes: &[u8; 32], out: &mut [u8; 256]) {
         }
     }
 }
+
+/// Scales `2 s + 1` from four-bit numbers `s`, the low halves first.
+pub(super) fn odd_scales(nibbles: &[u8], out: &mut [i8; 16]) {
+    for (scales, byte) in out.as_chunks_mut::<2>().0.iter_mut().zip(nibbles) {
+        *scales = [byte & 15, byte >> 4].map(|s| 2 * s as i8 + 1);
+    }
+}

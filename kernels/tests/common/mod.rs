@@ -14,6 +14,9 @@ const ISAS: &[&str] = &["i8mm", "dotprod", "neon", "scalar"];
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 const ISAS: &[&str] = &["scalar"];
 
+/// Types with a codebook, for which ggml makes tables before it quantises: that takes minutes under emulation.
+pub const CODEBOOKS: [u32; 7] = [16, 17, 18, 19, 21, 22, 29];
+
 /// The instruction sets of this CPU; which these are and which it lacks is printed once.
 pub fn isas() -> Vec<&'static Kernels> {
     static SAID: Once = Once::new();

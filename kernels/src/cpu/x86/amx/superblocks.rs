@@ -1,4 +1,4 @@
-//! Products by AMX of whole superblocks, for integer scales below 64 and codes below 32.
+//! Products by AMX of whole superblocks, for integer scales below 64 and codes below 32, or 128 and 4.
 //!
 //! A code times a scale does not fit a byte, but with `scale = 8 · high + low` a code times each half does. Two codes
 //! in a word need one multiplication, without a carry between them. So the tiles compute `Σ scale · Σ code · q` as `8 ·
@@ -20,7 +20,7 @@ use std::arch::x86_64::*;
 /// Whether this file handles a format.
 pub const fn takes<B: BlockKernel>() -> bool {
     const CODE_LINES_OF_5_BITS: usize = 8 * 5;
-    // GGUF's types with minima have scales of four or six bits.
+    // GGUF's types with minima have scales of four or six bits; IQ1_S has seven, and codes of two.
     B::SCALED && B::OFFSET == 0 && B::CODE_LINES <= CODE_LINES_OF_5_BITS
 }
 
