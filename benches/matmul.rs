@@ -5,7 +5,7 @@
 //! The rival needs `--features rival` (it compiles ggml's CPU backend):
 //!
 //! ```sh
-//! cargo bench --bench matmul --features rival                 # all: a quarter of an hour
+//! cargo bench --bench matmul --features rival                 # all: half an hour
 //! cargo bench --bench matmul --features rival -- 'q4_K x 16'
 //! DOVETAIL_THREADS=1 cargo bench --bench matmul -- avx2
 //! ```
@@ -24,8 +24,10 @@ use dovetail_kernels::cpu::{groups_per_chunk, order};
 use dovetail_kernels::quant::{self, Kind, TypeInfo};
 use std::cell::LazyCell;
 
-/// As GGUF numbers them: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K … Q6_K, F16, BF16.
-const TYPES: [u32; 12] = [2, 3, 6, 7, 8, 10, 11, 12, 13, 14, 1, 30];
+/// As GGUF numbers them: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K … Q6_K, F16, BF16, IQ4_NL, IQ4_XS, MXFP4, IQ3_XXS, IQ3_S,
+/// IQ2_XXS, IQ2_S, IQ1_S, TQ2_0.
+const TYPES: [u32; 21] =
+    [2, 3, 6, 7, 8, 10, 11, 12, 13, 14, 1, 30, 20, 23, 39, 18, 21, 16, 22, 19, 35];
 const ROWS: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
 const COLUMNS: usize = 4096;
 
