@@ -218,7 +218,10 @@ typedef struct {
   const char *repack;
   /** Chat template in place of the model's: a name such as "chatml", or a Jinja template; NULL for the model's. */
   const char *chat_template;
-  /** Types of keys and values in the KV cache, "f16", "q8_0" or "f32"; NULL for "f16". The text depends on them. */
+  /**
+   * Types of keys and values in the KV cache, "f16", "bf16", "q8_0", "q5_1", "q4_0" or "f32"; NULL for "f16". The text
+   * depends on them.
+   */
   const char *cache_type_k;
   /** See `cache_type_k`. */
   const char *cache_type_v;

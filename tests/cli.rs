@@ -610,7 +610,7 @@ fn wrong_flags_give_one_line() {
         (&["-t", "x"][..], "from 1 to 1024"),
         (&["--top-p", "x"], "from 0 to 1"),
         (&["--temp", "x"], "positive"),
-        (&["-ctk", "q4_0"], "f16, q8_0 or f32"),
+        (&["-ctk", "q4_1"], "f16, q8_0, f32, bf16, q5_1 or q4_0"),
         (&["--spec-type", "magic"], ", none, auto"),
         (&["--tree", "bush:3"], "chain:K or beam"),
         (&["--draft-max", "64"], "0..=63"),

@@ -96,7 +96,7 @@ fn logits_of_the_real_model_depend_on_the_tokens_alone() {
 
 /// What every instruction set must agree on: one line a model.
 fn fingerprints() -> String {
-    use CacheType::Q8_0;
+    use CacheType::{BF16, Q4_0, Q5_1, Q8_0};
     let mut lines = String::new();
     let mut line = |name: &str, model: &Arc<Model>, n: usize, n_predict: usize| {
         let tokens = sequence(n, model.config().n_vocab, 3);
@@ -104,9 +104,11 @@ fn fingerprints() -> String {
         let mut bits = logits(&mut target, &tokens, n);
         target.truncate(n / 2);
         bits.extend(logits(&mut target, &tokens[n / 2..], 3));
-        let cache = CacheTypes { keys: Q8_0, values: Q8_0 };
-        let mut target = Alone::with_cache(model.clone(), n, 2, n, cache);
-        bits.extend(logits(&mut target, &tokens, n));
+        for (keys, values) in [(Q8_0, Q8_0), (Q4_0, Q5_1), (Q5_1, BF16)] {
+            let cache = CacheTypes { keys, values };
+            let mut target = Alone::with_cache(model.clone(), n, 2, n, cache);
+            bits.extend(logits(&mut target, &tokens, n));
+        }
         let mut session = session(model, 2, 16);
         let text = write(&mut session, &tokens, &warm(7), n_predict);
         lines += &format!("{name}: {:016x} {text:?}\n", fingerprint(bits));

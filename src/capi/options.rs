@@ -84,7 +84,8 @@ pub struct dovetail_options {
     pub repack: *const c_char,
     /// Chat template in place of the model's: a name such as "chatml", or a Jinja template; NULL for the model's.
     pub chat_template: *const c_char,
-    /// Types of keys and values in the KV cache, "f16", "q8_0" or "f32"; NULL for "f16". The text depends on them.
+    /// Types of keys and values in the KV cache, "f16", "bf16", "q8_0", "q5_1", "q4_0" or "f32"; NULL for "f16". The text
+    /// depends on them.
     pub cache_type_k: *const c_char,
     /// See `cache_type_k`.
     pub cache_type_v: *const c_char,

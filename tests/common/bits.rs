@@ -62,10 +62,11 @@ pub fn tiny_models() -> impl Iterator<Item = (&'static Tiny, Arc<Model>)> {
     ALL.iter().map(|tiny| (tiny, Arc::new(tiny.parts().load().unwrap())))
 }
 
-/// Ways in which heads can be stored: all types of keys, and of values beside the same and another one.
+/// Ways in which heads can be stored: the first two types alone, and every type of keys beside another one of values.
+/// `kernels/tests/attention.rs` has all pairs.
 pub fn cache_types() -> impl Iterator<Item = CacheTypes> {
     let types = CacheType::ALL.into_iter();
     let others = types.clone().cycle().skip(1);
     let pair = |(keys, values)| CacheTypes { keys, values };
-    types.clone().zip(types.clone()).chain(types.zip(others)).map(pair)
+    types.clone().zip(types.clone()).take(2).chain(types.zip(others)).map(pair)
 }

@@ -141,6 +141,8 @@ pub trait Lanes: Arith {
     fn store(self, v: Self::F, out: &mut [f32; 16]);
     /// Reads 16 little-endian IEEE half floats.
     fn load_f16(self, x: &[u8; 32]) -> Self::F;
+    /// Reads 16 little-endian bfloat16.
+    fn load_bf16(self, x: &[u8; 32]) -> Self::F;
     /// Converts integral floats in −128…127 to bytes.
     fn to_i8(self, a: Self::F) -> [i8; 16];
     /// Reads 16 signed bytes, widened.
@@ -255,6 +257,10 @@ impl<S: Simd, const P: usize> Lanes for Wide<S, P> {
     #[inline(always)]
     fn load_f16(self, x: &[u8; 32]) -> Self::F {
         read_parts!(self.load_f16(x))
+    }
+    #[inline(always)]
+    fn load_bf16(self, x: &[u8; 32]) -> Self::F {
+        read_parts!(self.load_bf16(x))
     }
     #[inline(always)]
     fn to_i8(self, a: Self::F) -> [i8; 16] {

@@ -136,6 +136,30 @@ pub fn cache_block(x: &[f32], q: &mut [i8]) -> f16 {
     scale
 }
 
+/// Quantises 32 elements of a key or value for the cache to 4 bits. The scale is the element of the largest magnitude
+/// over −8 as a half float, and `q = round(x / scale)` from −8 to 7; all `q` are 0 if the scale is 0.
+pub fn cache_block_4(x: &[f32], q: &mut [i8]) -> f16 {
+    let largest = x.iter().fold(0.0f32, |m, x| if x.abs() > m.abs() { *x } else { m });
+    let scale = f16::from_f32(largest / -8.0);
+    for (x, q) in x.iter().zip(q) {
+        *q = (x / scale.to_f32()).round_ties_even().clamp(-8.0, 7.0) as i8;
+    }
+    scale
+}
+
+/// Quantises 32 elements of a key or value for the cache to 5 bits and a minimum. The minimum is a half float, the scale
+/// `(max x − min x) / 31` another, and `q = round((x − minimum) / scale)` from 0 to 31; all `q` are 0 if the scale is 0.
+pub fn cache_block_5(x: &[f32], q: &mut [i8]) -> (f16, f16) {
+    let lowest = x.iter().fold(f32::INFINITY, |m, x| m.min(*x));
+    let highest = x.iter().fold(f32::NEG_INFINITY, |m, x| m.max(*x));
+    let (scale, minimum) = (f16::from_f32((highest - lowest) / 31.0), f16::from_f32(lowest));
+    for (x, q) in x.iter().zip(q) {
+        let steps = (x - minimum.to_f32()) / scale.to_f32();
+        *q = if scale > f16::ZERO { steps.round_ties_even().clamp(0.0, 31.0) as i8 } else { 0 };
+    }
+    (scale, minimum)
+}
+
 /// Changes to attention scores before the softmax.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Scores {

@@ -27,10 +27,10 @@ pub struct CommonOptions {
     /// Where weights are packed: auto, cache, memory or off, as in dovetail-run
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub repack: Repack,
-    /// Type of cached keys: f16, q8_0 or f32
+    /// Type of cached keys: f16, bf16, q8_0, q5_1, q4_0 or f32
     #[arg(long, value_name = "TYPE", default_value = "f16")]
     pub cache_type_k: CacheType,
-    /// Type of cached values: f16, q8_0 or f32
+    /// Type of cached values: f16, bf16, q8_0, q5_1, q4_0 or f32
     #[arg(long, value_name = "TYPE", default_value = "f16")]
     pub cache_type_v: CacheType,
     /// Output format

@@ -140,7 +140,7 @@ pub struct Args {
     #[arg(allow_negative_numbers = true)]
     #[arg(env = "DOVETAIL_UBATCH_SIZE", help_heading = "Threads, context and passes")]
     ubatch_size: usize,
-    /// Type of cached keys: f16; q8_0 in half the memory; f32 in twice [-ctk]
+    /// Type of cached keys: f16 or bf16; q8_0, q5_1 and q4_0 in less memory; f32 in twice [-ctk]
     #[arg(long, value_name = "TYPE", default_value = "f16")]
     #[arg(env = "DOVETAIL_CACHE_TYPE_K", help_heading = "Threads, context and passes")]
     cache_type_k: CacheType,

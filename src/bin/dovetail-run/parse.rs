@@ -268,7 +268,7 @@ mod tests {
             ("--repeat-last-n -2", "-1 for all"),
             ("-s x", "-1 for a random one"),
             ("-s 18446744073709551616", "-1 for a random one"),
-            ("-ctk q4_0", "f16, q8_0 or f32"),
+            ("-ctk q4_1", "f16, q8_0, f32, bf16, q5_1 or q4_0"),
             ("--spec-type magic", ", none, auto"),
             ("--tree beam:9,9,9", "chain:K"),
             ("--draft-device cuda0", "auto, cpu, gpu, and gpu0"),

@@ -8,28 +8,27 @@
 //! ```text
 //!         keys of a block               values of a chunk
 //! f16     (head_dim, 16)                (head_dim / 16, CHUNK, 16)
+//! bf16    the same                      the same
 //! f32     the same                      the same
-//! q8_0    (head_dim / 32) ×             (head_dim / 32) ×
-//!         [ 16 scales | (32, 16) ]      [ CHUNK scales | (2, CHUNK, 16) ]
+//! others  (head_dim / 32) groups, see `groups.rs`
 //! ```
-//! Numbers of f16 and scales are little-endian IEEE half floats, numbers of f32 little-endian floats, the codes of
-//! q8_0 signed bytes.
+//! Numbers of f16 are little-endian IEEE half floats, numbers of bf16 the upper halves of little-endian floats, numbers
+//! of f32 such floats.
 //!
 //! # Rounding
-//! Half floats are the nearest, ties to even. A block of q8_0 is 32 elements of a head at one position:
-//! its scale is `max|x| / 127` rounded to a half float, its codes the integers nearest to `x / scale`,
-//! ties to even ([`order::cache_block`]). Reading multiplies code and scale in single precision:
-//! one rounding. (ggml divides by the scale before that is rounded; files never hold these bytes.)
+//! Half floats and bf16 are the nearest, ties to even. A group is 32 elements of a head at one position: its scale is
+//! rounded to a half float, its codes are the integers nearest to `x / scale`, ties to even
+//! ([`order::cache_block`](crate::cpu::order::cache_block)). Reading is one rounding in single precision: the product
+//! of code and scale, plus a minimum if there is one. (ggml divides by the scale before that is rounded; files never
+//! hold these bytes.)
 //!
 //! To add a type: an arm in each `match` here; the tests of attention walk [`CacheType::ALL`].
 
+use super::groups::{self, GROUP, keys, value, values, with_bits};
+use super::piece::Half;
 use super::view::CHUNK;
-use crate::cpu::lanes::{LANES, Lanes, lanes, nth};
-use crate::cpu::order;
-use half::f16;
-
-/// Elements of a head that share a scale in q8_0.
-const GROUP: usize = 32;
+use crate::cpu::lanes::{LANES, Lanes, nth};
+use half::{bf16, f16};
 
 /// How keys or values are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +40,12 @@ pub enum CacheType {
     Q8_0,
     /// Floats: nothing is rounded.
     F32,
+    /// The upper halves of floats.
+    BF16,
+    /// Codes of 5 bits, 32 of them with one scale and one minimum.
+    Q5_1,
+    /// Codes of 4 bits, 32 of them with one half float as their scale.
+    Q4_0,
 }
 
 impl std::str::FromStr for CacheType {
@@ -48,43 +53,24 @@ impl std::str::FromStr for CacheType {
 
     /// By its name.
     fn from_str(name: &str) -> Result<CacheType, String> {
-        let [first, second, last] = CacheType::ALL.map(|ty| ty.name());
-        let names = format!("{first}, {second} or {last}");
         let found = CacheType::ALL.into_iter().find(|ty| ty.name() == name);
-        found.ok_or_else(|| format!("give {names}"))
-    }
-}
-
-/// Which half of the cache: what a piece is, and the order of its elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Half {
-    /// Blocks of 16 positions, positions side by side.
-    Keys,
-    /// Chunks of [`CHUNK`] positions, sixteen elements of a head side by side.
-    Values,
-}
-
-impl Half {
-    /// Positions of a piece.
-    pub const fn positions(self) -> usize {
-        match self {
-            Half::Keys => LANES,
-            Half::Values => CHUNK,
-        }
-    }
-
-    /// Where element `d` of the head at position `p` of the piece stands.
-    const fn index(self, d: usize, p: usize) -> usize {
-        match self {
-            Half::Keys => d * LANES + p,
-            Half::Values => (d / LANES * CHUNK + p) * LANES + d % LANES,
-        }
+        found.ok_or_else(|| {
+            let [others @ .., last] = CacheType::ALL.map(|ty| ty.name());
+            format!("give {} or {last}", others.join(", "))
+        })
     }
 }
 
 impl CacheType {
-    /// Every type.
-    pub const ALL: [CacheType; 3] = [CacheType::F16, CacheType::Q8_0, CacheType::F32];
+    /// Every type; session files have its place here.
+    pub const ALL: [CacheType; 6] = [
+        CacheType::F16,
+        CacheType::Q8_0,
+        CacheType::F32,
+        CacheType::BF16,
+        CacheType::Q5_1,
+        CacheType::Q4_0,
+    ];
 
     /// The name that llama.cpp's flags `-ctk` and `-ctv` use.
     pub fn name(self) -> &'static str {
@@ -92,21 +78,39 @@ impl CacheType {
             CacheType::F16 => "f16",
             CacheType::Q8_0 => "q8_0",
             CacheType::F32 => "f32",
+            CacheType::BF16 => "bf16",
+            CacheType::Q5_1 => "q5_1",
+            CacheType::Q4_0 => "q4_0",
         }
+    }
+
+    /// Bits of a code, or of a number that is stored without a scale.
+    const fn bits(self) -> usize {
+        match self {
+            CacheType::F32 => 32,
+            CacheType::F16 | CacheType::BF16 => 16,
+            CacheType::Q8_0 => 8,
+            CacheType::Q5_1 => 5,
+            CacheType::Q4_0 => 4,
+        }
+    }
+
+    /// Whether it has codes and scales.
+    const fn is_quantized(self) -> bool {
+        self.bits() <= 8
     }
 
     /// Whether heads of so many elements, a multiple of 16, can be stored.
     pub fn fits(self, head_dim: usize) -> bool {
-        self != CacheType::Q8_0 || head_dim.is_multiple_of(GROUP)
+        !self.is_quantized() || head_dim.is_multiple_of(GROUP)
     }
 
     /// Bytes of one position of a head.
     pub fn row_bytes(self, head_dim: usize) -> usize {
-        match self {
-            CacheType::F16 => 2 * head_dim,
-            CacheType::Q8_0 => head_dim / GROUP * (2 + GROUP),
-            CacheType::F32 => 4 * head_dim,
+        if self.is_quantized() {
+            return head_dim / GROUP * groups::row_bytes(self.bits());
         }
+        self.bits() / 8 * head_dim
     }
 
     /// Bytes of a piece.
@@ -132,15 +136,17 @@ impl CacheType {
                     piece[at..at + 4].copy_from_slice(&x.to_le_bytes());
                 }
             }
-            CacheType::Q8_0 => {
-                let groups = piece.chunks_exact_mut((2 + GROUP) * half.positions());
+            CacheType::BF16 => {
+                for (d, x) in row.iter().enumerate() {
+                    let at = 2 * half.index(d, p);
+                    piece[at..at + 2].copy_from_slice(&bf16::from_f32(*x).to_le_bytes());
+                }
+            }
+            CacheType::Q8_0 | CacheType::Q5_1 | CacheType::Q4_0 => {
+                let bits = self.bits();
+                let groups = piece.chunks_exact_mut(groups::row_bytes(bits) * half.positions());
                 for (group, row) in groups.zip(row.chunks_exact(GROUP)) {
-                    let mut codes = [0; GROUP];
-                    let scale = order::cache_block(row, &mut codes);
-                    group[2 * p..2 * p + 2].copy_from_slice(&scale.to_le_bytes());
-                    for (i, code) in codes.into_iter().enumerate() {
-                        group[2 * half.positions() + half.index(i, p)] = code as u8;
-                    }
+                    groups::store(half, bits, group, p, row);
                 }
             }
         }
@@ -148,15 +154,13 @@ impl CacheType {
 
     /// What is read back of a row that was stored: (head_dim).
     pub fn rounded(self, row: &[f32]) -> Vec<f32> {
-        let group = |row: &[f32]| {
-            let mut codes = [0i8; GROUP];
-            let scale = order::cache_block(row, &mut codes).to_f32();
-            codes.map(|code| f32::from(code) * scale)
-        };
         match self {
             CacheType::F16 => row.iter().map(|x| f16::from_f32(*x).to_f32()).collect(),
-            CacheType::Q8_0 => row.chunks_exact(GROUP).flat_map(group).collect(),
+            CacheType::BF16 => row.iter().map(|x| bf16::from_f32(*x).to_f32()).collect(),
             CacheType::F32 => row.to_vec(),
+            CacheType::Q8_0 | CacheType::Q5_1 | CacheType::Q4_0 => {
+                row.chunks_exact(GROUP).flat_map(|row| groups::rounded(self.bits(), row)).collect()
+            }
         }
     }
 
@@ -169,8 +173,8 @@ impl CacheType {
         });
     }
 
-    /// The bytes of one position of one head without their layout, (row_bytes): the numbers in order, in q8_0 each
-    /// scale before its codes.
+    /// The bytes of one position of one head without their layout, (row_bytes): the numbers in order, each scale before
+    /// its codes.
     pub fn read(self, half: Half, bytes: &[u8], head_dim: usize, position: usize, row: &mut [u8]) {
         let (piece, p) = self.place(half, head_dim, position);
         let mut done = 0;
@@ -205,14 +209,16 @@ impl CacheType {
         mut part: impl FnMut(usize, usize, &dyn Fn(usize) -> usize),
     ) {
         match self {
-            CacheType::F16 => (0..head_dim).for_each(|d| part(0, 2, &|p| half.index(d, p))),
+            CacheType::F16 | CacheType::BF16 => {
+                (0..head_dim).for_each(|d| part(0, 2, &|p| half.index(d, p)));
+            }
             CacheType::F32 => (0..head_dim).for_each(|d| part(0, 4, &|p| half.index(d, p))),
-            CacheType::Q8_0 => {
+            CacheType::Q8_0 | CacheType::Q5_1 | CacheType::Q4_0 => {
+                let group_bytes = groups::row_bytes(self.bits()) * half.positions();
                 for group in 0..head_dim / GROUP {
-                    let scales = group * (2 + GROUP) * half.positions();
-                    let codes = scales + 2 * half.positions();
-                    part(scales, 2, &|p| p);
-                    (0..GROUP).for_each(|d| part(codes, 1, &|p| half.index(d, p)));
+                    groups::places(half, self.bits(), |at, size, index| {
+                        part(group * group_bytes + at, size, index);
+                    });
                 }
             }
         }
@@ -255,14 +261,12 @@ impl<'a> Cells<'a> {
         match self.ty {
             CacheType::F16 => widen(s, piece, out),
             CacheType::F32 => copy(piece, out),
-            CacheType::Q8_0 => {
-                let groups = piece.chunks_exact((2 + GROUP) * LANES);
+            CacheType::BF16 => widen_bf16(s, piece, out),
+            CacheType::Q8_0 | CacheType::Q5_1 | CacheType::Q4_0 => {
+                let bits = self.ty.bits();
+                let groups = piece.chunks_exact(groups::row_bytes(bits) * LANES);
                 for (group, out) in groups.zip(out.chunks_exact_mut(GROUP)) {
-                    let (scales, codes) = group.split_at(2 * LANES);
-                    let scales = s.load_f16(nth(scales, 0));
-                    for (codes, out) in codes.chunks_exact(LANES).zip(out) {
-                        s.store(s.mul(s.to_f(s.load_i8(nth(codes, 0))), scales), out);
-                    }
+                    with_bits!(bits, keys::<S, BITS>(s, group, out));
                 }
             }
         }
@@ -285,15 +289,10 @@ impl<'a> Cells<'a> {
         match self.ty {
             CacheType::F16 => widen(s, &piece[2 * LANES * (strip * CHUNK + first)..], out),
             CacheType::F32 => copy(&piece[4 * LANES * (strip * CHUNK + first)..], out),
-            CacheType::Q8_0 => {
-                let (scales, codes) = strip_of_group(piece, strip);
-                for (i, out) in (first / LANES..).zip(out.chunks_mut(LANES)) {
-                    let scales = lanes(s, s.load_f16(nth(scales, i)));
-                    let codes = codes[i * LANES * LANES..].chunks_exact(LANES);
-                    for ((codes, scale), out) in codes.zip(&scales).zip(out) {
-                        s.store(s.mul(s.to_f(s.load_i8(nth(codes, 0))), s.splat(*scale)), out);
-                    }
-                }
+            CacheType::BF16 => widen_bf16(s, &piece[2 * LANES * (strip * CHUNK + first)..], out),
+            CacheType::Q8_0 | CacheType::Q5_1 | CacheType::Q4_0 => {
+                let (group, strip) = self.group_of(piece, strip);
+                with_bits!(self.ty.bits(), values::<S, BITS>(s, group, strip, first, out));
             }
         }
     }
@@ -313,22 +312,20 @@ impl<'a> Cells<'a> {
         match self.ty {
             CacheType::F16 => s.load_f16(nth(piece, strip * CHUNK + p)),
             CacheType::F32 => s.load(&floats(nth(piece, strip * CHUNK + p))),
-            CacheType::Q8_0 => {
-                let (scales, codes) = strip_of_group(piece, strip);
-                let scale = lanes(s, s.load_f16(nth(scales, p / LANES)))[p % LANES];
-                s.mul(s.to_f(s.load_i8(nth(codes, p))), s.splat(scale))
+            CacheType::BF16 => s.load_bf16(nth(piece, strip * CHUNK + p)),
+            CacheType::Q8_0 | CacheType::Q5_1 | CacheType::Q4_0 => {
+                let (group, strip) = self.group_of(piece, strip);
+                with_bits!(self.ty.bits(), value::<S, BITS>(s, group, strip, p))
             }
         }
     }
-}
 
-/// Scales (CHUNK) and codes (CHUNK, 16) of a strip of a chunk in q8_0.
-#[inline(always)]
-fn strip_of_group(piece: &[u8], strip: usize) -> (&[u8], &[u8]) {
-    let len = (2 + GROUP) * CHUNK;
-    let group = &piece[strip * LANES / GROUP * len..][..len];
-    let (scales, codes) = group.split_at(2 * CHUNK);
-    (scales, &codes[strip * LANES % GROUP * CHUNK..][..LANES * CHUNK])
+    /// The group of values in which strip `strip` of a chunk lies, and its number there.
+    #[inline(always)]
+    fn group_of(&self, piece: &'a [u8], strip: usize) -> (&'a [u8], usize) {
+        let (strips, len) = (GROUP / LANES, groups::row_bytes(self.ty.bits()) * CHUNK);
+        (&piece[strip / strips * len..][..len], strip % strips)
+    }
 }
 
 /// Floats of sixteen numbers each.
@@ -352,15 +349,23 @@ fn widen<S: Lanes>(s: S, halves: &[u8], out: &mut [[f32; LANES]]) {
     }
 }
 
+/// Upper halves of floats as floats.
+#[inline(always)]
+fn widen_bf16<S: Lanes>(s: S, halves: &[u8], out: &mut [[f32; LANES]]) {
+    for (halves, out) in halves.chunks_exact(2 * LANES).zip(out) {
+        s.store(s.load_bf16(nth(halves, 0)), out);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::lanes::Wide;
+    use crate::cpu::lanes::{Wide, lanes};
     use crate::cpu::scalar::Scalar;
 
     const SCALAR: Wide<Scalar, 1> = Wide(Scalar);
 
-    /// A row whose numbers all differ and are exact in both types.
+    /// A row of numbers that differ, and are exact in all types of eight bits and more.
     fn row(position: usize, head_dim: usize) -> Vec<f32> {
         let mut row: Vec<f32> =
             (0..head_dim).map(|d| ((position * 31 + d * 7) % 255) as f32 - 127.0).collect();
@@ -401,7 +406,9 @@ mod tests {
                 let expect = |bytes: &[Vec<u8>; 2], at: usize, like: usize| {
                     let [keys, values] =
                         [0, 1].map(|i| Cells::new(ty, halves[i], head_dim, &bytes[i]));
-                    let expected = row(like, head_dim);
+                    let row = row(like, head_dim);
+                    let expected = ty.rounded(&row);
+                    assert!(expected == row || ty.bits() < 8);
                     assert_eq!(read(keys, values, at, head_dim), [expected.clone(), expected]);
                 };
                 (0..300).for_each(|position| expect(&bytes, position, position));
@@ -435,6 +442,31 @@ mod tests {
     fn sizes_are_those_of_the_types() {
         assert_eq!(CacheType::F16.piece_bytes(Half::Keys, 128), 16 * 128 * 2);
         assert_eq!(CacheType::Q8_0.piece_bytes(Half::Values, 128), CHUNK * 4 * 34);
+        assert_eq!(CacheType::Q5_1.row_bytes(128), 4 * 24);
+        assert_eq!(CacheType::Q4_0.row_bytes(128), 4 * 18);
         assert!(CacheType::F16.fits(48) && !CacheType::Q8_0.fits(48) && CacheType::Q8_0.fits(64));
+    }
+    #[test]
+    fn rounding_is_as_good_as_that_of_ggml() {
+        let mut state = 1u32;
+        let mut draw = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        };
+        let rows: Vec<f32> = (0..32 * 1000).map(|_| draw() + draw() + draw()).collect();
+        let error = |rounded: &[f32]| {
+            let errors = rounded.iter().zip(&rows).map(|(a, b)| f64::from(a - b).powi(2));
+            errors.sum::<f64>()
+        };
+        for (ty, id) in [(CacheType::Q8_0, 8), (CacheType::Q5_1, 7), (CacheType::Q4_0, 2)] {
+            let mut theirs = vec![0.0; rows.len()];
+            let bytes = ggml_sys::quantize(id, &rows, 32).unwrap();
+            ggml_sys::dequantize(id, &bytes, &mut theirs).unwrap();
+            let ratio = error(&ty.rounded(&rows)) / error(&theirs);
+            assert!((0.9..1.01).contains(&ratio), "{}: {ratio}", ty.name());
+        }
+        for ty in CacheType::ALL {
+            assert_eq!(ty.rounded(&[0.0; 32]), [0.0; 32], "{}", ty.name());
+        }
     }
 }

@@ -3,6 +3,8 @@
 //! ```text
 //! view.rs      what a row sees: a prefix, and its ancestors in a tree
 //! cache.rs     what the bytes of keys and values mean
+//! piece.rs     which positions lie together there
+//! groups.rs    keys and values that are quantised
 //! product.rs   sixteen lanes times one factor a row, for up to six rows at once
 //! plan.rs      a pass over all heads, cut into work for a thread pool
 //! ```
@@ -38,11 +40,14 @@
 //! computes is the same, since chunks are counted in the sequence.
 
 mod cache;
+mod groups;
+mod piece;
 mod plan;
 mod product;
 pub(super) mod view;
 
-pub use cache::{CacheType, Cells, Half};
+pub use cache::{CacheType, Cells};
+pub use piece::Half;
 pub use plan::{MAX_SEQUENCES, Plan, Shape};
 pub use view::{CHUNK, MAX_TREE, View};
 
