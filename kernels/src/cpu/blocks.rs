@@ -211,6 +211,7 @@ impl<F: Block, const BITS: usize, const MIN: bool> BlockKernel for Plain<F, BITS
 }
 
 impl<F: Block, const BITS: usize, const MIN: bool> Plain<F, BITS, MIN> {
+    /// The kernel, whose parameters are checked to be those of the format.
     pub(super) const KERNEL: Self = {
         assert!(BITS == F::FORMAT.value_bits() as usize && MIN == F::FORMAT.min);
         assert!(F::FORMAT.block_len == 32);
@@ -330,6 +331,7 @@ impl<F: Block, const BITS: usize, const SUB: usize, const MIN: bool> BlockKernel
 }
 
 impl<F: Block, const BITS: usize, const SUB: usize, const MIN: bool> Super<F, BITS, SUB, MIN> {
+    /// The kernel, whose parameters are checked to be those of the format.
     pub(super) const KERNEL: Self = {
         assert!(BITS == F::FORMAT.value_bits() as usize && MIN == F::FORMAT.min);
         assert!(F::FORMAT.block_len == 256 && SUB == F::FORMAT.sub_len);
