@@ -436,7 +436,12 @@ const fn table<F: Block>(offset: i32) -> [u8; 16] {
 
 /// Moves `WIDTH` bits of every byte from bit `from` to bit `to`, and clears the others.
 #[inline(always)]
-fn field<S: Simd, const WIDTH: usize>(s: S, plane: S::B, from: usize, to: usize) -> S::B {
+pub(super) fn field<S: Simd, const WIDTH: usize>(
+    s: S,
+    plane: S::B,
+    from: usize,
+    to: usize,
+) -> S::B {
     let moved = if from > to {
         s.shr(plane, (from - to) as u32)
     } else if from < to {

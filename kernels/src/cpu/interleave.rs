@@ -1,13 +1,14 @@
 //! Packs native rows into groups, in the layout that `pack.rs` describes.
 //!
-//! The first start of a model waits for packing, so the inner loops are plain arithmetic on arrays of fixed length,
-//! which the compiler vectorises for any instruction set. Every byte of a group is written, so the same rows always
-//! give the same bytes.
+//! This is the specification, and packs whatever an instruction set does not pack in registers (`transpose.rs`). Every
+//! byte of a group is written, so the same rows always give the same bytes.
 
+use super::Kernels;
 use super::lanes::LANES;
 use super::pack::{Shape, Units, foreign_stride, min_at, scale_at};
 use crate::quant::{BlockOps, Codes, Format, Kind, Scale, TypeInfo};
 use rayon::prelude::*;
+use std::sync::LazyLock;
 
 /// A line as its sixteen lanes of four bytes.
 type Lanes4 = [[u8; 4]; LANES];
@@ -15,10 +16,14 @@ type Lanes4 = [[u8; 4]; LANES];
 /// Packs native rows of this shape, from the start of a group on, into as many groups as `out` has, on the current
 /// rayon pool.
 pub(super) fn interleave_groups(shape: &Shape, rows: &[u8], out: &mut [u8]) {
+    /// Which instruction set packs shows in the time alone, and looking for the best one takes some.
+    static BEST: LazyLock<&Kernels> =
+        LazyLock::new(|| Kernels::available().next().expect("the scalar kernels run everywhere"));
+    let interleave = BEST.interleave;
     let groups = out.par_chunks_exact_mut(shape.group_lines * 64);
-    groups.zip(rows.par_chunks(shape.row_bytes * LANES)).for_each(|(group, rows)| {
-        interleave(&shape.ty, shape.n_cols, rows, shape.row_bytes, group)
-    });
+    groups
+        .zip(rows.par_chunks(shape.row_bytes * LANES))
+        .for_each(|(group, rows)| interleave(shape, rows, group));
 }
 
 /// Packs up to 16 rows into one group; the lanes of missing rows become zeros.
@@ -169,9 +174,11 @@ fn scales(f: &Format, codes: &Codes, lane: usize, out: &mut [u8]) {
 }
 
 /// Interleaves elements of `N` bytes: out[k][lane]. It processes a strip of columns at a time, whose output stays in
-/// the first-level cache while the rows are read in turn.
+/// the first-level cache while the rows are read in turn. What is left of the last line becomes zeros.
 fn interleave_elements<const N: usize>(rows: &[u8], row_bytes: usize, out: &mut [u8]) {
     const STRIP: usize = 64;
+    let (out, rest) = out.split_at_mut(row_bytes * LANES);
+    rest.fill(0);
     let out: &mut [[u8; N]] = out.as_chunks_mut().0;
     for (i, out) in out.chunks_mut(STRIP * LANES).enumerate() {
         for (lane, row) in rows.chunks_exact(row_bytes).enumerate() {
@@ -185,6 +192,7 @@ fn interleave_elements<const N: usize>(rows: &[u8], row_bytes: usize, out: &mut 
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::SharedBytes;
     use crate::cpu::{GgufMatrix, LAYOUT_VERSION};
     use crate::quant::{TYPES, type_info};
@@ -195,6 +203,35 @@ mod tests {
         bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
             (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
         })
+    }
+
+    #[test]
+    fn every_instruction_set_packs_the_same_bytes() {
+        let mut state = 1u32;
+        let mut draw = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        };
+        for ty in TYPES.iter().copied().chain(type_info(19)) {
+            for blocks in [1, 2, 7, 8, 9, 35] {
+                let n_cols = if ty.block_len == 1 { 3 * blocks } else { ty.block_len * blocks };
+                let row_bytes = ty.row_bytes(n_cols).unwrap();
+                for n_rows in [16, 15, 1] {
+                    // At an odd address.
+                    let bytes: Vec<u8> = (0..1 + row_bytes * n_rows).map(|_| draw()).collect();
+                    let bytes = &bytes[1..];
+                    let shape = Shape::new(ty, n_rows, n_cols, bytes.len()).unwrap();
+                    let mut expected = vec![0xff; shape.group_lines * 64];
+                    interleave(&ty, n_cols, bytes, row_bytes, &mut expected);
+                    for k in Kernels::available() {
+                        let mut found = vec![0; expected.len()];
+                        (k.interleave)(&shape, bytes, &mut found);
+                        let what = (ty.name, n_cols, n_rows, k.name);
+                        assert!(found == expected, "{what:?} is not packed as specified");
+                    }
+                }
+            }
+        }
     }
 
     #[test]

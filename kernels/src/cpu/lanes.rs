@@ -89,6 +89,11 @@ pub trait Simd: Arith {
 
     /// Reads 4 bytes a lane.
     fn load_b(self, x: &[u8; 64], part: usize) -> Self::B;
+    /// Reads 16 bytes of each lane's row: those of the first row begin `x`, and rows are `stride` bytes apart. Register
+    /// `i` gets the bytes `4i…4i+3`.
+    fn load_rows(self, x: &[u8], stride: usize, part: usize) -> [Self::B; 4];
+    /// Writes 4 bytes a lane.
+    fn store_b(self, v: Self::B, out: &mut [u8; 64], part: usize);
     /// Reads two unsigned bytes a lane, each widened to 16 bits.
     fn load_u8_pairs(self, x: &[u8; 32], part: usize) -> Self::B;
     /// All bytes `x`.
@@ -97,6 +102,8 @@ pub trait Simd: Arith {
     fn and(self, a: Self::B, b: Self::B) -> Self::B;
     /// Bitwise or.
     fn or(self, a: Self::B, b: Self::B) -> Self::B;
+    /// Bitwise exclusive or.
+    fn xor(self, a: Self::B, b: Self::B) -> Self::B;
     /// Shifts bytes, or 16-bit words, right by `n`: the caller must mask off bits from the neighbouring byte.
     fn shr(self, a: Self::B, n: u32) -> Self::B;
     /// Shifts bytes, or 16-bit words, left by `n`; likewise.
@@ -308,6 +315,21 @@ pub fn lanes<S: Lanes>(s: S, v: S::F) -> [f32; 16] {
     let mut out = [0.0; 16];
     s.store(v, &mut out);
     out
+}
+
+/// The first 16 bytes of row `i`, for rows that are `stride` bytes apart.
+#[inline(always)]
+pub fn nth_row(x: &[u8], stride: usize, i: usize) -> &[u8; 16] {
+    x[i * stride..].first_chunk().expect("a row has 16 bytes")
+}
+
+/// Whether `x` has 16 bytes of each of 16 rows that are `stride` bytes apart.
+#[inline(always)]
+pub fn has_rows(x: &[u8], stride: usize) -> bool {
+    stride
+        .checked_mul(LANES - 1)
+        .and_then(|last| last.checked_add(16))
+        .is_some_and(|n| n <= x.len())
 }
 
 /// The `i`-th array of `N` in `x`.

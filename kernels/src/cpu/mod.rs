@@ -24,6 +24,7 @@ mod peak;
 pub mod rope;
 pub mod scalar;
 pub mod thread_pool;
+mod transpose;
 mod weight_matrix;
 #[cfg(target_arch = "x86_64")]
 pub mod x86;
@@ -33,8 +34,8 @@ pub use attention::{Attention, CacheType};
 pub use gguf_matrix::GgufMatrix;
 pub use lanes::LANES;
 pub use matmul::{chunk_len, groups_per_chunk};
-use pack::PackedMatrix;
 pub use pack::{LAYOUT_VERSION, Line};
+use pack::{PackedMatrix, Shape};
 pub use rope::{Angles, RopeStyle};
 pub use thread_pool::{ChunkedSlice, ThreadPool};
 pub use weight_matrix::{ProductScratch, WeightMatrix};
@@ -43,12 +44,17 @@ pub use weight_matrix::{ProductScratch, WeightMatrix};
 /// `out` has tiles, (groups, rows, 16); with `add` it adds to `out`. `scratch` has [`pack::Shape::scratch_len`] floats.
 type Matmul = fn(&PackedMatrix, usize, ActivationRows, &mut [f32], bool, &mut [f32]);
 
+/// `interleave(shape, rows, out)`: packs up to 16 rows into one group.
+type Interleave = fn(&Shape, &[u8], &mut [u8]);
+
 /// The kernels of one instruction set.
 pub struct Kernels {
     /// Name as in `DOVETAIL_ISA`.
     pub name: &'static str,
     /// The product of packed weights and rows of activations: [`Kernels::multiply`] calls it.
     matmul: Matmul,
+    /// Packs native rows: [`Kernels::multiply`] and the packing of whole matrices call it.
+    interleave: Interleave,
     /// `quantize(x, formats, out)`: one row of activations in the requested formats, see [`Activations`].
     pub quantize: fn(&[f32], ActivationFormats, &mut [Line]),
     /// `rms_norm(x, weight, eps, out)`: RMSNorm of one row.
@@ -134,14 +140,15 @@ macro_rules! instantiate {
         pub(in crate::cpu) static KERNELS: crate::cpu::Kernels = {
             use crate::cpu::blocks::{BlockKernel, with_block_kernel};
             use crate::cpu::matmul::{self, Groups};
-            use crate::cpu::pack::{Layout, PackedMatrix, Units};
+            use crate::cpu::pack::{Layout, PackedMatrix, Shape, Units};
             use crate::cpu::{ActivationRows, Angles, Attention, ActivationFormats, Line, RopeStyle};
-            use crate::cpu::{activations, attention, norm, peak, rope};
+            use crate::cpu::{activations, attention, norm, peak, rope, transpose};
             crate::cpu::entries! {
                 $isa, [$($features)?],
                 blocks<B: BlockKernel> = matmul::blocks(
                     kernel: B, groups: &Groups, units: Units, out: &mut [f32]);
                 floats = matmul::floats(groups: &Groups, out: &mut [f32], scratch: &mut [f32]);
+                interleave = transpose::interleave(shape: &Shape, rows: &[u8], out: &mut [u8]);
                 quantize = activations::quantize(x: &[f32], formats: ActivationFormats, out: &mut [Line]);
                 rms_norm = norm::rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]);
                 layer_norm = norm::layer_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]);
@@ -176,7 +183,7 @@ macro_rules! instantiate {
                 with_block_kernel!(format, kernel => blocks(kernel, &groups, units, out))
             }
             crate::cpu::Kernels {
-                name: $name, matmul, quantize, rms_norm, layer_norm, swiglu, geglu, soft_cap, scale, add_scaled, add_bias,
+                name: $name, matmul, interleave, quantize, rms_norm, layer_norm, swiglu, geglu, soft_cap, scale, add_scaled, add_bias,
                 gate, sum_exp, rope, attention, combine, peak_read, peak_dot,
                 peak_tiles: None,
             }

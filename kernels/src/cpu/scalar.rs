@@ -1,6 +1,6 @@
 //! Plain arrays in place of registers. This runs on every machine, and defines each operation.
 
-use super::lanes::{Arith, Simd, Wide};
+use super::lanes::{Arith, Simd, Wide, nth_row};
 use half::{bf16, f16};
 
 /// The instruction set of plain Rust.
@@ -134,6 +134,14 @@ impl Simd for Scalar {
         *x
     }
     #[inline(always)]
+    fn load_rows(self, x: &[u8], stride: usize, _: usize) -> [Self::B; 4] {
+        each!(|i| each!(|b| nth_row(x, stride, b / 4)[4 * i + b % 4]))
+    }
+    #[inline(always)]
+    fn store_b(self, v: Self::B, out: &mut [u8; 64], _: usize) {
+        *out = v;
+    }
+    #[inline(always)]
     fn load_u8_pairs(self, x: &[u8; 32], _: usize) -> Self::B {
         each!(|i| if i % 2 == 0 { x[i / 2] } else { 0 })
     }
@@ -148,6 +156,10 @@ impl Simd for Scalar {
     #[inline(always)]
     fn or(self, a: Self::B, b: Self::B) -> Self::B {
         each!(|i| a[i] | b[i])
+    }
+    #[inline(always)]
+    fn xor(self, a: Self::B, b: Self::B) -> Self::B {
+        each!(|i| a[i] ^ b[i])
     }
     #[inline(always)]
     fn shr(self, a: Self::B, n: u32) -> Self::B {

@@ -7,7 +7,7 @@
 use super::Kernels;
 use super::activations::{ActivationFormats, ActivationRows};
 use super::gguf_matrix::GgufMatrix;
-use super::interleave::{interleave, interleave_groups};
+use super::interleave::interleave_groups;
 use super::lanes::LANES;
 use super::pack::{Layout, Line, PackedBytes, PackedMatrix, Shape};
 use crate::SharedBytes;
@@ -157,7 +157,7 @@ impl Kernels {
             let mut lines = std::mem::take(&mut scratch.group);
             lines.resize(shape.group_lines, Line::default());
             let group: &mut [u8] = bytemuck::cast_slice_mut(&mut lines);
-            interleave(&shape.ty, shape.n_cols, rows, shape.row_bytes, group);
+            (self.interleave)(shape, rows, group);
             let one = Shape { n_rows, ..*shape };
             let group = PackedMatrix::new(one, PackedBytes::Own(lines)).expect("lines of a group");
             (self.matmul)(&group, 0, x, tile, add, &mut scratch.floats);

@@ -4,7 +4,7 @@
 //! the oldest supported compiler those of half floats, are not stable, so these instructions are written in assembly.
 //! instructions are spelled in assembly.
 
-use crate::cpu::lanes::{Arith, Simd, nth};
+use crate::cpu::lanes::{Arith, Simd, nth, nth_row};
 use std::arch::aarch64::*;
 use std::arch::{asm, is_aarch64_feature_detected};
 use std::mem::transmute;
@@ -269,6 +269,30 @@ impl<const DOT: bool> Simd for Neon<DOT> {
     fn load_b(self, x: &[u8; 64], part: usize) -> uint8x16_t {
         simd!(transmute::<[u8; 16], _>(*nth(x, part)))
     }
+    #[inline(always)]
+    fn load_rows(self, x: &[u8], stride: usize, part: usize) -> [uint8x16_t; 4] {
+        let mut rows = [simd!(vdupq_n_u32(0)); 4];
+        for (i, row) in rows.iter_mut().enumerate() {
+            *row = simd!(transmute::<[u8; 16], uint32x4_t>(*nth_row(x, stride, 4 * part + i)));
+        }
+        let [a, b, c, d] = rows;
+        simd!({
+            let even = [vtrn1q_u32(a, b), vtrn1q_u32(c, d)];
+            let odd = [vtrn2q_u32(a, b), vtrn2q_u32(c, d)];
+            let [a, c] = [vreinterpretq_u64_u32(even[0]), vreinterpretq_u64_u32(even[1])];
+            let [b, d] = [vreinterpretq_u64_u32(odd[0]), vreinterpretq_u64_u32(odd[1])];
+            [
+                vreinterpretq_u8_u64(vtrn1q_u64(a, c)),
+                vreinterpretq_u8_u64(vtrn1q_u64(b, d)),
+                vreinterpretq_u8_u64(vtrn2q_u64(a, c)),
+                vreinterpretq_u8_u64(vtrn2q_u64(b, d)),
+            ]
+        })
+    }
+    #[inline(always)]
+    fn store_b(self, v: uint8x16_t, out: &mut [u8; 64], part: usize) {
+        out.as_chunks_mut::<16>().0[part] = simd!(transmute::<uint8x16_t, [u8; 16]>(v));
+    }
     // The first words of all pairs come first, then the second words, so that each half has one factor in `dot_pairs`.
     #[inline(always)]
     fn load_u8_pairs(self, x: &[u8; 32], part: usize) -> uint8x16_t {
@@ -289,6 +313,10 @@ impl<const DOT: bool> Simd for Neon<DOT> {
     #[inline(always)]
     fn or(self, a: uint8x16_t, b: uint8x16_t) -> uint8x16_t {
         simd!(vorrq_u8(a, b))
+    }
+    #[inline(always)]
+    fn xor(self, a: uint8x16_t, b: uint8x16_t) -> uint8x16_t {
+        simd!(veorq_u8(a, b))
     }
     #[inline(always)]
     fn shr(self, a: uint8x16_t, n: u32) -> uint8x16_t {

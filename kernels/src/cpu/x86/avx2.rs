@@ -1,7 +1,7 @@
 //! AVX2 with FMA and F16C: a register has eight lanes. Bytes are multiplied through 16-bit words, or by AVX-VNNI if the
 //! CPU has it.
 
-use crate::cpu::lanes::{Arith, Simd, nth};
+use crate::cpu::lanes::{Arith, Simd, has_rows, nth};
 use std::arch::x86_64::*;
 
 /// Exists only where AVX2, FMA and F16C, and with `VNNI` AVX-VNNI, were detected.
@@ -213,6 +213,36 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         simd!(_mm256_loadu_si256(nth::<_, 32>(x, part).as_ptr().cast()))
     }
     #[inline(always)]
+    fn load_rows(self, x: &[u8], stride: usize, part: usize) -> [__m256i; 4] {
+        assert!(has_rows(x, stride), "there are 16 rows");
+        let mut rows = [self.splat_b(0); 4];
+        for (i, rows) in rows.iter_mut().enumerate() {
+            // SAFETY: there are 16 rows, `part` is below 2, and `i` below 4.
+            *rows = unsafe {
+                let first = x.as_ptr().add((8 * part + i) * stride);
+                let low = _mm256_castsi128_si256(_mm_loadu_si128(first.cast()));
+                let second = _mm_loadu_si128(first.add(4 * stride).cast());
+                _mm256_inserti128_si256::<1>(low, second)
+            };
+        }
+        // Each half is transposed.
+        let [a, b, c, d] = rows;
+        simd!({
+            let (ab, cd) = (_mm256_unpacklo_epi32(a, b), _mm256_unpacklo_epi32(c, d));
+            let (ab_high, cd_high) = (_mm256_unpackhi_epi32(a, b), _mm256_unpackhi_epi32(c, d));
+            [
+                _mm256_unpacklo_epi64(ab, cd),
+                _mm256_unpackhi_epi64(ab, cd),
+                _mm256_unpacklo_epi64(ab_high, cd_high),
+                _mm256_unpackhi_epi64(ab_high, cd_high),
+            ]
+        })
+    }
+    #[inline(always)]
+    fn store_b(self, v: __m256i, out: &mut [u8; 64], part: usize) {
+        simd!(_mm256_storeu_si256(out.as_chunks_mut::<32>().0[part].as_mut_ptr().cast(), v))
+    }
+    #[inline(always)]
     fn load_u8_pairs(self, x: &[u8; 32], part: usize) -> __m256i {
         simd!(_mm256_cvtepu8_epi16(_mm_loadu_si128(nth::<_, 16>(x, part).as_ptr().cast())))
     }
@@ -227,6 +257,10 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     #[inline(always)]
     fn or(self, a: __m256i, b: __m256i) -> __m256i {
         simd!(_mm256_or_si256(a, b))
+    }
+    #[inline(always)]
+    fn xor(self, a: __m256i, b: __m256i) -> __m256i {
+        simd!(_mm256_xor_si256(a, b))
     }
     #[inline(always)]
     fn shr(self, a: __m256i, n: u32) -> __m256i {

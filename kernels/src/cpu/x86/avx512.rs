@@ -1,6 +1,6 @@
 //! AVX-512 with VNNI: one register has sixteen lanes, and one instruction adds four products of bytes in each.
 
-use crate::cpu::lanes::{Arith, Simd, Wide};
+use crate::cpu::lanes::{Arith, Simd, Wide, has_rows};
 use std::arch::x86_64::*;
 
 /// Exists only where AVX-512 F, BW, VL and VNNI were detected.
@@ -33,6 +33,26 @@ crate::cpu::instantiate!(
     "avx512",
     "avx512f,avx512bw,avx512vl,avx512vnni,fma,f16c"
 );
+
+impl Avx512 {
+    /// Reads 16 bytes of each of four rows to the quarters of a register.
+    ///
+    /// # Safety
+    /// From `row` on there must be 16 bytes of four rows that are `stride` bytes apart.
+    #[inline(always)]
+    unsafe fn load_quarters(self, row: *const u8, stride: usize) -> __m512i {
+        // SAFETY: as the caller says.
+        unsafe {
+            let [a, b] = [row, row.add(stride)];
+            let [c, d] = [a.add(2 * stride), b.add(2 * stride)];
+            let low = _mm256_castsi128_si256(_mm_loadu_si128(a.cast()));
+            let low = _mm256_inserti128_si256::<1>(low, _mm_loadu_si128(b.cast()));
+            let high = _mm256_castsi128_si256(_mm_loadu_si128(c.cast()));
+            let high = _mm256_inserti128_si256::<1>(high, _mm_loadu_si128(d.cast()));
+            _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
+        }
+    }
+}
 
 /// Calls intrinsics of the instruction sets that an `Avx512` proves to be there.
 macro_rules! simd {
@@ -177,6 +197,31 @@ impl Simd for Avx512 {
         simd!(_mm512_loadu_si512(x.as_ptr().cast()))
     }
     #[inline(always)]
+    fn load_rows(self, x: &[u8], stride: usize, _: usize) -> [__m512i; 4] {
+        assert!(has_rows(x, stride), "there are 16 rows");
+        let mut rows = [self.splat_b(0); 4];
+        for (i, rows) in rows.iter_mut().enumerate() {
+            // SAFETY: there are 16 rows, and `i` is below 4.
+            *rows = unsafe { self.load_quarters(x.as_ptr().add(i * stride), 4 * stride) };
+        }
+        // Each quarter is transposed.
+        let [a, b, c, d] = rows;
+        simd!({
+            let (ab, cd) = (_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d));
+            let (ab_high, cd_high) = (_mm512_unpackhi_epi32(a, b), _mm512_unpackhi_epi32(c, d));
+            [
+                _mm512_unpacklo_epi64(ab, cd),
+                _mm512_unpackhi_epi64(ab, cd),
+                _mm512_unpacklo_epi64(ab_high, cd_high),
+                _mm512_unpackhi_epi64(ab_high, cd_high),
+            ]
+        })
+    }
+    #[inline(always)]
+    fn store_b(self, v: __m512i, out: &mut [u8; 64], _: usize) {
+        simd!(_mm512_storeu_si512(out.as_mut_ptr().cast(), v))
+    }
+    #[inline(always)]
     fn load_u8_pairs(self, x: &[u8; 32], _: usize) -> __m512i {
         simd!(_mm512_cvtepu8_epi16(_mm256_loadu_si256(x.as_ptr().cast())))
     }
@@ -191,6 +236,10 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn or(self, a: __m512i, b: __m512i) -> __m512i {
         simd!(_mm512_or_si512(a, b))
+    }
+    #[inline(always)]
+    fn xor(self, a: __m512i, b: __m512i) -> __m512i {
+        simd!(_mm512_xor_si512(a, b))
     }
     #[inline(always)]
     fn shr(self, a: __m512i, n: u32) -> __m512i {
