@@ -55,8 +55,8 @@ fn products_are_the_same_bits_on_every_isa_for_every_row_count_and_split() {
     let mut multiplied = 0;
     for ty in types() {
         let n_cols = ty.block_len.max(32) * (1 + rng.next_u32() as usize % 3);
-        // Kernels of blocks may take several groups at a time: more than that here.
-        let most = if matches!(ty.kind, Kind::Blocks(_)) { 160 } else { 50 };
+        // Kernels may take several groups at a time: more than that here.
+        let most = if matches!(ty.kind, Kind::Foreign) { 50 } else { 160 };
         let n_rows = most - rng.next_u32() as usize % 50;
         let bytes = random_weights(rng, &ty, n_rows, n_cols);
         let w = WeightMatrix::pack(ty, n_rows, n_cols, &bytes).unwrap();

@@ -20,7 +20,7 @@
 
 use super::activations::ActivationRows;
 use super::blocks::{BlockKernel, block, prefetch, rows};
-use super::lanes::{LANES, Simd, Wide, nth};
+use super::lanes::{LANES, Simd, Wide};
 use super::pack::{Layout, PackedMatrix, Units, foreign_stride};
 
 /// Largest number of activation rows that pass over some groups before the next ones do.
@@ -137,13 +137,35 @@ impl Groups<'_> {
         self.store(s, &acc, &mut out[first * LANES..][..N * LANES]);
     }
 
-    /// Multiplies a group of floating-point weights.
+    /// Multiplies groups of floating-point weights, several abreast where their sums fit the registers: an activation is
+    /// read once for all of them.
     #[inline(always)]
     fn floats<S: Simd, const P: usize, W: Weight>(&self, s: S, out: &mut [f32]) {
-        for (g, tile) in out.chunks_exact_mut(self.x.n_rows() * LANES).enumerate() {
-            let lines = self.w.group(self.first + g);
-            self.float_group::<S, P, W>(s, lines.as_flattened(), tile);
+        let group_len = self.x.n_rows() * LANES;
+        let n_groups = out.len() / group_len;
+        let mut g = 0;
+        while g < n_groups {
+            let tiles = &mut out[g * group_len..];
+            g += match n_groups - g {
+                4.. if P == 1 => {
+                    self.float_groups::<S, P, W, 4>(s, self.float_weights::<W, 4>(g), tiles)
+                }
+                2.. if P == 1 => {
+                    self.float_groups::<S, P, W, 2>(s, self.float_weights::<W, 2>(g), tiles)
+                }
+                _ => self.float_groups::<S, P, W, 1>(s, self.float_weights::<W, 1>(g), tiles),
+            };
         }
+    }
+
+    /// The weights of `G` groups from group `g` of the output on.
+    #[inline(always)]
+    fn float_weights<W: Weight, const G: usize>(&self, g: usize) -> [&[W::Lanes]; G] {
+        let mut groups: [&[W::Lanes]; G] = [&[]; G];
+        for (i, group) in groups.iter_mut().enumerate() {
+            *group = W::lanes(self.w.group(self.first + g + i).as_flattened());
+        }
+        groups
     }
 
     /// Dequantises 16 rows at a time with ggml and multiplies them as floats.
@@ -170,59 +192,69 @@ impl Groups<'_> {
                     tile[lane] = *w;
                 }
             }
-            self.float_group::<S, P, Single>(s, bytemuck::cast_slice(tile16), tile);
+            let weights = Single::lanes(bytemuck::cast_slice(tile16));
+            self.float_groups::<S, P, Single, 1>(s, [weights], tile);
         }
     }
 
-    /// Processes as many rows at once as keep enough sums in registers to hide the latency of a fused step.
+    /// Multiplies `G` groups; returns `G`. It processes as many rows at once as keep enough sums in registers to hide
+    /// the latency of a fused step.
     #[inline(always)]
-    fn float_group<S: Simd, const P: usize, W: Weight>(
+    fn float_groups<S: Simd, const P: usize, W: Weight, const G: usize>(
         &self,
         s: S,
-        weights: &[u8],
-        tile: &mut [f32],
-    ) {
-        let mut at = 0;
-        while at < self.x.n_rows() {
-            let out = &mut tile[at * LANES..];
-            at += match self.x.n_rows() - at {
-                12.. if P == 1 => self.float_rows::<S, P, W, 12>(s, weights, at, out),
-                6.. => self.float_rows::<S, P, W, 6>(s, weights, at, out),
-                4.. => self.float_rows::<S, P, W, 4>(s, weights, at, out),
-                2.. => self.float_rows::<S, P, W, 2>(s, weights, at, out),
-                _ => self.float_rows::<S, P, W, 1>(s, weights, at, out),
+        weights: [&[W::Lanes]; G],
+        tiles: &mut [f32],
+    ) -> usize {
+        let mut row = 0;
+        while row < self.x.n_rows() {
+            row += match self.x.n_rows() - row {
+                12.. if P * G == 1 => self.float_rows::<S, P, W, G, 12>(s, weights, row, tiles),
+                8 => self.float_rows::<S, P, W, G, 4>(s, weights, row, tiles),
+                6.. => self.float_rows::<S, P, W, G, 6>(s, weights, row, tiles),
+                4.. => self.float_rows::<S, P, W, G, 4>(s, weights, row, tiles),
+                2.. => self.float_rows::<S, P, W, G, 2>(s, weights, row, tiles),
+                _ => self.float_rows::<S, P, W, G, 1>(s, weights, row, tiles),
             };
         }
+        G
     }
 
-    /// Multiplies `N` rows from `first` on; returns `N`.
+    /// Multiplies `N` rows from `first` on by `G` groups; returns `N`.
     #[inline(always)]
-    fn float_rows<S: Simd, const P: usize, W: Weight, const N: usize>(
+    fn float_rows<S: Simd, const P: usize, W: Weight, const G: usize, const N: usize>(
         &self,
         s: S,
-        weights: &[u8],
+        weights: [&[W::Lanes]; G],
         first: usize,
-        tile: &mut [f32],
+        tiles: &mut [f32],
     ) -> usize {
         let k = self.w.shape.n_cols;
         let mut rows: [&[f32]; N] = [&[]; N];
         for (r, row) in rows.iter_mut().enumerate() {
             *row = &self.x.float(first + r)[..k];
         }
-        let mut acc = [[s.splat(0.0); P]; N];
+        let weights = weights.map(|weights| &weights[..k]);
+        let mut acc = [[[s.splat(0.0); P]; N]; G];
         for i in 0..k {
-            let mut w = [s.splat(0.0); P];
-            for (part, w) in w.iter_mut().enumerate() {
-                *w = W::load(s, weights, i, part);
+            let mut w = [[s.splat(0.0); P]; G];
+            for (weights, w) in weights.iter().zip(&mut w) {
+                for (part, w) in w.iter_mut().enumerate() {
+                    *w = W::load(s, &weights[i], part);
+                }
             }
-            for (acc, x) in acc.iter_mut().zip(rows) {
-                let x = s.splat(x[i]);
+            for (r, row) in rows.iter().enumerate() {
+                let x = s.splat(row[i]);
                 for (acc, w) in acc.iter_mut().zip(w) {
-                    *acc = s.fma(w, x, *acc);
+                    for (acc, w) in acc[r].iter_mut().zip(w) {
+                        *acc = s.fma(w, x, *acc);
+                    }
                 }
             }
         }
-        self.store(s, &acc, tile);
+        for (acc, tile) in acc.iter().zip(tiles.chunks_exact_mut(self.x.n_rows() * LANES)) {
+            self.store(s, acc, &mut tile[first * LANES..]);
+        }
         N
     }
 
@@ -240,8 +272,13 @@ impl Groups<'_> {
 
 /// A floating-point type of weights, interleaved `(k, 16)`.
 trait Weight {
-    /// The weights of a register's rows at `k`.
-    fn load<S: Simd>(s: S, weights: &[u8], k: usize, part: usize) -> S::F;
+    /// The weights of a group's rows at one `k`.
+    type Lanes;
+
+    /// The weights of a group.
+    fn lanes(bytes: &[u8]) -> &[Self::Lanes]; // (k)
+    /// The weights of a register's rows.
+    fn load<S: Simd>(s: S, weights: &Self::Lanes, part: usize) -> S::F;
 }
 
 struct Single;
@@ -249,22 +286,40 @@ struct Half;
 struct Brain;
 
 impl Weight for Single {
+    type Lanes = [u8; 64];
+
     #[inline(always)]
-    fn load<S: Simd>(s: S, weights: &[u8], k: usize, part: usize) -> S::F {
-        s.load_f32(nth(weights, k), part)
+    fn lanes(bytes: &[u8]) -> &[[u8; 64]] {
+        bytes.as_chunks().0
+    }
+    #[inline(always)]
+    fn load<S: Simd>(s: S, weights: &[u8; 64], part: usize) -> S::F {
+        s.load_f32(weights, part)
     }
 }
 
 impl Weight for Half {
+    type Lanes = [u8; 32];
+
     #[inline(always)]
-    fn load<S: Simd>(s: S, weights: &[u8], k: usize, part: usize) -> S::F {
-        s.load_f16(nth(weights, k), part)
+    fn lanes(bytes: &[u8]) -> &[[u8; 32]] {
+        bytes.as_chunks().0
+    }
+    #[inline(always)]
+    fn load<S: Simd>(s: S, weights: &[u8; 32], part: usize) -> S::F {
+        s.load_f16(weights, part)
     }
 }
 
 impl Weight for Brain {
+    type Lanes = [u8; 32];
+
     #[inline(always)]
-    fn load<S: Simd>(s: S, weights: &[u8], k: usize, part: usize) -> S::F {
-        s.load_bf16(nth(weights, k), part)
+    fn lanes(bytes: &[u8]) -> &[[u8; 32]] {
+        bytes.as_chunks().0
+    }
+    #[inline(always)]
+    fn load<S: Simd>(s: S, weights: &[u8; 32], part: usize) -> S::F {
+        s.load_bf16(weights, part)
     }
 }

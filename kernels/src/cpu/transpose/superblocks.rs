@@ -68,13 +68,7 @@ impl Planes<'_> {
 
 /// Packs planes of four bits from byte `at` on. Runs of 32 codes whose bits share bytes are `apart` runs from another.
 #[inline(always)]
-fn nibbles<S: Simd>(
-    s: S,
-    rows: Rows,
-    at: usize,
-    apart: usize,
-    out: &mut Planes,
-) {
+fn nibbles<S: Simd>(s: S, rows: Rows, at: usize, apart: usize, out: &mut Planes) {
     for i in 0..4 {
         let words = rows.words8(s, at + 32 * i, out.part);
         let run = i / apart * 2 * apart + i % apart;
@@ -89,13 +83,7 @@ fn nibbles<S: Simd>(
 
 /// Packs planes of two bits from byte `at` on, which are two lines of a run from `line` on.
 #[inline(always)]
-fn crumbs<S: Simd>(
-    s: S,
-    rows: Rows,
-    at: usize,
-    line: usize,
-    out: &mut Planes,
-) {
+fn crumbs<S: Simd>(s: S, rows: Rows, at: usize, line: usize, out: &mut Planes) {
     for half in 0..2 {
         let words = rows.words8(s, at + 32 * half, out.part);
         for t in 0..4 {
@@ -112,13 +100,7 @@ fn crumbs<S: Simd>(
 
 /// Packs planes of one bit from byte `at` on, which are line `line` of a run.
 #[inline(always)]
-fn bits<S: Simd>(
-    s: S,
-    rows: Rows,
-    at: usize,
-    line: usize,
-    out: &mut Planes,
-) {
+fn bits<S: Simd>(s: S, rows: Rows, at: usize, line: usize, out: &mut Planes) {
     let words = rows.words8(s, at, out.part);
     for run in 0..8 {
         let mut plane = field::<S, 1>(s, words[0], run, 0);
