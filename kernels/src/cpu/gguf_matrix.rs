@@ -1,10 +1,12 @@
 //! A weight matrix in the format of a GGUF file, to be packed or multiplied directly.
 
-use super::interleave::interleave_groups;
+use super::Kernels;
 use super::lanes::LANES;
 use super::pack::Shape;
 use crate::SharedBytes;
 use crate::quant::TypeInfo;
+use rayon::prelude::*;
+use std::sync::LazyLock;
 
 /// A weight matrix of shape (n_rows, n_cols) in the format of a GGUF file.
 #[derive(Clone, Debug)]
@@ -78,4 +80,17 @@ impl GgufMatrix {
         assert!(left.is_some_and(|left| n <= left), "there are no {n} groups from {first} on");
         interleave_groups(&self.shape, &self.bytes[first * self.native_group_len()..], out);
     }
+}
+
+/// Packs native rows of this shape, from the start of a group on, into as many groups as `out` has, on the current
+/// rayon pool.
+pub(super) fn interleave_groups(shape: &Shape, rows: &[u8], out: &mut [u8]) {
+    /// Which instruction set packs shows in the time alone, and looking for the best one takes some.
+    static BEST: LazyLock<&Kernels> =
+        LazyLock::new(|| Kernels::available().next().expect("the scalar kernels run everywhere"));
+    let interleave = BEST.interleave;
+    let groups = out.par_chunks_exact_mut(shape.group_lines * 64);
+    groups
+        .zip(rows.par_chunks(shape.row_bytes * LANES))
+        .for_each(|(group, rows)| interleave(shape, rows, group));
 }

@@ -3,28 +3,12 @@
 //! This is the specification, and packs whatever an instruction set does not pack in registers (`transpose.rs`). Every
 //! byte of a group is written, so the same rows always give the same bytes.
 
-use super::Kernels;
 use super::lanes::LANES;
-use super::pack::{Shape, Units, foreign_stride, min_at, scale_at};
+use super::pack::{Units, foreign_stride, min_at, scale_at};
 use crate::quant::{BlockOps, Codes, Format, Kind, Scale, TypeInfo};
-use rayon::prelude::*;
-use std::sync::LazyLock;
 
 /// A line as its sixteen lanes of four bytes.
 type Lanes4 = [[u8; 4]; LANES];
-
-/// Packs native rows of this shape, from the start of a group on, into as many groups as `out` has, on the current
-/// rayon pool.
-pub(super) fn interleave_groups(shape: &Shape, rows: &[u8], out: &mut [u8]) {
-    /// Which instruction set packs shows in the time alone, and looking for the best one takes some.
-    static BEST: LazyLock<&Kernels> =
-        LazyLock::new(|| Kernels::available().next().expect("the scalar kernels run everywhere"));
-    let interleave = BEST.interleave;
-    let groups = out.par_chunks_exact_mut(shape.group_lines * 64);
-    groups
-        .zip(rows.par_chunks(shape.row_bytes * LANES))
-        .for_each(|(group, rows)| interleave(shape, rows, group));
-}
 
 /// Packs up to 16 rows into one group; the lanes of missing rows become zeros.
 pub(super) fn interleave(
@@ -194,7 +178,8 @@ fn interleave_elements<const N: usize>(rows: &[u8], row_bytes: usize, out: &mut 
 mod tests {
     use super::*;
     use crate::SharedBytes;
-    use crate::cpu::{GgufMatrix, LAYOUT_VERSION};
+    use crate::cpu::pack::Shape;
+    use crate::cpu::{GgufMatrix, Kernels, LAYOUT_VERSION};
     use crate::quant::{TYPES, type_info};
     use std::sync::Arc;
 

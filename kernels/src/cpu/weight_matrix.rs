@@ -6,8 +6,7 @@
 
 use super::Kernels;
 use super::activations::{ActivationFormats, ActivationRows};
-use super::gguf_matrix::GgufMatrix;
-use super::interleave::interleave_groups;
+use super::gguf_matrix::{GgufMatrix, interleave_groups};
 use super::lanes::LANES;
 use super::pack::{Layout, Line, PackedBytes, PackedMatrix, Shape};
 use crate::SharedBytes;

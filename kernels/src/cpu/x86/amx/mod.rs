@@ -159,7 +159,7 @@ unsafe fn panels<'a, P: Panel<'a>>(s: Avx512, groups: &Groups<'a>, units: Units,
 mod tests {
     use super::*;
     use crate::cpu::Activations;
-    use crate::cpu::interleave::interleave_groups;
+    use crate::cpu::gguf_matrix::interleave_groups;
     use crate::cpu::pack::{Line, PackedBytes, Shape};
     use crate::quant::tests::CODEBOOKS;
     use crate::quant::{Kind, TYPES, TypeInfo};
