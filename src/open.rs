@@ -201,9 +201,10 @@ fn sizes(model: &Model, options: &SessionOptions) -> String {
 
 /// Receives notices and progress while a model or drafter is opened; `()` ignores them.
 pub trait Observer {
-    /// Reports progress of a stage, `part` from 0 to 1. If it returns false, the call fails with [`Error::Cancelled`].
-    fn progress(&mut self, stage: Stage, part: f64) -> bool {
-        let _ = (stage, part);
+    /// Reports progress of a stage: `done` of `total`, which are bytes while weights are loaded, and parts of the work
+    /// otherwise. If it returns false, the call fails with [`Error::Cancelled`].
+    fn progress(&mut self, stage: Stage, done: u64, total: u64) -> bool {
+        let _ = (stage, done, total);
         true
     }
 
@@ -214,6 +215,12 @@ pub trait Observer {
 }
 
 impl Observer for () {}
+
+/// Reports how much of the measurements is done, from 0 to 1.
+fn measured(observer: &mut dyn Observer, part: f64) -> bool {
+    const PARTS: u64 = 1000;
+    observer.progress(Stage::Measuring, (part * PARTS as f64) as u64, PARTS)
+}
 
 /// Loads a model from a GGUF file, or from any part of a split one, and creates a session with its drafter.
 ///
@@ -237,9 +244,7 @@ impl Options {
                 cache: self.cache_folder.clone(),
                 threads: self.session.threads,
                 rope: self.rope.clone(),
-                progress: Box::new(|done, total| {
-                    observer.progress(Stage::Loading, done as f64 / total.max(1) as f64)
-                }),
+                progress: Box::new(|done, total| observer.progress(Stage::Loading, done, total)),
             },
         )?;
         if model.packing().notice(&Plain).is_some() {
@@ -324,7 +329,7 @@ impl Options {
     pub fn attach(&self, session: &mut Session, observer: &mut dyn Observer) -> Result<()> {
         let attached = self.drafter(session.setup(None), observer).and_then(|drafter| {
             let Some(drafter) = drafter else { return session.detach() };
-            let mut progress = |part| observer.progress(Stage::Measuring, part);
+            let mut progress = |part| measured(observer, part);
             session.attach(drafter, self.explain, self.n_together, &mut progress)
         });
         if let Err(error) = attached {
@@ -341,7 +346,7 @@ impl Options {
     fn attach_to_engine(&self, engine: &mut Engine, observer: &mut dyn Observer) -> Result<()> {
         let attached = self.drafter(engine.setup(None), observer).and_then(|drafter| {
             let Some(drafter) = drafter else { return Ok(()) };
-            let mut progress = |part| observer.progress(Stage::Measuring, part);
+            let mut progress = |part| measured(observer, part);
             engine.attach(drafter, self.explain, &mut progress).map(|_| ())
         });
         attached.or_else(|error| self.excuse(error, observer))?;

@@ -16,11 +16,12 @@ pub(super) struct CallbackObserver<'a> {
 }
 
 impl Observer for CallbackObserver<'_> {
-    fn progress(&mut self, stage: Stage, part: f64) -> bool {
+    fn progress(&mut self, stage: Stage, done: u64, total: u64) -> bool {
         let stage = match stage {
             Stage::Loading => DOVETAIL_STAGE_LOADING,
             Stage::Measuring => DOVETAIL_STAGE_MEASURING,
         };
+        let part = done as f64 / total.max(1) as f64;
         self.callbacks.progress(stage, part) && !(self.is_cancelled)()
     }
 

@@ -15,6 +15,7 @@
 //! ceilings.rs        what memory delivers and the integer units multiply · median.rs
 //! ../common          argv.rs  flags as llama.cpp's users type them · draft_flags.rs  flags of drafters
 //!                    hub_flags.rs  models that are fetched or found · download_bar.rs  how far that is
+//!                    progress_line.rs  a line that says so
 //!                    prompts.rs  files of prompts · output.rs  files for results
 //!                    words.rs    what errors call flags, exit codes
 //! ```
@@ -42,6 +43,8 @@ mod output;
 mod pause;
 mod plot;
 mod ppl;
+#[path = "../common/progress_line.rs"]
+mod progress_line;
 mod prompt_options;
 #[path = "../common/prompts.rs"]
 mod prompts;

@@ -16,6 +16,7 @@
 //! ../common   argv.rs  flags as llama.cpp's users type them · mistake.rs  wrong ones in one line
 //!             draft_flags.rs  flags of drafters
 //!             hub_flags.rs  models that are fetched or found · download_bar.rs  how far that is
+//!             progress_line.rs  a line that says so
 //!             grammar_flags.rs  grammars of answers · prompts.rs  files of prompts · output.rs  files for results
 //!             words.rs    what errors call flags, exit codes · values.rs  what values of flags may be
 //!             rope_flags.rs  flags of long contexts · sampling_flags.rs  how tokens are sampled
@@ -60,6 +61,8 @@ mod open;
 #[path = "../common/output.rs"]
 mod output;
 mod parse;
+#[path = "../common/progress_line.rs"]
+mod progress_line;
 #[path = "../common/prompts.rs"]
 mod prompts;
 mod report;

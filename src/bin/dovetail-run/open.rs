@@ -142,13 +142,12 @@ impl<'a> LogObserver<'a> {
 }
 
 impl Observer for LogObserver<'_> {
-    fn progress(&mut self, stage: Stage, part: f64) -> bool {
+    fn progress(&mut self, stage: Stage, done: u64, total: u64) -> bool {
         if self.progress.as_ref().is_none_or(|(shown, _)| *shown != stage) {
-            let label = match stage {
-                Stage::Loading => "loading",
-                Stage::Measuring => "measuring this machine, once",
+            let progress = match stage {
+                Stage::Loading => Progress::of_bytes("loading weights"),
+                Stage::Measuring => Progress::new("measuring this machine, once"),
             };
-            let progress = Progress::new(label);
             // It takes seconds, and the answer waits for it.
             if stage == Stage::Measuring && !progress.is_shown() {
                 self.log.note("measuring this machine, once, for a few seconds");
@@ -156,7 +155,7 @@ impl Observer for LogObserver<'_> {
             self.progress = Some((stage, progress));
         }
         if let Some((_, progress)) = &mut self.progress {
-            progress.update(part);
+            progress.update(done, total);
         }
         !self.interrupt.is_some_and(Interrupt::came)
     }

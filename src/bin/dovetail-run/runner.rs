@@ -99,7 +99,7 @@ impl Runner<'_> {
             // A prompt that takes one pass has no progress to show.
             passes += usize::from(done < total);
             if passes > 0 {
-                progress.update(done as f64 / total.max(1) as f64);
+                progress.update(done as u64, total as u64);
             }
             !self.interrupt.came()
         })?;

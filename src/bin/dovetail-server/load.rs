@@ -69,7 +69,7 @@ struct LogObserver {
 }
 
 impl Observer for LogObserver {
-    fn progress(&mut self, stage: Stage, _: f64) -> bool {
+    fn progress(&mut self, stage: Stage, _: u64, _: u64) -> bool {
         if self.stage.replace(stage) != Some(stage) {
             match stage {
                 Stage::Loading => tracing::info!("loading the model"),

@@ -73,6 +73,8 @@ mod openai;
 mod openapi;
 mod outbox;
 mod page;
+#[path = "../common/progress_line.rs"]
+mod progress_line;
 mod prompt;
 mod queue;
 mod responses;
