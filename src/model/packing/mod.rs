@@ -46,7 +46,7 @@ pub enum Repack {
     /// To memory, at every start.
     #[default]
     Memory,
-    /// Nowhere: rows are packed each time they are multiplied, which is slow and needs no memory.
+    /// Nowhere: rows are packed each time they are multiplied, which takes time and no memory.
     Off,
 }
 
@@ -93,7 +93,7 @@ impl Packing {
             )),
             (WeightStorage::Native, Some(why)) => Some(format!(
                 "no memory for {size} of packed weights, nor a file ({why}): they stay as they are, \
-                 and every token takes several times longer; make room, or name another folder with \
+                 and every token takes longer, up to twice as long; make room, or name another folder with \
                  DOVETAIL_CACHE"
             )),
             _ => None,
