@@ -104,8 +104,8 @@ fn bits<S: Simd>(s: S, rows: Rows, at: usize, line: usize, out: &mut Planes) {
     let words = rows.words8(s, at, out.part);
     for run in 0..8 {
         let mut plane = field::<S, 1>(s, words[0], run, 0);
-        for g in 1..8 {
-            plane = s.or(plane, field::<S, 1>(s, words[g], run, g));
+        for (g, &word) in words.iter().enumerate().skip(1) {
+            plane = s.or(plane, field::<S, 1>(s, word, run, g));
         }
         out.store(s, plane, run, line);
     }
