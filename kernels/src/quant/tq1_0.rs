@@ -49,7 +49,7 @@ fn digits(bytes: &[u8], out: &mut [u8]) {
     for (n, codes) in out.chunks_exact_mut(bytes.len()).enumerate() {
         for (code, byte) in codes.iter_mut().zip(bytes) {
             let rest = byte.wrapping_mul(3u8.pow(n as u32));
-            *code = (u16::from(rest) * 3 >> 8) as u8;
+            *code = ((u16::from(rest) * 3) >> 8) as u8;
         }
     }
 }

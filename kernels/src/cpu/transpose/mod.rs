@@ -125,7 +125,7 @@ fn blocks<S: Simd, const P: usize, T: Transpose>(s: S, shape: &Shape, rows: &[u8
 /// Prefetches of the next group as much as bytes `start…end` of the rows are of this one.
 #[inline(always)]
 fn prefetch<S: Simd>(s: S, rows: &[u8], start: usize, end: usize) {
-    for line in &rows.as_chunks().0[start * LANES / 64..end * LANES / 64] {
+    for line in &rows.as_chunks::<64>().0[start * LANES / 64..end * LANES / 64] {
         s.prefetch(line, rows.len());
     }
 }
