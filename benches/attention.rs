@@ -213,7 +213,10 @@ fn rival(
     let id = match ty {
         CacheType::F32 => 0,
         CacheType::F16 => 1,
+        CacheType::Q4_0 => 2,
+        CacheType::Q5_1 => 7,
         CacheType::Q8_0 => 8,
+        CacheType::BF16 => 30,
     };
     let [keys, values] = [0, 1].map(|half| {
         let rows: Vec<f32> = problem.rows[half].iter().flatten().flatten().copied().collect();

@@ -80,14 +80,13 @@ pub(super) trait BlockKernel {
         sum: S::I,
         acc: S::F,
     ) -> S::F;
-    /// Adds the contribution of block `b` to the sums of `N` rows, which stay in registers.
-    fn multiply<S: Simd, const P: usize, const N: usize>(
+    /// Adds the contribution of a part of block `b` to the sums of `N` rows, which stay in registers.
+    fn multiply<S: Simd, const N: usize>(
         s: S,
-        codes: Lines,
-        meta: &[u8],
-        b: usize,
+        block: (Lines, &[u8], usize),
+        part: usize,
         x: &[&[Self::Activations]; N],
-        acc: &mut [[S::F; P]; N],
+        acc: &mut [S::F; N],
     );
 }
 
@@ -180,32 +179,29 @@ impl<F: Block, const BITS: usize, const MIN: bool> BlockKernel for Plain<F, BITS
     }
 
     #[inline(always)]
-    fn multiply<S: Simd, const P: usize, const N: usize>(
+    fn multiply<S: Simd, const N: usize>(
         s: S,
-        codes: Lines,
-        meta: &[u8],
-        b: usize,
+        (codes, meta, b): (Lines, &[u8], usize),
+        part: usize,
         x: &[&[Block32]; N],
-        acc: &mut [[S::F; P]; N],
+        acc: &mut [S::F; N],
     ) {
-        for part in 0..P {
-            let codes = Self::codes(s, codes, 0, part);
-            let scales = Self::scales(s, meta, part);
-            let mut sums = [s.splat_i(0); N];
-            let mut y = [&[[0i8; 4]; 8]; N];
-            for i in 0..N {
-                let x = &x[i][b];
-                y[i] = quads(&x.q);
-                let left = if BITS == 8 { S::OFFSET8 } else { Self::OFFSET };
-                if left > 0 {
-                    // Eight is the smallest offset; the others are multiples of it by powers of two.
-                    sums[i] = s.shl_i(s.splat_i(x.minus_8_sum), (left / 8).ilog2());
-                }
+        let codes = Self::codes(s, codes, 0, part);
+        let scales = Self::scales(s, meta, part);
+        let mut sums = [s.splat_i(0); N];
+        let mut y = [&[[0i8; 4]; 8]; N];
+        for i in 0..N {
+            let x = &x[i][b];
+            y[i] = quads(&x.q);
+            let left = if BITS == 8 { S::OFFSET8 } else { Self::OFFSET };
+            if left > 0 {
+                // Eight is the smallest offset; the others are multiples of it by powers of two.
+                sums[i] = s.shl_i(s.splat_i(x.minus_8_sum), (left / 8).ilog2());
             }
-            let sums = s.dots::<BITS, 8, N>(sums, &codes, y);
-            for ((acc, x), sum) in acc.iter_mut().zip(x).zip(sums) {
-                acc[part] = Self::finish(s, &scales, &x[b], sum, acc[part]);
-            }
+        }
+        let sums = s.dots::<BITS, 8, N>(sums, &codes, y);
+        for ((acc, x), sum) in acc.iter_mut().zip(x).zip(sums) {
+            *acc = Self::finish(s, &scales, &x[b], sum, *acc);
         }
     }
 }
@@ -298,34 +294,31 @@ impl<F: Block, const BITS: usize, const SUB: usize, const MIN: bool> BlockKernel
     }
 
     #[inline(always)]
-    fn multiply<S: Simd, const P: usize, const N: usize>(
+    fn multiply<S: Simd, const N: usize>(
         s: S,
-        codes: Lines,
-        meta: &[u8],
-        b: usize,
+        (codes, meta, b): (Lines, &[u8], usize),
+        part: usize,
         x: &[&[Block256]; N],
-        acc: &mut [[S::F; P]; N],
+        acc: &mut [S::F; N],
     ) {
-        for part in 0..P {
-            let mut sums = [s.splat_i(0); N];
-            for c in 0..8 {
-                let codes = Self::codes(s, codes, c, part);
-                let mut y = [&[[0i8; 4]; 8]; N];
-                for i in 0..N {
-                    y[i] = quads(Self::q(&x[i][b], c));
-                }
-                sums = Self::chunk::<S, N>(s, &codes, meta, part, c, y, sums);
+        let mut sums = [s.splat_i(0); N];
+        for c in 0..8 {
+            let codes = Self::codes(s, codes, c, part);
+            let mut y = [&[[0i8; 4]; 8]; N];
+            for i in 0..N {
+                y[i] = quads(Self::q(&x[i][b], c));
             }
-            let scales = Self::scales(s, meta, part);
-            for ((acc, x), mut sum) in acc.iter_mut().zip(x).zip(sums) {
-                let x = &x[b];
-                let left = if BITS == 8 { S::OFFSET8 } else { Self::OFFSET };
-                if left > 0 {
-                    let excess = scales.weigh_sums::<SUB>(s, x);
-                    sum = s.sub_i(sum, s.shl_i(excess, left.ilog2()));
-                }
-                acc[part] = Self::finish(s, &scales, x, sum, acc[part]);
+            sums = Self::chunk::<S, N>(s, &codes, meta, part, c, y, sums);
+        }
+        let scales = Self::scales(s, meta, part);
+        for ((acc, x), mut sum) in acc.iter_mut().zip(x).zip(sums) {
+            let x = &x[b];
+            let left = if BITS == 8 { S::OFFSET8 } else { Self::OFFSET };
+            if left > 0 {
+                let excess = scales.weigh_sums::<SUB>(s, x);
+                sum = s.sub_i(sum, s.shl_i(excess, left.ilog2()));
             }
+            *acc = Self::finish(s, &scales, x, sum, *acc);
         }
     }
 }

@@ -124,17 +124,29 @@ impl Groups<'_> {
     ) {
         let x = rows::<B, N>(self.x.range(first..first + N));
         let mut lines = self.w.group(group);
-        let mut acc = [[s.splat(0.0); P]; N];
+        let mut acc = [[s.splat(0.0); N]; P];
         let mut b = 0;
         while let Some((codes, scales)) = units.next(&mut lines) {
             prefetch(s, scales);
-            for i in 0..codes.len() / B::CODE_LINES {
-                let (codes, meta) = block::<B>(codes, scales, i);
-                B::multiply::<S, P, N>(s, codes, meta, b, &x, &mut acc);
-                b += 1;
+            let n_blocks = codes.len() / B::CODE_LINES;
+            // A part of the lanes at a time: the sums of all would not fit the registers beside the codes.
+            for (part, acc) in acc.iter_mut().enumerate() {
+                let mut sums = *acc;
+                for i in 0..n_blocks {
+                    let (codes, meta) = block::<B>(codes, scales, i);
+                    B::multiply::<S, N>(s, (codes, meta, b + i), part, &x, &mut sums);
+                }
+                *acc = sums;
+            }
+            b += n_blocks;
+        }
+        let mut by_row = [[s.splat(0.0); P]; N];
+        for (part, acc) in acc.iter().enumerate() {
+            for (row, sum) in by_row.iter_mut().zip(acc) {
+                row[part] = *sum;
             }
         }
-        self.store(s, &acc, &mut out[first * LANES..][..N * LANES]);
+        self.store(s, &by_row, &mut out[first * LANES..][..N * LANES]);
     }
 
     /// Multiplies groups of floating-point weights, several abreast where their sums fit the registers: an activation is

@@ -27,9 +27,7 @@ use std::arch::x86_64::*;
 use tiles::{Amx, Tiles};
 
 /// Smallest number of rows for which tiles are faster than AVX-512; measured on Emerald Rapids.
-const fn min_rows(scaled: bool) -> usize {
-    if scaled { 12 } else { 24 }
-}
+const MIN_ROWS: usize = 12;
 
 /// Groups that share one reading of the activations.
 const GROUPS: usize = 4;
@@ -84,7 +82,7 @@ fn matmul(
     let Layout::Blocks(format) = w.shape.layout else {
         return (avx512::KERNELS.matmul)(w, first, x, out, add, scratch);
     };
-    if x.n_rows() < min_rows(format.scaled) {
+    if x.n_rows() < MIN_ROWS {
         return (avx512::KERNELS.matmul)(w, first, x, out, add, scratch);
     }
     let (groups, units) = (Groups { w, first, x, add }, Units::new(&format, w.shape.n_cols));
