@@ -209,9 +209,10 @@ fn extreme_codes_do_not_saturate() {
             row.iter_mut().skip(1).step_by(2).for_each(|b| *b &= 0xbf);
             let rows = row.repeat(16);
             let w = WeightMatrix::pack(ty, 16, n_cols, &rows).unwrap();
-            for sign in [1.0, -1.0] {
+            for (sign, period) in [(1.0, 3), (-1.0, 3), (1.0, usize::MAX), (-1.0, usize::MAX)] {
+                let turned = |i: usize| (i + 1).is_multiple_of(period);
                 let x: Vec<f32> =
-                    (0..n_cols).map(|i| if i % 3 == 2 { -sign } else { sign }).collect();
+                    (0..n_cols).map(|i| if turned(i) { -sign } else { sign }).collect();
                 let expected = order::product(&ty, &row, &x);
                 for k in isas() {
                     let activations = quantized(k, &vec![x.clone(); 33], w.formats());

@@ -67,12 +67,12 @@ pub(super) trait BlockKernel {
     /// Activations of chunk `c`.
     fn q(x: &Self::Activations, c: usize) -> &[i8; 32];
     /// Codes of chunk `c`, or what they stand for if the format has a table, in the form of [`Simd::dots`].
-    fn codes<S: Simd>(s: S, codes: Lines, c: usize, part: usize) -> [S::B; 8];
+    fn codes<S: Simd, const AHEAD: usize>(s: S, codes: Lines, c: usize, part: usize) -> [S::B; 8];
     /// Integer scale of sub-block `j`, as [`Simd::load_scale`] gives it.
     fn scale<S: Simd>(s: S, meta: &[u8], j: usize, part: usize) -> S::I;
     /// Reads a block's scales.
     fn scales<S: Simd>(s: S, meta: &[u8], part: usize) -> Self::Scales<S>;
-    /// `acc` plus the block's contribution, where `sum` is `Σ scale · Σ (code − OFFSET) · q`.
+    /// `acc` plus the block's contribution, where `sum` is `Σ scale · Σ value · q`.
     fn finish<S: Simd>(
         s: S,
         scales: &Self::Scales<S>,
@@ -158,8 +158,8 @@ impl<F: Block, const BITS: usize, const MIN: bool> BlockKernel for Plain<F, BITS
         &x.q
     }
     #[inline(always)]
-    fn codes<S: Simd>(s: S, codes: Lines, _: usize, part: usize) -> [S::B; 8] {
-        unpack::<S, F, BITS>(s, codes, 0, part)
+    fn codes<S: Simd, const AHEAD: usize>(s: S, codes: Lines, _: usize, part: usize) -> [S::B; 8] {
+        unpack::<S, F, BITS, AHEAD>(s, codes, 0, part)
     }
     #[inline(always)]
     fn scale<S: Simd>(_: S, _: &[u8], _: usize, _: usize) -> S::I {
@@ -186,7 +186,7 @@ impl<F: Block, const BITS: usize, const MIN: bool> BlockKernel for Plain<F, BITS
         x: &[&[Block32]; N],
         acc: &mut [S::F; N],
     ) {
-        let codes = Self::codes(s, codes, 0, part);
+        let codes = Self::codes::<S, PREFETCH_BYTES>(s, codes, 0, part);
         let scales = Self::scales(s, meta, part);
         let mut sums = [s.splat_i(0); N];
         let mut y = [&[[0i8; 4]; 8]; N];
@@ -260,8 +260,8 @@ impl<F: Block, const BITS: usize, const SUB: usize, const MIN: bool> BlockKernel
         nth(&x.q, c)
     }
     #[inline(always)]
-    fn codes<S: Simd>(s: S, codes: Lines, c: usize, part: usize) -> [S::B; 8] {
-        unpack::<S, F, BITS>(s, codes, c, part)
+    fn codes<S: Simd, const AHEAD: usize>(s: S, codes: Lines, c: usize, part: usize) -> [S::B; 8] {
+        unpack::<S, F, BITS, AHEAD>(s, codes, c, part)
     }
     #[inline(always)]
     fn scale<S: Simd>(s: S, meta: &[u8], j: usize, part: usize) -> S::I {
@@ -303,7 +303,7 @@ impl<F: Block, const BITS: usize, const SUB: usize, const MIN: bool> BlockKernel
     ) {
         let mut sums = [s.splat_i(0); N];
         for c in 0..8 {
-            let codes = Self::codes(s, codes, c, part);
+            let codes = Self::codes::<S, PREFETCH_BYTES>(s, codes, c, part);
             let mut y = [&[[0i8; 4]; 8]; N];
             for i in 0..N {
                 y[i] = quads(Self::q(&x[i][b], c));
@@ -376,7 +376,7 @@ fn block_scale<S: Simd, F: Block>(s: S, meta: &[u8], i: usize, part: usize) -> S
 
 /// Unpacks chunk `c` of each lane's row, 32 weights, from its planes: see `pack.rs`.
 #[inline(always)]
-fn unpack<S: Simd, F: Block, const BITS: usize>(
+fn unpack<S: Simd, F: Block, const BITS: usize, const AHEAD: usize>(
     s: S,
     lines: Lines,
     c: usize,
@@ -386,7 +386,7 @@ fn unpack<S: Simd, F: Block, const BITS: usize>(
     let mut planes = [s.splat_b(0); 8];
     for (plane, line) in planes.iter_mut().zip(&lines[c * bits..][..bits]) {
         if part == 0 {
-            s.prefetch(line, PREFETCH_BYTES);
+            s.prefetch(line, AHEAD);
         }
         *plane = s.load_b(line, part);
     }

@@ -1,6 +1,6 @@
 //! Packs native rows into groups, in the layout that `pack.rs` describes.
 //!
-//! This is the specification, and packs whatever an instruction set does not pack in registers (`transpose.rs`). Every
+//! This is the specification, and packs whatever an instruction set does not pack in registers (`transpose/`). Every
 //! byte of a group is written, so the same rows always give the same bytes.
 
 use super::lanes::LANES;
@@ -197,7 +197,7 @@ mod tests {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             (state >> 24) as u8
         };
-        for ty in TYPES.iter().copied().chain(type_info(19)) {
+        for ty in TYPES.iter().copied().chain(type_info(40)) {
             for blocks in [1, 2, 7, 8, 9, 35] {
                 let n_cols = if ty.block_len == 1 { 3 * blocks } else { ty.block_len * blocks };
                 let row_bytes = ty.row_bytes(n_cols).unwrap();

@@ -5,7 +5,7 @@
 //! the result in one fused step (two if there is a minimum):
 //!
 //! ```text
-//! acc = fma(d · x.d, Σ scale[j] · Σ (code[i] − offset) · q[i], acc)
+//! acc = fma(d · x.d, Σ scale[j] · Σ value(code[i]) · q[i], acc)
 //! acc = fma(m, x.d · Σ min[j] · Σ q[i], acc)
 //! ```
 //!

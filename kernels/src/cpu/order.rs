@@ -125,7 +125,7 @@ pub fn sum_exp(x: &[f32], largest: f32) -> f32 {
 }
 
 /// Quantises 32 elements of a key or value for the cache. The scale is `max|x| / 127` as a half float, and `q = round(x
-/// / scale)`, ties to even; all `q` are 0 if the scale is 0.
+/// / scale)`, ties to even; what is read back is 0 if the scale is 0.
 pub fn cache_block(x: &[f32], q: &mut [i8]) -> f16 {
     let largest = x.iter().fold(0.0f32, |m, x| m.max(x.abs()));
     let scale = f16::from_f32(largest / 127.0);
@@ -137,7 +137,7 @@ pub fn cache_block(x: &[f32], q: &mut [i8]) -> f16 {
 }
 
 /// Quantises 32 elements of a key or value for the cache to 4 bits. The scale is the element of the largest magnitude
-/// over −8 as a half float, and `q = round(x / scale)` from −8 to 7; all `q` are 0 if the scale is 0.
+/// over −8 as a half float, and `q = round(x / scale)` from −8 to 7; what is read back is 0 if the scale is 0.
 pub fn cache_block_4(x: &[f32], q: &mut [i8]) -> f16 {
     let largest = x.iter().fold(0.0f32, |m, x| if x.abs() > m.abs() { *x } else { m });
     let scale = f16::from_f32(largest / -8.0);

@@ -20,7 +20,7 @@
 //!
 //! Types that are read through ggml are not repacked; 16 rows at a time are dequantised.
 //!
-//! `interleave.rs` writes this layout. Packed bytes are also stored in files: any change of the layout must raise
+//! `interleave.rs` and `transpose/` write this layout. Packed bytes are also stored in files: any change of the layout must raise
 //! [`LAYOUT_VERSION`].
 
 use super::lanes::LANES;

@@ -212,7 +212,7 @@ pub struct QuantizedRow<'a> {
 /// The dot product of one row of weights and one row of activations: the specification of every kernel, bit for bit.
 ///
 /// Block after block, `acc ← fma(d·x.d, Σⱼ scaleⱼ Σᵢ valueᵢ·qᵢ, acc)`, and then, if the format has minima,
-/// `acc ← fma(m·x.d, Σⱼ minⱼ Σᵢ qᵢ, acc)`. The sums are integers and exact; `fma` rounds once.
+/// `acc ← fma(m, x.d·Σⱼ minⱼ Σᵢ qᵢ, acc)`. The sums are integers and exact; `fma` rounds once.
 ///
 /// # Panics
 /// If `row` and `x` do not have the same whole number of blocks.

@@ -48,7 +48,7 @@ pub struct Args {
     #[arg(long, env = "DOVETAIL_NO_MMAP", value_parser = words::switch, help_heading = "Model")]
     pub no_mmap: bool,
     /// Where weights are packed in the order that the CPU reads fastest: cache, in a file in the cache directory that
-    /// the next start finds; memory, at every start; off, nowhere, and a token takes up to twice as long; auto, cache
+    /// the next start finds; memory, at every start; off, nowhere, and a token takes about twice as long; auto, cache
     /// from 256 MiB on if the disk has room, else memory
     #[arg(long, value_name = "HOW", default_value = "auto", env = "DOVETAIL_REPACK")]
     #[arg(help_heading = "Model")]

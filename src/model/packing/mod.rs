@@ -93,7 +93,7 @@ impl Packing {
             )),
             (WeightStorage::Native, Some(why)) => Some(format!(
                 "no memory for {size} of packed weights, nor a file ({why}): they stay as they are, \
-                 and every token takes longer, up to twice as long; make room, or name another folder with \
+                 and every token takes about twice as long; make room, or name another folder with \
                  DOVETAIL_CACHE"
             )),
             _ => None,

@@ -2,7 +2,6 @@
 //!
 //! Registers are converted to and from arrays, so there are no pointers to justify. The intrinsics of `sdot`, and on
 //! the oldest supported compiler those of half floats, are not stable, so these instructions are written in assembly.
-//! instructions are spelled in assembly.
 
 use crate::cpu::lanes::{Arith, Simd, nth, nth_row};
 use std::arch::aarch64::*;

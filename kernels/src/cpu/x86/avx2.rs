@@ -214,7 +214,7 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     }
     #[inline(always)]
     fn load_rows(self, x: &[u8], stride: usize, part: usize) -> [__m256i; 4] {
-        assert!(has_rows(x, stride), "there are 16 rows");
+        assert!(part < 2 && has_rows(x, stride), "there are 16 rows");
         let mut rows = [self.splat_b(0); 4];
         for (i, rows) in rows.iter_mut().enumerate() {
             // SAFETY: there are 16 rows, `part` is below 2, and `i` below 4.

@@ -4,8 +4,8 @@
 //! multiplication by an integer scale if there is one. The tiles work on one chunk while the vector unit uses the sums
 //! of the one before.
 
-use super::GROUPS;
 use super::tiles::{Strided, TILE, Tiles};
+use super::{AHEAD, GROUPS};
 use crate::cpu::ActivationRows;
 use crate::cpu::blocks::{self, BlockKernel};
 use crate::cpu::lanes::{Arith, LANES, Simd};
@@ -112,7 +112,7 @@ impl<B: BlockKernel, T: Tiles> Panel<'_, B, T> {
     /// Unpacks a chunk's weights to signed bytes.
     #[inline(always)]
     fn unpack(&mut self, chunk: &Chunk) {
-        let codes = B::codes(self.s, chunk.codes, chunk.c, 0);
+        let codes = B::codes::<_, AHEAD>(self.s, chunk.codes, chunk.c, 0);
         for (line, codes) in self.weights.0.iter_mut().zip(codes) {
             // SAFETY: AVX-512 was detected; a line is 64 bytes.
             unsafe {

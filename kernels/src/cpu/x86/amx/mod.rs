@@ -29,6 +29,9 @@ use tiles::{Amx, Tiles};
 /// Smallest number of rows for which tiles are faster than AVX-512; measured on Emerald Rapids.
 const MIN_ROWS: usize = 12;
 
+/// Prefetch distance in bytes, in each of the groups that are read side by side.
+const AHEAD: usize = 4096;
+
 /// Groups that share one reading of the activations.
 const GROUPS: usize = 4;
 

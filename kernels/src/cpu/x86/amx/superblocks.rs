@@ -8,8 +8,8 @@
 //! the sums of another, while the tiles multiply the step between them. Steps go through a few groups before the next
 //! superblock, so that its activations stay in the first-level cache.
 
-use super::GROUPS;
 use super::tiles::{QUARTER, TILE, Tiles};
+use super::{AHEAD, GROUPS};
 use crate::cpu::ActivationRows;
 use crate::cpu::blocks::{self, BlockKernel};
 use crate::cpu::lanes::{Arith, LANES};
@@ -148,7 +148,7 @@ impl<B: BlockKernel, T: Tiles> Panel<'_, B, T> {
         let chunks = high.as_chunks_mut::<8>().0.iter_mut().zip(low.as_chunks_mut::<8>().0);
         for (c, (high, low)) in chunks.enumerate() {
             let c = 2 * quarter + c;
-            let codes = B::codes(self.s, step.codes, c, 0);
+            let codes = B::codes::<_, AHEAD>(self.s, step.codes, c, 0);
             for j in 0..32 / B::SUB {
                 let scale = B::scale(self.s, step.meta, 32 / B::SUB * c + j, 0);
                 // SAFETY: AVX-512 was detected; a line is 64 bytes and lies at a multiple of that.
