@@ -37,9 +37,9 @@ pub(super) fn rows<'a, B: BlockKernel, const N: usize>(
 
 /// Prefetches the scales of a later unit.
 #[inline(always)]
-pub(super) fn prefetch<S: Arith>(s: S, scales: Lines) {
+pub(super) fn prefetch<S: Arith, const AHEAD: usize>(s: S, scales: Lines) {
     for line in scales {
-        s.prefetch(line, PREFETCH_BYTES);
+        s.prefetch(line, AHEAD);
     }
 }
 

@@ -19,7 +19,7 @@
 //! consecutive memory. For one row this is the plain vector.
 
 use super::activations::ActivationRows;
-use super::blocks::{BlockKernel, block, prefetch, rows};
+use super::blocks::{BlockKernel, PREFETCH_BYTES, block, prefetch, rows};
 use super::lanes::{LANES, Simd, Wide};
 use super::pack::{Layout, PackedMatrix, Units, foreign_stride};
 
@@ -127,7 +127,7 @@ impl Groups<'_> {
         let mut acc = [[s.splat(0.0); N]; P];
         let mut b = 0;
         while let Some((codes, scales)) = units.next(&mut lines) {
-            prefetch(s, scales);
+            prefetch::<S, PREFETCH_BYTES>(s, scales);
             let n_blocks = codes.len() / B::CODE_LINES;
             // A part of the lanes at a time: the sums of all would not fit the registers beside the codes.
             for (part, acc) in acc.iter_mut().enumerate() {

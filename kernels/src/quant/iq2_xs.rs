@@ -4,8 +4,8 @@ use bytemuck::{Pod, Zeroable};
 use half::f16;
 
 use super::codebook::{eight_codes, with_parity};
-use super::iq2_xxs::VALUES;
-use super::{Block, Codes, Format, Scale, Values, odd_scales};
+use super::iq2_s::Iq2S;
+use super::{Block, Codes, Format, odd_scales};
 
 /// 256 weights: 4-bit scales of 16 sub-blocks, entries of eight weights.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -21,15 +21,7 @@ pub struct Iq2Xs {
 const _: () = assert!(size_of::<Iq2Xs>() == 74);
 
 impl Block for Iq2Xs {
-    const FORMAT: Format = Format {
-        block_len: 256,
-        sub_len: 16,
-        bits: 3,
-        values: Values::Table(&VALUES),
-        d: Scale::F16(-3),
-        scaled: true,
-        min: false,
-    };
+    const FORMAT: Format = Iq2S::FORMAT;
 
     fn codes(&self, out: &mut Codes) {
         for (word, codes) in self.entries.iter().zip(out.code.as_chunks_mut().0) {

@@ -6,7 +6,8 @@
 use bytemuck::{Pod, Zeroable};
 use half::f16;
 
-use super::{Block, Codes, Format, Scale, Values};
+use super::tq2_0::Tq2_0;
+use super::{Block, Codes, Format};
 
 /// 256 weights: codes from 0 to 2, and one scale.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -24,15 +25,7 @@ pub struct Tq1_0 {
 const _: () = assert!(size_of::<Tq1_0>() == 54);
 
 impl Block for Tq1_0 {
-    const FORMAT: Format = Format {
-        block_len: 256,
-        sub_len: 32,
-        bits: 2,
-        values: Values::Offset(1),
-        d: Scale::F16(0),
-        scaled: false,
-        min: false,
-    };
+    const FORMAT: Format = Tq2_0::FORMAT;
 
     fn codes(&self, out: &mut Codes) {
         let (first, rest) = out.code.split_at_mut(160);

@@ -90,7 +90,7 @@ impl<B: BlockKernel, T: Tiles> Panel<'_, B, T> {
         let mut before: Option<Chunk> = None;
         let mut b = 0;
         while let Some((codes, scales)) = units.next(&mut lines) {
-            blocks::prefetch(self.s, scales);
+            blocks::prefetch::<_, AHEAD>(self.s, scales);
             for block in 0..codes.len() / B::CODE_LINES {
                 let (codes, meta) = blocks::block::<B>(codes, scales, block);
                 for c in 0..B::CHUNKS {

@@ -106,7 +106,7 @@ impl<'a, B: BlockKernel, T: Tiles> super::Panel<'a> for Panel<'a, B, T> {
                 let (codes, rest) = groups[group].split_at(codes);
                 let (scales, rest) = rest.split_at(scales);
                 groups[group] = rest;
-                blocks::prefetch(self.s, scales);
+                blocks::prefetch::<_, AHEAD>(self.s, scales);
                 let (codes, meta) = blocks::block::<B>(codes, scales, 0);
                 next = Some(Step { codes, meta, b, group, place });
                 place = 1 - place;
