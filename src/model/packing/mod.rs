@@ -250,7 +250,7 @@ mod tests {
         let (packed, packing) = pack(Repack::Cache, 100);
         let notice = packing.notice(&Plain).unwrap();
         assert_eq!((packing.storage, packed.len()), (WeightStorage::Native, 0));
-        assert!(notice.contains("HOME") && notice.contains("longer"), "{notice}");
+        assert!(notice.contains("HOME") && notice.contains("twice as long"), "{notice}");
         let (packed, packing) = pack(Repack::Cache, 1 << 20);
         assert!(
             packing.storage == WeightStorage::Memory && packed[&place].len() == 2048,
