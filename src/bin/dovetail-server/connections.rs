@@ -21,7 +21,7 @@ const HEAD: Duration = Duration::from_secs(30);
 /// How long a client may read nothing of what was sent.
 const UNREAD: Duration = Duration::from_secs(30);
 /// Connections beside those of requests: of monitors, and of pages in browsers.
-const OTHERS: usize = 64;
+const BESIDE_REQUESTS: usize = 64;
 
 /// Limits of connections.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +39,7 @@ impl Limits {
     /// request.
     pub fn new(requests: usize, body: Duration) -> Limits {
         Limits {
-            connections: 4 * requests + OTHERS,
+            connections: 4 * requests + BESIDE_REQUESTS,
             head: HEAD.min(body),
             unread: UNREAD.min(body),
         }
@@ -111,50 +111,72 @@ mod tests {
     use super::*;
     use axum::routing::get;
     use std::io::{Read, Write};
-    use std::net::{SocketAddr, TcpStream};
+    use std::net::SocketAddr;
     use std::thread;
+    use std::time::Instant;
+    use tokio::net::TcpSocket;
     use tokio::task::spawn_blocking;
     use tokio::time::timeout;
 
     /// More than the buffers between both sides hold.
-    const BYTES: usize = 64 << 20;
+    const BYTES: usize = 16 << 20;
+    const SECOND: Duration = Duration::from_secs(1);
 
-    fn ask(address: SocketAddr) -> TcpStream {
-        let mut stream = TcpStream::connect(address).unwrap();
+    /// Serves one client at a time, which must have read something after each second.
+    async fn start() -> (SocketAddr, oneshot::Sender<()>) {
+        let router = Router::new().route("/", get(|| async { vec![b'x'; BYTES] }));
+        let limits = Limits { connections: 1, head: SECOND, unread: SECOND };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (close, closed) = oneshot::channel();
+        tokio::spawn(serve(listener, router, limits, closed));
+        (address, close)
+    }
+
+    /// A client that has asked, for which its system holds next to nothing.
+    async fn ask(address: SocketAddr) -> std::net::TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(8 << 10).unwrap();
+        let mut stream = socket.connect(address).await.unwrap().into_std().unwrap();
+        stream.set_nonblocking(false).unwrap();
         stream.write_all(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n").unwrap();
         stream
     }
 
-    /// The bytes that arrive, with a pause before each mebibyte.
-    fn read(mut stream: TcpStream, pause: Duration) -> usize {
-        let (mut all, mut buffer) = (0, vec![0; 1 << 20]);
-        loop {
-            thread::sleep(pause);
-            match stream.read(&mut buffer) {
-                Ok(n) if n > 0 => all += n,
-                _ => return all,
+    /// The number of bytes that arrive, of which for a while 8 KiB are read every 40 ms.
+    async fn read(mut stream: std::net::TcpStream, slowly: Duration) -> usize {
+        let reading = spawn_blocking(move || {
+            let (start, mut all, mut buffer) = (Instant::now(), 0, vec![0; 1 << 20]);
+            loop {
+                let is_slow = start.elapsed() < slowly;
+                if is_slow {
+                    thread::sleep(Duration::from_millis(40));
+                }
+                let most = if is_slow { 8 << 10 } else { buffer.len() };
+                match stream.read(&mut buffer[..most]) {
+                    Ok(n) if n > 0 => all += n,
+                    _ => return all,
+                }
             }
-        }
+        });
+        timeout(Duration::from_secs(60), reading).await.expect("it comes to an end").unwrap()
     }
 
     #[tokio::test]
-    async fn a_client_that_stops_reading_is_given_up_and_a_slow_one_is_not() {
-        let router = Router::new().route("/", get(|| async { vec![b'x'; BYTES] }));
-        let second = Duration::from_secs(1);
-        let limits = Limits { connections: 1, head: second, unread: second };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (_close, closed) = oneshot::channel();
-        tokio::spawn(serve(listener, router, limits, closed));
-        let clients = spawn_blocking(move || {
-            let stopped = ask(address);
-            // It gets the place of the other one.
-            let slow = read(ask(address), Duration::from_millis(10));
-            (slow, read(stopped, Duration::ZERO))
-        });
-        let clients = timeout(Duration::from_secs(60), clients).await;
-        let (slow, stopped) = clients.expect("the first gives its place up").unwrap();
-        assert!(slow > BYTES, "{slow} bytes");
-        assert!((1..BYTES).contains(&stopped), "{stopped} bytes");
+    async fn a_client_that_reads_slowly_is_kept() {
+        let (address, _close) = start().await;
+        let found = read(ask(address).await, 4 * SECOND).await;
+        assert!(found > BYTES, "{found} bytes");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_nothing_is_given_up() {
+        let (address, _close) = start().await;
+        let stopped = ask(address).await;
+        // The second gets the place of the first.
+        let second = read(ask(address).await, Duration::ZERO).await;
+        let found = read(stopped, Duration::ZERO).await;
+        assert!(second > BYTES, "{second} bytes");
+        assert!((1..BYTES).contains(&found), "{found} bytes");
     }
 }

@@ -1,32 +1,34 @@
-//! A connection whose other side has to read: a write that waits for too long is an error.
+//! A connection whose other side has to read: a write that waits while nothing is read is an error.
 
 use std::future::Future;
 use std::io::{ErrorKind, IoSlice, Result};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 /// A connection with such a limit.
-pub struct WriteTimeout<T> {
-    stream: T,
+pub struct WriteTimeout {
+    stream: TcpStream,
     limit: Duration,
-    /// Ends when the write that waits has waited for too long.
+    /// Ends when something has to have been read.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
-impl<T> WriteTimeout<T> {
-    /// A connection on which a write may wait for `limit`.
-    pub fn new(stream: T, limit: Duration) -> WriteTimeout<T> {
+impl WriteTimeout {
+    /// A connection on which a write may wait for `limit` while the other side reads nothing.
+    pub fn new(stream: TcpStream, limit: Duration) -> WriteTimeout {
         WriteTimeout { stream, limit, waiting: None }
     }
 
-    /// What a write has come to: an error if it waits for too long.
+    /// What a write of `bytes` has come to: an error if it has waited for too long and there is still no room at all.
     fn timed(
         &mut self,
         context: &mut Context,
         written: Poll<Result<usize>>,
+        bytes: &[u8],
     ) -> Poll<Result<usize>> {
         if written.is_ready() {
             self.waiting = None;
@@ -34,11 +36,30 @@ impl<T> WriteTimeout<T> {
         }
         let limit = self.limit;
         let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(limit)));
-        waiting.as_mut().poll(context).map(|()| Err(ErrorKind::TimedOut.into()))
+        ready!(waiting.as_mut().poll(context));
+        self.waiting = None;
+        Poll::Ready(match write_now(&self.stream, bytes) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Err(ErrorKind::TimedOut.into()),
+            written => written,
+        })
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for WriteTimeout<T> {
+/// Writes what there is room for. Linux reports room only once a third of its buffer is free, which is more than a slow
+/// client may read in a while.
+#[cfg(unix)]
+fn write_now(stream: &TcpStream, bytes: &[u8]) -> Result<usize> {
+    use std::io::Write;
+    use std::os::fd::AsFd;
+    std::net::TcpStream::from(stream.as_fd().try_clone_to_owned()?).write(bytes)
+}
+
+#[cfg(not(unix))]
+fn write_now(stream: &TcpStream, bytes: &[u8]) -> Result<usize> {
+    stream.try_write(bytes)
+}
+
+impl AsyncRead for WriteTimeout {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context,
@@ -48,14 +69,14 @@ impl<T: AsyncRead + Unpin> AsyncRead for WriteTimeout<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<T> {
+impl AsyncWrite for WriteTimeout {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context,
         bytes: &[u8],
     ) -> Poll<Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.timed(context, written)
+        self.timed(context, written, bytes)
     }
 
     fn poll_write_vectored(
@@ -64,7 +85,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<T> {
         parts: &[IoSlice],
     ) -> Poll<Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
-        self.timed(context, written)
+        let first = parts.iter().find(|part| !part.is_empty());
+        self.timed(context, written, first.map_or(&[][..], |part| &part[..]))
     }
 
     fn is_write_vectored(&self) -> bool {
