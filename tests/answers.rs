@@ -375,16 +375,40 @@ fn answers_of_all_families_are_read() {
     assert!(FAMILIES.iter().all(|(name, _)| read.contains(name)));
 }
 
-/// Calls behind the first are neither calls nor content.
+/// Calls behind the first are neither calls nor content, and neither is a text behind a call without markers.
 #[test]
 fn the_first_call_may_be_the_only_one() {
     for (name, tail, answer, expected) in answers() {
-        let mut parser = AnswerParser::new(family(name), tail).with_tools(&tools()).with_one_call();
-        let found = parts_of(&mut parser, &[answer]);
+        let parser = AnswerParser::new(family(name), tail).with_tools(&tools()).with_one_call();
         let is_first = |part: &&str| !part.starts_with("1 ");
-        let expected: Vec<&str> = expected.into_iter().filter(is_first).collect();
-        assert_eq!(short(&found), expected, "{name}: {answer}");
-        assert_eq!(parser.has_call(), expected.iter().any(|part| part.starts_with("0 ")));
+        let expected: Vec<&str> = match answer.strip_suffix("That is it.") {
+            Some(_) => vec!["0 now", "0 {}"],
+            None => expected.into_iter().filter(is_first).collect(),
+        };
+        for pieces in [vec![answer], answer.split_inclusive(|_| true).collect()] {
+            let mut parser = parser.clone();
+            assert_eq!(short(&parts_of(&mut parser, &pieces)), expected, "{name}: {answer}");
+            assert_eq!(parser.has_call(), expected.iter().any(|part| part.starts_with("0 ")));
+        }
+    }
+}
+
+/// A call without markers is one before the next is cut off.
+#[test]
+fn the_only_call_is_there_once_it_is_complete() {
+    for (name, begin) in [("hermes", ""), ("hermes", "```json\n"), ("llama3", "<|python_tag|>")] {
+        let parser = AnswerParser::new(family(name), "").with_tools(&tools());
+        let call = format!("{begin}{{\"name\": \"now\", \"parameters\": {{}}}}");
+        let next = "\n{\"name\": \"now\", \"par";
+        let mut one = parser.clone().with_one_call();
+        assert_eq!(one.push(&call[..call.len() - 1]), []);
+        assert!(!one.has_call());
+        assert_eq!(short(&one.push(&call[call.len() - 1..])), ["0 now", "0 {}"], "{name}");
+        assert!(one.has_call());
+        assert_eq!(parts_of(&mut one, &[next]), [], "{name}");
+        // Where there may be others, the answer has to come to its end.
+        let all = parts_of(&mut parser.clone(), &[&call, next]);
+        assert_eq!(short(&all), [format!("say {call}{next}")]);
     }
 }
 

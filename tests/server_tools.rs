@@ -211,15 +211,19 @@ fn an_answer_may_have_one_call_at_most() {
     let output = answer["output"].as_array().unwrap();
     assert_eq!((output.len(), &output[2]["name"]), (3, &json!("weather")), "{answer}");
     assert_eq!(answer["status"], "completed");
+    // The last has no room for its second call.
     let bare =
         "{\"name\": \"weather\", \"arguments\": {}}\n{\"name\": \"weather\", \"arguments\": {}}";
-    for text in [ANSWER, bare] {
+    for (text, max_tokens) in [(ANSWER, 200), (bare, 200), (bare, bare.len() * 3 / 4)] {
         let messages = json!([{ "role": "user", "content": "the and" }]);
-        let fields = json!({ "messages": messages, "tools": [openai_tool()], "max_tokens": 200 });
+        let fields =
+            json!({ "messages": messages, "tools": [openai_tool()], "max_tokens": max_tokens });
         let fields = with(with(fields, &saying(text)), &one);
-        let choice = &server.post("/v1/chat/completions", &fields).json()["choices"][0];
+        let answer = server.post("/v1/chat/completions", &fields).json();
+        let choice = &answer["choices"][0];
         let calls = choice["message"]["tool_calls"].as_array().unwrap();
         assert_eq!((calls.len(), &choice["finish_reason"]), (1, &json!("tool_calls")));
+        assert_eq!(choice["message"]["content"].is_null(), text == bare, "{answer}");
     }
 }
 

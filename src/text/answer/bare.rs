@@ -59,9 +59,10 @@ impl Bare {
         }
     }
 
-    /// Whether an answer that begins with `text` may still be nothing but calls. Each text begins with the one before.
-    pub fn may_be(&mut self, text: &str) -> bool {
-        loop {
+    /// Whether an answer that begins with `text` may still be nothing but calls; if it may have `one_call`, that is sure
+    /// once this is complete. Each text begins with the one before.
+    pub fn may_be(&mut self, text: &str, one_call: bool) -> bool {
+        while !one_call || self.calls.is_empty() {
             if let Some(object) = &mut self.object {
                 let Some(length) = object.find(&text[self.read..]) else { return true };
                 let call = bare_call(&text[self.read..self.read + length]);
@@ -69,6 +70,7 @@ impl Bare {
                 self.calls.push(call);
                 self.read += length;
                 self.object = None;
+                continue;
             }
             let rest = text[self.read..].trim_start();
             let space = text.len() - self.read - rest.len();
@@ -99,6 +101,12 @@ impl Bare {
                 self.read += space;
             }
         }
+        true
+    }
+
+    /// Takes the first call, if it is complete.
+    pub fn take_first(&mut self) -> Option<Call> {
+        (!self.calls.is_empty()).then(|| self.calls.remove(0))
     }
 
     /// The calls of an answer that [may be](Self::may_be) nothing else and ends here; none if it ends within one.

@@ -32,6 +32,8 @@ enum State {
     Thought(&'static str),
     /// In a call.
     Call(Open),
+    /// Behind the only call, which no marker ends: the rest is dropped.
+    End,
 }
 
 /// A call that has begun.
@@ -94,7 +96,10 @@ impl Marked {
             self.skips_space = self.pending.is_empty();
         }
         match &mut self.state {
-            State::Content => !self.may_be_bare() && self.content(out),
+            State::Content => match self.may_be_bare(out.one_call) {
+                true => self.only_bare_call(out),
+                false => self.content(out),
+            },
             State::Thought(end) => {
                 let end = *end;
                 let found = self.pending.find(end);
@@ -108,7 +113,7 @@ impl Marked {
                 }
                 found.is_some()
             }
-            State::Call(open) => match open.end(&self.pending) {
+            State::Call(open) => match open.end(&self.pending, out.one_call) {
                 Ending::Open => false,
                 Ending::At { body, whole } => {
                     let found = calls(self.format.style, &open.body(&self.pending[..body]), types);
@@ -116,7 +121,11 @@ impl Marked {
                         open.at = whole;
                         return true;
                     }
+                    let is_last = found.is_some() && open.brackets.end == End::Answer;
                     self.close(found, whole, out);
+                    if is_last {
+                        self.state = State::End;
+                    }
                     true
                 }
                 Ending::Never => {
@@ -125,6 +134,10 @@ impl Marked {
                     true
                 }
             },
+            State::End => {
+                self.pending.clear();
+                false
+            }
         }
     }
 
@@ -147,9 +160,18 @@ impl Marked {
     }
 
     /// Whether all that the model says may be calls without brackets.
-    fn may_be_bare(&mut self) -> bool {
+    fn may_be_bare(&mut self, one_call: bool) -> bool {
         let bare = self.bare.as_mut().filter(|_| self.is_first);
-        bare.is_some_and(|bare| bare.may_be(&self.pending))
+        bare.is_some_and(|bare| bare.may_be(&self.pending, one_call))
+    }
+
+    /// Gives the first call without brackets once it is complete, if there may be one call at most. False if it is not.
+    fn only_bare_call(&mut self, out: &mut Parts) -> bool {
+        let bare = self.bare.as_mut().filter(|_| out.one_call);
+        let Some(call) = bare.and_then(Bare::take_first) else { return false };
+        out.call(call);
+        self.state = State::End;
+        true
     }
 
     fn content(&mut self, out: &mut Parts) -> bool {
@@ -201,7 +223,7 @@ impl Marked {
 
     /// Ends the answer.
     pub fn finish(&mut self, types: &TextArguments, out: &mut Parts) {
-        if matches!(self.state, State::Content) && self.may_be_bare() {
+        if matches!(self.state, State::Content) && self.may_be_bare(out.one_call) {
             let calls = self.bare.take().map(|mut bare| bare.finish()).unwrap_or_default();
             match calls.is_empty() {
                 true => self.push("", types, out),
@@ -215,7 +237,8 @@ impl Marked {
         }
         match &self.state {
             State::Thought(_) => out.reasoning(&self.pending[..without_space(&self.pending)]),
-            _ => out.content(&self.pending),
+            State::End => {}
+            State::Content | State::Call(_) => out.content(&self.pending),
         }
         self.pending.clear();
     }
@@ -240,8 +263,13 @@ impl Open {
         is_marked && body.trim_start().starts_with('{') && parsed.is_err_and(|error| error.is_eof())
     }
 
-    fn end(&mut self, pending: &str) -> Ending {
+    fn end(&mut self, pending: &str, one_call: bool) -> Ending {
+        let text = pending.trim_start();
         match self.brackets.end {
+            // The first of several is complete by itself.
+            End::Answer if one_call && text.starts_with(['{', '[']) => {
+                self.json_end(pending, pending.len() - text.len())
+            }
             End::Answer => Ending::Open,
             End::Marker(marker) => match pending[self.at..].find(marker) {
                 Some(at) => {
@@ -254,20 +282,23 @@ impl Open {
                 }
             },
             End::Json => {
-                if self.json.is_none() {
-                    match json_begin(pending, self.brackets == BARE) {
-                        JsonBegin::Unknown => return Ending::Open,
-                        JsonBegin::None => return Ending::Never,
-                        JsonBegin::At(at) => self.json = Some((at, JsonEnd::default())),
-                    }
+                let begun = self.json.as_ref().map(|(at, _)| JsonBegin::At(*at));
+                match begun.unwrap_or_else(|| json_begin(pending, self.brackets == BARE)) {
+                    JsonBegin::Unknown => Ending::Open,
+                    JsonBegin::None => Ending::Never,
+                    JsonBegin::At(at) => self.json_end(pending, at),
                 }
-                let Some((at, json)) = &mut self.json else { return Ending::Open };
-                json.find(&pending[*at..]).map_or(Ending::Open, |length| {
-                    let end = *at + length;
-                    Ending::At { body: end, whole: end }
-                })
             }
         }
+    }
+
+    /// The end of a call that ends with the JSON value which begins at `begin`.
+    fn json_end(&mut self, pending: &str, begin: usize) -> Ending {
+        let (at, json) = self.json.get_or_insert_with(|| (begin, JsonEnd::default()));
+        json.find(&pending[*at..]).map_or(Ending::Open, |length| {
+            let end = *at + length;
+            Ending::At { body: end, whole: end }
+        })
     }
 }
 

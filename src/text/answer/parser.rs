@@ -43,7 +43,7 @@ impl AnswerParser {
         self
     }
 
-    /// The same parser, which gives the first call alone.
+    /// The same parser, which gives the first call alone. If no marker ends that call, what follows is dropped.
     #[must_use]
     pub fn with_one_call(mut self) -> Self {
         self.out.one_call = true;
