@@ -412,6 +412,29 @@ fn the_only_call_is_there_once_it_is_complete() {
     }
 }
 
+/// A thought that was begun goes on until it is closed, and what was said is not said first.
+#[test]
+fn an_answer_goes_on_where_it_was_begun() {
+    let call = "{\"name\": \"now\", \"arguments\": {}}";
+    for (name, begun, answer, expected) in [
+        ("hermes", "<think>\nLet me", " see.\n</think>\n\nHi", vec!["think  see.", "say Hi"]),
+        ("hermes", "<think>", "\nHm.</think>Hi", vec!["think Hm.", "say Hi"]),
+        ("hermes", "<think>a</think> <think>b", "c</think>d", vec!["think c", "say d"]),
+        ("hermes", "<think>a</think> So", " c</think>d", vec!["say  c</think>d"]),
+        ("mistral args", "[THINK]a", "b[/THINK]c", vec!["think b", "say c"]),
+        ("hermes", "<think>a", &format!("</think>{call}"), vec!["0 now", "0 {}"]),
+        ("hermes", "So:", call, vec!["say {\"name\": \"now\", \"arguments\": {}}"]),
+        ("plain", "<think>a", "b</think>c", vec!["say b</think>c"]),
+    ] {
+        let parser = AnswerParser::new(family(name), begun).with_tools(&tools()).with_begun(begun);
+        for cut in 0..=answer.len() {
+            let pieces = [&answer[..cut], &answer[cut..]];
+            let found = short(&parts_of(&mut parser.clone(), &pieces));
+            assert_eq!(found, expected, "{name}: {begun} {answer}");
+        }
+    }
+}
+
 #[test]
 fn text_is_held_back_no_longer_than_needed() {
     let mut parser = AnswerParser::new(family("hermes"), "");

@@ -257,6 +257,50 @@ fn an_answer_that_is_a_bare_call_is_a_call() {
     assert_eq!((&block["type"], &block["input"]["days"]), (&json!("tool_use"), &json!(2)));
 }
 
+/// A thought alone is not continued: the answer begins behind it.
+#[test]
+fn a_last_message_that_is_a_thought_alone_is_a_turn() {
+    let server = start();
+    let user = json!({ "role": "user", "content": "the and" });
+    for thought in [
+        json!({ "role": "assistant", "content": "<think>Hm.</think>\n" }),
+        json!({ "role": "assistant", "content": null, "reasoning_content": "Hm." }),
+    ] {
+        let asked = json!({ "messages": [user, thought] });
+        let prompt = server.post("/apply-template", &asked).json()["prompt"].to_string();
+        let (_, behind) = prompt.split_once("<think>Hm.</think>").expect("it is there");
+        assert!(behind.contains("<|im_end|>") && behind.contains("assistant"), "{behind}");
+        chat(&server, &asked);
+    }
+    let block = json!({ "type": "thinking", "thinking": "Hm.", "signature": "" });
+    let messages = json!([user, { "role": "assistant", "content": [block] }]);
+    let answer = server.post("/v1/messages", &anthropic(&json!({ "messages": messages })));
+    assert_eq!(answer.status, 200, "{}", answer.body);
+}
+
+/// A thought that the assistant's last message leaves open is continued as a thought, and a grammar begins behind it.
+#[test]
+fn a_thought_that_was_begun_goes_on() {
+    let server = start();
+    let begun = "<think>Let me";
+    let messages = json!([{ "role": "user", "content": "the and" }, { "role": "assistant", "content": begun }]);
+    let asked =
+        json!({ "messages": messages, "max_tokens": 12, "temperature": 0, "ignore_eos": true });
+    let prompt = server.post("/apply-template", &asked).json()["prompt"].clone();
+    assert!(prompt.as_str().unwrap().ends_with(begun), "{prompt}");
+    let plain = with(asked.clone(), &json!({ "prompt": prompt }));
+    let expected = server.post("/v1/completions", &plain).json()["choices"][0]["text"].clone();
+    let expected = expected.as_str().unwrap().trim_end();
+    for fields in [asked.clone(), with(asked.clone(), &saying("Well."))] {
+        let answer = server.post("/v1/chat/completions", &fields).json();
+        let message = &answer["choices"][0]["message"];
+        assert_eq!(message["reasoning_content"], expected, "{answer}");
+        assert_eq!(message["content"], "");
+        let answer = server.post("/v1/messages", &fields).json();
+        assert_eq!(answer["content"][0]["thinking"], expected, "{answer}");
+    }
+}
+
 /// What a model begins and does not end is a text, and the answer is not complete.
 #[test]
 fn an_answer_that_is_cut_off_says_so() {

@@ -28,6 +28,7 @@ pub fn chat_request(
     }
     // The grammar of calls ends behind the last one by itself.
     generation.until_call = reading.until_call().filter(|_| of_tools.is_none());
-    generation.constraint = of_tools.or(generation.constraint);
-    Ok((Request { prompt, generation, drafter: None }, reading))
+    let constraint = of_tools.or(generation.constraint);
+    generation.constraint = constraint.map(|constraint| reading.behind_thought(constraint));
+    Ok((Request { prompt: prompt.tokens, generation, drafter: None }, reading))
 }

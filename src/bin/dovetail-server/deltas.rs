@@ -1,8 +1,9 @@
 //! Pieces of an answer to what clients show of it.
 
+use crate::prompt::ChatPrompt;
 use crate::tools::Tools;
 use dovetail::text::{AnswerFormat, AnswerParser, AnswerPart, Tokenizer};
-use dovetail::{ChatTemplate, Piece};
+use dovetail::{ChatTemplate, Constraint, Piece};
 use serde_json::{Value, json};
 
 /// What a client shows of some pieces.
@@ -65,6 +66,8 @@ impl Delta {
 pub struct Reading {
     format: AnswerFormat,
     prompt_tail: String,
+    /// The text that answers continue.
+    begun: String,
     tools: Vec<Value>,
     /// Whether only the first call is one.
     one_call: bool,
@@ -75,15 +78,17 @@ impl Reading {
     pub fn new(
         template: &ChatTemplate,
         tokenizer: &Tokenizer,
-        prompt: &[u32],
+        prompt: &ChatPrompt,
         tools: &Tools,
     ) -> Reading {
         const TAIL: usize = 32;
-        let tail = &prompt[prompt.len().saturating_sub(TAIL)..];
+        let ChatPrompt { tokens, begun } = prompt;
+        let tail = &tokens[tokens.len().saturating_sub(TAIL)..];
         let prompt_tail = String::from_utf8_lossy(&tokenizer.decode(tail, true)).into_owned();
         Reading {
             format: AnswerFormat::of(template),
             prompt_tail,
+            begun: begun.clone(),
             tools: tools.list.clone(),
             one_call: tools.allow_one_call(),
         }
@@ -104,9 +109,17 @@ impl Reading {
         (self.one_call && self.format.has_tool_calls()).then(|| self.parser())
     }
 
+    /// A constraint that begins behind the thought which the text that answers continue leaves open.
+    pub fn behind_thought(&self, constraint: Constraint) -> Constraint {
+        match self.format.open_thought(&self.begun) {
+            Some(thought) => constraint.after(thought.end),
+            None => constraint,
+        }
+    }
+
     fn parser(&self) -> AnswerParser {
         let parser = AnswerParser::new(self.format.clone(), &self.prompt_tail);
-        let parser = parser.with_tools(&self.tools);
+        let parser = parser.with_begun(&self.begun).with_tools(&self.tools);
         if self.one_call { parser.with_one_call() } else { parser }
     }
 }
@@ -200,8 +213,8 @@ mod tests {
     fn a_call_has_its_index_and_id_however_the_text_is_cut() {
         let template = ChatTemplate::from_source("{{ '<think>' }}{{ '<tool_call>' }}").unwrap();
         let format = AnswerFormat::of(&template);
-        let (prompt_tail, tools) = (String::new(), Vec::new());
-        let reading = Reading { format, prompt_tail, tools, one_call: false };
+        let (prompt_tail, begun, tools) = (String::new(), String::new(), Vec::new());
+        let reading = Reading { format, prompt_tail, begun, tools, one_call: false };
         let text = "<think>Hm.</think>Well.<tool_call>{\"name\": \"f\", \"arguments\": {\"x\": [1]}}</tool_call>";
         let whole = Deltas::of_chat(&reading).all(&[piece(text)]);
         assert_eq!((&*whole.content, &*whole.reasoning), ("Well.", "Hm."));

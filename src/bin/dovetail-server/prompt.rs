@@ -103,33 +103,40 @@ impl SentMessage {
     }
 }
 
+/// The prompt of a conversation.
+pub struct ChatPrompt {
+    /// Its tokens.
+    pub tokens: Vec<u32>,
+    /// The text at its end that the answer continues; empty if the answer begins behind the prompt.
+    pub begun: String,
+}
+
 /// The text of a conversation's prompt.
 ///
 /// # Errors
 /// If there is no template, or it refuses the messages.
 pub fn chat_text(ready: &Ready, chat: Chat) -> Result<String, ApiError> {
-    let Chat { messages, tools, variables, continues } = chat;
-    let messages = read(messages)?;
-    let conversation = conversation(&messages, &tools, &variables, continues);
-    Ok(template(ready)?.conversation_text(ready.tokenizer(), &conversation)?)
+    chat.read(|conversation| {
+        Ok(template(ready)?.conversation_text(ready.tokenizer(), conversation)?)
+    })
 }
 
-/// The tokens of a conversation's prompt.
+/// A conversation's prompt.
 ///
 /// # Errors
 /// Those of [`chat_text`], and if the prompt does not fit.
-pub fn chat(ready: &Ready, chat: Chat) -> Result<Vec<u32>, ApiError> {
-    let Chat { messages, tools, variables, continues } = chat;
-    let messages = read(messages)?;
-    // What cannot fit is not rendered: templates take their time.
-    for text in messages.iter().filter_map(|message| message["content"].as_str()) {
-        ready.tokenizer().check_fits(text, ready.n_ctx)?;
-    }
-    let conversation = conversation(&messages, &tools, &variables, continues);
-    let (tokenizer, n_ctx) = (ready.tokenizer(), ready.n_ctx);
-    let tokens = template(ready)?.conversation_prompt(tokenizer, &conversation, n_ctx)?;
-    ready.check_prompt(&tokens)?;
-    Ok(tokens)
+pub fn chat(ready: &Ready, chat: Chat) -> Result<ChatPrompt, ApiError> {
+    chat.read(|conversation| {
+        let (tokenizer, n_ctx) = (ready.tokenizer(), ready.n_ctx);
+        // What cannot fit is not rendered: templates take their time.
+        let texts = conversation.messages.iter().filter_map(|message| message["content"].as_str());
+        for text in texts {
+            tokenizer.check_fits(text, n_ctx)?;
+        }
+        let tokens = template(ready)?.conversation_prompt(tokenizer, conversation, n_ctx)?;
+        ready.check_prompt(&tokens)?;
+        Ok(ChatPrompt { tokens, begun: conversation.begun().to_owned() })
+    })
 }
 
 /// How many tokens a conversation's prompt has, whether it fits or not.
@@ -137,37 +144,30 @@ pub fn chat(ready: &Ready, chat: Chat) -> Result<Vec<u32>, ApiError> {
 /// # Errors
 /// Those of [`chat_text`].
 pub fn count(ready: &Ready, chat: Chat) -> Result<usize, ApiError> {
-    let Chat { messages, tools, variables, continues } = chat;
-    let messages = read(messages)?;
-    let conversation = conversation(&messages, &tools, &variables, continues);
-    let tokenizer = ready.tokenizer();
-    Ok(template(ready)?.conversation_prompt(tokenizer, &conversation, usize::MAX)?.len())
+    chat.read(|conversation| {
+        let tokenizer = ready.tokenizer();
+        Ok(template(ready)?.conversation_prompt(tokenizer, conversation, usize::MAX)?.len())
+    })
 }
 
-fn read(messages: Vec<SentMessage>) -> Result<Vec<Value>, ApiError> {
-    if messages.is_empty() {
-        return Err(ApiError::field("messages", "is empty; give a message"));
+impl Chat {
+    /// Calls `with` with the conversation that this is.
+    fn read<T>(
+        self,
+        with: impl FnOnce(&Conversation) -> Result<T, ApiError>,
+    ) -> Result<T, ApiError> {
+        let Chat { messages, tools, variables, continues } = self;
+        if messages.is_empty() {
+            return Err(ApiError::field("messages", "is empty; give a message"));
+        }
+        let messages: Vec<Value> =
+            messages.into_iter().map(SentMessage::value).collect::<Result<_, _>>()?;
+        let end = match continues {
+            true => PromptEnd::continuing(&messages),
+            false => PromptEnd::Answer,
+        };
+        with(&Conversation { messages: &messages, tools: &tools, variables: &variables, end })
     }
-    messages.into_iter().map(SentMessage::value).collect()
-}
-
-/// A conversation whose answer begins with a text that the assistant said last, if `continues`.
-fn conversation<'a>(
-    messages: &'a [Value],
-    tools: &'a [Value],
-    variables: &'a Map<String, Value>,
-    continues: bool,
-) -> Conversation<'a> {
-    let is_begun = |last: &Value| {
-        let says = last["content"].as_str().is_some_and(|text| !text.trim().is_empty());
-        let has_calls = last["tool_calls"].as_array().is_some_and(|calls| !calls.is_empty());
-        last["role"] == "assistant" && says && !has_calls
-    };
-    let end = match continues && messages.last().is_some_and(is_begun) {
-        true => PromptEnd::LastText,
-        false => PromptEnd::Answer,
-    };
-    Conversation { messages, tools, variables, end }
 }
 
 /// The template for chats.

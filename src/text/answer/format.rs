@@ -131,6 +131,17 @@ pub struct AnswerFormat {
     pub(super) thoughts: Vec<(&'static str, &'static str)>,
 }
 
+/// A thought that a text leaves open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenThought<'a> {
+    /// The text before it.
+    pub before: &'a str,
+    /// What was thought so far.
+    pub thought: &'a str,
+    /// The marker that ends it.
+    pub end: &'static str,
+}
+
 impl AnswerFormat {
     /// The format of a model with this template, by the markers in the template's source.
     pub fn of(template: &ChatTemplate) -> Self {
@@ -150,6 +161,16 @@ impl AnswerFormat {
     /// Whether the model thinks before it answers.
     pub fn has_thoughts(&self) -> bool {
         self.style == Style::Harmony || !self.thoughts.is_empty()
+    }
+
+    /// The thought that a text leaves open, if it does.
+    pub fn open_thought<'a>(&self, text: &'a str) -> Option<OpenThought<'a>> {
+        let begun = self.thoughts.iter().filter_map(|(begin, end)| {
+            let (before, thought) = text.rsplit_once(begin)?;
+            Some(OpenThought { before, thought, end })
+        });
+        let last = begun.max_by_key(|open| open.before.len())?;
+        Some(last).filter(|open| !open.thought.contains(open.end))
     }
 
     /// Whether the model calls tools in a way that is known.

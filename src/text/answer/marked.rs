@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::bare::Bare;
 use super::calls::{Call, TextArguments, calls};
-use super::format::{AnswerFormat, Brackets, End, Style};
+use super::format::{AnswerFormat, Brackets, End, OpenThought, Style};
 use super::markers::{JsonEnd, first_marker, floor, held_back, searched};
 use super::parts::Parts;
 
@@ -80,6 +80,16 @@ impl Marked {
         // Models that are to write JSON in brackets may leave the brackets out.
         let may_be_bare = self.format.style == Style::Hermes && !tools.is_empty();
         self.bare = may_be_bare.then(|| Bare::new(tools));
+    }
+
+    /// Goes on behind a text with which the answer begins.
+    pub fn go_on_behind(&mut self, text: &str) {
+        let mut said = text;
+        if let Some(OpenThought { before, thought, end }) = self.format.open_thought(text) {
+            (said, self.state) = (before, State::Thought(end));
+            self.skips_space = thought.trim().is_empty();
+        }
+        self.is_first &= said.trim().is_empty();
     }
 
     /// Reads more.

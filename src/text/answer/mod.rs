@@ -31,6 +31,6 @@ mod markers;
 mod parser;
 mod parts;
 
-pub use format::AnswerFormat;
+pub use format::{AnswerFormat, OpenThought};
 pub use parser::AnswerParser;
 pub use parts::AnswerPart;

@@ -43,6 +43,15 @@ impl AnswerParser {
         self
     }
 
+    /// The same parser for an answer that continues this text, which may leave a thought open. The text itself is not read.
+    #[must_use]
+    pub fn with_begun(mut self, text: &str) -> Self {
+        if let Reader::Marked(reader) = &mut self.reader {
+            reader.go_on_behind(text);
+        }
+        self
+    }
+
     /// The same parser, which gives the first call alone. If no marker ends that call, what follows is dropped.
     #[must_use]
     pub fn with_one_call(mut self) -> Self {

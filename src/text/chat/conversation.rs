@@ -40,6 +40,16 @@ pub struct Conversation<'a> {
     pub end: PromptEnd,
 }
 
+impl Conversation<'_> {
+    /// The text that the answer continues; empty if the answer begins behind the prompt.
+    pub fn begun(&self) -> &str {
+        match (self.end, self.messages.last()) {
+            (PromptEnd::LastText, Some(last)) => last_text(last),
+            _ => "",
+        }
+    }
+}
+
 /// Where the prompt of a conversation ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PromptEnd {
@@ -52,6 +62,16 @@ pub enum PromptEnd {
 }
 
 impl PromptEnd {
+    /// Behind the last message's text, if an assistant says something there and calls nothing; else where an answer begins.
+    /// A thought alone is not continued.
+    pub fn continuing(messages: &[Value]) -> Self {
+        let is_begun = |last: &Value| {
+            let has_calls = last["tool_calls"].as_array().is_some_and(|calls| !calls.is_empty());
+            last["role"] == "assistant" && !has_calls && !last_text(last).trim().is_empty()
+        };
+        if messages.last().is_some_and(is_begun) { Self::LastText } else { Self::Answer }
+    }
+
     /// With or without the beginning of an answer.
     pub(super) fn of(add_generation_prompt: bool) -> Self {
         if add_generation_prompt { Self::Answer } else { Self::LastMessage }
@@ -246,6 +266,17 @@ fn text(content: &Value) -> String {
 pub fn texts(content: &Value) -> impl Iterator<Item = &str> {
     let parts = content.as_array().into_iter().flatten().filter_map(|part| part["text"].as_str());
     content.as_str().into_iter().chain(parts)
+}
+
+/// The text with which a message of an assistant ends; empty if it has none.
+pub fn last_text(message: &Value) -> &str {
+    without_thought(texts(&message["content"]).last().unwrap_or_default())
+}
+
+/// The part of an assistant's text that its prompt has to contain.
+pub fn without_thought(text: &str) -> &str {
+    const THOUGHT_ENDS: &str = "</think>";
+    text.rfind(THOUGHT_ENDS).map_or(text, |at| &text[at + THOUGHT_ENDS.len()..])
 }
 
 fn write_arguments(call: &mut Value) {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::conversation::{texts, tool_function, tool_name};
+use super::conversation::{texts, tool_function, tool_name, without_thought};
 
 /// A text that a prompt has to contain.
 struct Required<'a> {
@@ -58,17 +58,6 @@ fn require<'a>(message: &'a Value, out: &mut Vec<Required<'a>>) {
             }
         }
     }
-}
-
-/// The text with which a message of an assistant ends; empty if it has none.
-pub fn last_text(message: &Value) -> &str {
-    without_thought(texts(&message["content"]).last().unwrap_or_default())
-}
-
-/// The part of an assistant's text that its prompt has to contain.
-fn without_thought(text: &str) -> &str {
-    const THOUGHT_ENDS: &str = "</think>";
-    text.rfind(THOUGHT_ENDS).map_or(text, |at| &text[at + THOUGHT_ENDS.len()..])
 }
 
 /// A walk through a prompt.

@@ -29,8 +29,8 @@ use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::gguf::Metadata;
 use crate::setting::{Advice, Setting};
-use conversation::{Checked, Form};
-use lost::{last_text, lost_message, lost_tool};
+use conversation::{Checked, Form, last_text};
+use lost::{lost_message, lost_tool};
 
 pub(super) use conversation::tool_function;
 pub use conversation::{Conversation, Message, PromptEnd};

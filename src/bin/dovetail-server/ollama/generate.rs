@@ -130,9 +130,9 @@ impl Prompt {
         tools: &Tools,
     ) -> Result<Prompt, ApiError> {
         let chat = Chat { messages, tools: tools.list.clone(), variables, continues: false };
-        let tokens = prompt::chat(ready, chat)?;
-        let reading = Reading::new(prompt::template(ready)?, ready.tokenizer(), &tokens, tools);
-        Ok(Prompt { tokens, reading: Some(reading) })
+        let prompt = prompt::chat(ready, chat)?;
+        let reading = Reading::new(prompt::template(ready)?, ready.tokenizer(), &prompt, tools);
+        Ok(Prompt { tokens: prompt.tokens, reading: Some(reading) })
     }
 }
 
