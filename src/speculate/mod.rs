@@ -34,5 +34,5 @@ pub use options::{ConfiguredDrafter, SpecOptions};
 pub use prompt_output::{Pooling, PromptOutput};
 pub(crate) use round::round;
 pub use speculation::{Drafting, SpecSampling, Speculation};
-pub use stats::{LiveStats, RoundStats, Stats};
+pub use stats::{LiveStats, RoundCounts, RoundStats, Stats};
 pub use store::Store;

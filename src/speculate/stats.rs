@@ -78,9 +78,9 @@ pub struct RoundStats {
     pub drafted: usize,
     /// Drafted tokens that were accepted.
     pub accepted: usize,
-    /// Drafted tokens of rounds without a grammar, and those that were accepted. They alone tell how good the drafter is,
-    /// so [`depths`](RoundStats::depths) and [`second_choices`](RoundStats::second_choices) are of such rounds.
-    pub free: (usize, usize),
+    /// The rounds without a grammar. They alone tell how good the drafter is, so [`depths`](RoundStats::depths) and
+    /// [`second_choices`](RoundStats::second_choices) are of these.
+    pub without_grammar: RoundCounts,
     /// For each depth from 1 on: rounds with a drafted token there whose parent was accepted, and those in which such a
     /// token was accepted.
     pub depths: Vec<(usize, usize)>,
@@ -92,10 +92,36 @@ pub struct RoundStats {
     pub verify_time: Duration,
 }
 
-impl RoundStats {
+/// Counts of some rounds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RoundCounts {
+    /// Rounds, including those without drafted tokens.
+    pub rounds: usize,
+    /// Drafted tokens that were verified.
+    pub drafted: usize,
+    /// Drafted tokens that were accepted.
+    pub accepted: usize,
+}
+
+impl RoundCounts {
     /// Tokens per round: the accepted ones and the one that the target adds.
     pub fn mean_acceptance_length(&self) -> f64 {
         1.0 + self.accepted as f64 / self.rounds.max(1) as f64
+    }
+
+    /// Adds the counts of other rounds.
+    fn add(&mut self, other: RoundCounts) {
+        self.rounds += other.rounds;
+        self.drafted += other.drafted;
+        self.accepted += other.accepted;
+    }
+}
+
+impl RoundStats {
+    /// Tokens per round, with or without a grammar: see [`RoundCounts::mean_acceptance_length`].
+    pub fn mean_acceptance_length(&self) -> f64 {
+        let RoundStats { rounds, drafted, accepted, .. } = *self;
+        RoundCounts { rounds, drafted, accepted }.mean_acceptance_length()
     }
 
     /// Sets all counts to zero, without freeing memory.
@@ -110,7 +136,7 @@ impl RoundStats {
         self.rounds += other.rounds;
         self.drafted += other.drafted;
         self.accepted += other.accepted;
-        self.free = (self.free.0 + other.free.0, self.free.1 + other.free.1);
+        self.without_grammar.add(other.without_grammar);
         self.second_choices += other.second_choices;
         self.draft_time += other.draft_time;
         self.verify_time += other.verify_time;
@@ -130,7 +156,7 @@ impl RoundStats {
         if growing.is_constrained() {
             return;
         }
-        self.free = (self.free.0 + drafted, self.free.1 + accepted);
+        self.without_grammar.add(RoundCounts { rounds: 1, drafted, accepted });
         for (depth, node) in path.iter().enumerate() {
             let Some(likeliest) = tree.children(*node).next() else { break };
             if self.depths.len() == depth {
@@ -165,15 +191,19 @@ mod tests {
         }
         stats.count(&GrowingTree::new(0), &[0]);
         assert_eq!((stats.rounds, stats.drafted, stats.accepted), (5, 12, 4));
-        let free = stats.clone();
-        assert_eq!(free.free, (12, 4));
+        let before = stats.clone();
+        assert_eq!(before.without_grammar, RoundCounts { rounds: 5, drafted: 12, accepted: 4 });
         assert_eq!(stats.depths, [(4, 3), (2, 1)]);
         assert_eq!(stats.second_choices, 2);
         assert_eq!(stats.mean_acceptance_length(), 1.8);
         tree.constrain();
         stats.count(&tree, &[0, 1, 3]);
         assert_eq!((stats.rounds, stats.drafted, stats.accepted), (6, 15, 6));
-        assert_eq!((stats.free, stats.second_choices), (free.free, free.second_choices));
-        assert_eq!(stats.depths, free.depths);
+        assert_eq!(stats.without_grammar, before.without_grammar);
+        assert_eq!((stats.second_choices, &stats.depths), (2, &before.depths));
+        stats.add(&before);
+        assert_eq!((stats.rounds, stats.drafted, stats.accepted), (11, 27, 10));
+        assert_eq!(stats.without_grammar, RoundCounts { rounds: 10, drafted: 24, accepted: 8 });
+        assert_eq!(stats.without_grammar.mean_acceptance_length(), 1.8);
     }
 }

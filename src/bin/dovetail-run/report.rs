@@ -5,7 +5,7 @@ use crate::log::Log;
 use crate::timings::{ms, per_second};
 use dovetail::Stats;
 use dovetail::planner::Planner;
-use dovetail::speculate::RoundStats;
+use dovetail::speculate::{RoundCounts, RoundStats};
 use std::time::Duration;
 
 /// The line after an answer.
@@ -45,10 +45,11 @@ pub fn block(stats: &Stats, load_time: Duration) -> String {
     .join("\n")
 }
 
-/// Statistics of the draft tokens.
+/// Statistics of the draft tokens. Under a grammar they are easily right, so the first line is of the rounds without one;
+/// where these are not all, the second line says so.
 pub fn draft_stats(rounds: &RoundStats) -> String {
-    // Under a grammar drafted tokens are easily right.
-    let RoundStats { free: (drafted, accepted), second_choices, .. } = *rounds;
+    let RoundStats { without_grammar: counted, second_choices, .. } = *rounds;
+    let RoundCounts { drafted, accepted, .. } = counted;
     let rate = |n: usize, of: usize| n as f64 / of.max(1) as f64;
     // Relative to all rounds that drafted, not to those that reached the depth.
     let tested = rounds.depths.first().map_or(0, |(tested, _)| *tested);
@@ -58,13 +59,17 @@ pub fn draft_stats(rounds: &RoundStats) -> String {
         "draft acceptance = {:.5} ({accepted} accepted / {drafted} generated), \
          mean acceptance length = {:.2}, acceptance rate per position = ({}), \
          second choices = {second_choices}\n\
-         draft time = {:.2} ms, verify time = {:.2} ms / {} rounds",
+         draft time = {:.2} ms, verify time = {:.2} ms / {} rounds{}",
         rate(accepted, drafted),
-        rounds.mean_acceptance_length(),
+        counted.mean_acceptance_length(),
         positions.join(", "),
         ms(rounds.draft_time),
         ms(rounds.verify_time),
         rounds.rounds,
+        match rounds.rounds - counted.rounds {
+            0 => String::new(),
+            n => format!(" (the line above leaves out {n} with a grammar)"),
+        },
     )
 }
 
@@ -163,11 +168,11 @@ mod tests {
 
     #[test]
     fn draft_stats_are_told_as_llama_cpp_tells_them() {
-        let rounds = RoundStats {
+        let mut rounds = RoundStats {
             rounds: 87,
             drafted: 259,
             accepted: 167,
-            free: (259, 167),
+            without_grammar: RoundCounts { rounds: 87, drafted: 259, accepted: 167 },
             depths: vec![(87, 70), (70, 55), (55, 42)],
             second_choices: 9,
             draft_time: Duration::from_millis(12),
@@ -179,6 +184,11 @@ mod tests {
                         acceptance rate per position = (0.805, 0.632, 0.483), second choices = 9\n\
                         draft time = 12.00 ms, verify time = 870.00 ms / 87 rounds";
         assert_eq!(text, expected);
+        // Further rounds with a grammar change the second line alone.
+        (rounds.rounds, rounds.drafted, rounds.accepted) = (100, 300, 205);
+        let expected = expected.replace("87 rounds", "100 rounds");
+        let expected = format!("{expected} (the line above leaves out 13 with a grammar)");
+        assert_eq!(draft_stats(&rounds), expected);
         assert!(draft_stats(&RoundStats::default()).contains("(0 accepted / 0 generated)"));
     }
 }

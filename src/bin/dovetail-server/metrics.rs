@@ -33,7 +33,7 @@ pub struct Metrics {
     pub rounds: AtomicU64,
     /// Requests in all these steps together.
     pub busy_slots: AtomicU64,
-    /// Drafted tokens.
+    /// Drafted tokens that were verified in rounds without a grammar: under one they are easily right.
     pub drafted: AtomicU64,
     /// Those of them that were accepted.
     pub accepted: AtomicU64,
@@ -72,8 +72,8 @@ impl Metrics {
             (&self.predicted_tokens, stats.predicted_n as u64),
             (&self.predicted_ns, stats.predicted_time.as_nanos() as u64),
             (&self.mask_ns, stats.mask_time.as_nanos() as u64),
-            (&self.drafted, rounds.free.0 as u64),
-            (&self.accepted, rounds.free.1 as u64),
+            (&self.drafted, rounds.without_grammar.drafted as u64),
+            (&self.accepted, rounds.without_grammar.accepted as u64),
             (&self.requests, 1),
         ] {
             counter.fetch_add(n, Relaxed);
