@@ -51,16 +51,16 @@ impl SessionOptions {
         Target::new(model, n_ctx, self.threads, rows)
     }
 
-    /// The model's context, halved until memory holds it for `sequences` sequences, and the bytes that `others` says
-    /// something else takes with such a context, but at least 512.
+    /// The model's context, halved until memory holds it for `sequences` sequences, and what is reserved for something else
+    /// with such a context, but at least 512.
     pub fn largest_context(
         &self,
         model: &Model,
         sequences: usize,
-        others: impl Fn(usize) -> u64,
+        reserved_bytes: impl Fn(usize) -> u64,
     ) -> usize {
         let rows = self.rows(model.config().n_ctx, sequences);
-        Target::largest_context(model, self.cache, sequences, rows, others)
+        Target::largest_context(model, self.cache, sequences, rows, reserved_bytes)
     }
 
     /// Largest number of rows of a pass.

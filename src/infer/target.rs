@@ -54,13 +54,13 @@ impl Target {
     }
 
     /// The model's context, halved until memory holds `sequences` sequences, the buffers for passes of `max_rows` rows,
-    /// and the bytes that `others` says something else takes with such a context, but at least 512 tokens.
+    /// and what is reserved for something else with such a context, but at least 512 tokens.
     pub fn largest_context(
         model: &Model,
         types: CacheTypes,
         sequences: usize,
         max_rows: usize,
-        others: impl Fn(usize) -> u64,
+        reserved_bytes: impl Fn(usize) -> u64,
     ) -> usize {
         // A tenth stays free for everything else.
         let free = machine::available_memory().unwrap_or(u64::MAX) / 10 * 9;
@@ -68,7 +68,7 @@ impl Target {
         let blocks = &model.weights().blocks;
         let needed = |n_ctx: usize| {
             let size = KvSize { n_ctx, rows: max_rows, types };
-            bytes_for(model.config(), blocks, size, sequences).saturating_add(others(n_ctx))
+            bytes_for(model.config(), blocks, size, sequences).saturating_add(reserved_bytes(n_ctx))
         };
         while n / 2 >= CONTEXT_MIN && needed(n) > free {
             n /= 2;

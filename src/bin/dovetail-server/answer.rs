@@ -14,8 +14,8 @@ use tokio::sync::mpsc::Receiver;
 pub struct Active(Arc<()>);
 
 impl Active {
-    /// How many there are beside this one.
-    pub fn others(&self) -> usize {
+    /// How many answers are on their way: clones of this value.
+    pub fn count(&self) -> usize {
         Arc::strong_count(&self.0) - 1
     }
 }

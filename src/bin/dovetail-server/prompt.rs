@@ -27,9 +27,9 @@ pub struct SentMessage {
     /// What is said.
     #[serde(default)]
     pub content: Option<Content>,
-    /// Other fields, some of which would change the prompt.
+    /// All further fields, some of which would change the prompt.
     #[serde(flatten)]
-    others: Map<String, Value>,
+    fields: Map<String, Value>,
 }
 
 /// A text, or parts.
@@ -77,29 +77,29 @@ impl Content {
 impl SentMessage {
     /// A message.
     pub fn new(role: &str, content: Content) -> SentMessage {
-        SentMessage { role: role.into(), content: Some(content), others: Map::new() }
+        SentMessage { role: role.into(), content: Some(content), fields: Map::new() }
     }
 
     /// The same message with another field.
     #[must_use]
     pub fn with(mut self, name: &str, value: Value) -> SentMessage {
-        self.others.insert(name.into(), value);
+        self.fields.insert(name.into(), value);
         self
     }
 
     /// The message in OpenAI's form, with one text.
     fn value(self) -> Result<Value, ApiError> {
-        let SentMessage { role, content, mut others } = self;
-        let is_given = |name: &str| match others.get(name) {
+        let SentMessage { role, content, mut fields } = self;
+        let is_given = |name: &str| match fields.get(name) {
             None | Some(Value::Null) => false,
             Some(value) => value.as_array().is_none_or(|calls| !calls.is_empty()),
         };
         if let Some(name) = ["function_call", "images"].into_iter().find(|name| is_given(name)) {
             return Err(ApiError::field(name, "is not supported; leave it out"));
         }
-        others.insert("role".into(), json!(role));
-        others.insert("content".into(), json!(content.map(Content::text).transpose()?));
-        Ok(Value::Object(others))
+        fields.insert("role".into(), json!(role));
+        fields.insert("content".into(), json!(content.map(Content::text).transpose()?));
+        Ok(Value::Object(fields))
     }
 }
 

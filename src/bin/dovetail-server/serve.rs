@@ -154,7 +154,7 @@ async fn end(
     if let Some(ready) = app.ready.get() {
         tracing::info!("ending; answers on their way have {} seconds", grace.as_secs());
         let over = async {
-            while app.active.others() > 0 {
+            while app.active.count() > 0 {
                 sleep(Duration::from_millis(20)).await;
             }
         };

@@ -277,7 +277,7 @@ fn with_role(message: &Value) -> Data<'_> {
 /// A prompt up to the end of the last message's text.
 fn continued(mut rendered: Rendered, last: &Value) -> Result<Rendered> {
     let said = last_text(last);
-    let end = rendered.own.end_of_others(rendered.text.len());
+    let end = rendered.own.end_of_values(rendered.text.len());
     let end = rendered.text[..end].trim_end().len();
     let text = said.trim();
     if text.is_empty() || !rendered.text[..end].ends_with(text) {

@@ -36,10 +36,10 @@ impl Spans {
         }
     }
 
-    /// Adds what `others` say about `range`, as if that began at `at`.
-    pub fn push_part(&mut self, others: &Spans, range: Range<usize>, at: usize) {
-        let first = others.0.partition_point(|span| span.end <= range.start);
-        for span in others.0[first..].iter().take_while(|span| span.start < range.end) {
+    /// Adds what `source` says about `range` of another text, as if that began at `at`.
+    pub fn push_part(&mut self, source: &Spans, range: Range<usize>, at: usize) {
+        let first = source.0.partition_point(|span| span.end <= range.start);
+        for span in source.0[first..].iter().take_while(|span| span.start < range.end) {
             let (start, end) = (span.start.max(range.start), span.end.min(range.end));
             self.push(start - range.start + at..end - range.start + at);
         }
@@ -51,8 +51,8 @@ impl Spans {
         self.0.get(index).is_some_and(|span| span.start <= range.start && range.end <= span.end)
     }
 
-    /// The end of the last part of a text of `len` bytes that is not the template's own.
-    pub fn end_of_others(&self, len: usize) -> usize {
+    /// Where the last given value ends in a text of `len` bytes: behind it all is the template's own.
+    pub fn end_of_values(&self, len: usize) -> usize {
         self.0.last().filter(|span| span.end == len).map_or(len, |span| span.start)
     }
 
@@ -103,8 +103,8 @@ mod tests {
         for text in &texts {
             for len in 0..=6 {
                 let mut found = spans(&text[..len]);
-                let others = text[..len].trim_end_matches('o').len();
-                assert_eq!(found.end_of_others(len), others, "{text}");
+                let end = text[..len].trim_end_matches('o').len();
+                assert_eq!(found.end_of_values(len), end, "{text}");
                 found = spans(text);
                 found.truncate(len);
                 assert_eq!(found, spans(&text[..len]));
