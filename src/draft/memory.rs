@@ -1,10 +1,11 @@
 //! How much memory a drafter will take, known before it is opened: a context is fitted to what that leaves.
 
 use super::lm::ROWS;
+use super::trained::ARCHITECTURES;
 use crate::error::Result;
 use crate::gguf::{Gguf, OpenOptions};
-use crate::infer::{CacheTypes, KvSize, bytes_for};
-use crate::model::{Config, Keys};
+use crate::infer::{Buffers, CacheTypes, KvSize, sequence_bytes};
+use crate::model::{Config, Keys, arch};
 use crate::tree::MAX_NODES;
 use dovetail_kernels::cpu::RopeStyle;
 use std::path::Path;
@@ -20,20 +21,25 @@ impl DrafterMemory {
     /// That of the drafter in a file.
     ///
     /// # Errors
-    /// If the file cannot be read, or does not say how large the drafter's blocks are.
+    /// If the file cannot be read, or its configuration is wrong. Then the drafter cannot be opened either.
     pub fn of(path: &Path) -> Result<DrafterMemory> {
         let gguf = Gguf::open_with(path, OpenOptions::default())?;
-        let arch = gguf.metadata().require_str("general.architecture")?;
-        // Neither its rotations nor its vocabulary matter for a cache.
-        let config = Keys::new(&gguf, arch).blocks(RopeStyle::Adjacent, 0, 0)?;
+        let name = gguf.metadata().require_str("general.architecture")?;
+        let config = match ARCHITECTURES.contains(&name) {
+            // Their passes have so few rows that logits do not matter.
+            true => Keys::new(&gguf, name).blocks(RopeStyle::Adjacent, 0, 0)?,
+            false => arch::config_of(&gguf)?,
+        };
         Ok(DrafterMemory { weights_bytes: gguf.total_bytes(), config })
     }
 
     /// Approximate bytes of its weights, of the buffers for its passes, of which no kind has larger ones than `lm`, and of
-    /// its states of sequences of `n_ctx` tokens.
+    /// its states of sequences of `n_ctx` tokens. Sequences share the buffers: their trees are grown one after another.
     pub fn bytes(&self, n_ctx: usize, sequences: usize) -> u64 {
-        let (n_ctx, types) = (n_ctx + MAX_NODES, CacheTypes::default());
+        let (n_ctx, types) = (n_ctx.saturating_add(MAX_NODES), CacheTypes::default());
         let size = KvSize { n_ctx, rows: ROWS, types };
-        self.weights_bytes + bytes_for(&self.config, &[], size, sequences)
+        let states = sequence_bytes(&self.config, size).saturating_mul(sequences as u64);
+        let buffers = Buffers::bytes_for(&self.config, &[], ROWS, MAX_NODES, n_ctx);
+        self.weights_bytes.saturating_add(states).saturating_add(buffers)
     }
 }

@@ -31,7 +31,8 @@ pub use choice::{SpecType, choose};
 pub(crate) use discover::offered;
 pub use discover::{is_drafter_name, is_drafter_to_run, is_trained};
 pub use job::{DraftJob, DraftState, RoundContext};
-pub(crate) use memory::DrafterMemory;
+#[doc(hidden)]
+pub use memory::DrafterMemory;
 pub use ngram::NGram;
 pub use selector::CandidateSelector;
 pub use solo::SoloDraft;

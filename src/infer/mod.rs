@@ -29,5 +29,5 @@ pub(crate) use pass::{BufferSizes, Buffers, Pass, Row, Span};
 pub use sequence::Sequence;
 pub(crate) use sequence::common_prefix;
 pub use target::Target;
-pub(crate) use target::bytes_for;
+pub(crate) use target::sequence_bytes;
 pub use work::{Outputs, Rows, Work, WorkRows};

@@ -309,11 +309,15 @@ impl Target {
     }
 }
 
-/// Bytes of so many sequences of this size, and of the buffers for passes of blocks of this kind.
-pub(crate) fn bytes_for(config: &Config, blocks: &[Block], size: KvSize, sequences: usize) -> u64 {
-    let KvSize { n_ctx, rows, .. } = size;
-    let tokens = size_of::<u32>() as u64 * n_ctx as u64;
-    let sequence = KvCache::bytes_for(config, size) + tokens;
-    let logit_rows = rows.min(MAX_NODES * sequences);
-    sequence * sequences as u64 + Buffers::bytes_for(config, blocks, rows, logit_rows, n_ctx)
+/// Bytes of so many sequences of this size, and of the buffers for passes of these blocks.
+fn bytes_for(config: &Config, blocks: &[Block], size: KvSize, sequences: usize) -> u64 {
+    let logit_rows = size.rows.min(MAX_NODES * sequences);
+    let buffers = Buffers::bytes_for(config, blocks, size.rows, logit_rows, size.n_ctx);
+    sequence_bytes(config, size).saturating_mul(sequences as u64).saturating_add(buffers)
+}
+
+/// Bytes of a sequence of this size.
+pub(crate) fn sequence_bytes(config: &Config, size: KvSize) -> u64 {
+    let tokens = (size_of::<u32>() as u64).saturating_mul(size.n_ctx as u64);
+    KvCache::bytes_for(config, size).saturating_add(tokens)
 }

@@ -10,6 +10,8 @@ use std::collections::HashSet;
 
 /// Longest head: no model comes near, and a damaged file must not make us allocate for it.
 const HEAD_DIM_MAX: usize = 1024;
+/// Most heads, for the same reason.
+const HEADS_MAX: usize = 4096;
 
 /// Keys under an architecture's prefix, of which those that were looked at are known in the end.
 pub struct Keys<'a> {
@@ -260,6 +262,10 @@ impl<'a> Keys<'a> {
         if n_kv == 0 || n % n_kv != 0 {
             let what = format!("is {n_kv}, which does not divide {n} heads");
             return Err(self.wrong("attention.head_count_kv", &what));
+        }
+        if n > HEADS_MAX {
+            let what = format!("is {n}; up to {HEADS_MAX} heads can be run");
+            return Err(self.wrong("attention.head_count", &what));
         }
         if dim == 0 || dim > HEAD_DIM_MAX {
             let what = format!("heads of {dim} elements; up to {HEAD_DIM_MAX} can be run");

@@ -81,7 +81,8 @@ impl KvCache {
 
     /// Bytes of a full cache.
     pub fn bytes_for(config: &Config, size: KvSize) -> u64 {
-        (0..config.n_layers).map(|i| layer_bytes(config, i, size) as u64).sum()
+        let layers = (0..config.n_layers).map(|i| layer_bytes(config, i, size) as u64);
+        layers.fold(0, u64::saturating_add)
     }
 
     /// Checks that there is memory for the caches of `sequences` sequences.
@@ -89,7 +90,7 @@ impl KvCache {
     /// # Errors
     /// If they need more than is free.
     pub fn check_memory(config: &Config, size: KvSize, sequences: usize) -> Result<()> {
-        let needed = KvCache::bytes_for(config, size) * sequences as u64;
+        let needed = KvCache::bytes_for(config, size).saturating_mul(sequences as u64);
         KvCache::check_bytes(needed, size.n_ctx, sequences)
     }
 
@@ -217,7 +218,7 @@ impl KvCache {
 fn layer_bytes(config: &Config, layer: usize, size: KvSize) -> usize {
     let kind = config.kind(layer);
     match config.has_kv(layer) {
-        true => Layout::new(kind, size).head_bytes() * kind.heads.n_kv,
+        true => Layout::new(kind, size).head_bytes().saturating_mul(kind.heads.n_kv),
         false => 0,
     }
 }

@@ -194,7 +194,7 @@ impl Buffers {
     }
 
     /// Approximate bytes of buffers for passes of `rows` rows, of which `logit_rows` have logits, over `positions`
-    /// positions.
+    /// positions. Where the blocks are not known, the configuration says what is needed.
     pub fn bytes_for(
         c: &Config,
         blocks: &[Block],
@@ -205,14 +205,17 @@ impl Buffers {
         let [q_width, kv_width] =
             [most(c, &|heads| heads.q_width()), most(c, &|heads| heads.kv_width())];
         let per_layer = c.n_layers * c.n_embd_per_layer;
-        let inner = BlockSizes::of(blocks).n_ff.max(c.n_embd).max(per_layer);
+        let n_ff = c.n_ff.iter().copied().fold(BlockSizes::of(blocks).n_ff, usize::max);
+        let inner = n_ff.max(c.n_embd).max(per_layer);
         // Activations are stored as floats and in two quantised formats.
         let activations = 2 * inner.max(q_width);
-        let row = c.n_embd + 2 * (q_width + kv_width) + inner + activations + per_layer;
-        let floats = row as u64 * rows as u64
-            + c.n_vocab as u64 * logit_rows as u64
-            + most(c, &|heads| shape(heads).room(rows, positions)) as u64;
-        floats * size_of::<f32>() as u64
+        let queries = most(c, &|heads| heads.n * heads.padded_dim());
+        let row = c.n_embd + q_width + 2 * kv_width + queries + inner + activations + per_layer;
+        let of_rows = (row as u64).saturating_mul(rows as u64);
+        let logits = (c.n_vocab as u64).saturating_mul(logit_rows as u64);
+        let parts = most(c, &|heads| shape(heads).room(rows, positions)) as u64;
+        let floats = of_rows.saturating_add(logits).saturating_add(parts);
+        floats.saturating_mul(size_of::<f32>() as u64)
     }
 
     /// The hidden state of row `r` after the last pass: (n_embd).

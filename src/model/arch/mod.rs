@@ -84,6 +84,15 @@ pub static ARCHITECTURES: &[Arch] = &[
     xverse::ARCH,
 ];
 
+/// The configuration of a model's file, of which nothing else is read.
+///
+/// # Errors
+/// If the architecture is unknown, a key is missing or wrong, or there is no embedding.
+pub(crate) fn config_of(gguf: &Gguf) -> Result<Config> {
+    let arch = find(gguf, ARCHITECTURES)?;
+    (arch.config)(&Keys::new(gguf, arch.name))
+}
+
 /// The architecture of a file, which has to be one of these.
 pub(super) fn find<'a>(gguf: &Gguf, known: &'a [Arch]) -> Result<&'a Arch> {
     let name = gguf.metadata().require_str("general.architecture")?;
