@@ -396,6 +396,34 @@ fn a_sequence_that_is_too_large_to_keep_is_not_copied() {
     }
 }
 
+/// Checkpoints of layers with windows count too: what is copied is kept.
+#[test]
+fn a_sequence_is_copied_only_if_its_checkpoints_fit_as_well() {
+    let model = Arc::new(tiny("window").parts().load().unwrap());
+    let prompt = sequence(120, N_VOCAB, 1);
+    let mut found = [0; 2];
+    for step in 0..60 {
+        let bytes = (10_000.0 * 1.1f64.powi(step)) as usize;
+        let mut engine = Engine::new(model.clone(), OPTIONS, 1).unwrap();
+        engine.set_prefix_cache(bytes);
+        let saves = Arc::new(AtomicUsize::new(0));
+        let drafter = Box::new(CountsSaves(saves.clone()));
+        engine.add_drafter(Speculation::new(drafter, "chain:3".parse().unwrap())).unwrap();
+        let mut ask = |prompt: &[u32]| {
+            let id = engine.add(Request::new(prompt.to_vec(), 4)).unwrap();
+            finish(&mut engine, &[id]).pop().unwrap().stats.cached_n
+        };
+        ask(&prompt);
+        // It is so short that nothing of it will be kept in place of the first.
+        ask(&sequence(20, N_VOCAB, 2));
+        let is_copied = saves.load(Relaxed) > 0;
+        let is_kept = ask(&prompt) > 100;
+        assert_eq!(is_copied, is_kept, "{bytes} bytes");
+        found[usize::from(is_kept)] += 1;
+    }
+    assert!(found.iter().all(|n| *n > 10), "{found:?}");
+}
+
 /// A prefix that another slot holds, or none any more, is copied: with each cache type, windows, and a drafter that reads
 /// hidden states. Texts are those of a session that reads everything.
 #[test]

@@ -61,7 +61,13 @@ impl Checkpoints {
     }
 
     pub fn bytes(&self) -> usize {
-        self.all.iter().map(|checkpoint| checkpoint.rows.len()).sum()
+        self.bytes_within(usize::MAX)
+    }
+
+    /// Bytes of those of at most `len` tokens.
+    pub fn bytes_within(&self, len: usize) -> usize {
+        let within = self.all.iter().take_while(|checkpoint| checkpoint.len <= len);
+        within.map(|checkpoint| checkpoint.rows.len()).sum()
     }
 }
 

@@ -154,11 +154,12 @@ impl Stream {
         SavedStream { tokens, cached, lacks_rows, checkpoints, ..saved }
     }
 
-    /// The bytes of what [`Stream::save_prefix`] returns, but for checkpoints and the drafter's state.
+    /// The bytes of what [`Stream::save_prefix`] returns, but for the drafter's state, which has to be saved to be known.
     pub fn prefix_bytes(&self, len: usize) -> usize {
         let reachable = self.reachable(len.min(self.taken));
         let rows = self.seq.cache().saved_bytes(reachable as u64);
-        rows.map_or(usize::MAX, |rows| rows as usize + size_of_val(self.tokens()))
+        let beside = size_of_val(self.tokens()) + self.checkpoints.bytes_within(reachable);
+        rows.map_or(usize::MAX, |rows| (rows as usize).saturating_add(beside))
     }
 
     /// The sequence with keys and values of up to `len` positions, as many as it can go back to, and the drafter's
