@@ -444,8 +444,17 @@ fn thinking_is_a_variable_of_the_template() {
     }
     assert_eq!(count(json!({ "thinking": { "type": "disabled" } })), off);
     let variables = json!({ "enable_thinking": false });
-    let both = json!({ "thinking": { "type": "enabled" }, "chat_template_kwargs": variables });
+    let both = json!({ "thinking": { "type": "enabled" }, "chat_template_kwargs": &variables });
     assert_eq!(count(both), off);
+    let prompt = |fields: &Value| {
+        let fields = with(
+            fields.clone(),
+            &json!({ "messages": [{ "role": "user", "content": "the and" }] }),
+        );
+        server.post("/apply-template", &fields).json()["prompt"].as_str().unwrap().to_owned()
+    };
+    assert!(prompt(&json!({ "chat_template_kwargs": variables })).ends_with("assistant False"));
+    assert!(prompt(&json!({ "tools": [openai_tool()] })).starts_with("{\"type\": \"function\""));
     let wrong = server.post("/v1/messages", &anthropic(&json!({ "thinking": { "type": "deep" } })));
     assert!(wrong.status == 400 && wrong.body.contains("thinking"), "{wrong:?}");
     let used = |reasoning: Value| {

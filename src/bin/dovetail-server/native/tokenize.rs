@@ -5,7 +5,7 @@ use crate::error::ApiError;
 use crate::fields::Fields;
 use crate::prompt::{self, Chat, SentMessage, blocking};
 use crate::state::{Call, Ready};
-use crate::unsupported;
+use crate::tools::Tools;
 use axum::Json;
 use serde_json::{Value, json};
 
@@ -39,14 +39,13 @@ pub async fn detokenize(call: Call, Body(mut fields): Body) -> Result<Json<Value
     Ok(Json(json!({ "content": String::from_utf8_lossy(&text) })))
 }
 
-/// `POST /apply-template`.
+/// `POST /apply-template`: the prompt that a chat with these fields has.
 pub async fn apply_template(call: Call, Body(mut fields): Body) -> Result<Json<Value>, ApiError> {
     let messages: Vec<SentMessage> = fields.require("messages")?;
-    if let Some(tools) = fields.take::<Value>("tools")? {
-        unsupported::check("tools", &tools)?;
-    }
+    let variables = fields.take("chat_template_kwargs")?.unwrap_or_default();
+    let tools = Tools::take(&mut fields)?.list;
     let ready = call.ready;
-    let chat = Chat { messages, continues: true, ..Chat::default() };
+    let chat = Chat { messages, tools, variables, continues: true };
     let text = blocking(move || prompt::chat_text(&ready, chat)).await?;
     Ok(Json(json!({ "prompt": text })))
 }
