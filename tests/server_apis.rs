@@ -207,6 +207,7 @@ fn what_is_not_supported_is_refused_by_name() {
     let image =
         server.post(path, &chat(json!({ "messages": [{ "role": "user", "content": image }] })));
     assert_eq!(refused(&image), (400, "content".into()));
+    assert!(image.body.contains("only text is understood, so leave it out"), "{}", image.body);
     for messages in
         [json!([]), json!([{ "role": "king", "content": "a" }]), json!("a"), json!(null)]
     {

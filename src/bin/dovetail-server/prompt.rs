@@ -66,7 +66,9 @@ impl Content {
         let text = |part: Part| match (&*part.kind, part.text) {
             ("text" | "input_text" | "output_text" | "reasoning_text", Some(text)) => Ok(text),
             (kind, _) => {
-                let what = format!("has a part of type {kind:?}; only text is understood");
+                let what = format!(
+                    "has a part of type {kind:?}; only text is understood, so leave it out"
+                );
                 Err(ApiError::field("content", &what))
             }
         };

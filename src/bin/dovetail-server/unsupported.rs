@@ -17,6 +17,7 @@ const REFUSED: &[(&str, Option<&str>)] = &[
     ("dynatemp_range", None),
     ("function_call", Some("none")),
     ("functions", None),
+    ("image_data", None),
     ("lora", None),
     ("min_keep", None),
     ("mcp_servers", None),
@@ -82,6 +83,7 @@ mod tests {
             ("tools", json!([{"type": "function"}])),
             ("typical_p", json!(0.5)),
             ("best_of", json!(2)),
+            ("image_data", json!([{"data": "", "id": 1}])),
             ("chat_template_kwargs", json!({"enable_thinking": false})),
         ] {
             let error = check(name, &value).unwrap_err();

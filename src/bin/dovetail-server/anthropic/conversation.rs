@@ -163,6 +163,7 @@ fn text<'a>(block: &'a Value, name: &str) -> Result<&'a str, ApiError> {
 }
 
 fn no_text(block: &Value) -> ApiError {
-    let what = format!("has a block of type {}; only text is understood", block["type"]);
+    let kind = &block["type"];
+    let what = format!("has a block of type {kind}; only text is understood, so leave it out");
     ApiError::field("messages", &what)
 }
