@@ -1,18 +1,20 @@
 //! The memory that a drafter is said to take before it is opened is what it then takes.
 //!
-//! The allocator counts for all threads, so this is the only test of its program that opens anything.
+//! The allocator counts for all threads, so tests wait for each other.
 
 mod common;
 
 use common::bits::sequence;
+use common::drafter::SHAPES;
 use common::gguf::Parts;
 use common::tiny::{N_VOCAB, Tiny, tiny};
 use dovetail::draft::{self, DrafterContext, DrafterMemory, Placement, SoloDraft};
 use dovetail::gguf::{Array, Value};
+use dovetail::tree::MAX_NODES;
 use dovetail_kernels::cpu::ThreadPool;
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
 /// Counts the bytes that are taken and were not given back.
 struct Counting;
@@ -43,6 +45,9 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// Held by the test that runs.
+static TURN: Mutex<()> = Mutex::new(());
+
 /// The same model with so many tokens more.
 fn with_tokens(mut parts: Parts, more: usize) -> Parts {
     let mut add = |name: &str, with: &dyn Fn(&mut Array)| {
@@ -72,6 +77,7 @@ fn with_tokens(mut parts: Parts, more: usize) -> Parts {
 /// Weights are not allocated: they are mapped, or packed beside the allocator.
 #[test]
 fn a_small_model_takes_what_it_is_said_to_take() {
+    let _turn = TURN.lock();
     let parts = Tiny { n_ff: 1024, ..*tiny("q4_K") }.parts();
     for (more, n_ctx, sequences) in [(0, 64, 1), (30_000, 64, 3), (0, 20_000, 3)] {
         let parts = with_tokens(parts.clone(), more);
@@ -92,16 +98,28 @@ fn a_small_model_takes_what_it_is_said_to_take() {
         assert_eq!(tree.len(), 62, "a level of sixty rows has logits");
         let taken = (TAKEN.load(Relaxed) - before) as f64;
         let weights: usize = parts.tensors.iter().map(|tensor| tensor.bytes.len()).sum();
-        let said = DrafterMemory::of(file.path()).unwrap().bytes(n_ctx, sequences);
+        let said = DrafterMemory::of(file.path(), 0).unwrap().bytes(n_ctx, sequences);
         let said = (said - weights as u64) as f64;
         let about = format!("{said} bytes are said, {taken} are taken: {more} {n_ctx} {sequences}");
         assert!((0.75..1.25).contains(&(said / taken)), "{about}");
     }
 }
 
+/// A trained drafter has logits of the target's tokens.
+#[test]
+fn a_trained_drafter_takes_more_for_a_larger_vocabulary() {
+    let _turn = TURN.lock();
+    let (t, target) = (tiny("f32"), tiny("f32").parts().load().unwrap());
+    let file = SHAPES[0].parts(t, &target).write();
+    let bytes = |n_vocab| DrafterMemory::of(file.path(), n_vocab).unwrap().bytes(64, 2);
+    let logits = 4 * 100_000 * MAX_NODES as u64;
+    assert_eq!(bytes(100_000) - bytes(0), logits);
+}
+
 /// What a damaged header says is refused or is too large a number, and never wraps around.
 #[test]
 fn a_damaged_header_is_counted_or_refused() {
+    let _turn = TURN.lock();
     let parts = tiny("f32").parts();
     let weights: usize = parts.tensors.iter().map(|tensor| tensor.bytes.len()).sum();
     let bytes = |keys: &[(&str, u32)]| {
@@ -109,7 +127,7 @@ fn a_damaged_header_is_counted_or_refused() {
         for (name, n) in keys {
             parts.set(&format!("llama.{name}"), Some(Value::U32(*n)));
         }
-        let memory = DrafterMemory::of(parts.write().path())?;
+        let memory = DrafterMemory::of(parts.write().path(), 0)?;
         Ok::<u64, dovetail::Error>(memory.bytes(u32::MAX as usize, 16))
     };
     let plain = bytes(&[]).unwrap();

@@ -18,16 +18,16 @@ pub struct DrafterMemory {
 }
 
 impl DrafterMemory {
-    /// That of the drafter in a file.
+    /// That of the drafter in a file, for a target of `n_vocab` tokens.
     ///
     /// # Errors
     /// If the file cannot be read, or its configuration is wrong. Then the drafter cannot be opened either.
-    pub fn of(path: &Path) -> Result<DrafterMemory> {
+    pub fn of(path: &Path, n_vocab: usize) -> Result<DrafterMemory> {
         let gguf = Gguf::open_with(path, OpenOptions::default())?;
         let name = gguf.metadata().require_str("general.architecture")?;
         let config = match ARCHITECTURES.contains(&name) {
-            // Their passes have so few rows that logits do not matter.
-            true => Keys::new(&gguf, name).blocks(RopeStyle::Adjacent, 0, 0)?,
+            // Its rotations do not matter here, and it drafts some of the target's tokens, or all.
+            true => Keys::new(&gguf, name).blocks(RopeStyle::Adjacent, n_vocab, 0)?,
             false => arch::config_of(&gguf)?,
         };
         Ok(DrafterMemory { weights_bytes: gguf.total_bytes(), config })

@@ -120,7 +120,7 @@ impl SpecOptions {
         let is_used = self.depth != Some(0) && !self.device.is_gpu();
         let chosen = is_used.then(|| draft::choose(self.kind, self.file.as_deref(), model))?;
         let (_, path) = chosen.ok().flatten()?;
-        DrafterMemory::of(&path?).ok()
+        DrafterMemory::of(&path?, model.config().n_vocab).ok()
     }
 
     /// Opens the drafter, if there is one.
