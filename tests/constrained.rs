@@ -172,6 +172,24 @@ fn what_must_follow_needs_no_round_of_its_own() {
     }
 }
 
+/// Behind a text to which nothing can be added there is no round for the token that ends it.
+#[test]
+fn the_end_of_a_complete_text_needs_no_round() {
+    let model = Arc::new(tiny("f32").parts().load().unwrap());
+    let prompt = model.tokenizer().encode("once upon", true, false).unwrap();
+    for (regex, rounds) in [("[ab]", 0), ("[ab]c*", 1)] {
+        let constraint = model.constraint(&Grammar::Regex(regex.into())).unwrap();
+        let mut session = session(&model, true);
+        let what = constrained(&constraint, &greedy(), 20);
+        let (text, stop, _) = answer(&mut session, &prompt, what);
+        assert!(text.starts_with(['a', 'b']), "{text}");
+        let is_end =
+            matches!(stop, Stop::End(token) if model.tokenizer().is_end_of_generation(token));
+        assert!(is_end || rounds > 0, "{stop:?}");
+        assert_eq!(session.rounds().unwrap().rounds.min(1), rounds, "{text}");
+    }
+}
+
 /// All kinds of drafters for a tiny model, with the shapes of their trees.
 fn drafters(model: &Arc<Model>, name: &str) -> [(&'static str, Box<dyn Drafter>, &'static str); 4] {
     let lm = |name: &str| open_drafter("lm", &tiny(name).parts(), model).unwrap();

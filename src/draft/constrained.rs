@@ -15,9 +15,9 @@ pub(crate) const MAX_FORCED: usize = 15;
 /// The parser's limits count from one mask to the next, so there is one after so many tokens.
 const MASK_EVERY: usize = 16;
 
-/// The tokens that may follow a node of a tree.
+/// The tokens that may follow a sequence, or a node of a tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Allowed {
+pub(crate) enum Allowed {
     /// All of them.
     All,
     /// None, since the node ends the text.
@@ -78,19 +78,20 @@ impl Constrained {
         self.timed(|this| if this.advance(tokens) { this.sequence_mask(tokens) } else { None })
     }
 
-    /// The same where `likeliest` is taken if it may follow: then, but for each [`MASK_EVERY`]th token, no other token is
-    /// looked at.
-    pub fn mask_unless(&mut self, tokens: &[u32], likeliest: Option<u32>) -> Option<TokenMask> {
-        let is_likeliest = |this: &mut Constrained| {
-            let is_enough = !tokens.len().is_multiple_of(MASK_EVERY);
-            let asked = likeliest.filter(|_| is_enough && this.advance(tokens))?;
-            if this.constraint.is_free() {
+    /// What may follow `tokens`; `None` if only [`Constrained::mask`] tells, as it must for each [`MASK_EVERY`]th token.
+    pub fn next(&mut self, tokens: &[u32]) -> Option<Allowed> {
+        self.timed(|this| {
+            if !this.advance(tokens) {
                 return None;
             }
-            let may_follow = this.forced_next().is_empty() && this.constraint.allows(asked);
-            may_follow.then_some(TokenMask::One(asked))
-        };
-        self.timed(is_likeliest).or_else(|| self.mask(tokens))
+            if this.constraint.is_free() {
+                return Some(Allowed::All);
+            }
+            match this.forced_next().first() {
+                Some(token) => Some(Allowed::One(*token)),
+                None => (!tokens.len().is_multiple_of(MASK_EVERY)).then_some(Allowed::Some),
+            }
+        })
     }
 
     /// The tokens that must follow `tokens`, at most `most`.
@@ -106,14 +107,19 @@ impl Constrained {
         })
     }
 
+    /// The token that ends the text, if it is complete behind `tokens` and nothing else may follow.
+    pub fn end(&mut self, tokens: &[u32]) -> Option<u32> {
+        self.timed(|this| if this.advance(tokens) { this.constraint.end() } else { None })
+    }
+
     /// Goes to a node of a tree whose root is the last of `tokens`, and returns what may follow it.
     pub(super) fn go_to(&mut self, tokens: &[u32], tree: &Tree, node: usize) -> Allowed {
         self.is_asked = true;
         self.timed(|this| this.node_allows(tokens, tree, node))
     }
 
-    /// Whether this token may follow the node where it is.
-    pub(super) fn allows(&mut self, token: u32) -> bool {
+    /// Whether this token may follow the sequence or node where it is.
+    pub fn allows(&mut self, token: u32) -> bool {
         self.timed(|this| this.constraint.allows(token))
     }
 
@@ -144,7 +150,7 @@ impl Constrained {
         }
         let leaf = tree.tree().likeliest_leaf();
         let forced = self.timed(|this| match this.node_allows(tokens, tree.tree(), leaf) {
-            Allowed::One(_) => this.constraint.forced(),
+            Allowed::One(_) => this.constraint.forced().to_vec(),
             _ => Vec::new(),
         });
         tree.extend(&forced[..forced.len().min(MAX_FORCED)]);
@@ -191,7 +197,7 @@ impl Constrained {
     fn forced_next(&mut self) -> &[u32] {
         self.forced.get_or_insert_with(|| {
             self.forced_at = self.len;
-            self.constraint.forced()
+            self.constraint.forced().to_vec()
         })
     }
 

@@ -11,8 +11,8 @@ use dovetail_kernels::cpu::{Kernels, LANES};
 /// How many more tokens than wanted are tried before the mask of all tokens is computed, which takes longer.
 const SPARE: usize = 8;
 
-/// Behind one that is allowed, tokens are not tried that have less than this part of the probability.
-const NEGLIGIBLE: f32 = 1e-3;
+/// Behind one that is allowed, tokens are not tried that have less than this part of its probability.
+const NEGLIGIBLE: f32 = 0.02;
 
 /// A node of the frontier that was run, and the logits after it.
 pub(super) struct NodeLogits<'a> {
@@ -140,13 +140,16 @@ impl CandidateSelector {
     ) -> Total {
         let Total { largest, mut sum } = total;
         logits.top(width + SPARE, &mut self.best);
-        let mut n = 0;
+        let (mut n, mut least) = (0, 0.0);
         self.best.retain(|one| {
             let part = libm::expf(one.logit - largest);
-            if n == width || (n > 0 && part < NEGLIGIBLE * sum) {
+            if n == width || part < least {
                 return false;
             }
             let allowed = token(one.token).is_some_and(|token| constrained.allows(token));
+            if allowed && n == 0 {
+                least = NEGLIGIBLE * part;
+            }
             n += usize::from(allowed);
             sum -= if allowed { 0.0 } else { part };
             allowed

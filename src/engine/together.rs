@@ -58,7 +58,7 @@ pub fn step_together(
                 true if stream.stop().is_none() => stream.spent(time),
                 true => {}
             }
-            stream.sample_pending();
+            stream.sample_pending(tokenizer);
             while let Some(piece) = stream.take(tokenizer) {
                 take(e, request.id, piece);
             }
@@ -101,9 +101,10 @@ fn round_together(engines: &mut [&mut Engine]) -> Result<()> {
     let mut reading: SmallVec<[(u64, &mut Stream); MAX_SEQUENCES]> = SmallVec::new();
     let mut unread = engines[lead].n_ubatch;
     for (e, engine) in engines.iter_mut().enumerate() {
+        let tokenizer = engine.target.model().tokenizer();
         let running = engine.slots.iter_mut().filter(|slot| slot.request.is_some());
         for Slot { stream, last_used, .. } in running {
-            stream.sample_pending();
+            stream.sample_pending(tokenizer);
             if stream.unread() > 0 {
                 reading.push((*last_used, stream));
             } else if stream.needs_round() {

@@ -4,6 +4,7 @@
 //! position depends only on the seed, the position and the distribution there, however many drafted tokens were tried
 //! before. The order of operations is llama.cpp's: penalties, top-k, top-p, min-p, temperature.
 
+mod asking;
 mod distribution;
 
 pub use distribution::Distribution;
@@ -160,15 +161,6 @@ impl Sampler {
         last.or(self.weighted.last()).map_or(0, |c| c.token)
     }
 
-    /// The likeliest token, if [`Sampler::sample_from`] takes it from each mask that allows it.
-    pub(crate) fn likeliest(&mut self, logits: Logits, history: &[u32]) -> Option<u32> {
-        if self.sampling.temperature > 0.0 {
-            return None;
-        }
-        self.penalise(logits, history, None);
-        self.changed.is_empty().then(|| logits.best())
-    }
-
     /// The distribution from which [`Sampler::sample`] draws.
     pub fn distribution(&mut self, logits: Logits, history: &[u32]) -> Distribution {
         self.distribution_over(logits, history, None)
@@ -198,9 +190,13 @@ impl Sampler {
 
     /// Fills `weighted` with the tokens that can be drawn.
     fn take_possible(&mut self, logits: Logits, mask: Option<&TokenMask>) {
-        let top_k = if self.sampling.top_k == 0 { logits.n_vocab() } else { self.sampling.top_k };
-        self.take_best(logits, top_k, mask);
+        self.take_best(logits, self.top_k(logits), mask);
         self.weigh();
+    }
+
+    /// How many of the likeliest tokens are kept.
+    fn top_k(&self, logits: Logits) -> usize {
+        if self.sampling.top_k == 0 { logits.n_vocab() } else { self.sampling.top_k }
     }
 
     /// Fills `changed` with the allowed tokens that bias and penalties change, and their new logits.
@@ -440,9 +436,6 @@ mod tests {
                         let history: Vec<u32> = (0..n).map(|i| (i * i) % 40).collect();
                         let token = masked.sample_from(rows.row(1), &history, Some(&mask));
                         assert_eq!(token, biased.sample(rows.row(1), &history));
-                        if let Some(likeliest) = masked.likeliest(rows.row(1), &history) {
-                            assert!(token == likeliest || !mask.allows(likeliest));
-                        }
                         let found = masked.distribution_over(rows.row(1), &history, Some(&mask));
                         let expected = biased.distribution(rows.row(1), &history);
                         let p =

@@ -54,7 +54,7 @@ pub(crate) struct Stream {
     n_left: usize,
     checkpoints: Checkpoints,
     /// Why there can be no token behind those that were chosen.
-    broken: Option<Stop>,
+    ended: Option<Stop>,
     stats: Stats,
     live: LiveStats,
     stop: Option<Stop>,
@@ -84,7 +84,7 @@ impl Stream {
             constrained: None,
             n_left: 0,
             checkpoints: Checkpoints::default(),
-            broken: None,
+            ended: None,
             stats: Stats::default(),
             live: LiveStats::default(),
             stop: None,
@@ -218,7 +218,7 @@ impl Stream {
         }
         self.pending.clear();
         (self.chunk, self.n_left, self.stop, self.failed_draft) = (0, 0, None, None);
-        self.broken = None;
+        self.ended = None;
         self.path.clear();
         self.stats = Stats { cached_n: kept, ..Stats::default() };
         self.show_stats();

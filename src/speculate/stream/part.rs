@@ -158,10 +158,13 @@ impl Stream {
         {
             tokens.truncate(at);
             path.truncate(at - first + 1);
-            self.broken = Some(stop);
+            self.ended = Some(stop);
         }
         for (token, node) in self.tokens[first..].iter().zip(&self.path) {
             self.output.chosen(*token, target.logits(row + node));
+        }
+        if self.ended.is_none() {
+            self.end_if_complete(tokenizer);
         }
     }
 

@@ -213,7 +213,7 @@ impl Stream {
     /// `known`, which begin as the sequence does.
     fn loaded(&mut self, known: &[u32], saved: &[u8], drafters: &mut [&mut Speculation]) {
         (self.taken, self.n_left) = (self.tokens.len(), 0);
-        (self.failed_draft, self.stop, self.broken) = (None, None, None);
+        (self.failed_draft, self.stop, self.ended) = (None, None, None);
         self.prompt.clear();
         self.pending.clear();
         self.checkpoints.truncate(0);

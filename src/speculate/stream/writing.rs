@@ -1,7 +1,7 @@
 //! The answer that is written behind a sequence, token by token.
 
 use super::Stream;
-use crate::draft::constrained::Constrained;
+use crate::draft::constrained::{Allowed, Constrained};
 use crate::error::Result;
 use crate::infer::Logits;
 use crate::sample::{Sampler, Sampling};
@@ -24,7 +24,7 @@ impl Stream {
         self.sampler = Sampler::new(sampling);
         let constraint = what.constraint.clone();
         self.constrained = constraint.map(|constraint| Constrained::new(constraint, self.taken));
-        (self.n_left, self.stop, self.broken) = (what.n_predict, None, None);
+        (self.n_left, self.stop, self.ended) = (what.n_predict, None, None);
         self.drafting = what.drafting;
         Ok(())
     }
@@ -46,7 +46,7 @@ impl Stream {
             _ if self.n_left == 0 => Some(Stop::Length),
             _ if self.taken == self.seq.capacity() => Some(Stop::Context),
             Some(token) => self.output.ends(tokenizer, token),
-            None => self.broken,
+            None => self.ended,
         };
         if self.stop.is_some() {
             return self.output.rest();
@@ -67,24 +67,24 @@ impl Stream {
     pub fn needs_round(&self) -> bool {
         self.n_left > 0
             && self.stop.is_none()
-            && self.broken.is_none()
+            && self.ended.is_none()
             && self.taken == self.tokens.len()
             && self.unread() == 0
     }
 
     /// Samples the first token behind a prompt that was read; its logits are there already.
-    pub fn sample_pending(&mut self) {
+    pub fn sample_pending(&mut self, tokenizer: &Tokenizer) {
         if self.needs_round()
             && let Some(logits) = self.pending.get()
         {
             if !logits.are_numbers() {
-                self.broken = Some(Stop::NotANumber);
+                self.ended = Some(Stop::NotANumber);
                 return;
             }
             let Stream { sampler, constrained, tokens, .. } = self;
             let token = choose_token(sampler, constrained.as_mut(), logits, tokens);
             if self.constrained.as_ref().is_some_and(|c| c.exhausted_at().is_some()) {
-                self.broken = Some(Stop::Constraint);
+                self.ended = Some(Stop::Constraint);
                 return;
             }
             if let Some(constrained) = &mut self.constrained {
@@ -94,6 +94,17 @@ impl Stream {
             self.output.chosen(token, logits);
             self.tokens.push(token);
             self.pending.clear();
+            self.end_if_complete(tokenizer);
+        }
+    }
+
+    /// Ends the text behind the chosen tokens if a constraint allows no others: that needs no pass of the target.
+    pub(super) fn end_if_complete(&mut self, tokenizer: &Tokenizer) {
+        let Stream { constrained, tokens, output, .. } = self;
+        let Some(constrained) = constrained else { return };
+        let has_ended = tokens.last().is_some_and(|last| output.ends(tokenizer, *last).is_some());
+        if !has_ended && let Some(end) = constrained.end(tokens) {
+            self.ended = output.ends(tokenizer, end);
         }
     }
 }
@@ -105,10 +116,18 @@ pub(super) fn choose_token(
     logits: Logits,
     history: &[u32],
 ) -> u32 {
-    let mask = constrained.and_then(|constrained| {
-        constrained.mask_unless(history, sampler.likeliest(logits, history))
-    });
-    sampler.sample_from(logits, history, mask.as_ref())
+    let Some(constrained) = constrained else { return sampler.sample(logits, history) };
+    let token = match constrained.next(history) {
+        Some(Allowed::One(token)) => Some(token),
+        Some(Allowed::Some) => {
+            sampler.sample_asking(logits, history, |token| constrained.allows(token))
+        }
+        _ => None,
+    };
+    token.unwrap_or_else(|| {
+        let mask = constrained.mask(history);
+        sampler.sample_from(logits, history, mask.as_ref())
+    })
 }
 
 /// Adds biases that forbid end tokens. Of two biases of a token the first counts.

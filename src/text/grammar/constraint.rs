@@ -54,14 +54,20 @@ pub struct Constraint {
     vocabulary: Arc<Vocabulary>,
     /// The text that must come before the grammar begins, and the end of what has come.
     marker: Option<(String, Vec<u8>)>,
+    /// The tokens that must follow; `None` until that is asked for.
+    forced: Option<Vec<u32>>,
 }
 
 impl Clone for Constraint {
     /// A constraint of its own behind the same text.
     fn clone(&self) -> Constraint {
-        let Constraint { matcher, vocabulary, marker } = self;
-        let (vocabulary, marker) = (vocabulary.clone(), marker.clone());
-        Constraint { matcher: matcher.deep_clone(), vocabulary, marker }
+        let Constraint { matcher, vocabulary, marker, forced } = self;
+        Constraint {
+            matcher: matcher.deep_clone(),
+            vocabulary: vocabulary.clone(),
+            marker: marker.clone(),
+            forced: forced.clone(),
+        }
     }
 }
 
@@ -73,7 +79,7 @@ impl fmt::Debug for Constraint {
 
 impl Constraint {
     pub(super) fn new(matcher: Matcher, vocabulary: Arc<Vocabulary>) -> Constraint {
-        Constraint { matcher, vocabulary, marker: None }
+        Constraint { matcher, vocabulary, marker: None, forced: None }
     }
 
     /// The same, but any text may come first, up to and including `marker`, such as the end of what a model thinks. If
@@ -114,6 +120,7 @@ impl Constraint {
     /// # Errors
     /// If it may not follow.
     pub(crate) fn append(&mut self, token: u32) -> Result<(), Exhausted> {
+        self.forced = None;
         let Some((marker, text)) = &mut self.marker else {
             return self.matcher.consume_token(token).map_err(|_| Exhausted);
         };
@@ -128,8 +135,12 @@ impl Constraint {
     }
 
     /// The tokens that must follow, one after another; often none.
-    pub(crate) fn forced(&mut self) -> Vec<u32> {
-        if self.marker.is_some() { Vec::new() } else { self.matcher.compute_ff_tokens() }
+    pub(crate) fn forced(&mut self) -> &[u32] {
+        let Constraint { matcher, marker, forced, .. } = self;
+        forced.get_or_insert_with(|| match marker {
+            Some(_) => Vec::new(),
+            None => matcher.compute_ff_tokens(),
+        })
     }
 
     /// How many of these tokens may follow, one after another.
@@ -146,9 +157,21 @@ impl Constraint {
         self.count_allowed(&[token]) == 1 || self.ends_with(token)
     }
 
+    /// The token that ends the text, if it is complete and nothing else may follow.
+    pub(crate) fn end(&self) -> Option<u32> {
+        let tokenizer = &self.vocabulary.tokenizer;
+        let end = tokenizer.eos().filter(|eos| self.is_end(*eos));
+        end.or(tokenizer.ends_of_generation().next()).filter(|_| self.is_complete())
+    }
+
     /// Whether the text is complete, and this token ends it.
     fn ends_with(&self, token: u32) -> bool {
-        self.matcher.is_stopped() && !self.matcher.is_error() && self.is_end(token)
+        self.is_complete() && self.is_end(token)
+    }
+
+    /// Whether the text is complete, and nothing but an end may follow.
+    fn is_complete(&self) -> bool {
+        self.marker.is_none() && self.matcher.is_stopped() && !self.matcher.is_error()
     }
 
     /// Whether all tokens may follow, since the grammar has not begun.
@@ -171,6 +194,7 @@ impl Constraint {
     /// # Errors
     /// If the grammar does not allow it.
     pub(crate) fn rollback(&mut self, n: usize) -> Result<(), Exhausted> {
+        self.forced = None;
         // The parser keeps its last mask by the number of a row, which another row may get now.
         self.matcher.invalidate_bias_cache();
         self.matcher.rollback(n).map_err(|_| Exhausted)
