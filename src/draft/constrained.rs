@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 pub(crate) const MAX_FORCED: usize = 15;
 
 /// The parser's limits count from one mask to the next, so there is one after so many tokens.
-const MASK_EVERY: usize = 16;
+const MASK_EVERY: usize = 32;
 
 /// The tokens that may follow a sequence, or a node of a tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,9 @@ pub(crate) struct Constrained {
     forced: Option<Vec<u32>>,
     /// How many of the sequence's tokens the parser had read when it was asked for them.
     forced_at: usize,
+    /// What must follow nodes of this round's tree, by the drafted tokens that lead there from `root` tokens on.
+    behind_nodes: Vec<(SmallVec<[u32; MAX_NODES]>, Vec<u32>)>,
+    root: usize,
     /// The drafted tokens that the parser has read behind the sequence.
     drafted: SmallVec<[u32; MAX_NODES]>,
     /// Whether drafted tokens were tried since it started.
@@ -64,6 +67,8 @@ impl Constrained {
             len,
             forced: None,
             forced_at: len,
+            behind_nodes: Vec::new(),
+            root: len,
             drafted: SmallVec::new(),
             has_drafted: false,
             is_for_drafts: true,
@@ -97,6 +102,8 @@ impl Constrained {
     /// The tokens that must follow `tokens`, at most `most`.
     pub fn forced(&mut self, tokens: &[u32], most: usize) -> Vec<u32> {
         self.is_asked = false;
+        self.behind_nodes.clear();
+        self.root = tokens.len();
         if most == 0 {
             return Vec::new();
         }
@@ -220,7 +227,12 @@ impl Constrained {
         let next = match behind_sequence {
             Some(Some([next, ..])) => Some(*next),
             Some(Some([])) if path.is_empty() => None,
-            _ => self.constraint.forced().first().copied(),
+            _ => {
+                let forced = self.constraint.forced();
+                let next = forced.first().copied();
+                self.behind_nodes.push((path, forced.to_vec()));
+                next
+            }
         };
         next.map_or(Allowed::Some, Allowed::One)
     }
@@ -271,6 +283,7 @@ impl Constrained {
         if back > 0 && self.constraint.rollback(back).is_err() {
             self.start_again(tokens);
         }
+        let before = self.len;
         while self.exhausted_at.is_none() && self.len < tokens.len() {
             let token = tokens[self.len];
             let read = self.constraint.append(token).is_ok()
@@ -283,6 +296,13 @@ impl Constrained {
             let rest = self.forced.take().filter(|forced| forced.first() == Some(&token));
             self.forced = rest.map(|forced| forced[1..].to_vec()).filter(|rest| !rest.is_empty());
         }
+        // A parser that has exceeded a limit reads nothing more: having read a token since, it had not.
+        if self.forced.is_none() && self.len > before.max(self.root) {
+            let path = &tokens[self.root..self.len];
+            let known = self.behind_nodes.iter().find(|(node, _)| node[..] == *path);
+            self.forced = known.map(|(_, forced)| forced.clone());
+            self.forced_at = self.len;
+        }
         self.exhausted_at.is_none()
     }
 
@@ -293,6 +313,7 @@ impl Constrained {
         }
         self.constraint = self.origin.clone();
         self.drafted.clear();
+        self.behind_nodes.clear();
         self.is_for_drafts = false;
         // What cannot be read again fails where it was asked for. Working out what must follow may exceed a limit too, which
         // shows at the next token: so it is done again where it was done.

@@ -12,7 +12,7 @@ use dovetail_kernels::cpu::{Kernels, LANES};
 const SPARE: usize = 8;
 
 /// Behind one that is allowed, tokens are not tried that have less than this part of its probability.
-const NEGLIGIBLE: f32 = 0.02;
+const NEGLIGIBLE: f32 = 0.05;
 
 /// A node of the frontier that was run, and the logits after it.
 pub(super) struct NodeLogits<'a> {
