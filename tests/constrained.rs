@@ -374,6 +374,39 @@ fn beside_others_each_answer_is_the_same_as_alone() {
     assert_eq!(texts, alone);
 }
 
+/// A trained drafter drafts the same for a sequence beside others, whether or not tokens must follow in some of them.
+#[test]
+fn beside_others_each_tree_is_the_same_as_alone() {
+    let model = Arc::new(tiny("f32").parts().load().unwrap());
+    let schema = model.constraint(&Grammar::JsonSchema(SCHEMA.into())).unwrap();
+    let regex = Grammar::Regex("first [ab]{4,9} then [cd]{4,9}, (red|green)".into());
+    let regex = model.constraint(&regex).unwrap();
+    let prompt = model.tokenizer().encode("once upon", true, false).unwrap();
+    let generations = [
+        constrained(&schema, &greedy(), 60),
+        generation(&greedy(), 60),
+        constrained(&regex, &greedy(), 60),
+    ];
+    let counts = |generations: &[Generation]| -> Vec<(usize, usize, usize)> {
+        let mut engine = Engine::new(model.clone(), options(), 3).unwrap();
+        let trained = SHAPES[0].parts(tiny("f32"), &model);
+        let drafter = open_drafter("dgf", &trained, &model).unwrap();
+        engine.add_drafter(Speculation::new(drafter, "beam:3,3,9".parse().unwrap())).unwrap();
+        let add = |what: &Generation| {
+            let request =
+                Request { prompt: prompt.clone(), generation: what.clone(), drafter: None };
+            engine.add(request).unwrap()
+        };
+        let ids: Vec<_> = generations.iter().map(add).collect();
+        while engine.step(&mut |_, _| ()).unwrap() {}
+        let rounds = ids.iter().map(|id| engine.remove(*id).unwrap().rounds.unwrap());
+        rounds.map(|r| (r.rounds, r.drafted, r.accepted)).collect()
+    };
+    let alone: Vec<_> = generations.iter().flat_map(|one| counts(std::slice::from_ref(one))).collect();
+    assert_eq!(counts(&generations), alone);
+    assert!(alone.iter().all(|(_, drafted, _)| *drafted > 0), "{alone:?}");
+}
+
 #[test]
 fn what_comes_before_the_marker_is_free() {
     let Some(path) = real_model() else { return };

@@ -152,9 +152,11 @@ impl CostModel {
         tokens / (self.plain_round(size) - tokens * self.rest).max(0.1 * self.plain_seconds(size))
     }
 
-    /// Tokens of a sequence that a round gains by drafting, on average.
-    pub fn drafted_tokens(&self, size: RoundSize) -> f64 {
-        self.rounds(size).drafting.tokens - 1.0
+    /// Tokens of a sequence that a round gains by drafting, on average, less the value of the time that it takes longer.
+    pub fn drafting_gain(&self, size: RoundSize) -> f64 {
+        let Average { tokens, time, .. } = self.rounds(size).drafting;
+        let seconds = (time - 1.0) * self.plain_round(size) / size.batch as f64;
+        tokens - 1.0 - self.price(size) * seconds
     }
 
     /// Speed-up over plain decoding of rounds that draft.

@@ -39,6 +39,8 @@ struct PendingPositions<'a> {
     n: usize,
     /// The token after them, if a tree is grown there.
     last: Option<u32>,
+    /// Whether candidates are proposed behind them.
+    proposes: bool,
 }
 
 /// The rows of each sequence in a pass.
@@ -79,7 +81,11 @@ impl Forward {
     ) {
         while n > 0 {
             let some = n.min(ROWS);
-            self.enter(weights, &mut [PendingPositions { state, n: some, last: None }], pool);
+            self.enter(
+                weights,
+                &mut [PendingPositions { state, n: some, last: None, proposes: false }],
+                pool,
+            );
             n -= some;
         }
     }
@@ -94,7 +100,8 @@ impl Forward {
         let growing = jobs.iter_mut().filter(|job| job.tree.is_growing());
         let entering = growing.map(|job| {
             let (n, last) = (job.state.entries.waiting(), job.tokens.last().copied());
-            PendingPositions { state: &mut *job.state, n, last }
+            let proposes = job.tree.n_forced() == 0;
+            PendingPositions { state: &mut *job.state, n, last, proposes }
         });
         let mut entering: SmallVec<[PendingPositions; MAX_SEQUENCES]> = entering.collect();
         if entering.is_empty() {
@@ -103,7 +110,8 @@ impl Forward {
         self.enter(weights, &mut entering, pool);
         drop(entering);
         let growing = jobs.iter_mut().filter(|job| job.tree.is_growing());
-        growing.enumerate().for_each(|(row, job)| self.propose(weights, row, job, 0..1));
+        let proposing = growing.filter(|job| job.tree.n_forced() == 0);
+        proposing.enumerate().for_each(|(row, job)| self.propose(weights, row, job, 0..1));
         // Each of the tokens that must follow goes on from the drafter's own output for the one before.
         let deepest = jobs.iter().map(|job| job.tree.n_forced()).max().unwrap_or(0);
         for depth in 1..=deepest {
@@ -116,14 +124,14 @@ impl Forward {
     }
 
     /// Turns waiting positions into entries, each with the token after it: at least one of each sequence, and at most
-    /// [`ROWS`] in all. For sequences with a tree it computes the logits of the last position, one row for each
-    /// sequence.
+    /// [`ROWS`] in all. It computes the logits of the last position of those that propose candidates there, one row for
+    /// each of them.
     fn enter(&mut self, weights: &Weights, all: &mut [PendingPositions], pool: &mut ThreadPool) {
         let Forward { buffers, rows } = self;
         rows.tokens.clear();
         buffers.rows.clear();
         let mut ends: SmallVec<[usize; MAX_SEQUENCES]> = SmallVec::new();
-        for PendingPositions { state, n, last } in &*all {
+        for PendingPositions { state, n, last, .. } in &*all {
             let (first, filled, n) = (rows.tokens.len(), state.entries.filled(), *n);
             let (features, tokens) = state.entries.first(n, *last);
             rows.tokens.extend(tokens);
@@ -132,15 +140,19 @@ impl Forward {
             ends.push(first + n);
         }
         let (mut spans, mut more) = (Spans::new(), AddedHeads::new());
-        let heads = if all.iter().all(|one| one.last.is_some()) { all.len() } else { 0 };
-        for (i, PendingPositions { state, n, .. }) in all.iter_mut().enumerate() {
+        let mut proposing: SmallVec<[usize; MAX_SEQUENCES]> = SmallVec::new();
+        for (PendingPositions { state, n, proposes, .. }, end) in all.iter_mut().zip(&ends) {
             let CpuState { kv, entries, added, .. } = &mut **state;
             spans.push(Span { kv, first: entries.filled(), n: *n });
-            more.extend(added.head.iter().map(|head| (i..i + 1, head)));
+            if *proposes {
+                let i = proposing.len();
+                more.extend(added.head.iter().map(|head| (i..i + 1, head)));
+                proposing.push(end - 1);
+            }
         }
         let mut step = self.step(weights, &mut spans, pool);
         step.features();
-        step.run(heads, |i| ends[i] - 1, &more);
+        step.run(proposing.len(), |i| proposing[i], &more);
         drop((spans, more));
         let h = weights.file.config.n_embd;
         for (PendingPositions { state, n: entered, .. }, end) in all.iter_mut().zip(ends) {
@@ -206,23 +218,32 @@ impl Forward {
             return;
         }
         let (mut spans, mut more, mut first) = (Spans::new(), AddedHeads::new(), 0);
+        // Behind a token that must be followed by another one nothing is proposed, so it needs no logits.
+        let proposing = |tree: &GrowingTree| {
+            let level = nodes(tree);
+            level.start.max(tree.n_forced()).min(level.end)..level.end
+        };
+        let mut with_logits: SmallVec<[usize; ROWS]> = SmallVec::new();
         for job in jobs.iter_mut().filter(|job| job.tree.is_growing()) {
-            let (root, level) = (job.state.root(), nodes(job.tree));
+            let (root, level, asked) = (job.state.root(), nodes(job.tree), proposing(job.tree));
             let CpuState { kv, added, .. } = &mut *job.state;
             spans.push(Span { kv, first: root + level.start, n: level.len() });
-            more.extend(added.head.iter().map(|head| (first..first + level.len(), head)));
+            let (i, added) = (with_logits.len(), added.head.iter().filter(|_| !asked.is_empty()));
+            more.extend(added.map(|head| (i..i + asked.len(), head)));
+            with_logits.extend(asked.map(|node| first + node - level.start));
             first += level.len();
         }
-        self.step(weights, &mut spans, pool).run(n, |i| i, &more);
+        self.step(weights, &mut spans, pool).run(with_logits.len(), |i| with_logits[i], &more);
         drop((spans, more));
-        let mut first = 0;
+        let (mut first, mut logits) = (0, 0);
         for job in jobs.iter_mut().filter(|job| job.tree.is_growing()) {
-            let level = nodes(job.tree);
+            let (level, asked) = (nodes(job.tree), proposing(job.tree));
             for (r, node) in (first..).zip(level.clone()) {
                 self.buffers.hidden(r, &mut job.state.outputs[node * h..][..h]);
             }
             first += level.len();
-            self.propose(weights, first - level.len(), job, level);
+            logits += asked.len();
+            self.propose(weights, logits - asked.len(), job, asked);
         }
     }
 
@@ -241,8 +262,7 @@ impl Forward {
             let (Some(own), i) = (own, i as usize) else { return Some(i) };
             own.get(i).or_else(|| state.added.tokens.get(i.checked_sub(behind)?)).copied()
         };
-        let n_forced = tree.n_forced();
-        for (r, parent) in (first..).zip(nodes).filter(|(_, node)| *node >= n_forced) {
+        for (r, parent) in (first..).zip(nodes) {
             let (logits, kernels) = (self.buffers.logits.row(r), weights.kernels);
             let constraint = constrained.as_deref_mut().map(|constrained| (constrained, *tokens));
             let node = NodeLogits { parent, logits, kernels };
