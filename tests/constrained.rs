@@ -402,7 +402,8 @@ fn beside_others_each_tree_is_the_same_as_alone() {
         let rounds = ids.iter().map(|id| engine.remove(*id).unwrap().rounds.unwrap());
         rounds.map(|r| (r.rounds, r.drafted, r.accepted)).collect()
     };
-    let alone: Vec<_> = generations.iter().flat_map(|one| counts(std::slice::from_ref(one))).collect();
+    let alone: Vec<_> =
+        generations.iter().flat_map(|one| counts(std::slice::from_ref(one))).collect();
     assert_eq!(counts(&generations), alone);
     assert!(alone.iter().all(|(_, drafted, _)| *drafted > 0), "{alone:?}");
 }
