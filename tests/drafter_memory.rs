@@ -10,7 +10,6 @@ use common::gguf::Parts;
 use common::tiny::{N_VOCAB, Tiny, tiny};
 use dovetail::draft::{self, DrafterContext, DrafterMemory, Placement, SoloDraft};
 use dovetail::gguf::{Array, Value};
-use dovetail::tree::MAX_NODES;
 use dovetail_kernels::cpu::ThreadPool;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -105,15 +104,38 @@ fn a_small_model_takes_what_it_is_said_to_take() {
     }
 }
 
-/// A trained drafter has logits of the target's tokens.
+/// As above. Its logits are those of one sequence; for more, the trees of all grow side by side.
 #[test]
-fn a_trained_drafter_takes_more_for_a_larger_vocabulary() {
+fn a_trained_drafter_takes_what_it_is_said_to_take() {
     let _turn = TURN.lock();
-    let (t, target) = (tiny("f32"), tiny("f32").parts().load().unwrap());
+    let t = tiny("f32");
+    let target = Arc::new(t.parts().load().unwrap());
     let file = SHAPES[0].parts(t, &target).write();
-    let bytes = |n_vocab| DrafterMemory::of(file.path(), n_vocab).unwrap().bytes(64, 2);
-    let logits = 4 * 100_000 * MAX_NODES as u64;
-    assert_eq!(bytes(100_000) - bytes(0), logits);
+    let memory = |n_vocab| DrafterMemory::of(file.path(), n_vocab).unwrap();
+    for (n_ctx, sequences) in [(64, 1), (20_000, 3)] {
+        let (path, placement) = (Some(file.path()), Placement::CPU);
+        let setup = DrafterContext { target: &target, n_ctx, threads: 1, path, placement };
+        let mut pool = ThreadPool::new(1);
+        let features = vec![0.5; t.n_embd * SHAPES[0].taps.len().max(1)];
+        let tokens = sequence(40, N_VOCAB, 1);
+        let before = TAKEN.load(Relaxed);
+        let mut drafter = (draft::kind("dgf").unwrap().open)(&setup).unwrap();
+        let mut states: Vec<SoloDraft> =
+            (0..sequences).map(|_| SoloDraft::new(&mut *drafter).unwrap()).collect();
+        let rows = &mut std::iter::repeat_n(&features[..], 39);
+        states[0].commit(&mut *drafter, 0, &tokens[..39], rows, &mut pool).unwrap();
+        let shape = "beam:2,60,62".parse().unwrap();
+        let tree = states[0].expand(&mut *drafter, &tokens, shape, &mut pool).unwrap();
+        assert!(tree.len() > 1, "a level has logits");
+        let taken = (TAKEN.load(Relaxed) - before) as f64;
+        let said = memory(N_VOCAB).bytes(n_ctx, sequences) as f64;
+        let about = format!("{said} bytes are said, {taken} are taken: {n_ctx} {sequences}");
+        assert!((0.75..1.25).contains(&(said / taken)), "{about}");
+    }
+    for (sequences, rows) in [(1, 64), (2, 128), (3, 128)] {
+        let logits = memory(100_000).bytes(64, sequences) - memory(0).bytes(64, sequences);
+        assert_eq!(logits, 4 * 100_000 * rows);
+    }
 }
 
 /// What a damaged header says is refused or is too large a number, and never wraps around.

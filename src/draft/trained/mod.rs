@@ -20,6 +20,7 @@ pub use placement::{DraftDevice, Placement};
 use super::{DrafterKind, FileFrom};
 use crate::tree::TreeShape;
 
+pub(in crate::draft) use cpu::ROWS;
 pub(in crate::draft) use file::{ARCHITECTURES, target_of};
 
 pub(in crate::draft) const KIND: DrafterKind = DrafterKind {

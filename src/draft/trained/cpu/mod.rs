@@ -21,6 +21,7 @@ mod forward;
 mod state;
 mod weights;
 
+pub use forward::ROWS;
 pub use state::CpuState;
 
 use crate::draft::shared::{file_key, shared};
@@ -30,7 +31,7 @@ use crate::error::Result;
 use crate::infer::{CacheTypes, KvCache, KvSize};
 use crate::tree::MAX_NODES;
 use dovetail_kernels::cpu::ThreadPool;
-use forward::{Forward, ROWS};
+use forward::Forward;
 use state::AddedTokens;
 use std::sync::Arc;
 use weights::Weights;
