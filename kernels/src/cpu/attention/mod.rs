@@ -25,9 +25,8 @@
 //!
 //! # Cells
 //! Scores and sums of values are the same product: sixteen lanes (positions of a block of keys, elements
-//! of a strip of values) times one factor a row. Where many rows share a KV head, its cells are turned
-//! into floats once, a block or strip at a time, and stay in the first cache while all rows pass over
-//! them; a few rows read half floats as they are.
+//! of a strip of values) times one factor a row. Some cells at a time stay in the first cache while all rows
+//! pass over them: half floats as they are, cells of other types after they were turned into floats.
 //!
 //! # A tree in the cache
 //! The nodes of a tree lie behind the prefix, parents before children, so ascending means by depth.
@@ -52,7 +51,7 @@ pub use plan::{MAX_SEQUENCES, Plan, Shape};
 pub use view::{CHUNK, MAX_TREE, View};
 
 use super::lanes::{LANES, Lanes, exp, lanes, max_lanes, nth, soft_cap, sum_lanes};
-use product::{MAX_ABREAST, TILE, Terms, abreast, multiply, tile};
+use product::{Cell, MAX_ABREAST, TILE, Terms, abreast, multiply, tile};
 use std::ops::Range;
 use view::Seen;
 
@@ -80,6 +79,15 @@ pub struct Attention<'a> {
     pub chunk: usize,
     /// Scores become `cap · tanh(score / cap)`.
     pub soft_cap: Option<f32>,
+}
+
+impl Attention<'_> {
+    /// How many of `all` blocks or strips of this type are processed by all rows before the next ones. Half floats are
+    /// read as they are, so one tile of rows may pass over all of them.
+    fn step<S: Lanes>(&self, ty: CacheType, all: usize) -> usize {
+        let one_tile = self.queries.len() / self.head_dim <= TILE;
+        if ty == CacheType::F16 && one_tile { all.max(1) } else { abreast::<S>() }
+    }
 }
 
 /// What one thread needs to attend.
@@ -158,26 +166,34 @@ fn score<S: Lanes>(
 ) {
     let (hd, chunk) = (a.head_dim, a.chunk + blocks.start / BLOCKS);
     let first = a.keys.slot(chunk) * BLOCKS + blocks.start % BLOCKS;
-    let rows = a.queries.len() / hd;
-    let terms = Terms::first(hd, hd);
-    if rows <= TILE && a.keys.ty == CacheType::F16 {
-        let keys = &a.keys.f16_cells()[first * hd..][..blocks.len() * hd];
-        let out = &mut scores[blocks.start * LANES..];
-        return multiply(s, keys, terms, rows, (a.queries, hd), (out, SCORES));
+    let step = a.step::<S>(a.keys.ty, blocks.len());
+    for block in blocks.clone().step_by(step) {
+        let some = step.min(blocks.end - block);
+        let (at, scores) = (first + (block - blocks.start), &mut scores[block * LANES..]);
+        if a.keys.ty == CacheType::F16 {
+            let cells = &a.keys.f16_cells()[at * hd..][..some * hd];
+            score_blocks(s, a, cells, scores);
+        } else {
+            let cells = &mut cells[..some * hd];
+            for (i, cells) in cells.chunks_exact_mut(hd).enumerate() {
+                a.keys.keys(s, at + i, cells);
+            }
+            score_blocks(s, a, cells, scores);
+        }
     }
-    for block in blocks.clone().step_by(abreast::<S>()) {
-        let some = abreast::<S>().min(blocks.end - block);
-        let cells = &mut cells[..some * hd];
-        for (i, cells) in cells.chunks_exact_mut(hd).enumerate() {
-            a.keys.keys(s, first + (block - blocks.start) + i, cells);
-        }
-        let mut r = 0;
-        while r < rows {
-            let n = tile(rows - r);
-            let out = (&mut scores[r * SCORES + block * LANES..], SCORES);
-            multiply(s, cells, terms.clone(), n, (&a.queries[r * hd..], hd), out);
-            r += n;
-        }
+}
+
+/// Scores of some blocks for all rows: (rows, SCORES), from the first block on.
+#[inline(always)]
+fn score_blocks<S: Lanes, C: Cell>(s: S, a: &Attention, cells: &[C], scores: &mut [f32]) {
+    let hd = a.head_dim;
+    let rows = a.queries.len() / hd;
+    let mut r = 0;
+    while r < rows {
+        let n = tile(rows - r);
+        let out = (&mut scores[r * SCORES..], SCORES);
+        multiply(s, cells, Terms::first(hd, hd), n, (&a.queries[r * hd..], hd), out);
+        r += n;
     }
 }
 
@@ -192,41 +208,52 @@ fn weigh<S: Lanes>(
     out: &mut [f32],
 ) {
     let (hd, strips) = (a.head_dim, a.head_dim / LANES);
-    let rows = a.queries.len() / hd;
-    if rows <= TILE && a.values.ty == CacheType::F16 {
-        let values =
-            &a.values.f16_cells()[a.values.slot(a.chunk) * CHUNK * strips..][..CHUNK * strips];
-        let sums = Sums { a, rows: (0, rows), strips: 0..strips, common: common(seen), seen };
-        let onto = sums.begin(s, weights, out);
-        let terms = Terms { stride: CHUNK, range: sums.common.clone(), onto };
-        multiply(s, values, terms, rows, (weights, SCORES), (out, hd));
-        return sums.end(s, weights, out);
-    }
     let (mut start, mut end) = (CHUNK, 0);
     for seen in seen {
         start = start.min(seen.from / LANES * LANES);
         end = end.max(seen.run);
     }
     let end = end.max(start);
-    for strip in (0..strips).step_by(abreast::<S>()) {
-        let some = strip..strips.min(strip + abreast::<S>());
-        let cells = &mut cells[..some.len() * CHUNK];
-        for (cells, strip) in cells.chunks_exact_mut(CHUNK).zip(some.clone()) {
-            a.values.values(s, hd, a.chunk, strip, start, &mut cells[start..end]);
+    let step = a.step::<S>(a.values.ty, strips);
+    for strip in (0..strips).step_by(step) {
+        let some = strip..strips.min(strip + step);
+        if a.values.ty == CacheType::F16 {
+            let first = (a.values.slot(a.chunk) * strips + strip) * CHUNK;
+            let cells = &a.values.f16_cells()[first..][..some.len() * CHUNK];
+            weigh_strips(s, a, (cells, some), (seen, weights), out);
+        } else {
+            let cells = &mut cells[..some.len() * CHUNK];
+            for (cells, strip) in cells.chunks_exact_mut(CHUNK).zip(some.clone()) {
+                a.values.values(s, hd, a.chunk, strip, start, &mut cells[start..end]);
+            }
+            weigh_strips(s, a, (cells, some), (seen, weights), out);
         }
-        let mut r = 0;
-        while r < rows {
-            let n = tile(rows - r);
-            let common = common(&seen[r / a.group..=(r + n - 1) / a.group]);
-            let (weights, out) = (&weights[r * SCORES..], &mut out[r * hd..]);
-            let sums = Sums { a, rows: (r, n), strips: some.clone(), common, seen };
-            let onto = sums.begin(s, weights, out);
-            let terms = Terms { stride: CHUNK, range: sums.common.clone(), onto };
-            let strips = (&mut out[strip * LANES..], hd);
-            multiply(s, cells, terms, n, (weights, SCORES), strips);
-            sums.end(s, weights, out);
-            r += n;
-        }
+    }
+}
+
+/// Adds up some strips for all rows: (rows, head_dim).
+#[inline(always)]
+fn weigh_strips<S: Lanes, C: Cell>(
+    s: S,
+    a: &Attention,
+    (cells, strips): (&[C], Range<usize>),
+    (seen, weights): (&[Seen], &[f32]),
+    out: &mut [f32],
+) {
+    let hd = a.head_dim;
+    let rows = a.queries.len() / hd;
+    let mut r = 0;
+    while r < rows {
+        let n = tile(rows - r);
+        let common = common(&seen[r / a.group..=(r + n - 1) / a.group]);
+        let (weights, out) = (&weights[r * SCORES..], &mut out[r * hd..]);
+        let sums = Sums { a, rows: (r, n), strips: strips.clone(), common, seen };
+        let onto = sums.begin(s, weights, out);
+        let terms = Terms { stride: CHUNK, range: sums.common.clone(), onto };
+        let of_strips = (&mut out[strips.start * LANES..], hd);
+        multiply(s, cells, terms, n, (weights, SCORES), of_strips);
+        sums.end(s, weights, out);
+        r += n;
     }
 }
 
