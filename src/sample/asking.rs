@@ -10,12 +10,15 @@ use crate::infer::{Logits, TokenLogit};
 /// Largest number of tokens that are asked about; a mask takes less time than more of them.
 pub(super) const MOST_ASKED: usize = 32;
 
+/// Largest top-k with which tokens are asked about: all that are behind count for each one.
+const LARGEST_TOP_K: usize = 1024;
+
 /// Exceeds what rounding can take from the sum of larger numbers.
 const ROUNDING: f64 = 1.0 + 1e-9;
 
 impl Sampler {
     /// The token that [`Sampler::sample_from`] takes from a mask of the tokens that are `allowed`; `None` if it takes too
-    /// many questions to tell.
+    /// many questions to tell, or too many tokens may be drawn.
     pub(crate) fn sample_asking(
         &mut self,
         logits: Logits,
@@ -27,7 +30,10 @@ impl Sampler {
             return self.first_allowed(logits, allowed);
         }
         let top_k = self.top_k(logits);
-        self.take_best(logits, top_k.saturating_add(MOST_ASKED), None);
+        if top_k > LARGEST_TOP_K {
+            return None;
+        }
+        self.take_best(logits, top_k + MOST_ASKED, None);
         let draw = uniform(self.sampling.seed, Purpose::Token, history.len() as u64);
         let mut n = 0;
         for asked in 0..MOST_ASKED.min(self.best.len()) {

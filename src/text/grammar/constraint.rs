@@ -103,13 +103,16 @@ impl Constraint {
         }
     }
 
-    /// The tokens that may follow; `None` if all may. Where the text is complete, they are those that end it.
+    /// The tokens that may follow; `None` if all may. Where the text is complete, that is [`Constraint::end`].
     ///
     /// # Errors
     /// If the parser's limits are exceeded.
     pub(crate) fn mask(&mut self) -> Result<Option<TokenMask>, Exhausted> {
         if self.marker.is_some() {
             return Ok(None);
+        }
+        if let Some(end) = self.end() {
+            return Ok(Some(TokenMask::One(end)));
         }
         let mask = self.matcher.compute_mask_or_eos().map_err(|_| Exhausted)?;
         Ok(Some(TokenMask::Set(mask)))
@@ -152,9 +155,12 @@ impl Constraint {
         self.matcher.validate_tokens(&tokens[..known]).unwrap_or(0)
     }
 
-    /// Whether this token may follow; true of end tokens where the text is complete.
+    /// Whether this token may follow.
     pub(crate) fn allows(&mut self, token: u32) -> bool {
-        self.count_allowed(&[token]) == 1 || self.ends_with(token)
+        match self.end() {
+            Some(end) => token == end,
+            None => self.count_allowed(&[token]) == 1,
+        }
     }
 
     /// The token that ends the text, if it is complete and nothing else may follow.
@@ -162,11 +168,6 @@ impl Constraint {
         let tokenizer = &self.vocabulary.tokenizer;
         let end = tokenizer.eos().filter(|eos| self.is_end(*eos));
         end.or(tokenizer.ends_of_generation().next()).filter(|_| self.is_complete())
-    }
-
-    /// Whether the text is complete, and this token ends it.
-    fn ends_with(&self, token: u32) -> bool {
-        self.is_complete() && self.is_end(token)
     }
 
     /// Whether the text is complete, and nothing but an end may follow.
@@ -207,13 +208,13 @@ mod tests {
     use crate::text::Tokenizer;
     use crate::text::grammar::{Constraint, Grammar, GrammarCompiler};
 
-    /// Tokens of one letter each; the first one ends a text.
-    const LETTERS: &str = ".abxyz5";
+    /// Tokens of one letter each; the first one and the last end a text.
+    const LETTERS: &str = ".abxyz5!";
 
     fn constraint(lark: &str) -> Constraint {
         let tokens = LETTERS.chars().map(String::from).collect();
         let mut kinds = vec![1; LETTERS.len()];
-        kinds[0] = 3;
+        (kinds[0], kinds[LETTERS.len() - 1]) = (3, 3);
         let values = [
             ("tokenizer.ggml.model", Value::String("gpt2".into())),
             ("tokenizer.ggml.pre", Value::String("default".into())),
@@ -221,6 +222,7 @@ mod tests {
             ("tokenizer.ggml.merges", Value::Array(Array::String(Vec::new()))),
             ("tokenizer.ggml.token_type", Value::Array(Array::I32(kinds))),
             ("tokenizer.ggml.eos_token_id", Value::U32(0)),
+            ("tokenizer.ggml.eot_token_id", Value::U32(LETTERS.len() as u32 - 1)),
         ];
         let values = values.map(|(key, value)| (key.to_owned(), value));
         let tokenizer = Tokenizer::from_gguf(&Metadata::from_values("made up", values)).unwrap();
@@ -252,6 +254,7 @@ mod tests {
         };
         assert_eq!(read("a5", 0), "x5");
         assert_eq!(read("b5", 2), "y5");
+        // Of two tokens that end a text, a complete one has one only, however it is sampled.
         assert_eq!(read("55y", 0), ".");
     }
 }
