@@ -109,9 +109,10 @@ impl Sampler {
         // These capacities suffice for all but extreme settings, so that generation does not allocate.
         let recent = sampling.repeat_last_n.clamp(0, 4096) as usize;
         let (top_k, biased) = (sampling.top_k.clamp(1, 4096), sampling.logit_bias.len());
+        let most = top_k + recent + biased + asking::MOST_ASKED;
         Sampler {
             sampling,
-            best: Vec::with_capacity(Logits::room_for_top(top_k + recent + biased)),
+            best: Vec::with_capacity(Logits::room_for_top(most)),
             changed: Vec::with_capacity(recent + biased),
             weighted: Vec::with_capacity(top_k),
             recent: Vec::with_capacity(recent),

@@ -45,7 +45,8 @@ impl Stream {
         if self.constrained.as_ref().is_some_and(|constrained| !constrained.is_free()) {
             self.tree.constrain();
         }
-        self.tree.force(&forced, most_nodes.min(MAX_NODES), planner.pays_behind(forced.len()));
+        let pays = limits.always || planner.pays_behind(forced.len());
+        self.tree.force(&forced, most_nodes.min(MAX_NODES), pays);
         let (drafts, position) = (self.tree.is_growing(), self.tokens.len());
         let Some(draft) = in_use(&mut self.draft, self.drafting) else { return };
         if drafts {

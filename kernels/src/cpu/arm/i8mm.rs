@@ -9,7 +9,7 @@
 //! The intrinsic is not stable, so the instruction is written in assembly.
 
 use super::neon::{self, Neon};
-use crate::cpu::blocks::{self, BlockKernel, with_block_kernel};
+use crate::cpu::blocks::{self, BlockKernel, PREFETCH_BYTES, with_block_kernel};
 use crate::cpu::lanes::{Arith, LANES, Simd};
 use crate::cpu::matmul::Groups;
 use crate::cpu::pack::{Layout, Lines, PackedMatrix, Units};
@@ -140,7 +140,7 @@ impl<'a, B: BlockKernel> Panel<'a, B> {
         self.acc[..2 * self.n_pairs].fill([self.s.splat(0.0); PARTS]);
         let mut b = 0;
         while let Some((codes, scales)) = units.next(&mut lines) {
-            blocks::prefetch(self.s, scales);
+            blocks::prefetch::<_, PREFETCH_BYTES>(self.s, scales);
             for i in 0..codes.len() / B::CODE_LINES {
                 let (codes, meta) = blocks::block::<B>(codes, scales, i);
                 let mut pairs = [[&self.rows[0][0][b]; 2]; PANEL / 2];
@@ -187,7 +187,7 @@ impl<'a, B: BlockKernel> Panel<'a, B> {
     /// Unpacks a chunk's weights of one register's outputs to signed bytes.
     #[inline(always)]
     fn unpack(&self, block: &Block<B::Activations>, c: usize, part: usize) -> Weights {
-        let fours = B::codes(self.s, block.codes, c, part);
+        let fours = B::codes::<_, PREFETCH_BYTES>(self.s, block.codes, c, part);
         // SAFETY: NEON was detected.
         unsafe {
             let offset = vdupq_n_u8(Self::OFFSET as u8);
