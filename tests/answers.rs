@@ -127,6 +127,12 @@ fn answers() -> Vec<(&'static str, &'static str, &'static str, Vec<&'static str>
         (
             "hermes",
             "",
+            "<tool_call>[{\"name\": \"weather\", \"arguments\": {\"city\": \"</tool_call>\"}}, {\"name\": \"now\"}]</tool_call>",
+            vec!["0 weather", "0 {\"city\":\"</tool_call>\"}", "1 now", "1 {}"],
+        ),
+        (
+            "hermes",
+            "",
             "<tool_call>{\"name\": \"weather\", \"arguments\": \"{\\\"city\\\": \\\"Paris\\\", \\\"days\\\": 2}\"}</tool_call>",
             vec!["0 weather", paris],
         ),
@@ -375,15 +381,16 @@ fn answers_of_all_families_are_read() {
     assert!(FAMILIES.iter().all(|(name, _)| read.contains(name)));
 }
 
-/// Calls behind the first are neither calls nor content, and neither is a text behind a call without markers.
+/// Calls behind the first are neither calls nor content, and neither is a text behind a call that no marker ends.
 #[test]
 fn the_first_call_may_be_the_only_one() {
     for (name, tail, answer, expected) in answers() {
         let parser = AnswerParser::new(family(name), tail).with_tools(&tools()).with_one_call();
         let is_first = |part: &&str| !part.starts_with("1 ");
-        let expected: Vec<&str> = match answer.strip_suffix("That is it.") {
-            Some(_) => vec!["0 now", "0 {}"],
-            None => expected.into_iter().filter(is_first).collect(),
+        let expected: Vec<&str> = match answer {
+            answer if answer.ends_with("That is it.") => vec!["0 now", "0 {}"],
+            "{\"name\": \"x\"} y {" => vec!["0 x", "0 {}"],
+            _ => expected.into_iter().filter(is_first).collect(),
         };
         for pieces in [vec![answer], answer.split_inclusive(|_| true).collect()] {
             let mut parser = parser.clone();
@@ -393,22 +400,48 @@ fn the_first_call_may_be_the_only_one() {
     }
 }
 
-/// A call without markers is one before the next is cut off.
+/// A call without an end marker, or in a list, is one before the next is cut off.
 #[test]
 fn the_only_call_is_there_once_it_is_complete() {
-    for (name, begin) in [("hermes", ""), ("hermes", "```json\n"), ("llama3", "<|python_tag|>")] {
+    for (name, begin) in [
+        ("hermes", ""),
+        ("hermes", "```json\n"),
+        ("hermes", "<tool_call> [ "),
+        ("llama3", "<|python_tag|>"),
+        ("llama3", "<|python_tag|>["),
+        ("mistral", "[TOOL_CALLS] ["),
+        ("mistral args", "[TOOL_CALLS][\n"),
+        ("granite", "<|tool_call|>["),
+        ("cohere", "<|START_ACTION|>[\n    "),
+    ] {
         let parser = AnswerParser::new(family(name), "").with_tools(&tools());
-        let call = format!("{begin}{{\"name\": \"now\", \"parameters\": {{}}}}");
+        let arguments = "{\"city\":\"</tool_call>[ARGS]{\"}";
+        let call = format!("{begin}{{\"name\": \"weather\", \"parameters\": {arguments}}}");
         let next = "\n{\"name\": \"now\", \"par";
         let mut one = parser.clone().with_one_call();
-        assert_eq!(one.push(&call[..call.len() - 1]), []);
+        assert_eq!(one.push(&call[..call.len() - 1]), [], "{name}");
         assert!(!one.has_call());
-        assert_eq!(short(&one.push(&call[call.len() - 1..])), ["0 now", "0 {}"], "{name}");
+        let found = short(&one.push(&call[call.len() - 1..]));
+        assert_eq!(found, ["0 weather", &format!("0 {arguments}")], "{name}");
         assert!(one.has_call());
         assert_eq!(parts_of(&mut one, &[next]), [], "{name}");
         // Where there may be others, the answer has to come to its end.
         let all = parts_of(&mut parser.clone(), &[&call, next]);
         assert_eq!(short(&all), [format!("say {call}{next}")]);
+    }
+}
+
+/// A list that is none ends where it would if there could be other calls.
+#[test]
+fn a_list_without_a_call_is_content() {
+    let call = "<tool_call>{\"name\": \"now\"}</tool_call>";
+    for list in ["[{\"name\": \"now\"</tool_call>", "[{\"a\": 1}]</tool_call>", "[1]</tool_call>"] {
+        let answer = format!("<tool_call>{list}{call}");
+        let parser = AnswerParser::new(family("hermes"), "").with_tools(&tools()).with_one_call();
+        for cut in 0..=answer.len() {
+            let found = parts_of(&mut parser.clone(), &[&answer[..cut], &answer[cut..]]);
+            assert_eq!(short(&found), [&format!("say <tool_call>{list}"), "0 now", "0 {}"]);
+        }
     }
 }
 
@@ -531,6 +564,9 @@ proptest! {
             let whole = parts(&family(name), tail, &[&text]);
             short(&whole);
             prop_assert_eq!(&parts(&family(name), tail, &pieces), &whole, "{}", name);
+            let one = AnswerParser::new(family(name), tail).with_tools(&tools()).with_one_call();
+            let (once, cut) = (&mut one.clone(), &mut one.clone());
+            prop_assert_eq!(parts_of(cut, &pieces), parts_of(once, &[&text]), "{}", name);
             // What is no call is all there, but for white space and markers.
             if *name == "plain" {
                 let said = if text.is_empty() { vec![] } else { vec![AnswerPart::Content(text.clone())] };

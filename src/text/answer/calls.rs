@@ -68,7 +68,7 @@ pub fn calls(style: Style, text: &str, types: &TextArguments) -> Option<Vec<Call
         }
         Style::Llama3 => json_calls(text).or_else(|| Some(vec![built_in_call(text)?])),
         Style::Mistral | Style::MistralArgs => match text.split_once("[ARGS]") {
-            Some((name, arguments)) if !text.trim_start().starts_with('[') => {
+            Some((name, arguments)) if !text.trim_start().starts_with(['[', '{']) => {
                 let name = name.split("[CALL_ID]").next().unwrap_or_default();
                 Some(vec![named(name, arguments)?])
             }

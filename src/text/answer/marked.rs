@@ -4,8 +4,9 @@ use serde_json::Value;
 
 use super::bare::Bare;
 use super::calls::{Call, TextArguments, calls};
-use super::format::{AnswerFormat, Brackets, End, OpenThought, Style};
-use super::markers::{JsonEnd, first_marker, floor, held_back, searched};
+use super::format::{AnswerFormat, Brackets, OpenThought, Style};
+use super::markers::{first_marker, floor, held_back};
+use super::open_call::{BARE, Ending, OpenCall};
 use super::parts::Parts;
 
 /// A parser of answers with markers.
@@ -31,39 +32,13 @@ enum State {
     /// In a thought that ends with this marker.
     Thought(&'static str),
     /// In a call.
-    Call(Open),
-    /// Behind the only call, which no marker ends: the rest is dropped.
+    Call(OpenCall),
+    /// Behind the only call, which no marker ended: the rest is dropped.
     End,
 }
 
-/// A call that has begun.
-#[derive(Clone, Debug)]
-struct Open {
-    brackets: Brackets,
-    /// White space before it.
-    before: String,
-    /// Where the search for the end goes on.
-    at: usize,
-    /// Where its JSON begins, and what was read of that.
-    json: Option<(usize, JsonEnd)>,
-}
-
-/// What is known of the end of a call.
-enum Ending {
-    /// It is not there yet.
-    Open,
-    /// The call has so many bytes, its end marker included.
-    At { body: usize, whole: usize },
-    /// It is no call.
-    Never,
-}
-
-/// A JSON object without brackets.
-const BARE: Brackets = Brackets { begin: "", end: End::Json };
 /// The most white space that is held back: it may end what is said, or may not.
 const SPACE_BYTES: usize = 256;
-/// The longest name before `[ARGS]`.
-const NAME_BYTES: usize = 256;
 
 impl Marked {
     /// A parser behind a prompt with this end.
@@ -125,13 +100,14 @@ impl Marked {
             }
             State::Call(open) => match open.end(&self.pending, out.one_call) {
                 Ending::Open => false,
-                Ending::At { body, whole } => {
-                    let found = calls(self.format.style, &open.body(&self.pending[..body]), types);
-                    if found.is_none() && open.may_go_on(&self.pending[..body]) {
-                        open.at = whole;
+                Ending::At { call, whole } => {
+                    let is_marked = call.end < whole;
+                    let body = &self.pending[call];
+                    let found = calls(self.format.style, &open.body(body), types);
+                    if found.is_none() && open.goes_on(body, whole) {
                         return true;
                     }
-                    let is_last = found.is_some() && open.brackets.end == End::Answer;
+                    let is_last = found.is_some() && out.one_call && !is_marked;
                     self.close(found, whole, out);
                     if is_last {
                         self.state = State::End;
@@ -228,7 +204,7 @@ impl Marked {
     fn open(&mut self, brackets: Brackets, space: usize, end: usize) {
         let before = self.pending[..space].to_owned();
         self.pending.drain(..end);
-        self.state = State::Call(Open { brackets, before, at: 0, json: None });
+        self.state = State::Call(OpenCall::new(brackets, before));
     }
 
     /// Ends the answer.
@@ -254,106 +230,8 @@ impl Marked {
     }
 }
 
-impl Open {
-    /// The text of the call for what stands behind its marker.
-    fn body(&self, pending: &str) -> String {
-        let begin = self.brackets.begin;
-        // `<function=` is a marker and part of the call.
-        if begin == "<function=" {
-            format!("{begin}{pending}</function>")
-        } else {
-            pending.to_owned()
-        }
-    }
-
-    /// Whether a call that cannot be read may have the marker of its end in a string.
-    fn may_go_on(&self, body: &str) -> bool {
-        let is_marked = matches!(self.brackets.end, End::Marker(_));
-        let parsed = serde_json::from_str::<Value>(body);
-        is_marked && body.trim_start().starts_with('{') && parsed.is_err_and(|error| error.is_eof())
-    }
-
-    fn end(&mut self, pending: &str, one_call: bool) -> Ending {
-        let text = pending.trim_start();
-        match self.brackets.end {
-            // The first of several is complete by itself.
-            End::Answer if one_call && text.starts_with(['{', '[']) => {
-                self.json_end(pending, pending.len() - text.len())
-            }
-            End::Answer => Ending::Open,
-            End::Marker(marker) => match pending[self.at..].find(marker) {
-                Some(at) => {
-                    let body = self.at + at;
-                    Ending::At { body, whole: body + marker.len() }
-                }
-                None => {
-                    self.at = self.at.max(searched(pending, marker));
-                    Ending::Open
-                }
-            },
-            End::Json => {
-                let begun = self.json.as_ref().map(|(at, _)| JsonBegin::At(*at));
-                match begun.unwrap_or_else(|| json_begin(pending, self.brackets == BARE)) {
-                    JsonBegin::Unknown => Ending::Open,
-                    JsonBegin::None => Ending::Never,
-                    JsonBegin::At(at) => self.json_end(pending, at),
-                }
-            }
-        }
-    }
-
-    /// The end of a call that ends with the JSON value which begins at `begin`.
-    fn json_end(&mut self, pending: &str, begin: usize) -> Ending {
-        let (at, json) = self.json.get_or_insert_with(|| (begin, JsonEnd::default()));
-        json.find(&pending[*at..]).map_or(Ending::Open, |length| {
-            let end = *at + length;
-            Ending::At { body: end, whole: end }
-        })
-    }
-}
-
 /// The length of a text without the white space at its end, of which at most [`SPACE_BYTES`] count.
 fn without_space(text: &str) -> usize {
     let most = floor(text, text.len().saturating_sub(SPACE_BYTES));
     most + text[most..].trim_end().len()
-}
-
-/// Where the JSON of a call begins.
-enum JsonBegin {
-    Unknown,
-    None,
-    At(usize),
-}
-
-fn json_begin(pending: &str, is_bare: bool) -> JsonBegin {
-    let begin = pending.len() - pending.trim_start().len();
-    let text = &pending[begin..];
-    if is_bare {
-        // A call begins with its name or its type; all other JSON is content.
-        let inside = text.strip_prefix('{').unwrap_or_default();
-        let key = inside.trim_start();
-        let starts = |whole: &str| key.starts_with(whole) || whole.starts_with(key);
-        return match key {
-            _ if inside.len() - key.len() > SPACE_BYTES => JsonBegin::None,
-            _ if !starts("\"name\"") && !starts("\"type\"") => JsonBegin::None,
-            key if key.len() < "\"name\"".len() => JsonBegin::Unknown,
-            _ => JsonBegin::At(begin),
-        };
-    }
-    if text.starts_with('[') {
-        return JsonBegin::At(begin);
-    }
-    let name_bytes = pending.find("[ARGS]");
-    match name_bytes.filter(|at| *at <= NAME_BYTES) {
-        None if pending.len() > NAME_BYTES + "[ARGS]".len() => JsonBegin::None,
-        None => JsonBegin::Unknown,
-        Some(at) => {
-            let arguments = &pending[at + "[ARGS]".len()..];
-            match arguments.trim_start().chars().next() {
-                None => JsonBegin::Unknown,
-                Some('{') => JsonBegin::At(pending.len() - arguments.trim_start().len()),
-                Some(_) => JsonBegin::None,
-            }
-        }
-    }
 }

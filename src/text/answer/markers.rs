@@ -38,8 +38,17 @@ pub struct JsonEnd {
 }
 
 impl JsonEnd {
-    /// Reads on in `text`, which begins as it did before. The value, an object or a list, ends at this byte.
+    /// Whether a text that begins with an object or a list ends within a string of it.
+    pub fn is_in_string(text: &str) -> bool {
+        let mut json = JsonEnd::default();
+        json.find(text).is_none() && json.is_in_string
+    }
+
+    /// Reads on in `text`, which begins as it did before, with an object or a list: that ends at this byte.
     pub fn find(&mut self, text: &str) -> Option<usize> {
+        if self.read > 0 && self.depth == 0 {
+            return Some(self.read);
+        }
         for byte in &text.as_bytes()[self.read..] {
             self.read += 1;
             match byte {

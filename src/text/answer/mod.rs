@@ -9,6 +9,7 @@
 //! format.rs    the table of families, and the markers of each
 //! parser.rs    reads an answer of any format; parts.rs is what it gives
 //! marked.rs    text between markers, thoughts, and calls in brackets
+//! open_call.rs where a call in brackets ends
 //! harmony.rs   messages with a header, of gpt-oss
 //! bare.rs      answers that are calls without markers
 //! calls.rs     what stands in a call: names and arguments
@@ -28,6 +29,7 @@ mod grammar;
 mod harmony;
 mod marked;
 mod markers;
+mod open_call;
 mod parser;
 mod parts;
 
