@@ -9,6 +9,7 @@ mod server;
 mod tools;
 
 use common::tiny::tiny;
+use dovetail::gguf::{self, Array};
 use serde_json::{Value, json};
 use server::names;
 use tools::{
@@ -278,7 +279,7 @@ fn a_last_message_that_is_a_thought_alone_is_a_turn() {
     assert_eq!(answer.status, 200, "{}", answer.body);
 }
 
-/// A thought that the assistant's last message leaves open is continued as a thought, and a grammar begins behind it.
+/// A thought that the assistant's last message leaves open is continued as a thought, with a grammar as without.
 #[test]
 fn a_thought_that_was_begun_goes_on() {
     let server = start();
@@ -299,6 +300,29 @@ fn a_thought_that_was_begun_goes_on() {
         let answer = server.post("/v1/messages", &fields).json();
         assert_eq!(answer["content"][0]["thinking"], expected, "{answer}");
     }
+}
+
+/// A grammar holds from the end of the thought on: here the model would end it again and again.
+#[test]
+fn a_grammar_begins_behind_a_thought_that_was_begun() {
+    let mut parts = tiny("f32").parts();
+    let tokens = parts.keys.iter_mut().find(|(key, _)| key == "tokenizer.ggml.tokens");
+    let Some((_, gguf::Value::Array(Array::String(tokens)))) = tokens else { panic!("no tokens") };
+    let end = tokens.iter().position(|token| token == "<|endoftext|>").unwrap();
+    tokens[end] = "</think>".to_owned();
+    let server = start_on(parts);
+    let messages = json!([
+        { "role": "user", "content": "the and" }, { "role": "assistant", "content": "<think>Let me" },
+    ]);
+    let bias = json!({ end.to_string(): 100 });
+    let asked =
+        json!({ "messages": messages, "logit_bias": bias, "max_tokens": 12, "temperature": 0 });
+    let content = |fields: Value| {
+        let answer = server.post("/v1/chat/completions", &fields).json();
+        answer["choices"][0]["message"]["content"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(content(asked.clone()), "</think>".repeat(11));
+    assert_eq!(content(with(asked, &saying("Well."))), "Well.");
 }
 
 /// What a model begins and does not end is a text, and the answer is not complete.
