@@ -263,13 +263,19 @@ fn an_answer_that_is_a_bare_call_is_a_call() {
 fn a_last_message_that_is_a_thought_alone_is_a_turn() {
     let server = start();
     let user = json!({ "role": "user", "content": "the and" });
-    for thought in [
-        json!({ "role": "assistant", "content": "<think>Hm.</think>\n" }),
-        json!({ "role": "assistant", "content": null, "reasoning_content": "Hm." }),
-    ] {
-        let asked = json!({ "messages": [user, thought] });
+    let written = [
+        "<think>Hm.</think>",
+        "<seed:think>Hm.</seed:think>",
+        "[THINK]Hm.[/THINK]",
+        "<|START_THINKING|>Hm.<|END_THINKING|>",
+    ];
+    let said = written.map(|thought| (thought, json!({ "content": format!("{thought}\n") })));
+    let given = json!({ "content": null, "reasoning_content": "Hm." });
+    for (thought, fields) in said.into_iter().chain([(written[0], given)]) {
+        let last = with(json!({ "role": "assistant" }), &fields);
+        let asked = json!({ "messages": [user, last] });
         let prompt = server.post("/apply-template", &asked).json()["prompt"].to_string();
-        let (_, behind) = prompt.split_once("<think>Hm.</think>").expect("it is there");
+        let (_, behind) = prompt.split_once(thought).expect("it is there");
         assert!(behind.contains("<|im_end|>") && behind.contains("assistant"), "{behind}");
         chat(&server, &asked);
     }

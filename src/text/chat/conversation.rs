@@ -4,6 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
+use crate::text::thoughts::THOUGHTS;
 
 /// One message of a conversation that has only texts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -273,10 +274,10 @@ pub fn last_text(message: &Value) -> &str {
     without_thought(texts(&message["content"]).last().unwrap_or_default())
 }
 
-/// The part of an assistant's text that its prompt has to contain.
+/// The part of an assistant's text that its prompt has to contain: what follows the last thought of any family.
 pub fn without_thought(text: &str) -> &str {
-    const THOUGHT_ENDS: &str = "</think>";
-    text.rfind(THOUGHT_ENDS).map_or(text, |at| &text[at + THOUGHT_ENDS.len()..])
+    let ends = THOUGHTS.iter().filter_map(|(_, end)| Some(text.rfind(end)? + end.len()));
+    &text[ends.max().unwrap_or_default()..]
 }
 
 fn write_arguments(call: &mut Value) {
