@@ -42,7 +42,7 @@ pub struct Conversation<'a> {
 }
 
 impl Conversation<'_> {
-    /// The text that the answer continues; empty if the answer begins behind the prompt.
+    /// The text that the answer continues, of a list of parts the last; empty if the answer begins behind the prompt.
     pub fn begun(&self) -> &str {
         match (self.end, self.messages.last()) {
             (PromptEnd::LastText, Some(last)) => last_text(last),
