@@ -458,6 +458,10 @@ fn an_answer_goes_on_where_it_was_begun() {
         ("hermes", "<think>a", &format!("</think>{call}"), vec!["0 now", "0 {}"]),
         ("hermes", "So:", call, vec!["say {\"name\": \"now\", \"arguments\": {}}"]),
         ("plain", "<think>a", "b</think>c", vec!["say b</think>c"]),
+        ("hermes", "a</think>\n<think>b", "c</think>d", vec!["think c", "say d"]),
+        // Markers that are quoted.
+        ("hermes", "Models write <think> first.", " c", vec!["say  c"]),
+        ("hermes", "<think>I write <think>", " c</think>d", vec!["think  c", "say d"]),
     ] {
         let parser = AnswerParser::new(family(name), begun).with_tools(&tools()).with_begun(begun);
         for cut in 0..=answer.len() {

@@ -36,7 +36,7 @@ mod stops;
 mod thoughts;
 mod vocab;
 
-pub use answer::{AnswerFormat, AnswerParser, AnswerPart, OpenThought};
+pub use answer::{AnswerFormat, AnswerParser, AnswerPart};
 pub use chat::{ChatTemplate, Conversation, Message, PromptEnd};
 pub(crate) use grammar::TokenMask;
 pub use grammar::{Constraint, Grammar};

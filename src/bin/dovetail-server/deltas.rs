@@ -111,8 +111,8 @@ impl Reading {
 
     /// A constraint that begins behind the thought which the text that answers continue leaves open.
     pub fn behind_thought(&self, constraint: Constraint) -> Constraint {
-        match self.format.open_thought(&self.begun) {
-            Some(thought) => constraint.after(thought.end),
+        match self.format.open_thought_end(&self.begun) {
+            Some(end) => constraint.after(end),
             None => constraint,
         }
     }

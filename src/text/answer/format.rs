@@ -163,11 +163,22 @@ impl AnswerFormat {
         self.style == Style::Harmony || !self.thoughts.is_empty()
     }
 
-    /// The thought that a text leaves open, if it does.
-    pub fn open_thought<'a>(&self, text: &'a str) -> Option<OpenThought<'a>> {
-        let begun = self.thoughts.iter().filter_map(|(begin, end)| {
-            let (before, thought) = text.rsplit_once(begin)?;
-            Some(OpenThought { before, thought, end })
+    /// The marker that ends the thought which a text leaves open, if it does.
+    pub fn open_thought_end(&self, text: &str) -> Option<&'static str> {
+        self.open_thought(text).map(|open| open.end)
+    }
+
+    /// The thought that a text leaves open, if it does. One begins at the beginning, or behind the end of another.
+    pub(super) fn open_thought<'a>(&self, text: &'a str) -> Option<OpenThought<'a>> {
+        let begun = self.thoughts.iter().flat_map(|(begin, end)| {
+            text.match_indices(begin).map(move |(at, _)| {
+                let (before, thought) = (&text[..at], &text[at + begin.len()..]);
+                OpenThought { before, thought, end }
+            })
+        });
+        let begun = begun.filter(|open| {
+            let before = open.before.trim_end();
+            before.is_empty() || self.thoughts.iter().any(|(_, end)| before.ends_with(end))
         });
         let last = begun.max_by_key(|open| open.before.len())?;
         Some(last).filter(|open| !open.thought.contains(open.end))

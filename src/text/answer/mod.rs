@@ -33,6 +33,6 @@ mod open_call;
 mod parser;
 mod parts;
 
-pub use format::{AnswerFormat, OpenThought};
+pub use format::AnswerFormat;
 pub use parser::AnswerParser;
 pub use parts::AnswerPart;
