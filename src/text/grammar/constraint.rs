@@ -165,9 +165,12 @@ impl Constraint {
 
     /// The token that ends the text, if it is complete and nothing else may follow.
     pub(crate) fn end(&self) -> Option<u32> {
+        if !self.is_complete() {
+            return None;
+        }
         let tokenizer = &self.vocabulary.tokenizer;
         let end = tokenizer.eos().filter(|eos| self.is_end(*eos));
-        end.or(tokenizer.ends_of_generation().next()).filter(|_| self.is_complete())
+        end.or_else(|| tokenizer.ends_of_generation().next())
     }
 
     /// Whether the text is complete, and nothing but an end may follow.
