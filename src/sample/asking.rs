@@ -25,13 +25,13 @@ impl Sampler {
         history: &[u32],
         mut allowed: impl FnMut(u32) -> bool,
     ) -> Option<u32> {
-        self.penalise(logits, history, None);
-        if self.sampling.temperature <= 0.0 {
-            return self.first_allowed(logits, allowed);
-        }
-        let top_k = self.top_k(logits);
-        if top_k > LARGEST_TOP_K {
+        let (top_k, is_greedy) = (self.top_k(logits), self.sampling.temperature <= 0.0);
+        if top_k > LARGEST_TOP_K && !is_greedy {
             return None;
+        }
+        self.penalise(logits, history, None);
+        if is_greedy {
+            return self.first_allowed(logits, allowed);
         }
         self.take_best(logits, top_k + MOST_ASKED, None);
         let draw = uniform(self.sampling.seed, Purpose::Token, history.len() as u64);
